@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := cluster deployments fusion tuning
+# Strict editable installs link file by file, so the list of files is what decides when to install again.
+FILES := $(sort $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*'))
+
+.PHONY: setup demo test test-slow lint format clean
+.DEFAULT_GOAL := setup
+
+setup: $(VENV)/installed
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/dependencies: $(VENV)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
+	touch $@
+
+$(VENV)/files: $(VENV)/dependencies .FORCE
+	@echo '$(FILES)' | cmp -s - $@ || echo '$(FILES)' > $@
+
+$(VENV)/installed: $(VENV)/files
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
+	touch $@
+
+demo: setup
+	$(BIN)/quorate demo
+
+test: setup
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(addprefix -p quorate.,$(PACKAGES))
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+.FORCE:

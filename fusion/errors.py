@@ -1,0 +1,137 @@
+"""Every error a user can meet. Each carries its code on both wires and survives pickling between processes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class QuorateError(Exception):
+    """Root of the tree: text is what was asked, what was found, what to do."""
+
+    http_status: ClassVar[int] = 500
+    grpc_code: ClassVar[str] = "INTERNAL"
+
+
+class SpecError(QuorateError):
+    """A spec that cannot be served; raised before anything starts."""
+
+    http_status, grpc_code = 400, "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, found: str, fix: str):
+        super().__init__(field, found, fix)
+        self.field, self.found, self.fix = field, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.found}; {self.fix}"
+
+
+class FusionError(QuorateError):
+    """A rule was given something it cannot fuse."""
+
+    http_status, grpc_code = 400, "INVALID_ARGUMENT"
+
+
+class MemberCountError(FusionError):
+    def __init__(self, expected: int, got: int):
+        super().__init__(expected, got)
+        self.expected, self.got = expected, got
+
+    def __str__(self) -> str:
+        return f"fusion was made for {self.expected} members but got {self.got}; give one output per member"
+
+
+class RuleOptionError(FusionError):
+    """An option of a rule is outside what the rule can do."""
+
+    def __init__(self, rule: str, option: str, found: object, fix: str):
+        super().__init__(rule, option, found, fix)
+        self.rule, self.option, self.found, self.fix = rule, option, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.option} is {self.found!r}; {self.fix}"
+
+
+class ShapeError(FusionError):
+    def __init__(self, what: str, expected: str, got: str):
+        super().__init__(what, expected, got)
+        self.what, self.expected, self.got = what, expected, got
+
+    def __str__(self) -> str:
+        return f"{self.what} has shape {self.got}; give {self.expected}"
+
+
+class QuorumError(QuorateError):
+    """Too few members gave a usable row."""
+
+    http_status, grpc_code = 503, "UNAVAILABLE"
+
+    def __init__(self, needed: str, got: str, missing: str = ""):
+        super().__init__(needed, got, missing)
+        self.needed, self.got, self.missing = needed, got, missing
+
+    def __str__(self) -> str:
+        missing = f" (missing: {self.missing})" if self.missing else ""
+        return f"fusion needs {self.needed} but got {self.got}{missing}; retry, or lower quorum in the spec"
+
+
+class DeadlineError(QuorumError):
+    """The deadline passed before the quorum was in."""
+
+    http_status, grpc_code = 504, "DEADLINE_EXCEEDED"
+
+
+class OverloadedError(QuorateError):
+    """A bounded queue is full; the request was not started."""
+
+    http_status, grpc_code = 503, "RESOURCE_EXHAUSTED"
+
+    def __init__(self, what: str, limit: int, retry_after_s: float):
+        super().__init__(what, limit, retry_after_s)
+        self.what, self.limit, self.retry_after_s = what, limit, retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.what} already holds its limit of {self.limit}; retry after {self.retry_after_s:g} s"
+
+
+class UnavailableError(QuorateError):
+    http_status, grpc_code = 503, "UNAVAILABLE"
+
+
+class RequestError(QuorateError):
+    """The client's request is malformed or does not fit the model."""
+
+    http_status, grpc_code = 400, "INVALID_ARGUMENT"
+
+
+class UnknownModelError(RequestError):
+    http_status, grpc_code = 404, "NOT_FOUND"
+
+    def __init__(self, model: str, known: str):
+        super().__init__(model, known)
+        self.model, self.known = model, known
+
+    def __str__(self) -> str:
+        return f"Request for unknown model: '{self.model}' is not found; this server has {self.known}"
+
+
+class UnsupportedError(RequestError):
+    http_status, grpc_code = 501, "UNIMPLEMENTED"
+
+
+class MemberLoadError(QuorateError):
+    """A member's model or weights could not be loaded where the replica runs."""
+
+    def __init__(self, member: str, found: str, fix: str):
+        super().__init__(member, found, fix)
+        self.member, self.found, self.fix = member, found, fix
+
+    def __str__(self) -> str:
+        return f"members.{self.member}: {self.found}; {self.fix}"
+
+
+class DeployError(QuorateError):
+    """The cluster cannot run what the spec asks."""
+
+
+class ClusterError(QuorateError):
+    """No cluster, or not the one that was asked for."""
