@@ -10,11 +10,20 @@ from typing import Any
 
 _HOME = {
     "Fused": "base",
+    "GreedySoup": "soups",
     "Mean": "linear_pool",
     "QuorateError": "errors",
     "RULES": "catalogue",
     "Rule": "base",
     "WeightedMean": "linear_pool",
+    "check_members": "checkpoints",
+    "dare": "task_vectors",
+    "greedy_soup": "soups",
+    "reestimate_batchnorm": "batchnorm",
+    "slerp": "interpolation",
+    "task_arithmetic": "task_vectors",
+    "ties": "task_vectors",
+    "uniform_soup": "soups",
 }
 
 __all__ = sorted(_HOME)

@@ -60,6 +60,47 @@ class ShapeError(FusionError):
         return f"{self.what} has shape {self.got}; give {self.expected}"
 
 
+class MergeError(FusionError):
+    """Members whose parameters cannot be mixed."""
+
+
+class ArchitectureMismatchError(MergeError):
+    def __init__(self, member: str, tensor: str, found: str, reference: str, expected: str):
+        super().__init__(member, tensor, found, reference, expected)
+        self.member, self.tensor, self.found = member, tensor, found
+        self.reference, self.expected = reference, expected
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tensor} is {self.found} in {self.member} but {self.expected} in {self.reference}; "
+            "merge members of one architecture, or fuse their outputs"
+        )
+
+
+class NonFiniteStateError(MergeError):
+    def __init__(self, member: str, tensor: str):
+        super().__init__(member, tensor)
+        self.member, self.tensor = member, tensor
+
+    def __str__(self) -> str:
+        return f"{self.tensor} of {self.member} holds NaN or infinity; leave that member out"
+
+
+class UnrelatedMembersError(MergeError):
+    """Parameters that were trained from different starts: their average is noise."""
+
+    def __init__(self, member: str, reference: str, tensor: str, cosine: float, needed: float):
+        super().__init__(member, reference, tensor, cosine, needed)
+        self.member, self.reference, self.tensor = member, reference, tensor
+        self.cosine, self.needed = cosine, needed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tensor} of {self.member} and of {self.reference} have cosine {self.cosine:.3f}, one start gives "
+            f"{self.needed:.2f} or more; merge members fine-tuned from one checkpoint, or fuse their outputs"
+        )
+
+
 class QuorumError(QuorateError):
     """Too few members gave a usable row."""
 
