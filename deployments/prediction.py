@@ -1,0 +1,143 @@
+"""One member's forward pass as the ensemble wants it: rows that fail cost only themselves."""
+
+# B batch, C the ensemble's classes, K the member's own classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.framing import RowStatus
+from quorate.deployments.models import Model
+from quorate.deployments.spec import EnsembleSpec
+from quorate.fusion.errors import MemberLoadError
+
+Array = NDArray[Any]
+
+
+class OutputError(ValueError):
+    """The model returned something that is not one row per input row."""
+
+
+class Predictor:
+    """Runs a model over a batch and says of each row whether it may be used."""
+
+    def __init__(self, model: Model, ensemble: EnsembleSpec):
+        self.model = model
+        self._ensemble = ensemble
+        self._spec = ensemble.members[model.name]
+        classes = self._spec.classes or ensemble.classes
+        self._columns = _columns(classes, ensemble.classes)
+        self._num_outputs = len(classes) if classes and self._spec.output in ("logits", "probabilities") else None
+        self.last_error = ""
+        self.device_lost = False
+
+    def warm_up(self) -> None:
+        """Run zeros through the model, so that the first request finds everything compiled and allocated.
+
+        Raises:
+            MemberLoadError: the model fails on them, or its output does not fit the spec.
+        """
+        example = self.model.example(self._ensemble, rows=2)
+        if len(example) < len(self._spec.inputs):
+            return  # reads other members: what they give is not known before they run
+        try:
+            self._forward(example)
+        except OutputError as error:
+            raise MemberLoadError(self.model.name, str(error), "check output and classes in the spec") from None
+        except Exception as error:
+            found = f"the model fails on an example input with {type(error).__name__}: {error}"
+            raise MemberLoadError(self.model.name, found, "check inputs and config in the spec") from error
+
+    def run(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
+        """Run a batch.
+
+        Args:
+            inputs: (B, *shape) each.
+            probabilities: give (B, C) float32 over the ensemble's classes instead of what the model returns.
+
+        Returns:
+            (B, ...) the output with unusable rows zeroed, and (B,) RowStatus.
+        """
+        rows = len(next(iter(inputs.values())))
+        raw, status = self._run_halves(inputs, rows)
+        if raw is None:
+            return np.zeros((rows, 0), np.float32), status
+        if np.issubdtype(raw.dtype, np.floating):
+            bad = ~np.isfinite(raw).reshape(rows, -1).all(axis=1)
+            if bad.any():
+                raw = np.where(bad.reshape(-1, *[1] * (raw.ndim - 1)), raw.dtype.type(0), raw)
+                status[bad & (status == RowStatus.OK)] = RowStatus.NONFINITE
+        return (self._probabilities(raw) if probabilities else raw), status
+
+    def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array | None, NDArray[np.uint8]]:
+        """Run all rows at once; when that raises, each half on its own, so that a poison row is found in log2(B) steps."""
+        status = np.zeros(rows, dtype=np.uint8)
+        try:
+            return self._forward(inputs), status
+        except OutputError as error:
+            self.last_error = str(error)
+            status[:] = RowStatus.SHAPE
+            return None, status
+        except Exception as error:  # a member may raise anything at all; its row is what we know about
+            self.last_error = f"{type(error).__name__}: {error}"
+            self.device_lost = self.device_lost or type(error).__name__ == "AcceleratorError"
+        if rows == 1 or self.device_lost:
+            status[:] = RowStatus.ERROR
+            return None, status
+        half = rows // 2
+        parts = [
+            self._run_halves({name: array[cut] for name, array in inputs.items()}, size)
+            for cut, size in ((slice(0, half), half), (slice(half, None), rows - half))
+        ]
+        return _join(parts), np.concatenate([part[1] for part in parts])
+
+    def _forward(self, inputs: Mapping[str, Array]) -> Array:
+        output = self.model.predict(inputs)
+        rows = len(next(iter(inputs.values())))
+        if output.ndim == 0 or output.shape[0] != rows:
+            raise OutputError(f"the model returned shape {list(output.shape)} for {rows} rows")
+        if output.dtype.kind not in "biuf":
+            raise OutputError(f"the model returned dtype {output.dtype}, which is no number")
+        if self._num_outputs is not None and output.shape != (rows, self._num_outputs):
+            found = f"the model returned {list(output.shape[1:])} values a row"
+            raise OutputError(f"{found} but has {self._num_outputs} classes")
+        return output
+
+    def _probabilities(self, raw: Array) -> Array:
+        values = raw.astype(np.float32, copy=False)
+        if self._spec.output == "logits":
+            values = _softmax(values)
+        elif self._spec.output == "values":
+            values = values.reshape(len(values), -1)
+        if self._columns is None or self._ensemble.classes is None:
+            return values
+        aligned = np.zeros((len(values), len(self._ensemble.classes)), dtype=np.float32)
+        aligned[:, self._columns] = values
+        return aligned
+
+
+def _join(parts: list[tuple[Array | None, NDArray[np.uint8]]]) -> Array | None:
+    known = next((values for values, _ in parts if values is not None), None)
+    if known is None:
+        return None
+    return np.concatenate(
+        [np.zeros((len(s), *known.shape[1:]), known.dtype) if values is None else values for values, s in parts]
+    )
+
+
+def _columns(own: tuple[str, ...] | None, ensemble: tuple[str, ...] | None) -> NDArray[np.intp] | None:
+    """Where each of the member's classes stands among the ensemble's; None when they are the same list."""
+    if own is None or ensemble is None or own == ensemble:
+        return None
+    place = {name: column for column, name in enumerate(ensemble)}
+    return np.array([place[name] for name in own], dtype=np.intp)
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    normalised: NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return normalised
