@@ -27,13 +27,12 @@ class WeightedMean(Rule):
         if sum(weights) <= 0:
             raise RuleOptionError(self.name, "weights", list(weights), "give at least one member a weight above 0")
         self.num_members = len(weights)
+        self.spec_weights = list(weights)
         self.weights = torch.tensor(weights, dtype=torch.float64)
 
     @classmethod
-    def from_spec(
-        cls, members: Sequence[str], weights: Mapping[str, float] | None, options: Mapping[str, Any]
-    ) -> WeightedMean:
-        return cls([1.0 if weights is None else weights.get(member, 0.0) for member in members])
+    def _build(cls, num_members: int, weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
+        return cls([1.0] * num_members if weights is None else weights)
 
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
         weights = self.weights.unsqueeze(1) * present  # (M, B)
@@ -52,7 +51,8 @@ class Mean(WeightedMean):
 
     def __init__(self, num_members: int):
         super().__init__([1.0] * num_members)
+        self.spec_weights = None
 
     @classmethod
-    def from_spec(cls, members: Sequence[str], weights: Mapping[str, float] | None, options: Mapping[str, Any]) -> Mean:
-        return cls(len(members))
+    def _build(cls, num_members: int, weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
+        return cls(num_members)
