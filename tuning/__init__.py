@@ -1,0 +1,31 @@
+"""Tuning: train members, keep their predictions, solve the fusion's weights, search structure.
+
+Names load on first use, so that the command line starts without importing torch or Ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Epoch": "training",
+    "Labelled": "datasets",
+    "Splits": "datasets",
+    "Trained": "training",
+    "Training": "training",
+    "build": "architectures",
+    "digits": "datasets",
+    "idx_images": "datasets",
+    "read_table": "datasets",
+    "save_weights": "training",
+    "train": "training",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,230 @@
+"""Labelled data: the bundled digits, folders of MNIST's IDX files, tables. Labels are matched with class names.
+
+Entry points: ``digits() -> Splits``, ``idx_images(folder, full=False) -> Splits``,
+``read_table(path, inputs, classes, label="label") -> Labelled``.
+"""
+
+# N rows, C classes
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.fusion.errors import DataError
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows with their true class.
+
+    Attributes:
+        inputs: request input name -> (N, ...) array.
+        labels: (N,) int64, an index into ``classes``.
+        classes: class names.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, index: NDArray[Any] | slice) -> Labelled:
+        return Labelled({k: v[index] for k, v in self.inputs.items()}, self.labels[index], self.classes)
+
+    def digest(self) -> str:
+        """sha256 over inputs, their names and types, labels and class names; order of rows counts."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for name in sorted(self.inputs):
+            array = np.ascontiguousarray(self.inputs[name])
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            # Text has no fixed width in memory: hash what it says, not where it lies.
+            digest.update(repr(array.tolist()).encode() if array.dtype == object else array.data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows to train members on, to solve weights on, and to judge the outcome on."""
+
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+
+
+def split(data: Labelled, shares: tuple[float, float] = (0.2, 0.2), seed: int = 0) -> Splits:
+    """Split into train, validation and test, each with the same mix of classes; same seed, same rows.
+
+    Args:
+        shares: of the rows that go to validation and to test.
+    """
+    from sklearn.model_selection import train_test_split
+
+    validation, test = shares
+    rest, held_out = train_test_split(np.arange(len(data)), test_size=test, stratify=data.labels, random_state=seed)
+    train, valid = train_test_split(
+        rest, test_size=validation / (1 - test), stratify=data.labels[rest], random_state=seed
+    )
+    return Splits(data.rows(np.sort(train)), data.rows(np.sort(valid)), data.rows(np.sort(held_out)))
+
+
+def digits(seed: int = 0) -> Splits:
+    """scikit-learn's bundled handwritten digits (UCI optdigits): 1,797 images (1, 8, 8), 60/20/20, pixels 0 to 1."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = (bunch.images[:, None] / 16.0).astype(np.float32)
+    data = Labelled({"image": images}, bunch.target.astype(np.int64), tuple(str(c) for c in range(10)))
+    return split(data, seed=seed)
+
+
+def idx_images(folder: str | Path, full: bool = False, seed: int = 0) -> Splits:
+    """Images in MNIST's IDX format (LeCun, "The MNIST database"): MNIST, Fashion-MNIST, ...
+
+    Args:
+        folder: holds train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k pair, plain or .gz.
+        full: every row; otherwise 10,000 of the training file and 2,000 of the test file, drawn by ``seed``.
+
+    Returns:
+        A fifth of the training file is validation; the test file is the test split. Images (1, height, width), 0 to 1.
+
+    Raises:
+        DataError: a file is missing or is no IDX file.
+    """
+    folder = Path(folder)
+    train, test = _idx_pair(folder, "train"), _idx_pair(folder, "t10k")
+    if not full:
+        train, test = _draw(train, 10_000, seed), _draw(test, 2_000, seed)
+    order = np.random.default_rng(seed).permutation(len(train))
+    cut = len(train) // 5
+    return Splits(train.rows(np.sort(order[cut:])), train.rows(np.sort(order[:cut])), test)
+
+
+def _draw(data: Labelled, rows: int, seed: int) -> Labelled:
+    order = np.random.default_rng(seed).permutation(len(data))
+    return data.rows(np.sort(order[:rows]))
+
+
+def _idx_pair(folder: Path, part: str) -> Labelled:
+    images = read_idx(_idx_file(folder, f"{part}-images-idx3-ubyte"))
+    labels = read_idx(_idx_file(folder, f"{part}-labels-idx1-ubyte")).astype(np.int64)
+    if images.ndim != 3 or labels.shape != images.shape[:1]:
+        raise DataError(str(folder), f"{images.shape} images with {labels.shape} labels", "give files of one data set")
+    names = tuple(str(c) for c in range(int(labels.max()) + 1))
+    return Labelled({"image": (images[:, None] / 255.0).astype(np.float32)}, labels, names)
+
+
+def _idx_file(folder: Path, name: str) -> Path:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    raise DataError(str(folder), f"no {name} or {name}.gz", "give a folder with MNIST's four IDX files")
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read one IDX file of unsigned bytes: two zero bytes, type 8, number of dimensions, big-endian sizes, data."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataError(path.name, f"damaged: {error}", "fetch the file again") from error
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08":
+        raise DataError(path.name, "no IDX file of unsigned bytes", "give MNIST's files as published")
+    start = 4 + 4 * raw[3]
+    shape = np.frombuffer(raw[4:start], dtype=">i4")
+    if len(raw) - start != int(np.prod(shape)):
+        raise DataError(
+            path.name, f"{len(raw) - start} bytes of data for shape {shape.tolist()}", "fetch the file again"
+        )
+    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def read_table(
+    path: str | Path, inputs: Mapping[str, Sequence[int]], classes: Sequence[str], label: str = "label"
+) -> Labelled:
+    """Read labelled rows from .parquet, .arrow, .feather or .npz.
+
+    Args:
+        path: the file.
+        inputs: column of each request input -> shape of one row; lists may be stored flat, npz arrays already shaped.
+        classes: class names of the spec; a label is the name of a class, or an integer that reads as one.
+        label: name of the label column.
+
+    Raises:
+        DataError: a column is missing, a row has another size, or a label is no class.
+    """
+    path = Path(path)
+    columns = _read_columns(path)
+    for name in (*inputs, label):
+        if name not in columns:
+            raise DataError(
+                path.name, f"no column {name!r}", f"it has {', '.join(sorted(columns))}; name it as the spec does"
+            )
+    arrays = {name: _shaped(path, name, columns[name], tuple(shape)) for name, shape in inputs.items()}
+    return Labelled(arrays, match_labels(columns[label], classes, path.name), tuple(classes))
+
+
+def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> NDArray[np.int64]:
+    """Indices into ``classes`` of labels given as names; 3 and "3" are the same label, 3.0 too."""
+    index = {name: i for i, name in enumerate(classes)}
+    if np.issubdtype(labels.dtype, np.floating) and np.isfinite(labels).all() and (labels == labels.round()).all():
+        labels = labels.astype(np.int64)
+    names, inverse = np.unique(labels.astype(str), return_inverse=True)
+    unknown = [str(name) for name in names if name not in index]
+    if unknown:
+        fix = f"the spec's classes are {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+        raise DataError(source, f"labels that are no class: {', '.join(unknown[:5])}", fix)
+    return np.array([index[str(name)] for name in names], dtype=np.int64)[inverse]
+
+
+def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(str(path), "no such file", "give a .parquet, .arrow, .feather or .npz file")
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    readers = {".parquet": parquet.read_table, ".feather": feather.read_table, ".arrow": feather.read_table}
+    if path.suffix not in readers:
+        raise DataError(path.name, f"unknown kind {path.suffix!r}", "give .parquet, .arrow, .feather or .npz")
+    try:
+        table: pa.Table = readers[path.suffix](path)
+    except pa.ArrowInvalid as error:
+        raise DataError(path.name, f"damaged: {error}", "write the file again") from error
+    return {name: _column(table.column(name).combine_chunks()) for name in table.column_names}
+
+
+def _column(values: Any) -> NDArray[Any]:
+    import pyarrow as pa
+
+    if isinstance(values, pa.FixedShapeTensorArray):
+        array: NDArray[Any] = values.to_numpy_ndarray()
+        return array
+    if pa.types.is_fixed_size_list(values.type) and not values.null_count:
+        flat: NDArray[Any] = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+        return flat
+    column: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return column
+
+
+def _shaped(path: Path, name: str, column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if column.dtype == object and len(column) and not isinstance(column[0], (str, bytes)):
+        try:
+            column = np.stack([np.asarray(row).reshape(-1) for row in column])
+        except ValueError as error:
+            raise DataError(path.name, f"rows of column {name!r} differ in size", f"give rows of {shape}") from error
+    if -1 not in shape and column.size != len(column) * int(np.prod(shape)):
+        found = f"column {name!r} has rows of shape {column.shape[1:]}"
+        raise DataError(path.name, found, f"the spec's input has shape {list(shape)}")
+    return np.ascontiguousarray(column if -1 in shape else column.reshape(len(column), *shape))
