@@ -33,7 +33,8 @@ MAX_BYTES_LENGTH = 2**32 - 1
 
 
 def numpy_dtype(datatype: str) -> np.dtype[Any]:
-    return np.dtype(_NUMPY[datatype])
+    dtype: np.dtype[Any] = np.dtype(_NUMPY[datatype])
+    return dtype
 
 
 def datatype_of(array: NDArray[Any]) -> str:
@@ -49,7 +50,7 @@ def encode(array: NDArray[Any]) -> memoryview | bytes:
     """The raw little-endian, row-major bytes of a tensor; BYTES elements are each preceded by their 4-byte length."""
     if array.dtype == object:
         return b"".join(len(item).to_bytes(4, "little") + item for item in array.ravel())
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def decode(data: memoryview | bytes, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -105,4 +105,3 @@ def _tensors(frames: Sequence[Frame], count: int) -> tuple[Array, ...]:
         at += _TENSOR.size + ndim * _DIM.size
         tensors.append(decode(frame, BY_CODE[code], shape))
     return tuple(tensors)
-

@@ -1,10 +1,11 @@
-"""A member replica's inference thread: it drains what is queued, runs it as one batch, answers rows to whom they belong.
+"""A member replica's inference thread: it drains the queue, runs it as one batch, answers rows to whom they belong.
 
 There is no waiting timer: while the device is busy the queue grows, and the next batch takes all of it.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from quorate.deployments.prediction import Predictor
 
 Array = NDArray[Any]
 
-POLL_S = 0.1
+POLL_MS = 100
 # After telling everyone that we leave, how long no call may arrive before we believe that all have heard.
 QUIET_S = 0.2
 
@@ -82,7 +83,7 @@ class InferenceLoop(threading.Thread):
             poller.register(socket, zmq.POLLIN)
         quiet_since: float | None = None
         while True:
-            ready = poller.poll(0 if self._queue else POLL_S * 1000)
+            ready = poller.poll(0 if self._queue else POLL_MS)
             for socket, _ in ready:
                 self._receive(socket)
             if self._leave.is_set():
@@ -175,6 +176,6 @@ class InferenceLoop(threading.Thread):
             self._predictor.run({n: a[at : at + self._max_batch_size] for n, a in inputs.items()}, probabilities)
             for at in range(0, rows, self._max_batch_size)
         ]
-        width = max((values.shape[1:] for values, _ in parts), key=len)
+        width = max((values.shape[1:] for values, _ in parts), key=math.prod)
         usable = [v if v.shape[1:] == width else np.zeros((len(v), *width), np.float32) for v, _ in parts]
         return np.concatenate(usable), np.concatenate([status for _, status in parts])

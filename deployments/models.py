@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quorate.deployments.datatypes import numpy_dtype
-from quorate.deployments.spec import EnsembleSpec, MemberSpec, TensorSpec
+from quorate.deployments.spec import MemberSpec, TensorSpec
 from quorate.deployments.spec_file import file_digest
 from quorate.fusion.errors import MemberLoadError
 
@@ -65,9 +65,9 @@ class Model:
             tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
-    def example(self, ensemble: EnsembleSpec, rows: int) -> dict[str, Array]:
+    def example(self, inputs: Mapping[str, TensorSpec], rows: int) -> dict[str, Array]:
         """Zeros in the shape of the member's request inputs; a free dimension becomes 1."""
-        return {name: _zeros(ensemble.inputs[name], rows) for name in self._spec.inputs if name in ensemble.inputs}
+        return {name: _zeros(inputs[name], rows) for name in self._spec.inputs if name in inputs}
 
 
 def _zeros(tensor: TensorSpec, rows: int) -> Array:
@@ -105,7 +105,9 @@ def load_model(name: str, spec: MemberSpec, folder: Path, device: torch.device |
             name, f"{spec.model} returned {type(built).__name__}, which takes no weights", "return an nn.Module"
         )
     if not callable(built):
-        raise MemberLoadError(name, f"{spec.model} returned {built!r:.80}", "return an nn.Module or a callable on arrays")
+        raise MemberLoadError(
+            name, f"{spec.model} returned {built!r:.80}", "return an nn.Module or a callable on arrays"
+        )
     return Model(name, spec, built, device, tensors=False)
 
 
@@ -126,7 +128,9 @@ def _build(name: str, spec: MemberSpec, folder: Path) -> Any:
         for part in attribute.split("."):
             factory = getattr(factory, part)
     except (ImportError, AttributeError) as error:
-        raise MemberLoadError(name, f"{spec.model} cannot be imported: {error}", "check the module on every node") from None
+        raise MemberLoadError(
+            name, f"{spec.model} cannot be imported: {error}", "check the module on every node"
+        ) from None
     try:
         return _call(factory, spec.config)
     except Exception as error:
@@ -160,7 +164,9 @@ def _load_weights(name: str, module: nn.Module, path: Path) -> None:
         raise MemberLoadError(name, f"{path.name} cannot be read: {error}", "save it with safetensors again") from None
     except RuntimeError as error:
         found = " ".join(str(error).split())[:300]
-        raise MemberLoadError(name, f"{path.name} does not fit the model: {found}", "check config and weights") from None
+        raise MemberLoadError(
+            name, f"{path.name} does not fit the model: {found}", "check config and weights"
+        ) from None
 
 
 def _load_exported(name: str, path: Path, device: torch.device) -> Callable[..., Any]:

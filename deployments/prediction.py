@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.framing import RowStatus
 from quorate.deployments.models import Model
-from quorate.deployments.spec import EnsembleSpec
+from quorate.deployments.spec import MemberJob
 from quorate.fusion.errors import MemberLoadError
 
 Array = NDArray[Any]
@@ -25,12 +25,12 @@ class OutputError(ValueError):
 class Predictor:
     """Runs a model over a batch and says of each row whether it may be used."""
 
-    def __init__(self, model: Model, ensemble: EnsembleSpec):
+    def __init__(self, model: Model, job: MemberJob):
         self.model = model
-        self._ensemble = ensemble
-        self._spec = ensemble.members[model.name]
-        classes = self._spec.classes or ensemble.classes
-        self._columns = _columns(classes, ensemble.classes)
+        self._job = job
+        self._spec = job.member
+        classes = self._spec.classes or job.classes
+        self._columns = _columns(classes, job.classes)
         self._num_outputs = len(classes) if classes and self._spec.output in ("logits", "probabilities") else None
         self.last_error = ""
         self.device_lost = False
@@ -41,7 +41,7 @@ class Predictor:
         Raises:
             MemberLoadError: the model fails on them, or its output does not fit the spec.
         """
-        example = self.model.example(self._ensemble, rows=2)
+        example = self.model.example(self._job.inputs, rows=2)
         if len(example) < len(self._spec.inputs):
             return  # reads other members: what they give is not known before they run
         try:
@@ -74,7 +74,7 @@ class Predictor:
         return (self._probabilities(raw) if probabilities else raw), status
 
     def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array | None, NDArray[np.uint8]]:
-        """Run all rows at once; when that raises, each half on its own, so that a poison row is found in log2(B) steps."""
+        """Run all rows at once; when that raises, each half on its own: a poison row is found in log2(B) steps."""
         status = np.zeros(rows, dtype=np.uint8)
         try:
             return self._forward(inputs), status
@@ -113,9 +113,9 @@ class Predictor:
             values = _softmax(values)
         elif self._spec.output == "values":
             values = values.reshape(len(values), -1)
-        if self._columns is None or self._ensemble.classes is None:
+        if self._columns is None or self._job.classes is None:
             return values
-        aligned = np.zeros((len(values), len(self._ensemble.classes)), dtype=np.float32)
+        aligned = np.zeros((len(values), len(self._job.classes)), dtype=np.float32)
         aligned[:, self._columns] = values
         return aligned
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from quorate.deployments import spec_checks
 
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64", "BYTES"
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
+    "BYTES",
 ]  # fmt: skip
 Output = Literal["logits", "probabilities", "features", "values"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$")]
@@ -112,6 +113,16 @@ class Serving(_Frozen):
     max_queued_rows: Count = 4096
 
 
+class MemberJob(_Frozen):
+    """All that a member's replicas need to know: when this stays the same, nothing restarts."""
+
+    ensemble: Name
+    name: Name
+    member: MemberSpec
+    inputs: dict[Name, TensorSpec]
+    classes: tuple[ClassName, ...] | None = None
+
+
 class EnsembleSpec(_Frozen):
     """Members, how they are wired, and how they are fused. Load one with ``quorate.deployments.load_spec``."""
 
@@ -147,6 +158,19 @@ class EnsembleSpec(_Frozen):
     @property
     def output_fusion(self) -> FusionSpec:
         return self.all_fusions[self.output_name]
+
+    def job(self, member: str) -> MemberJob:
+        """What one member's replicas are told."""
+        spec = self.members[member]
+        inputs = {name: self.inputs[name] for name in spec.inputs if name in self.inputs}
+        return MemberJob(ensemble=self.name, name=member, member=spec, inputs=inputs, classes=self.classes)
+
+    @property
+    def wiring(self) -> str:
+        """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
+        members = {name: (m.inputs, m.output, m.classes) for name, m in self.members.items()}
+        rest = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving"})
+        return hashlib.sha256(json.dumps([rest, members]).encode()).hexdigest()[:12]
 
     @property
     def revision(self) -> str:

@@ -59,7 +59,9 @@ def _choose(word: str, known: Iterable[str]) -> str:
 def _check_tensors(spec: EnsembleSpec) -> None:
     for name, tensor in spec.inputs.items():
         if 0 in tensor.shape:
-            raise SpecError(f"inputs.{name}.shape", f"{list(tensor.shape)} holds no element", "use sizes above 0, or -1")
+            raise SpecError(
+                f"inputs.{name}.shape", f"{list(tensor.shape)} holds no element", "use sizes above 0, or -1"
+            )
 
 
 def _check_classes(field: str, classes: tuple[str, ...] | None) -> None:
@@ -82,7 +84,9 @@ def _check_names(spec: EnsembleSpec) -> None:
                 )
             owners[name] = kind
     if spec.name in owners:
-        raise SpecError("name", f"'{spec.name}' is also in {owners[spec.name]}", "rename one: both are served as models")
+        raise SpecError(
+            "name", f"'{spec.name}' is also in {owners[spec.name]}", "rename one: both are served as models"
+        )
 
 
 def _check_member(spec: EnsembleSpec, name: str, member: MemberSpec) -> None:
@@ -120,7 +124,9 @@ def _check_model(field: str, member: MemberSpec) -> None:
         fix = "save the state dict with safetensors.torch.save_file; pickles can run code and are refused"
         raise SpecError(f"{field}.weights", f"'{member.weights}' is not a .safetensors file", fix)
     if member.digest and not member.weights:
-        raise SpecError(f"{field}.digest", "there is no weights file to compare it with", "add weights or remove digest")
+        raise SpecError(
+            f"{field}.digest", "there is no weights file to compare it with", "add weights or remove digest"
+        )
 
 
 def _check_member_classes(spec: EnsembleSpec, field: str, member: MemberSpec) -> None:
@@ -133,7 +139,9 @@ def _check_member_classes(spec: EnsembleSpec, field: str, member: MemberSpec) ->
     unknown = [c for c in member.classes if c not in spec.classes]
     if unknown:
         raise SpecError(
-            f"{field}.classes", f"{', '.join(unknown)} is not among the ensemble's classes", _choose(unknown[0], spec.classes)
+            f"{field}.classes",
+            f"{', '.join(unknown)} is not among the ensemble's classes",
+            _choose(unknown[0], spec.classes),
         )
 
 
@@ -172,15 +180,21 @@ def _check_weights(field: str, fusion: FusionSpec, weighted: bool) -> None:
     weights: Mapping[str, float] | None = fusion.weights
     if weights is None:
         if fusion.rule == "weighted_mean":
-            raise SpecError(f"{field}.weights", "weighted_mean has no weights", "give each member one, or use rule: mean")
+            raise SpecError(
+                f"{field}.weights", "weighted_mean has no weights", "give each member one, or use rule: mean"
+            )
         return
     if not weighted:
-        raise SpecError(f"{field}.weights", f"rule '{fusion.rule}' does not read weights", "remove them or change the rule")
+        raise SpecError(
+            f"{field}.weights", f"rule '{fusion.rule}' does not read weights", "remove them or change the rule"
+        )
     _check_subset(f"{field}.weights", tuple(weights), fusion.members)
     for name in fusion.members:
         weight = weights.get(name)
         if weight is None:
-            raise SpecError(f"{field}.weights.{name}", "the weight is missing", "give every fused member a weight, 0 to mute it")
+            raise SpecError(
+                f"{field}.weights.{name}", "the weight is missing", "give every fused member a weight, 0 to mute it"
+            )
         if not math.isfinite(weight) or weight < 0:
             raise SpecError(f"{field}.weights.{name}", f"the weight is {weight}", "use a finite number >= 0")
     if sum(weights.values()) <= 0:

@@ -27,10 +27,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     seen: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise SpecError(str(key), f"the key stands twice (line {key_node.start_mark.line + 1})", "remove one")
-        seen[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        seen[key] = loader.construct_object(value_node, deep=True)
     return seen
 
 
@@ -106,7 +106,9 @@ def _check_model(field: str, member: MemberSpec, folder: Path) -> None:
         found = file_digest(folder / checkpoint)
         if found != member.digest:
             raise SpecError(
-                f"{field}.digest", f"{checkpoint} has {found}", "restore the file, or update digest if the change was meant"
+                f"{field}.digest",
+                f"{checkpoint} has {found}",
+                "restore the file, or update digest if the change was meant",
             )
 
 

@@ -1,0 +1,313 @@
+"""An ensemble as Ray Serve applications: one per member, so that changing one restarts no other, one for the fusion."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
+from ray.serve.exceptions import RayServeException
+
+from quorate.deployments import published
+from quorate.deployments.directory import member_app
+from quorate.deployments.fusion_replica import FusionReplica
+from quorate.deployments.member_replica import MemberReplica
+from quorate.deployments.spec import EnsembleSpec, MemberSpec, Replicas, Resources
+from quorate.deployments.spec_file import file_digest
+from quorate.fusion.errors import ClusterError, DeployError
+
+HEALTH_CHECK_PERIOD_S = 2.0
+HEALTH_CHECK_TIMEOUT_S = 5.0
+CONTROL_TIMEOUT_S = 30.0
+# Serve's own traces never reach a user; our errors in them do, by this shape.
+_OWN_ERROR = re.compile(r"quorate\.fusion\.errors\.\w+: (.+)")
+
+Progress = Callable[[dict[str, str]], None]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A running ensemble: where to ask it, and what runs."""
+
+    name: str
+    revision: str
+    http: str
+    members: dict[str, int]
+
+
+def deploy(
+    spec: EnsembleSpec,
+    folder: Path,
+    host: str = "127.0.0.1",
+    http_port: int = 0,
+    timeout_s: float = 300.0,
+    progress: Progress | None = None,
+) -> Deployed:
+    """Deploy or update an ensemble on the Ray cluster this process is connected to; only what changed restarts.
+
+    Args:
+        spec: the ensemble.
+        folder: what the spec's relative paths start from, on every node.
+        host: address the doors bind on each node.
+        http_port: 0 keeps the running ensemble's port, or takes a free one.
+        timeout_s: how long members may take to load.
+        progress: called with each application's state whenever one changes.
+
+    Raises:
+        DeployError: something could not be started; the text says what.
+    """
+    refuse_unserved_graphs(spec)
+    running = describe_fusion(spec.name)
+    if http_port == 0:
+        http_port = int(running[0]["http"].rpartition(":")[2]) if running else free_port(host)
+    serve.start(proxy_location="Disabled")
+    _start([_member(spec, name, folder) for name in spec.members], timeout_s, progress)
+    fusion = _fusion(spec, folder, host, http_port)
+    if _runs(fusion):
+        if running[0]["revision"] != spec.revision:
+            publish(spec)
+    else:
+        published.record(spec)
+        _start([fusion], timeout_s, progress)
+    wanted = {spec.name, *(member_app(spec.name, name) for name in spec.members)}
+    for name in set(_applications(spec.name)) - wanted:
+        serve.delete(name)
+    return Deployed(spec.name, spec.revision, f"http://{host}:{http_port}", _replica_counts(spec))
+
+
+def rollback(name: str) -> EnsembleSpec:
+    """Publish the revision before the live one.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    specs = published.history(name)
+    if len(specs) < 2 or specs[-2].wiring != specs[-1].wiring:
+        raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
+    publish(specs[-2])
+    return specs[-2]
+
+
+def publish(spec: EnsembleSpec) -> None:
+    """Swap the fusion's rule, weights, deadline or quorum on all fusion replicas while requests run.
+
+    Every replica first builds the new revision; only when all have, they use it.
+
+    Raises:
+        DeployError: a replica refused; nothing has changed.
+    """
+    handle = serve.get_app_handle(spec.name)
+    data = spec.model_dump(mode="json")
+    expected = len(describe_fusion(spec.name))
+    prepared = handle.broadcast("prepare", data).results(timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True)
+    refused = [reply for reply in prepared if isinstance(reply, BaseException)]
+    if refused or len(prepared) < expected:
+        found = _own_words(str(refused[0])) if refused else f"{len(prepared)} of {expected} fusion replicas answered"
+        raise DeployError(f"revision {spec.revision} was not published: {found}; the old one still answers")
+    published.record(spec)
+    handle.broadcast("commit", spec.revision).results(timeout_s=CONTROL_TIMEOUT_S)
+
+
+def delete(name: str) -> None:
+    """Take an ensemble down: first the doors, then the members.
+
+    Raises:
+        ClusterError: there is no such ensemble.
+    """
+    applications = _applications(name)
+    if not applications:
+        raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
+    for application in sorted(applications, key=len):
+        serve.delete(application)
+    published.forget(name)
+
+
+def ensembles() -> list[str]:
+    """Names of the ensembles that run on this cluster."""
+    return sorted(name for name in serve.status().applications if "." not in name)
+
+
+def describe_fusion(name: str) -> list[dict[str, Any]]:
+    """What each fusion replica says of itself; empty when the ensemble does not run."""
+    return _describe(name)
+
+
+def describe_member(ensemble: str, member: str) -> list[dict[str, Any]]:
+    """What each of a member's replicas says of itself."""
+    return _describe(member_app(ensemble, member))
+
+
+def _describe(application: str) -> list[dict[str, Any]]:
+    status = serve.status().applications.get(application)
+    if status is None or status.status.value not in ("RUNNING", "UNHEALTHY", "DEPLOYING"):
+        return []
+    try:
+        replies = serve.get_app_handle(application).broadcast("describe").results(timeout_s=5, return_exceptions=True)
+    except (RayServeException, TimeoutError):
+        return []
+    return [reply for reply in replies if isinstance(reply, dict)]
+
+
+def refuse_unserved_graphs(spec: EnsembleSpec) -> None:
+    """Say that a graph validates but cannot be served yet."""
+    for name, member in spec.members.items():
+        others = [source for source in member.inputs if source not in spec.inputs]
+        if others:
+            found = f"member '{name}' reads {', '.join(others)}: serial and stacked graphs are not served yet"
+            raise DeployError(f"{found}; let members read request inputs only")
+    if len(spec.all_fusions) > 1:
+        raise DeployError(
+            f"{spec.name} names {len(spec.all_fusions)} fusions: one is served so far; keep the one you need"
+        )
+
+
+def free_port(host: str) -> int:
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class _App:
+    """One Serve application to run, and a fingerprint of everything that decides whether it must be replaced."""
+
+    name: str
+    deployment: type
+    arguments: tuple[Any, ...]
+    replicas: Replicas
+    resources: Resources
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(repr((self.arguments, self.replicas, self.resources)).encode()).hexdigest()[:16]
+
+    def target(self) -> serve.RunTarget:
+        """Serve's word for it. A surge starts new replicas before the old stop, where there is room for both."""
+        available = ray.available_resources()
+        needs = {"CPU": self.resources.num_cpus, "GPU": self.resources.num_gpus}
+        room = all(available.get(kind, 0.0) >= amount for kind, amount in needs.items())
+        deployment = serve.deployment(
+            **_COMMON,
+            name=self.name.rpartition(".")[2],
+            max_surge_percent=100 if room else 0,
+            ray_actor_options=actor_options(self.resources),
+            request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]
+            **_replicas(self.replicas),
+        )(self.deployment)
+        return serve.RunTarget(deployment.bind(*self.arguments, self.fingerprint), self.name, None)
+
+
+def _member(spec: EnsembleSpec, name: str, folder: Path) -> _App:
+    member = spec.members[name]
+    arguments = (spec.job(name).model_dump_json(), str(folder.resolve()), _checkpoint_digest(member, folder))
+    return _App(member_app(spec.name, name), MemberReplica, arguments, member.replicas, member.resources)
+
+
+def _fusion(spec: EnsembleSpec, folder: Path, host: str, http_port: int) -> _App:
+    arguments = (spec.name, spec.wiring, str(folder.resolve()), host, http_port)
+    return _App(spec.name, FusionReplica, arguments, spec.serving.replicas, spec.serving.resources)
+
+
+def _runs(app: _App) -> bool:
+    """Whether exactly this runs already: ``serve.run`` would replace its replicas all the same."""
+    found = _describe(app.name)
+    return bool(found) and all(replica["fingerprint"] == app.fingerprint for replica in found)
+
+
+def _start(apps: list[_App], timeout_s: float, progress: Progress | None) -> None:
+    """Run those that do not run yet as they should, and wait for them."""
+    changed = [app for app in apps if not _runs(app)]
+    if changed:
+        targets = [app.target() for app in changed]
+        serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+        _wait([app.name for app in changed], timeout_s, progress)
+
+
+_ROUTER = "quorate.deployments.directory:DirectoryRouter"
+_COMMON: dict[str, Any] = {
+    "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+    "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
+    "graceful_shutdown_timeout_s": 20.0,
+    "graceful_shutdown_wait_loop_s": 0.1,
+    "max_constructor_retry_count": 1,
+    "max_ongoing_requests": 100,
+}
+
+
+def actor_options(resources: Resources) -> dict[str, Any]:
+    """Ray's words for what one replica holds."""
+    options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
+    if resources.accelerator_type:
+        options["accelerator_type"] = resources.accelerator_type
+    if resources.labels:
+        options["label_selector"] = dict(resources.labels)
+    return options
+
+
+def _replicas(replicas: Replicas) -> dict[str, Any]:
+    if replicas.min == replicas.max:
+        return {"num_replicas": replicas.min}
+    policy = AutoscalingPolicy(policy_function="quorate.deployments.scaling:scale_by_load")
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=replicas.min, max_replicas=replicas.max, upscale_delay_s=5.0, policy=policy
+        )
+    }
+
+
+def _checkpoint_digest(member: MemberSpec, folder: Path) -> str:
+    path = folder / (member.weights or member.model)
+    return file_digest(path) if path.is_file() else ""
+
+
+def _applications(ensemble: str) -> list[str]:
+    return [n for n in serve.status().applications if n == ensemble or n.startswith(f"{ensemble}.")]
+
+
+def _replica_counts(spec: EnsembleSpec) -> dict[str, int]:
+    counts = {}
+    applications = serve.status().applications
+    for name in spec.members:
+        deployments = applications[member_app(spec.name, name)].deployments
+        counts[name] = sum(d.replica_states.get("RUNNING", 0) for d in deployments.values())  # type: ignore[call-overload]
+    return counts
+
+
+def _wait(names: list[str], timeout_s: float, progress: Progress | None) -> None:
+    """Wait until all applications run; the first that fails ends the wait with its own words."""
+    until = time.monotonic() + timeout_s
+    shown: dict[str, str] = {}
+    while True:
+        applications = serve.status().applications
+        states = {name: applications[name].status.value if name in applications else "NOT_STARTED" for name in names}
+        if progress is not None and states != shown:
+            progress(states)
+            shown = states
+        for name in names:
+            if states[name] in ("DEPLOY_FAILED", "UNHEALTHY"):
+                messages = [applications[name].message, *(d.message for d in applications[name].deployments.values())]
+                raise DeployError(f"{name} did not start: {_own_words(' '.join(messages))}")
+        if all(state == "RUNNING" for state in states.values()):
+            return
+        if time.monotonic() > until:
+            late = ", ".join(name for name in names if states[name] != "RUNNING")
+            raise DeployError(f"{late} not ready after {timeout_s:g} s; see quorate status, or give --timeout more")
+        time.sleep(0.1)
+
+
+def _own_words(message: str) -> str:
+    """The sentence of our own error inside a remote trace, or the trace's last line."""
+    found = _OWN_ERROR.findall(message)
+    if found:
+        return str(found[-1]).strip()
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given; see Ray's logs"

@@ -1,0 +1,276 @@
+"""The heart of a fusion replica: requests in, batches out to the members, answers back, all on one event loop."""
+
+# B rows
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from quorate.deployments.batch import Batch
+from quorate.deployments.framing import Kind, RowStatus
+from quorate.deployments.members import Member, MemberReply
+from quorate.deployments.metrics import Metrics
+from quorate.deployments.peers import Address, ClientKeys
+from quorate.deployments.requests import Answer, Request
+from quorate.deployments.revisions import Revision, build_revision
+from quorate.deployments.spec import EnsembleSpec
+from quorate.fusion.errors import (
+    DeadlineError,
+    OverloadedError,
+    QuorateError,
+    QuorumError,
+    RequestError,
+    UnavailableError,
+)
+
+Array = NDArray[Any]
+
+# Batches that no member has answered yet. While they are out, requests gather for the next: larger batches under load,
+# and a slow member holds back nobody, since the first reply of the fastest frees the place.
+MAX_UNANSWERED = 2
+
+
+class Engine:
+    """Answers requests with the members it can reach. Make and use it on one event loop.
+
+    Attributes:
+        spec: the ensemble.
+        metrics: what happened so far.
+    """
+
+    def __init__(self, spec: EnsembleSpec, folder: Path, node_id: str = "", keys: ClientKeys | None = None):
+        self.spec = spec
+        self.metrics = Metrics(spec.name, spec.members)
+        self._folder = folder
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._members = {name: Member(name, self._context, node_id, keys) for name in spec.members}
+        self._prepared: dict[str, Revision] = {}
+        self._revision = self._adopt(build_revision(spec, folder))
+        self._queue: deque[tuple[Request, float]] = deque()
+        self._queued_rows = 0
+        self._unanswered = 0
+        self._flush_due = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._batches: dict[Request, Batch] = {}
+
+    @property
+    def revision(self) -> Revision:
+        return self._revision
+
+    @property
+    def queued_rows(self) -> int:
+        return self._queued_rows
+
+    def set_replicas(self, member: str, addresses: Mapping[str, Address]) -> None:
+        """Say where a member's replicas are now."""
+        self._members[member].set_replicas(addresses)
+
+    def reconcile(self) -> None:
+        """Mend lost lines; call this about once a second."""
+        for name, member in self._members.items():
+            member.reconcile()
+            self.metrics.members(name, member.ready(), member.left_out())
+
+    def ready(self) -> dict[str, int]:
+        """How many replicas of each member take calls."""
+        return {name: member.ready() for name, member in self._members.items()}
+
+    def prepare(self, spec: EnsembleSpec) -> str:
+        """Build a revision without using it yet; raises what makes it unusable."""
+        if spec.wiring != self.spec.wiring:
+            raise RequestError(
+                "a revision changes only the fusion; deploy the spec to change members, inputs or classes"
+            )
+        revision = build_revision(spec, self._folder)
+        self._prepared = {revision.name: revision}
+        return revision.name
+
+    def commit(self, name: str) -> None:
+        """Use a prepared revision for every batch from now on."""
+        if name != self._revision.name:
+            self._revision = self._adopt(self._prepared.pop(name))
+
+    def _adopt(self, revision: Revision) -> Revision:
+        hedge = revision.fusion.hedge
+        for member in self._members.values():
+            member.hedge_percentile = int(hedge.after[1:]) if hedge else None
+        return revision
+
+    async def infer(
+        self,
+        inputs: Mapping[str, Array],
+        deadline_s: float | None = None,
+        explain: bool = False,
+        members: tuple[str, ...] | None = None,
+    ) -> Answer:
+        """Ask the ensemble.
+
+        Args:
+            inputs: each request input, (B, *shape), of the spec's dtype.
+            deadline_s: an answer is due this long from now; the spec's when None, and never more than that.
+            explain: add each member's output and contribution.
+            members: ask only these.
+
+        Raises:
+            OverloadedError: the queue is full.
+            DeadlineError: the deadline passed before the quorum was in.
+            QuorumError: too few members can answer.
+        """
+        started = time.monotonic()
+        fusion = self._revision.fusion
+        allowed = fusion.deadline_s if deadline_s is None else min(deadline_s, fusion.deadline_s)
+        request = Request(inputs, started + allowed, explain, members)
+        try:
+            self._submit(request, started)
+            answer = await request.future
+        except asyncio.CancelledError:
+            self._abandon(request)
+            self.metrics.answered("cancelled")
+            raise
+        except QuorateError as error:
+            self.metrics.answered(_outcome(error))
+            raise
+        finally:
+            self._batches.pop(request, None)
+        self.metrics.answered("degraded" if answer.degraded else "full")
+        self.metrics.total(time.monotonic() - started)
+        return answer
+
+    async def infer_member(self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None) -> Array:
+        """Ask one member for what the spec calls its output.
+
+        Raises:
+            UnavailableError: the member is not there, or could not answer.
+            DeadlineError: not in time.
+        """
+        allowed = min(deadline_s or np.inf, self._revision.fusion.deadline_s)
+        tensors = [inputs[source] for source in self.spec.members[name].inputs]
+        done: asyncio.Future[MemberReply] = self._loop.create_future()
+        rows = len(tensors[0])
+        member = self._members[name]
+        ask = member.ask(
+            Kind.CALL, tensors, rows, time.monotonic() + allowed, lambda r: None if done.done() else done.set_result(r)
+        )
+        if ask is None:
+            raise UnavailableError(f"no replica of member '{name}' takes calls ({member.reason}); retry later")
+        try:
+            reply = await asyncio.wait_for(done, allowed)
+        except asyncio.TimeoutError:
+            ask.give_up()
+            raise DeadlineError("1 of 1 members", "0", f"{name}:deadline") from None
+        except asyncio.CancelledError:
+            ask.give_up("gone")
+            raise
+        self.metrics.member_replied(name, reply)
+        if reply.values is None or reply.status is None:
+            raise UnavailableError(f"member '{name}' could not answer ({reply.reason}); retry later")
+        bad = np.flatnonzero(reply.status)
+        if len(bad):
+            reason = RowStatus(int(reply.status[bad[0]])).name.lower()
+            raise UnavailableError(f"member '{name}' failed on row {bad[0]} ({reason}); check the input")
+        return reply.values
+
+    def close(self) -> None:
+        """Let go of all members; what still waits ends as an error."""
+        for request, _ in self._queue:
+            if not request.future.done():
+                request.future.set_exception(UnavailableError("the server is stopping; retry"))
+        self._queue.clear()
+        for member in self._members.values():
+            member.close()
+        self._context.term()
+
+    def _submit(self, request: Request, now: float) -> None:
+        limit = self.spec.serving.max_queued_rows
+        if self._queued_rows + request.rows > limit and self._queue:
+            raise OverloadedError("the queue", limit, 1.0)
+        self._queue.append((request, now))
+        self._queued_rows += request.rows
+        self._set_alarm(request.deadline)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._queue and not self._flush_due and self._unanswered < MAX_UNANSWERED:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        while self._queue and self._unanswered < MAX_UNANSWERED:
+            requests = self._next_requests()
+            if requests:
+                self._unanswered += 1
+                batch = Batch(requests, self._revision, self._members, self.metrics, self._release)
+                for request in requests:
+                    self._batches[request] = batch
+                batch.start()
+        self.metrics.queued_rows.set(self._queued_rows)
+
+    def _next_requests(self) -> list[Request]:
+        """The oldest requests that can travel together."""
+        chosen: list[Request] = []
+        rows = 0
+        now = time.monotonic()
+        while self._queue:
+            request, arrived = self._queue[0]
+            gone = request.future.done()
+            if chosen and not gone:
+                full = rows + request.rows > self.spec.serving.max_batch_size
+                if full or not request.joins(chosen[0]):
+                    break
+            self._queue.popleft()
+            self._queued_rows -= request.rows
+            if not gone:
+                chosen.append(request)
+                rows += request.rows
+        if chosen:
+            self.metrics.batched(rows, now - arrived)
+        return chosen
+
+    def _release(self) -> None:
+        self._unanswered -= 1
+        self._schedule()
+
+    def _abandon(self, request: Request) -> None:
+        batch = self._batches.get(request)
+        if batch is not None:
+            batch.abandon(request)
+
+    def _set_alarm(self, deadline: float) -> None:
+        """Wake up for requests whose deadline passes while they still queue."""
+        if self._alarm is not None and deadline < self._alarm_at:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None:
+            self._alarm_at = deadline
+            self._alarm = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._expire_queued)
+
+    def _expire_queued(self) -> None:
+        self._alarm = None
+        now = time.monotonic()
+        for request, _ in self._queue:
+            if request.deadline <= now and not request.future.done():
+                error = DeadlineError("a free place in the queue", "none in time")
+                request.future.set_exception(error)
+        waiting = [request.deadline for request, _ in self._queue if not request.future.done()]
+        if waiting:
+            self._set_alarm(min(waiting))
+
+
+def _outcome(error: QuorateError) -> str:
+    if isinstance(error, OverloadedError):
+        return "overloaded"
+    if isinstance(error, DeadlineError):
+        return "deadline"
+    return "quorum" if isinstance(error, QuorumError) else "error"

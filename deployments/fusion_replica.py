@@ -1,0 +1,184 @@
+"""The fusion as a Ray Serve deployment: a thread with its own event loop runs the engine and the doors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from quorate.deployments.directory import member_app
+from quorate.deployments.spec import EnsembleSpec
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from quorate.deployments.engine import Engine
+
+T = TypeVar("T")
+
+RECONCILE_S = 0.5
+# A loop that has not ticked for this long serves nobody.
+STALL_S = 10.0
+
+
+class FusionReplica:
+    """One door to the ensemble. All replicas of a node listen on the same port (SO_REUSEPORT).
+
+    What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
+    """
+
+    def __init__(self, ensemble: str, wiring: str, folder: str, host: str, http_port: int, fingerprint: str):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        import torch
+
+        from quorate.deployments.published import live
+
+        torch.set_num_threads(1)  # the loop's thread fuses; more threads would only wait for each other
+        self._fingerprint, self._folder = fingerprint, Path(folder)
+        self._host, self._http_port = host, http_port
+        self._engine: Engine | None = None
+        self._server: uvicorn.Server | None = None
+        self._ticked = time.monotonic()
+        self._busy = self._last_stats = (time.monotonic(), 0.0)
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._start(live(ensemble, wiring))
+
+    def prepare(self, spec: dict[str, Any]) -> str:
+        """First step of publishing: build the revision; an error here changes nothing."""
+        return self._on_loop(self._prepare(EnsembleSpec.model_validate(spec)))
+
+    def commit(self, revision: str) -> str:
+        """Second step: use it from the next batch on."""
+        return self._on_loop(self._commit(revision))
+
+    def describe(self) -> dict[str, Any]:
+        """For ``quorate status``."""
+        assert self._engine is not None
+        return {
+            "pid": os.getpid(),
+            "revision": self._engine.revision.name,
+            "fingerprint": self._fingerprint,
+            "spec": self._engine.revision.spec.model_dump(mode="json"),
+            "ready": self._engine.ready(),
+            "queued_rows": self._engine.queued_rows,
+            "http": f"{self._host}:{self._http_port}",
+        }
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Share of the time since the last call that the event loop's thread was computing."""
+        (then, before_s), self._last_stats = self._last_stats, self._busy
+        now, busy_s = self._busy
+        return {"busy_share": min((busy_s - before_s) / max(now - then, 1e-9), 1.0)}
+
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        silent_s = time.monotonic() - self._ticked
+        if self._engine is not None and silent_s > STALL_S:
+            raise RuntimeError(f"the fusion's event loop has not run for {silent_s:.0f} s")
+
+    def __del__(self) -> None:
+        # Serve calls this when it stops the replica: take no new connection, answer what came in, and end the loop.
+        if self._server is not None:
+            self._server.should_exit = True
+            self._thread.join(timeout=15)
+
+    def _start(self, spec: EnsembleSpec) -> None:
+        self._thread = threading.Thread(target=self._run, args=(spec,), name="fusion", daemon=True)
+        self._thread.start()
+        self._started.wait(timeout=60)
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self, spec: EnsembleSpec) -> None:
+        import uvloop
+
+        try:
+            uvloop.run(self._serve(spec))
+        except BaseException as failure:  # handed to the thread that waits in _start
+            self._failure = failure
+            self._started.set()
+
+    async def _serve(self, spec: EnsembleSpec) -> None:
+        import ray
+        import uvicorn
+
+        from quorate.deployments.curve import cluster_secret, key_pair
+        from quorate.deployments.engine import Engine
+        from quorate.deployments.http_door import HttpDoor
+        from quorate.deployments.service import Service
+
+        self._loop = asyncio.get_running_loop()
+        keys = key_pair(cluster_secret(), "fusion").for_client()
+        engine = Engine(spec, self._folder, ray.get_runtime_context().get_node_id(), keys)
+        listener = _listener(self._host, self._http_port)
+        # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica.
+        config = uvicorn.Config(
+            HttpDoor(Service(engine)), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
+            http="httptools", timeout_graceful_shutdown=10, server_header=False,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._engine = engine
+        self._find_members(spec, engine)
+        ticker = asyncio.ensure_future(self._tick(engine))
+        await self._wait_for_members(engine)
+        self._loop.call_soon(self._started.set)
+        await self._server.serve(sockets=[listener])
+        ticker.cancel()
+        engine.close()
+
+    def _find_members(self, spec: EnsembleSpec, engine: Engine) -> None:
+        from ray import serve
+
+        from quorate.deployments.directory import listen
+
+        for name in spec.members:
+            app = member_app(spec.name, name)
+
+            def on_replicas(addresses: dict[str, Any], name: str = name) -> None:
+                self._loop.call_soon_threadsafe(engine.set_replicas, name, addresses)
+
+            listen(app, on_replicas)
+            serve.get_deployment_handle(name, app).options()  # connects the handle, and with it the directory
+
+    async def _wait_for_members(self, engine: Engine) -> None:
+        """Open the door when every member answers, or after a while with those that do."""
+        for _ in range(250):
+            if all(engine.ready().values()):
+                return
+            await asyncio.sleep(0.02)
+
+    async def _tick(self, engine: Engine) -> None:
+        while True:
+            self._ticked = time.monotonic()
+            self._busy = (self._ticked, time.thread_time())
+            engine.reconcile()
+            await asyncio.sleep(RECONCILE_S)
+
+    async def _prepare(self, spec: EnsembleSpec) -> str:
+        assert self._engine is not None
+        return self._engine.prepare(spec)
+
+    async def _commit(self, revision: str) -> str:
+        assert self._engine is not None
+        self._engine.commit(revision)
+        return self._engine.revision.name
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,258 @@
+"""How the fusion reaches one member: which replica is asked, what is retried, and when a member is left out."""
+
+# B rows
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from quorate.deployments.framing import Kind, Message, RowStatus
+from quorate.deployments.peers import Address, ClientKeys, Peer
+
+Array = NDArray[Any]
+
+FAILURES_TO_LEAVE_OUT = 5
+LEFT_OUT_S = 1.0
+LEFT_OUT_MAX_S = 30.0
+HEDGE_BUDGET = 0.02  # extra calls, as a share of all
+HEDGE_WINDOW = 256  # calls that the percentile is taken over
+# How much one recent failure counts against a replica when the least loaded one is chosen, in rows.
+FAILURE_LOAD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class MemberReply:
+    """What one member said about a batch.
+
+    Attributes:
+        values: (B, ...), None when there is nothing usable.
+        status: (B,) RowStatus, None with values.
+        reason: why nothing is usable: deadline, dead, error, shape or shed.
+        inference_s: seconds the replica computed.
+    """
+
+    values: Array | None
+    status: NDArray[np.uint8] | None
+    reason: str = ""
+    detail: str = ""
+    inference_s: float = 0.0
+
+
+OnMember = Callable[[MemberReply], None]
+
+
+class Ask:
+    """One batch on its way to one member; at most two replicas work on it."""
+
+    def __init__(self, member: Member, kind: Kind, tensors: Sequence[Array], rows: int, expires: float, done: OnMember):
+        self._member, self._kind, self._tensors, self._rows = member, kind, tensors, rows
+        self.expires, self._done = expires, done
+        self._lines: dict[Peer, int] = {}
+        self._tried: list[Peer] = []
+        self._started = time.monotonic()
+        self._hedge_timer: asyncio.TimerHandle | None = None
+        self.finished = False
+
+    def start(self, peer: Peer) -> None:
+        self._send(peer)
+        delay = self._member.hedge_delay_s()
+        if delay is not None and not self.finished:
+            self._hedge_timer = asyncio.get_running_loop().call_later(delay, self._hedge)
+
+    def give_up(self, reason: str = "deadline") -> None:
+        """The batch no longer waits; the replicas are told, and an answer by the deadline was owed."""
+        if self.finished:
+            return
+        for peer in list(self._lines):
+            if reason == "deadline":
+                self._member.failed(peer, reason)
+        self._finish(None)
+
+    def _send(self, peer: Peer) -> None:
+        self._tried.append(peer)
+        self._lines[peer] = 0  # a lost line may reply before call() has returned
+        self._lines[peer] = peer.call(
+            self._kind, self._tensors, self._rows, self.expires, lambda message: self._reply(peer, message)
+        )
+
+    def _hedge(self) -> None:
+        peer = self._member.choose(exclude=self._tried)
+        if not self.finished and peer is not None and self._member.may_hedge():
+            self._send(peer)
+
+    def _reply(self, peer: Peer, message: Message | None) -> None:
+        self._lines.pop(peer, None)
+        if self.finished:
+            return
+        if message is None:
+            self._retry_elsewhere()
+        elif message.kind == Kind.FAILURE:
+            self._member.failed(peer, "error")
+            self._finish(MemberReply(None, None, "error", message.text))
+        else:
+            self._finish(self._member.judge(peer, message, self._rows, time.monotonic() - self._started))
+
+    def _retry_elsewhere(self) -> None:
+        if self._lines:
+            return  # the hedge is still out
+        peer = self._member.choose(exclude=self._tried) if len(self._tried) < 2 else None
+        if peer is None or time.monotonic() >= self.expires:
+            self._finish(MemberReply(None, None, "dead"))
+        else:
+            self._send(peer)
+
+    def _finish(self, reply: MemberReply | None) -> None:
+        self.finished = True
+        if self._hedge_timer is not None:
+            self._hedge_timer.cancel()
+        for peer, call_id in list(self._lines.items()):
+            peer.drop(call_id)
+        self._lines.clear()
+        if reply is not None:
+            self._done(reply)
+
+
+class Member:
+    """One member of the ensemble, however many replicas it has.
+
+    Attributes:
+        reason: why the member was last left out.
+    """
+
+    def __init__(self, name: str, context: zmq.Context[Any], node_id: str, keys: ClientKeys | None = None):
+        self.name = name
+        self.reason = "dead"
+        self.hedge_percentile: int | None = None
+        self.peers: dict[str, Peer] = {}
+        self._context, self._node_id, self._keys = context, node_id, keys
+        self._announced: dict[str, Address] = {}
+        self._left_out_until: dict[Peer, float] = {}
+        self._left_out_s: dict[Peer, float] = {}
+        self._probes: dict[Peer, int] = {}
+        self._latencies: deque[float] = deque(maxlen=HEDGE_WINDOW)
+        self._calls = 0
+        self._hedges = 0
+
+    def set_replicas(self, addresses: Mapping[str, Address]) -> None:
+        """Say which replicas there are: new ones are connected, others let go once they have answered."""
+        self._announced = dict(addresses)
+        self.reconcile()
+
+    def reconcile(self) -> None:
+        """Connect to announced replicas that no line leads to, be they new or lost a moment ago."""
+        for replica_id, address in self._announced.items():
+            if replica_id not in self.peers:
+                self.peers[replica_id] = Peer(self._context, address, self._node_id, self._keys, self._lost)
+        for replica_id, peer in list(self.peers.items()):
+            if replica_id not in self._announced and not peer.outstanding_rows:
+                peer.close()
+
+    def ready(self) -> int:
+        """How many replicas take calls."""
+        return sum(peer.ready and not peer.leaving for peer in self.peers.values())
+
+    def ask(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float, done: OnMember) -> Ask | None:
+        """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
+        peer = self.choose()
+        if peer is None:
+            self._probe(kind, tensors, rows, expires)
+            return None
+        self._calls += 1
+        ask = Ask(self, kind, tensors, rows, expires, done)
+        ask.start(peer)
+        return ask
+
+    def choose(self, exclude: Sequence[Peer] = ()) -> Peer | None:
+        ready = [p for p in self.peers.values() if p.ready and not p.leaving]
+        usable = [p for p in ready if p not in exclude and p not in self._left_out_until]
+        if not usable:
+            if not ready:
+                self.reason = "dead"
+            return None
+        return min(usable, key=lambda p: p.outstanding_rows + FAILURE_LOAD_ROWS * p.failures)
+
+    def judge(self, peer: Peer, message: Message, rows: int, latency_s: float) -> MemberReply:
+        """Turn a replica's answer into rows that may be used, and keep the books on the replica."""
+        values, status = message.tensors if len(message.tensors) == 2 else (None, None)
+        if values is None or status is None or len(values) != rows or status.shape != (rows,):
+            self.failed(peer, "shape")
+            return MemberReply(None, None, "shape")
+        if (status == RowStatus.OK).any():
+            self._succeeded(peer, latency_s)
+        else:
+            self.failed(peer, RowStatus(int(status[0])).name.lower())
+        return MemberReply(values, status, inference_s=message.number)
+
+    def failed(self, peer: Peer, reason: str) -> None:
+        """Count a failure; at the fifth running the replica is left out, twice as long each time."""
+        peer.failures += 1
+        if peer.failures >= FAILURES_TO_LEAVE_OUT and peer not in self._left_out_until and not peer.closed:
+            pause = min(2 * self._left_out_s.get(peer, LEFT_OUT_S / 2), LEFT_OUT_MAX_S)
+            self._left_out_s[peer] = pause
+            self._left_out_until[peer] = time.monotonic() + pause
+            self.reason = reason
+
+    def left_out(self) -> int:
+        """How many replicas are left out now."""
+        return len(self._left_out_until)
+
+    def hedge_delay_s(self) -> float | None:
+        """How late a batch must be before a second replica is asked too; None when hedging is off or too new."""
+        if self.hedge_percentile is None or len(self.peers) < 2 or len(self._latencies) < 32:
+            return None
+        return float(np.percentile(np.fromiter(self._latencies, float), self.hedge_percentile))
+
+    def may_hedge(self) -> bool:
+        if self._hedges + 1 > HEDGE_BUDGET * self._calls:
+            return False
+        self._hedges += 1
+        return True
+
+    def close(self) -> None:
+        for peer in list(self.peers.values()):
+            peer.close()
+
+    def _succeeded(self, peer: Peer, latency_s: float) -> None:
+        peer.failures = 0
+        self._readmit(peer)
+        self._latencies.append(latency_s)
+
+    def _lost(self, peer: Peer) -> None:
+        if self.peers.get(peer.address.replica_id) is peer:
+            del self.peers[peer.address.replica_id]
+        self._readmit(peer)
+
+    def _readmit(self, peer: Peer) -> None:
+        self._left_out_until.pop(peer, None)
+        self._left_out_s.pop(peer, None)
+        self._probes.pop(peer, None)
+
+    def _probe(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float) -> None:
+        """Ask a replica that has been left out long enough, without anyone waiting for its answer."""
+        now = time.monotonic()
+        for peer, until in self._left_out_until.items():
+            if until > now or peer.leaving:
+                continue
+            self._left_out_until[peer] = now + self._left_out_s[peer]
+            if peer in self._probes:
+                peer.drop(self._probes[peer])
+
+            def on_reply(message: Message | None, peer: Peer = peer) -> None:
+                if message is None or message.kind == Kind.FAILURE:
+                    return
+                late = time.monotonic() > expires
+                reply = None if late else self.judge(peer, message, rows, time.monotonic() - now)
+                if reply is None or reply.values is None:
+                    self._left_out_s[peer] = min(2 * self._left_out_s.get(peer, LEFT_OUT_S), LEFT_OUT_MAX_S)
+
+            self._probes[peer] = peer.call(kind, tensors, rows, expires, on_reply)
+            return

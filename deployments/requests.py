@@ -1,0 +1,93 @@
+"""A question to the ensemble and its answer, as the doors and the engine hand them to each other."""
+
+# M members, B rows, C classes
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Signature = tuple[tuple[str, tuple[int, ...], str], ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What each member said: outputs by member (B, C), zeros where absent, and its share of each row (B,)."""
+
+    outputs: Mapping[str, NDArray[np.float32]]
+    contributions: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A fused output and what it was fused from.
+
+    Attributes:
+        values: (B, C) float32.
+        revision: the one state of the fusion it was computed with.
+        members_used: members fused in at least one row.
+        members_missing: reason by member, for members missing from at least one row.
+        rows_missing: the rows, for members that are missing from some rows only.
+        coverage: (B,) the share of weight that answered.
+        abstained: rows the rule declined to decide.
+    """
+
+    values: NDArray[np.float32]
+    revision: str
+    members_used: tuple[str, ...]
+    members_missing: Mapping[str, str]
+    rows_missing: Mapping[str, tuple[int, ...]]
+    coverage: NDArray[np.float32]
+    abstained: tuple[int, ...] = ()
+    explanation: Explanation | None = None
+
+    @property
+    def degraded(self) -> bool:
+        return bool(self.members_missing)
+
+    def parameters(self) -> dict[str, str | float | bool]:
+        """The answer's account of itself, in types that every wire of the protocol carries."""
+        parameters: dict[str, str | float | bool] = {
+            "revision": self.revision,
+            "members_used": ",".join(self.members_used),
+            "members_missing": ",".join(f"{name}:{reason}" for name, reason in self.members_missing.items()),
+            "coverage": float(self.coverage.min()),
+            "degraded": self.degraded,
+        }
+        if self.rows_missing:
+            rows = (f"{name}:{' '.join(map(str, at))}" for name, at in self.rows_missing.items())
+            parameters["rows_missing"] = ",".join(rows)
+        if self.abstained:
+            parameters["rows_abstained"] = " ".join(map(str, self.abstained))
+        return parameters
+
+
+@dataclass(eq=False)
+class Request:
+    """Rows on their way through the engine.
+
+    Attributes:
+        inputs: request inputs, (B, *shape) each, already checked against the spec.
+        deadline: monotonic time at which an answer is due.
+        members: ask only these; None for all.
+    """
+
+    inputs: Mapping[str, Array]
+    deadline: float
+    explain: bool = False
+    members: tuple[str, ...] | None = None
+    future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def __post_init__(self) -> None:
+        self.rows = len(next(iter(self.inputs.values())))
+        self.signature: Signature = tuple((name, a.shape[1:], a.dtype.str) for name, a in self.inputs.items())
+
+    def joins(self, other: Request) -> bool:
+        """Whether both fit one batch: rows of the same shapes, asked of the same members."""
+        return self.signature == other.signature and self.members == other.members

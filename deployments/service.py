@@ -1,0 +1,210 @@
+"""What the doors translate to: the Open Inference Protocol's questions, asked of the engine in plain types.
+
+The ensemble is a model, and so is every member that reads only request inputs. All have the one version "1".
+"""
+
+# B rows
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.datatypes import datatype_of, numpy_dtype
+from quorate.deployments.engine import Engine
+from quorate.deployments.spec import EnsembleSpec, TensorSpec
+from quorate.fusion.errors import RequestError, UnknownModelError
+
+Array = NDArray[Any]
+Scalar = str | int | float | bool
+VERSION = "1"
+MAX_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """One inference, as any wire carries it.
+
+    Attributes:
+        inputs: by name, (B, *shape).
+        outputs: which outputs to give; None for all.
+    """
+
+    model: str
+    inputs: Mapping[str, Array]
+    version: str = ""
+    id: str = ""
+    outputs: tuple[str, ...] | None = None
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InferResponse:
+    model: str
+    outputs: Mapping[str, Array]
+    id: str = ""
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+class Service:
+    """Answers for the ensemble and each of its members."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._spec: EnsembleSpec = engine.spec
+
+    @property
+    def models(self) -> list[str]:
+        """The names served, the ensemble's first."""
+        spec = self._spec
+        return [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
+
+    def server_metadata(self) -> dict[str, Any]:
+        return {"name": "quorate", "version": version("quorate"), "extensions": []}
+
+    def ready(self) -> bool:
+        """Whether a quorum of members takes calls."""
+        revision = self.engine.revision
+        ready = self.engine.ready()
+        enough = sum(ready[name] > 0 for name in revision.asked) >= min(revision.fusion.quorum, len(revision.asked))
+        return enough and all(ready[name] for name in revision.fusion.required)
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        """Whether a model takes calls; an unknown one does not."""
+        if model not in self.models or version not in ("", VERSION):
+            return False
+        return self.ready() if model == self._spec.name else self.engine.ready()[model] > 0
+
+    def model_metadata(self, model: str, version: str = "") -> dict[str, Any]:
+        self.check_model(model, version)
+        spec = self._spec
+        platform = "quorate_ensemble" if model == spec.name else "quorate_member"
+        inputs = [
+            {"name": name, "datatype": spec.inputs[name].datatype, "shape": [-1, *spec.inputs[name].shape]}
+            for name in self._inputs(model)
+        ]
+        return {
+            "name": model,
+            "versions": [VERSION],
+            "platform": platform,
+            "inputs": inputs,
+            "outputs": [{"name": self._output(model), "datatype": "FP32", "shape": self._output_shape(model)}],
+        }
+
+    def check_model(self, model: str, version: str = "") -> None:
+        """Raise UnknownModelError unless the model and version are served."""
+        if model not in self.models:
+            raise UnknownModelError(model, ", ".join(self.models))
+        if version not in ("", VERSION):
+            raise UnknownModelError(f"{model}' version '{version}", f"version {VERSION} of it")
+
+    async def infer(self, request: InferRequest) -> InferResponse:
+        """Run one inference.
+
+        Raises:
+            RequestError: the request does not fit the model.
+            QuorateError: what the engine raises.
+        """
+        self.check_model(request.model, request.version)
+        self._check_inputs(request)
+        output = self._output(request.model)
+        for name in request.outputs or ():
+            if name != output:
+                raise RequestError(
+                    f"unexpected inference output '{name}' for model '{request.model}'; it gives {output}"
+                )
+        deadline_s = _deadline_s(request.parameters)
+        if request.model != self._spec.name:
+            values = await self.engine.infer_member(request.model, request.inputs, deadline_s)
+            return InferResponse(request.model, {output: values}, request.id)
+        explain = _flag(request.parameters, "explain")
+        answer = await self.engine.infer(request.inputs, deadline_s, explain, self._members(request.parameters))
+        outputs: dict[str, Array] = {output: answer.values}
+        if answer.explanation is not None:
+            outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
+            outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
+        return InferResponse(request.model, outputs, request.id, answer.parameters())
+
+    def _inputs(self, model: str) -> tuple[str, ...]:
+        return tuple(self._spec.inputs) if model == self._spec.name else self._spec.members[model].inputs
+
+    def _output(self, model: str) -> str:
+        return self._spec.output_name if model == self._spec.name else self._spec.members[model].output
+
+    def _output_shape(self, model: str) -> list[int]:
+        member = self._spec.members.get(model)
+        classes = self._spec.classes if member is None else member.classes or self._spec.classes
+        has_classes = member is None or member.output in ("logits", "probabilities")
+        return [-1, len(classes) if classes and has_classes else -1]
+
+    def _check_inputs(self, request: InferRequest) -> None:
+        expected = self._inputs(request.model)
+        for name in request.inputs:
+            if name not in expected:
+                raise RequestError(
+                    f"unexpected inference input '{name}' for model '{request.model}'; it reads {', '.join(expected)}"
+                )
+        rows: int | None = None
+        for name in expected:
+            if name not in request.inputs:
+                raise RequestError(
+                    f"expected {len(expected)} inputs but '{name}' is missing for model '{request.model}'; add it"
+                )
+            array = request.inputs[name]
+            _check_tensor(name, array, self._spec.inputs[name])
+            if rows is not None and len(array) != rows:
+                raise RequestError(
+                    f"input '{name}' has {len(array)} rows but others have {rows}; give each the same batch size"
+                )
+            rows = len(array)
+        if not rows or rows > MAX_ROWS:
+            raise RequestError(f"the batch has {rows} rows; give 1 to {MAX_ROWS}")
+
+    def _members(self, parameters: Mapping[str, Scalar]) -> tuple[str, ...] | None:
+        asked = parameters.get("members")
+        if asked is None:
+            return None
+        if not isinstance(asked, str):
+            raise RequestError(f"parameter members is {asked!r}; give names with commas between them")
+        names = tuple(dict.fromkeys(name.strip() for name in asked.split(",")))
+        fused = self.engine.revision.asked
+        for name in names:
+            if name not in fused:
+                raise RequestError(
+                    f"parameter members names '{name}', which is not fused; choose from {', '.join(fused)}"
+                )
+        return names
+
+
+def _check_tensor(name: str, array: Array, spec: TensorSpec) -> None:
+    if array.dtype != numpy_dtype(spec.datatype):
+        raise RequestError(f"input '{name}' has datatype {datatype_of(array)}; the model reads {spec.datatype}")
+    shape = array.shape[1:]
+    fits = array.ndim == len(spec.shape) + 1 and all(s in (-1, got) for s, got in zip(spec.shape, shape, strict=True))
+    if not fits:
+        expected = [-1, *spec.shape]
+        raise RequestError(f"input '{name}' has shape {list(array.shape)}; the model reads {expected}, rows first")
+
+
+def _deadline_s(parameters: Mapping[str, Scalar]) -> float | None:
+    for key, per_second in (("deadline_ms", 1e3), ("timeout", 1e6)):
+        value = parameters.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
+            raise RequestError(f"parameter {key} is {value!r}; give a number >= 0")
+        if value > 0:  # Triton reads a timeout of 0 as none
+            return float(value) / per_second
+    return None
+
+
+def _flag(parameters: Mapping[str, Scalar], key: str) -> bool:
+    value = parameters.get(key, False)
+    if not isinstance(value, bool):
+        raise RequestError(f"parameter {key} is {value!r}; give true or false")
+    return value
