@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "Client": "client",
     "EnsembleSpec": "spec",
     "FusionSpec": "spec",
     "MemberSpec": "spec",
+    "deploy": "applications",
     "load_model": "models",
     "load_spec": "spec_file",
     "parse_spec": "spec_file",
