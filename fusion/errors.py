@@ -101,6 +101,21 @@ class UnrelatedMembersError(MergeError):
         )
 
 
+class VocabularyError(FusionError):
+    """Members whose token numbers stand for different tokens."""
+
+    def __init__(self, member: str, index: int, found: str, reference: str, expected: str):
+        super().__init__(member, index, found, reference, expected)
+        self.member, self.index, self.found = member, index, found
+        self.reference, self.expected = reference, expected
+
+    def __str__(self) -> str:
+        return (
+            f"token {self.index} is {self.found!r} in {self.member} but {self.expected!r} in {self.reference}; "
+            "fuse generators that share a tokenizer"
+        )
+
+
 class QuorumError(QuorateError):
     """Too few members gave a usable row."""
 

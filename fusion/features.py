@@ -58,7 +58,7 @@ class FeatureRule(nn.Module, ABC):
         options: Mapping[str, Any],
         state: Mapping[str, Tensor] | None = None,
     ) -> FeatureRule:
-        """Build the rule from the words of a spec.
+        """Build the rule from the words of a spec, frozen, to answer with; the constructor makes one to train.
 
         Args:
             members: names, in the order of the rows that will be fused.
@@ -79,7 +79,7 @@ class FeatureRule(nn.Module, ABC):
             words["weights"] = dict(zip(members, ordered, strict=True))
         rule = cls({name: widths[name] for name in members}, **words)
         rule._load(state or {})
-        return rule.eval()
+        return rule.requires_grad_(False).eval()
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
         wanted = {key: tensor.shape for key, tensor in self.state_dict().items()}

@@ -1,0 +1,65 @@
+"""Token-level fusion: taggers give a distribution at each token of a sequence, and any output rule fuses them there."""
+
+# M members, B batch, T tokens, C classes
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from quorate.fusion.base import Fused, Rule
+from quorate.fusion.errors import MemberCountError, ShapeError
+
+
+def fuse_tokens(rule: Rule, outputs: Tensor, present: Tensor | None = None, padding: Tensor | None = None) -> Fused:
+    """Fuse what members said of each token. All must have cut the text into the same tokens.
+
+    Every token is a row of its own to the rule: a member whose output at one token is not finite is absent there alone.
+    Padding is never read; there everything in the answer is zero.
+
+    Args:
+        rule: any output rule.
+        outputs: (M, B, T, C).
+        present: (M, B) bool, or (M, B, T) for members that know parts of a sequence; None when all answered.
+        padding: (B, T) bool, True where there is no token, as PyTorch's ``key_padding_mask``; None without padding.
+
+    Returns:
+        values (B, T, C), contributions (M, B, T), coverage (B, T), abstained (B, T) where the rule abstains.
+
+    Raises:
+        ShapeError: an argument has another shape.
+        MemberCountError: M is not what the rule was made for.
+        QuorumError: a token has no member.
+    """
+    if outputs.dim() != 4:
+        raise ShapeError("outputs", "(members, batch, tokens, classes)", str(tuple(outputs.shape)))
+    num_members, batch, length, _ = outputs.shape
+    if padding is None:
+        padding = torch.zeros(batch, length, dtype=torch.bool, device=outputs.device)
+    elif padding.shape != (batch, length):
+        raise ShapeError("padding", f"({batch}, {length})", str(tuple(padding.shape)))
+    if present is None:
+        present = torch.ones(num_members, batch, dtype=torch.bool, device=outputs.device)
+    if present.dim() == 2:
+        present = present.unsqueeze(-1).expand(*present.shape, length)
+    if present.shape != outputs.shape[:3]:
+        expected = f"({num_members}, {batch}) or ({num_members}, {batch}, {length})"
+        raise ShapeError("present", expected, str(tuple(present.shape)))
+    if num_members != rule.num_members:
+        raise MemberCountError(rule.num_members, num_members)
+    if bool(padding.all()):
+        nothing = torch.zeros(num_members + 1, batch, length, device=outputs.device)
+        return Fused(torch.zeros(outputs.shape[1:], device=outputs.device), nothing[1:], nothing[0])
+    fused = rule.fuse(outputs[:, ~padding], present[:, ~padding])
+    return Fused(
+        _spread(fused.values, padding),
+        _spread(fused.contributions.T, padding).movedim(-1, 0),
+        _spread(fused.coverage, padding),
+        None if fused.abstained is None else _spread(fused.abstained, padding),
+    )
+
+
+def _spread(rows: Tensor, padding: Tensor) -> Tensor:
+    """Rows (tokens, ...) back to their places (B, T, ...), zero at padding."""
+    places = rows.new_zeros(*padding.shape, *rows.shape[1:])
+    return places.masked_scatter(~padding.view(*padding.shape, *[1] * (rows.dim() - 1)), rows)
