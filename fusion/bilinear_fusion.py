@@ -28,6 +28,7 @@ class BilinearFusion(FeatureRule):
     """
 
     name = "bilinear_fusion"
+    required = ("width",)
 
     def __init__(self, widths: Mapping[str, int], width: int, rank: int = 4):
         """Args:

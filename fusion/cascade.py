@@ -104,7 +104,11 @@ class Cascade(Rule):
             if option not in options:
                 raise RuleOptionError(cls.name, option, None, "give it: a cascade has no default")
         ordered = None if weights is None else [weights.get(name, 0.0) for name in members]
-        return cls(members, weights=ordered, **options)
+        try:
+            return cls(members, weights=ordered, **options)
+        except (TypeError, ValueError) as error:
+            fix = "give stages as lists of members, thresholds as a list of numbers"
+            raise RuleOptionError(cls.name, "options", dict(options), fix) from error
 
     def to_spec(self, members: Sequence[str]) -> dict[str, Any]:
         if sorted(members) != sorted(self.members):

@@ -30,11 +30,9 @@ class Concat(FeatureRule):
             spec: listing the members in another order later does not move columns under a trained head.
         """
         super().__init__(widths)
-        self.layout = tuple(self.members if layout is None else layout)
+        self.layout = self.members if layout is None else tuple(layout) if isinstance(layout, (list, tuple)) else ()
         if sorted(self.layout) != self._canonical:
-            raise RuleOptionError(
-                self.name, "layout", list(self.layout), f"name each of {', '.join(self.members)} once"
-            )
+            raise RuleOptionError(self.name, "layout", layout, f"name each of {', '.join(self.members)} once")
         self.width = sum(self.widths.values())
         self.stand_ins = by_member({name: StandIn(width) for name, width in self.widths.items()})
 

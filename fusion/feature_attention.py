@@ -25,6 +25,7 @@ class FeatureAttention(FeatureRule):
     """
 
     name = "feature_attention"
+    required = ("width",)
 
     def __init__(self, widths: Mapping[str, int], width: int, heads: int = 1):
         """Args:

@@ -35,6 +35,8 @@ class FeatureRule(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    required: ClassVar[tuple[str, ...]] = ()
+    """Options without a default, ``widths`` excepted."""
     width: int
     _order: Tensor
     _back: Tensor
@@ -70,6 +72,9 @@ class FeatureRule(nn.Module, ABC):
             RuleOptionError: a word that the rule does not read, a value it cannot use, or a state of another rule.
         """
         check_words(cls.name, members, weights, options)
+        for option in cls.required:
+            if option not in options:
+                raise RuleOptionError(cls.name, option, None, "give it: there is no default")
         words = dict(options)
         widths = words.pop("widths", None)
         if not isinstance(widths, Mapping) or set(widths) != set(members):

@@ -24,6 +24,7 @@ class GatedFusion(FeatureRule):
     """
 
     name = "gated_fusion"
+    required = ("width",)
 
     def __init__(self, widths: Mapping[str, int], width: int):
         """Args:

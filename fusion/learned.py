@@ -55,12 +55,12 @@ class LearnedRule(Rule):
         check_words(cls.name, members, weights, options)
         if not state:
             raise RuleOptionError(cls.name, "state", state, "train the rule and give the file of its state")
-        tensors = cls._stack(members, state)
         try:
+            tensors = cls._stack(members, state)
             network = cls._network(tensors, options)
             network.load_state_dict(tensors)
-        except (KeyError, RuntimeError, IndexError) as error:
-            found = {key: list(tensor.shape) for key, tensor in tensors.items()}
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            found = {key: list(tensor.shape) for key, tensor in state.items()}
             raise RuleOptionError(cls.name, "state", found, "give a state of this rule with these options") from error
         return cls(members, network, **cls._read_options(options))
 

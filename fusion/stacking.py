@@ -37,23 +37,21 @@ class _Network(nn.Module):
 
     def forward(self, said: Tensor, present: Tensor) -> Tensor:
         """(M, B, C) and (M, B) bool to (B, C)."""
-        logits: Tensor = self.head(self._first(said, present))
-        return logits
-
-    def _first(self, said: Tensor, present: Tensor) -> Tensor:
         heard = torch.where(present.unsqueeze(-1), said, 0.0)
         missing = (~present).to(said.dtype)
-        return torch.einsum("mbc,mch->bh", heard, self.weight) + missing.T @ self.stand_in + self.bias
+        first = torch.einsum("mbc,mch->bh", heard, self.weight) + missing.T @ self.stand_in + self.bias
+        logits: Tensor = self.head(first)
+        return logits
 
-    def influences(self, said: Tensor, present: Tensor) -> Tensor:
-        """(M, B), how far the winning logit moves when a member is replaced by its stand-in; 0 where it is absent."""
-        moves = torch.bmm(said, self.weight) - self.stand_in.unsqueeze(1)
-        first = self._first(said, present)
-        logits = self.head(first)  # (B, C)
+    def explain(self, said: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, C), and how far the winning one moves when a member is replaced by its stand-in (M, B)."""
+        moves = (torch.bmm(said, self.weight) - self.stand_in.unsqueeze(1)) * present.unsqueeze(-1)  # (M, B, H)
+        first = moves.sum(dim=0) + self.stand_in.sum(dim=0) + self.bias
+        logits: Tensor = self.head(first)
         winner = logits.argmax(dim=-1, keepdim=True)  # (B, 1)
         without = self.head(first - moves).gather(2, winner.expand(len(said), -1, 1))
         moved: Tensor = (logits.gather(1, winner) - without).squeeze(-1)
-        return moved.abs() * present
+        return logits, moved.abs() * present
 
     @torch.no_grad()
     def stand_in_by_mean(self, said: Tensor, present: Tensor, members: Tensor) -> None:
@@ -89,11 +87,10 @@ class Stacking(LearnedRule):
         return _Network(num_members, num_classes, options.get("hidden", 0))
 
     def _fuse_by_name(self, outputs: Tensor, present: Tensor) -> Fused:
-        said = read(outputs, self.over)
-        influences = self.network.influences(said, present)
+        logits, influences = self.network.explain(read(outputs, self.over), present)
         total = influences.sum(dim=0)
         shares = torch.where(total > 0, influences / total.clamp(min=1e-30), equal_shares(present))
-        return Fused(self.network(said, present).softmax(dim=-1), shares, count_coverage(present))
+        return Fused(logits.softmax(dim=-1), shares, count_coverage(present))
 
 
 def fit_stacking(

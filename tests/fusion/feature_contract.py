@@ -186,6 +186,7 @@ class FeatureContract:
             {**spec["options"], "widths": {**self.widths, members[0]: 0}},
             {**spec["options"], "widths": {members[0]: 4}},
             {key: value for key, value in spec["options"].items() if key != "widths"},
+            *({key: value for key, value in spec["options"].items() if key != word} for word in rule.required),
         ):
             with pytest.raises(RuleOptionError):
                 type(rule).from_spec(members, spec.get("weights"), options, rule.state() or None)

@@ -141,6 +141,12 @@ def test_cascade_that_cannot_be_is_refused(
         Cascade(["a", "b"], stages, thresholds, **more)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("options", [{"stages": 3, "thresholds": []}, {"stages": [["a"], ["b"]], "thresholds": ["x"]}])
+def test_spec_with_options_of_another_type_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(RuleOptionError, match="lists"):
+        Cascade.from_spec(["a", "b"], None, options)
+
+
 def test_spec_without_stages_or_thresholds_is_refused() -> None:
     for options in ({"stages": [["a"], ["b"]]}, {"thresholds": [0.5]}):
         with pytest.raises(RuleOptionError, match="no default"):

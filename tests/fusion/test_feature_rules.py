@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from quorate.fusion import BilinearFusion, Concat, FeatureAttention, FeatureMean, FeatureRule, GatedFusion
+from quorate.fusion import BilinearFusion, Concat, FeatureAttention, FeatureMean, FeatureRule, GatedFusion, drop_members
 from quorate.fusion.errors import QuorumError, RuleOptionError
+from tests.fusion.digits import accuracy, predictions
 from tests.fusion.feature_contract import MASKS, WIDTHS, FeatureContract, features
 
 EQUAL = {"train": 4, "audio": 4, "type-2": 4}
@@ -31,6 +32,8 @@ class TestConcat(FeatureContract):
         assert torch.equal(fused, torch.cat([given[name] for name in layout], dim=1))
         with pytest.raises(RuleOptionError, match="layout"):
             Concat(WIDTHS, ["train", "train", "audio"])
+        with pytest.raises(RuleOptionError, match="layout"):
+            Concat.from_spec(list(WIDTHS), None, {"widths": WIDTHS, "layout": 3})
 
     def test_without_training_an_absent_member_is_zeros(self) -> None:
         spec = Concat(WIDTHS).to_spec(list(WIDTHS))
@@ -190,3 +193,51 @@ class TestBilinearFusion(FeatureContract):
     def test_width_and_rank_must_be_whole_numbers(self, width: int, rank: int) -> None:
         with pytest.raises(RuleOptionError):
             BilinearFusion(WIDTHS, width, rank)
+
+
+def train_on_halves(rule: FeatureRule, dropout: float) -> nn.Linear:
+    """Train a rule and a linear head on the top and bottom halves of digits as two modalities."""
+    _, labels, pixels = predictions("rule")
+    generator = torch.Generator().manual_seed(0)
+    head = nn.Linear(rule.width, 10)
+    optimizer = torch.optim.AdamW([*rule.parameters(), *head.parameters()], lr=0.01)
+    rule.train()
+    for _ in range(400):
+        rows = torch.randint(0, len(labels), (128,), generator=generator)
+        present = drop_members(torch.ones(2, 128, dtype=torch.bool), dropout, generator)
+        optimizer.zero_grad()
+        cross_entropy(head(rule(halves(pixels[rows]), present)), labels[rows]).backward()
+        optimizer.step()
+    return head
+
+
+def halves(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"top": pixels[:, :32].float(), "bottom": pixels[:, 32:].float()}
+
+
+@pytest.mark.parametrize("rule_class", [Concat, FeatureMean, FeatureAttention, GatedFusion, BilinearFusion])
+def test_two_halves_of_a_digit_say_more_than_one_and_one_alone_still_answers(rule_class: type[FeatureRule]) -> None:
+    torch.manual_seed(0)
+    options = {} if rule_class is Concat else {"width": 32}
+    rule = rule_class({"top": 32, "bottom": 32}, **options)
+    head = train_on_halves(rule, dropout=0.3)
+    _, truth, pixels = predictions("test")
+    given = halves(pixels)
+    with torch.no_grad():
+        both = accuracy(head(rule(given)), truth)
+        alone = [accuracy(head(rule({name: rows})), truth) for name, rows in given.items()]
+    assert both > 0.9
+    assert both > max(alone)
+    assert min(alone) > 0.6
+
+
+def test_stand_in_learned_with_member_dropout_makes_a_missing_modality_cost_less() -> None:
+    _, truth, pixels = predictions("test")
+    scores = {}
+    for dropout in (0.0, 0.3):
+        torch.manual_seed(0)
+        rule = GatedFusion({"top": 32, "bottom": 32}, width=32)
+        head = train_on_halves(rule, dropout)
+        with torch.no_grad():
+            scores[dropout] = accuracy(head(rule({"top": halves(pixels)["top"]})), truth)
+    assert scores[0.3] > scores[0.0] + 0.05

@@ -163,6 +163,8 @@ def test_state_of_other_members_or_another_shape_is_refused() -> None:
         (["member0", "member1"], state),  # a stand-in is trained for all
         (["member0", "member1", "other"], state),
         (names(3), {key: tensor for key, tensor in state.items() if key != "bias"}),
+        (names(3), {key: tensor for key, tensor in state.items() if key != "stand_in/member0"}),
+        (names(3), {**state, "weight/member0": torch.zeros(2, 2)}),
         (names(3), {**state, "bias": torch.zeros(4)}),
         (names(3), {**state, "extra": torch.zeros(1)}),
         (names(3), {}),
@@ -172,6 +174,8 @@ def test_state_of_other_members_or_another_shape_is_refused() -> None:
             Stacking.from_spec(members_, None, options, wrong)
     with pytest.raises(RuleOptionError, match="state"):
         Stacking.from_spec(names(3), None, {"hidden": 8}, state)
+    with pytest.raises(RuleOptionError, match="state"):
+        Stacking.from_spec(names(3), None, {"hidden": "many"}, state)
     with pytest.raises(RuleOptionError, match="over"):
         Stacking.from_spec(names(3), None, {"over": "ranks"}, state)
     with pytest.raises(RuleOptionError, match="weights"):
