@@ -14,11 +14,17 @@ _HOME = {
     "Splits": "datasets",
     "Trained": "training",
     "Training": "training",
+    "GreedyPath": "greedy",
+    "Weights": "weights",
     "build": "architectures",
     "digits": "datasets",
+    "greedy_path": "greedy",
+    "greedy_weights": "greedy",
     "idx_images": "datasets",
     "read_table": "datasets",
     "save_weights": "training",
+    "score_weights": "weights",
+    "simplex_weights": "simplex",
     "train": "training",
 }
 

@@ -1,0 +1,143 @@
+"""Weights solved on the simplex, with a certificate of how far they can be from the best possible.
+
+Log-loss by sequential quadratic programming (Kim, Carbonetto, Stephens, Anitescu 2020, "A fast algorithm for maximum
+likelihood estimation of mixture proportions using sequential quadratic programming", JCGS 29(2)); squared error by one
+non-negative least-squares problem. The gap is Frank-Wolfe's (Jaggi 2013, "Revisiting Frank-Wolfe", section 2).
+"""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from numpy.typing import ArrayLike
+
+from quorate.fusion.errors import TuningError
+from quorate.tuning.scoring import Floats, check_predictions, residual_gram, true_class
+from quorate.tuning.weights import Weights
+
+TOLERANCE = 1e-9
+_ITERATIONS = 100
+# Above this many rows a tenth of them gives the first guess, which saves most full passes.
+_SUBSAMPLE_ABOVE = 20_000
+
+
+def simplex_weights(probs: ArrayLike, labels: ArrayLike, metric: str = "log_loss") -> Weights:
+    """Solve for the weights >= 0 with sum 1 that give the weighted mean the lowest loss.
+
+    Args:
+        probs: (M, N, C) probabilities; for rmse (M, N) or (M, N, 1) values.
+        labels: (N,) index of the true class; for rmse the true values.
+        metric: log_loss (nats per row), brier (summed over classes) or rmse.
+
+    Returns:
+        The weights, their loss on these rows, and the gap: no weights have a loss lower by more than it.
+
+    Raises:
+        TuningError: another metric; it has no convex problem to solve.
+        PredictionError: predictions and labels do not fit, or are no probabilities.
+    """
+    if metric not in ("log_loss", "brier", "rmse"):
+        fix = "give log_loss, brier or rmse, or use greedy_weights, which takes any metric"
+        raise TuningError("metric", f"{metric!r} is not convex in the weights", fix)
+    outputs, truth = check_predictions(probs, labels, metric)
+    if metric == "log_loss":
+        columns = true_class(outputs, truth)
+        weights = solve_log_loss(columns)
+        return Weights(weights, float(-np.log(weights @ columns).mean()), log_loss_gap(columns, weights))
+    gram = residual_gram(outputs, truth)
+    weights = solve_squared_error(gram)
+    return Weights(weights, *squared_error_score(gram, weights, root=metric == "rmse"))
+
+
+def log_loss_gap(columns: Floats, weights: Floats) -> float:
+    """How much lower than at ``weights`` the log-loss can be at most: max of minus the gradient, less one."""
+    slopes = columns @ (1.0 / (weights @ columns)) / columns.shape[1]
+    return max(0.0, float(slopes.max()) - 1.0)
+
+
+def squared_error_score(gram: Floats, weights: Floats, root: bool) -> tuple[float, float]:
+    """Squared error at ``weights`` and its Frank-Wolfe gap, or the root of it and the gap in the root's unit."""
+    slopes = 2 * gram @ weights
+    error = max(0.0, float(weights @ gram @ weights))
+    gap = max(0.0, float(weights @ slopes - slopes.min()))
+    if root:
+        return math.sqrt(error), math.sqrt(error) - math.sqrt(max(0.0, error - gap))
+    return error, gap
+
+
+def solve_squared_error(gram: Floats) -> Floats:
+    """Minimise w' G w on the simplex.
+
+    With the sum moved into the objective as (1'w - 1)^2 the problem is non-negative least squares, whose solution is a
+    multiple of ours: both have the same optimality conditions once divided by their sum.
+    """
+    values, vectors = np.linalg.eigh(gram)
+    factor = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+    scale = math.sqrt(max(float(np.trace(gram)) / len(gram), 1e-300))
+    sides = np.vstack([factor, np.full((1, len(gram)), scale)])
+    weights, _ = scipy.optimize.nnls(sides, np.append(np.zeros(len(gram)), scale))
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def solve_log_loss(columns: Floats, start: Floats | None = None) -> Floats:
+    """Minimise -mean log(w'T) on the simplex.
+
+    Args:
+        columns: T (M, N), each member's probability of the true class, above 0.
+        start: first guess; uniform when left out.
+    """
+    members, rows = columns.shape
+    if start is None and rows > _SUBSAMPLE_ABOVE:
+        start = solve_log_loss(np.ascontiguousarray(columns[:, :: rows // (_SUBSAMPLE_ABOVE // 10)]))
+        start = 0.99 * start + 0.01 / members  # a zero of the sample may be wrong and is slow to leave
+    weights = np.full(members, 1.0 / members) if start is None else start
+    fused = weights @ columns
+    for _ in range(_ITERATIONS):
+        slopes = columns @ (1.0 / fused) / rows
+        if slopes.max() - 1.0 <= TOLERANCE:
+            break
+        target = _newton_target(_hessian(columns, fused), slopes, weights)
+        step = _step(fused, target @ columns - fused, float(target.sum() - weights.sum()))
+        if step == 0.0:
+            break
+        weights = weights + step * (target - weights)
+        weights /= weights.sum()
+        fused = weights @ columns
+    return weights
+
+
+def _hessian(columns: Floats, fused: Floats) -> Floats:
+    members, rows = columns.shape
+    hessian = np.zeros((members, members))
+    chunk = max(256, 2**17 // members)  # what a second-level cache holds
+    for start in range(0, rows, chunk):
+        scaled = columns[:, start : start + chunk] / fused[start : start + chunk]
+        hessian += scaled @ scaled.T
+    hessian /= rows
+    return hessian
+
+
+def _newton_target(hessian: Floats, slopes: Floats, weights: Floats) -> Floats:
+    """Minimiser over w >= 0 of the quadratic model of -mean log(w'T) + sum(w), whose optimum has sum one by itself."""
+    ridge = 1e-10 * float(np.trace(hessian))  # twins among the members make it singular
+    lower = scipy.linalg.cholesky(hessian + ridge * np.eye(len(weights)), lower=True)
+    linear = 2 * slopes - 1 + ridge * weights  # H w is the slopes themselves
+    target, _ = scipy.optimize.nnls(lower.T, scipy.linalg.solve_triangular(lower, linear, lower=True))
+    return np.asarray(target, dtype=np.float64)
+
+
+def _step(fused: Floats, change: Floats, sum_change: float) -> float:
+    """Halve the step from 1 until the loss falls by a hundredth of what its slope promises; 0 if it never does."""
+    slope = sum_change - float((change / fused).mean())
+    step = 1.0
+    while step > 1e-12:
+        moved = 1 + step * change / fused
+        if moved.min() > 0 and step * sum_change - float(np.log(moved).mean()) <= 0.01 * step * slope:
+            return step
+        step /= 2
+    return 0.0
