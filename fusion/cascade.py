@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from quorate.fusion.base import Fused, Rule, check_words
 from quorate.fusion.errors import QuorumError, RuleOptionError
@@ -27,6 +27,25 @@ from quorate.fusion.fitting import examples
 
 # Confidence and agreement end at 1: a row never leaves at a stage with this threshold.
 NEVER = 2.0
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What is known of each row after a stage; sums run over the members asked so far.
+
+    Attributes:
+        pooled: (B, C) float64, sum of weights times outputs.
+        heard: (B,) float64, sum of the weights that answered.
+        asked: (B,) float64, sum of the weights that were asked.
+        score: (B,) float32, how sure the stage is; -1 where nobody with weight answered.
+        leaves: (B,) bool.
+    """
+
+    pooled: Tensor
+    heard: Tensor
+    asked: Tensor
+    score: Tensor
+    leaves: Tensor
 
 
 class Cascade(Rule):
@@ -63,12 +82,10 @@ class Cascade(Rule):
             "measure": measure,
         }
         place = {name: number for number, stage in enumerate(self.stages) for name in stage}
-        # Inside, members stand in the order of their names, so that their order changes no bit.
-        self._order = torch.tensor([self.members.index(name) for name in sorted(self.members)])
-        self._back = self._order.argsort()
-        self._stage = torch.tensor([place[name] for name in sorted(self.members)])
-        given = torch.tensor(self.spec_weights or [1.0] * self.num_members, dtype=torch.float64)
-        self._weights = given[self._order]
+        self._stage = torch.tensor([place[name] for name in self.members])
+        # A stage's members are added in the order of their names: the order in the spec changes no bit.
+        self._rows = [torch.tensor([self.members.index(name) for name in sorted(stage)]) for stage in self.stages]
+        self._weights = torch.tensor(self.spec_weights or [1.0] * self.num_members, dtype=torch.float64)
 
     def _check(self, weights: Sequence[float] | None) -> None:
         listed = [name for stage in self.stages for name in stage]
@@ -132,46 +149,43 @@ class Cascade(Rule):
         """
         present = present & torch.isfinite(outputs).all(dim=-1)
         outputs = torch.where(present.unsqueeze(-1), outputs.float(), 0.0)
-        return self._leaves(stage, outputs[self._order], present[self._order])
+        return self._stage_by_stage(outputs, present, stage)[stage].leaves
 
-    def _asked(self, stage: int) -> Tensor:
-        """(M, 1) float64, weights of the members asked by a stage, zero for the others."""
-        return (self._weights * (self._stage <= stage)).unsqueeze(1)
-
-    def _pool(self, stage: int, outputs: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean at a stage, (B, C) float64, and how sure it is, (B,) float32, -1 where nobody asked is there."""
-        asked = self._asked(stage)
-        weights = asked * present  # (M, B)
-        total = weights.sum(dim=0)
-        pooled = (weights.unsqueeze(-1) * outputs).sum(dim=0) / total.clamp(min=1e-300).unsqueeze(-1)
-        if self.measure == "confidence":
-            score = pooled.amax(dim=-1)
-        else:
-            votes = one_hot(outputs.argmax(dim=-1), outputs.shape[-1]) * weights.unsqueeze(-1)
-            score = votes.sum(dim=0).amax(dim=-1) / asked.sum().clamp(min=1e-300)
-        # float32 on both sides: rounding must not keep a unanimous row from a threshold of 1.
-        return pooled, torch.where(total > 0, score, -1.0).float()
-
-    def _leaves(self, stage: int, outputs: Tensor, present: Tensor) -> Tensor:
-        if stage == len(self.stages) - 1:
-            return torch.ones(present.shape[1], dtype=torch.bool)
-        return self._pool(stage, outputs, present)[1] >= self.thresholds[stage]
+    def _stage_by_stage(self, outputs: Tensor, present: Tensor, last: int) -> list[_Stage]:
+        """What each stage up to ``last`` knows, every member read once."""
+        pooled = torch.zeros(outputs.shape[1:], dtype=torch.float64)
+        votes, heard, asked = torch.zeros_like(pooled), pooled.new_zeros(len(pooled)), 0.0
+        stages = []
+        for number in range(last + 1):
+            rows = self._rows[number]
+            weights = self._weights[rows].unsqueeze(1) * present[rows]  # (members of the stage, B)
+            pooled = pooled + (weights.unsqueeze(-1) * outputs[rows]).sum(dim=0)
+            heard, asked = heard + weights.sum(dim=0), asked + float(self._weights[rows].sum())
+            if self.measure == "agreement":
+                votes.scatter_add_(1, outputs[rows].argmax(dim=-1).T, weights.T)
+                score = votes.amax(dim=-1) / max(asked, 1e-300)
+            else:
+                score = pooled.detach().amax(dim=-1) / heard.clamp(min=1e-300)
+            # float32 on both sides: rounding must not keep a unanimous row from a threshold of 1.
+            score = torch.where(heard > 0, score, -1.0).float()
+            final = number == len(self.stages) - 1
+            leaves = torch.ones_like(score, dtype=torch.bool) if final else score >= self.thresholds[number]
+            stages.append(_Stage(pooled, heard, torch.full_like(heard, asked), score, leaves))
+        return stages
 
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        outputs, present = outputs[self._order], present[self._order]
-        last = len(self.stages) - 1
-        left_at = torch.full(present.shape[1:], last)
-        for stage in reversed(range(last)):
-            left_at = torch.where(self._leaves(stage, outputs, present), stage, left_at)
-        asked = self._weights.unsqueeze(1) * (self._stage.unsqueeze(1) <= left_at)  # (M, B)
-        weights = asked * present
-        total = weights.sum(dim=0)
-        if bool((total <= 0).any()):
+        stages = self._stage_by_stage(outputs, present, len(self.stages) - 1)
+        left_at = torch.stack([stage.leaves for stage in stages]).int().argmax(dim=0)  # the first
+        pooled, heard, asked = stages[-1].pooled, stages[-1].heard, stages[-1].asked
+        for number, stage in enumerate(stages[:-1]):
+            here = left_at == number
+            pooled = torch.where(here.unsqueeze(-1), stage.pooled, pooled)
+            heard, asked = torch.where(here, stage.heard, heard), torch.where(here, stage.asked, asked)
+        if bool((heard <= 0).any()):
             raise QuorumError("one member with weight above 0 in every row", "a row without any")
-        shares = weights / total
-        used = torch.where((shares > 0).unsqueeze(-1), outputs, 0.0)
-        values = (shares.unsqueeze(-1) * used).sum(dim=0)
-        return Fused(values.float(), shares[self._back].float(), (total / asked.sum(dim=0)).float())
+        used = present & (self._stage.unsqueeze(1) <= left_at)
+        shares = self._weights.unsqueeze(1) * used / heard
+        return Fused((pooled / heard.unsqueeze(-1)).float(), shares.float(), (heard / asked).float())
 
 
 def fit_cascade(
@@ -208,16 +222,21 @@ def fit_cascade(
     if not 0 <= max_loss <= 1:
         raise RuleOptionError(Cascade.name, "max_loss", max_loss, "give a share of rows in [0, 1]")
     thresholds = [NEVER] * (len(stages) - 1)
-    draft = Cascade(members, stages, thresholds, measure, weights)
+    order = sorted(members)
+    place = {name: index for index, name in enumerate(members)}
+    by_name = None if weights is None else [weights[place[name]] for name in order]
     data = examples(members, outputs, labels, present)
-    all_right = draft.fuse(data.outputs[draft._back], data.present[draft._back]).values.argmax(dim=-1) == data.labels
-    left = torch.ones_like(all_right)
-    for stage in range(len(thresholds)):
-        pooled, score = draft._pool(stage, data.outputs, data.present)
-        gain = (pooled.argmax(dim=-1) == data.labels).double() - all_right.double()
-        able = left & (score >= 0)
-        thresholds[stage] = _lowest(score[able], gain[able], max_loss)
-        left = left & (score < thresholds[stage])
+    known = Cascade(order, stages, thresholds, measure, by_name)._stage_by_stage(
+        data.outputs, data.present, len(thresholds)
+    )
+    if bool((known[-1].heard <= 0).any()):
+        raise QuorumError("one member with weight above 0 in every row", "a row without any")
+    right = [(stage.pooled.argmax(dim=-1) == data.labels).double() for stage in known]
+    left = torch.ones_like(data.labels, dtype=torch.bool)
+    for number, stage in enumerate(known[:-1]):
+        able = left & (stage.score >= 0)
+        thresholds[number] = _lowest(stage.score[able], (right[number] - right[-1])[able], max_loss)
+        left = left & (stage.score < thresholds[number])
     return Cascade(members, stages, thresholds, measure, weights)
 
 
