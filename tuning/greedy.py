@@ -2,8 +2,8 @@
 Models", ICML 2004).
 
 Ties, rounding and the choice of the best prefix follow AutoGluon's EnsembleSelection, so that both give the same
-weights: losses count to six decimals, losses within 1e-12 tie, a member already chosen wins a tie, and among equals a generator
-seeded with 0 draws.
+weights: losses count to six decimals, losses within 1e-12 tie, a member already chosen wins a tie, and among equals a
+generator seeded with 0 draws.
 """
 
 # M members, N rows, C classes

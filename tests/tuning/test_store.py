@@ -1,0 +1,223 @@
+import json
+import logging
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.ipc
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from quorate.deployments import parse_spec
+from quorate.fusion.errors import PredictionError, TuningError
+from quorate.tuning import PredictionStore, build, run_in_process
+
+MEMBERS = ("weak", "middle", "strong")
+
+
+@pytest.fixture
+def rows(tiny):
+    return tiny.splits.validation.rows(slice(0, 100))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PredictionStore(tmp_path / "predictions")
+
+
+def changed(spec, **members):
+    """The spec with some members' fields replaced."""
+    data = spec.model_dump(mode="json", exclude_defaults=True)
+    for name, fields in members.items():
+        data["members"][name].update(fields)
+    return parse_spec(data)
+
+
+def test_stored_probabilities_are_the_models_own(tiny, rows, store):
+    report = store.fill(tiny.spec, tiny.folder, rows, "validation")
+    assert list(report.computed) == list(MEMBERS)
+    for name, stored in zip(MEMBERS, store.read("validation", MEMBERS), strict=True):
+        model = build(**tiny.spec.members[name].config).eval()
+        model.load_state_dict(load_file(tiny.folder / tiny.spec.members[name].weights))
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(rows.inputs["image"])).softmax(dim=1).numpy()
+        np.testing.assert_allclose(stored, expected, atol=1e-6)
+
+
+def test_predictions_are_mapped_from_the_file_not_copied(tiny, rows, store):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    (stored,) = store.read("validation", ["weak"])
+    assert not stored.flags.owndata
+    assert not stored.flags.writeable
+
+
+def test_a_filled_store_computes_nothing_again(tiny, rows, store):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+
+    def fail(job, folder, inputs):
+        raise AssertionError(f"{job.name} was run again")
+
+    report = PredictionStore(store.location).fill(tiny.spec, tiny.folder, rows, "validation", run=fail)
+    assert report.kept == MEMBERS
+    assert report.computed == {}
+
+
+def test_a_new_member_computes_only_its_own_column(tiny, rows, store):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    data["members"]["fourth"] = data["members"]["weak"]
+    data["fusion"]["members"] = [*MEMBERS, "fourth"]
+    report = store.fill(parse_spec(data), tiny.folder, rows, "validation")
+    assert report.kept == MEMBERS
+    assert report.computed == {"fourth": "not in the store yet"}
+
+
+def test_resources_and_batch_size_change_no_prediction(tiny, rows, store):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    spec = changed(tiny.spec, weak={"max_batch_size": 7, "replicas": {"max": 3}})
+    assert store.fill(spec, tiny.folder, rows, "validation").kept == MEMBERS
+
+
+def test_a_retrained_member_is_computed_again(tiny, rows, store, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny.folder, folder)
+    spec = changed(tiny.spec, weak={"digest": None})
+    store.fill(spec, folder, rows, "validation")
+    state = load_file(folder / "artifacts/weak.safetensors")
+    save_file({k: v * 2 for k, v in state.items()}, folder / "artifacts/weak.safetensors")
+    assert store.fill(spec, folder, rows, "validation").computed == {"weak": "its member changed"}
+
+
+def test_changed_code_of_a_factory_is_seen(tiny, rows, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = "import numpy as np\ndef make():\n    return lambda image: np.full((len(image), 10), 0.1, np.float32)\n"
+    (tmp_path / "my_factory_a.py").write_text(source)
+    member = {"model": "my_factory_a:make", "config": {}, "weights": None, "digest": None, "output": "probabilities"}
+    spec = changed(tiny.spec, weak=member)
+    store.fill(spec, tiny.folder, rows, "validation")
+    (tmp_path / "my_factory_a.py").write_text(source + "# another version\n")
+    assert store.fill(spec, tiny.folder, rows, "validation").computed == {"weak": "its code changed"}
+
+
+def test_reordered_rows_and_other_labels_are_other_data(tiny, rows, store):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    backwards = rows.rows(np.arange(len(rows))[::-1])
+    assert set(store.fill(tiny.spec, tiny.folder, backwards, "validation").computed.values()) == {"its data changed"}
+    relabelled = replace(backwards, labels=(backwards.labels + 1) % 10)
+    assert set(store.fill(tiny.spec, tiny.folder, relabelled, "validation").computed) == set(MEMBERS)
+
+
+def flip_a_byte(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def reorder_rows(path):
+    batch = pyarrow.ipc.open_file(path.read_bytes()).get_batch(0)
+    backwards = batch.take(list(range(len(batch)))[::-1])
+    with pyarrow.ipc.new_file(str(path), batch.schema) as writer:
+        writer.write_batch(backwards)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (flip_a_byte, "damaged or another's"),
+        (reorder_rows, "damaged or another's"),
+        (lambda path: shutil.copy(path.with_name("strong.arrow"), path), "damaged or another's"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "damaged or another's"),
+        (lambda path: path.unlink(), "missing"),
+    ],
+)
+def test_a_harmed_file_is_found_said_aloud_and_computed_again(tiny, rows, store, tmp_path, caplog, harm, said):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    before = [array.copy() for array in store.read("validation", MEMBERS)]
+    harm(tmp_path / "predictions" / "validation" / "middle.arrow")
+    with pytest.raises(PredictionError, match=said):
+        store.read("validation", MEMBERS)
+    with caplog.at_level(logging.WARNING):
+        report = store.fill(tiny.spec, tiny.folder, rows, "validation")
+    assert list(report.computed) == ["middle"]
+    assert said in report.computed["middle"]
+    assert "middle" in caplog.text
+    np.testing.assert_array_equal(before, store.read("validation", MEMBERS))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 1}', '{"version": 99, "members": {}}'])
+def test_a_damaged_manifest_means_everything_is_computed_again(tiny, rows, store, tmp_path, text):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    (tmp_path / "predictions" / "validation" / "manifest.json").write_text(text)
+    report = store.fill(tiny.spec, tiny.folder, rows, "validation")
+    assert all("manifest" in reason for reason in report.computed.values())
+    assert store.members("validation") == MEMBERS
+
+
+def test_the_manifest_says_what_the_predictions_were_made_from(tiny, rows, store, tmp_path):
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    manifest = json.loads((tmp_path / "predictions" / "validation" / "manifest.json").read_text())
+    entry = manifest["members"]["weak"]
+    assert entry["data"] == rows.digest()
+    assert entry["classes"] == list("0123456789")
+    assert (entry["rows"], entry["dtype"], manifest["split"]) == (100, "float32", "validation")
+
+
+def test_a_crash_between_members_keeps_the_finished_ones(tiny, rows, store):
+    def dies(job, folder, inputs):
+        if job.name == "strong":
+            raise RuntimeError("out of power")
+        return run_in_process(job, folder, inputs)
+
+    with pytest.raises(RuntimeError, match="out of power"):
+        store.fill(tiny.spec, tiny.folder, rows, "validation", run=dies)
+    assert list(store.fill(tiny.spec, tiny.folder, rows, "validation").computed) == ["strong"]
+
+
+def test_float16_halves_the_file(tiny, rows, tmp_path):
+    store = PredictionStore(tmp_path / "half", dtype="float16")
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    (stored,) = store.read("validation", ["weak"])
+    assert stored.dtype == np.float16
+    np.testing.assert_allclose(stored, run_in_process(tiny.spec.job("weak"), tiny.folder, rows.inputs), atol=1e-3)
+
+
+def test_a_uri_is_a_location(tiny, rows, tmp_path):
+    store = PredictionStore((tmp_path / "by-uri").as_uri())
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    assert (tmp_path / "by-uri" / "validation" / "weak.arrow").is_file()
+
+
+def test_rows_a_member_fails_on_are_nan_and_the_others_are_there(tiny, rows, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_factory_b.py").write_text(
+        "import numpy as np\n"
+        "def make():\n"
+        "    def model(image):\n"
+        "        if image[:, 0, 0, 0].max() > 5: raise ValueError('poison')\n"
+        "        return np.full((len(image), 10), 0.1, np.float32)\n"
+        "    return model\n"
+    )
+    member = {"model": "my_factory_b:make", "config": {}, "weights": None, "digest": None, "output": "probabilities"}
+    image = rows.inputs["image"].copy()
+    image[17] = 9.0
+    store.fill(changed(tiny.spec, weak=member), tiny.folder, replace(rows, inputs={"image": image}), "validation")
+    (stored,) = store.read("validation", ["weak"])
+    assert np.flatnonzero(np.isnan(stored).any(axis=1)).tolist() == [17]
+    assert np.isnan(stored[17]).all()
+
+
+def test_members_under_other_class_names_are_aligned(tiny, rows, store):
+    backwards = list("9876543210")
+    spec = changed(tiny.spec, weak={"classes": backwards})
+    store.fill(spec, tiny.folder, rows, "validation")
+    (stored,) = store.read("validation", ["weak"])
+    plain = run_in_process(tiny.spec.job("weak"), tiny.folder, rows.inputs)
+    np.testing.assert_array_equal(stored, plain[:, ::-1])
+
+
+def test_a_spec_without_class_names_is_refused(tiny, rows, store):
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    del data["classes"]
+    with pytest.raises(TuningError, match="name the classes"):
+        store.fill(parse_spec(data), tiny.folder, rows, "validation")
