@@ -11,8 +11,10 @@ from typing import Any
 _HOME = {
     "Epoch": "training",
     "Labelled": "datasets",
+    "Judgement": "judging",
     "PredictionStore": "store",
     "Splits": "datasets",
+    "TuneResult": "tune",
     "Trained": "training",
     "Training": "training",
     "FillReport": "store",
@@ -28,7 +30,9 @@ _HOME = {
     "save_weights": "training",
     "score_weights": "weights",
     "simplex_weights": "simplex",
+    "split": "datasets",
     "train": "training",
+    "tune_weights": "tune",
 }
 
 __all__ = sorted(_HOME)

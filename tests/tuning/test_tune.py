@@ -1,0 +1,193 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+import torch
+
+from quorate.deployments import load_spec, parse_spec
+from quorate.fusion import WeightedMean
+from quorate.fusion.errors import DataError, PredictionError
+from quorate.tuning import PredictionStore, run_in_process, simplex_weights, tune_weights
+from quorate.tuning.judging import judge, paired_gain
+from quorate.tuning.tune import cross_validate
+
+
+@pytest.fixture
+def tuned(tiny, tmp_path):
+    return tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+
+
+def fused(spec, folder, data):
+    names = spec.output_fusion.members
+    outputs = np.stack([run_in_process(spec.job(name), folder, data.inputs) for name in names])
+    weights = [spec.output_fusion.weights[name] for name in names]
+    return WeightedMean(weights).fuse(torch.from_numpy(outputs)).values.numpy()
+
+
+def test_the_run_folder_holds_a_spec_that_serves_what_the_report_says(tiny, tuned):
+    spec = load_spec(tuned.folder / "spec.yaml")
+    assert spec == tuned.spec
+    assert spec.fusion.weights == tuned.weights
+    assert (spec.fusion.rule, spec.fusion.quorum, spec.fusion.deadline_s) == ("weighted_mean", 2, 2.0)
+    test = tiny.splits.test
+    probs = fused(spec, tuned.folder, test)
+    expected = tuned.judgement.tuned
+    assert sklearn.metrics.log_loss(test.labels, probs) == pytest.approx(expected.log_loss, abs=1e-6)
+    assert sklearn.metrics.accuracy_score(test.labels, probs.argmax(1)) == pytest.approx(expected.accuracy)
+    f1 = sklearn.metrics.f1_score(test.labels, probs.argmax(1), average="macro")
+    assert f1 == pytest.approx(expected.f1_macro)
+
+
+def test_weights_are_proven_near_the_best_on_validation(tiny, tuned):
+    validation = tiny.splits.validation
+    loss = sklearn.metrics.log_loss(validation.labels, fused(tuned.spec, tuned.folder, validation))
+    assert loss == pytest.approx(tuned.validation_log_loss, abs=1e-6)
+    assert sum(tuned.weights.values()) == pytest.approx(1)
+    assert tuned.method == min(tuned.cross_validated, key=tuned.cross_validated.get)
+    if tuned.method == "simplex":
+        assert tuned.gap <= 1e-4
+
+
+def test_the_report_is_json_and_says_the_verdict(tuned):
+    report = json.loads((tuned.folder / "report.json").read_text())
+    assert report["verdict"] == tuned.judgement.verdict
+    assert report["weights"] == tuned.weights
+    assert set(report["judgement"]["members"]) == {"weak", "middle", "strong"}
+    assert report["rows_left_out"] == {"validation": 0, "held-out": 0}
+
+
+def test_a_run_with_the_same_seed_gives_the_same_and_a_folder_of_its_own(tiny, tuned, tmp_path):
+    again = tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    assert again.to_dict() == tuned.to_dict()
+    assert again.folder != tuned.folder
+
+
+def test_a_shared_store_saves_the_second_run_the_members(tiny, tmp_path):
+    store = PredictionStore(tmp_path / "shared")
+    steps: list[str] = []
+    for _ in range(2):
+        steps.clear()
+        result = tune_weights(
+            tiny.spec,
+            tiny.folder,
+            tiny.splits.validation,
+            tiny.splits.test,
+            runs=tmp_path / "runs",
+            store=store,
+            on_step=steps.append,
+        )
+    assert result.filled["validation"].computed == {}
+    assert steps == ["solving weights", "judging on held-out rows"]
+
+
+def test_a_factory_beside_the_spec_goes_with_the_run(tiny, tmp_path):
+    home = tmp_path / "home"
+    (home / "artifacts").mkdir(parents=True)
+    (home / "my_factory_c.py").write_text(
+        "import numpy as np\ndef make():\n    return lambda image: np.full((len(image), 10), 0.1, np.float32)\n"
+    )
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    for name in ("middle", "strong"):
+        data["members"][name]["weights"] = str(tiny.folder / data["members"][name]["weights"])
+    data["members"]["weak"] = {"model": "my_factory_c:make", "inputs": ["image"], "output": "probabilities"}
+    result = tune_weights(parse_spec(data), home, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    assert (result.folder / "my_factory_c.py").is_file()
+    spec = load_spec(result.folder / "spec.yaml")
+    assert spec.members["strong"].weights == "artifacts/strong.safetensors"
+    assert result.weights["weak"] < 0.05
+
+
+def test_labels_that_mean_nothing_earn_no_ensemble(tiny, tmp_path):
+    random = np.random.default_rng(0)
+    validation, test = (
+        replace(part, labels=random.permutation(part.labels)) for part in (tiny.splits.validation, tiny.splits.test)
+    )
+    judgement = tune_weights(tiny.spec, tiny.folder, validation, test, runs=tmp_path).judgement
+    assert judgement.decision == "single"
+    assert judgement.gain_over_best.low < 0 < judgement.gain_over_best.high
+    assert judgement.tuned.accuracy < 0.2
+
+
+def test_members_that_are_one_and_the_same_are_not_worth_ensembling(tiny, tmp_path):
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    data["members"] = dict.fromkeys(("one", "two", "three"), data["members"]["strong"])
+    data["fusion"]["members"] = ["one", "two", "three"]
+    result = tune_weights(parse_spec(data), tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path)
+    assert result.judgement.decision == "single"
+    assert result.judgement.verdict.startswith("do not ensemble, serve one")
+    assert result.judgement.gain_over_best.mean == pytest.approx(0, abs=1e-9)
+
+
+def test_rows_a_member_fails_on_are_left_out_and_counted(tiny, tmp_path):
+    def patchy(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        if job.name == "weak":
+            probs[:5] = np.nan
+        return probs
+
+    splits = tiny.splits
+    result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=patchy)
+    assert result.rows_left_out == {"validation": 5, "held-out": 5}
+    assert result.judgement.rows == len(splits.test) - 5
+
+
+def test_a_member_that_mostly_fails_is_named(tiny, tmp_path):
+    def failing(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        if job.name == "middle":
+            probs[10:] = np.nan
+        return probs
+
+    with pytest.raises(PredictionError, match=r"members\.middle: it failed on 350 of 360 rows"):
+        tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path, run=failing)
+
+
+def test_judging_on_the_rows_that_were_solved_on_is_refused(tiny, tmp_path):
+    validation = tiny.splits.validation
+    with pytest.raises(DataError, match="are also validation rows"):
+        tune_weights(tiny.spec, tiny.folder, validation, validation, runs=tmp_path)
+    with pytest.raises(DataError, match="at least 2"):
+        tune_weights(tiny.spec, tiny.folder, validation, tiny.splits.test.rows(slice(0, 1)), runs=tmp_path)
+
+
+def complementary(rows, seed):
+    """Two members, each informed on another half of the rows, and a third that knows nothing."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, rows)
+    logits = random.normal(size=(3, rows, 3)) * 0.3
+    for member in (0, 1):
+        half = np.arange(rows) % 2 == member
+        logits[member, half, labels[half]] += 3
+    probs = np.exp(logits)
+    return probs / probs.sum(-1, keepdims=True), labels
+
+
+def test_members_that_complete_each_other_are_worth_ensembling():
+    probs, labels = complementary(600, 0)
+    held_out, truth = complementary(600, 1)
+    weights = simplex_weights(probs, labels).values
+    judgement = judge(["a", "b", "c"], held_out, truth, weights, "a")
+    assert judgement.decision == "tuned"
+    assert judgement.verdict.startswith("ensemble with the tuned weights")
+    assert judge(["a", "b"], held_out[:2], truth, np.array([0.5, 0.5]), "a").decision == "uniform"
+
+
+def test_the_paired_interval_is_scipys_bootstrap():
+    differences = np.random.default_rng(0).exponential(size=300) - 0.8
+    gain = paired_gain(differences, resamples=20_000)
+    interval = scipy.stats.bootstrap(
+        (differences,), np.mean, method="percentile", n_resamples=20_000
+    ).confidence_interval
+    assert gain.mean == pytest.approx(differences.mean())
+    assert gain.low == pytest.approx(interval.low, abs=0.01)
+    assert gain.high == pytest.approx(interval.high, abs=0.01)
+
+
+def test_cross_validation_charges_for_overfitting():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 60)
+    probs = random.dirichlet([1, 1], size=(40, 60))  # forty members of noise
+    assert cross_validate(simplex_weights, probs, labels) > simplex_weights(probs, labels).score + 0.02

@@ -1,0 +1,203 @@
+"""Tune the weights of an ensemble: members run once, weights are solved, the outcome is a spec and an honest report.
+
+Entry point::
+
+    result = tune_weights(load_spec("digits.yaml"), Path("."), splits.validation, splits.test, runs=Path("runs"))
+    result.spec, result.weights, result.gap, result.judgement.verdict, result.folder
+"""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.spec import EnsembleSpec, MemberJob
+from quorate.fusion.errors import DataError, PredictionError
+from quorate.tuning.datasets import Labelled
+from quorate.tuning.greedy import greedy_weights
+from quorate.tuning.judging import Judgement, judge
+from quorate.tuning.prediction import Inputs, Runner, run_in_process, tunable_members
+from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
+from quorate.tuning.scoring import true_class
+from quorate.tuning.simplex import log_loss_gap, simplex_weights
+from quorate.tuning.store import FillReport, PredictionStore
+from quorate.tuning.weights import Weights
+
+_FOLDS = 5
+SOLVERS: dict[str, Callable[[NDArray[Any], NDArray[np.int64]], Weights]] = {
+    "simplex": simplex_weights,
+    "greedy": greedy_weights,
+}
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What tuning the weights gave.
+
+    Attributes:
+        spec: a frozen copy of the ensemble with the weights, deployable from ``folder``.
+        folder: holds spec.yaml with all it names, report.json and the predictions.
+        weights: of each member.
+        method: simplex or greedy, whichever had the lower cross-validated log-loss.
+        validation_log_loss: of the weights on the rows they were solved on, nats per row.
+        gap: no weights have a validation log-loss lower by more than this.
+        cross_validated: log-loss of each method on validation rows its weights were not solved on.
+        judgement: the comparison on held-out rows.
+        rows_left_out: rows on which some member failed, by split.
+        filled: which predictions were there and which were computed, by split.
+    """
+
+    spec: EnsembleSpec
+    folder: Path
+    weights: Mapping[str, float]
+    method: str
+    validation_log_loss: float
+    gap: float
+    cross_validated: Mapping[str, float]
+    judgement: Judgement
+    rows_left_out: Mapping[str, int]
+    filled: Mapping[str, FillReport]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON would hold it: everything but spec and folder."""
+        numbers = {k: v for k, v in asdict(self).items() if k not in ("spec", "folder")}
+        return {"ensemble": self.spec.name, **numbers, "verdict": self.judgement.verdict}
+
+
+def tune_weights(
+    spec: EnsembleSpec,
+    folder: Path,
+    validation: Labelled,
+    held_out: Labelled,
+    *,
+    runs: Path = Path("runs"),
+    store: PredictionStore | None = None,
+    run: Runner = run_in_process,
+    on_step: Callable[[str], None] | None = None,
+    seed: int = 0,
+) -> TuneResult:
+    """Solve the weights of the ensemble's fusion for log-loss.
+
+    Args:
+        spec: the ensemble; its fusion may have any rule, the result's is a weighted mean.
+        folder: what the spec's paths start from.
+        validation: rows to solve on. No member may have been trained on them.
+        held_out: other rows, to judge on.
+        runs: where the run's folder is made.
+        store: predictions to use and add to; the run's own folder when left out.
+        run: runs one member over rows.
+        on_step: told what happens next, for progress.
+        seed: of the cross-validation's folds.
+
+    Raises:
+        TuningError: the ensemble has members that give no class probabilities.
+        DataError: too few rows, or rows in both sets.
+        PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
+    """
+    say = on_step or (lambda step: None)
+    names = tunable_members(spec)
+    _check_rows(validation, held_out)
+    where = new_run_folder(runs, spec.name)
+    store = store or PredictionStore(where / "predictions")
+    filled, probs, labels, left_out = {}, {}, {}, {}
+    for split, rows in (("validation", validation), ("held-out", held_out)):
+        filled[split] = store.fill(spec, folder, rows, split, run=_announced(run, split, say))
+        probs[split], labels[split] = usable_rows(names, store.read(split, names), rows.labels)
+        left_out[split] = len(rows) - len(labels[split])
+    say("solving weights")
+    columns = true_class(probs["validation"], labels["validation"])
+    cross_validated = {
+        name: cross_validate(solve, probs["validation"], labels["validation"], seed) for name, solve in SOLVERS.items()
+    }
+    method = min(cross_validated, key=lambda name: cross_validated[name])
+    solved = SOLVERS[method](probs["validation"], labels["validation"])
+    best = names[int(np.log(columns).mean(axis=1).argmax())]
+    say("judging on held-out rows")
+    judgement = judge(names, probs["held-out"], labels["held-out"], solved.values, best)
+    weights = {name: float(value) for name, value in zip(names, solved.values, strict=True)}
+    tuned = save_deployable(with_weights(spec, weights), folder, where)
+    gap = log_loss_gap(columns, solved.values)
+    result = TuneResult(tuned, where, weights, method, solved.score, gap, cross_validated, judgement, left_out, filled)
+    save_report(result.to_dict(), where)
+    return result
+
+
+def cross_validate(
+    solve: Callable[[NDArray[Any], NDArray[np.int64]], Weights],
+    probs: NDArray[Any],
+    labels: NDArray[np.int64],
+    seed: int = 0,
+) -> float:
+    """Mean log-loss over rows, each under weights solved on the other folds.
+
+    Args:
+        solve: (M, N, C) and labels (N,) -> weights.
+        probs: (M, N, C).
+        labels: (N,).
+        seed: of the folds.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    total = 0.0
+    for fold in np.array_split(order, min(_FOLDS, len(labels))):
+        rest = np.setdiff1d(order, fold)
+        weights = solve(probs[:, rest], labels[rest]).values
+        total -= float(np.log(weights @ true_class(probs[:, fold], labels[fold])).sum())
+    return total / len(labels)
+
+
+def usable_rows(
+    names: tuple[str, ...], predictions: list[NDArray[Any]], labels: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """(M, N', C) predictions and labels of the rows that every member answered.
+
+    Raises:
+        PredictionError: a member failed on more than half of the rows.
+    """
+    usable = np.ones(len(labels), dtype=bool)
+    for name, output in zip(names, predictions, strict=True):
+        answered = np.isfinite(output).all(axis=1)
+        if answered.mean() < 0.5:
+            found = f"it failed on {len(labels) - int(answered.sum())} of {len(labels)} rows"
+            raise PredictionError(f"members.{name}", found, "mend the member, or leave it out of the fusion")
+        usable &= answered
+    if not usable.any():
+        raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
+    return np.stack([output[usable] for output in predictions]), labels[usable]
+
+
+def _check_rows(validation: Labelled, held_out: Labelled) -> None:
+    for name, data in (("validation", validation), ("held-out", held_out)):
+        if len(data) < 2:
+            raise DataError(f"{name} rows", f"{len(data)}", "give at least 2; hundreds for weights worth having")
+    shared = _row_digests(validation) & _row_digests(held_out)
+    if len(shared) > 0.5 * min(len(validation), len(held_out)):
+        found = f"{len(shared)} are also validation rows"
+        raise DataError("held-out rows", found, "judge on rows the weights were not solved on")
+
+
+def _row_digests(data: Labelled) -> set[bytes]:
+    arrays = [data.inputs[name] for name in sorted(data.inputs)]
+    return {_digest_row([array[i] for array in arrays]) for i in range(len(data))}
+
+
+def _digest_row(values: list[Any]) -> bytes:
+    digest = hashlib.sha256()
+    for value in map(np.asarray, values):
+        digest.update(repr(value.tolist()).encode() if value.dtype == object else value.tobytes())
+    return digest.digest()
+
+
+def _announced(run: Runner, split: str, say: Callable[[str], None]) -> Runner:
+    def announced(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+        say(f"running {job.name} on {split} rows")
+        return run(job, folder, inputs)
+
+    return announced
