@@ -47,6 +47,8 @@ def test_greedy_weights_are_autogluons_to_the_last_bit(arguments, metric, counts
     expected = np.zeros(len(probs))
     for member, count in counts.items():
         expected[member] = count / sum(counts.values())
+    if expected.sum() < 1:  # its _calculate_weights
+        expected /= expected.sum()
     np.testing.assert_array_equal(greedy_weights(probs, labels, metric=metric).values, expected)
 
 
