@@ -36,6 +36,8 @@ class Training:
 
     Attributes:
         patience: epochs without a lower validation log-loss before training stops.
+        jitter: each training image goes through a random affine map whose entries differ from the identity's by up to
+            this much, in units of half the image: a little shift, turn, shear and zoom.
     """
 
     epochs: int = 30
@@ -43,12 +45,13 @@ class Training:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     patience: int = 10
+    jitter: float = 0.0
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.patience) < 1 or self.learning_rate <= 0:
-            raise TuningError("training", repr(self), "give at least one epoch, row, patience and a rate above 0")
+        if min(self.epochs, self.batch_size, self.patience) < 1 or self.learning_rate <= 0 or self.jitter < 0:
+            raise TuningError("training", repr(self), "give at least one epoch, row, patience, and a rate above 0")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _epochs(model: nn.Module, images: Tensor, labels: Tensor, training: Training
         model.train()
         total = 0.0
         for index in torch.randperm(len(images), generator=order).to(images.device).split(training.batch_size):  # type: ignore[no-untyped-call]
-            loss = nn.functional.cross_entropy(model(images[index]), labels[index])
+            loss = nn.functional.cross_entropy(model(_jittered(images[index], training.jitter)), labels[index])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -149,6 +152,15 @@ def _epochs(model: nn.Module, images: Tensor, labels: Tensor, training: Training
             schedule.step()
             total += loss.item() * len(index)
         yield total / len(images)
+
+
+def _jittered(images: Tensor, jitter: float) -> Tensor:
+    if not jitter:
+        return images
+    identity = torch.eye(2, 3, device=images.device)
+    maps = identity + jitter * (2 * torch.rand(len(images), 2, 3).to(images.device) - 1)
+    grid = nn.functional.affine_grid(maps, list(images.shape), align_corners=False)
+    return nn.functional.grid_sample(images, grid, align_corners=False)
 
 
 def _judge(model: nn.Module, images: Tensor, labels: NDArray[np.int64], number: int, train_loss: float) -> Epoch:

@@ -31,6 +31,14 @@ def test_same_seed_gives_the_same_bits_and_another_seed_others(splits):
     assert state_bytes(first.model) != state_bytes(third.model)
 
 
+def test_jitter_shows_the_network_other_images_the_same_ones_for_the_same_seed(splits):
+    plain, first, second = (
+        train(SMALL, splits.train, splits.validation, Training(epochs=2, jitter=jitter)) for jitter in (0.0, 0.2, 0.2)
+    )
+    assert state_bytes(first.model) == state_bytes(second.model) != state_bytes(plain.model)
+    assert first.history[-1].train_log_loss > plain.history[-1].train_log_loss
+
+
 def test_training_leaves_the_callers_random_numbers_alone(splits):
     torch.manual_seed(0)
     expected = torch.rand(3)
