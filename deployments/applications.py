@@ -18,6 +18,7 @@ from ray.serve.exceptions import RayServeException
 from quorate.deployments import published
 from quorate.deployments.directory import member_app
 from quorate.deployments.fusion_replica import FusionReplica
+from quorate.deployments.graphs import refuse_unserved_graphs
 from quorate.deployments.member_replica import MemberReplica
 from quorate.deployments.spec import EnsembleSpec, MemberSpec, Replicas, Resources
 from quorate.deployments.spec_file import file_digest
@@ -155,19 +156,6 @@ def _describe(application: str) -> list[dict[str, Any]]:
     return [reply for reply in replies if isinstance(reply, dict)]
 
 
-def refuse_unserved_graphs(spec: EnsembleSpec) -> None:
-    """Say that a graph validates but cannot be served yet."""
-    for name, member in spec.members.items():
-        others = [source for source in member.inputs if source not in spec.inputs]
-        if others:
-            found = f"member '{name}' reads {', '.join(others)}: serial and stacked graphs are not served yet"
-            raise DeployError(f"{found}; let members read request inputs only")
-    if len(spec.all_fusions) > 1:
-        raise DeployError(
-            f"{spec.name} names {len(spec.all_fusions)} fusions: one is served so far; keep the one you need"
-        )
-
-
 def free_port(host: str) -> int:
     import socket
 
@@ -185,6 +173,7 @@ class _App:
     arguments: tuple[Any, ...]
     replicas: Replicas
     resources: Resources
+    circumstances: tuple[Any, ...] = ()  # arguments that call for no restart when they change
 
     @property
     def fingerprint(self) -> str:
@@ -203,13 +192,14 @@ class _App:
             request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]
             **_replicas(self.replicas),
         )(self.deployment)
-        return serve.RunTarget(deployment.bind(*self.arguments, self.fingerprint), self.name, None)
+        return serve.RunTarget(deployment.bind(*self.arguments, *self.circumstances, self.fingerprint), self.name, None)
 
 
 def _member(spec: EnsembleSpec, name: str, folder: Path) -> _App:
     member = spec.members[name]
     arguments = (spec.job(name).model_dump_json(), str(folder.resolve()), _checkpoint_digest(member, folder))
-    return _App(member_app(spec.name, name), MemberReplica, arguments, member.replicas, member.resources)
+    here = (str(Path.cwd()),)
+    return _App(member_app(spec.name, name), MemberReplica, arguments, member.replicas, member.resources, here)
 
 
 def _fusion(spec: EnsembleSpec, folder: Path, host: str, http_port: int) -> _App:

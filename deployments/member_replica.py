@@ -13,7 +13,7 @@ from quorate.deployments.spec import MemberJob
 class MemberReplica:
     """One replica: one model on one device, one inference thread, one socket for its node and one for others."""
 
-    def __init__(self, job_json: str, folder: str, digest: str, fingerprint: str):
+    def __init__(self, job_json: str, folder: str, digest: str, start_folder: str, fingerprint: str):
         job = MemberJob.model_validate_json(job_json)
         if digest:  # whatever was deployed is what must run, on this node and after every restart
             job = job.model_copy(update={"member": job.member.model_copy(update={"digest": digest})})
@@ -23,9 +23,10 @@ class MemberReplica:
 
         torch.set_num_threads(max(1, int(job.member.resources.num_cpus)))
         from quorate.deployments.inference import InferenceLoop
-        from quorate.deployments.models import load_model
+        from quorate.deployments.models import load_model, search_in
         from quorate.deployments.prediction import Predictor
 
+        search_in(Path(folder), Path(start_folder))  # where the operator stood when deploying
         self._job, self._fingerprint = job, fingerprint
         self._predictor = Predictor(load_model(job.name, job.member, Path(folder)), job)
         self._predictor.warm_up()

@@ -118,11 +118,16 @@ def _check_digest(name: str, spec: MemberSpec, folder: Path) -> None:
         raise MemberLoadError(name, f"{path.name} should have {spec.digest} but has {found}", "restore the file")
 
 
+def search_in(*folders: Path) -> None:
+    """Let factories be imported from these folders, after all that is installed."""
+    for folder in map(str, (f.resolve() for f in folders)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
 def _build(name: str, spec: MemberSpec, folder: Path) -> Any:
     module, _, attribute = spec.model.partition(":")
-    for place in (str(Path.cwd()), str(folder.resolve())):
-        if place not in sys.path:
-            sys.path.insert(0, place)
+    search_in(folder, Path.cwd())
     try:
         factory: Any = importlib.import_module(module)
         for part in attribute.split("."):

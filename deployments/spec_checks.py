@@ -165,6 +165,8 @@ def _check_fusion(spec: EnsembleSpec, field: str, fusion: FusionSpec) -> None:
     if fusion.quorum > len(fusion.members):
         found = f"{fusion.quorum} members must answer but only {len(fusion.members)} are fused"
         raise SpecError(f"{field}.quorum", found, f"use at most {len(fusion.members)}")
+    if entry.learned and not fusion.state:
+        raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", "name its safetensors file")
     _check_weights(field, fusion, entry.weighted)
 
 

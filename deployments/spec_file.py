@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +119,27 @@ def _check_file(field: str, path: Path) -> None:
 
 
 def _check_module(field: str, module: str, folder: Path) -> None:
-    sys.path.insert(0, str(folder.resolve()))
+    before = list(sys.path)
+    sys.path += [str(folder.resolve()), str(Path.cwd())]
     try:
         importlib.invalidate_caches()
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
+        found = _find(module)
     finally:
-        sys.path.pop(0)
+        sys.path[:] = before
     if found is None:
         fix = "install it, or put it beside the spec or into the current folder"
         raise SpecError(field, f"there is no module '{module}'", fix)
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Find a module without importing its parents: importing torch would take longer than the whole check."""
+    top, *parts = module.split(".")
+    found = importlib.util.find_spec(top)
+    for part in parts:
+        if found is None or found.submodule_search_locations is None:
+            return None
+        found = PathFinder.find_spec(f"{found.name}.{part}", found.submodule_search_locations)
+    return found
 
 
 def file_digest(path: Path) -> str:

@@ -20,12 +20,16 @@ class RuleEntry:
         options: names allowed under ``options`` in the spec.
         weighted: the rule reads ``weights``.
         reads: member outputs it accepts, in the spec's words.
+        learned: it has trained parameters, so a spec must name their file under ``state``.
+        steered: it decides whom to ask before or between the calls.
     """
 
     target: str
     options: tuple[str, ...] = ()
     weighted: bool = False
     reads: tuple[str, ...] = ("logits", "probabilities")
+    learned: bool = False
+    steered: bool = False
 
     def load(self) -> type[Rule]:
         module, _, name = self.target.partition(":")
@@ -43,6 +47,27 @@ RULES: dict[str, RuleEntry] = {
     "weighted_mean": RuleEntry(
         "quorate.fusion.linear_pool:WeightedMean", weighted=True, reads=("logits", "probabilities", "values")
     ),
+    "geometric_mean": RuleEntry("quorate.fusion.geometric_mean:GeometricMean", ("floor",), weighted=True),
+    "product": RuleEntry("quorate.fusion.product:Product"),
+    "maximum": RuleEntry("quorate.fusion.order_statistics:Maximum"),
+    "minimum": RuleEntry("quorate.fusion.order_statistics:Minimum"),
+    "median": RuleEntry("quorate.fusion.order_statistics:Median"),
+    "trimmed_mean": RuleEntry("quorate.fusion.order_statistics:TrimmedMean", ("proportion",)),
+    "majority_vote": RuleEntry("quorate.fusion.voting:MajorityVote", ("tie",)),
+    "weighted_vote": RuleEntry("quorate.fusion.voting:WeightedVote", ("tie",), weighted=True),
+    "soft_vote": RuleEntry("quorate.fusion.voting:SoftVote", ("tie",), weighted=True),
+    "threshold": RuleEntry("quorate.fusion.threshold:Threshold", ("threshold", "at_least", "reject"), weighted=True),
+    "borda": RuleEntry("quorate.fusion.ranking:Borda", weighted=True),
+    "reciprocal_rank": RuleEntry("quorate.fusion.ranking:ReciprocalRank", ("k",), weighted=True),
+    "bayesian_model_averaging": RuleEntry(
+        "quorate.fusion.bayesian:BayesianModelAveraging", ("log_evidence",), weighted=True
+    ),
+    "bayesian_model_combination": RuleEntry("quorate.fusion.bayesian:BayesianModelCombination", weighted=True),
+    "dempster_shafer": RuleEntry("quorate.fusion.dempster_shafer:DempsterShafer", weighted=True),
+    "regression_median": RuleEntry("quorate.fusion.regression:RegressionMedian", reads=("values",)),
+    "inverse_variance": RuleEntry("quorate.fusion.regression:InverseVariance", weighted=True, reads=("values",)),
+    "mixture_moments": RuleEntry("quorate.fusion.regression:MixtureMoments", weighted=True, reads=("values",)),
+    "quantile_average": RuleEntry("quorate.fusion.regression:QuantileAverage", weighted=True, reads=("values",)),
     "concat": RuleEntry("quorate.fusion.concat:Concat", ("widths", "layout"), reads=("features",)),
     "feature_mean": RuleEntry(
         "quorate.fusion.feature_mean:FeatureMean", ("widths", "width"), weighted=True, reads=("features",)
@@ -54,8 +79,8 @@ RULES: dict[str, RuleEntry] = {
     "bilinear_fusion": RuleEntry(
         "quorate.fusion.bilinear_fusion:BilinearFusion", ("widths", "width", "rank"), reads=("features",)
     ),
-    "stacking": RuleEntry("quorate.fusion.stacking:Stacking", ("over", "hidden")),
-    "output_attention": RuleEntry("quorate.fusion.output_attention:OutputAttention", ("over",)),
-    "gate": RuleEntry("quorate.fusion.gate:Gate", ("top_k", "input_name", "hidden")),
+    "stacking": RuleEntry("quorate.fusion.stacking:Stacking", ("over", "hidden"), learned=True),
+    "output_attention": RuleEntry("quorate.fusion.output_attention:OutputAttention", ("over",), learned=True),
+    "gate": RuleEntry("quorate.fusion.gate:Gate", ("top_k", "input_name", "hidden"), learned=True, steered=True),
     "cascade": RuleEntry("quorate.fusion.cascade:Cascade", ("stages", "thresholds", "measure"), weighted=True),
 }

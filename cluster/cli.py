@@ -1,0 +1,264 @@
+"""The command line: ``quorate --help``. Every command's work is done below; here it is spelled, shown and timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import click
+import typer
+
+from quorate.fusion.errors import QuorateError
+
+app = typer.Typer(
+    help="Run many models as one: deploy an ensemble, ask it, tune it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Address = Annotated[
+    Optional[str],  # noqa: UP045  (typer reads the annotation at run time, also on Python 3.10)
+    typer.Option(help="The Ray cluster to join (host:port or auto); without it, the local one.", show_default=False),
+]
+
+
+class Search(str, Enum):
+    """What ``tune`` may change."""
+
+    weights = "weights"
+
+
+@app.command()
+def validate(spec: Spec, as_json: Json = False) -> None:
+    """Check a spec whole, without starting anything.
+
+    Example: quorate validate digits.yaml
+    """
+    from quorate.deployments.spec_file import load_spec
+
+    loaded = load_spec(spec)
+    if loaded.output_fusion.options or loaded.output_fusion.state:
+        from quorate.deployments.revisions import build_revision
+
+        build_revision(loaded, spec.parent)
+    data = {"name": loaded.name, "revision": loaded.revision, "members": list(loaded.members)}
+    _show(data, as_json, f"{spec} is valid: {loaded.name}, {len(loaded.members)} members, revision {loaded.revision}")
+
+
+@app.command()
+def plan(spec: Spec, address: Address = None, as_json: Json = False) -> None:
+    """Print which member goes on which node and GPU, and why not.
+
+    Example: quorate plan digits.yaml --address auto
+    """
+    from quorate.cluster import placement, tables
+    from quorate.cluster.connection import connected
+    from quorate.deployments.spec_file import load_spec
+
+    loaded = load_spec(spec)
+    with connected(address):
+        placed = placement.plan(loaded, placement.inventory())
+    _show({"placed": [vars(p) for p in placed]}, as_json, tables.placed(placed))
+    if any(p.problem for p in placed):
+        raise typer.Exit(1)
+
+
+@app.command()
+def deploy(
+    spec: Spec,
+    address: Address = None,
+    foreground: Annotated[bool, typer.Option(help="Keep the local cluster in this process until Ctrl-C.")] = False,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP door; 0 takes a free one.")] = 0,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gRPC door; 0 takes a free one.")] = 0,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")] = 300,
+    as_json: Json = False,
+) -> None:
+    """Deploy an ensemble or update it; only what changed restarts.
+
+    Without --address a local Ray cluster runs in the background until quorate down.
+
+    Example: quorate deploy digits.yaml --http-port 8000
+    """
+    from quorate.cluster import local, running
+    from quorate.deployments.spec_file import load_spec
+
+    loaded = load_spec(spec)
+    request = running.DeployRequest(loaded, spec.parent, http_port, grpc_port, timeout_s, quiet=as_json)
+    if foreground and address is None:
+        if local.find() is not None:
+            raise click.UsageError("a local cluster runs in the background already; quorate down stops it")
+        running.deploy_in_foreground(request, lambda deployed: _show_deployed(deployed, as_json))
+    else:
+        _show_deployed(running.deploy(request, address), as_json)
+
+
+@app.command()
+def query(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)],
+    input_file: Annotated[
+        Path, typer.Option("--input", help="Rows to ask about: .npy, .npz (arrays by input name) or .json.")
+    ],
+    member: Annotated[Optional[str], typer.Option(help="Ask this member alone.")] = None,  # noqa: UP045
+    deadline_ms: Annotated[Optional[float], typer.Option(min=0, help="Answer within this time.")] = None,  # noqa: UP045
+    explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
+    url: Annotated[Optional[str], typer.Option(help="Ask this HTTP address instead of looking it up.")] = None,  # noqa: UP045
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a running ensemble.
+
+    Example: quorate query digits --input rows.npy
+    """
+    from quorate.cluster import asking, running, tables
+
+    place = url or running.http_address(name, address)
+    result = asking.ask(place, name, member, input_file, deadline_ms=deadline_ms, explain=explain)
+    data = {"outputs": {k: v.tolist() for k, v in result.outputs.items()}, "parameters": dict(result.parameters)}
+    _show(data, as_json, "" if as_json else tables.answers(result, running.spec_of(name, address) if not url else None))
+
+
+@app.command()
+def status(address: Address = None, as_json: Json = False) -> None:
+    """Show what runs: each ensemble, its revision and doors, each member's replicas.
+
+    Example: quorate status
+    """
+    from quorate.cluster import running, tables
+
+    found = running.status(address)
+    _show({"ensembles": found}, as_json, tables.status(found))
+
+
+@app.command()
+def down(
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[NAME]", help="The ensemble; all, and the local cluster, without it."),
+    ] = None,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Take an ensemble down; without a name, stop the local cluster and leave nothing behind.
+
+    Example: quorate down
+    """
+    from quorate.cluster import running
+
+    stopped = running.down(name, address)
+    _show({"stopped": stopped}, as_json, f"stopped {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def tune(
+    spec: Spec,
+    data: Annotated[Path, typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.")],
+    search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
+    label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
+    runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Seed of the split and the folds.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Find better fusion weights on labelled rows that no member was trained on.
+
+    Half of the rows are solved on, half judge the outcome. The result is a spec, deployable as it is.
+
+    Example: quorate tune digits.yaml --data validation.parquet
+    """
+    from quorate.cluster import tables, tuned
+    from quorate.deployments.spec_file import load_spec
+
+    result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, quiet=as_json)
+    report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": search.value}
+    _show(report, as_json, tables.tuned(result))
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)],
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Go back to the revision before the live one, while requests run.
+
+    Example: quorate rollback digits
+    """
+    from quorate.cluster import running
+
+    revision = running.rollback(name, address)
+    _show({"name": name, "revision": revision}, as_json, f"{name} answers with revision {revision} again")
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A folder of MNIST's IDX files, instead of scikit-learn's digits."),
+    ] = None,
+    full: Annotated[bool, typer.Option(help="With --data: all of it, not a subset.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train, tune, deploy, ask and report: the whole loop on real handwritten digits, offline.
+
+    Example: quorate demo
+    """
+    from quorate.cluster import demo as demonstration
+
+    report = demonstration.run(data, full, quiet=as_json)
+    _show(report, as_json, "" if as_json else demonstration.table(report))
+
+
+def main() -> None:
+    """Run the command line; every error is one sentence, exit code 1 for failures and 2 for wrong usage."""
+    as_json = "--json" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        _fail(error.format_message(), as_json)
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except QuorateError as error:
+        _fail(str(error), as_json)
+        code = 1
+    except Exception as error:
+        if os.environ.get("QUORATE_DEBUG"):
+            raise
+        _fail(f"internal error ({type(error).__name__}: {error}); QUORATE_DEBUG=1 shows the trace", as_json)
+        code = 1
+    sys.stdout.flush()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": text}))
+    else:
+        print(f"error: {text}", file=sys.stderr)
+
+
+def _show(data: Any, as_json: bool, text: Any) -> None:
+    if as_json:
+        print(json.dumps(data))
+    else:
+        from rich.console import Console
+
+        Console(highlight=False, soft_wrap=isinstance(text, str)).print(text, markup=False)
+
+
+def _show_deployed(deployed: Any, as_json: bool) -> None:
+    data = deployed.as_dict()
+    replicas = ", ".join(f"{name} x{count}" for name, count in data["members"].items())
+    text = f"{data['name']} answers at {data['http']} (gRPC {data['grpc']}), revision {data['revision']}: {replicas}"
+    _show(data, as_json, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The whole loop on real handwritten digits: train, tune, deploy, ask, compare, clean up."""
+
+# N test rows, C classes
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from quorate.cluster import local
+from quorate.deployments.client import Client
+from quorate.deployments.spec import EnsembleSpec
+from quorate.deployments.spec_file import parse_spec, save_spec
+from quorate.fusion.errors import QuorateError
+
+if TYPE_CHECKING:
+    from quorate.tuning import Labelled, Splits, TuneResult
+
+# Hyper-parameters, and how each is trained. On the 8x8 digits all three are small enough to train in seconds, and none
+# is so much better than the others that it should be served alone.
+DIGITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "cnn": ({"width": 6, "depth": 2}, {"epochs": 15, "learning_rate": 4e-3}),
+    "rnn": ({"width": 128, "cell": "lstm"}, {"epochs": 20}),
+    "transformer": ({"width": 32, "depth": 2, "patch": 2}, {"epochs": 15}),
+}
+IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "cnn": ({"width": 16, "depth": 3}, {"epochs": 6, "batch_size": 64}),
+    "rnn": ({"width": 96}, {"epochs": 8, "batch_size": 64}),
+    "transformer": ({"width": 64, "depth": 2, "patch": 4}, {"epochs": 8, "batch_size": 64}),
+}
+CLIENTS = 4
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Served:
+    """What came back over HTTP; a mismatch differs from the offline fusion of the same row by more than 1e-5."""
+
+    requests: int
+    errors: int
+    mismatches: int
+    p50_ms: float
+    p99_ms: float
+
+
+def run(data: Path | None = None, full: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Run the demo and report.
+
+    Args:
+        data: a folder of IDX files; scikit-learn's digits when None.
+        full: all of ``data`` instead of a subset.
+        quiet: no progress.
+
+    Returns:
+        ``members`` (accuracy, f1, log_loss of each), ``uniform``, ``tuned``, ``weights``, ``gap``, ``verdict`` and
+        ``served``.
+    """
+    import torch
+
+    from quorate.tuning import digits, idx_images, tune_weights
+
+    # Layers this small are over before a second thread has woken up; on a busy machine they wait for it for minutes.
+    torch.set_num_threads(1)
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    splits = digits() if data is None else idx_images(data, full)
+    console.print(
+        f"{len(splits.train)} images to train on, {len(splits.validation)} to tune on, {len(splits.test)} to test"
+    )
+    with tempfile.TemporaryDirectory(prefix="quorate-demo-") as place:
+        folder = Path(place)
+        spec = _train(splits, DIGITS if data is None else IMAGES, folder, console)
+        with console.status("solving weights"):
+            result = tune_weights(spec, folder, splits.validation, splits.test, runs=folder / "runs")
+        served = _serve(result, splits.test, console)
+    return _report(result, served)
+
+
+def table(report: dict[str, Any]) -> Table:
+    """The report for people."""
+    shown = Table("", "weight", "accuracy", "macro F1", "log-loss")
+    rows = {**report["members"], "uniform mean": report["uniform"], "tuned": report["tuned"]}
+    for name, score in rows.items():
+        weight = f"{report['weights'][name]:.3f}" if name in report["weights"] else ""
+        shown.add_row(name, weight, *(f"{score[key]:.4f}" for key in ("accuracy", "f1", "log_loss")))
+    served = report["served"]
+    requests = f"{served['requests']} requests over HTTP: {served['errors']} errors, {served['mismatches']} mismatches"
+    shown.caption = f"{requests}, p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms\n{report['verdict']}"
+    shown.caption_justify = "left"
+    return shown
+
+
+def _train(
+    splits: Splits, families: dict[str, tuple[dict[str, Any], dict[str, Any]]], folder: Path, console: Console
+) -> EnsembleSpec:
+    from quorate.tuning import Training, save_weights, train
+
+    image = list(next(iter(splits.train.inputs.values())).shape[1:])
+    classes = splits.train.classes
+    members: dict[str, Any] = {}
+    for name, (hyper_parameters, how) in families.items():
+        config = {"family": name, **hyper_parameters, "image": image, "classes": len(classes)}
+        trained = train(config, splits.train, splits.validation, Training(**how), console=console)
+        digest = save_weights(trained.model, folder / f"{name}.safetensors")
+        console.print(f"{name}: {trained.best.validation_accuracy:.4f} of the validation images right")
+        members[name] = {
+            "model": "quorate.tuning.architectures:build",
+            "config": config,
+            "weights": f"{name}.safetensors",
+            "digest": digest,
+            "inputs": ["image"],
+        }
+    spec = parse_spec(
+        {
+            "name": "digits",
+            "inputs": {"image": {"datatype": "FP32", "shape": image}},
+            "classes": list(classes),
+            "members": members,
+            "fusion": {"rule": "mean", "deadline_s": 5.0, "quorum": 2},
+        }
+    )
+    save_spec(spec, folder / "digits.yaml")
+    return spec
+
+
+def _serve(result: TuneResult, test: Labelled, console: Console) -> Served:
+    """Deploy the tuned spec on a cluster of the demo's own, and send it every test row."""
+    place = Path(tempfile.mkdtemp(prefix="quorate-"))
+    with console.status("starting a local cluster") as status, local.hosting(place, announce=False):
+        from quorate.deployments import applications
+
+        status.update("starting members")
+        deployed = applications.deploy(result.spec, result.folder)
+        status.update(f"asking {deployed.http}")
+        return _ask(deployed.http, result, test)
+
+
+def _ask(url: str, result: TuneResult, test: Labelled) -> Served:
+    image = test.inputs["image"]
+    expected = _offline(result)
+
+    def ask(client: Client, row: int) -> tuple[float, NDArray[Any] | None]:
+        started = time.perf_counter()
+        try:
+            answer = client.infer(result.spec.name, {"image": image[row : row + 1]})
+        except QuorateError:
+            return time.perf_counter() - started, None
+        return time.perf_counter() - started, answer.outputs[result.spec.output_name]
+
+    with Client(url) as client, ThreadPoolExecutor(CLIENTS) as pool:
+        client.infer(result.spec.name, {"image": image[:1]})  # opens the first connection, not counted
+        answers = list(pool.map(lambda row: ask(client, row), range(len(test))))
+    seconds = [took for took, _ in answers]
+    errors = sum(values is None for _, values in answers)
+    wrong = sum(
+        v is not None and np.abs(v[0] - e).max() > TOLERANCE for (_, v), e in zip(answers, expected, strict=True)
+    )
+    return Served(len(answers), errors, int(wrong), *(float(np.percentile(seconds, q)) * 1e3 for q in (50, 99)))
+
+
+def _offline(result: TuneResult) -> NDArray[np.float32]:
+    """(N, C) the fusion of the stored predictions, without any serving in between."""
+    from quorate.deployments.revisions import build_revision
+    from quorate.tuning import PredictionStore
+
+    revision = build_revision(result.spec, result.folder)
+    outputs = np.stack(PredictionStore(result.folder / "predictions").read("held-out", revision.asked)).astype(
+        np.float32
+    )
+    fused: NDArray[np.float32] = revision.fuse(outputs, np.ones(outputs.shape[:2], dtype=np.bool_)).values.numpy()
+    return fused
+
+
+def _report(result: TuneResult, served: Served) -> dict[str, Any]:
+    judgement = result.judgement
+
+    def score(of: Any) -> dict[str, float]:
+        return {"accuracy": of.accuracy, "f1": of.f1_macro, "log_loss": of.log_loss}
+
+    return {
+        "members": {name: score(of) for name, of in judgement.members.items()},
+        "uniform": score(judgement.uniform),
+        "tuned": score(judgement.tuned),
+        "weights": dict(result.weights),
+        "gap": result.gap,
+        "verdict": judgement.verdict,
+        "served": asdict(served),
+    }

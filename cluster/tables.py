@@ -1,0 +1,81 @@
+"""What the commands print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+
+from quorate.cluster.placement import Placed
+from quorate.deployments.client import Result
+from quorate.deployments.spec import EnsembleSpec
+
+if TYPE_CHECKING:
+    from quorate.tuning import TuneResult
+
+SHOWN_ROWS = 20
+
+
+def placed(places: Sequence[Placed]) -> Table:
+    table = Table("member", "replica", "node", "GPU", "problem")
+    for place in places:
+        table.add_row(place.member, str(place.replica), place.node, place.gpu, place.problem)
+    return table
+
+
+def answers(result: Result, spec: EnsembleSpec | None) -> Group:
+    """The likeliest class of each row, and the answer's account of itself."""
+    name, values = next(iter(result.outputs.items()))
+    classes = spec.classes if spec is not None and spec.classes else None
+    table = Table("row", name, "value")
+    for row, scores in enumerate(values[:SHOWN_ROWS].reshape(len(values[:SHOWN_ROWS]), -1)):
+        best = int(scores.argmax())
+        label = classes[best] if classes and len(classes) == len(scores) else str(best)
+        table.add_row(str(row), label, f"{scores[best]:.4f}")
+    if len(values) > SHOWN_ROWS:
+        table.add_row("...", f"{len(values) - SHOWN_ROWS} more", "--json has all")
+    lines = [f"{key}: {value}" for key, value in result.parameters.items() if value != ""]
+    return Group(table, *lines)
+
+
+def tuned(result: TuneResult) -> Group:
+    """Members, uniform mean and tuned weights on held-out rows, and what follows from it."""
+    table = Table("", "weight", "accuracy", "macro F1", "log-loss")
+    judgement = result.judgement
+    scores = {**judgement.members, "uniform mean": judgement.uniform, "tuned": judgement.tuned}
+    for name, score in scores.items():
+        weight = f"{result.weights[name]:.3f}" if name in result.weights else ""
+        table.add_row(name, weight, f"{score.accuracy:.4f}", f"{score.f1_macro:.4f}", f"{score.log_loss:.4f}")
+    lines = [
+        f"{judgement.rows} held-out rows; weights by {result.method}, at most {result.gap:.1e} nats from the best",
+        judgement.verdict,
+        f"quorate deploy {result.folder / 'spec.yaml'}",
+    ]
+    return Group(table, *lines)
+
+
+def status(ensembles: Sequence[dict[str, Any]]) -> Group | str:
+    if not ensembles:
+        return "nothing runs; quorate deploy SPEC starts an ensemble"
+    parts: list[Table] = []
+    for ensemble in ensembles:
+        doors = ", ".join(ensemble["http"]) or "no door"
+        title = f"{ensemble['name']}  revision {ensemble['revision']}  {doors}"
+        table = Table(
+            "member", "ready", "replica", "device", "GPU", "queued rows", "busy s", title=title, title_justify="left"
+        )
+        for member, replicas in ensemble["members"].items():
+            ready = str(ensemble["ready"].get(member, 0))
+            for replica in replicas or [{}]:
+                table.add_row(member, ready, *_replica(replica))
+        parts.append(table)
+    return Group(*parts)
+
+
+def _replica(replica: dict[str, Any]) -> tuple[str, ...]:
+    if not replica:
+        return "none answers", "", "", "", ""
+    gpus = ",".join(replica["gpu_ids"])
+    return replica["replica"], replica["device"], gpus, str(replica["queued_rows"]), f"{replica['busy_s']:.2f}"

@@ -1,0 +1,44 @@
+"""``quorate tune``: labelled rows in, a run folder with a better spec out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorate.deployments.spec import EnsembleSpec
+from quorate.fusion.errors import SpecError
+
+if TYPE_CHECKING:
+    from quorate.tuning import Labelled, TuneResult
+
+
+def tune(
+    spec: EnsembleSpec, folder: Path, data: Path, label: str, runs: Path, seed: int = 0, quiet: bool = False
+) -> TuneResult:
+    """Solve the weights on half of the rows and judge them on the other half.
+
+    Raises:
+        DataError: the rows cannot be read or do not fit the spec.
+        TuningError: the spec has members whose weights cannot be solved.
+    """
+    import numpy as np
+    from rich.console import Console
+
+    from quorate.tuning import tune_weights
+
+    rows = _read(spec, data, label)
+    # Shuffled within each class, then dealt out in turn: both halves have the same mix of classes.
+    order = np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.labels))
+    solved_on, judged_on = rows.rows(np.sort(order[::2])), rows.rows(np.sort(order[1::2]))
+    with Console(stderr=True, quiet=quiet).status("reading") as status:
+        return tune_weights(spec, folder, solved_on, judged_on, runs=runs, on_step=status.update, seed=seed)
+
+
+def _read(spec: EnsembleSpec, data: Path, label: str) -> Labelled:
+    from quorate.tuning import idx_images, read_table
+
+    if data.is_dir():
+        return idx_images(data, full=True).test  # members may have seen the training file
+    if spec.classes is None:
+        raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
+    return read_table(data, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes, label)
