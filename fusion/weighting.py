@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -28,32 +27,43 @@ class WeightedRule(Rule):
             RuleOptionError: a weight is unusable.
             MemberCountError: there are not M of them.
         """
-        if num_members < 1:
-            raise RuleOptionError(self.name, "num_members", num_members, "fuse at least one member")
         self.num_members = num_members
         self.spec_weights = None if weights is None else [float(weight) for weight in weights]
-        values = [1.0] * num_members if self.spec_weights is None else self.spec_weights
-        if len(values) != num_members:
-            raise MemberCountError(len(values), num_members)
-        if any(not math.isfinite(weight) or weight < 0 for weight in values):
-            raise RuleOptionError(self.name, "weights", values, "give each member a finite weight >= 0")
+        values = self.checked(self.name, num_members, weights)
         total = math.fsum(values)
-        if not 0 < total < math.inf:
-            raise RuleOptionError(self.name, "weights", values, "give weights with a finite sum above 0")
         # In shares from here on: weights near the ends of float64 cannot overflow a sum.
         self.shares = torch.tensor([weight / total for weight in values], dtype=torch.float64)
         self._contributions = self.shares.float().unsqueeze(1)
 
+    @staticmethod
+    def checked(rule: str, num_members: int, weights: Sequence[float] | None) -> list[float]:
+        """M usable weights, all 1 for None; raises as the constructor says."""
+        if num_members < 1:
+            raise RuleOptionError(rule, "num_members", num_members, "fuse at least one member")
+        values = [1.0] * num_members if weights is None else [float(weight) for weight in weights]
+        if len(values) != num_members:
+            raise MemberCountError(len(values), num_members)
+        if any(not math.isfinite(weight) or weight < 0 for weight in values):
+            raise RuleOptionError(rule, "weights", values, "give each member a finite weight >= 0")
+        if not 0 < sum(values) < math.inf:
+            raise RuleOptionError(rule, "weights", values, "give weights with a finite sum above 0")
+        return values
+
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        taking_part = self.shares.to(outputs.device).unsqueeze(1) * present
+        shares, coverage = self._rescaled(present)
+        values, abstained = self._decide(outputs, shares, present)
+        return Fused(values, shares.float(), coverage, abstained)
+
+    def _rescaled(self, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares (M, B) float64 of those present, and coverage (B,) float32."""
+        own = self.shares.to(present.device).unsqueeze(1)
+        taking_part = own * present
         coverage = sum_members(taking_part)
         if not bool((coverage > 0).all()):
             raise QuorumError("one member with weight above 0 in every row", "a row without any")
-        shares = taking_part / coverage
-        values, abstained = self._decide(outputs, shares, present)
-        # What is missing must show, and nothing else: rounding alone never takes coverage off one.
-        everyone = (present | (self.shares.to(outputs.device) == 0).unsqueeze(1)).all(dim=0)
-        return Fused(values, shares.float(), torch.where(everyone, 1.0, coverage.float()), abstained)
+        # Rounding alone must not take coverage off one: it is one exactly where nobody with weight is missing.
+        everyone = (present | (own == 0)).all(dim=0)
+        return taking_part / coverage, torch.where(everyone, 1.0, coverage.float())
 
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         values, abstained = self._decide(outputs, self.shares.to(outputs.device), None)
@@ -65,7 +75,6 @@ class WeightedRule(Rule):
         """Fused rows and who abstained; a rule that never abstains says ``_values`` instead."""
         return self._values(outputs, shares, present), None
 
-    @abstractmethod
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         """Fuse rows.
 
@@ -77,6 +86,7 @@ class WeightedRule(Rule):
         Returns:
             (B, C) float32.
         """
+        raise NotImplementedError(f"{type(self).__name__} says neither _values nor _decide nor _fuse")
 
 
 def pool(outputs: Tensor, shares: Tensor) -> Tensor:

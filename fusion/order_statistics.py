@@ -1,0 +1,136 @@
+"""Maximum, minimum, median and trimmed mean, class by class (Kittler et al. 1998, "On Combining Classifiers")."""
+
+# M members, B batch, C classes
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.weighting import WeightedRule, normalise
+
+# Above this many members a sorting network has more steps than one sort takes time.
+_NETWORK_MEMBERS = 32
+
+
+class Maximum(WeightedRule):
+    """The most that any member gives each class, normalised."""
+
+    name = "maximum"
+
+    def __init__(self, num_members: int):
+        super().__init__(num_members)
+
+    def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
+        filled = outputs if present is None else torch.where(present.unsqueeze(-1), outputs, -torch.inf)
+        return normalise(filled.amax(dim=0), outputs, shares)
+
+
+class Minimum(WeightedRule):
+    """The least that any member gives each class, normalised; the members' mean where that is 0 for every class."""
+
+    name = "minimum"
+
+    def __init__(self, num_members: int):
+        super().__init__(num_members)
+
+    def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
+        filled = outputs if present is None else torch.where(present.unsqueeze(-1), outputs, torch.inf)
+        return normalise(filled.amin(dim=0), outputs, shares)
+
+
+class Median(WeightedRule):
+    """The median of what the members give each class, normalised; the members' mean where that is 0 for every class."""
+
+    name = "median"
+
+    def __init__(self, num_members: int):
+        super().__init__(num_members)
+
+    def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
+        return normalise(median(outputs, present), outputs, shares)
+
+
+class TrimmedMean(WeightedRule):
+    """The mean without the lowest and the highest share of what the members give each class, normalised."""
+
+    name = "trimmed_mean"
+
+    def __init__(self, num_members: int, proportion: float = 0.1):
+        """Args:
+            num_members: M.
+            proportion: left out at each end, rounded down to whole members of those that answered (as
+                ``scipy.stats.trim_mean`` does), from 0 to below 0.5.
+
+        Raises:
+            RuleOptionError: proportion is out of range.
+        """
+        super().__init__(num_members)
+        if not isinstance(proportion, (int, float)) or not 0 <= proportion < 0.5:
+            raise RuleOptionError(self.name, "proportion", proportion, "give a share from 0 to below 0.5")
+        self.proportion = float(proportion)
+        self.options = {"proportion": self.proportion}
+
+    def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
+        ranked, count = ranked_members(outputs, present)
+        cut = (count * self.proportion).floor().long()  # (B,)
+        rank = torch.arange(self.num_members, device=outputs.device).unsqueeze(1)
+        kept = (rank >= cut) & (rank < count - cut)  # (M, B)
+        # Ranked terms come in one order whatever the members' was: a plain sum is order-free.
+        total = torch.where(kept.unsqueeze(-1), ranked.double(), 0.0).sum(dim=0)
+        return normalise((total / kept.sum(dim=0).unsqueeze(-1)).float(), outputs, shares)
+
+
+def median(outputs: Tensor, present: Tensor | None) -> Tensor:
+    """(B, C) the middle one of the present members, the mean of the middle two where their number is even."""
+    ranked, count = ranked_members(outputs, present)
+    if present is None:
+        low, high = ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2]
+    else:
+        row = torch.arange(outputs.shape[1], device=outputs.device)
+        low, high = ranked[torch.div(count - 1, 2, rounding_mode="floor"), row], ranked[count // 2, row]
+    # Halved first: two of float32's largest must not overflow.
+    return low * 0.5 + high * 0.5
+
+
+def ranked_members(outputs: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sort the members class by class, the absent last.
+
+    Returns:
+        (M, B, C) ascending over M, infinity for the absent; (B,) how many are present.
+    """
+    if present is None:
+        count = torch.full(outputs.shape[1:2], outputs.shape[0], device=outputs.device)
+        filled = outputs
+    else:
+        count = present.sum(dim=0)
+        filled = torch.where(present.unsqueeze(-1), outputs, torch.inf)
+    if outputs.shape[0] > _NETWORK_MEMBERS:
+        return filled.sort(dim=0).values, count
+    lines = list(filled.unbind())
+    for low, high in _network(len(lines)):
+        lines[low], lines[high] = torch.minimum(lines[low], lines[high]), torch.maximum(lines[low], lines[high])
+    return torch.stack(lines), count
+
+
+@lru_cache(maxsize=_NETWORK_MEMBERS)
+def _network(size: int) -> tuple[tuple[int, int], ...]:
+    """Batcher's merge exchange for any size (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
+
+    Sorting eight members of 64 x 1000 takes 19 pairs of vector operations: a tenth of the time of a sort over M.
+    """
+    pairs: list[tuple[int, int]] = []
+    top = 1 << max(size - 1, 0).bit_length() >> 1
+    step = top
+    while step > 0:
+        q, r, distance = top, 0, step
+        while True:
+            pairs.extend((i, i + distance) for i in range(size - distance) if i & step == r)
+            if q == step:
+                break
+            distance, q, r = q - step, q >> 1, step
+        step >>= 1
+    return tuple(pairs)
