@@ -1,0 +1,88 @@
+"""From probabilities to decisions: a threshold per class, and when to abstain."""
+
+# N rows, C classes
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.fusion.errors import RuleOptionError
+
+ABSTAINED = -1
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Abstain below ``threshold`` (of the most probable class).
+
+    Attributes:
+        threshold: of the largest probability in a row; infinity where no row may be answered.
+        coverage: share of the rows it was chosen on that are answered.
+        risk: share of errors among those; 0 where none is answered.
+    """
+
+    threshold: float
+    coverage: float
+    risk: float
+
+    def decide(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
+        """(N, C) to (N,) the most probable class, -1 where the row abstains."""
+        choice = probabilities.argmax(axis=-1)
+        return np.where(probabilities.max(axis=-1) >= self.threshold, choice, ABSTAINED)
+
+
+def fit_rejection(probabilities: NDArray[Any], labels: NDArray[Any], max_risk: float) -> Rejection:
+    """The threshold that answers the most rows at an error of at most ``max_risk`` among them.
+
+    El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification": the risk-coverage curve.
+
+    Args:
+        probabilities: (N, C) on held-out rows.
+        labels: (N,) class indices.
+        max_risk: from 0 to 1. It holds on these rows; on others within sampling error.
+
+    Raises:
+        RuleOptionError: max_risk is out of range.
+    """
+    if not 0 <= max_risk <= 1:
+        raise RuleOptionError("rejection", "max_risk", max_risk, "give a share from 0 to 1")
+    confidence = probabilities.max(axis=-1)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = (probabilities.argmax(axis=-1) != labels)[order]
+    risk = np.cumsum(wrong) / np.arange(1, len(order) + 1)
+    ranked = confidence[order]
+    # A threshold cannot part rows of equal confidence.
+    last_of_equals = np.append(ranked[1:] != ranked[:-1], True)
+    allowed = np.flatnonzero((risk <= max_risk) & last_of_equals)
+    if not allowed.size:
+        return Rejection(float("inf"), 0.0, 0.0)
+    cut = int(allowed[-1])
+    return Rejection(float(ranked[cut]), (cut + 1) / len(order), float(risk[cut]))
+
+
+def fit_thresholds(scores: NDArray[Any], truth: NDArray[Any]) -> list[float]:
+    """For each class the threshold of highest F1, for ``Threshold(threshold=...)``; exact, over all scores that occur.
+
+    Args:
+        scores: (N, C) fused scores of held-out rows.
+        truth: (N, C) bool, the classes that hold; several may, or none.
+
+    Returns:
+        C numbers: the smallest score to accept. Infinity cannot stand in a spec, so a class that never holds gets the
+        next float above its largest score.
+    """
+    return [_best_f1(scores[:, c].astype(np.float64), truth[:, c].astype(bool)) for c in range(scores.shape[1])]
+
+
+def _best_f1(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(truth[order])
+    if not hits[-1]:
+        return float(np.nextafter(np.float32(ranked[0]), np.float32(np.inf)))
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + hits[-1])
+    f1[:-1][ranked[1:] == ranked[:-1]] = -1.0
+    return float(ranked[int(f1.argmax())])
