@@ -12,8 +12,11 @@ from torch import Tensor
 from quorate.fusion.base import Fused
 from quorate.fusion.errors import QuorumError, ShapeError
 from quorate.fusion.order_statistics import median
-from quorate.fusion.summation import sum_members
+from quorate.fusion.summation import weighted_sum
 from quorate.fusion.weighting import WeightedRule, pool
+
+# Kept beyond float32 in sums that are divided by one another.
+_GUARD_BITS = 8
 
 
 class RegressionMedian(WeightedRule):
@@ -41,7 +44,8 @@ class QuantileAverage(WeightedRule):
         super().__init__(num_members, weights)
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
-        return pool(outputs.sort(dim=-1).values, shares)
+        ascending = bool((outputs[..., 1:] >= outputs[..., :-1]).all())
+        return pool(outputs if ascending else outputs.sort(dim=-1).values, shares)
 
 
 class InverseVariance(WeightedRule):
@@ -64,11 +68,11 @@ class InverseVariance(WeightedRule):
         shares, coverage = self._rescaled(present)
         weights = shares * (shares > 0).sum(dim=0)
         kept = present.unsqueeze(-1)
-        precision = torch.where(kept, weights.unsqueeze(-1) / torch.where(kept, variances, 1.0).double(), 0.0)
-        total = sum_members(precision)
-        pull = precision / total
-        values = torch.cat([sum_members(pull * means), 1 / total], dim=-1).float()
-        return Fused(values, pull.mean(dim=-1).float(), coverage)
+        precision = 1 / torch.where(kept, variances, 1.0).double()  # the absent weigh 0
+        total = weighted_sum(weights, precision, _GUARD_BITS)
+        values = torch.cat([weighted_sum(weights, precision * means, _GUARD_BITS) / total, 1 / total], dim=-1)
+        contributions = weights * (precision / total.detach()).mean(dim=-1)
+        return Fused(values.float(), contributions.float(), coverage)
 
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         return self._fuse(outputs, torch.ones(outputs.shape[:2], dtype=torch.bool, device=outputs.device))
@@ -91,8 +95,7 @@ class MixtureMoments(WeightedRule):
         mean = pool(means, shares)
         # Around the fused mean: the textbook difference of two squares cancels where means are large.
         spread = (means.double() - mean.double()) ** 2
-        weight = (shares.unsqueeze(1) if shares.dim() == 1 else shares).unsqueeze(-1)
-        variance = sum_members(weight * (variances.double() + spread))
+        variance = weighted_sum(shares, variances.double() + spread)
         return torch.cat([mean, variance.float()], dim=-1)
 
 
