@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,15 +99,25 @@ def test_a_factory_beside_the_spec_goes_with_the_run(tiny, tmp_path):
     assert result.weights["weak"] < 0.05
 
 
-def test_labels_that_mean_nothing_earn_no_ensemble(tiny, tmp_path):
+def test_permuted_labels_earn_nothing_over_the_class_shares(tiny):
+    # Mixing members that are sure and wrong hedges, which is a gain; against a member that knows the shares it is none.
     random = np.random.default_rng(0)
-    validation, test = (
-        replace(part, labels=random.permutation(part.labels)) for part in (tiny.splits.validation, tiny.splits.test)
+    parts = (tiny.splits.validation, tiny.splits.test)
+    (probs, labels), (held_out, truth) = (
+        (
+            np.stack(
+                [*(run_in_process(tiny.spec.job(n), tiny.folder, part.inputs) for n in tiny.spec.members), shares]
+            ),
+            random.permutation(part.labels),
+        )
+        for part in parts
+        for shares in [np.full((len(part), 10), 0.1, np.float32)]
     )
-    judgement = tune_weights(tiny.spec, tiny.folder, validation, test, runs=tmp_path).judgement
+    weights = simplex_weights(probs, labels).values
+    judgement = judge([*tiny.spec.members, "shares"], held_out, truth, weights, "shares")
     assert judgement.decision == "single"
-    assert judgement.gain_over_best.low < 0 < judgement.gain_over_best.high
-    assert judgement.tuned.accuracy < 0.2
+    assert judgement.gain_over_best.mean == pytest.approx(0, abs=0.005)
+    assert judgement.verdict.startswith("do not ensemble, serve shares")
 
 
 def test_members_that_are_one_and_the_same_are_not_worth_ensembling(tiny, tmp_path):
