@@ -153,6 +153,7 @@ class Member:
             if replica_id not in self.peers:
                 self.peers[replica_id] = Peer(self._context, address, self._node_id, self._keys, self._lost)
         for replica_id, peer in list(self.peers.items()):
+            peer.check()
             if replica_id not in self._announced and not peer.outstanding_rows:
                 peer.close()
 

@@ -145,16 +145,13 @@ def _build(name: str, spec: MemberSpec, folder: Path) -> Any:
 
 
 def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
-    """Call with the config as keyword arguments, or as the one argument of a factory that takes no such keywords."""
+    """Call with the config as keyword arguments, or, where the one parameter is a config, with the whole dict."""
     try:
-        inspect.signature(factory).bind(**config)
+        parameters = list(inspect.signature(factory).parameters.values())
     except ValueError:  # builtins tell no signature
-        return factory(**config)
-    except TypeError as mismatch:
-        try:
-            inspect.signature(factory).bind(config)
-        except TypeError:
-            raise mismatch from None
+        parameters = []
+    takes_dict = len(parameters) == 1 and parameters[0].name in ("config", "cfg", "conf", "options", "params", "hparams")
+    if takes_dict and parameters[0].kind != inspect.Parameter.VAR_KEYWORD and parameters[0].name not in config:
         return factory(dict(config))
     return factory(**config)
 

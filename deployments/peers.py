@@ -88,6 +88,8 @@ class Peer:
         self._loop.add_reader(self._socket.FD, self._read)
         self._socket.connect(endpoint)
         self._send(pack(Kind.HELLO))
+        # ZeroMQ signals only readers that it has seen go to sleep: without this first look no event would ever wake us.
+        self._loop.call_soon(self.check)
 
     def call(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float, on_reply: OnReply) -> int:
         """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time."""
@@ -102,6 +104,11 @@ class Peer:
         if self._forget(call_id) is not None and not self.closed:
             self._send(pack(Kind.CANCEL, call_id))
             self._close_if_left()
+
+    def check(self) -> None:
+        """Look for answers and for the end of the line without having been woken."""
+        self._read()
+        self._read_monitor()
 
     def close(self) -> None:
         """Cut the line; calls under way end as lost."""

@@ -1,0 +1,34 @@
+"""One local Ray cluster per test session, started by the first test that needs it."""
+
+import logging
+import os
+
+import pytest
+
+# Ray and Serve read these when they are imported.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+LOGICAL_GPUS = 4
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    import ray
+    from ray import serve
+
+    ray.init(
+        num_cpus=32,
+        num_gpus=LOGICAL_GPUS,
+        object_store_memory=256 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(proxy_location="Disabled")
+    yield ray
+    serve.shutdown()
+    ray.shutdown()

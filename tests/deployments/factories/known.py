@@ -1,0 +1,47 @@
+"""Members whose answers are known: probabilities over three classes, computed from the row alone."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def _known(x, shift):
+    """(B, 3) from (B, 2): a different soft choice for every row and member."""
+    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1).astype(np.float32)
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def known(shift):
+    return lambda x: _known(x, shift)
+
+
+def slow(shift, switch):
+    """Sleeps as many seconds as the file at ``switch`` says."""
+
+    def predict(x):
+        time.sleep(float(Path(switch).read_text()))
+        return _known(x, shift)
+
+    return predict
+
+
+def picky(shift):
+    """Raises when a row starts with 13, gives NaN when it starts with 14."""
+
+    def predict(x):
+        if (x[:, 0] == 13).any():
+            raise ValueError("13 is not for me")
+        return np.where(x[:, :1] == 14, np.float32(np.nan), _known(x, shift))
+
+    return predict
+
+
+def process_id():
+    return lambda x: np.full((len(x), 1), os.getpid(), dtype=np.float32)
+
+
+def wide(columns):
+    return lambda x: np.zeros((len(x), columns), dtype=np.float32)

@@ -1,0 +1,240 @@
+"""An ensemble on a real Ray cluster: Serve places and replaces the members, answers come over real sockets."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from quorate.deployments import Client, parse_spec
+from quorate.fusion.errors import DeployError
+
+FACTORIES = Path(__file__).parent / "factories"
+ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+
+
+def known(shift, rows=ROWS):
+    """The right answer of ``factories/known.py``, computed in float64 from its definition."""
+    x = rows.astype(np.float64)
+    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
+    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+
+
+def member(factory="known", **rest):
+    config = rest.pop("config", {})
+    return {
+        "model": f"known:{factory}", "config": config, "inputs": ["x"], "output": "probabilities",
+        "resources": {"num_cpus": 0.1}, **rest,
+    }  # fmt: skip
+
+
+def ensemble(name, members, **fusion):
+    return parse_spec(
+        {
+            "name": name,
+            "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+            "classes": ["red", "green", "blue"],
+            "members": members,
+            "fusion": {"rule": "weighted_mean", "deadline_s": 5.0, **fusion},
+            "serving": {"resources": {"num_cpus": 0.1}},
+        }
+    )
+
+
+@pytest.fixture
+def deploy(cluster):
+    from quorate.deployments import applications
+
+    names = set()
+
+    def run(spec, **options):
+        names.add(spec.name)
+        return applications.deploy(spec, FACTORIES, **options)
+
+    yield run
+    for name in names:
+        if name in applications.ensembles():
+            applications.delete(name)
+
+
+def pids(name, members):
+    from quorate.deployments import applications
+
+    return {m: [r["pid"] for r in applications.describe_member(name, m)] for m in members}
+
+
+def wait_for(condition, timeout_s=60.0):
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to pass")
+
+
+def test_the_answer_is_the_weighted_mean_of_the_members(deploy):
+    members = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
+    deployed = deploy(ensemble("pair", members, weights={"a": 0.25, "b": 0.75}))
+    with Client(deployed.http) as client:
+        answer = client.infer("pair", {"x": ROWS})
+        alone = client.infer("b", {"x": ROWS})
+    np.testing.assert_allclose(answer.outputs["fused"], 0.25 * known(1) + 0.75 * known(-2), atol=1e-6)
+    np.testing.assert_allclose(alone.outputs["probabilities"], known(-2), atol=1e-6)
+    assert answer.parameters["members_used"] == "a,b"
+    assert answer.parameters["revision"] == deployed.revision
+    assert answer.parameters["coverage"] == 1.0
+    assert answer.parameters["degraded"] is False
+
+
+def test_classes_are_aligned_by_name(deploy):
+    members = {"a": member(config={"shift": 1}, classes=["blue", "red", "green"])}
+    members["b"] = {**member("wide", config={"columns": 2}), "output": "logits", "classes": ["green", "red"]}
+    deployed = deploy(ensemble("named", members, weights={"a": 0.5, "b": 0.5}))
+    with Client(deployed.http) as client:
+        fused = client.infer("named", {"x": ROWS}).outputs["fused"]
+    blue, red, green = known(1).T
+    np.testing.assert_allclose(fused, np.stack([red / 2 + 0.25, green / 2 + 0.25, blue / 2], axis=1), atol=1e-6)
+
+
+def test_two_members_are_pinned_to_two_gpus_and_halves_share_one(deploy):
+    from quorate.deployments import applications
+
+    def holding(gpus):
+        return member(config={"shift": 0}, resources={"num_gpus": gpus, "num_cpus": 0.1})
+
+    members = {"a": holding(1), "b": holding(1), "c": holding(0.5), "d": holding(0.5)}
+    deploy(ensemble("pinned", members, weights=dict.fromkeys(members, 0.25)))
+    ids = {m: tuple(applications.describe_member("pinned", m)[0]["gpu_ids"]) for m in members}
+    assert len({ids["a"], ids["b"], ids["c"]}) == 3
+    assert ids["c"] == ids["d"]
+    assert all(len(held) == 1 for held in ids.values())
+
+
+def test_a_killed_member_is_missing_then_replaced(deploy):
+    members = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
+    deployed = deploy(ensemble("killed", members, weights={"a": 0.5, "b": 0.5}))
+    with Client(deployed.http) as client:
+        os.kill(pids("killed", ["b"])["b"][0], signal.SIGKILL)
+        answers = []
+        wait_for(lambda: answers.append(client.infer("killed", {"x": ROWS})) or answers[-1].parameters["degraded"])
+        answer = answers[-1]
+        assert answer.parameters["members_missing"] == "b:dead"
+        assert answer.parameters["coverage"] == 0.5
+        np.testing.assert_allclose(answer.outputs["fused"], known(1), atol=1e-6)
+        wait_for(lambda: not client.infer("killed", {"x": ROWS}).parameters["degraded"])
+
+
+def test_a_slow_member_is_left_out_at_the_deadline(deploy, tmp_path):
+    switch = tmp_path / "seconds"
+    switch.write_text("0")
+    members = {"a": member(config={"shift": 1}), "b": member("slow", config={"shift": 0, "switch": str(switch)})}
+    deployed = deploy(ensemble("late", members, weights={"a": 0.5, "b": 0.5}, deadline_s=0.5))
+    with Client(deployed.http) as client:
+        assert client.infer("late", {"x": ROWS}).parameters["degraded"] is False
+        switch.write_text("3")
+        started = time.monotonic()
+        answer = client.infer("late", {"x": ROWS})
+        assert time.monotonic() - started < 0.5 + 1.0
+    assert answer.parameters["members_missing"] == "b:deadline"
+    np.testing.assert_allclose(answer.outputs["fused"], known(1), atol=1e-6)
+
+
+def test_no_quorum_by_the_deadline_is_a_504_that_names_the_late(deploy, tmp_path):
+    switch = tmp_path / "seconds"
+    switch.write_text("0")
+    members = {"a": member(config={"shift": 1}), "b": member("slow", config={"shift": 0, "switch": str(switch)})}
+    deployed = deploy(ensemble("quorum", members, weights={"a": 0.5, "b": 0.5}, deadline_s=0.5, quorum=2))
+    switch.write_text("3")
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]}
+    reply = httpx.post(f"{deployed.http}/v2/models/quorum/infer", json=body)
+    assert reply.status_code == 504
+    assert "b:deadline" in reply.json()["error"]
+
+
+def test_a_row_that_one_member_cannot_take_costs_only_itself(deploy):
+    rows = np.array([[1, 2], [13, 0], [14, 0], [0.5, 3]], dtype=np.float32)
+    members = {"a": member(config={"shift": 1}), "b": member("picky", config={"shift": -1})}
+    deployed = deploy(ensemble("picky", members, weights={"a": 0.5, "b": 0.5}))
+    with Client(deployed.http) as client:
+        answer = client.infer("picky", {"x": rows})
+    both = 0.5 * known(1, rows) + 0.5 * known(-1, rows)
+    np.testing.assert_allclose(answer.outputs["fused"][[0, 3]], both[[0, 3]], atol=1e-6)
+    np.testing.assert_allclose(answer.outputs["fused"][[1, 2]], known(1, rows)[[1, 2]], atol=1e-6)
+    assert answer.parameters["rows_missing"] == "b:1 2"
+
+
+def test_new_weights_go_live_without_a_restart_and_roll_back(deploy):
+    from quorate.deployments import applications
+
+    members = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
+    first = ensemble("live", members, weights={"a": 0.5, "b": 0.5})
+    deployed = deploy(first)
+    before = pids("live", members)
+    second = ensemble("live", members, weights={"a": 0.1, "b": 0.9})
+    assert deploy(second).http == deployed.http
+    assert pids("live", members) == before
+    with Client(deployed.http) as client:
+        answer = client.infer("live", {"x": ROWS})
+        assert answer.parameters["revision"] == second.revision
+        np.testing.assert_allclose(answer.outputs["fused"], 0.1 * known(1) + 0.9 * known(-2), atol=1e-6)
+        applications.rollback("live")
+        assert client.infer("live", {"x": ROWS}).parameters["revision"] == first.revision
+
+
+def test_changing_one_member_under_load_restarts_no_other_and_loses_no_request(deploy):
+    members = {"a": member("process_id", output="values"), "b": member("process_id", output="values")}
+    spec = ensemble("rolling", members, weights={"a": 0.5, "b": 0.5}).model_copy(update={"classes": None})
+    deployed = deploy(spec)
+    before = pids("rolling", members)
+    stop = threading.Event()
+    failures, answers = [], []
+
+    def ask():
+        with Client(deployed.http) as client:
+            while not stop.is_set():
+                try:
+                    answers.append(client.infer("rolling", {"x": ROWS}).parameters["members_missing"])
+                except Exception as error:
+                    failures.append(error)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    changed = spec.members["b"].model_copy(update={"max_batch_size": 8})
+    deploy(spec.model_copy(update={"members": {**spec.members, "b": changed}}))
+    stop.set()
+    for thread in asking:
+        thread.join()
+    after = pids("rolling", members)
+    assert after["a"] == before["a"]
+    assert after["b"] != before["b"]
+    assert not failures
+    assert len(answers) > 100
+    assert set(answers) == {""}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model": "known:wide", "config": {"columns": 7}}, "returned [7] values a row but has 3 classes"),
+        ({"model": "known:nobody"}, "known:nobody cannot be imported"),
+        ({"model": "known:known", "config": {"shif": 1}}, "known:known failed with TypeError"),
+        ({"model": "torch.nn:Linear", "config": {"in_features": 9, "out_features": 3}}, "fails on an example input"),
+    ],
+)
+def test_a_member_that_cannot_start_says_why_in_one_sentence(deploy, change, sentence):
+    spec = ensemble("broken", {"a": {**member(), **change}}, weights={"a": 1.0})
+    with pytest.raises(DeployError) as error:
+        deploy(spec)
+    assert sentence in str(error.value)
+    assert "Traceback" not in str(error.value)
+
+
+def test_a_graph_that_is_not_served_yet_is_refused_with_a_sentence(deploy):
+    members = {"a": member(config={"shift": 1}), "b": {**member(config={"shift": 1}), "inputs": ["a"]}}
+    with pytest.raises(DeployError, match="serial and stacked graphs are not served yet"):
+        deploy(ensemble("serial", members, weights={"b": 1.0}))
