@@ -42,7 +42,7 @@ class GeometricMean(WeightedRule):
         self.options = {"floor": self.floor}
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
-        logs = torch.log(outputs.clamp(min=self.floor))
+        logs = outputs.clamp(min=self.floor).log_()
         pooled = weighted_sum(shares, logs, _GUARD_BITS)
         # From the row's largest: the exponents that matter are small and lose nothing in float32.
         return (pooled - pooled.detach().amax(dim=-1, keepdim=True)).float().softmax(dim=-1)

@@ -76,7 +76,11 @@ class TrimmedMean(WeightedRule):
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         ranked, count = ranked_members(outputs, present)
-        cut = (count * self.proportion).floor().long()  # (B,)
+        if present is None:
+            cut_all = int(self.num_members * self.proportion)
+            middle = ranked[cut_all : self.num_members - cut_all]
+            return normalise((middle.sum(dim=0, dtype=torch.float64) / len(middle)).float(), outputs, shares)
+        cut = (count.double() * self.proportion).floor().long()  # (B,)
         rank = torch.arange(self.num_members, device=outputs.device).unsqueeze(1)
         kept = (rank >= cut) & (rank < count - cut)  # (M, B)
         # Ranked terms come in one order whatever the members' was: a plain sum is order-free.

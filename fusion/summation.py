@@ -17,6 +17,7 @@ from quorate.fusion.rounding import round_once, with_slope
 
 _EXPONENT = 0x7FF << 52
 _FEW_MEMBERS = 64
+_FITS_CACHE = 1 << 17
 _SPLITTER = 2.0**27 + 1
 
 
@@ -71,8 +72,9 @@ def weighted_sum(weights: Tensor, terms: Tensor, guard_bits: int = 0) -> Tensor:
 
 
 def _plain(weights: Tensor, terms: Tensor) -> Tensor:
-    if weights.dim() == 1:
+    if weights.dim() == 1 and terms.numel() < _FITS_CACHE:
         return (weights @ terms.reshape(terms.shape[0], -1).double()).view(terms.shape[1:])
+    weights = weights.unsqueeze(1) if weights.dim() == 1 else weights
     if terms.shape[0] > _FEW_MEMBERS or terms.requires_grad:
         return (weights.unsqueeze(-1) * terms.double()).sum(dim=0)
     # Member by member: no temporary of all members' size, whose fresh pages cost more than the arithmetic.
