@@ -99,10 +99,14 @@ def idx_images(folder: str | Path, full: bool = False, seed: int = 0) -> Splits:
         A fifth of the training file is validation; the test file is the test split. Images (1, height, width), 0 to 1.
 
     Raises:
-        DataError: a file is missing or is no IDX file.
+        DataError: a file is missing or is no IDX file, or the two pairs do not belong together.
     """
     folder = Path(folder)
     train, test = _idx_pair(folder, "train"), _idx_pair(folder, "t10k")
+    if not set(test.classes) <= set(train.classes):
+        found = f"the test file has {len(test.classes)} classes, the training file {len(train.classes)}"
+        raise DataError(str(folder), found, "give files of one data set")
+    test = Labelled(test.inputs, test.labels, train.classes)
     if not full:
         train, test = _draw(train, 10_000, seed), _draw(test, 2_000, seed)
     order = np.random.default_rng(seed).permutation(len(train))

@@ -1,7 +1,7 @@
 """Is the ensemble worth it? Each member, the uniform mean and the tuned weights on rows none of them has seen.
 
-The interval is the paired percentile bootstrap over rows (Efron and Tibshirani 1993, "An Introduction to the
-Bootstrap", chapter 13): both sides are judged on the same resampled rows, so what makes rows hard for all drops out.
+Gains are intervals of the paired bootstrap: both sides are judged on the same resampled rows, so what makes rows hard
+for all drops out.
 """
 
 # M members, N rows, C classes
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.fusion.significance import Interval, paired_bootstrap
 from quorate.tuning.scoring import METRICS, Floats, true_class
 
 Decision = Literal["tuned", "uniform", "single"]
@@ -30,21 +31,14 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """How much lower the tuned log-loss is than another's, nats per row, with a 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Judgement:
     """What the held-out rows say.
 
     Attributes:
         rows: how many there were.
         best_member: the member with the lowest log-loss on the validation rows, not on these.
+        gain_over_best: how much lower the tuned log-loss is than that member's, nats per row, with a 95 % interval.
+        gain_over_uniform: the same over the uniform mean's.
         decision: tuned weights, the uniform mean, or the best member alone.
     """
 
@@ -53,18 +47,18 @@ class Judgement:
     uniform: Score
     tuned: Score
     best_member: str
-    gain_over_best: Gain
-    gain_over_uniform: Gain
+    gain_over_best: Interval
+    gain_over_uniform: Interval
     decision: Decision
 
     @property
     def verdict(self) -> str:
         """The decision as a sentence with its reason."""
         best, uniform = self.gain_over_best, self.gain_over_uniform
-        over_best = f"{best.mean:+.4f} nats per row over {self.best_member} ({best.low:+.4f} to {best.high:+.4f})"
+        over_best = f"{best.difference:+.4f} nats per row over {self.best_member} ({best.low:+.4f} to {best.high:+.4f})"
         if self.decision == "single":
             return f"do not ensemble, serve {self.best_member}: the gain of {over_best} is not above 0"
-        over_uniform = f"{uniform.mean:+.4f} over the uniform mean ({uniform.low:+.4f} to {uniform.high:+.4f})"
+        over_uniform = f"{uniform.difference:+.4f} over the uniform mean ({uniform.low:+.4f} to {uniform.high:+.4f})"
         if self.decision == "uniform":
             return f"ensemble, but the uniform mean will do: {over_best}, {over_uniform}"
         return f"ensemble with the tuned weights: {over_best}, {over_uniform}"
@@ -85,8 +79,8 @@ def judge(
     columns = true_class(probs, labels)
     uniform = np.full(len(names), 1.0 / len(names))
     tuned_losses = -np.log(weights @ columns)
-    over_best = paired_gain(-np.log(columns[names.index(best_member)]) - tuned_losses)
-    over_uniform = paired_gain(-np.log(uniform @ columns) - tuned_losses)
+    over_best = paired_bootstrap(-np.log(columns[names.index(best_member)]), tuned_losses)
+    over_uniform = paired_bootstrap(-np.log(uniform @ columns), tuned_losses)
     decision: Decision = "single" if over_best.low <= 0 else "tuned" if over_uniform.low > 0 else "uniform"
     return Judgement(
         rows=len(labels),
@@ -98,15 +92,6 @@ def judge(
         gain_over_uniform=over_uniform,
         decision=decision,
     )
-
-
-def paired_gain(differences: Floats, resamples: int = 2000, seed: int = 0) -> Gain:
-    """Mean of per-row differences (N,) and its 95 % interval."""
-    random = np.random.default_rng(seed)
-    rows = len(differences)
-    means = np.array([differences[random.integers(0, rows, rows)].mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Gain(float(differences.mean()), float(low), float(high))
 
 
 def _score(fused: NDArray[Any], labels: NDArray[np.int64]) -> Score:

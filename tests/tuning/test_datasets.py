@@ -74,6 +74,7 @@ def test_idx_files_are_read_plain_and_gzipped(idx_folder):
         (lambda f: (f / "t10k-labels-idx1-ubyte").write_bytes(b"PK\3\4 not idx"), "no IDX file"),
         (lambda f: (f / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(10, np.uint8))[:-1]), "9 bytes of data"),
         (lambda f: (f / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(9, np.uint8))), "files of one data set"),
+        (lambda f: (f / "t10k-labels-idx1-ubyte").write_bytes(idx(np.full(10, 7, np.uint8))), "has 8 classes"),
         (lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b\x08cut"), "damaged"),
     ],
 )
@@ -81,6 +82,12 @@ def test_a_damaged_idx_folder_is_refused(idx_folder, damage, said):
     damage(idx_folder)
     with pytest.raises(DataError, match=said):
         idx_images(idx_folder)
+
+
+def test_a_test_file_without_the_last_class_still_has_the_classes_of_the_training_file(idx_folder):
+    (idx_folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.zeros(10, np.uint8)))
+    splits = idx_images(idx_folder, full=True)
+    assert splits.test.classes == splits.train.classes == ("0", "1", "2")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
