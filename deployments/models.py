@@ -144,13 +144,16 @@ def _build(name: str, spec: MemberSpec, folder: Path) -> Any:
         ) from error
 
 
+_CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
+
+
 def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
     """Call with the config as keyword arguments, or, where the one parameter is a config, with the whole dict."""
     try:
         parameters = list(inspect.signature(factory).parameters.values())
     except ValueError:  # builtins tell no signature
         parameters = []
-    takes_dict = len(parameters) == 1 and parameters[0].name in ("config", "cfg", "conf", "options", "params", "hparams")
+    takes_dict = len(parameters) == 1 and parameters[0].name in _CONFIG_NAMES
     if takes_dict and parameters[0].kind != inspect.Parameter.VAR_KEYWORD and parameters[0].name not in config:
         return factory(dict(config))
     return factory(**config)
