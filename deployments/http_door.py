@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import orjson
 
 from quorate.deployments.json_tensors import dump_response, parse_infer
-from quorate.deployments.service import Service
+from quorate.deployments.service import MAX_BODY_BYTES, Service
 from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnknownModelError
 
 Scope = MutableMapping[str, Any]
@@ -25,7 +25,6 @@ Reply = tuple[int, Headers, bytes]
 _log = logging.getLogger(__name__)
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer|config|stats))?$")
 _JSON: Headers = [(b"content-type", b"application/json")]
-MAX_BODY_BYTES = 256 << 20
 # Most answers are out before this; only the others pay for watching whether the client is still there.
 WATCH_AFTER_S = 0.02
 

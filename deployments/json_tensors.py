@@ -10,13 +10,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from quorate.deployments.datatypes import CODES, datatype_of, numpy_dtype
+from quorate.deployments.binary_tensors import parse_datatype, parse_shape
+from quorate.deployments.datatypes import datatype_of, numpy_dtype
 from quorate.deployments.service import VERSION, InferRequest, InferResponse
 from quorate.fusion.errors import RequestError
 
 Array = NDArray[Any]
 _KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}  # NumPy kinds of JSON data that fit, by the kind of the datatype
-MAX_DIMS = 32
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -74,22 +74,10 @@ def parse_parameters(data: dict[str, Any]) -> dict[str, str | int | float | bool
     return parameters
 
 
-def parse_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """A shape of at most 32 sizes >= 0 whose product fits in memory."""
-    if not isinstance(shape, list) or not all(type(size) is int for size in shape) or len(shape) > MAX_DIMS:
-        raise RequestError(f"input '{name}' has no shape; give a list of at most {MAX_DIMS} whole numbers")
-    if any(size < 0 for size in shape):
-        raise RequestError(f"input '{name}' has shape {shape}; sizes cannot be negative")
-    if math.prod(shape) > 2**40:
-        raise RequestError(f"input '{name}' has shape {shape}, which is too large; send less at once")
-    return tuple(shape)
-
-
 def parse_tensor(item: dict[str, Any]) -> Array:
     """One JSON tensor; its data may be flat or nested, and is never cast to what it is not."""
-    name, datatype, data = item["name"], item.get("datatype"), item.get("data")
-    if datatype not in CODES:
-        raise RequestError(f"input '{name}' has datatype {datatype!r}; use one of {', '.join(CODES)}")
+    name, data = item["name"], item.get("data")
+    datatype = parse_datatype(name, item.get("datatype"))
     shape = parse_shape(name, item.get("shape"))
     if not isinstance(data, list):
         raise RequestError(f"input '{name}' has no list of data; send the elements in row-major order")

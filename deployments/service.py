@@ -24,6 +24,7 @@ Array = NDArray[Any]
 Scalar = str | int | float | bool
 VERSION = "1"
 MAX_ROWS = 65_536
+MAX_BODY_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class InferRequest:
     Attributes:
         inputs: by name, (B, *shape).
         outputs: which outputs to give; None for all.
+        deadline_s: what the client's own deadline leaves; None for no such.
     """
 
     model: str
@@ -41,6 +43,7 @@ class InferRequest:
     id: str = ""
     outputs: tuple[str, ...] | None = None
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Service:
                 raise RequestError(
                     f"unexpected inference output '{name}' for model '{request.model}'; it gives {output}"
                 )
-        deadline_s = _deadline_s(request.parameters)
+        deadline_s = _deadline_s(request)
         if request.model != self._spec.name:
             values = await self.engine.infer_member(request.model, request.inputs, deadline_s)
             return InferResponse(request.model, {output: values}, request.id)
@@ -191,16 +194,16 @@ def _check_tensor(name: str, array: Array, spec: TensorSpec) -> None:
         raise RequestError(f"input '{name}' has shape {list(array.shape)}; the model reads {expected}, rows first")
 
 
-def _deadline_s(parameters: Mapping[str, Scalar]) -> float | None:
+def _deadline_s(request: InferRequest) -> float | None:
+    """The soonest of the deadlines that the client gave."""
+    deadlines = [] if request.deadline_s is None else [request.deadline_s]
     for key, per_second in (("deadline_ms", 1e3), ("timeout", 1e6)):
-        value = parameters.get(key)
-        if value is None:
-            continue
+        value = request.parameters.get(key, 0)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value) or value < 0:
             raise RequestError(f"parameter {key} is {value!r}; give a number >= 0")
         if value > 0:  # Triton reads a timeout of 0 as none
-            return float(value) / per_second
-    return None
+            deadlines.append(value / per_second)
+    return min(deadlines, default=None)
 
 
 def _flag(parameters: Mapping[str, Scalar], key: str) -> bool:
