@@ -110,7 +110,7 @@ def _deploy(request: DeployRequest) -> Deployed:
     console = Console(stderr=True, quiet=request.quiet)
     with console.status("starting members") as shown:
         return applications.deploy(
-            request.spec, request.folder, http_port=request.http_port,
+            request.spec, request.folder, http_port=request.http_port, grpc_port=request.grpc_port,
             timeout_s=request.timeout_s, progress=lambda states: shown.update(_progress(states)),
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,11 @@ class Deployed:
     name: str
     revision: str
     http: str
+    grpc: str
     members: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def deploy(
@@ -48,6 +52,7 @@ def deploy(
     folder: Path,
     host: str = "127.0.0.1",
     http_port: int = 0,
+    grpc_port: int = 0,
     timeout_s: float = 300.0,
     progress: Progress | None = None,
 ) -> Deployed:
@@ -58,6 +63,7 @@ def deploy(
         folder: what the spec's relative paths start from, on every node.
         host: address the doors bind on each node.
         http_port: 0 keeps the running ensemble's port, or takes a free one.
+        grpc_port: likewise.
         timeout_s: how long members may take to load.
         progress: called with each application's state whenever one changes.
 
@@ -66,11 +72,11 @@ def deploy(
     """
     refuse_unserved_graphs(spec)
     running = describe_fusion(spec.name)
-    if http_port == 0:
-        http_port = int(running[0]["http"].rpartition(":")[2]) if running else free_port(host)
+    http_port = http_port or _running_port(running, "http") or free_port(host)
+    grpc_port = grpc_port or _running_port(running, "grpc") or free_port(host)
     serve.start(proxy_location="Disabled")
     _start([_member(spec, name, folder) for name in spec.members], timeout_s, progress)
-    fusion = _fusion(spec, folder, host, http_port)
+    fusion = _fusion(spec, folder, host, http_port, grpc_port)
     if _runs(fusion):
         if running[0]["revision"] != spec.revision:
             publish(spec)
@@ -80,7 +86,8 @@ def deploy(
     wanted = {spec.name, *(member_app(spec.name, name) for name in spec.members)}
     for name in set(_applications(spec.name)) - wanted:
         serve.delete(name)
-    return Deployed(spec.name, spec.revision, f"http://{host}:{http_port}", _replica_counts(spec))
+    http, grpc = f"http://{host}:{http_port}", f"{host}:{grpc_port}"
+    return Deployed(spec.name, spec.revision, http, grpc, _replica_counts(spec))
 
 
 def rollback(name: str) -> EnsembleSpec:
@@ -156,6 +163,11 @@ def _describe(application: str) -> list[dict[str, Any]]:
     return [reply for reply in replies if isinstance(reply, dict)]
 
 
+def _running_port(replicas: list[dict[str, Any]], door: str) -> int:
+    """The port that an ensemble's door listens on; 0 when it does not run."""
+    return int(replicas[0][door].rpartition(":")[2]) if replicas else 0
+
+
 def free_port(host: str) -> int:
     import socket
 
@@ -202,8 +214,8 @@ def _member(spec: EnsembleSpec, name: str, folder: Path) -> _App:
     return _App(member_app(spec.name, name), MemberReplica, arguments, member.replicas, member.resources, here)
 
 
-def _fusion(spec: EnsembleSpec, folder: Path, host: str, http_port: int) -> _App:
-    arguments = (spec.name, spec.wiring, str(folder.resolve()), host, http_port)
+def _fusion(spec: EnsembleSpec, folder: Path, host: str, http_port: int, grpc_port: int) -> _App:
+    arguments = (spec.name, spec.wiring, str(folder.resolve()), host, http_port, grpc_port)
     return _App(spec.name, FusionReplica, arguments, spec.serving.replicas, spec.serving.resources)
 
 

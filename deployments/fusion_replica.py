@@ -24,15 +24,19 @@ T = TypeVar("T")
 RECONCILE_S = 0.5
 # A loop that has not ticked for this long serves nobody.
 STALL_S = 10.0
+# How long calls under way may still take when the replica stops.
+GRPC_GRACE_S = 3.0
 
 
 class FusionReplica:
-    """One door to the ensemble. All replicas of a node listen on the same port (SO_REUSEPORT).
+    """Both doors to the ensemble. All replicas of a node listen on the same two ports (SO_REUSEPORT).
 
     What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
     """
 
-    def __init__(self, ensemble: str, wiring: str, folder: str, host: str, http_port: int, fingerprint: str):
+    def __init__(
+        self, ensemble: str, wiring: str, folder: str, host: str, http_port: int, grpc_port: int, fingerprint: str
+    ):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import torch
 
@@ -40,7 +44,7 @@ class FusionReplica:
 
         torch.set_num_threads(1)  # the loop's thread fuses; more threads would only wait for each other
         self._fingerprint, self._folder = fingerprint, Path(folder)
-        self._host, self._http_port = host, http_port
+        self._host, self._http_port, self._grpc_port = host, http_port, grpc_port
         self._engine: Engine | None = None
         self._server: uvicorn.Server | None = None
         self._ticked = time.monotonic()
@@ -68,6 +72,7 @@ class FusionReplica:
             "ready": self._engine.ready(),
             "queued_rows": self._engine.queued_rows,
             "http": f"{self._host}:{self._http_port}",
+            "grpc": f"{self._host}:{self._grpc_port}",
         }
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -110,16 +115,19 @@ class FusionReplica:
 
         from quorate.deployments.curve import cluster_secret, key_pair
         from quorate.deployments.engine import Engine
+        from quorate.deployments.grpc_door import grpc_server
         from quorate.deployments.http_door import HttpDoor
         from quorate.deployments.service import Service
 
         self._loop = asyncio.get_running_loop()
         keys = key_pair(cluster_secret(), "fusion").for_client()
         engine = Engine(spec, self._folder, ray.get_runtime_context().get_node_id(), keys)
+        service = Service(engine)
+        grpc_door, _ = grpc_server(service, self._host, self._grpc_port)
         listener = _listener(self._host, self._http_port)
         # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica.
         config = uvicorn.Config(
-            HttpDoor(Service(engine)), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
+            HttpDoor(service), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
             http="httptools", timeout_graceful_shutdown=10, server_header=False,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
@@ -127,8 +135,10 @@ class FusionReplica:
         self._find_members(spec, engine)
         ticker = asyncio.ensure_future(self._tick(engine))
         await self._wait_for_members(engine)
+        await grpc_door.start()
         self._loop.call_soon(self._started.set)
         await self._server.serve(sockets=[listener])
+        await grpc_door.stop(GRPC_GRACE_S)
         ticker.cancel()
         engine.close()
 
