@@ -34,9 +34,7 @@ class FusionReplica:
     What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
     """
 
-    def __init__(
-        self, ensemble: str, wiring: str, folder: str, host: str, http_port: int, grpc_port: int, fingerprint: str
-    ):
+    def __init__(self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, fingerprint: str):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import torch
 
@@ -117,6 +115,7 @@ class FusionReplica:
         from quorate.deployments.engine import Engine
         from quorate.deployments.grpc_door import grpc_server
         from quorate.deployments.http_door import HttpDoor
+        from quorate.deployments.http_protocol import JoinedHttpProtocol
         from quorate.deployments.service import Service
 
         self._loop = asyncio.get_running_loop()
@@ -128,7 +127,7 @@ class FusionReplica:
         # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica.
         config = uvicorn.Config(
             HttpDoor(service), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
-            http="httptools", timeout_graceful_shutdown=10, server_header=False,
+            http=JoinedHttpProtocol, proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._engine = engine
