@@ -34,7 +34,9 @@ class FusionReplica:
     What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
     """
 
-    def __init__(self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, fingerprint: str):
+    def __init__(
+        self, ensemble: str, wiring: str, folder: str, host: str, http_port: int, grpc_port: int, fingerprint: str
+    ):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import torch
 
