@@ -100,12 +100,12 @@ def _parse_contents(name: str, datatype: str, shape: tuple[int, ...], contents: 
 
 
 def _numbers(name: str, datatype: str, elements: Any) -> Array:
-    dtype = numpy_dtype(datatype)
-    try:
-        return np.array(elements, dtype=dtype)
-    except OverflowError:  # the message has no 8- and 16-bit fields
+    dtype, values = numpy_dtype(datatype), np.array(elements)
+    if dtype.itemsize < 4 and dtype.kind in "iu" and values.size:  # the message has no 8- and 16-bit fields
         info = np.iinfo(dtype)
-        raise RequestError(f"input '{name}' has numbers outside {datatype}; give {info.min} to {info.max}") from None
+        if values.min() < info.min or values.max() > info.max:
+            raise RequestError(f"input '{name}' has numbers outside {datatype}; give {info.min} to {info.max}")
+    return values.astype(dtype, copy=False)
 
 
 def dump_response(response: InferResponse) -> pb.ModelInferResponse:

@@ -1,0 +1,134 @@
+"""Ensembles behind both doors without Ray: members on threads, real sockets, an event loop on a thread of its own."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import uvicorn
+import zmq
+
+from quorate.deployments import load_model, parse_spec
+from quorate.deployments.engine import Engine
+from quorate.deployments.grpc_door import grpc_server
+from quorate.deployments.http_door import HttpDoor
+from quorate.deployments.inference import InferenceLoop
+from quorate.deployments.peers import Address
+from quorate.deployments.prediction import Predictor
+from quorate.deployments.service import Service
+
+FACTORIES = Path(__file__).parent / "factories"
+
+
+class Doors:
+    """A running ensemble.
+
+    Attributes:
+        http: URL of its HTTP door.
+        grpc: address of its gRPC door.
+        engine: what answers; look, don't touch: it lives on another thread.
+    """
+
+    def __init__(self, spec, folder):
+        self._spec, self._folder = parse_spec(spec), folder
+        self._context = zmq.Context()
+        self._loops = [self._start_member(name) for name in self._spec.members]
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+        self._thread.start()
+        assert self._started.wait(20), "the doors did not open"
+
+    def close(self):
+        self._loop.call_soon_threadsafe(setattr, self._http, "should_exit", True)
+        self._thread.join(20)
+        for loop in self._loops:
+            loop.drain(5)
+        self._context.term()
+
+    def _socket(self, name):
+        return f"ipc://{self._folder}/{name}"
+
+    def _start_member(self, name):
+        torch.set_num_threads(1)
+        member = self._spec.members[name]
+        predictor = Predictor(load_model(name, member, FACTORIES), self._spec.job(name))
+        predictor.warm_up()
+        router = self._context.socket(zmq.ROUTER)
+        router.bind(self._socket(name))
+        loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [router])
+        loop.start()
+        return loop
+
+    async def _serve(self):
+        self._loop = asyncio.get_running_loop()
+        self.engine = engine = Engine(self._spec, FACTORIES, "here")
+        for name in self._spec.members:
+            engine.set_replicas(name, {"only": Address("only", "here", self._socket(name), "")})
+        while not all(engine.ready().values()):
+            engine.reconcile()
+            await asyncio.sleep(0.01)
+        service = Service(engine)
+        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0)
+        await grpc_door.start()
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            HttpDoor(service), interface="asgi3", lifespan="off", log_level="error", http="httptools",
+            timeout_graceful_shutdown=3,
+        )  # fmt: skip
+        self._http = uvicorn.Server(config)
+        self.http = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.grpc = f"127.0.0.1:{grpc_port}"
+        self._started.set()
+        await self._http.serve(sockets=[listener])
+        await grpc_door.stop(1)
+        engine.close()
+
+
+@pytest.fixture(scope="session")
+def open_doors(tmp_path_factory):
+    """Give it a spec as a dict; what it opens stays open until the session ends."""
+    with contextlib.ExitStack() as stack:
+
+        def run(spec):
+            doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]))
+            stack.callback(doors.close)
+            return doors
+
+        yield run
+
+
+DATATYPES = (
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
+    "BYTES",
+)  # fmt: skip
+
+
+def _member(factory, inputs, **config):
+    return {"model": factory, "config": config, "inputs": inputs, "output": "values"}
+
+
+@pytest.fixture(scope="session")
+def every(open_doors):
+    """Reads three elements a row of every datatype and gives one number for each of them."""
+    members = {"sums": _member("every:sums", list(DATATYPES))}
+    inputs = {datatype: {"datatype": datatype, "shape": [3]} for datatype in DATATYPES}
+    return open_doors({"name": "every", "inputs": inputs, "members": members, "fusion": {"rule": "mean"}})
+
+
+@pytest.fixture(scope="session")
+def pair(open_doors):
+    """Two members of known answers, fused 1 to 3."""
+    members = {"a": _member("known:known", ["x"], shift=1), "b": _member("known:known", ["x"], shift=-2)}
+    members = {name: {**member, "output": "probabilities"} for name, member in members.items()}
+    return open_doors(
+        {
+            "name": "pair",
+            "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+            "classes": ["red", "green", "blue"],
+            "members": members,
+            "fusion": {"rule": "weighted_mean", "weights": {"a": 0.25, "b": 0.75}, "deadline_s": 5.0},
+        }
+    )
