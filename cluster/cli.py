@@ -9,7 +9,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
-import click
 import typer
 
 from quorate.fusion.errors import QuorateError
@@ -28,6 +27,10 @@ Address = Annotated[
     Optional[str],  # noqa: UP045  (typer reads the annotation at run time, also on Python 3.10)
     typer.Option(help="The Ray cluster to join (host:port or auto); without it, the local one.", show_default=False),
 ]
+
+
+# Typer carries its own copy of click since 0.20: only its public names tell which class it raises.
+_UsageError: Any = typer.BadParameter.__mro__[2]
 
 
 class Search(str, Enum):
@@ -94,7 +97,7 @@ def deploy(
     request = running.DeployRequest(loaded, spec.parent, http_port, grpc_port, timeout_s, quiet=as_json)
     if foreground and address is None:
         if local.find() is not None:
-            raise click.UsageError("a local cluster runs in the background already; quorate down stops it")
+            raise typer.BadParameter("a local cluster runs in the background already; quorate down stops it")
         running.deploy_in_foreground(request, lambda deployed: _show_deployed(deployed, as_json))
     else:
         _show_deployed(running.deploy(request, address), as_json)
@@ -220,10 +223,10 @@ def main() -> None:
     as_json = "--json" in sys.argv
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as error:
+    except _UsageError as error:
         _fail(error.format_message(), as_json)
         code = 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
     except QuorateError as error:
         _fail(str(error), as_json)

@@ -20,6 +20,7 @@ from quorate.deployments.directory import member_app
 from quorate.deployments.fusion_replica import FusionReplica
 from quorate.deployments.graphs import refuse_unserved_graphs
 from quorate.deployments.member_replica import MemberReplica
+from quorate.deployments.published import Publication
 from quorate.deployments.spec import EnsembleSpec, MemberSpec, Replicas, Resources
 from quorate.deployments.spec_file import file_digest
 from quorate.fusion.errors import ClusterError, DeployError
@@ -79,9 +80,9 @@ def deploy(
     fusion = _fusion(spec, folder, host, http_port, grpc_port)
     if _runs(fusion):
         if running[0]["revision"] != spec.revision:
-            publish(spec)
+            publish(spec, folder)
     else:
-        published.record(spec)
+        published.record(Publication(spec, folder.resolve()))
         _start([fusion], timeout_s, progress)
     wanted = {spec.name, *(member_app(spec.name, name) for name in spec.members)}
     for name in set(_applications(spec.name)) - wanted:
@@ -96,17 +97,21 @@ def rollback(name: str) -> EnsembleSpec:
     Raises:
         ClusterError: there is none.
     """
-    specs = published.history(name)
-    if len(specs) < 2 or specs[-2].wiring != specs[-1].wiring:
+    known = published.history(name)
+    if len(known) < 2 or known[-2].spec.wiring != known[-1].spec.wiring:
         raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
-    publish(specs[-2])
-    return specs[-2]
+    publish(known[-2].spec, known[-2].folder)
+    return known[-2].spec
 
 
-def publish(spec: EnsembleSpec) -> None:
+def publish(spec: EnsembleSpec, folder: Path) -> None:
     """Swap the fusion's rule, weights, deadline or quorum on all fusion replicas while requests run.
 
     Every replica first builds the new revision; only when all have, they use it.
+
+    Args:
+        spec: differs from the running one in nothing but the fusion.
+        folder: what its relative paths start from.
 
     Raises:
         DeployError: a replica refused; nothing has changed.
@@ -114,12 +119,14 @@ def publish(spec: EnsembleSpec) -> None:
     handle = serve.get_app_handle(spec.name)
     data = spec.model_dump(mode="json")
     expected = len(describe_fusion(spec.name))
-    prepared = handle.broadcast("prepare", data).results(timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True)
+    prepared = handle.broadcast("prepare", data, str(folder.resolve())).results(
+        timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True
+    )
     refused = [reply for reply in prepared if isinstance(reply, BaseException)]
     if refused or len(prepared) < expected:
         found = _own_words(str(refused[0])) if refused else f"{len(prepared)} of {expected} fusion replicas answered"
         raise DeployError(f"revision {spec.revision} was not published: {found}; the old one still answers")
-    published.record(spec)
+    published.record(Publication(spec, folder.resolve()))
     handle.broadcast("commit", spec.revision).results(timeout_s=CONTROL_TIMEOUT_S)
 
 
@@ -209,13 +216,13 @@ class _App:
 
 def _member(spec: EnsembleSpec, name: str, folder: Path) -> _App:
     member = spec.members[name]
-    arguments = (spec.job(name).model_dump_json(), str(folder.resolve()), _checkpoint_digest(member, folder))
-    here = (str(Path.cwd()),)
+    arguments = (spec.job(name).model_dump_json(), _checkpoint_digest(member, folder))
+    here = (str(folder.resolve()), str(Path.cwd()))
     return _App(member_app(spec.name, name), MemberReplica, arguments, member.replicas, member.resources, here)
 
 
 def _fusion(spec: EnsembleSpec, folder: Path, host: str, http_port: int, grpc_port: int) -> _App:
-    arguments = (spec.name, spec.wiring, str(folder.resolve()), host, http_port, grpc_port)
+    arguments = (spec.name, spec.wiring, host, http_port, grpc_port)
     return _App(spec.name, FusionReplica, arguments, spec.serving.replicas, spec.serving.resources)
 
 

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,14 @@ from quorate.fusion.errors import (
 )
 
 Array = NDArray[Any]
+_log = logging.getLogger(__name__)
 
-# Batches that no member has answered yet. While they are out, requests gather for the next: larger batches under load,
-# and a slow member holds back nobody, since the first reply of the fastest frees the place.
-MAX_UNANSWERED = 2
+# Batches that no member has answered yet, for each replica of the member that has fewest. While they are out, requests
+# gather for the next: larger batches under load, and a slow member holds back nobody, since the first reply of the
+# fastest frees the place.
+UNANSWERED_PER_REPLICA = 2
+# A call given up after less than this share of the ensemble's deadline says nothing about the member.
+FAIR_SHARE = 0.5
 
 
 class Engine:
@@ -52,12 +57,14 @@ class Engine:
         self.metrics = Metrics(spec.name, spec.members)
         self._folder = folder
         self._context: zmq.Context[Any] = zmq.Context()
-        self._members = {name: Member(name, self._context, node_id, keys) for name in spec.members}
+        rows = spec.serving.max_queued_rows
+        self._members = {name: Member(name, self._context, node_id, keys, rows) for name in spec.members}
         self._prepared: dict[str, Revision] = {}
         self._revision = self._adopt(build_revision(spec, folder))
-        self._queue: deque[tuple[Request, float]] = deque()
+        self._queue: OrderedDict[Request, float] = OrderedDict()  # and when each arrived
         self._queued_rows = 0
         self._unanswered = 0
+        self._max_unanswered = UNANSWERED_PER_REPLICA
         self._flush_due = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
@@ -81,18 +88,20 @@ class Engine:
         for name, member in self._members.items():
             member.reconcile()
             self.metrics.members(name, member.ready(), member.left_out())
+        fewest = min(member.ready() for member in self._members.values())
+        self._max_unanswered = UNANSWERED_PER_REPLICA * max(fewest, 1)
 
     def ready(self) -> dict[str, int]:
         """How many replicas of each member take calls."""
         return {name: member.ready() for name, member in self._members.items()}
 
-    def prepare(self, spec: EnsembleSpec) -> str:
+    def prepare(self, spec: EnsembleSpec, folder: Path | None = None) -> str:
         """Build a revision without using it yet; raises what makes it unusable."""
         if spec.wiring != self.spec.wiring:
             raise RequestError(
                 "a revision changes only the fusion; deploy the spec to change members, inputs or classes"
             )
-        revision = build_revision(spec, self._folder)
+        revision = build_revision(spec, folder or self._folder)
         self._prepared = {revision.name: revision}
         return revision.name
 
@@ -105,6 +114,7 @@ class Engine:
         hedge = revision.fusion.hedge
         for member in self._members.values():
             member.hedge_percentile = int(hedge.after[1:]) if hedge else None
+            member.patience_s = FAIR_SHARE * revision.fusion.deadline_s
         return revision
 
     async def infer(
@@ -162,6 +172,8 @@ class Engine:
         ask = member.ask(
             Kind.CALL, tensors, rows, time.monotonic() + allowed, lambda r: None if done.done() else done.set_result(r)
         )
+        if ask is None and member.reason == "shed":
+            raise OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
         if ask is None:
             raise UnavailableError(f"no replica of member '{name}' takes calls ({member.reason}); retry later")
         try:
@@ -183,10 +195,13 @@ class Engine:
 
     def close(self) -> None:
         """Let go of all members; what still waits ends as an error."""
-        for request, _ in self._queue:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for request in self._queue:
             if not request.future.done():
                 request.future.set_exception(UnavailableError("the server is stopping; retry"))
         self._queue.clear()
+        self._queued_rows = 0
         for member in self._members.values():
             member.close()
         self._context.term()
@@ -195,47 +210,48 @@ class Engine:
         limit = self.spec.serving.max_queued_rows
         if self._queued_rows + request.rows > limit and self._queue:
             raise OverloadedError("the queue", limit, 1.0)
-        self._queue.append((request, now))
+        self._queue[request] = now
         self._queued_rows += request.rows
         self._set_alarm(request.deadline)
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._queue and not self._flush_due and self._unanswered < MAX_UNANSWERED:
+        if self._queue and not self._flush_due and self._unanswered < self._max_unanswered:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
-        while self._queue and self._unanswered < MAX_UNANSWERED:
-            requests = self._next_requests()
-            if requests:
-                self._unanswered += 1
-                batch = Batch(requests, self._revision, self._members, self.metrics, self._release)
-                for request in requests:
-                    self._batches[request] = batch
-                batch.start()
+        while self._queue and self._unanswered < self._max_unanswered:
+            self._start_batch(self._next_requests())
         self.metrics.queued_rows.set(self._queued_rows)
+
+    def _start_batch(self, requests: list[Request]) -> None:
+        self._unanswered += 1
+        batch = Batch(requests, self._revision, self._members, self.metrics, self._release)
+        for request in requests:
+            self._batches[request] = batch
+        try:
+            batch.start()
+        except Exception:
+            _log.exception("a batch could not be sent")
+            batch.fail(requests, QuorateError("the rows could not be sent to the members; the server's log says why"))
+            for request in requests:
+                batch.abandon(request)
 
     def _next_requests(self) -> list[Request]:
         """The oldest requests that can travel together."""
-        chosen: list[Request] = []
-        rows = 0
-        now = time.monotonic()
-        while self._queue:
-            request, arrived = self._queue[0]
-            gone = request.future.done()
-            if chosen and not gone:
-                full = rows + request.rows > self.spec.serving.max_batch_size
-                if full or not request.joins(chosen[0]):
-                    break
-            self._queue.popleft()
-            self._queued_rows -= request.rows
-            if not gone:
-                chosen.append(request)
-                rows += request.rows
-        if chosen:
-            self.metrics.batched(rows, now - arrived)
+        first, arrived = self._queue.popitem(last=False)
+        chosen, rows = [first], first.rows
+        for request in self._queue:
+            if rows + request.rows > self.spec.serving.max_batch_size or not request.joins(first):
+                break
+            chosen.append(request)
+            rows += request.rows
+        for request in chosen[1:]:
+            del self._queue[request]
+        self._queued_rows -= rows
+        self.metrics.batched(rows, time.monotonic() - arrived)
         return chosen
 
     def _release(self) -> None:
@@ -243,9 +259,12 @@ class Engine:
         self._schedule()
 
     def _abandon(self, request: Request) -> None:
+        """The client is gone."""
         batch = self._batches.get(request)
         if batch is not None:
             batch.abandon(request)
+        elif self._queue.pop(request, None) is not None:
+            self._queued_rows -= request.rows
 
     def _set_alarm(self, deadline: float) -> None:
         """Wake up for requests whose deadline passes while they still queue."""
@@ -259,13 +278,13 @@ class Engine:
     def _expire_queued(self) -> None:
         self._alarm = None
         now = time.monotonic()
-        for request, _ in self._queue:
-            if request.deadline <= now and not request.future.done():
-                error = DeadlineError("a free place in the queue", "none in time")
-                request.future.set_exception(error)
-        waiting = [request.deadline for request, _ in self._queue if not request.future.done()]
-        if waiting:
-            self._set_alarm(min(waiting))
+        for request in [request for request in self._queue if request.deadline <= now]:
+            del self._queue[request]
+            self._queued_rows -= request.rows
+            if not request.future.done():
+                request.future.set_exception(DeadlineError("a free place in the queue", "none in time"))
+        if self._queue:
+            self._set_alarm(min(request.deadline for request in self._queue))
 
 
 def _outcome(error: QuorateError) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quorate.deployments.directory import member_app
+from quorate.deployments.published import Publication, live
 from quorate.deployments.spec import EnsembleSpec
 
 if TYPE_CHECKING:
@@ -34,16 +35,12 @@ class FusionReplica:
     What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
     """
 
-    def __init__(
-        self, ensemble: str, wiring: str, folder: str, host: str, http_port: int, grpc_port: int, fingerprint: str
-    ):
+    def __init__(self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, fingerprint: str):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         import torch
 
-        from quorate.deployments.published import live
-
         torch.set_num_threads(1)  # the loop's thread fuses; more threads would only wait for each other
-        self._fingerprint, self._folder = fingerprint, Path(folder)
+        self._fingerprint = fingerprint
         self._host, self._http_port, self._grpc_port = host, http_port, grpc_port
         self._engine: Engine | None = None
         self._server: uvicorn.Server | None = None
@@ -53,9 +50,9 @@ class FusionReplica:
         self._failure: BaseException | None = None
         self._start(live(ensemble, wiring))
 
-    def prepare(self, spec: dict[str, Any]) -> str:
+    def prepare(self, spec: dict[str, Any], folder: str) -> str:
         """First step of publishing: build the revision; an error here changes nothing."""
-        return self._on_loop(self._prepare(EnsembleSpec.model_validate(spec)))
+        return self._on_loop(self._prepare(Publication(EnsembleSpec.model_validate(spec), Path(folder))))
 
     def commit(self, revision: str) -> str:
         """Second step: use it from the next batch on."""
@@ -93,23 +90,23 @@ class FusionReplica:
             self._server.should_exit = True
             self._thread.join(timeout=15)
 
-    def _start(self, spec: EnsembleSpec) -> None:
-        self._thread = threading.Thread(target=self._run, args=(spec,), name="fusion", daemon=True)
+    def _start(self, publication: Publication) -> None:
+        self._thread = threading.Thread(target=self._run, args=(publication,), name="fusion", daemon=True)
         self._thread.start()
         self._started.wait(timeout=60)
         if self._failure is not None:
             raise self._failure
 
-    def _run(self, spec: EnsembleSpec) -> None:
+    def _run(self, publication: Publication) -> None:
         import uvloop
 
         try:
-            uvloop.run(self._serve(spec))
+            uvloop.run(self._serve(publication))
         except BaseException as failure:  # handed to the thread that waits in _start
             self._failure = failure
             self._started.set()
 
-    async def _serve(self, spec: EnsembleSpec) -> None:
+    async def _serve(self, publication: Publication) -> None:
         import ray
         import uvicorn
 
@@ -122,7 +119,7 @@ class FusionReplica:
 
         self._loop = asyncio.get_running_loop()
         keys = key_pair(cluster_secret(), "fusion").for_client()
-        engine = Engine(spec, self._folder, ray.get_runtime_context().get_node_id(), keys)
+        engine = Engine(publication.spec, publication.folder, ray.get_runtime_context().get_node_id(), keys)
         service = Service(engine)
         grpc_door, _ = grpc_server(service, self._host, self._grpc_port)
         listener = _listener(self._host, self._http_port)
@@ -133,7 +130,7 @@ class FusionReplica:
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._engine = engine
-        self._find_members(spec, engine)
+        self._find_members(publication.spec, engine)
         ticker = asyncio.ensure_future(self._tick(engine))
         await self._wait_for_members(engine)
         await grpc_door.start()
@@ -171,9 +168,9 @@ class FusionReplica:
             engine.reconcile()
             await asyncio.sleep(RECONCILE_S)
 
-    async def _prepare(self, spec: EnsembleSpec) -> str:
+    async def _prepare(self, publication: Publication) -> str:
         assert self._engine is not None
-        return self._engine.prepare(spec)
+        return self._engine.prepare(publication.spec, publication.folder)
 
     async def _commit(self, revision: str) -> str:
         assert self._engine is not None

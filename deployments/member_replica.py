@@ -13,7 +13,7 @@ from quorate.deployments.spec import MemberJob
 class MemberReplica:
     """One replica: one model on one device, one inference thread, one socket for its node and one for others."""
 
-    def __init__(self, job_json: str, folder: str, digest: str, start_folder: str, fingerprint: str):
+    def __init__(self, job_json: str, digest: str, folder: str, start_folder: str, fingerprint: str):
         job = MemberJob.model_validate_json(job_json)
         if digest:  # whatever was deployed is what must run, on this node and after every restart
             job = job.model_copy(update={"member": job.member.model_copy(update={"digest": digest})})
