@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from quorate.fusion.base import Fused
 from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
 
 Array = NDArray[Any]
+_log = logging.getLogger(__name__)
 
 # A timer may fire this much early; requests due within it are answered together.
 SLACK_S = 0.0005
@@ -69,6 +71,7 @@ class Batch:
             ask = member.ask(Kind.CALL_PROBABILITIES, tensors, self._rows, expires, partial(self._take, name))
             if ask is None:
                 self._replies[name] = MemberReply(None, None, member.reason)
+                self._metrics.member_replied(name, self._replies[name])
             else:
                 self._asks[name] = ask
         self._settle()
@@ -79,6 +82,12 @@ class Batch:
             self._open.remove(request)
             if not self._open:
                 self._settle()
+
+    def fail(self, requests: Sequence[Request], error: QuorateError) -> None:
+        """End requests that can have no answer."""
+        for request in requests:
+            if not request.future.done():
+                request.future.set_exception(error)
 
     def _take(self, name: str, reply: MemberReply) -> None:
         self._replies[name] = reply
@@ -122,12 +131,16 @@ class Batch:
 
     def _answer(self, due: Sequence[Request]) -> None:
         started = time.perf_counter()
-        outputs, present = self._gather()
-        if due[0].rows != self._rows and len(due) * 2 < len(self._starts):  # a few of many: fuse only their rows
-            for request in due:
-                self._answer_rows([request], outputs, present, self._starts[request], request.rows)
-        else:
-            self._answer_rows(due, outputs, present, 0, self._rows)
+        try:
+            outputs, present = self._gather()
+            if due[0].rows != self._rows and len(due) * 2 < len(self._starts):  # a few of many: fuse only their rows
+                for request in due:
+                    self._answer_rows([request], outputs, present, self._starts[request], request.rows)
+            else:
+                self._answer_rows(due, outputs, present, 0, self._rows)
+        except Exception:  # whatever a rule raises, nobody may be left without an answer
+            _log.exception("a batch could not be fused")
+            self.fail(due, QuorateError("the members' answers could not be fused; the server's log says why"))
         self._metrics.fused(time.perf_counter() - started)
 
     def _answer_rows(
@@ -140,7 +153,7 @@ class Batch:
             try:
                 fused = self._fuse(outputs[:, start : start + rows], present[:, start : start + rows], enough)
             except QuorateError as error:
-                self._fail(due, error)
+                self.fail(due, error)
                 return
         for request in due:
             at = self._starts[request]
@@ -157,11 +170,6 @@ class Batch:
             return self._revision.fuse(outputs, present)
         # Rows without a quorum would make the rule refuse the batch: fuse all as if present, their result is not used.
         return self._revision.fuse(outputs, present | ~enough)
-
-    def _fail(self, due: Sequence[Request], error: QuorateError) -> None:
-        for request in due:
-            if not request.future.done():
-                request.future.set_exception(error)
 
     def _gather(self) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
         """All members' outputs (M, B, C), absent rows zero, and who is present (M, B), in the rule's order."""

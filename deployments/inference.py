@@ -5,7 +5,6 @@ There is no waiting timer: while the device is busy the queue grows, and the nex
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
@@ -18,7 +17,7 @@ import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.framing import FramingError, Kind, Message, pack, pack_failure, unpack
-from quorate.deployments.prediction import Predictor
+from quorate.deployments.prediction import Predictor, join
 
 Array = NDArray[Any]
 
@@ -35,6 +34,7 @@ class _Call:
     kind: Kind
     tensors: tuple[Array, ...]
     expires: float
+    cancelled: bool = False
 
     @property
     def rows(self) -> int:
@@ -60,7 +60,7 @@ class InferenceLoop(threading.Thread):
         self._predictor, self._input_names, self._max_batch_size = predictor, tuple(input_names), max_batch_size
         self._sockets: list[zmq.Socket[bytes]] = list(sockets)
         self._queue: deque[_Call] = deque()
-        self._cancelled: set[tuple[bytes, int]] = set()
+        self._waiting: dict[tuple[bytes, int], _Call] = {}
         self._peers: dict[bytes, zmq.Socket[bytes]] = {}
         self._leave = threading.Event()
         self._running_since: float | None = None
@@ -78,6 +78,13 @@ class InferenceLoop(threading.Thread):
         self.join(timeout_s)
 
     def run(self) -> None:
+        try:
+            self._serve()
+        finally:
+            for socket in self._sockets:  # also when the model ends the thread: the peers learn of it at once
+                socket.close(linger=500)
+
+    def _serve(self) -> None:
         poller = zmq.Poller()
         for socket in self._sockets:
             poller.register(socket, zmq.POLLIN)
@@ -93,10 +100,8 @@ class InferenceLoop(threading.Thread):
                 if quiet_since is None or ready:
                     quiet_since = now
                 if not self._queue and now - quiet_since > QUIET_S:
-                    break
+                    return
             self._run_batch()
-        for socket in self._sockets:
-            socket.close(linger=500)
 
     def _receive(self, socket: zmq.Socket[bytes]) -> None:
         while True:
@@ -116,14 +121,18 @@ class InferenceLoop(threading.Thread):
             kind = Kind.LEAVING if self._leave.is_set() else Kind.WELCOME
             socket.send_multipart([peer, *pack(kind)])
         elif message.kind == Kind.CANCEL:
-            self._cancelled.add((peer, message.call_id))
-        elif len(message.tensors) != len(self._input_names) or any(t.ndim == 0 for t in message.tensors):
-            found = f"{len(message.tensors)} tensors for {len(self._input_names)} inputs"
-            socket.send_multipart([peer, *pack_failure(message.call_id, found)])
-        else:
+            call = self._waiting.get((peer, message.call_id))
+            if call is not None:
+                call.cancelled = True
+        elif message.kind in (Kind.CALL, Kind.CALL_PROBABILITIES):
+            found = _unfit(message.tensors, len(self._input_names))
+            if found:
+                socket.send_multipart([peer, *pack_failure(message.call_id, found)])
+                return
             expires = time.monotonic() + message.number
             call = _Call(socket, peer, message.call_id, message.kind, message.tensors, expires)
             self._queue.append(call)
+            self._waiting[peer, call.call_id] = call
             self.queued_rows += call.rows
 
     def _say_leaving(self) -> None:
@@ -137,16 +146,15 @@ class InferenceLoop(threading.Thread):
         now = time.monotonic()
         while self._queue:
             call = self._queue[0]
-            dropped = call.expires < now or (call.peer, call.call_id) in self._cancelled
+            dropped = call.cancelled or not call.expires >= now
             if not dropped and batch and (rows + call.rows > self._max_batch_size or not call.joins(batch[0])):
                 break
             self._queue.popleft()
+            self._waiting.pop((call.peer, call.call_id), None)
             self.queued_rows -= call.rows
             if not dropped:
                 batch.append(call)
                 rows += call.rows
-        if not self._queue:
-            self._cancelled.clear()
         return batch
 
     def _run_batch(self) -> None:
@@ -176,6 +184,13 @@ class InferenceLoop(threading.Thread):
             self._predictor.run({n: a[at : at + self._max_batch_size] for n, a in inputs.items()}, probabilities)
             for at in range(0, rows, self._max_batch_size)
         ]
-        width = max((values.shape[1:] for values, _ in parts), key=math.prod)
-        usable = [v if v.shape[1:] == width else np.zeros((len(v), *width), np.float32) for v, _ in parts]
-        return np.concatenate(usable), np.concatenate([status for _, status in parts])
+        return join(parts)
+
+
+def _unfit(tensors: Sequence[Array], wanted: int) -> str:
+    """What makes these tensors no call for a model of ``wanted`` inputs; empty when nothing does."""
+    if len(tensors) != wanted:
+        return f"{len(tensors)} tensors for {wanted} inputs"
+    if any(t.ndim == 0 for t in tensors) or len({len(t) for t in tensors}) != 1 or not len(tensors[0]):
+        return f"tensors of shapes {[list(t.shape) for t in tensors]}, which are not one row each per row"
+    return ""

@@ -72,8 +72,9 @@ class Ask:
         """The batch no longer waits; the replicas are told, and an answer by the deadline was owed."""
         if self.finished:
             return
-        for peer in list(self._lines):
-            if reason == "deadline":
+        # A client may allow next to no time: that says nothing about the member, and must not shut it out for others.
+        if reason == "deadline" and time.monotonic() - self._started >= self._member.patience_s:
+            for peer in list(self._lines):
                 self._member.failed(peer, reason)
         self._finish(None)
 
@@ -125,16 +126,28 @@ class Member:
     """One member of the ensemble, however many replicas it has.
 
     Attributes:
-        reason: why the member was last left out.
+        reason: why the member takes no call now.
+        hedge_percentile: a batch later than this percentile of recent ones goes to a second replica; None for never.
+        patience_s: a call that was given up before it had this long does not count against the replica.
     """
 
-    def __init__(self, name: str, context: zmq.Context[Any], node_id: str, keys: ClientKeys | None = None):
+    def __init__(
+        self,
+        name: str,
+        context: zmq.Context[Any],
+        node_id: str,
+        keys: ClientKeys | None = None,
+        max_outstanding_rows: int = 4096,
+    ):
         self.name = name
         self.reason = "dead"
         self.hedge_percentile: int | None = None
+        self.patience_s = 0.0
+        self._max_outstanding_rows = max_outstanding_rows
         self.peers: dict[str, Peer] = {}
         self._context, self._node_id, self._keys = context, node_id, keys
         self._announced: dict[str, Address] = {}
+        self._left_out_reason = "dead"
         self._left_out_until: dict[Peer, float] = {}
         self._left_out_s: dict[Peer, float] = {}
         self._probes: dict[Peer, int] = {}
@@ -163,9 +176,10 @@ class Member:
 
     def ask(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float, done: OnMember) -> Ask | None:
         """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
+        if self._left_out_until:
+            self._probe(kind, tensors, rows, expires)
         peer = self.choose()
         if peer is None:
-            self._probe(kind, tensors, rows, expires)
             return None
         self._calls += 1
         ask = Ask(self, kind, tensors, rows, expires, done)
@@ -176,17 +190,20 @@ class Member:
         ready = [p for p in self.peers.values() if p.ready and not p.leaving]
         usable = [p for p in ready if p not in exclude and p not in self._left_out_until]
         if not usable:
-            if not ready:
-                self.reason = "dead"
+            self.reason = self._left_out_reason if ready else "dead"
             return None
-        return min(usable, key=lambda p: p.outstanding_rows + FAILURE_LOAD_ROWS * p.failures)
+        best = min(usable, key=lambda p: p.outstanding_rows + FAILURE_LOAD_ROWS * p.failures)
+        if best.outstanding_rows >= self._max_outstanding_rows:
+            self.reason = "shed"
+            return None
+        return best
 
     def judge(self, peer: Peer, message: Message, rows: int, latency_s: float) -> MemberReply:
         """Turn a replica's answer into rows that may be used, and keep the books on the replica."""
-        values, status = message.tensors if len(message.tensors) == 2 else (None, None)
-        if values is None or status is None or len(values) != rows or status.shape != (rows,):
+        if not _well_formed(message, rows):
             self.failed(peer, "shape")
             return MemberReply(None, None, "shape")
+        values, status = message.tensors
         if (status == RowStatus.OK).any():
             self._succeeded(peer, latency_s)
         else:
@@ -200,7 +217,7 @@ class Member:
             pause = min(2 * self._left_out_s.get(peer, LEFT_OUT_S / 2), LEFT_OUT_MAX_S)
             self._left_out_s[peer] = pause
             self._left_out_until[peer] = time.monotonic() + pause
-            self.reason = reason
+            self._left_out_reason = reason
 
     def left_out(self) -> int:
         """How many replicas are left out now."""
@@ -243,17 +260,30 @@ class Member:
         for peer, until in self._left_out_until.items():
             if until > now or peer.leaving:
                 continue
-            self._left_out_until[peer] = now + self._left_out_s[peer]
             if peer in self._probes:
                 peer.drop(self._probes[peer])
+            # Success readmits; until then every probe is followed by a longer pause.
+            self._left_out_s[peer] = min(2 * self._left_out_s[peer], LEFT_OUT_MAX_S)
+            self._left_out_until[peer] = now + self._left_out_s[peer]
 
             def on_reply(message: Message | None, peer: Peer = peer) -> None:
-                if message is None or message.kind == Kind.FAILURE:
-                    return
-                late = time.monotonic() > expires
-                reply = None if late else self.judge(peer, message, rows, time.monotonic() - now)
-                if reply is None or reply.values is None:
-                    self._left_out_s[peer] = min(2 * self._left_out_s.get(peer, LEFT_OUT_S), LEFT_OUT_MAX_S)
+                if message is not None and message.kind == Kind.ANSWER and time.monotonic() <= expires:
+                    self.judge(peer, message, rows, time.monotonic() - now)
 
             self._probes[peer] = peer.call(kind, tensors, rows, expires, on_reply)
             return
+
+
+def _well_formed(message: Message, rows: int) -> bool:
+    """Whether an answer holds one value and one known status a row, in numbers."""
+    if len(message.tensors) != 2:
+        return False
+    values, status = message.tensors
+    return (
+        values.ndim > 0
+        and len(values) == rows
+        and values.dtype.kind in "biuf"
+        and status.shape == (rows,)
+        and status.dtype == np.uint8
+        and int(status.max(initial=0)) <= max(RowStatus)
+    )

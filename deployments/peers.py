@@ -19,6 +19,9 @@ Array = NDArray[Any]
 # Called once per call: with the answer, or with None when the replica was lost.
 OnReply = Callable[["Message | None"], None]
 
+# A replica that leaves this many messages unread has stopped: the line is cut instead of growing without bound.
+MAX_UNREAD = 1000
+
 _LOST_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _LOST_EVENTS |= zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
@@ -75,7 +78,7 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.SNDHWM, 0)  # bounded by the engine's own queue
+        self._socket.setsockopt(zmq.SNDHWM, MAX_UNREAD)
         self._socket.setsockopt(zmq.RCVHWM, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost replica is lost: the directory tells of its successor
         endpoint = address.endpoint(node_id)
@@ -127,7 +130,11 @@ class Peer:
             on_reply(None)
 
     def _send(self, frames: list[Frame]) -> None:
-        self._socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        except zmq.Again:  # the replica is gone and its monitor has yet to say so, or it reads nothing any more
+            self._loop.call_soon(self.close)  # not at once: whoever calls must first learn the call's number
+            return
         # Sending may swallow the edge that would have woken the reader (zmq_getsockopt(3), ZMQ_FD).
         self._loop.call_soon(self._read)
 

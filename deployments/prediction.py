@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,16 +65,14 @@ class Predictor:
         """
         rows = len(next(iter(inputs.values())))
         raw, status = self._run_halves(inputs, rows)
-        if raw is None:
-            return np.zeros((rows, 0), np.float32), status
-        if np.issubdtype(raw.dtype, np.floating):
-            bad = ~np.isfinite(raw).reshape(rows, -1).all(axis=1)
-            if bad.any():
-                raw = np.where(bad.reshape(-1, *[1] * (raw.ndim - 1)), raw.dtype.type(0), raw)
-                status[bad & (status == RowStatus.OK)] = RowStatus.NONFINITE
-        return (self._probabilities(raw) if probabilities else raw), status
+        raw = _blank_nonfinite(raw, status)
+        if not probabilities or not (status == RowStatus.OK).any():
+            return raw, status
+        with np.errstate(over="ignore", invalid="ignore"):  # float64 may be finite where float32 is not
+            values = self._probabilities(raw)
+        return _blank_nonfinite(values, status), status
 
-    def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array | None, NDArray[np.uint8]]:
+    def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]]:
         """Run all rows at once; when that raises, each half on its own: a poison row is found in log2(B) steps."""
         status = np.zeros(rows, dtype=np.uint8)
         try:
@@ -81,24 +80,24 @@ class Predictor:
         except OutputError as error:
             self.last_error = str(error)
             status[:] = RowStatus.SHAPE
-            return None, status
+            return np.zeros((rows, 0), np.float32), status
         except Exception as error:  # a member may raise anything at all; its row is what we know about
             self.last_error = f"{type(error).__name__}: {error}"
             self.device_lost = self.device_lost or type(error).__name__ == "AcceleratorError"
         if rows == 1 or self.device_lost:
             status[:] = RowStatus.ERROR
-            return None, status
+            return np.zeros((rows, 0), np.float32), status
         half = rows // 2
         parts = [
             self._run_halves({name: array[cut] for name, array in inputs.items()}, size)
             for cut, size in ((slice(0, half), half), (slice(half, None), rows - half))
         ]
-        return _join(parts), np.concatenate([part[1] for part in parts])
+        return join(parts)
 
     def _forward(self, inputs: Mapping[str, Array]) -> Array:
         output = self.model.predict(inputs)
         rows = len(next(iter(inputs.values())))
-        if output.ndim == 0 or output.shape[0] != rows:
+        if output.ndim == 0 or output.shape[0] != rows or not output.size:
             raise OutputError(f"the model returned shape {list(output.shape)} for {rows} rows")
         if output.dtype.kind not in "biuf":
             raise OutputError(f"the model returned dtype {output.dtype}, which is no number")
@@ -113,20 +112,43 @@ class Predictor:
             values = _softmax(values)
         elif self._spec.output == "values":
             values = values.reshape(len(values), -1)
-        if self._columns is None or self._job.classes is None:
+        if self._columns is None or self._job.classes is None or self._num_outputs is None:
             return values
         aligned = np.zeros((len(values), len(self._job.classes)), dtype=np.float32)
         aligned[:, self._columns] = values
         return aligned
 
 
-def _join(parts: list[tuple[Array | None, NDArray[np.uint8]]]) -> Array | None:
-    known = next((values for values, _ in parts if values is not None), None)
-    if known is None:
-        return None
-    return np.concatenate(
-        [np.zeros((len(s), *known.shape[1:]), known.dtype) if values is None else values for values, s in parts]
-    )
+def join(parts: Sequence[tuple[Array, NDArray[np.uint8]]]) -> tuple[Array, NDArray[np.uint8]]:
+    """Put the parts of a batch together again; one whose rows are of another shape than most cannot be used."""
+    rows_by_shape: Counter[tuple[int, ...]] = Counter()
+    for values, status in parts:
+        rows_by_shape[values.shape[1:]] += int((status == RowStatus.OK).sum())
+    shape = rows_by_shape.most_common(1)[0][0]
+    dtype = np.result_type(*(values for values, _ in parts if values.shape[1:] == shape))
+    joined = np.zeros((sum(len(status) for _, status in parts), *shape), dtype)
+    statuses = np.concatenate([status for _, status in parts])
+    at = 0
+    for values, status in parts:
+        rows = slice(at, at + len(status))
+        if values.shape[1:] == shape:
+            joined[rows] = values
+        else:
+            statuses[rows][status == RowStatus.OK] = RowStatus.SHAPE
+        at += len(status)
+    return joined, statuses
+
+
+def _blank_nonfinite(values: Array, status: NDArray[np.uint8]) -> Array:
+    """Zero the rows that hold NaN or infinity and mark them as such."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return values
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not bad.any():
+        return values
+    status[bad & (status == RowStatus.OK)] = RowStatus.NONFINITE
+    blanked: Array = np.where(bad.reshape(-1, *[1] * (values.ndim - 1)), values.dtype.type(0), values)
+    return blanked
 
 
 def _columns(own: tuple[str, ...] | None, ensemble: tuple[str, ...] | None) -> NDArray[np.intp] | None:

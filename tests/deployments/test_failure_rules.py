@@ -1,0 +1,219 @@
+"""What becomes of requests when members are slow, wrong, dead or busy; against real processes and real sockets."""
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
+from tests.deployments.factories import oracle
+from tests.deployments.member_processes import assert_right, ensemble, row, rows, serving, until
+
+NO_QUORUM = {"quorum": 3}
+
+
+def run(scenario):
+    asyncio.run(scenario())
+
+
+def test_all_members_are_fused_when_all_answer():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            inputs = rows((5, oracle.NONE, ""), (9, oracle.NONE, ""))
+            answer = await engine.infer(inputs)
+            assert answer.members_used == ("a", "b", "c")
+            assert not answer.degraded
+            assert_right(answer, inputs)
+
+    run(scenario)
+
+
+def test_slow_member_is_left_out_at_the_deadline():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            started = time.monotonic()
+            answer = await engine.infer(row(7, oracle.SLEEP + 2000, "b"), deadline_s=0.2)
+            assert time.monotonic() - started < 1.2  # the contract: deadline + 1 s
+            assert dict(answer.members_missing) == {"b": "deadline"}
+            assert_right(answer, row(7))
+
+    run(scenario)
+
+
+def test_missing_quorum_is_an_error_that_names_the_member_and_why():
+    async def scenario():
+        async with serving(ensemble(**NO_QUORUM)) as (engine, _):
+            with pytest.raises(DeadlineError, match="b:deadline"):
+                await engine.infer(row(7, oracle.SLEEP + 1000, "b"), deadline_s=0.2)
+            await asyncio.sleep(1)
+            with pytest.raises(QuorumError, match="c:error"):
+                await engine.infer(row(8, oracle.RAISE, "c"))
+
+    run(scenario)
+
+
+def test_required_member_that_fails_fails_the_request():
+    async def scenario():
+        async with serving(ensemble(required=["a"])) as (engine, _):
+            with pytest.raises(QuorumError, match="a:error"):
+                await engine.infer(row(3, oracle.RAISE, "a"))
+            answer = await engine.infer(row(4, oracle.RAISE, "b"))
+            assert dict(answer.members_missing) == {"b": "error"}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [(oracle.RAISE, "error"), (oracle.NAN, "nonfinite"), (oracle.INFINITY, "nonfinite")],
+)
+def test_poison_row_costs_only_itself(command, reason):
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            commands = [(n, oracle.NONE, "") for n in range(1, 12)]
+            commands[4] = (5, command, "b")
+            inputs = rows(*commands)
+            answer = await engine.infer(inputs)
+            assert dict(answer.members_missing) == {"b": reason}
+            assert dict(answer.rows_missing) == {"b": (4,)}
+            assert_right(answer, inputs)
+
+    run(scenario)
+
+
+def test_wrong_shape_is_that_member_missing():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            answer = await engine.infer(row(5, oracle.WRONG_SHAPE, "c"))
+            assert dict(answer.members_missing) == {"c": "shape"}
+            assert_right(answer, row(5))
+
+    run(scenario)
+
+
+def test_call_of_a_killed_replica_is_retried_on_another():
+    async def scenario():
+        async with serving(ensemble(**NO_QUORUM), {"a": 2}) as (engine, fleet):
+            first, second = fleet.replicas["a"]
+            first.stop()
+            calls = [asyncio.create_task(engine.infer(row(n))) for n in range(1, 5)]
+            await asyncio.sleep(0.2)
+            first.kill()
+            for number, answer in enumerate(await asyncio.gather(*calls), start=1):
+                assert answer.members_used == ("a", "b", "c")
+                assert_right(answer, row(number))
+            await until(lambda: engine.ready()["a"] == 1)
+            assert not second.gone()
+
+    run(scenario)
+
+
+def test_dead_member_is_named_dead():
+    async def scenario():
+        async with serving(ensemble()) as (engine, fleet):
+            fleet.replicas["b"][0].kill()
+            await until(lambda: engine.ready()["b"] == 0)
+            answer = await engine.infer(row(6))
+            assert dict(answer.members_missing) == {"b": "dead"}
+            assert_right(answer, row(6))
+
+    run(scenario)
+
+
+def test_failing_member_is_left_out_and_probed_back():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            for number in range(1, 6):
+                await engine.infer(row(number, oracle.RAISE, "b"))
+            started = time.monotonic()
+            answer = await engine.infer(row(9))
+            assert "b" in answer.members_missing
+            while time.monotonic() - started < 20:
+                answer = await engine.infer(row(10))
+                if not answer.degraded:
+                    return
+                assert dict(answer.members_missing) == {"b": "error"}
+                await asyncio.sleep(0.02)
+            raise AssertionError("the member was not probed back")
+
+    run(scenario)
+
+
+def test_draining_replica_loses_nothing():
+    async def scenario():
+        async with serving(ensemble(**NO_QUORUM), {"a": 2}) as (engine, fleet):
+            leaving = fleet.replicas["a"][0]
+            answers = []
+
+            async def client(base):
+                for number in range(base, base + 100):
+                    answers.append((number, await engine.infer(row(number))))
+
+            clients = asyncio.gather(*[client(1000 * i + 1) for i in range(8)])
+            leaving.drain()
+            await clients
+            assert len(answers) == 800
+            for number, answer in answers:
+                assert_right(answer, row(number))
+            await until(leaving.gone)
+
+    run(scenario)
+
+
+def test_order_of_arrival_and_of_rows_changes_no_bit():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            numbers = np.arange(1, 201)
+            known = {}
+            for seed in range(3):
+                shuffled = np.random.default_rng(seed).permutation(numbers)
+                answers = await asyncio.gather(*[engine.infer(row(int(n))) for n in shuffled])
+                for number, answer in zip(shuffled, answers, strict=True):
+                    assert known.setdefault(number, answer.values.tobytes()) == answer.values.tobytes()
+
+    run(scenario)
+
+
+def test_storm_of_kills_stops_and_drains_gives_only_right_answers():
+    """20,000 unique requests; each ends in the fusion of exactly the members it names, or in a typed error."""
+
+    async def scenario():
+        async with serving(ensemble(deadline_s=2.0), {"a": 2, "b": 2, "c": 2}) as (engine, fleet):
+            numbers = iter(range(1, 20_001))
+            counts = {"answers": 0, "errors": 0}
+
+            async def client():
+                for number in numbers:
+                    try:
+                        answer = await asyncio.wait_for(engine.infer(row(number)), 3.0)
+                    except QuorateError:
+                        counts["errors"] += 1
+                        continue
+                    counts["answers"] += 1
+                    assert_right(answer, row(number))
+
+            async def storm():
+                loop = asyncio.get_running_loop()
+                while True:
+                    for name in fleet.replicas:
+                        first, second = fleet.replicas[name]
+                        second.stop()
+                        await asyncio.sleep(0.1)
+                        second.resume()
+                        first.kill()
+                        fleet.replicas[name].remove(first)
+                        fresh = fleet.launch(name)
+                        await loop.run_in_executor(None, fresh.wait)
+                        fleet.announce(engine)
+                        engine.reconcile()
+                        await until(lambda name=name: engine.ready()[name] == 2)
+
+            weather = asyncio.create_task(storm())
+            await asyncio.gather(*[client() for _ in range(64)])
+            assert not weather.done(), weather.exception()
+            weather.cancel()
+            assert counts["answers"] + counts["errors"] == 20_000
+            assert counts["answers"] > 19_000
+
+    run(scenario)
