@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
+from quorate.fusion.errors import DeadlineError, OverloadedError, QuorateError, QuorumError
 from tests.deployments.factories import oracle
 from tests.deployments.member_processes import assert_right, ensemble, row, rows, serving, until
 
@@ -144,18 +144,15 @@ def test_draining_replica_loses_nothing():
     async def scenario():
         async with serving(ensemble(**NO_QUORUM), {"a": 2}) as (engine, fleet):
             leaving = fleet.replicas["a"][0]
-            answers = []
 
             async def client(base):
                 for number in range(base, base + 100):
-                    answers.append((number, await engine.infer(row(number))))
+                    assert_right(await engine.infer(row(number)), row(number))
+                return 100
 
             clients = asyncio.gather(*[client(1000 * i + 1) for i in range(8)])
             leaving.drain()
-            await clients
-            assert len(answers) == 800
-            for number, answer in answers:
-                assert_right(answer, row(number))
+            assert sum(await clients) == 800
             await until(leaving.gone)
 
     run(scenario)
@@ -171,6 +168,49 @@ def test_order_of_arrival_and_of_rows_changes_no_bit():
                 answers = await asyncio.gather(*[engine.infer(row(int(n))) for n in shuffled])
                 for number, answer in zip(shuffled, answers, strict=True):
                     assert known.setdefault(number, answer.values.tobytes()) == answer.values.tobytes()
+
+    run(scenario)
+
+
+def test_full_queue_refuses_at_once_and_recovers():
+    async def scenario():
+        async with serving(ensemble(serving={"max_queued_rows": 8, "max_batch_size": 4})) as (engine, fleet):
+            for replicas in fleet.replicas.values():
+                replicas[0].stop()
+            calls = [asyncio.create_task(engine.infer(row(n))) for n in range(1, 65)]
+            refused, waiting = await asyncio.wait(calls, timeout=0.5)
+            assert {type(call.exception()) for call in refused} == {OverloadedError}
+            assert waiting
+            for replicas in fleet.replicas.values():
+                replicas[0].resume()
+            await asyncio.wait(waiting)
+            assert not any(call.exception() for call in waiting)
+            assert_right(await engine.infer(row(70)), row(70))
+
+    run(scenario)
+
+
+def test_published_weights_change_answers_between_requests_and_never_within_one():
+    other = {"a": 0.1, "b": 0.1, "c": 0.8}
+
+    async def scenario():
+        specs = {spec.revision: spec for spec in (ensemble(), ensemble(weights=other))}
+        async with serving(ensemble()) as (engine, _):
+            seen = set()
+
+            async def client(base):
+                for number in range(base, base + 200):
+                    answer = await engine.infer(row(number))
+                    seen.add(answer.revision)
+                    assert_right(answer, row(number), specs[answer.revision].output_fusion.weights)
+
+            async def publisher():
+                for spec in [*specs.values()] * 10:
+                    engine.commit(engine.prepare(spec))
+                    await asyncio.sleep(0.02)
+
+            await asyncio.gather(publisher(), *[client(1000 * i + 1) for i in range(8)])
+            assert seen == set(specs)
 
     run(scenario)
 
