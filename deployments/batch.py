@@ -155,15 +155,17 @@ class Batch:
             except QuorateError as error:
                 self.fail(due, error)
                 return
+        whole = self._missing_alike(present[:, start : start + rows])
+        all_enough = bool(enough.all())
         for request in due:
             at = self._starts[request]
             cut = slice(at - start, at - start + request.rows)
             if request.future.done():
                 continue
-            if fused is None or not enough[cut].all():
+            if fused is None or not (all_enough or enough[cut].all()):
                 request.future.set_exception(self._shortage(present[:, at : at + request.rows]))
             else:
-                request.future.set_result(self._cut(request, fused, outputs, present, at, cut))
+                request.future.set_result(self._cut(request, fused, outputs, present, at, cut, whole))
 
     def _fuse(self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_]) -> Fused:
         if enough.all():
@@ -210,6 +212,15 @@ class Batch:
                 rows[name] = tuple(int(row) for row in absent)
         return reasons, rows
 
+    def _missing_alike(self, present: NDArray[np.bool_]) -> dict[str, str] | None:
+        """Who is missing where that is the same in all rows, as it nearly always is; looked up once for all requests."""
+        absent = [name for i, name in enumerate(self._revision.asked) if name in self._asked and not present[i].all()]
+        for name in absent:
+            reply = self._replies.get(name)
+            if reply is not None and reply.status is not None:
+                return None
+        return {name: self._reason(name, 0) for name in absent}
+
     def _reason(self, name: str, row: int) -> str:
         reply = self._replies.get(name)
         if reply is None:
@@ -231,11 +242,23 @@ class Batch:
         return kind(needed, str(fewest), missing)
 
     def _cut(
-        self, request: Request, fused: Fused, outputs: Array | None, present: NDArray[np.bool_], at: int, cut: slice
+        self,
+        request: Request,
+        fused: Fused,
+        outputs: Array | None,
+        present: NDArray[np.bool_],
+        at: int,
+        cut: slice,
+        whole: dict[str, str] | None,
     ) -> Answer:
-        mask = present[:, at : at + request.rows]
-        reasons, rows = self._missing(mask, at)
-        used = tuple(n for i, n in enumerate(self._revision.asked) if mask[i].any())
+        rows: dict[str, tuple[int, ...]] = {}
+        if whole is not None:
+            reasons = whole
+            used = tuple(name for name in self._asked if name not in whole)
+        else:
+            mask = present[:, at : at + request.rows]
+            reasons, rows = self._missing(mask, at)
+            used = tuple(n for i, n in enumerate(self._revision.asked) if mask[i].any())
         abstained = () if fused.abstained is None else tuple(np.flatnonzero(fused.abstained[cut].numpy()).tolist())
         explanation = None
         if request.explain and outputs is not None:
