@@ -219,13 +219,25 @@ def _write_state(cluster: LocalCluster) -> None:
 
 
 def _sweep(cluster: LocalCluster) -> None:
-    """Remove what a host that died without stopping left: its Ray processes end with it, its files do not."""
-    for process in psutil.process_iter(["cmdline"]):
-        if any(cluster.folder in word for word in process.info["cmdline"] or ()):
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                process.kill()
+    """Remove what a host that died without stopping left: most of its Ray processes end with it, its files do not."""
+    left = [process for process in psutil.process_iter() if _belongs(process, cluster)]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
     shutil.rmtree(cluster.folder, ignore_errors=True)
     (home() / "local.json").unlink(missing_ok=True)
+
+
+def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
+    """Ray's processes rename themselves, so their command line may not tell; the log they write to does."""
+    if process.pid == os.getpid():
+        return False
+    try:
+        places = [*process.cmdline(), *(file.path for file in process.open_files())]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return any(cluster.folder in place for place in places)
 
 
 @contextlib.contextmanager

@@ -169,7 +169,7 @@ def test_a_cluster_whose_host_was_killed_is_swept_away(shell):
     family = host.children(recursive=True)
     host.kill()
     host.wait(10)
-    psutil.wait_procs(family, timeout=30)
+    psutil.wait_procs(family, timeout=3)
     assert shell.json("status") == {"ensembles": []}
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert not Path(state["folder"]).exists()
