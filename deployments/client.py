@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
-from quorate.deployments.datatypes import datatype_of, numpy_dtype
-from quorate.fusion.errors import QuorateError, UnavailableError
+from quorate.deployments.datatypes import datatype_of, decode, encode
+from quorate.fusion.errors import QuorateError, RequestError, UnavailableError
 
 Array = NDArray[Any]
+_HEADER_LENGTH = "inference-header-content-length"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Client:
     """Speaks the Open Inference Protocol over HTTP; one connection pool, safe to share between threads."""
 
     def __init__(self, url: str, timeout_s: float = 30.0):
-        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+        # Floats hardly compress; httpx would ask for it.
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers={"accept-encoding": "identity"})
 
     def infer(self, model: str, inputs: Mapping[str, Array], **parameters: str | int | float | bool) -> Result:
         """Ask a model.
@@ -54,22 +58,25 @@ class Client:
 
         Raises:
             RemoteError: the server refused the request.
+            RequestError: an input has a dtype that the protocol has no word for.
             UnavailableError: there is no server at the address.
         """
-        tensors = [
-            {"name": name, "datatype": datatype_of(array), "shape": list(array.shape), "data": array.ravel().tolist()}
-            for name, array in inputs.items()
-        ]
-        body = self._call("POST", f"/v2/models/{model}/infer", {"inputs": tensors, "parameters": parameters})
-        outputs = {
-            item["name"]: np.array(item["data"], numpy_dtype(item["datatype"])).reshape(item["shape"])
-            for item in body["outputs"]
-        }
-        return Result(outputs, body.get("parameters", {}))
+        tensors, blobs = [], []
+        for name, array in inputs.items():
+            array = _as_bytes_objects(array) if array.dtype.kind in "USO" else array
+            datatype = _datatype(name, array)
+            blobs.append(encode(array))
+            size = {"binary_data_size": len(blobs[-1])}
+            tensors.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
+        head = orjson.dumps({"inputs": tensors, "parameters": {**parameters, "binary_data_output": True}})
+        headers = {_HEADER_LENGTH: str(len(head)), "content-type": "application/octet-stream"}
+        reply = self._call("POST", f"/v2/models/{quote(model, safe='')}/infer", b"".join([head, *blobs]), headers)
+        return _result(reply)
 
     def metadata(self, model: str) -> dict[str, Any]:
         """A model's inputs and outputs."""
-        return self._call("GET", f"/v2/models/{model}")
+        data: dict[str, Any] = self._call("GET", f"/v2/models/{quote(model, safe='')}").json()
+        return data
 
     def close(self) -> None:
         self._http.close()
@@ -82,14 +89,49 @@ class Client:
     ) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    def _call(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         try:
-            reply = self._http.request(method, path, json=body)
-            data: dict[str, Any] = reply.json()
+            reply = self._http.request(method, path, content=body, headers=headers)
         except httpx.TransportError as error:
             raise UnavailableError(
                 f"no answer from {self._http.base_url} ({error}); is the ensemble deployed?"
             ) from None
         if reply.status_code != 200:
-            raise RemoteError(reply.status_code, data.get("error", reply.text))
-        return data
+            raise RemoteError(reply.status_code, _error_text(reply))
+        return reply
+
+
+def _result(reply: httpx.Response) -> Result:
+    body = memoryview(reply.content)
+    at = int(reply.headers[_HEADER_LENGTH])
+    head = orjson.loads(body[:at])
+    outputs = {}
+    for item in head["outputs"]:
+        size = item["parameters"]["binary_data_size"]
+        outputs[item["name"]] = decode(body[at : at + size], item["datatype"], tuple(item["shape"]))
+        at += size
+    return Result(outputs, head.get("parameters", {}))
+
+
+def _datatype(name: str, array: Array) -> str:
+    try:
+        return datatype_of(array)
+    except KeyError:
+        raise RequestError(f"input '{name}' has dtype {array.dtype}; give it the one that the model reads") from None
+
+
+def _as_bytes_objects(array: Array) -> Array:
+    """Strings as the BYTES that they go over the wire as."""
+    items = [item.encode() if isinstance(item, str) else bytes(item) for item in array.ravel().tolist()]
+    objects = np.empty(len(items), dtype=object)
+    objects[:] = items
+    return objects.reshape(array.shape)
+
+
+def _error_text(reply: httpx.Response) -> str:
+    try:
+        return str(reply.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return reply.text[:200]

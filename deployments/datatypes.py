@@ -67,6 +67,9 @@ def decode(data: memoryview | bytes, datatype: str, shape: tuple[int, ...]) -> N
         needed *= size
     if len(data) != needed:
         raise ValueError(f"{datatype} of shape {list(shape)} needs {needed} bytes but has {len(data)}")
+    if datatype == "BOOL":  # any byte but 0 is true; NumPy keeps others than 1 as they are
+        truth: NDArray[Any] = np.frombuffer(data, np.uint8) != 0
+        return truth.reshape(shape)
     return np.frombuffer(data, dtype=dtype).reshape(shape)
 
 

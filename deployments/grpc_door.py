@@ -14,7 +14,7 @@ from grpc.aio import ServicerContext
 
 from quorate.deployments import open_inference_pb2 as pb
 from quorate.deployments.grpc_tensors import dump_response, parse_infer
-from quorate.deployments.service import MAX_BODY_BYTES, Service
+from quorate.deployments.service import MAX_BODY_BYTES, Service, clip
 from quorate.fusion.errors import QuorateError, RequestError, UnavailableError
 
 Message = TypeVar("Message")
@@ -75,7 +75,7 @@ def _in_words_of_the_wire(method: Callable[[Message, ServicerContext], Awaitable
         try:
             return await method(request, context)
         except QuorateError as error:
-            code, text = grpc.StatusCode[error.grpc_code], str(error)
+            code, text = grpc.StatusCode[error.grpc_code], clip(str(error))
         except Exception:
             _log.exception("a request failed")
             code, text = grpc.StatusCode.INTERNAL, "internal error; the server log has the details"

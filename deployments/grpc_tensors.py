@@ -57,7 +57,13 @@ def parse_infer(message: pb.ModelInferRequest, deadline_s: float | None = None) 
         tuple(output.name for output in message.outputs) or None,
         parse_parameters(message.parameters),
         deadline_s,
+        _classification(message),
     )
+
+
+def _classification(message: pb.ModelInferRequest) -> dict[str, Scalar]:
+    asked = {output.name: parse_parameters(output.parameters) for output in message.outputs if output.parameters}
+    return {name: parameters["classification"] for name, parameters in asked.items() if "classification" in parameters}
 
 
 def parse_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Scalar]:

@@ -8,18 +8,16 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 
-from quorate.deployments.json_tensors import dump_response, parse_infer
-from quorate.deployments.service import MAX_BODY_BYTES, Service
+from quorate.deployments.http_bodies import Headers, Receive, pack_answer, read_body
+from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
+from quorate.deployments.service import Service, clip
 from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnknownModelError
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 Reply = tuple[int, Headers, bytes]
 
 _log = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ class HttpDoor:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
-        path, method = unquote(scope["path"]), scope["method"]
+        path, method = scope["path"], scope["method"]
         found = _MODEL.match(path)
         if found is not None:
             return await self._answer_model(method, found[1], found[2] or "", found[3] or "", scope, receive)
@@ -90,18 +88,28 @@ class HttpDoor:
 
     async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
         started = perf_counter()
-        body = await _read_body(scope, receive)
+        metrics = self._service.engine.metrics
         try:
-            request = parse_infer(body, model, version)
+            body = await read_body(scope["headers"], receive)
+            if body.json is None:
+                assert body.binary is not None
+                request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
+            else:
+                request, binary = parse_infer(body, model, version)
         except RequestError:
-            self._service.engine.metrics.answered("invalid")
+            metrics.answered("invalid")
             raise
         parsed = perf_counter()
         response = await _while_connected(receive, self._service.infer(request))
         fused = perf_counter()
-        reply = dump_response(response)
-        self._service.engine.metrics.door(parsed - started + perf_counter() - fused)
-        return 200, _JSON, reply
+        reply, header_length = dump_response(response, binary)
+        headers = _JSON
+        if header_length is not None:
+            length = str(header_length).encode()
+            headers = [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", length)]
+        metrics.door(parsed - started + perf_counter() - fused)
+        reply, coding = await pack_answer(reply, scope["headers"])
+        return 200, [*headers, *coding], reply
 
 
 async def _while_connected(receive: Receive, work: Awaitable[Any]) -> Any:
@@ -128,23 +136,6 @@ async def _while_connected(receive: Receive, work: Awaitable[Any]) -> Any:
             watcher.cancel()
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body, refused as soon as it is known to be too long."""
-    chunks: list[bytes] = []
-    length = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise asyncio.CancelledError
-        chunk: bytes = message.get("body", b"")
-        length += len(chunk)
-        if length > MAX_BODY_BYTES:
-            raise RequestError(f"the body is over {MAX_BODY_BYTES} bytes; send fewer rows at once")
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks) if len(chunks) > 1 else chunk
-
-
 def _reply(data: Any) -> Reply:
     return 200, _JSON, orjson.dumps(data)
 
@@ -161,4 +152,4 @@ def _error(error: QuorateError) -> Reply:
     headers = list(_JSON)
     if isinstance(error, OverloadedError):
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
-    return error.http_status, headers, orjson.dumps({"error": str(error)})
+    return error.http_status, headers, orjson.dumps({"error": clip(str(error))})

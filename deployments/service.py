@@ -7,7 +7,8 @@ The ensemble is a model, and so is every member that reads only request inputs. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.datatypes import datatype_of, numpy_dtype
+from quorate.deployments.datatypes import datatype_of, decode, numpy_dtype
 from quorate.deployments.engine import Engine
 from quorate.deployments.spec import EnsembleSpec, TensorSpec
 from quorate.fusion.errors import RequestError, UnknownModelError
@@ -25,6 +26,7 @@ Scalar = str | int | float | bool
 VERSION = "1"
 MAX_ROWS = 65_536
 MAX_BODY_BYTES = 256 << 20
+MAX_ERROR_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class InferRequest:
         inputs: by name, (B, *shape).
         outputs: which outputs to give; None for all.
         deadline_s: what the client's own deadline leaves; None for no such.
+        classification: of these outputs, the so many best classes instead of the values.
     """
 
     model: str
@@ -44,6 +47,7 @@ class InferRequest:
     outputs: tuple[str, ...] | None = None
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     deadline_s: float | None = None
+    classification: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,14 +128,54 @@ class Service:
         deadline_s = _deadline_s(request)
         if request.model != self._spec.name:
             values = await self.engine.infer_member(request.model, request.inputs, deadline_s)
-            return InferResponse(request.model, {output: values}, request.id)
+            # Metadata promises FP32; a model may return whatever it likes.
+            values = values.astype(np.float32, copy=False)
+            return InferResponse(request.model, self._classified(request, {output: values}), request.id)
         explain = _flag(request.parameters, "explain")
         answer = await self.engine.infer(request.inputs, deadline_s, explain, self._members(request.parameters))
-        outputs: dict[str, Array] = {output: answer.values}
+        outputs = self._classified(request, {output: answer.values})
         if answer.explanation is not None:
             outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
             outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
         return InferResponse(request.model, outputs, request.id, answer.parameters())
+
+    def raw_input(self, model: str, data: memoryview, version: str = "") -> InferRequest:
+        """A request whose body is nothing but the bytes of the model's one input.
+
+        They are as many rows as they make, or, where one size of the shape is free, one row.
+
+        Raises:
+            RequestError: the model reads several inputs, or the bytes make no whole rows.
+        """
+        self.check_model(model, version)
+        names = self._inputs(model)
+        if len(names) != 1:
+            raise RequestError(f"'{model}' reads {', '.join(names)}; a body of bytes alone is for models of one input")
+        spec = self._spec.inputs[names[0]]
+        if spec.datatype == "BYTES":
+            if math.prod(spec.shape) != 1:
+                raise RequestError(f"'{model}' reads {list(spec.shape)} strings a row; send them with their lengths")
+            array = np.empty((1, *spec.shape), dtype=object)
+            array.flat[0] = bytes(data)
+            return InferRequest(model, {names[0]: array}, version)
+        shape = [1, *spec.shape] if -1 in spec.shape else [-1, *spec.shape]
+        elements = np.frombuffer(data, np.uint8)
+        itemsize = numpy_dtype(spec.datatype).itemsize
+        known = math.prod(size for size in shape if size != -1) * itemsize
+        if shape.count(-1) > 1 or not known or len(elements) % known or not len(elements):
+            raise RequestError(f"{len(elements)} bytes are no whole rows of {spec.datatype} {list(spec.shape)}")
+        shape[shape.index(-1)] = len(elements) // known
+        return InferRequest(model, {names[0]: decode(data, spec.datatype, tuple(shape))}, version)
+
+    def _classified(self, request: InferRequest, outputs: dict[str, Array]) -> dict[str, Array]:
+        """Replace the outputs that were asked for as classes by their best ones."""
+        member = self._spec.members.get(request.model)
+        labels = self._spec.classes if member is None else member.classes or self._spec.classes
+        for name, count in request.classification.items():
+            if type(count) is not int or count < 1:
+                raise RequestError(f"parameter classification is {count!r}; give a whole number from 1")
+            outputs[name] = top_classes(outputs[name], count, labels)
+        return outputs
 
     def _inputs(self, model: str) -> tuple[str, ...]:
         return tuple(self._spec.inputs) if model == self._spec.name else self._spec.members[model].inputs
@@ -182,6 +226,31 @@ class Service:
                     f"parameter members names '{name}', which is not fused; choose from {', '.join(fused)}"
                 )
         return names
+
+
+def top_classes(values: Array, count: int, labels: Sequence[str] | None) -> Array:
+    """The best classes of each row as the classification extension writes them, best first.
+
+    Args:
+        values: (B, ...).
+        labels: of the columns; left out when None or of another number.
+
+    Returns:
+        (B, min(count, C)) of ``value:index:label``.
+    """
+    flat = values.reshape(len(values), -1)
+    best = np.argsort(-flat, axis=1, kind="stable")[:, :count]
+    named = labels if labels is not None and len(labels) == flat.shape[1] else None
+    classes = np.empty(best.shape, dtype=object)
+    for (row, place), column in np.ndenumerate(best):
+        label = f":{named[column]}" if named is not None else ""
+        classes[row, place] = f"{flat[row, column]:f}:{column}{label}".encode()
+    return classes
+
+
+def clip(sentence: str) -> str:
+    """An error's text short enough for every wire, gRPC's 8 KiB of trailers with %XX for each byte included."""
+    return sentence.encode()[:MAX_ERROR_BYTES].decode(errors="ignore")
 
 
 def _check_tensor(name: str, array: Array, spec: TensorSpec) -> None:

@@ -1,0 +1,438 @@
+"""The HTTP door over real sockets, asked with httpx and with bytes written by hand; answers are NumPy's."""
+
+import gzip
+import json
+import socket
+import zlib
+
+import httpx
+import ml_dtypes
+import numpy as np
+import pytest
+
+from quorate.deployments import Client
+from quorate.deployments.client import RemoteError
+from quorate.fusion.errors import RequestError
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.normal(size=(5, 2)).astype(np.float32)
+NUMPY = {
+    "BOOL": np.bool_, "UINT8": np.uint8, "UINT16": np.uint16, "UINT32": np.uint32, "UINT64": np.uint64,
+    "INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64, "FP16": np.float16,
+    "BF16": ml_dtypes.bfloat16, "FP32": np.float32, "FP64": np.float64,
+}  # fmt: skip
+STRINGS = np.array([[b"", "\u00e9".encode(), b"c"], [b"a", b"bc", b"d" * 300]], dtype=object)
+
+
+def known(shift, rows=ROWS):
+    """The right answer of ``factories/known.py``, computed in float64 from its definition."""
+    x = rows.astype(np.float64)
+    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
+    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+
+
+FUSED = 0.25 * known(1) + 0.75 * known(-2)
+
+
+def tensor(rows=ROWS, **changes):
+    plain = {"name": "x", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist(), **changes}
+    return {key: value for key, value in plain.items() if value is not None}
+
+
+def binary_body(rows=ROWS, *, size=None, **rest):
+    """A body with the tensor behind the JSON, and the headers that say so."""
+    item = tensor(rows, data=None, parameters={"binary_data_size": rows.nbytes if size is None else size})
+    head = json.dumps({"inputs": [item], **rest}).encode()
+    return head + rows.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
+
+
+def read_binary(reply):
+    """The outputs of a reply by name, as NumPy reads their bytes."""
+    at = int(reply.headers["Inference-Header-Content-Length"])
+    found = {}
+    for item in json.loads(reply.content[:at])["outputs"]:
+        size = item["parameters"]["binary_data_size"]
+        found[item["name"]] = np.frombuffer(reply.content[at : at + size], np.float32).reshape(item["shape"])
+        at += size
+    assert at == len(reply.content)
+    return found
+
+
+@pytest.fixture(scope="module")
+def http(pair):
+    with httpx.Client(base_url=pair.http, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def infer(http):
+    def post(body=None, model="pair", headers=None, **fields):
+        if body is None:
+            body = json.dumps({"inputs": [tensor()], **fields}).encode()
+        return http.post(f"/v2/models/{model}/infer", content=body, headers=headers)
+
+    return post
+
+
+def test_json_in_and_out(infer):
+    reply = infer(id="seven").json()
+    assert (reply["model_name"], reply["model_version"], reply["id"]) == ("pair", "1", "seven")
+    (output,) = reply["outputs"]
+    assert (output["name"], output["datatype"], output["shape"]) == ("fused", "FP32", [5, 3])
+    np.testing.assert_allclose(np.reshape(output["data"], (5, 3)), FUSED, atol=1e-6)
+    assert "id" not in infer().json()
+
+
+def test_binary_in_and_json_out(infer):
+    body, headers = binary_body()
+    reply = infer(body, headers=headers)
+    assert reply.headers["content-type"] == "application/json"
+    np.testing.assert_allclose(np.reshape(reply.json()["outputs"][0]["data"], (5, 3)), FUSED, atol=1e-6)
+
+
+def test_json_in_and_binary_out(infer):
+    for asked in (
+        {"parameters": {"binary_data_output": True}},
+        {"outputs": [{"name": "fused", "parameters": {"binary_data": True}}]},
+    ):
+        np.testing.assert_allclose(read_binary(infer(**asked))["fused"], FUSED, atol=1e-6)
+
+
+def test_an_output_may_go_another_way_than_the_others(infer):
+    asked = [{"name": "fused", "parameters": {"binary_data": False}}]
+    reply = infer(parameters={"binary_data_output": True, "explain": True}, outputs=asked)
+    outputs = json.loads(reply.content[: int(reply.headers["Inference-Header-Content-Length"])])["outputs"]
+    assert ["data" in output for output in outputs] == [True, False, False, False, False]
+
+
+def test_explain_gives_each_members_output_and_share(infer):
+    found = read_binary(infer(parameters={"binary_data_output": True, "explain": True}))
+    np.testing.assert_allclose(found["a.output"], known(1), atol=1e-6)
+    np.testing.assert_allclose(found["b.output"], known(-2), atol=1e-6)
+    np.testing.assert_allclose(found["b.contribution"], np.full(5, 0.75), atol=1e-6)
+
+
+def test_members_and_a_deadline_are_chosen_by_parameters(infer):
+    found = read_binary(infer(parameters={"binary_data_output": True, "members": "b", "deadline_ms": 4000}))
+    np.testing.assert_allclose(found["fused"], known(-2), atol=1e-6)
+    assert infer(parameters={"deadline_ms": 0.001}).status_code == 504
+
+
+def test_classification_gives_the_best_classes_with_value_index_and_label(infer):
+    reply = infer(outputs=[{"name": "fused", "parameters": {"classification": 2}}]).json()["outputs"][0]
+    assert (reply["datatype"], reply["shape"]) == ("BYTES", [5, 2])
+    rows = [item.split(":") for item in reply["data"]]
+    best = np.argsort(-FUSED, axis=1)[:, :2].ravel()
+    assert [int(index) for _, index, _ in rows] == best.tolist()
+    assert [label for *_, label in rows] == [["red", "green", "blue"][i] for i in best]
+    np.testing.assert_allclose([float(v) for v, *_ in rows], -np.sort(-FUSED, axis=1)[:, :2].ravel(), atol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_a_body_of_bytes_alone_is_the_one_input(infer, rows):
+    data = RNG.normal(size=(rows, 2)).astype(np.float32)
+    reply = infer(data.tobytes(), headers={"Inference-Header-Content-Length": "0"})
+    if rows == 0:
+        assert reply.status_code == 400
+    else:
+        expected = 0.25 * known(1, data) + 0.75 * known(-2, data)
+        np.testing.assert_allclose(read_binary(reply)["fused"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+@pytest.mark.parametrize("rows", [3, 40_000])
+def test_both_ways_may_be_compressed_over_json_and_binary_together(infer, http, coding, pack, rows):
+    data = RNG.normal(size=(rows, 2)).astype(np.float32)
+    body, headers = binary_body(data, parameters={"binary_data_output": True, "note": "x" * 2000, "explain": True})
+    headers |= {"Content-Encoding": coding, "Accept-Encoding": coding}
+    reply = infer(pack(body), headers=headers)
+    assert reply.headers.get("content-encoding") == (coding if rows > 100 else None)
+    expected = 0.25 * known(1, data) + 0.75 * known(-2, data)
+    np.testing.assert_allclose(read_binary(reply)["fused"], expected, atol=1e-6)
+
+
+def test_a_client_that_refuses_a_coding_does_not_get_it(infer):
+    rows = np.zeros((100, 2), np.float32)
+    body = json.dumps({"inputs": [tensor(rows)]})
+    codings = {
+        "gzip": "gzip",
+        "identity": None,
+        "gzip;q=0, deflate": "deflate",
+        "gzip;q=0.1, deflate;q=0.9": "deflate",
+        "gzip; q=0": None,
+    }
+    for accepted, coding in codings.items():
+        assert infer(body, headers={"Accept-Encoding": accepted}).headers.get("content-encoding") == coding
+
+
+def values(datatype):
+    if datatype == "BYTES":
+        return STRINGS
+    if datatype == "BOOL":
+        return np.array([[True, False, True], [False, False, True]])
+    dtype = np.dtype(NUMPY[datatype])
+    numbers = [[1, 2, 3], [100, 0, 7]] if dtype.kind == "u" else [[1, -2, 3], [-100, 0, 7]]
+    return np.array(numbers).astype(dtype)
+
+
+def number(array):
+    """What ``factories/every.py`` gives."""
+    if array.dtype == object:
+        return [zlib.crc32(b"\0".join(row)) % 2**16 for row in array]
+    return (array.astype(np.float64) * [1, 2, 3]).sum(axis=1)
+
+
+EVERY = {d: values(d) for d in [*NUMPY, "BYTES"]}
+EXPECTED = np.stack([number(array) for array in EVERY.values()], axis=1)
+
+
+def test_json_and_the_python_client_carry_every_datatype(every):
+    items = []
+    for datatype, array in EVERY.items():
+        plain = array.astype(np.float64) if datatype in ("FP16", "BF16") else array
+        data = [item.decode() for item in array.ravel()] if datatype == "BYTES" else plain.tolist()
+        items.append({"name": datatype, "datatype": datatype, "shape": [2, 3], "data": data})
+    reply = httpx.post(f"{every.http}/v2/models/every/infer", json={"inputs": items}, timeout=20)
+    np.testing.assert_array_equal(np.reshape(reply.json()["outputs"][0]["data"], (2, 14)), EXPECTED)
+    with Client(every.http) as client:
+        np.testing.assert_array_equal(client.infer("every", EVERY).outputs["fused"], EXPECTED)
+        words = {**EVERY, "BYTES": np.array([["", "\u00e9", "c"], ["a", "bc", "d" * 300]])}
+        np.testing.assert_array_equal(client.infer("every", words).outputs["fused"], EXPECTED)
+        with pytest.raises(RequestError, match="complex128"):
+            client.infer("every", {"FP32": np.zeros((1, 3), complex)})
+        with pytest.raises(RemoteError, match="'BOOL' is missing"):
+            client.infer("every", {"FP32": np.zeros((1, 3), np.float32)})
+
+
+def test_the_largest_unsigned_numbers_arrive_next_to_small_ones(every):
+    items = [
+        {"name": d, "datatype": d, "shape": [1, 3], "data": [2**64 - 1, 0, 1] if d == "UINT64" else a[1].tolist()}
+        for d, a in EVERY.items()
+        if d not in ("BYTES", "FP16", "BF16")
+    ]
+    items += [
+        {"name": "BYTES", "datatype": "BYTES", "shape": [1, 3], "data": ["", "", ""]},
+        *({"name": d, "datatype": d, "shape": [1, 3], "data": [0, 0.5, 0]} for d in ("FP16", "BF16")),
+    ]
+    reply = httpx.post(f"{every.http}/v2/models/every/infer", json={"inputs": items}, timeout=20).json()
+    column = list(EVERY).index("UINT64")
+    assert reply["outputs"][0]["data"][column] == np.float32(2**64)
+
+
+def every_binary(datatype, data):
+    """Every input as bytes, one of them replaced."""
+    blobs = {}
+    for name, array in EVERY.items():
+        elements = [len(item).to_bytes(4, "little") + item for item in array.ravel()] if name == "BYTES" else []
+        blobs[name] = b"".join(elements) if name == "BYTES" else array.tobytes()
+    blobs[datatype] = data
+    items = [
+        {"name": n, "datatype": n, "shape": [2, 3], "parameters": {"binary_data_size": len(b)}}
+        for n, b in blobs.items()
+    ]
+    head = json.dumps({"inputs": items}).encode()
+    return head + b"".join(blobs.values()), {"Inference-Header-Content-Length": str(len(head))}
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"\xff\xff\xff\xff" + b"a" * 20, "past the end"),
+        (b"\x01\x00\x00", "past the end"),
+        (b"\x00\x00\x00\x00" * 5, "needs 6 elements but has 5"),
+        (b"\x00\x00\x00\x00" * 7, "needs 6 elements but has 7"),
+    ],
+)
+def test_wrong_length_prefixes_of_strings_are_refused(every, data, sentence):
+    body, headers = every_binary("BYTES", data)
+    reply = httpx.post(f"{every.http}/v2/models/every/infer", content=body, headers=headers, timeout=20)
+    assert reply.status_code == 400
+    assert sentence in reply.json()["error"]
+
+
+def test_any_byte_but_zero_is_true(every):
+    body, headers = every_binary("BOOL", bytes([7, 0, 255, 0, 0, 1]))
+    reply = httpx.post(f"{every.http}/v2/models/every/infer", content=body, headers=headers, timeout=20).json()
+    np.testing.assert_array_equal(np.reshape(reply["outputs"][0]["data"], (2, 14)), EXPECTED)
+
+
+def inputs(*items):
+    return json.dumps({"inputs": items}).encode()
+
+
+GOOD, LENGTH = binary_body()
+HEAD = int(LENGTH["Inference-Header-Content-Length"])
+
+
+def header(value):
+    return {"Inference-Header-Content-Length": str(value)}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "sentence"),
+    [
+        (b"", {}, "not JSON"),
+        (b"{", {}, "not JSON"),
+        (b"[]", {}, "send an object"),
+        (b"{}", {}, "no list of inputs"),
+        (b"[" * 250_000, {}, "not JSON"),
+        (b'{"a":' * 250_000 + b"1" + b"}" * 250_000, {}, "not JSON"),
+        (inputs(tensor(data="[" * 100)), {}, "no list of data"),
+        (inputs(1), {}, "no object with a name"),
+        (inputs(tensor(), tensor()), {}, "given twice"),
+        (inputs(), {}, "'x' is missing"),
+        (inputs(*(tensor(name=f"x{i}") for i in range(10_000))), {}, "unexpected inference input 'x0'"),
+        (inputs(tensor(name="x" * 100_000)), {}, "unexpected inference input 'xxx"),
+        (inputs(tensor(shape=[2**4, 2**60 + 2])), {}, "too large"),
+        (inputs(tensor(shape=[2**63, 2])), {}, "too large"),
+        (inputs(tensor(shape=[-1, 2])), {}, "cannot be negative"),
+        (inputs(tensor(shape=[5, 3])), {}, "10 elements but shape [5, 3] needs 15"),
+        (inputs(tensor(shape=[5, 2.0])), {}, "has no shape"),
+        (inputs(tensor(shape=[True, 10])), {}, "has no shape"),
+        (inputs(tensor(shape=None)), {}, "has no shape"),
+        (inputs(tensor(shape=[1] * 1000)), {}, "has no shape"),
+        (inputs(tensor(shape=[0, 2], data=[])), {}, "the batch has 0 rows"),
+        (inputs(tensor(shape=[10], data=[0] * 10)), {}, "the model reads [-1, 2]"),
+        (inputs(tensor(datatype="FP64")), {}, "has datatype FP64; the model reads FP32"),
+        (inputs(tensor(datatype=["FP32"])), {}, "use one of BOOL"),
+        (inputs(tensor(data=["1"] * 10)), {}, "not FP32"),
+        (inputs(tensor(data=[True] * 10)), {}, "not FP32"),
+        (inputs(tensor(data=[0.5] * 9 + [True])), {}, "not FP32"),
+        (inputs(tensor(data=[None] * 10)), {}, "not FP32"),
+        (inputs(tensor(data=[[0] * 9, [0]])), {}, "unevenly nested"),
+        (inputs(tensor(data=[[0] * 9, 0])), {}, "unevenly nested"),
+        (inputs(tensor(data=[1e39] * 10)), {}, "outside FP32"),
+        (inputs(tensor()).replace(b"[", b"[NaN,", 2), {}, "not JSON"),
+        (inputs(tensor(data=[7] * 10)).replace(b"7", b"1e400", 1), {}, ""),
+        (inputs(tensor(data=[7] * 10)).replace(b"7", b"Infinity", 1), {}, "not JSON"),
+        (inputs(tensor(datatype="INT8", data=[128] * 10)), {}, "outside INT8"),
+        (inputs(tensor(datatype="INT8", data=[0.5] * 10)), {}, "not INT8"),
+        (inputs(tensor(datatype="UINT64", data=[-1] * 10)), {}, "outside UINT64"),
+        (inputs(tensor(datatype="BYTES", data=[1] * 10)), {}, "not BYTES"),
+        (inputs(tensor(parameters={"binary_data_size": 40})), {}, "data as well as binary_data_size"),
+        (inputs(tensor(data=None, parameters={"binary_data_size": 40})), {}, "but 0 are left"),
+        (inputs(tensor(data=None, parameters={"binary_data_size": -1})), {}, "has binary_data_size -1"),
+        (inputs(tensor(data=None, parameters={"shared_memory_region": "r"})), {}, "shared memory"),
+        (GOOD, header(-1), "Inference-Header-Content-Length is"),
+        (GOOD, header("+5"), "Inference-Header-Content-Length is"),
+        (GOOD, header("9" * 5000), "Inference-Header-Content-Length is"),
+        (GOOD, header(99_999_999_999), "the body has"),
+        (GOOD, header(HEAD - 1), "not JSON"),
+        (GOOD, header(HEAD + 1), "not JSON"),
+        (GOOD[:-1], LENGTH, "but 39 are left"),
+        (GOOD + b"x", LENGTH, "1 bytes of binary data belong to no input"),
+        (*binary_body(size=36), "needs 40 bytes but has 36"),
+        (*binary_body(np.zeros((5, 3), np.float32), size=20), "needs 60 bytes but has 20"),
+        (GOOD[:-1], header(0), "no whole rows"),
+        (b"not gzip", {"Content-Encoding": "gzip"}, "is not gzip"),
+        (gzip.compress(GOOD)[:-3], {"Content-Encoding": "gzip"}, "does not end"),
+        (gzip.compress(GOOD) + b"x", {"Content-Encoding": "gzip"}, "does not end"),
+        (GOOD, {"Content-Encoding": "br"}, "use gzip, deflate or none"),
+    ],
+    ids=lambda value: value.hex()[:8] if isinstance(value, bytes) else None,
+)
+def test_a_wrong_request_gets_a_400_with_a_sentence_and_the_next_works(infer, body, headers, sentence):
+    reply = infer(body, headers=headers)
+    assert reply.status_code == 400
+    assert sentence in reply.json()["error"]
+    assert len(reply.content) < 5000
+    assert infer().status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": 7},
+        {"parameters": []},
+        {"parameters": {"explain": "yes"}},
+        {"parameters": {"members": "nobody"}},
+        {"parameters": {"members": ["a"]}},
+        {"parameters": {"deadline_ms": -1}},
+        {"parameters": {"deadline_ms": "soon"}},
+        {"parameters": {"timeout": True}},
+        {"parameters": {"binary_data_output": 1}},
+        {"outputs": {}},
+        {"parameters": {"nested": {}}},
+        {"outputs": "fused"},
+        {"outputs": [{"name": "nothing"}]},
+        {"outputs": [{"name": "fused", "parameters": {"classification": 0}}]},
+        {"outputs": [{"name": "fused", "parameters": {"classification": 1.5}}]},
+        {"outputs": [{"name": "fused", "parameters": {"shared_memory_region": "r"}}]},
+    ],
+)
+def test_a_wrong_field_gets_a_400(infer, fields):
+    reply = infer(**fields)
+    assert reply.status_code == 400
+    assert reply.json()["error"]
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(infer):
+    stream = zlib.compressobj(1, wbits=31)
+    bomb = b"".join(stream.compress(bytes(1 << 24)) for _ in range(17)) + stream.flush()
+    reply = infer(bomb, headers={"Content-Encoding": "gzip"})
+    assert reply.status_code == 400
+    assert "unpacks to over" in reply.json()["error"]
+
+
+def test_unknown_things_are_404_and_wrong_methods_405(http, infer):
+    assert infer(model="nobody").status_code == 404
+    assert infer(model="pair/versions/9").status_code == 404
+    assert infer(model="pair/versions/1").status_code == 200
+    assert http.get("/v2/models/nobody").status_code == 404
+    assert http.get("/v2/nothing").status_code == 404
+    assert http.get("/v2/models/pair/infer").status_code == 405
+    assert http.post("/v2/models/pair").status_code == 405
+    assert http.get("/v2/models/..%2f..%2fetc%2fpasswd").status_code == 404
+    ready = http.get("/v2/models/nobody/ready")
+    assert (ready.status_code, ready.content) == (400, b"")
+
+
+def test_health_and_metadata(http):
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/pair/ready", "/v2/models/b/versions/1/ready"):
+        reply = http.get(path)
+        assert (reply.status_code, reply.content) == (200, b"")
+    assert http.get("/v2").json()["name"] == "quorate"
+    assert http.get("/v2/models/pair").json() == {
+        "name": "pair",
+        "versions": ["1"],
+        "platform": "quorate_ensemble",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+        "outputs": [{"name": "fused", "datatype": "FP32", "shape": [-1, 3]}],
+    }
+
+
+def by_hand(url, request):
+    """Send bytes as they are; the status line of what comes back."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as line:
+        line.sendall(request)
+        return line.makefile("rb").readline()
+
+
+def test_a_header_length_given_twice_is_refused(pair):
+    head = f"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(GOOD)}\r\n"
+    head += f"Inference-Header-Content-Length: {HEAD}\r\n" * 2
+    assert b"400" in by_hand(pair.http, head.encode() + b"\r\n" + GOOD)
+
+
+def test_a_body_in_65537_one_byte_chunks_is_read(pair, infer):
+    body = inputs(tensor())
+    body += b" " * (65_537 - len(body))
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b"200" in by_hand(pair.http, head + chunks)
+    assert infer().status_code == 200
+
+
+def test_a_client_without_a_content_type_is_answered(pair):
+    body = inputs(tensor())
+    head = f"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    assert b"200" in by_hand(pair.http, head.encode() + body)
+
+
+def test_a_client_that_hangs_up_leaves_the_door_open(pair, infer):
+    host, port = pair.http.removeprefix("http://").split(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as line:
+            line.sendall(b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+    assert infer().status_code == 200
