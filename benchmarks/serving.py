@@ -194,7 +194,7 @@ def measure_straggler(wrk: Wrk, bodies: Sequence[bytes], deadline_s: float, roun
             f"| of those, answered and labelled degraded | {labelled:.2%} |",
             f"| rate at 64 clients | {spread([one.rate for one in late], ' /s')} |",
             f"| the same over the healthy pair's | {spread(ratios, 'x')} |",
-            f"| errors, closed and open loop | {sum(one.errors for one in late)}, {sum(one.errors for one in opened)} |",
+            f"| errors, closed, open loop | {sum(one.errors for one in late)}, {sum(one.errors for one in opened)} |",
             *(f"\nFirst error: {one.first_error}" for one in opened if one.first_error),
         ]
     )
