@@ -215,7 +215,7 @@ def test_published_weights_change_answers_between_requests_and_never_within_one(
     run(scenario)
 
 
-def test_storm_of_kills_stops_and_drains_gives_only_right_answers():
+def test_storm_of_kills_and_stops_gives_only_right_answers():
     """20,000 unique requests; each ends in the fusion of exactly the members it names, or in a typed error."""
 
     async def scenario():
