@@ -15,6 +15,7 @@ from quorate.deployments import load_model, parse_spec
 from quorate.deployments.engine import Engine
 from quorate.deployments.grpc_door import grpc_server
 from quorate.deployments.http_door import HttpDoor
+from quorate.deployments.http_protocol import JoinedHttpProtocol
 from quorate.deployments.inference import InferenceLoop
 from quorate.deployments.peers import Address
 from quorate.deployments.prediction import Predictor
@@ -75,7 +76,7 @@ class Doors:
         await grpc_door.start()
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            HttpDoor(service), interface="asgi3", lifespan="off", log_level="error", http="httptools",
+            HttpDoor(service), interface="asgi3", lifespan="off", log_level="error", http=JoinedHttpProtocol,
             timeout_graceful_shutdown=3,
         )  # fmt: skip
         self._http = uvicorn.Server(config)
