@@ -167,6 +167,10 @@ def tune(
     label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
     runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     seed: Annotated[int, typer.Option(help="Seed of the split and the folds.")] = 0,
+    address: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Run the members on this Ray cluster; without it, in this process.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find better fusion weights on labelled rows that no member was trained on.
@@ -178,9 +182,39 @@ def tune(
     from quorate.cluster import tables, tuned
     from quorate.deployments.spec_file import load_spec
 
-    result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, quiet=as_json)
+    result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, address, quiet=as_json)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": search.value}
     _show(report, as_json, tables.tuned(result))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)],
+    clients: Annotated[int, typer.Option(min=1, help="Connections; each waits for its answer.")] = 8,
+    rate: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            min=0.001, help="Requests a second, sent on time whatever comes back (open loop).", show_default=False
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows in each request.")] = 1,
+    duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds to measure.")] = 10.0,
+    member: Annotated[Optional[str], typer.Option(help="Load this member alone.")] = None,  # noqa: UP045
+    url: Annotated[Optional[str], typer.Option(help="Load this HTTP address instead of looking it up.")] = None,  # noqa: UP045
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Load a running ensemble with random valid input and print latency and throughput.
+
+    Example: quorate bench digits --clients 64 --duration 10
+    """
+    from quorate.cluster import running, tables
+    from quorate.deployments.bench import Load
+    from quorate.deployments.bench import bench as load_and_measure
+
+    place = url or running.http_address(name, address)
+    result = load_and_measure(place, member or name, Load(clients, rate, duration_s, rows=rows))
+    _show(vars(result), as_json, tables.bench(result))
 
 
 @app.command()

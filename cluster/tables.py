@@ -13,6 +13,7 @@ from quorate.deployments.client import Result
 from quorate.deployments.spec import EnsembleSpec
 
 if TYPE_CHECKING:
+    from quorate.deployments.bench import BenchResult
     from quorate.tuning import TuneResult
 
 SHOWN_ROWS = 20
@@ -54,6 +55,16 @@ def tuned(result: TuneResult) -> Group:
         f"quorate deploy {result.folder / 'spec.yaml'}",
     ]
     return Group(table, *lines)
+
+
+def bench(result: BenchResult) -> str:
+    offered = "" if result.offered_rate is None else f" of {result.offered_rate:g}/s offered"
+    lines = [
+        f"{result.rate:.0f} answers/s{offered} to {result.clients} clients in {result.duration_s:.1f} s",
+        f"ms: p50 {result.p50_ms:.2f}  p90 {result.p90_ms:.2f}  p99 {result.p99_ms:.2f}  max {result.max_ms:.2f}",
+        f"{result.requests} requests, {result.errors} errors, {result.degraded} degraded",
+    ]
+    return "\n".join([*lines, result.first_error] if result.first_error else lines)
 
 
 def status(ensembles: Sequence[dict[str, Any]]) -> Group | str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quorate.cluster.connection import connected
 from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import SpecError
 
@@ -13,9 +15,24 @@ if TYPE_CHECKING:
 
 
 def tune(
-    spec: EnsembleSpec, folder: Path, data: Path, label: str, runs: Path, seed: int = 0, quiet: bool = False
+    spec: EnsembleSpec,
+    folder: Path,
+    data: Path,
+    label: str,
+    runs: Path,
+    seed: int = 0,
+    address: str | None = None,
+    quiet: bool = False,
 ) -> TuneResult:
     """Solve the weights on half of the rows and judge them on the other half.
+
+    Args:
+        spec: the ensemble; ``folder`` is what its paths start from.
+        data: a table, or a folder of IDX files; ``label`` is the table's column of classes.
+        runs: where the run's folder is made.
+        seed: of the halves and of the folds.
+        address: a Ray cluster to run the members on; this process when None.
+        quiet: no progress.
 
     Raises:
         DataError: the rows cannot be read or do not fit the spec.
@@ -24,14 +41,17 @@ def tune(
     import numpy as np
     from rich.console import Console
 
-    from quorate.tuning import tune_weights
+    from quorate.tuning import pick_runner, tune_weights
 
     rows = _read(spec, data, label)
     # Shuffled within each class, then dealt out in turn: both halves have the same mix of classes.
     order = np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.labels))
     solved_on, judged_on = rows.rows(np.sort(order[::2])), rows.rows(np.sort(order[1::2]))
-    with Console(stderr=True, quiet=quiet).status("reading") as status:
-        return tune_weights(spec, folder, solved_on, judged_on, runs=runs, on_step=status.update, seed=seed)
+    place = contextlib.nullcontext() if address is None else connected(address)
+    with place, Console(stderr=True, quiet=quiet).status("running members") as status:
+        return tune_weights(
+            spec, folder, solved_on, judged_on, runs=runs, run=pick_runner(), on_step=status.update, seed=seed
+        )
 
 
 def _read(spec: EnsembleSpec, data: Path, label: str) -> Labelled:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.framing import Kind, RowStatus
@@ -153,7 +154,11 @@ class Batch:
             try:
                 fused = self._fuse(outputs[:, start : start + rows], present[:, start : start + rows], enough)
             except QuorateError as error:
-                self.fail(due, error)
+                if len(due) == 1:
+                    self.fail(due, error)
+                else:  # the rule refuses some row: only the request that holds it has to go without
+                    for request in due:
+                        self._answer_rows([request], outputs, present, self._starts[request], request.rows)
                 return
         whole = self._missing_alike(present[:, start : start + rows])
         all_enough = bool(enough.all())
@@ -170,8 +175,16 @@ class Batch:
     def _fuse(self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_]) -> Fused:
         if enough.all():
             return self._revision.fuse(outputs, present)
-        # Rows without a quorum would make the rule refuse the batch: fuse all as if present, their result is not used.
-        return self._revision.fuse(outputs, present | ~enough)
+        # A rule may refuse rows without a quorum: fuse the others, and leave zeros where nobody will look.
+        part = self._revision.fuse(np.ascontiguousarray(outputs[:, enough]), np.ascontiguousarray(present[:, enough]))
+        at = torch.from_numpy(np.flatnonzero(enough))
+        rows = len(enough)
+        return Fused(
+            part.values.new_zeros(rows, *part.values.shape[1:]).index_copy_(0, at, part.values),
+            part.contributions.new_zeros(len(part.contributions), rows).index_copy_(1, at, part.contributions),
+            part.coverage.new_zeros(rows).index_copy_(0, at, part.coverage),
+            None if part.abstained is None else part.abstained.new_zeros(rows).index_copy_(0, at, part.abstained),
+        )
 
     def _gather(self) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
         """All members' outputs (M, B, C), absent rows zero, and who is present (M, B), in the rule's order."""
@@ -213,7 +226,7 @@ class Batch:
         return reasons, rows
 
     def _missing_alike(self, present: NDArray[np.bool_]) -> dict[str, str] | None:
-        """Who is missing where that is the same in all rows, as it nearly always is; looked up once for all requests."""
+        """Who is missing, where that is the same in all rows, as nearly always; looked up once for all requests."""
         absent = [name for i, name in enumerate(self._revision.asked) if name in self._asked and not present[i].all()]
         for name in absent:
             reply = self._replies.get(name)

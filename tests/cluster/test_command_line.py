@@ -68,7 +68,7 @@ def listening(port):
 
 
 def test_every_command_has_help_with_an_example(shell):
-    for command in ("validate", "plan", "deploy", "query", "status", "tune", "rollback", "down", "demo"):
+    for command in ("validate", "plan", "deploy", "query", "status", "tune", "bench", "rollback", "down", "demo"):
         assert f"Example: quorate {command}" in shell.run(command, "--help")
 
 
@@ -132,6 +132,16 @@ def test_deploying_again_with_other_weights_restarts_nothing_and_rolls_back(shel
     assert again["revision"] != deployed["revision"]
     assert pids() == before
     assert shell.json("rollback", "tiny")["revision"] == deployed["revision"]
+
+
+def test_bench_measures_what_comes_back(shell, deployed):
+    closed = shell.json("bench", "tiny", "--clients", "2", "--duration", "0.5")
+    assert closed["requests"] > 0
+    assert closed["errors"] == closed["degraded"] == 0
+    assert 0 < closed["p50_ms"] <= closed["p99_ms"] <= closed["max_ms"]
+    opened = shell.json("bench", "tiny", "--rate", "20", "--duration", "1")
+    assert opened["requests"] == pytest.approx(20, abs=1)
+    assert "answers/s" in shell.run("bench", "tiny", "--duration", "0.5")
 
 
 def test_plan_says_why_a_member_has_no_place(shell, deployed):
