@@ -5,7 +5,7 @@ PACKAGES := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-slow lint format clean
+.PHONY: setup demo test test-slow test-triton lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/installed
@@ -34,6 +34,15 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# The stock client has an environment of its own: its protobuf need not be ours.
+$(VENV)-triton/installed:
+	$(PYTHON) -m venv $(VENV)-triton
+	$(VENV)-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[http,grpc]>=2.73,<3'
+	touch $@
+
+test-triton: setup $(VENV)-triton/installed
+	$(BIN)/python -m pytest tests/deployments/test_protocol_stock_client.py
 
 lint: setup
 	$(BIN)/ruff check .
