@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -13,7 +14,9 @@ import grpc.aio
 from grpc.aio import ServicerContext
 
 from quorate.deployments import open_inference_pb2 as pb
+from quorate.deployments.grpc_health import add_health_and_reflection
 from quorate.deployments.grpc_tensors import dump_response, parse_infer
+from quorate.deployments.management import Management
 from quorate.deployments.service import MAX_BODY_BYTES, Service, clip
 from quorate.fusion.errors import QuorateError, RequestError, UnavailableError
 
@@ -23,13 +26,15 @@ Method = Callable[[Any, ServicerContext], Awaitable[Any]]
 
 _log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+# Requests of one stream that run at once; the next is read when the first of them is answered.
+STREAM_AHEAD = 64
 
 
 class GrpcDoor:
     """Serves one ensemble. Every public method is the RPC of its name."""
 
     def __init__(self, service: Service):
-        self._service = service
+        self._service, self._management = service, Management(service)
 
     async def ServerLive(self, _request: pb.ServerLiveRequest, _context: ServicerContext) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
@@ -51,20 +56,130 @@ class GrpcDoor:
         return pb.ModelMetadataResponse(**self._service.model_metadata(request.name, request.version))
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: ServicerContext) -> pb.ModelInferResponse:
+        return await self._infer(request, context.time_remaining())
+
+    async def ModelStreamInfer(
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: ServicerContext
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answer a stream of requests in their order; up to STREAM_AHEAD of them run at once."""
+        running: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_AHEAD)
+
+        async def read() -> None:
+            async for request in requests:
+                await running.put(asyncio.ensure_future(self._stream_infer(request, context.time_remaining())))
+            await running.put(None)
+
+        reader = asyncio.ensure_future(read())
+        task = None
+        try:
+            while (task := await running.get()) is not None:
+                yield await task
+        finally:  # the client is gone, or all is said
+            reader.cancel()
+            while task is not None:
+                task.cancel()
+                task = None if running.empty() else running.get_nowait()
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, _context: ServicerContext) -> pb.ModelConfigResponse:
+        return pb.ModelConfigResponse(config=self._management.config(request.name, request.version))
+
+    async def ModelStatistics(
+        self, request: pb.ModelStatisticsRequest, _context: ServicerContext
+    ) -> pb.ModelStatisticsResponse:
+        return pb.ModelStatisticsResponse(**self._management.statistics(request.name, request.version))
+
+    async def RepositoryIndex(
+        self, request: pb.RepositoryIndexRequest, _context: ServicerContext
+    ) -> pb.RepositoryIndexResponse:
+        return pb.RepositoryIndexResponse(models=self._management.index(request.ready))
+
+    async def RepositoryModelLoad(
+        self, _request: pb.RepositoryModelLoadRequest, _context: ServicerContext
+    ) -> pb.RepositoryModelLoadResponse:
+        self._management.change_repository()
+
+    async def RepositoryModelUnload(
+        self, _request: pb.RepositoryModelUnloadRequest, _context: ServicerContext
+    ) -> pb.RepositoryModelUnloadResponse:
+        self._management.change_repository()
+
+    async def SystemSharedMemoryStatus(
+        self, request: pb.SystemSharedMemoryStatusRequest, _context: ServicerContext
+    ) -> pb.SystemSharedMemoryStatusResponse:
+        self._management.check_region("system", request.name)
+        return pb.SystemSharedMemoryStatusResponse()
+
+    async def SystemSharedMemoryRegister(
+        self, request: pb.SystemSharedMemoryRegisterRequest, _context: ServicerContext
+    ) -> pb.SystemSharedMemoryRegisterResponse:
+        self._management.register_shared_memory("system", request.name)
+
+    async def SystemSharedMemoryUnregister(
+        self, _request: pb.SystemSharedMemoryUnregisterRequest, _context: ServicerContext
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
+        self._management.unregister_shared_memory()
+        return pb.SystemSharedMemoryUnregisterResponse()
+
+    async def CudaSharedMemoryStatus(
+        self, request: pb.CudaSharedMemoryStatusRequest, _context: ServicerContext
+    ) -> pb.CudaSharedMemoryStatusResponse:
+        self._management.check_region("cuda", request.name)
+        return pb.CudaSharedMemoryStatusResponse()
+
+    async def CudaSharedMemoryRegister(
+        self, request: pb.CudaSharedMemoryRegisterRequest, _context: ServicerContext
+    ) -> pb.CudaSharedMemoryRegisterResponse:
+        self._management.register_shared_memory("cuda", request.name)
+
+    async def CudaSharedMemoryUnregister(
+        self, _request: pb.CudaSharedMemoryUnregisterRequest, _context: ServicerContext
+    ) -> pb.CudaSharedMemoryUnregisterResponse:
+        self._management.unregister_shared_memory()
+        return pb.CudaSharedMemoryUnregisterResponse()
+
+    async def TraceSetting(
+        self, _request: pb.TraceSettingRequest, _context: ServicerContext
+    ) -> pb.TraceSettingResponse:
+        self._management.trace()
+
+    async def LogSettings(self, _request: pb.LogSettingsRequest, _context: ServicerContext) -> pb.LogSettingsResponse:
+        self._management.logging()
+
+    async def _infer(self, message: pb.ModelInferRequest, deadline_s: float | None) -> pb.ModelInferResponse:
         metrics = self._service.engine.metrics
         started = perf_counter()
         try:
-            parsed = parse_infer(request, context.time_remaining())
+            request = parse_infer(message, deadline_s)
         except RequestError:
             metrics.answered("invalid")
             raise
-        asked = perf_counter()
+        parsed = perf_counter()
         # grpc.aio cancels this coroutine when the client cancels or its deadline passes; the engine sees it here.
-        response = await self._service.infer(parsed)
+        response = await self._service.infer(request)
         fused = perf_counter()
         reply = dump_response(response)
-        metrics.door(asked - started + perf_counter() - fused)
+        metrics.door(parsed - started + perf_counter() - fused)
         return reply
+
+    async def _stream_infer(
+        self, message: pb.ModelInferRequest, deadline_s: float | None
+    ) -> pb.ModelStreamInferResponse:
+        """One answer of a stream: an error ends only its own request."""
+        try:
+            reply = await self._infer(message, deadline_s)
+        except Exception as error:
+            _, text = _code_and_text(error)
+            reply = pb.ModelInferResponse(model_name=message.model_name, id=message.id)
+            return pb.ModelStreamInferResponse(error_message=text, infer_response=reply)
+        reply.parameters["triton_final_response"].bool_param = True  # one request, one response
+        return pb.ModelStreamInferResponse(infer_response=reply)
+
+
+def _code_and_text(error: Exception) -> tuple[grpc.StatusCode, str]:
+    if isinstance(error, QuorateError):
+        return grpc.StatusCode[error.grpc_code], clip(str(error))
+    _log.error("a request failed", exc_info=error)
+    return grpc.StatusCode.INTERNAL, "internal error; the server log has the details"
 
 
 def _in_words_of_the_wire(method: Callable[[Message, ServicerContext], Awaitable[Reply]]) -> Method:
@@ -74,12 +189,8 @@ def _in_words_of_the_wire(method: Callable[[Message, ServicerContext], Awaitable
     async def call(request: Message, context: ServicerContext) -> Reply:
         try:
             return await method(request, context)
-        except QuorateError as error:
-            code, text = grpc.StatusCode[error.grpc_code], clip(str(error))
-        except Exception:
-            _log.exception("a request failed")
-            code, text = grpc.StatusCode.INTERNAL, "internal error; the server log has the details"
-        await context.abort(code, text)
+        except Exception as error:
+            await context.abort(*_code_and_text(error))
         raise AssertionError("abort raises")
 
     return call
@@ -87,14 +198,17 @@ def _in_words_of_the_wire(method: Callable[[Message, ServicerContext], Awaitable
 
 def _handlers(door: GrpcDoor) -> grpc.GenericRpcHandler:
     """Bind the service's methods by name: what ``open_inference_pb2_grpc`` would hold."""
-    handlers = {
-        method.name: grpc.unary_unary_rpc_method_handler(
-            _in_words_of_the_wire(getattr(door, method.name)),
-            request_deserializer=getattr(pb, method.input_type.name).FromString,
-            response_serializer=getattr(pb, method.output_type.name).SerializeToString,
-        )
-        for method in SERVICE.methods
-    }
+    handlers = {}
+    for method in SERVICE.methods:
+        ends = {
+            "request_deserializer": getattr(pb, method.input_type.name).FromString,
+            "response_serializer": getattr(pb, method.output_type.name).SerializeToString,
+        }
+        call = getattr(door, method.name)
+        if method.name == "ModelStreamInfer":
+            handlers[method.name] = grpc.stream_stream_rpc_method_handler(call, **ends)
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_in_words_of_the_wire(call), **ends)
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
 
@@ -111,6 +225,7 @@ def grpc_server(service: Service, host: str, port: int) -> tuple[grpc.aio.Server
     ]
     server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((_handlers(GrpcDoor(service)),))
+    add_health_and_reflection(server, service, SERVICE.full_name)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)

@@ -12,16 +12,18 @@ from typing import Any
 import orjson
 
 from quorate.deployments.http_bodies import Headers, Receive, pack_answer, read_body
+from quorate.deployments.http_management import Route, find_route
 from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
+from quorate.deployments.management import Management
 from quorate.deployments.service import Service, clip
-from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnknownModelError
+from quorate.fusion.errors import OverloadedError, QuorateError, RequestError
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Reply = tuple[int, Headers, bytes]
 
 _log = logging.getLogger(__name__)
-_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer|config|stats))?$")
+_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _JSON: Headers = [(b"content-type", b"application/json")]
 # Most answers are out before this; only the others pay for watching whether the client is still there.
 WATCH_AFTER_S = 0.02
@@ -31,7 +33,7 @@ class HttpDoor:
     """Serves one ensemble; give it to uvicorn."""
 
     def __init__(self, service: Service):
-        self._service = service
+        self._service, self._management = service, Management(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,7 +54,7 @@ class HttpDoor:
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
         found = _MODEL.match(path)
-        if found is not None:
+        if found is not None and path != "/v2/models/stats":
             return await self._answer_model(method, found[1], found[2] or "", found[3] or "", scope, receive)
         service = self._service
         match path:
@@ -65,6 +67,9 @@ class HttpDoor:
             case "/metrics":
                 reply = 200, [(b"content-type", b"text/plain; version=0.0.4")], service.engine.metrics.text()
             case _:
+                route = find_route(path)
+                if route is not None:
+                    return await self._answer_route(route, method, scope, receive)
                 return 404, _JSON, orjson.dumps({"error": f"there is no {path[:200]}; see /v2"})
         if method not in ("GET", "HEAD"):
             return _wrong_method(method, "GET")
@@ -82,9 +87,14 @@ class HttpDoor:
             return _wrong_method(method, "GET")
         if verb == "ready":
             return 200 if service.model_ready(model, version) else 400, _JSON, b""
-        if verb:
-            raise UnknownModelError(f"{model}/{verb}", "metadata, ready and infer of a model")
         return _reply(service.model_metadata(model, version))
+
+    async def _answer_route(self, route: Route, method: str, scope: Scope, receive: Receive) -> Reply:
+        if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
+            return _wrong_method(method, ", ".join(route.methods))
+        body = await read_body(scope["headers"], receive)
+        reply = route.answer(self._management, bytes(body.json or b""))
+        return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
 
     async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
         started = perf_counter()

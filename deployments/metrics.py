@@ -20,6 +20,7 @@ class Metrics:
 
     def __init__(self, ensemble: str, members: Iterable[str]):
         self._registry = registry = CollectorRegistry()
+        self._ensemble = ensemble
         one, many = ["ensemble"], tuple(members)
         answers = Counter("quorate_answers", "Answers by outcome", [*one, "outcome"], registry=registry)
         self._answers = {outcome: answers.labels(ensemble, outcome) for outcome in _OUTCOMES}
@@ -64,6 +65,13 @@ class Metrics:
     def members(self, member: str, connected: int, left_out: int) -> None:
         self._health[member, "connected"].set(connected)
         self._health[member, "left_out"].set(left_out)
+
+    def executions(self, model: str) -> int:
+        """How many batches the ensemble, or one of its members, has run."""
+        name, labels = "quorate_batch_rows", {"ensemble": self._ensemble}
+        if model != self._ensemble:
+            name, labels["member"] = "quorate_member_inference_seconds", model
+        return int(self._registry.get_sample_value(f"{name}_count", labels) or 0)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

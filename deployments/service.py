@@ -8,6 +8,7 @@ The ensemble is a model, and so is every member that reads only request inputs. 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -19,11 +20,13 @@ from numpy.typing import NDArray
 from quorate.deployments.datatypes import datatype_of, decode, numpy_dtype
 from quorate.deployments.engine import Engine
 from quorate.deployments.spec import EnsembleSpec, TensorSpec
+from quorate.deployments.tally import Tally
 from quorate.fusion.errors import RequestError, UnknownModelError
 
 Array = NDArray[Any]
 Scalar = str | int | float | bool
 VERSION = "1"
+EXTENSIONS = ("classification", "statistics", "model_configuration", "binary_tensor_data", "parameters")
 MAX_ROWS = 65_536
 MAX_BODY_BYTES = 256 << 20
 MAX_ERROR_BYTES = 2000
@@ -59,11 +62,16 @@ class InferResponse:
 
 
 class Service:
-    """Answers for the ensemble and each of its members."""
+    """Answers for the ensemble and each of its members.
+
+    Attributes:
+        tallies: how the requests to each model went.
+    """
 
     def __init__(self, engine: Engine):
         self.engine = engine
         self._spec: EnsembleSpec = engine.spec
+        self.tallies = {model: Tally() for model in self.models}
 
     @property
     def models(self) -> list[str]:
@@ -72,7 +80,7 @@ class Service:
         return [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
 
     def server_metadata(self) -> dict[str, Any]:
-        return {"name": "quorate", "version": version("quorate"), "extensions": []}
+        return {"name": "quorate", "version": version("quorate"), "extensions": list(EXTENSIONS)}
 
     def ready(self) -> bool:
         """Whether a quorum of members takes calls."""
@@ -118,6 +126,16 @@ class Service:
             QuorateError: what the engine raises.
         """
         self.check_model(request.model, request.version)
+        tally, started = self.tallies[request.model], time.perf_counter_ns()
+        try:
+            response = await self._infer(request)
+        except BaseException:  # a cancelled request failed too
+            tally.fail(time.perf_counter_ns() - started)
+            raise
+        tally.succeed(len(next(iter(request.inputs.values()))), time.perf_counter_ns() - started)
+        return response
+
+    async def _infer(self, request: InferRequest) -> InferResponse:
         self._check_inputs(request)
         output = self._output(request.model)
         for name in request.outputs or ():

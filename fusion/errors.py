@@ -159,9 +159,13 @@ class RequestError(QuorateError):
     http_status, grpc_code = 400, "INVALID_ARGUMENT"
 
 
-class UnknownModelError(RequestError):
+class NotFoundError(RequestError):
+    """The client named something that is not there."""
+
     http_status, grpc_code = 404, "NOT_FOUND"
 
+
+class UnknownModelError(NotFoundError):
     def __init__(self, model: str, known: str):
         super().__init__(model, known)
         self.model, self.known = model, known

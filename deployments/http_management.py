@@ -1,0 +1,73 @@
+"""The management paths of the HTTP door."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from quorate.deployments.json_tensors import parse_object
+from quorate.deployments.management import Management
+from quorate.fusion.errors import RequestError
+
+Answer = Callable[[Management, Mapping[str, str], bytes], Any]
+
+_MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_REGION = r"/v2/(?P<kind>system|cuda)sharedmemory(?:/region/(?P<name>[^/]+))?"
+
+
+def _index(management: Management, _: Mapping[str, str], body: bytes) -> Any:
+    ready = parse_object(body).get("ready", False) if body else False  # Triton's client sends an empty body for all
+    if not isinstance(ready, bool):
+        raise RequestError(f"ready is {ready!r:.60}; give true or false")
+    return management.index(ready)
+
+
+def _regions(management: Management, at: Mapping[str, str], _: bytes) -> Any:
+    management.check_region(at["kind"], at["name"])
+    return []
+
+
+_PATHS: list[tuple[re.Pattern[str], tuple[str, ...], Answer]] = [
+    (re.compile(path), methods, answer)
+    for path, methods, answer in (
+        ("/v2/models/stats", ("GET",), lambda m, at, _: m.statistics()),
+        (f"{_MODEL}/stats", ("GET",), lambda m, at, _: m.statistics(at["model"], at["version"])),
+        (f"{_MODEL}/config", ("GET",), lambda m, at, _: m.config(at["model"], at["version"])),
+        (r"/v2(?:/models/(?P<model>[^/]+))?/trace/setting", ("GET", "POST"), lambda m, at, _: m.trace()),
+        ("/v2/logging", ("GET", "POST"), lambda m, at, _: m.logging()),
+        ("/v2/repository/index", ("POST",), _index),
+        (r"/v2/repository/models/[^/]+/(?:un)?load", ("POST",), lambda m, at, _: m.change_repository()),
+        (f"{_REGION}/status", ("GET",), _regions),
+        (
+            r"/v2/(?P<kind>system|cuda)sharedmemory/region/(?P<name>[^/]+)/register",
+            ("POST",),
+            lambda m, at, _: m.register_shared_memory(at["kind"], at["name"]),
+        ),
+        (f"{_REGION}/unregister", ("POST",), lambda m, at, _: m.unregister_shared_memory()),
+    )
+]
+
+
+class Route:
+    """One management path that was asked for.
+
+    Attributes:
+        methods: those it takes.
+    """
+
+    def __init__(self, methods: tuple[str, ...], answer: Answer, at: Mapping[str, str]):
+        self.methods = methods
+        self._answer, self._at = answer, at
+
+    def answer(self, management: Management, body: bytes) -> Any:
+        """What to send as JSON; None for an empty body."""
+        return self._answer(management, self._at, body)
+
+
+def find_route(path: str) -> Route | None:
+    for pattern, methods, answer in _PATHS:
+        found = pattern.fullmatch(path)
+        if found is not None:
+            return Route(methods, answer, found.groupdict(default=""))
+    return None

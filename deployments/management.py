@@ -1,0 +1,99 @@
+"""What clients ask about models and the server besides inference: configuration, statistics, the repository's index.
+
+Features that Quorate does not have answer as Triton does where it has them switched off.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from quorate.deployments.service import MAX_ROWS, VERSION, Service
+from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
+
+# Durations that Triton tells apart and this server does not count: their count stays 0.
+_NOT_COUNTED = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+
+
+class Management:
+    """Answers in plain data, the same for every wire."""
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """A model's configuration, as far as Triton's words for it fit."""
+        metadata = self._service.model_metadata(model, version)
+        return {
+            "name": model,
+            "platform": metadata["platform"],
+            "backend": "quorate",
+            "max_batch_size": MAX_ROWS,
+            "input": [_tensor(tensor) for tensor in metadata["inputs"]],
+            "output": [_tensor(tensor) for tensor in metadata["outputs"]],
+        }
+
+    def statistics(self, model: str = "", version: str = "") -> dict[str, Any]:
+        """Requests counted since this replica started, of one model or of all."""
+        if model:
+            self._service.check_model(model, version)
+        return {"model_stats": [self._statistics(name) for name in ([model] if model else self._service.models)]}
+
+    def index(self, ready: bool = False) -> list[dict[str, str]]:
+        """Every model and its state; with ``ready`` only those that take calls."""
+        models = []
+        for name in self._service.models:
+            if self._service.model_ready(name):
+                models.append({"name": name, "version": VERSION, "state": "READY", "reason": ""})
+            elif not ready:
+                reason = "too few replicas take calls"
+                models.append({"name": name, "version": VERSION, "state": "UNAVAILABLE", "reason": reason})
+        return models
+
+    def change_repository(self) -> NoReturn:
+        """Loading and unloading over the network are off."""
+        raise UnavailableError(
+            "explicit model load / unload is not allowed; members come and go with the spec: use quorate deploy"
+        )
+
+    def trace(self) -> NoReturn:
+        raise UnavailableError("the server does not support tracing; see /metrics")
+
+    def logging(self) -> NoReturn:
+        raise UnavailableError("the server does not support dynamic logging; see Ray's logs")
+
+    def check_region(self, kind: str, name: str) -> None:
+        """Raise NotFoundError for a region's name: none are registered. No name asks for all."""
+        if name:
+            raise NotFoundError(f"Unable to find {kind} shared memory region: '{name}'; none are registered")
+
+    def register_shared_memory(self, kind: str, name: str) -> NoReturn:
+        if kind == "cuda":
+            raise RequestError(
+                f"failed to register CUDA shared memory region: '{name}', GPUs not supported; send tensors as bytes"
+            )
+        raise UnsupportedError(
+            f"failed to register shared memory region: '{name}', shared memory is not supported; send tensors as bytes"
+        )
+
+    def unregister_shared_memory(self) -> None:
+        """Nothing is registered, so nothing is left to do: as in Triton, no error."""
+
+    def _statistics(self, model: str) -> dict[str, Any]:
+        tally = self._service.tallies[model]
+        return {
+            "name": model,
+            "version": VERSION,
+            "last_inference": tally.last_ms,
+            "inference_count": tally.rows,
+            "execution_count": self._service.engine.metrics.executions(model),
+            "inference_stats": {
+                "success": {"count": tally.succeeded, "ns": tally.succeeded_ns},
+                "fail": {"count": tally.failed, "ns": tally.failed_ns},
+                **{name: {"count": 0, "ns": 0} for name in _NOT_COUNTED},
+            },
+        }
+
+
+def _tensor(metadata: dict[str, Any]) -> dict[str, Any]:
+    datatype = "STRING" if metadata["datatype"] == "BYTES" else metadata["datatype"]
+    return {"name": metadata["name"], "data_type": f"TYPE_{datatype}", "dims": metadata["shape"][1:]}
