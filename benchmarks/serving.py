@@ -3,8 +3,8 @@
     python benchmarks/serving.py [--triton PYTHON] [--rounds 5] [--memory-requests 1000000]
 
 Each system is a process tree of its own. Rounds visit them in turn (A B C D E A B C D E ...), so that whatever else the
-machine does falls on all of them, and ratios are taken within a round. While one is measured the others are stopped
-(SIGSTOP): an idle Ray cluster takes 0.13 of a core, which would be the others' loss.
+machine does falls on all of them, and ratios are taken within a round. While one is measured the other Ray clusters are
+stopped (SIGSTOP): each takes 0.13 of a core when idle, which would be the others' loss.
 """
 
 from __future__ import annotations
@@ -47,14 +47,16 @@ class System:
     name: str
     process: subprocess.Popen[str]
     details: dict[str, Any]
+    on_ray: bool
 
     @property
     def url(self) -> str:
         return str(self.details["url"])
 
     def pause(self) -> None:
-        for process in self._tree():
-            process.suspend()
+        if self.on_ray:  # the others idle for nothing, and Triton takes a paused model for a dead one
+            for process in self._tree():
+                process.suspend()
 
     def resume(self) -> None:
         for process in self._tree():
@@ -84,7 +86,7 @@ def start(name: str, script: str, *arguments: str, **environment: str) -> System
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith('{"url"'):
-            return System(name, process, json.loads(line))
+            return System(name, process, json.loads(line), on_ray=RAY.items() <= environment.items())
     sys.exit(f"{name} did not start; its output is above")
 
 
@@ -236,8 +238,9 @@ def main() -> None:
                 print(table(measure(wrk, systems, arguments.rounds, arguments.seconds)) + "\n", flush=True)
             finally:
                 for system in systems:
-                    system.resume()
-                    system.stop()
+                    if system.process.poll() is None:
+                        system.resume()
+                        system.stop()
         if arguments.only in (None, "straggler"):
             print(measure_straggler(wrk, bodies, arguments.deadline_s, arguments.rounds, arguments.seconds) + "\n")
         if arguments.memory_requests:

@@ -67,7 +67,9 @@ class Wrk:
             str(self._script),
             url + path,
         ]
-        ended = subprocess.run(command, check=True, capture_output=True, text=True)
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if ended.returncode:
+            sys.exit(f"wrk could not load {url}: {ended.stdout or ended.stderr}")
         found = json.loads(ended.stderr)
         good = found["requests"] - found["errors"]
         rate = good / found["duration_s"]
