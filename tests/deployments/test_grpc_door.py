@@ -7,6 +7,8 @@ import grpc
 import ml_dtypes
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from quorate.deployments import open_inference_pb2 as pb
 
@@ -296,3 +298,95 @@ def test_a_client_that_goes_away_frees_its_place(stuck, ask, way):
         time.sleep(0.02)
     switch.write_text("0")
     assert stub(infer_request(), timeout=10).outputs
+
+
+@pytest.fixture(scope="module")
+def stream(pair):
+    with grpc.insecure_channel(pair.grpc) as channel:
+        yield channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            pb.ModelInferRequest.SerializeToString,
+            pb.ModelStreamInferResponse.FromString,
+        )
+
+
+def test_a_stream_answers_hundreds_of_requests_in_their_order(stream):
+    rows = RNG.normal(size=(300, 1, 2)).astype(np.float32)
+    requests = (infer_request(row, id=str(number)) for number, row in enumerate(rows))
+    replies = list(stream(requests, timeout=30))
+    assert [reply.infer_response.id for reply in replies] == [str(number) for number in range(300)]
+    assert all(reply.infer_response.parameters["triton_final_response"].bool_param for reply in replies)
+    found = np.concatenate([output(reply.infer_response) for reply in replies])
+    expected = 0.25 * known(1, rows[:, 0]) + 0.75 * known(-2, rows[:, 0])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_an_error_in_a_stream_ends_only_its_own_request(stream):
+    replies = list(stream(iter([infer_request(), broken(edit=edit_input(name="y")), infer_request()]), timeout=20))
+    assert [bool(reply.error_message) for reply in replies] == [False, True, False]
+    assert "unexpected inference input 'y'" in replies[1].error_message
+
+
+def test_a_stream_that_its_client_cancels_frees_its_places(stuck):
+    doors, channel, switch = stuck
+    before = outcomes(doors, "cancelled")
+    switch.write_text("1")
+    path = "/inference.GRPCInferenceService/ModelStreamInfer"
+    stub = channel.stream_stream(path, pb.ModelInferRequest.SerializeToString, pb.ModelStreamInferResponse.FromString)
+    call = stub(iter([infer_request(), infer_request(), infer_request()]), timeout=20)
+    time.sleep(0.3)
+    call.cancel()
+    until = time.monotonic() + 5
+    while outcomes(doors, "cancelled") < before + 3:
+        assert time.monotonic() < until, "the engine never heard of it"
+        time.sleep(0.02)
+    switch.write_text("0")
+
+
+def test_statistics_count_what_was_asked(ask):
+    def stats():
+        return ask("ModelStatistics", pb.ModelStatisticsRequest(name="a")).model_stats[0]
+
+    before, request = stats(), infer_request()
+    request.model_name = "a"
+    ask("ModelInfer", request)
+    request.inputs[0].name = "y"
+    with pytest.raises(grpc.RpcError):
+        ask("ModelInfer", request)
+    after = stats()
+    assert after.inference_count - before.inference_count == 5
+    assert after.execution_count - before.execution_count == 1
+    assert after.inference_stats.success.count - before.inference_stats.success.count == 1
+    assert after.inference_stats.fail.count - before.inference_stats.fail.count == 1
+    assert abs(after.last_inference / 1000 - time.time()) < 60
+
+
+def test_config_and_index(ask):
+    config = ask("ModelConfig", pb.ModelConfigRequest(name="pair")).config
+    assert [(t.name, pb.DataType.Name(t.data_type), list(t.dims)) for t in config.input] == [("x", "TYPE_FP32", [2])]
+    assert list(config.output[0].dims) == [3]
+    index = ask("RepositoryIndex", pb.RepositoryIndexRequest(ready=True)).models
+    assert [(model.name, model.state) for model in index] == [("pair", "READY"), ("a", "READY"), ("b", "READY")]
+
+
+def test_the_standard_health_service_says_serving(pair):
+    with grpc.insecure_channel(pair.grpc) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "inference.GRPCInferenceService"):
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+            watched = stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20)
+            assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+            watched.cancel()
+        with pytest.raises(grpc.RpcError) as error:
+            stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=20)
+        assert error.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_lists_the_services(pair):
+    with grpc.insecure_channel(pair.grpc) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        (reply,) = stub.ServerReflectionInfo(asked, timeout=20)
+    names = {service.name for service in reply.list_services_response.service}
+    assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names

@@ -401,6 +401,47 @@ def test_health_and_metadata(http):
     }
 
 
+def test_config_statistics_and_index(http, infer):
+    config = http.get("/v2/models/pair/config").json()
+    assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [2]}]
+    before = http.get("/v2/models/pair/stats").json()["model_stats"][0]
+    infer()
+    after = http.get("/v2/models/pair/versions/1/stats").json()["model_stats"][0]
+    assert after["inference_count"] - before["inference_count"] == 5
+    assert after["execution_count"] - before["execution_count"] == 1
+    assert len(http.get("/v2/models/stats").json()["model_stats"]) == 3
+    for body in (b"", b"{}", b'{"ready": true}'):
+        index = http.post("/v2/repository/index", content=body).json()
+        assert [(model["name"], model["state"]) for model in index] == [(n, "READY") for n in ("pair", "a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/v2/models/nobody/config", b"", 404),
+        ("GET", "/v2/models/nobody/stats", b"", 404),
+        ("GET", "/v2/models/pair/versions/2/stats", b"", 404),
+        ("GET", "/v2/repository/index", b"", 405),
+        ("POST", "/v2/repository/index", b"[]", 400),
+        ("POST", "/v2/repository/index", b'{"ready": 1}', 400),
+        ("POST", "/v2/repository/models/pair/load", b'{"parameters": {"config": "{}"}}', 503),
+        ("POST", "/v2/repository/models/pair/unload", b"", 503),
+        ("GET", "/v2/models/pair/trace/setting", b"", 503),
+        ("POST", "/v2/trace/setting", b"{}", 503),
+        ("GET", "/v2/logging", b"", 503),
+        ("GET", "/v2/systemsharedmemory/region/r/status", b"", 404),
+        ("POST", "/v2/systemsharedmemory/region/r/register", b"{}", 501),
+        ("POST", "/v2/cudasharedmemory/region/r/register", b"{}", 400),
+        ("GET", "/v2/cudasharedmemory/region/r/register", b"", 405),
+        ("GET", "/v2/repository/models/../pair/load", b"", 404),
+    ],
+)
+def test_management_that_is_off_or_wrong_says_so(http, method, path, body, status):
+    reply = http.request(method, path, content=body)
+    assert reply.status_code == status
+    assert reply.json()["error"]
+
+
 def by_hand(url, request):
     """Send bytes as they are; the status line of what comes back."""
     host, port = url.removeprefix("http://").split(":")
