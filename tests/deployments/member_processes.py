@@ -105,7 +105,6 @@ class Fleet:
     def __init__(self, spec):
         self.spec = spec
         self._folder = tempfile.mkdtemp(prefix="q")
-        self.log = Path(self._folder) / "log"
         self.replicas = {name: [] for name in spec.members}
         self._all = []
 
@@ -119,6 +118,10 @@ class Fleet:
     def announce(self, engine):
         for name, replicas in self.replicas.items():
             engine.set_replicas(name, {replica.replica_id: replica.address for replica in replicas})
+
+    def ready(self, engine, name):
+        """The replicas that the engine sends calls to."""
+        return {i for i, peer in engine._members[name].peers.items() if peer.ready and not peer.leaving}
 
     def seen(self):
         """(pid, number) of every row that a member of this fleet began to work on."""
