@@ -15,6 +15,7 @@ from quorate.deployments.http_bodies import Headers, Receive, pack_answer, read_
 from quorate.deployments.http_management import Route, find_route
 from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
 from quorate.deployments.management import Management
+from quorate.deployments.openapi import openapi
 from quorate.deployments.service import Service, clip
 from quorate.fusion.errors import OverloadedError, QuorateError, RequestError
 
@@ -64,6 +65,8 @@ class HttpDoor:
                 reply = 200, _JSON, b""
             case "/v2/health/ready":
                 reply = 200 if service.ready() else 503, _JSON, b""
+            case "/openapi.json":
+                reply = _reply(openapi(service))
             case "/metrics":
                 reply = 200, [(b"content-type", b"text/plain; version=0.0.4")], service.engine.metrics.text()
             case _:

@@ -88,6 +88,12 @@ def test_parameters_choose_members_and_explain_them(ask):
     np.testing.assert_allclose(output(only_b), known(-2), atol=1e-6)
 
 
+def test_a_deadline_in_the_parameters_ends_the_call(ask):
+    with pytest.raises(grpc.RpcError) as error:
+        ask("ModelInfer", infer_request(parameters={"deadline_ms": pb.InferParameter(double_param=0.001)}))
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 def values(datatype):
     """(2, 3) of every datatype, with its extremes where sums stay exact."""
     if datatype == "BYTES":
