@@ -126,7 +126,7 @@ def _schemas(service: Service) -> dict[str, Schema]:
     tensor = _object(name=text, datatype=datatype, shape=shape)
     tensor["properties"] |= {"data": {"type": "array"}, "parameters": parameters}
     output = {"type": "object", "required": ["name"], "properties": {"name": text, "parameters": parameters}}
-    request = _object(inputs=_list(tensor))
+    request = _object(inputs={**_list(tensor), "minItems": 1})
     request["properties"] |= {"id": text, "parameters": parameters, "outputs": _list(output)}
     response = _object(model_name={"enum": service.models}, model_version=text, outputs=_list(tensor))
     response["properties"] |= {"id": text, "parameters": parameters}
