@@ -25,8 +25,10 @@ LEFT_OUT_S = 1.0
 LEFT_OUT_MAX_S = 30.0
 HEDGE_BUDGET = 0.02  # extra calls, as a share of all
 HEDGE_WINDOW = 256  # calls that the percentile is taken over
-# How much one recent failure counts against a replica when the least loaded one is chosen, in rows.
+# How much a failure counts against a replica when the least loaded one is chosen, and for how long: one that failed
+# is avoided while another is there, but not for ever on account of one failure.
 FAILURE_LOAD_ROWS = 256
+FAILURE_COUNTS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ class Member:
         if not usable:
             self.reason = self._left_out_reason if ready else "dead"
             return None
-        best = min(usable, key=lambda p: p.outstanding_rows + FAILURE_LOAD_ROWS * p.failures)
+        best = min(usable, key=_load)
         if best.outstanding_rows >= self._max_outstanding_rows:
             self.reason = "shed"
             return None
@@ -213,6 +215,7 @@ class Member:
     def failed(self, peer: Peer, reason: str) -> None:
         """Count a failure; at the fifth running the replica is left out, twice as long each time."""
         peer.failures += 1
+        peer.failed_at = time.monotonic()
         if peer.failures >= FAILURES_TO_LEAVE_OUT and peer not in self._left_out_until and not peer.closed:
             pause = min(2 * self._left_out_s.get(peer, LEFT_OUT_S / 2), LEFT_OUT_MAX_S)
             self._left_out_s[peer] = pause
@@ -272,6 +275,12 @@ class Member:
 
             self._probes[peer] = peer.call(kind, tensors, rows, expires, on_reply)
             return
+
+
+def _load(peer: Peer) -> int:
+    if peer.failures and time.monotonic() - peer.failed_at < FAILURE_COUNTS_S:
+        return peer.outstanding_rows + FAILURE_LOAD_ROWS * peer.failures
+    return peer.outstanding_rows
 
 
 def _well_formed(message: Message, rows: int) -> bool:

@@ -53,7 +53,7 @@ class Peer:
 
     Attributes:
         outstanding_rows: rows sent and not yet answered.
-        failures: calls that failed running.
+        failures: calls that failed running, the last of them at ``failed_at`` (monotonic time).
         ready: the replica has greeted back; before that nothing is sent to it.
     """
 
@@ -70,6 +70,7 @@ class Peer:
         self.address = address
         self.outstanding_rows = 0
         self.failures = 0
+        self.failed_at = 0.0
         self.ready = False
         self.leaving = False
         self.closed = False

@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,10 @@ class MemberProcess:
         self._process.join()
 
     def stop(self):
+        """Returns when every thread stands still: on a busy machine that may be after it has answered another call."""
         self.signal(signal.SIGSTOP)
+        while {_thread_state(stat) for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")} != {"T"}:
+            time.sleep(0.001)
 
     def resume(self):
         self.signal(signal.SIGCONT)
@@ -97,6 +101,10 @@ class MemberProcess:
 
     def gone(self):
         return not self._process.is_alive()
+
+
+def _thread_state(stat):
+    return stat.read_text().rpartition(")")[2].split()[0]  # proc_pid_stat(5)
 
 
 class Fleet:

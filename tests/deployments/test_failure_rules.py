@@ -1,13 +1,14 @@
 """What becomes of requests when members are slow, wrong, dead or busy; against real processes and real sockets."""
 
 import asyncio
+import itertools
 import time
 
 import pytest
 
-from quorate.fusion.errors import DeadlineError, OverloadedError, QuorumError
+from quorate.fusion.errors import DeadlineError, OverloadedError, QuorateError, QuorumError
 from tests.deployments.factories import oracle
-from tests.deployments.member_processes import assert_right, ensemble, row, rows, serving, until
+from tests.deployments.member_processes import assert_right, ensemble, metric, row, rows, serving, until
 
 NO_QUORUM = {"quorum": 3}
 
@@ -196,5 +197,193 @@ def test_published_weights_change_answers_between_requests_and_never_within_one(
 
             await asyncio.gather(publisher(), *[client(1000 * i + 1) for i in range(8)])
             assert seen == set(specs)
+
+    run(scenario)
+
+
+def test_each_request_keeps_its_own_deadline_inside_one_batch():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            hasty, patient = row(1), row(2, oracle.SLEEP + 500, "c")
+            answers = await asyncio.gather(engine.infer(hasty, deadline_s=0.15), engine.infer(patient))
+            assert metric(engine, "quorate_batch_rows_count") == 1
+            assert [dict(answer.members_missing) for answer in answers] == [{"c": "deadline"}, {}]
+            assert_right(answers[0], hasty)
+            assert_right(answers[1], patient)
+
+    run(scenario)
+
+
+def test_poison_request_costs_no_other_request_of_its_batch():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            inputs = [row(n, oracle.RAISE if n == 9 else oracle.NONE, "b") for n in range(1, 33)]
+            answers = await asyncio.gather(*[engine.infer(request) for request in inputs])
+            assert metric(engine, "quorate_batch_rows_count") == 1
+            for number, (answer, request) in enumerate(zip(answers, inputs, strict=True), start=1):
+                assert dict(answer.members_missing) == ({"b": "error"} if number == 9 else {})
+                assert_right(answer, request)
+
+    run(scenario)
+
+
+def test_lost_call_is_retried_once_and_not_twice(tmp_path):
+    log = tmp_path / "log"
+
+    async def scenario():
+        async with serving(ensemble(log=log, deadline_s=30.0), {"a": 3}) as (engine, fleet):
+            call = asyncio.create_task(engine.infer(row(1, oracle.SLEEP + 20_000, "a")))
+            own = {replica.pid: replica for replica in fleet.replicas["a"]}
+            for turn in (1, 2):
+                await until(lambda turn=turn: len([pid for pid, _ in fleet.seen() if pid in own]) == turn)
+                own[[pid for pid, _ in fleet.seen() if pid in own][-1]].kill()
+            answer = await call
+            assert dict(answer.members_missing) == {"a": "dead"}
+            assert len({pid for pid, _ in fleet.seen() if pid in own}) == 2
+            assert_right(answer, row(1))
+
+    log.touch()
+    run(scenario)
+
+
+def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
+    async def scenario():
+        async with serving(ensemble(**NO_QUORUM), {"a": 2}) as (engine, fleet):
+            for number in range(1, 9):
+                victim = fleet.replicas["a"].pop()
+                victim.kill()  # blocks the event loop: nobody has looked at the line when the next call is sent
+                assert_right(await engine.infer(row(number)), row(number))
+                fleet.launch("a").wait()
+                fleet.announce(engine)
+                await until(lambda: engine.ready()["a"] == 2)
+
+    run(scenario)
+
+
+def test_lost_line_is_mended():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            [line] = engine._members["b"].peers.values()
+            line.close()
+            assert dict((await engine.infer(row(1))).members_missing) == {"b": "dead"}
+            engine.reconcile()
+            await until(lambda: engine.ready()["b"] == 1)
+            assert not (await engine.infer(row(2))).degraded
+
+    run(scenario)
+
+
+def test_stopped_replica_is_left_out_beside_a_healthy_one_and_probed_back(tmp_path):
+    log = tmp_path / "log"
+
+    async def scenario():
+        async with serving(ensemble(log=log, deadline_s=0.2, **NO_QUORUM), {"a": 2}) as (engine, fleet):
+            stopped = fleet.replicas["a"][0]
+            numbers = itertools.count(1)
+            failed = 0
+
+            async def ask_until(condition):
+                nonlocal failed
+                for number in numbers:
+                    try:
+                        assert_right(await engine.infer(row(number)), row(number))
+                    except DeadlineError:
+                        failed += 1
+                    if condition():
+                        return
+                    await asyncio.sleep(0.01)
+
+            stopped.stop()
+            await asyncio.wait_for(ask_until(engine._members["a"].left_out), 30)
+            assert failed >= 5
+            left_out_at = next(numbers)
+            for number in itertools.islice(numbers, 20):
+                assert_right(await engine.infer(row(number)), row(number))
+            stopped.resume()
+            await asyncio.wait_for(ask_until(lambda: not engine._members["a"].left_out()), 30)
+            assert stopped.pid in {pid for pid, number in fleet.seen() if number > left_out_at}
+
+    log.touch()
+    run(scenario)
+
+
+def test_hasty_clients_do_not_shut_a_member_out_for_others():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            for number in range(1, 11):
+                answer = await engine.infer(row(number, oracle.SLEEP + 200, "c"), deadline_s=0.1)
+                assert answer.members_missing.get("c") == "deadline"
+            answer = await engine.infer(row(11))
+            assert not answer.degraded
+
+    run(scenario)
+
+
+def test_deadline_may_pass_in_the_queue():
+    async def scenario():
+        async with serving(ensemble(serving={"max_batch_size": 1})) as (engine, fleet):
+            for replicas in fleet.replicas.values():
+                replicas[0].stop()
+            started = time.monotonic()
+            calls = [asyncio.create_task(engine.infer(row(n))) for n in (1, 2)]
+            await asyncio.sleep(0.05)
+            with pytest.raises(DeadlineError, match="queue"):
+                await engine.infer(row(3), deadline_s=0.2)
+            assert time.monotonic() - started < 1.2
+            assert engine.queued_rows == 0
+            for replicas in fleet.replicas.values():
+                replicas[0].resume()
+            assert not any(answer.degraded for answer in await asyncio.gather(*calls))
+
+    run(scenario)
+
+
+def test_work_of_a_client_that_is_gone_never_starts(tmp_path):
+    log = tmp_path / "log"
+
+    async def scenario():
+        async with serving(ensemble(log=log, serving={"max_batch_size": 1})) as (engine, fleet):
+            first = asyncio.create_task(engine.infer(row(1, oracle.SLEEP + 400, "abc")))
+            await until(lambda: len(fleet.seen()) == 3)
+            sent, queued = (asyncio.create_task(engine.infer(row(n))) for n in (2, 3))
+            await until(lambda: engine.queued_rows == 1)
+            for gone in (sent, queued):
+                gone.cancel()
+            await asyncio.wait([sent, queued])
+            assert engine.queued_rows == 0
+            assert_right(await engine.infer(row(4)), row(4))
+            assert_right(await first, row(1))
+            assert {number for _, number in fleet.seen()} == {1, 4}
+            assert metric(engine, "quorate_answers_total", outcome="cancelled") == 2
+
+    log.touch()
+    run(scenario)
+
+
+def test_publication_that_fails_changes_nothing():
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            before = await engine.infer(row(1))
+            for broken in (ensemble(("a", "b")), ensemble(rule="stacking", weights=None, state="absent.safetensors")):
+                with pytest.raises((QuorateError, OSError)):
+                    engine.prepare(broken)
+            prepared = engine.prepare(ensemble(weights={"a": 0.2, "b": 0.3, "c": 0.5}))
+            after = await engine.infer(row(1))
+            assert after.revision == before.revision != prepared
+            assert after.values.tobytes() == before.values.tobytes()
+
+    run(scenario)
+
+
+def test_hedge_asks_a_second_replica_within_its_budget():
+    async def scenario():
+        async with serving(ensemble(hedge={"after": "p95"}, deadline_s=10.0, **NO_QUORUM), {"a": 2}) as (engine, fleet):
+            for number in range(1, 201):
+                await engine.infer(row(number))
+            fleet.replicas["a"][0].stop()
+            for number in range(201, 204):  # each would wait for the stopped replica until its deadline
+                assert_right(await asyncio.wait_for(engine.infer(row(number)), 5), row(number))
+            member = engine._members["a"]
+            assert 0 < member._hedges <= 0.02 * member._calls
 
     run(scenario)
