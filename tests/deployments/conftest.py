@@ -45,9 +45,13 @@ class Doors:
     def close(self):
         self._loop.call_soon_threadsafe(setattr, self._http, "should_exit", True)
         self._thread.join(20)
+        self.stop_members()
+        self._context.term()
+
+    def stop_members(self):
+        """Let every member finish and leave, as Serve does when it stops a replica."""
         for loop in self._loops:
             loop.drain(5)
-        self._context.term()
 
     def _socket(self, name):
         return f"ipc://{self._folder}/{name}"

@@ -7,8 +7,6 @@ import grpc
 import ml_dtypes
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from quorate.deployments import open_inference_pb2 as pb
 
@@ -306,6 +304,25 @@ def test_a_client_that_goes_away_frees_its_place(stuck, ask, way):
     assert stub(infer_request(), timeout=10).outputs
 
 
+def test_a_clients_own_deadline_gets_it_the_answer_of_those_in_time(open_doors, tmp_path):
+    (tmp_path / "seconds").write_text("0")
+    members = {"fast": {"model": "known:known", "config": {"shift": 1}, "inputs": ["x"], "output": "probabilities"}}
+    members["slow"] = {**members["fast"], "model": "known:slow"}
+    members["slow"]["config"] = {"shift": 0, "switch": str(tmp_path / "seconds")}
+    inputs, fusion = {"x": {"datatype": "FP32", "shape": [2]}}, {"rule": "mean", "deadline_s": 20.0}
+    doors = open_doors(
+        {"name": "pair", "inputs": inputs, "classes": ["r", "g", "b"], "members": members, "fusion": fusion}
+    )
+    (tmp_path / "seconds").write_text("3")
+    with grpc.insecure_channel(doors.grpc) as channel:
+        path = "/inference.GRPCInferenceService/ModelInfer"
+        stub = channel.unary_unary(path, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
+        reply = stub(infer_request(), timeout=1.0)
+    (tmp_path / "seconds").write_text("0")
+    assert reply.parameters["members_missing"].string_param == "slow:deadline"
+    np.testing.assert_allclose(output(reply), known(1), atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def stream(pair):
     with grpc.insecure_channel(pair.grpc) as channel:
@@ -373,26 +390,3 @@ def test_config_and_index(ask):
     assert list(config.output[0].dims) == [3]
     index = ask("RepositoryIndex", pb.RepositoryIndexRequest(ready=True)).models
     assert [(model.name, model.state) for model in index] == [("pair", "READY"), ("a", "READY"), ("b", "READY")]
-
-
-def test_the_standard_health_service_says_serving(pair):
-    with grpc.insecure_channel(pair.grpc) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        for name in ("", "inference.GRPCInferenceService"):
-            reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
-            assert reply.status == health_pb2.HealthCheckResponse.SERVING
-            watched = stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20)
-            assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
-            watched.cancel()
-        with pytest.raises(grpc.RpcError) as error:
-            stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=20)
-        assert error.value.code() == grpc.StatusCode.NOT_FOUND
-
-
-def test_reflection_lists_the_services(pair):
-    with grpc.insecure_channel(pair.grpc) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        (reply,) = stub.ServerReflectionInfo(asked, timeout=20)
-    names = {service.name for service in reply.list_services_response.service}
-    assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
