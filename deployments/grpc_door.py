@@ -67,8 +67,12 @@ class GrpcDoor:
         running: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_AHEAD)
 
         async def read() -> None:
-            async for request in requests:
-                await running.put(asyncio.ensure_future(self._stream_infer(request, context.time_remaining())))
+            try:
+                async for request in requests:
+                    await running.put(asyncio.ensure_future(self._stream_infer(request, context.time_remaining())))
+            except Exception:  # bytes that are no request
+                await running.put(None)
+                raise
             await running.put(None)
 
         reader = asyncio.ensure_future(read())
@@ -76,6 +80,7 @@ class GrpcDoor:
         try:
             while (task := await running.get()) is not None:
                 yield await task
+            await reader  # raises what ended the stream before its time
         finally:  # the client is gone, or all is said
             reader.cancel()
             while task is not None:

@@ -350,6 +350,16 @@ def test_an_error_in_a_stream_ends_only_its_own_request(stream):
     assert "unexpected inference input 'y'" in replies[1].error_message
 
 
+def test_bytes_that_are_no_request_end_their_stream_and_no_other(pair, stream):
+    with grpc.insecure_channel(pair.grpc) as channel:
+        path = "/inference.GRPCInferenceService/ModelStreamInfer"
+        stub = channel.stream_stream(path, lambda message: message, pb.ModelStreamInferResponse.FromString)
+        with pytest.raises(grpc.RpcError) as error:
+            list(stub(iter([infer_request().SerializeToString(), b"\xff\xff"]), timeout=10))
+    assert error.value.code() != grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(list(stream(iter([infer_request()]), timeout=20))) == 1
+
+
 def test_a_stream_that_its_client_cancels_frees_its_places(stuck):
     doors, channel, switch = stuck
     before = outcomes(doors, "cancelled")
@@ -382,11 +392,3 @@ def test_statistics_count_what_was_asked(ask):
     assert after.inference_stats.success.count - before.inference_stats.success.count == 1
     assert after.inference_stats.fail.count - before.inference_stats.fail.count == 1
     assert abs(after.last_inference / 1000 - time.time()) < 60
-
-
-def test_config_and_index(ask):
-    config = ask("ModelConfig", pb.ModelConfigRequest(name="pair")).config
-    assert [(t.name, pb.DataType.Name(t.data_type), list(t.dims)) for t in config.input] == [("x", "TYPE_FP32", [2])]
-    assert list(config.output[0].dims) == [3]
-    index = ask("RepositoryIndex", pb.RepositoryIndexRequest(ready=True)).models
-    assert [(model.name, model.state) for model in index] == [("pair", "READY"), ("a", "READY"), ("b", "READY")]

@@ -1,9 +1,17 @@
-"""The standard gRPC services beside inference, asked with their own stubs."""
+"""What gRPC clients ask beside inference: configuration, the index, and the standard services."""
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from quorate.deployments import open_inference_pb2 as pb
+
+
+def ask(doors, rpc, request, reply):
+    with grpc.insecure_channel(doors.grpc) as channel:
+        path = f"/inference.GRPCInferenceService/{rpc}"
+        return channel.unary_unary(path, type(request).SerializeToString, reply.FromString)(request, timeout=20)
 
 
 def test_the_standard_health_service_says_serving(pair):
@@ -40,3 +48,11 @@ def test_reflection_lists_the_services(pair):
         (reply,) = stub.ServerReflectionInfo(asked, timeout=20)
     names = {service.name for service in reply.list_services_response.service}
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
+
+
+def test_config_and_index(pair):
+    config = ask(pair, "ModelConfig", pb.ModelConfigRequest(name="pair"), pb.ModelConfigResponse).config
+    assert [(t.name, pb.DataType.Name(t.data_type), list(t.dims)) for t in config.input] == [("x", "TYPE_FP32", [2])]
+    assert list(config.output[0].dims) == [3]
+    index = ask(pair, "RepositoryIndex", pb.RepositoryIndexRequest(ready=True), pb.RepositoryIndexResponse).models
+    assert [(model.name, model.state) for model in index] == [("pair", "READY"), ("a", "READY"), ("b", "READY")]
