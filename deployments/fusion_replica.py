@@ -37,9 +37,6 @@ class FusionReplica:
 
     def __init__(self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, fingerprint: str):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        import torch
-
-        torch.set_num_threads(1)  # the loop's thread fuses; more threads would only wait for each other
         self._fingerprint = fingerprint
         self._host, self._http_port, self._grpc_port = host, http_port, grpc_port
         self._engine: Engine | None = None
@@ -98,8 +95,10 @@ class FusionReplica:
             raise self._failure
 
     def _run(self, publication: Publication) -> None:
+        import torch
         import uvloop
 
+        torch.set_num_threads(1)  # per thread, in OpenMP: this is the one that fuses
         try:
             uvloop.run(self._serve(publication))
         except BaseException as failure:  # handed to the thread that waits in _start

@@ -21,7 +21,8 @@ class MemberReplica:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
         import torch
 
-        torch.set_num_threads(max(1, int(job.member.resources.num_cpus)))
+        threads = max(1, int(job.member.resources.num_cpus))
+        torch.set_num_threads(threads)
         from quorate.deployments.inference import InferenceLoop
         from quorate.deployments.models import load_model, search_in
         from quorate.deployments.prediction import Predictor
@@ -31,7 +32,9 @@ class MemberReplica:
         self._predictor = Predictor(load_model(job.name, job.member, Path(folder)), job)
         self._predictor.warm_up()
         self._bind()
-        self._inference = InferenceLoop(self._predictor, job.member.inputs, job.member.max_batch_size, self._sockets)
+        self._inference = InferenceLoop(
+            self._predictor, job.member.inputs, job.member.max_batch_size, self._sockets, threads
+        )
         self._inference.start()
         self._last_stats = (time.monotonic(), 0.0)
 
