@@ -9,6 +9,9 @@ from typing import Any
 
 from quorate.deployments.spec import MemberJob
 
+# A replica that is told to stop takes calls for this long yet: its successor is known everywhere before it leaves.
+HANDOVER_S = 1.0
+
 
 class MemberReplica:
     """One replica: one model on one device, one inference thread, one socket for its node and one for others."""
@@ -107,6 +110,7 @@ class MemberReplica:
     def __del__(self) -> None:
         # Serve calls this when it stops the replica, and waits for it.
         if hasattr(self, "_inference") and self._inference.is_alive():
+            time.sleep(HANDOVER_S)
             self._inference.drain(timeout_s=15)
             self._authenticator.stop()
             self._socket_file.unlink(missing_ok=True)

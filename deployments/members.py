@@ -167,10 +167,14 @@ class Member:
         for replica_id, address in self._announced.items():
             if replica_id not in self.peers:
                 self.peers[replica_id] = Peer(self._context, address, self._node_id, self._keys, self._lost)
-        for replica_id, peer in list(self.peers.items()):
+        for peer in list(self.peers.values()):
             peer.check()
-            if replica_id not in self._announced and not peer.outstanding_rows:
-                peer.close()
+        # A replica that is announced no more goes on answering until it says that it leaves: its successor may be
+        # announced this very moment, and some milliseconds from its first call.
+        if any(peer.ready for replica_id, peer in self.peers.items() if replica_id in self._announced):
+            for replica_id, peer in list(self.peers.items()):
+                if replica_id not in self._announced and not peer.outstanding_rows:
+                    peer.close()
 
     def ready(self) -> int:
         """How many replicas take calls."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quorate.deployments import save_spec
-from quorate.tuning import PredictionStore, pick_runner, run_in_process
+from quorate.tuning import PredictionStore, run_in_process
 
 SCRIPT = textwrap.dedent(
     """
@@ -59,7 +59,8 @@ def on_ray(tiny, tmp_path_factory):
 
 
 def test_a_process_without_a_cluster_runs_members_itself():
-    assert pick_runner() is run_in_process
+    program = "from quorate.tuning import pick_runner, run_in_process; assert pick_runner() is run_in_process"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_actors_give_every_row_what_one_process_gives(on_ray):
