@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from quorate.deployments.directory import member_app
 from quorate.deployments.published import Publication, live
 from quorate.deployments.spec import EnsembleSpec
+from quorate.fusion.errors import DeployError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RECONCILE_S = 0.5
+START_TIMEOUT_S = 60.0
 # A loop that has not ticked for this long serves nobody.
 STALL_S = 10.0
 # How long calls under way may still take when the replica stops.
@@ -90,7 +92,8 @@ class FusionReplica:
     def _start(self, publication: Publication) -> None:
         self._thread = threading.Thread(target=self._run, args=(publication,), name="fusion", daemon=True)
         self._thread.start()
-        self._started.wait(timeout=60)
+        if not self._started.wait(START_TIMEOUT_S):
+            raise DeployError(f"the doors did not open within {START_TIMEOUT_S:.0f} s; see Ray's logs")
         if self._failure is not None:
             raise self._failure
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.datatypes import datatype_of, decode, numpy_dtype
 from quorate.deployments.engine import Engine
-from quorate.deployments.spec import EnsembleSpec, TensorSpec
+from quorate.deployments.spec import TensorSpec
 from quorate.deployments.tally import Tally
 from quorate.fusion.errors import RequestError, UnknownModelError
 
@@ -65,19 +65,15 @@ class Service:
     """Answers for the ensemble and each of its members.
 
     Attributes:
+        models: the names served, the ensemble's first.
         tallies: how the requests to each model went.
     """
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self._spec: EnsembleSpec = engine.spec
+        self._spec = spec = engine.spec
+        self.models = [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
         self.tallies = {model: Tally() for model in self.models}
-
-    @property
-    def models(self) -> list[str]:
-        """The names served, the ensemble's first."""
-        spec = self._spec
-        return [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
 
     def server_metadata(self) -> dict[str, Any]:
         return {"name": "quorate", "version": version("quorate"), "extensions": list(EXTENSIONS)}
