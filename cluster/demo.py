@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from quorate.cluster import local
@@ -84,7 +84,7 @@ def run(data: Path | None = None, full: bool = False, quiet: bool = False) -> di
     return _report(result, served)
 
 
-def table(report: dict[str, Any]) -> Table:
+def table(report: dict[str, Any]) -> Group:
     """The report for people."""
     shown = Table("", "weight", "accuracy", "macro F1", "log-loss")
     rows = {**report["members"], "uniform mean": report["uniform"], "tuned": report["tuned"]}
@@ -93,9 +93,8 @@ def table(report: dict[str, Any]) -> Table:
         shown.add_row(name, weight, *(f"{score[key]:.4f}" for key in ("accuracy", "f1", "log_loss")))
     served = report["served"]
     requests = f"{served['requests']} requests over HTTP: {served['errors']} errors, {served['mismatches']} mismatches"
-    shown.caption = f"{requests}, p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms\n{report['verdict']}"
-    shown.caption_justify = "left"
-    return shown
+    latency = f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms"
+    return Group(shown, f"{requests}, {latency}", report["verdict"])
 
 
 def _train(
