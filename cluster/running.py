@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cluster import local
 from quorate.cluster.connection import connected
-from quorate.deployments.graphs import refuse_unserved_graphs
 from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import ClusterError, DeployError
 
@@ -32,7 +31,6 @@ class DeployRequest:
 
 def deploy(request: DeployRequest, address: str | None = None) -> Deployed:
     """Deploy on a cluster; the local one is started when none is named."""
-    refuse_unserved_graphs(request.spec)
     with connected(address, start=True):
         return _deploy(request)
 
@@ -41,7 +39,6 @@ def deploy_in_foreground(request: DeployRequest, on_ready: Callable[[Deployed], 
     """Be the local cluster, deploy on it, and stay until a signal."""
     from quorate.cluster.host import wait_for_signal
 
-    refuse_unserved_graphs(request.spec)
     with local.hosting(Path(tempfile.mkdtemp(prefix="quorate-"))):
         on_ready(_deploy(request))
         wait_for_signal()

@@ -18,7 +18,6 @@ from ray.serve.exceptions import RayServeException
 from quorate.deployments import published
 from quorate.deployments.directory import member_app
 from quorate.deployments.fusion_replica import FusionReplica
-from quorate.deployments.graphs import refuse_unserved_graphs
 from quorate.deployments.member_replica import MemberReplica
 from quorate.deployments.published import Publication
 from quorate.deployments.spec import EnsembleSpec, MemberSpec, Replicas, Resources
@@ -71,7 +70,6 @@ def deploy(
     Raises:
         DeployError: something could not be started; the text says what.
     """
-    refuse_unserved_graphs(spec)
     running = describe_fusion(spec.name)
     http_port = http_port or _running_port(running, "http") or free_port(host)
     grpc_port = grpc_port or _running_port(running, "grpc") or free_port(host)

@@ -8,26 +8,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quorate.deployments.framing import Kind, RowStatus
-from quorate.deployments.members import Ask, Member, MemberReply
+from quorate.deployments.fanout import SLACK_S, Fanout, Parallel
+from quorate.deployments.flow import Flow, discount
+from quorate.deployments.members import Member, MemberReply
 from quorate.deployments.metrics import Metrics
 from quorate.deployments.requests import Answer, Explanation, Request
 from quorate.deployments.revisions import Revision
+from quorate.deployments.row_state import RowState
 from quorate.fusion.base import Fused
 from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
-
-# A timer may fire this much early; requests due within it are answered together.
-SLACK_S = 0.0005
 
 
 class Batch:
@@ -45,36 +44,36 @@ class Batch:
         on_first: Callable[[], None],
     ):
         self._open = list(requests)
-        self._revision, self._members, self._metrics, self._on_first = revision, members, metrics, on_first
-        chosen = requests[0].members
-        self._asked = revision.asked if chosen is None else tuple(n for n in revision.asked if n in chosen)
+        self._revision, self._metrics, self._on_first = revision, metrics, on_first
+        graph, chosen = revision.graph, requests[0].members
+        self._fused = revision.asked if chosen is None else tuple(n for n in revision.asked if n in chosen)
+        # Those whom the answer tells of: members that other members read count as well.
+        self._told = (*self._fused, *graph.upstream)
         self._rows = sum(request.rows for request in requests)
         self._starts: dict[Request, int] = {}
         at = 0
         for request in requests:
             self._starts[request] = at
             at += request.rows
-        self._replies: dict[str, MemberReply] = {}
-        self._asks: dict[str, Ask] = {}
+        columns = {
+            name: np.concatenate([r.inputs[name] for r in requests]) if len(requests) > 1 else array
+            for name, array in requests[0].inputs.items()
+        }
+        self._columns = columns if graph.steered(graph.output) else {}
+        expires = max(request.deadline for request in requests)
+        self._fanout: Fanout
+        if graph.flat:
+            self._fanout = Parallel(revision.spec, self._fused, members, metrics, columns, expires, self._changed)
+        else:
+            due = min(request.deadline for request in requests)
+            self._fanout = Flow(graph, self._fused, members, metrics, columns, due, expires, self._changed)
+        self._replies: Mapping[str, MemberReply] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._released = False
 
     def start(self) -> None:
         """Send the rows to every member."""
-        expires = max(request.deadline for request in self._open)
-        columns = {
-            name: np.concatenate([r.inputs[name] for r in self._open]) if len(self._open) > 1 else array
-            for name, array in self._open[0].inputs.items()
-        }
-        for name in self._asked:
-            tensors = [columns[source] for source in self._revision.spec.members[name].inputs]
-            member = self._members[name]
-            ask = member.ask(Kind.CALL_PROBABILITIES, tensors, self._rows, expires, partial(self._take, name))
-            if ask is None:
-                self._replies[name] = MemberReply(None, None, member.reason)
-                self._metrics.member_replied(name, self._replies[name])
-            else:
-                self._asks[name] = ask
+        self._fanout.start()
         self._settle()
 
     def abandon(self, request: Request) -> None:
@@ -90,9 +89,7 @@ class Batch:
             if not request.future.done():
                 request.future.set_exception(error)
 
-    def _take(self, name: str, reply: MemberReply) -> None:
-        self._replies[name] = reply
-        self._metrics.member_replied(name, reply)
+    def _changed(self) -> None:
         self._release()
         self._settle()
 
@@ -108,7 +105,7 @@ class Batch:
             self._timer = None
         now = time.monotonic()
         due, waiting = self._open, []
-        if len(self._replies) < len(self._asked):
+        if not self._fanout.complete:
             due = [request for request in self._open if request.deadline <= now + SLACK_S]
             waiting = [request for request in self._open if request.deadline > now + SLACK_S]
         self._open = waiting
@@ -121,19 +118,14 @@ class Batch:
             self._end()
 
     def _end(self) -> None:
-        late = {name: ask for name, ask in self._asks.items() if name not in self._replies}
-        for name, ask in late.items():
-            reason = "deadline" if ask.expires <= time.monotonic() + SLACK_S else "gone"
-            ask.give_up(reason)
-            if reason == "deadline":
-                self._metrics.member_replied(name, MemberReply(None, None, "deadline"))
-        self._asks.clear()
+        self._fanout.stop()
         self._release()
 
     def _answer(self, due: Sequence[Request]) -> None:
         started = time.perf_counter()
         try:
-            outputs, present = self._gather()
+            self._replies = self._fanout.so_far()
+            outputs, present = self._revision.graph.output.gather(self._replies, self._rows)
             if due[0].rows != self._rows and len(due) * 2 < len(self._starts):  # a few of many: fuse only their rows
                 for request in due:
                     self._answer_rows([request], outputs, present, self._starts[request], request.rows)
@@ -148,11 +140,11 @@ class Batch:
         self, due: Sequence[Request], outputs: Array | None, present: NDArray[np.bool_], start: int, rows: int
     ) -> None:
         """Fuse ``rows`` rows from ``start`` and hand each request its own."""
-        enough = self._enough(present[:, start : start + rows])
+        enough = self._enough(present[:, start : start + rows], start)
         fused: Fused | None = None
         if outputs is not None and enough.any():
             try:
-                fused = self._fuse(outputs[:, start : start + rows], present[:, start : start + rows], enough)
+                fused = self._fuse(outputs[:, start : start + rows], present[:, start : start + rows], enough, start)
             except QuorateError as error:
                 if len(due) == 1:
                     self.fail(due, error)
@@ -168,66 +160,66 @@ class Batch:
             if request.future.done():
                 continue
             if fused is None or not (all_enough or enough[cut].all()):
-                request.future.set_exception(self._shortage(present[:, at : at + request.rows]))
+                request.future.set_exception(self._shortage(present[:, at : at + request.rows], at))
             else:
-                request.future.set_result(self._cut(request, fused, outputs, present, at, cut, whole))
+                request.future.set_result(self._cut(request, fused, present, at, cut, whole))
 
-    def _fuse(self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_]) -> Fused:
-        if enough.all():
-            return self._revision.fuse(outputs, present)
-        # A rule may refuse rows without a quorum: fuse the others, and leave zeros where nobody will look.
-        part = self._revision.fuse(np.ascontiguousarray(outputs[:, enough]), np.ascontiguousarray(present[:, enough]))
-        at = torch.from_numpy(np.flatnonzero(enough))
-        rows = len(enough)
-        return Fused(
-            part.values.new_zeros(rows, *part.values.shape[1:]).index_copy_(0, at, part.values),
-            part.contributions.new_zeros(len(part.contributions), rows).index_copy_(1, at, part.contributions),
-            part.coverage.new_zeros(rows).index_copy_(0, at, part.coverage),
-            None if part.abstained is None else part.abstained.new_zeros(rows).index_copy_(0, at, part.abstained),
-        )
+    def _fuse(self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_], at: int) -> Fused:
+        rows = slice(at, at + present.shape[1])
+        inputs = {name: column[rows] for name, column in self._columns.items()}
+        fused = self._revision.graph.output.fuse_where(enough, outputs, present, inputs)
+        behind = {name: coverage[rows] for name, coverage in self._fanout.input_coverage().items()}
+        if not behind:
+            return fused
+        share = discount(self._revision.asked, fused.contributions.numpy(), behind)
+        return replace(fused, coverage=fused.coverage * torch.as_tensor(share))
 
-    def _gather(self) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_]]:
-        """All members' outputs (M, B, C), absent rows zero, and who is present (M, B), in the rule's order."""
-        asked = self._revision.asked
-        present = np.zeros((len(asked), self._rows), dtype=np.bool_)
-        known = [(i, self._replies[n]) for i, n in enumerate(asked) if n in self._replies]
-        usable = [(i, r) for i, r in known if r.values is not None and r.values.ndim == 2 and r.values.shape[1]]
-        if not usable:
-            return None, present
-        widths = [r.values.shape[1] for _, r in usable if r.values is not None]
-        width = max(set(widths), key=lambda w: (widths.count(w), w))
-        outputs = np.zeros((len(asked), self._rows, width), dtype=np.float32)
-        for i, reply in usable:
-            if reply.values is not None and reply.status is not None and reply.values.shape[1] == width:
-                outputs[i] = reply.values
-                present[i] = reply.status == RowStatus.OK
-        return outputs, present
-
-    def _enough(self, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _enough(self, present: NDArray[np.bool_], at: int) -> NDArray[np.bool_]:
         """(B,) whether quorum and required members hold in each row."""
-        fusion = self._revision.fusion
-        enough: NDArray[np.bool_] = present.sum(axis=0) >= min(fusion.quorum, len(self._asked))
-        for name in fusion.required:
-            if name in self._revision.asked:
-                enough = enough & present[self._revision.asked.index(name)]
-        return enough
+        asked: int | Array = len(self._fused)
+        if not self._revision.graph.flat:
+            asked = asked - np.sum([self._unasked(name, at, present.shape[1]) for name in self._fused], axis=0)
+        return self._revision.graph.output.enough(present, asked)
 
-    def _missing(self, present: NDArray[np.bool_], at: int = 0) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    def _unasked(self, name: str, at: int, rows: int) -> NDArray[np.bool_]:
+        """(B,) rows that a gate or a cascade did not ask of a member."""
+        reply = self._replies.get(name)
+        if reply is None or reply.status is None:
+            return np.zeros(rows, dtype=np.bool_)
+        unasked: NDArray[np.bool_] = reply.status[at : at + rows] == RowState.UNASKED
+        return unasked
+
+    def _there(self, name: str, present: NDArray[np.bool_], at: int) -> NDArray[np.bool_]:
+        """(B,) rows that a member gave, of those that ``present`` is about, which start at ``at``."""
+        if name in self._fused:
+            there: NDArray[np.bool_] = present[self._revision.asked.index(name)]
+            return there
+        status = self._replies[name].status
+        assert status is not None  # the flow has a state for every row
+        upstream: NDArray[np.bool_] = status[at : at + present.shape[1]] == RowState.OK
+        return upstream
+
+    def _missing(self, present: NDArray[np.bool_], at: int) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
         """Why each member is missing from these rows, and which rows where it is not all of them."""
         reasons: dict[str, str] = {}
         rows: dict[str, tuple[int, ...]] = {}
-        for i, name in enumerate(self._revision.asked):
-            if name not in self._asked or present[i].all():
+        for name in self._told:
+            there = self._there(name, present, at)
+            if there.all():
                 continue
-            absent = np.flatnonzero(~present[i])
+            absent = np.flatnonzero(~(there | self._unasked(name, at, len(there))))
+            if not len(absent):
+                continue
             reasons[name] = self._reason(name, at + int(absent[0]))
-            if len(absent) < present.shape[1]:
+            if len(absent) < len(there):
                 rows[name] = tuple(int(row) for row in absent)
         return reasons, rows
 
     def _missing_alike(self, present: NDArray[np.bool_]) -> dict[str, str] | None:
         """Who is missing, where that is the same in all rows, as nearly always; looked up once for all requests."""
-        absent = [name for i, name in enumerate(self._revision.asked) if name in self._asked and not present[i].all()]
+        if not self._revision.graph.flat:
+            return None
+        absent = [name for name in self._fused if not self._there(name, present, 0).all()]
         for name in absent:
             reply = self._replies.get(name)
             if reply is not None and reply.status is not None:
@@ -240,14 +232,14 @@ class Batch:
             return "deadline"
         if reply.status is None:
             return reply.reason
-        status = RowStatus(int(reply.status[row]))
-        return "shape" if status == RowStatus.OK else status.name.lower()
+        state = RowState(int(reply.status[row]))
+        return "shape" if state == RowState.OK else state.reason
 
-    def _shortage(self, present: NDArray[np.bool_]) -> QuorumError:
+    def _shortage(self, present: NDArray[np.bool_], at: int) -> QuorumError:
         fusion = self._revision.fusion
-        reasons, _ = self._missing(present)
+        reasons, _ = self._missing(present, at)
         fewest = int(present.sum(axis=0).min())
-        needed = f"{min(fusion.quorum, len(self._asked))} of {len(self._asked)} members"
+        needed = f"{min(fusion.quorum, len(self._fused))} of {len(self._fused)} members"
         if fusion.required:
             needed += f" and always {', '.join(fusion.required)}"
         missing = ", ".join(f"{name}:{reason}" for name, reason in reasons.items())
@@ -258,7 +250,6 @@ class Batch:
         self,
         request: Request,
         fused: Fused,
-        outputs: Array | None,
         present: NDArray[np.bool_],
         at: int,
         cut: slice,
@@ -267,18 +258,12 @@ class Batch:
         rows: dict[str, tuple[int, ...]] = {}
         if whole is not None:
             reasons = whole
-            used = tuple(name for name in self._asked if name not in whole)
+            used = tuple(name for name in self._told if name not in whole)
         else:
             mask = present[:, at : at + request.rows]
             reasons, rows = self._missing(mask, at)
-            used = tuple(n for i, n in enumerate(self._revision.asked) if mask[i].any())
+            used = tuple(name for name in self._told if self._there(name, mask, at).any())
         abstained = () if fused.abstained is None else tuple(np.flatnonzero(fused.abstained[cut].numpy()).tolist())
-        explanation = None
-        if request.explain and outputs is not None:
-            explanation = Explanation(
-                {n: outputs[i, at : at + request.rows] for i, n in enumerate(self._revision.asked)},
-                {n: fused.contributions[i, cut].numpy() for i, n in enumerate(self._revision.asked)},
-            )
         return Answer(
             fused.values[cut].numpy(),
             self._revision.name,
@@ -287,5 +272,13 @@ class Batch:
             rows,
             fused.coverage[cut].numpy(),
             abstained,
-            explanation,
+            self._explain(fused, at, cut) if request.explain else None,
         )
+
+    def _explain(self, fused: Fused, at: int, cut: slice) -> Explanation:
+        rows = slice(at, at + cut.stop - cut.start)
+        outputs = {n: r.values[rows] for n, r in self._replies.items() if r.values is not None and r.values.size}
+        zeros = np.zeros_like(fused.values[cut].numpy())
+        outputs = {n: outputs.get(n, zeros) for n in self._told if n in outputs or n in self._fused}
+        contributions = {n: fused.contributions[i, cut].numpy() for i, n in enumerate(self._revision.asked)}
+        return Explanation(outputs, contributions)

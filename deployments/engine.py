@@ -23,7 +23,7 @@ from quorate.deployments.metrics import Metrics
 from quorate.deployments.peers import Address, ClientKeys
 from quorate.deployments.requests import Answer, Request
 from quorate.deployments.revisions import Revision, build_revision
-from quorate.deployments.spec import EnsembleSpec
+from quorate.deployments.spec import EnsembleSpec, FusionSpec
 from quorate.fusion.errors import (
     DeadlineError,
     OverloadedError,
@@ -91,6 +91,11 @@ class Engine:
         fewest = min(member.ready() for member in self._members.values())
         self._max_unanswered = UNANSWERED_PER_REPLICA * max(fewest, 1)
 
+    def answerable(self) -> bool:
+        """Whether enough members take calls for an answer."""
+        ready = self.ready()
+        return self._revision.graph.answerable(lambda name: ready[name] > 0)
+
     def ready(self) -> dict[str, int]:
         """How many replicas of each member take calls."""
         return {name: member.ready() for name, member in self._members.items()}
@@ -111,10 +116,11 @@ class Engine:
             self._revision = self._adopt(self._prepared.pop(name))
 
     def _adopt(self, revision: Revision) -> Revision:
-        hedge = revision.fusion.hedge
         for member in self._members.values():
-            member.hedge_percentile = int(hedge.after[1:]) if hedge else None
-            member.patience_s = FAIR_SHARE * revision.fusion.deadline_s
+            member.hedge_percentile, member.patience_s = _terms(revision.fusion)
+        for fuser in revision.graph.inner.values():
+            for name in fuser.asked:
+                self._members[name].hedge_percentile, self._members[name].patience_s = _terms(fuser.fusion)
         return revision
 
     async def infer(
@@ -140,7 +146,7 @@ class Engine:
         started = time.monotonic()
         fusion = self._revision.fusion
         allowed = fusion.deadline_s if deadline_s is None else min(deadline_s, fusion.deadline_s)
-        request = Request(inputs, started + allowed, explain, members)
+        request = Request(inputs, started + allowed, explain, members, allowed)
         try:
             self._submit(request, started)
             answer = await request.future
@@ -244,7 +250,7 @@ class Engine:
         first, arrived = self._queue.popitem(last=False)
         chosen, rows = [first], first.rows
         for request in self._queue:
-            if rows + request.rows > self.spec.serving.max_batch_size or not request.joins(first):
+            if rows + request.rows > self.spec.serving.max_batch_size or not self._join(request, first):
                 break
             chosen.append(request)
             rows += request.rows
@@ -253,6 +259,10 @@ class Engine:
         self._queued_rows -= rows
         self.metrics.batched(rows, time.monotonic() - arrived)
         return chosen
+
+    def _join(self, request: Request, first: Request) -> bool:
+        """Where fusions have their share of the deadline, a batch has one: nobody is degraded by another's haste."""
+        return request.joins(first) and (self._revision.graph.flat or request.allowed_s == first.allowed_s)
 
     def _release(self) -> None:
         self._unanswered -= 1
@@ -285,6 +295,11 @@ class Engine:
                 request.future.set_exception(DeadlineError("a free place in the queue", "none in time"))
         if self._queue:
             self._set_alarm(min(request.deadline for request in self._queue))
+
+
+def _terms(fusion: FusionSpec) -> tuple[int | None, float]:
+    """When a member's late batch goes to a second replica, and how long a call must have had to count against it."""
+    return int(fusion.hedge.after[1:]) if fusion.hedge else None, FAIR_SHARE * fusion.deadline_s
 
 
 def _outcome(error: QuorateError) -> str:

@@ -1,6 +1,6 @@
 """One member's forward pass as the ensemble wants it: rows that fail cost only themselves."""
 
-# B batch, C the ensemble's classes, K the member's own classes
+# B batch, C the ensemble's classes
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.alignment import Alignment, blank_nonfinite
 from quorate.deployments.framing import RowStatus
 from quorate.deployments.models import Model
 from quorate.deployments.spec import MemberJob
@@ -30,9 +31,7 @@ class Predictor:
         self.model = model
         self._job = job
         self._spec = job.member
-        classes = self._spec.classes or job.classes
-        self._columns = _columns(classes, job.classes)
-        self._num_outputs = len(classes) if classes and self._spec.output in ("logits", "probabilities") else None
+        self._alignment = Alignment(job.member, job.classes)
         self.last_error = ""
         self.device_lost = False
 
@@ -58,19 +57,16 @@ class Predictor:
 
         Args:
             inputs: (B, *shape) each.
-            probabilities: give (B, C) float32 over the ensemble's classes instead of what the model returns.
+            probabilities: give what a fusion reads, such as (B, C) float32 over the ensemble's classes, instead of
+                what the model returns.
 
         Returns:
             (B, ...) the output with unusable rows zeroed, and (B,) RowStatus.
         """
         rows = len(next(iter(inputs.values())))
         raw, status = self._run_halves(inputs, rows)
-        raw = _blank_nonfinite(raw, status)
-        if not probabilities or not (status == RowStatus.OK).any():
-            return raw, status
-        with np.errstate(over="ignore", invalid="ignore"):  # float64 may be finite where float32 is not
-            values = self._probabilities(raw)
-        return _blank_nonfinite(values, status), status
+        raw = blank_nonfinite(raw, status)
+        return (self._alignment.fusable(raw, status) if probabilities else raw), status
 
     def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]]:
         """Run all rows at once; when that raises, each half on its own: a poison row is found in log2(B) steps."""
@@ -101,22 +97,11 @@ class Predictor:
             raise OutputError(f"the model returned shape {list(output.shape)} for {rows} rows")
         if output.dtype.kind not in "biuf":
             raise OutputError(f"the model returned dtype {output.dtype}, which is no number")
-        if self._num_outputs is not None and output.shape != (rows, self._num_outputs):
+        expected = self._alignment.num_outputs
+        if expected is not None and output.shape != (rows, expected):
             found = f"the model returned {list(output.shape[1:])} values a row"
-            raise OutputError(f"{found} but has {self._num_outputs} classes")
+            raise OutputError(f"{found} but has {expected} classes")
         return output
-
-    def _probabilities(self, raw: Array) -> Array:
-        values = raw.astype(np.float32, copy=False)
-        if self._spec.output == "logits":
-            values = _softmax(values)
-        elif self._spec.output == "values":
-            values = values.reshape(len(values), -1)
-        if self._columns is None or self._job.classes is None or self._num_outputs is None:
-            return values
-        aligned = np.zeros((len(values), len(self._job.classes)), dtype=np.float32)
-        aligned[:, self._columns] = values
-        return aligned
 
 
 def join(parts: Sequence[tuple[Array, NDArray[np.uint8]]]) -> tuple[Array, NDArray[np.uint8]]:
@@ -137,29 +122,3 @@ def join(parts: Sequence[tuple[Array, NDArray[np.uint8]]]) -> tuple[Array, NDArr
             statuses[rows][status == RowStatus.OK] = RowStatus.SHAPE
         at += len(status)
     return joined, statuses
-
-
-def _blank_nonfinite(values: Array, status: NDArray[np.uint8]) -> Array:
-    """Zero the rows that hold NaN or infinity and mark them as such."""
-    if not np.issubdtype(values.dtype, np.floating):
-        return values
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
-    if not bad.any():
-        return values
-    status[bad & (status == RowStatus.OK)] = RowStatus.NONFINITE
-    blanked: Array = np.where(bad.reshape(-1, *[1] * (values.ndim - 1)), values.dtype.type(0), values)
-    return blanked
-
-
-def _columns(own: tuple[str, ...] | None, ensemble: tuple[str, ...] | None) -> NDArray[np.intp] | None:
-    """Where each of the member's classes stands among the ensemble's; None when they are the same list."""
-    if own is None or ensemble is None or own == ensemble:
-        return None
-    place = {name: column for column, name in enumerate(ensemble)}
-    return np.array([place[name] for name in own], dtype=np.intp)
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    normalised: NDArray[np.float32] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return normalised

@@ -18,9 +18,9 @@ Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 
 @dataclass(frozen=True)
 class Explanation:
-    """What each member said: outputs by member (B, C), zeros where absent, and its share of each row (B,)."""
+    """What each member said, (B, ...) by member, zeros where absent, and each fused member's share of each row (B,)."""
 
-    outputs: Mapping[str, NDArray[np.float32]]
+    outputs: Mapping[str, Array]
     contributions: Mapping[str, NDArray[np.float32]]
 
 
@@ -75,6 +75,7 @@ class Request:
     Attributes:
         inputs: request inputs, (B, *shape) each, already checked against the spec.
         deadline: monotonic time at which an answer is due.
+        allowed_s: how long after its arrival that is.
         members: ask only these; None for all.
     """
 
@@ -82,6 +83,7 @@ class Request:
     deadline: float
     explain: bool = False
     members: tuple[str, ...] | None = None
+    allowed_s: float = 0.0
     future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def __post_init__(self) -> None:

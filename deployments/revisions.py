@@ -7,62 +7,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from quorate.deployments.graphs import Graph, build_graph
 from quorate.deployments.spec import EnsembleSpec, FusionSpec
-from quorate.fusion.base import Fused, Rule
-from quorate.fusion.catalogue import RULES
-from quorate.fusion.errors import FusionError, SpecError
+from quorate.fusion.base import Fused
 
 
 @dataclass(frozen=True)
 class Revision:
-    """A rule with its weights, and how long and for whom it waits.
+    """Rules with their weights, and how long and for whom they wait.
 
     Attributes:
         name: what an answer calls it.
         spec: the ensemble it was built from.
-        fusion: the fusion whose value is the answer.
-        rule: over ``asked``, in that order.
-        asked: the members that count; one of weight 0 is not asked at all.
+        graph: who is asked, and what is fused.
     """
 
     name: str
     spec: EnsembleSpec
-    fusion: FusionSpec
-    rule: Rule
-    asked: tuple[str, ...]
+    graph: Graph
 
-    def fuse(self, outputs: NDArray[np.float32], present: NDArray[np.bool_]) -> Fused:
-        """Fuse (M, B, C) outputs under an (M, B) mask."""
-        return self.rule.fuse(torch.from_numpy(outputs), torch.from_numpy(present))
+    @property
+    def fusion(self) -> FusionSpec:
+        """The fusion whose value is the answer."""
+        return self.graph.output.fusion
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The members fused into the answer, in the order of its rule; one of weight 0 is not asked at all."""
+        return self.graph.output.asked
+
+    def fuse(
+        self, outputs: NDArray[np.float32], present: NDArray[np.bool_], inputs: Mapping[str, NDArray[Any]] | None = None
+    ) -> Fused:
+        """Fuse (M, B, C) outputs under an (M, B) mask; a gate reads the request's inputs too."""
+        return self.graph.output.fuse(outputs, present, inputs or {})
 
 
 def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:
-    """Build the rule that the spec's output fusion names.
+    """Build the rules that the spec's answer needs.
 
     Raises:
-        SpecError: the rule cannot be built from these options or this state.
+        SpecError: a rule cannot be built from its options or its state.
     """
-    fusion = spec.output_fusion
-    weights = fusion.weights
-    asked = tuple(name for name in fusion.members if weights is None or weights[name] > 0)
-    try:
-        rule = build_rule(fusion, asked, folder)
-    except FusionError as error:
-        raise SpecError("fusion", str(error), "mend the fusion's options") from None
-    return Revision(spec.revision, spec, fusion, rule, asked)
-
-
-def build_rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule:
-    """The rule a fusion names, over ``members`` in that order."""
-    state: Mapping[str, torch.Tensor] | None = None
-    if fusion.state:
-        from safetensors.torch import load_file
-
-        state = load_file(folder / fusion.state)
-    weights = None if fusion.weights is None else {name: fusion.weights[name] for name in members}
-    return RULES[fusion.rule].load().from_spec(members, weights, fusion.options, state)
+    return Revision(spec.revision, spec, build_graph(spec, folder))

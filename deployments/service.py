@@ -80,10 +80,7 @@ class Service:
 
     def ready(self) -> bool:
         """Whether a quorum of members takes calls."""
-        revision = self.engine.revision
-        ready = self.engine.ready()
-        enough = sum(ready[name] > 0 for name in revision.asked) >= min(revision.fusion.quorum, len(revision.asked))
-        return enough and all(ready[name] for name in revision.fusion.required)
+        return self.engine.answerable()
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Whether a model takes calls; an unknown one does not."""

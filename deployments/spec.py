@@ -88,7 +88,8 @@ class FusionSpec(_Frozen):
         members: whose outputs it reads; every member that nothing else reads when left out.
         options: the rule's own settings.
         state: a safetensors file with the parameters of a learned rule.
-        deadline_s: an answer is due this long after the request arrived.
+        deadline_s: an answer is due this long after the request arrived; a fusion that members read closes then, by
+            its share of the answer's deadline when left out.
         quorum: the fewest members a row is fused from.
         required: members without which there is no answer.
     """
@@ -98,7 +99,7 @@ class FusionSpec(_Frozen):
     weights: dict[Name, float] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     state: Annotated[str, Field(min_length=1)] | None = None
-    deadline_s: Seconds = 1.0
+    deadline_s: Seconds = spec_checks.DEADLINE_S
     quorum: Annotated[int, Field(ge=1)] = 1
     required: tuple[Name, ...] = ()
     hedge: Hedge | None = None
@@ -137,8 +138,8 @@ class EnsembleSpec(_Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_fusion_members(cls, data: Any) -> Any:
-        return spec_checks.with_default_fusion_members(data)
+    def _defaults_of_the_graph(cls, data: Any) -> Any:
+        return spec_checks.with_inner_deadlines(spec_checks.with_default_fusion_members(data))
 
     @model_validator(mode="after")
     def _cross_check(self) -> EnsembleSpec:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from quorate.fusion.catalogue import RULES
 from quorate.fusion.errors import SpecError
 
+DEADLINE_S = 1.0  # of a fusion that gives none
+
 if TYPE_CHECKING:
     from quorate.deployments.spec import EnsembleSpec, FusionSpec, MemberSpec, Resources
 
@@ -30,6 +32,48 @@ def with_default_fusion_members(data: Any) -> Any:
     return {**data, "fusion": {**fusion, "members": heads}}
 
 
+def with_inner_deadlines(data: Any) -> Any:
+    """Give an inner fusion without ``deadline_s`` its share of the answer's, by how deep in the graph it stands.
+
+    An encoder before a fusion before a head: the fusion, one of two members deep, waits half as long as the answer.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("fusions"), dict) or not data["fusions"]:
+        return data
+    fusions = data["fusions"]
+    depths = _depths(data)
+    output = data.get("output") or next(reversed(fusions))
+    if depths is None or not isinstance(fusions.get(output), dict) or not depths.get(output):
+        return data
+    limit = fusions[output].get("deadline_s", DEADLINE_S)
+    if type(limit) not in (int, float):
+        return data
+    filled = {
+        name: {**fusion, "deadline_s": limit * depths[name] / depths[output]}
+        if isinstance(fusion, dict) and "deadline_s" not in fusion and 0 < depths[name] < depths[output]
+        else fusion
+        for name, fusion in fusions.items()
+    }
+    return {**data, "fusions": filled}
+
+
+def _depths(data: dict[str, Any]) -> dict[str, int] | None:
+    """How many members stand one behind the other up to each node; None where the graph is none."""
+    members = data.get("members")
+    nodes = {**members, **data["fusions"]} if isinstance(members, dict) else {}
+    sources: dict[str, list[Any]] = {}
+    for name, node in nodes.items():
+        read = node.get("inputs" if name in members else "members") if isinstance(node, dict) else None
+        sources[name] = [source for source in read if source in nodes] if isinstance(read, (list, tuple)) else []
+    try:
+        order = list(TopologicalSorter(sources).static_order())
+    except (CycleError, TypeError):
+        return None
+    depths: dict[str, int] = {}
+    for name in order:
+        depths[name] = max((depths[source] for source in sources[name]), default=0) + (name in members)
+    return depths
+
+
 def check(spec: EnsembleSpec) -> None:
     """Raise SpecError for the first mistake found."""
     _check_tensors(spec)
@@ -46,6 +90,7 @@ def check(spec: EnsembleSpec) -> None:
     if spec.output and spec.output not in spec.all_fusions:
         raise SpecError("output", f"'{spec.output}' is not a fusion", _choose(spec.output, spec.all_fusions))
     _check_graph(spec)
+    _check_inner(spec)
     _check_resources("serving.resources", spec.serving.resources)
     _check_range("serving.replicas", spec.serving.replicas.min, spec.serving.replicas.max)
 
@@ -162,12 +207,23 @@ def _check_fusion(spec: EnsembleSpec, field: str, fusion: FusionSpec) -> None:
         if option not in entry.options:
             fix = _choose(option, entry.options) if entry.options else "remove it"
             raise SpecError(f"{field}.options.{option}", f"rule '{fusion.rule}' has no such option", fix)
-    if fusion.quorum > len(fusion.members):
-        found = f"{fusion.quorum} members must answer but only {len(fusion.members)} are fused"
-        raise SpecError(f"{field}.quorum", found, f"use at most {len(fusion.members)}")
+    if fusion.rule == "gate":
+        _check_gate(field, fusion, spec)
     if entry.learned and not fusion.state:
         raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", "name its safetensors file")
     _check_weights(field, fusion, entry.weighted)
+    counted = sum(1 for name in fusion.members if fusion.weights is None or fusion.weights[name] > 0)
+    if fusion.quorum > counted:
+        found = f"{fusion.quorum} members must answer but only {counted} are fused"
+        raise SpecError(f"{field}.quorum", found, f"use at most {counted}; a member of weight 0 does not count")
+
+
+def _check_gate(field: str, fusion: FusionSpec, spec: EnsembleSpec) -> None:
+    name = fusion.options.get("input_name")
+    if not isinstance(name, str) or name not in spec.inputs:
+        raise SpecError(f"{field}.options.input_name", f"{name!r} is no request input", _choose(str(name), spec.inputs))
+    if spec.inputs[name].datatype == "BYTES":
+        raise SpecError(f"{field}.options.input_name", f"'{name}' is BYTES", "let the gate read numbers")
 
 
 def _check_subset(field: str, names: tuple[str, ...], known: Iterable[str]) -> None:
@@ -221,9 +277,25 @@ def _check_graph(spec: EnsembleSpec) -> None:
     for name in spec.members:
         if name not in read:
             raise SpecError(f"members.{name}", "nothing reads it", "add it to a fusion's members, or remove it")
+    gates = {fusion.options.get("input_name") for fusion in spec.all_fusions.values() if fusion.rule == "gate"}
     for name in spec.inputs:
-        if name not in read:
+        if name not in read | gates:
             raise SpecError(f"inputs.{name}", "no member reads it", "add it to a member's inputs, or remove it")
+
+
+def _check_inner(spec: EnsembleSpec) -> None:
+    """Fusions that members read must be done before the answer is due; others must be the answer."""
+    read = {source for member in spec.members.values() for source in member.inputs}
+    limit = spec.output_fusion.deadline_s
+    for name, fusion in spec.all_fusions.items():
+        if name == spec.output_name:
+            continue
+        if name not in read:
+            found = f"no member reads it, and the answer is '{spec.output_name}'"
+            raise SpecError(f"fusions.{name}", found, f"remove it, or write output: {name}")
+        if fusion.deadline_s >= limit:
+            found = f"{fusion.deadline_s:g} s leaves no time for its readers: the answer is due after {limit:g} s"
+            raise SpecError(f"fusions.{name}.deadline_s", found, "make it shorter, or leave it out for a fair share")
 
 
 def _check_resources(field: str, resources: Resources) -> None:

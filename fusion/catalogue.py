@@ -82,5 +82,7 @@ RULES: dict[str, RuleEntry] = {
     "stacking": RuleEntry("quorate.fusion.stacking:Stacking", ("over", "hidden"), learned=True),
     "output_attention": RuleEntry("quorate.fusion.output_attention:OutputAttention", ("over",), learned=True),
     "gate": RuleEntry("quorate.fusion.gate:Gate", ("top_k", "input_name", "hidden"), learned=True, steered=True),
-    "cascade": RuleEntry("quorate.fusion.cascade:Cascade", ("stages", "thresholds", "measure"), weighted=True),
+    "cascade": RuleEntry(
+        "quorate.fusion.cascade:Cascade", ("stages", "thresholds", "measure"), weighted=True, steered=True
+    ),
 }

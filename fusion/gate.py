@@ -139,7 +139,8 @@ class Route(Rule):
         """Whom to ask.
 
         Args:
-            available: (M,) bool, False for a member known to be down; None when all are up.
+            available: (M,) bool, or (M, B) where it differs by row, False for a member known to be down; None when all
+                are up.
 
         Returns:
             (M, B) bool, the k best available members of each row, or all where there are fewer.
@@ -149,11 +150,12 @@ class Route(Rule):
             QuorumError: nobody is available.
         """
         up = torch.ones(self.num_members, dtype=torch.bool) if available is None else available
-        if up.shape != (self.num_members,):
-            raise ShapeError("available", f"({self.num_members},)", str(tuple(up.shape)))
+        up = up.unsqueeze(1).expand_as(self.scores) if up.shape == (self.num_members,) else up
+        if up.shape != self.scores.shape:
+            raise ShapeError("available", f"({self.num_members},) or by row", str(tuple(up.shape)))
         if not bool(up.any()):
             raise QuorumError("one available member", "none")
-        return self._best(up.unsqueeze(1).expand_as(self.scores)[self._order])[self._back]
+        return self._best(up[self._order])[self._back]
 
     def _best(self, allowed: Tensor) -> Tensor:
         """(M, B) bool, the k best of those allowed; members in the order of names."""

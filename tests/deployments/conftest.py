@@ -4,24 +4,16 @@ import asyncio
 import contextlib
 import socket
 import threading
-from pathlib import Path
 
 import pytest
-import torch
 import uvicorn
-import zmq
 
-from quorate.deployments import load_model, parse_spec
-from quorate.deployments.engine import Engine
+from quorate.deployments import parse_spec
 from quorate.deployments.grpc_door import grpc_server
 from quorate.deployments.http_door import HttpDoor
 from quorate.deployments.http_protocol import JoinedHttpProtocol
-from quorate.deployments.inference import InferenceLoop
-from quorate.deployments.peers import Address
-from quorate.deployments.prediction import Predictor
 from quorate.deployments.service import Service
-
-FACTORIES = Path(__file__).parent / "factories"
+from tests.deployments.member_threads import MemberThreads
 
 
 class Doors:
@@ -34,9 +26,7 @@ class Doors:
     """
 
     def __init__(self, spec, folder):
-        self._spec, self._folder = parse_spec(spec), folder
-        self._context = zmq.Context()
-        self._loops = [self._start_member(name) for name in self._spec.members]
+        self._members = MemberThreads(parse_spec(spec), folder)
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
@@ -45,36 +35,15 @@ class Doors:
     def close(self):
         self._loop.call_soon_threadsafe(setattr, self._http, "should_exit", True)
         self._thread.join(20)
-        self.stop_members()
-        self._context.term()
+        self._members.close()
 
     def stop_members(self):
-        """Let every member finish and leave, as Serve does when it stops a replica."""
-        for loop in self._loops:
-            loop.drain(5)
-
-    def _socket(self, name):
-        return f"ipc://{self._folder}/{name}"
-
-    def _start_member(self, name):
-        torch.set_num_threads(1)
-        member = self._spec.members[name]
-        predictor = Predictor(load_model(name, member, FACTORIES), self._spec.job(name))
-        predictor.warm_up()
-        router = self._context.socket(zmq.ROUTER)
-        router.bind(self._socket(name))
-        loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [router])
-        loop.start()
-        return loop
+        """Let every member finish and leave."""
+        self._members.stop()
 
     async def _serve(self):
         self._loop = asyncio.get_running_loop()
-        self.engine = engine = Engine(self._spec, FACTORIES, "here")
-        for name in self._spec.members:
-            engine.set_replicas(name, {"only": Address("only", "here", self._socket(name), "")})
-        while not all(engine.ready().values()):
-            engine.reconcile()
-            await asyncio.sleep(0.01)
+        self.engine = engine = await self._members.engine()
         service = Service(engine)
         grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0)
         await grpc_door.start()

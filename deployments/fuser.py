@@ -1,0 +1,168 @@
+"""One fusion of the graph, its rule built: members' replies in, fused rows out."""
+
+# M members, B batch, C classes, F_m features of member m
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quorate.deployments.members import MemberReply
+from quorate.deployments.row_state import RowState
+from quorate.deployments.spec import FusionSpec
+from quorate.fusion.base import Fused, Rule
+from quorate.fusion.catalogue import RULES
+from quorate.fusion.errors import FusionError, SpecError
+from quorate.fusion.features import FeatureRule
+from quorate.fusion.gate import Gate
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Fuser:
+    """A rule over members, in the order of ``asked``.
+
+    Attributes:
+        name: the fusion's name in the spec.
+        fusion: its words.
+        rule: over ``asked``.
+        asked: the members that count; one of weight 0 is not asked at all.
+    """
+
+    name: str
+    fusion: FusionSpec
+    rule: Rule | FeatureRule
+    asked: tuple[str, ...]
+
+    def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, Array]:
+        """All members' outputs, absent rows zero, and who is present (M, B), in the rule's order.
+
+        Outputs are (M, B, C), or, for a rule that reads features, (1, B, sum of F_m), side by side. None when nobody
+        gave anything that can be used.
+        """
+        if isinstance(self.rule, FeatureRule):
+            return self._gather_features(self.rule, replies, rows)
+        present = np.zeros((len(self.asked), rows), dtype=np.bool_)
+        known = [(i, replies[n]) for i, n in enumerate(self.asked) if n in replies]
+        usable = [(i, r) for i, r in known if r.values is not None and r.values.ndim == 2 and r.values.shape[1]]
+        if not usable:
+            return None, present
+        widths = [r.values.shape[1] for _, r in usable if r.values is not None]
+        width = max(set(widths), key=lambda w: (widths.count(w), w))
+        outputs = np.zeros((len(self.asked), rows, width), dtype=np.float32)
+        for i, reply in usable:
+            if reply.values is not None and reply.status is not None and reply.values.shape[1] == width:
+                outputs[i] = reply.values
+                present[i] = reply.status == RowState.OK
+        return outputs, present
+
+    def _gather_features(
+        self, rule: FeatureRule, replies: Mapping[str, MemberReply], rows: int
+    ) -> tuple[NDArray[np.float32] | None, Array]:
+        present = np.zeros((len(self.asked), rows), dtype=np.bool_)
+        outputs = np.zeros((1, rows, sum(rule.widths.values())), dtype=np.float32)
+        for i, (name, columns) in enumerate(self._columns(rule).items()):
+            reply = replies.get(name)
+            if reply is None or reply.values is None or reply.status is None:
+                continue
+            if reply.values.shape == (rows, rule.widths[name]):
+                outputs[0, :, columns] = reply.values
+                present[i] = reply.status == RowState.OK
+        return (outputs if present.any() else None), present
+
+    def _columns(self, rule: FeatureRule) -> dict[str, slice]:
+        columns, at = {}, 0
+        for name in self.asked:
+            columns[name] = slice(at, at + rule.widths[name])
+            at += rule.widths[name]
+        return columns
+
+    def fuse(self, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
+        """Fuse what ``gather`` gave, or the same rows of all of it.
+
+        Args:
+            inputs: the request inputs of these rows, for a gate.
+
+        Raises:
+            QuorumError: a row that the rule cannot decide.
+        """
+        mask = torch.from_numpy(present)
+        if isinstance(self.rule, FeatureRule):
+            features = torch.from_numpy(outputs)[0]
+            by_name = {name: features[:, columns] for name, columns in self._columns(self.rule).items()}
+            return self.rule.fuse(by_name, mask)
+        if isinstance(self.rule, Gate):
+            return self.rule.fuse(torch.from_numpy(outputs), mask, gate_input(self.rule, inputs))
+        return self.rule.fuse(torch.from_numpy(outputs), mask)
+
+    def fuse_where(self, enough: Array, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
+        """Fuse the rows that have a quorum, and leave zeros where nobody will look: a rule may refuse the others."""
+        if enough.all():
+            return self.fuse(outputs, present, inputs)
+        part = self.fuse(
+            np.ascontiguousarray(outputs[:, enough]),
+            np.ascontiguousarray(present[:, enough]),
+            {name: array[enough] for name, array in inputs.items()},
+        )
+        at = torch.from_numpy(np.flatnonzero(enough))
+        rows = len(enough)
+        return Fused(
+            part.values.new_zeros(rows, *part.values.shape[1:]).index_copy_(0, at, part.values),
+            part.contributions.new_zeros(len(part.contributions), rows).index_copy_(1, at, part.contributions),
+            part.coverage.new_zeros(rows).index_copy_(0, at, part.coverage),
+            None if part.abstained is None else part.abstained.new_zeros(rows).index_copy_(0, at, part.abstained),
+        )
+
+    def enough(self, present: Array, asked: int | Array) -> Array:
+        """(B,) whether quorum and required members hold in each row; ``asked`` is how many were, in all or by row."""
+        quorum = self.fusion.quorum
+        needed = min(quorum, asked) if isinstance(asked, int) else np.clip(asked, 1, quorum)
+        holds: Array = present.sum(axis=0) >= needed
+        for name in self.fusion.required:
+            if name in self.asked:
+                holds = holds & present[self.asked.index(name)]
+        return holds
+
+
+def gate_input(gate: Gate, inputs: Mapping[str, Array]) -> torch.Tensor:
+    """(B, D) what a gate reads of the request."""
+    array = inputs[gate.input_name]
+    return torch.from_numpy(np.array(array.reshape(len(array), -1), dtype=np.float32))
+
+
+def build_fuser(name: str, fusion: FusionSpec, folder: Path) -> Fuser:
+    """Build the rule that a fusion names.
+
+    Raises:
+        SpecError: it cannot be built from these options or this state.
+    """
+    entry = RULES[fusion.rule]
+    # A cascade's stages, and the columns that a head behind features was trained on, hold every member.
+    whole = fusion.weights is None or entry.steered or entry.reads == ("features",)
+    asked = fusion.members if whole else tuple(n for n in fusion.members if (fusion.weights or {})[n] > 0)
+    try:
+        rule = build_rule(fusion, asked, folder)
+    except FusionError as error:
+        raise SpecError(name if name != "fused" else "fusion", str(error), "mend the fusion's options") from None
+    return Fuser(name, fusion, rule, asked)
+
+
+def build_rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:
+    """The rule a fusion names, over ``members`` in that order."""
+    state: Mapping[str, torch.Tensor] | None = None
+    if fusion.state:
+        from safetensors.torch import load_file
+
+        state = load_file(folder / fusion.state)
+    weights = None if fusion.weights is None else {name: fusion.weights[name] for name in members}
+    entry = RULES[fusion.rule]
+    if entry.reads == ("features",):
+        return entry.load_features().from_spec(members, weights, fusion.options, state)
+    return entry.load().from_spec(members, weights, fusion.options, state)
