@@ -85,11 +85,16 @@ class Parallel:
     def stop(self) -> None:
         give_up({name: ask for name, ask in self._asks.items() if name not in self._replies}, self._metrics)
         self._asks.clear()
+        self._on_reply = deaf
 
     def _take(self, name: str, reply: MemberReply) -> None:
         self._replies[name] = reply
         self._metrics.member_replied(name, reply)
         self._on_reply()
+
+
+def deaf() -> None:
+    """Stands in for a batch that has ended: batch and fan-out hold each other, and must not wait for the collector."""
 
 
 def give_up(late: Mapping[str, Ask], metrics: Metrics) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.fanout import give_up
+from quorate.deployments.fanout import deaf, give_up
 from quorate.deployments.fuser import Fuser
 from quorate.deployments.graphs import Graph
 from quorate.deployments.members import Ask, Member, MemberReply
@@ -133,7 +133,9 @@ class Flow:
         for name, ask in self._asks.values():
             give_up({name: ask}, self._metrics)
         self._asks.clear()
+        self._timers.clear()
         self._output.closed = True
+        self._on_reply = deaf
 
     # -- wanting rows
 
