@@ -20,8 +20,8 @@ from quorate.tuning.scoring import (
     true_class,
 )
 
-# A logarithm costs ten times a product, so this many probabilities are multiplied before each: none is below EPSILON,
-# hence no product below 3e-251.
+# A logarithm costs ten times a product, so this many probabilities are multiplied before each: none is below
+# LEAST_PROBABILITY, hence no product below 3e-251.
 _GROUP = 16
 # Weight vectors and rows per step: their (128, 1024) float64 stay in a second-level cache.
 _VECTORS, _ROWS = 128, 64 * _GROUP
