@@ -12,6 +12,7 @@ _HOME = {
     "Epoch": "training",
     "Labelled": "datasets",
     "Judgement": "judging",
+    "OutOfFold": "out_of_fold",
     "Pattern": "patterns",
     "PredictionStore": "store",
     "Splits": "datasets",

@@ -1,7 +1,7 @@
 """What a fused prediction is worth: metrics by name, and the one place where log-loss meets a probability of zero.
 
-Every member's probability of the true class is raised to at least ``LEAST_PROBABILITY`` before anything is computed from it.
-Scores, greedy selection and the solver all see the same raised numbers, so they agree and log-loss stays convex.
+Every member's probability of the true class is raised to at least ``LEAST_PROBABILITY`` before anything is computed
+from it. Scores, greedy selection and the solver all see the same raised numbers: they agree, and log-loss stays convex.
 """
 
 # M members, N rows, C classes
