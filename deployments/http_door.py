@@ -11,13 +11,16 @@ from typing import Any
 
 import orjson
 
+from quorate.deployments.access import Gate
+from quorate.deployments.doors import Doors
+from quorate.deployments.http_access import check_management, check_request
 from quorate.deployments.http_bodies import Headers, Receive, pack_answer, read_body
 from quorate.deployments.http_management import Route, find_route
 from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
 from quorate.deployments.management import Management
 from quorate.deployments.openapi import openapi
 from quorate.deployments.service import Service, clip
-from quorate.fusion.errors import OverloadedError, QuorateError, RequestError
+from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnauthenticatedError
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -33,8 +36,9 @@ WATCH_AFTER_S = 0.02
 class HttpDoor:
     """Serves one ensemble; give it to uvicorn."""
 
-    def __init__(self, service: Service):
+    def __init__(self, service: Service, gate: Gate | None = None):
         self._service, self._management = service, Management(service)
+        self._gate = gate or Gate(Doors())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,6 +58,7 @@ class HttpDoor:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
+        check_request(self._gate, path, scope["headers"])
         found = _MODEL.match(path)
         if found is not None and path != "/v2/models/stats":
             return await self._answer_model(method, found[1], found[2] or "", found[3] or "", scope, receive)
@@ -95,6 +100,7 @@ class HttpDoor:
     async def _answer_route(self, route: Route, method: str, scope: Scope, receive: Receive) -> Reply:
         if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
             return _wrong_method(method, ", ".join(route.methods))
+        check_management(self._gate, scope["path"], scope["headers"])
         body = await read_body(scope["headers"], receive)
         reply = route.answer(self._management, bytes(body.json or b""))
         return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
@@ -165,4 +171,6 @@ def _error(error: QuorateError) -> Reply:
     headers = list(_JSON)
     if isinstance(error, OverloadedError):
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, UnauthenticatedError):
+        headers.append((b"www-authenticate", b"Bearer"))
     return error.http_status, headers, orjson.dumps({"error": clip(str(error))})

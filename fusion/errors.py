@@ -178,6 +178,42 @@ class UnsupportedError(RequestError):
     http_status, grpc_code = 501, "UNIMPLEMENTED"
 
 
+class BodySizeError(RequestError):
+    """A request is longer than the server takes."""
+
+    http_status, grpc_code = 413, "RESOURCE_EXHAUSTED"
+
+    def __init__(self, found: str, limit_bytes: int):
+        super().__init__(found, limit_bytes)
+        self.found, self.limit_bytes = found, limit_bytes
+
+    def __str__(self) -> str:
+        return f"the body {self.found} over {self.limit_bytes} bytes; send fewer rows at once"
+
+
+class NonFiniteRowError(RequestError):
+    """A row for which models gave only NaN or infinity: asking again gives the same."""
+
+    def __init__(self, row: int, members: str, cause: str):
+        super().__init__(row, members, cause)
+        self.row, self.members, self.cause = row, members, cause
+
+    def __str__(self) -> str:
+        return f"row {self.row} got no finite answer from {self.members}: {self.cause}; change the row or leave it out"
+
+
+class UnauthenticatedError(QuorateError):
+    """The client did not say who it is, or not rightly."""
+
+    http_status, grpc_code = 401, "UNAUTHENTICATED"
+
+
+class ForbiddenError(QuorateError):
+    """The client is known, or need not be, but may not do this."""
+
+    http_status, grpc_code = 403, "PERMISSION_DENIED"
+
+
 class MemberLoadError(QuorateError):
     """A member's model or weights could not be loaded where the replica runs."""
 
@@ -191,6 +227,31 @@ class MemberLoadError(QuorateError):
 
 class DeployError(QuorateError):
     """The cluster cannot run what the spec asks."""
+
+
+class ExposureError(DeployError):
+    """Doors that would be open to the network without anyone having said so."""
+
+    def __init__(self, host: str):
+        super().__init__(host)
+        self.host = host
+
+    def __str__(self) -> str:
+        return (
+            f"{self.host} is reachable from other machines, and anyone there could ask; give --auth-token-file FILE, "
+            "or --insecure if that is meant"
+        )
+
+
+class CredentialError(DeployError):
+    """A file of tokens, a certificate or a key that cannot be used."""
+
+    def __init__(self, path: str, found: str, fix: str):
+        super().__init__(path, found, fix)
+        self.path, self.found, self.fix = path, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.found}; {self.fix}"
 
 
 class ClusterError(QuorateError):
