@@ -281,3 +281,7 @@ class DataError(TuningError):
 
 class PredictionError(TuningError):
     """Stored or given predictions that weights cannot be solved on."""
+
+
+class SweepError(TuningError):
+    """A sweep that cannot start, go on or be taken up again."""
