@@ -14,6 +14,7 @@ _HOME = {
     "Judgement": "judging",
     "OutOfFold": "out_of_fold",
     "Pattern": "patterns",
+    "PredictionShards": "sharding",
     "PredictionStore": "store",
     "Splits": "datasets",
     "TuneResult": "tune",

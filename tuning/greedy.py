@@ -22,6 +22,7 @@ from quorate.tuning.scoring import (
     Floats,
     Metric,
     MetricLike,
+    accuracy,
     check_finite,
     check_predictions,
     find_metric,
@@ -58,6 +59,9 @@ class Sums(Protocol):
 
     def add(self, member: int) -> None: ...
 
+    def scored(self, values: Floats) -> Weights:
+        """The weights with their score, and the gap where there is a proof."""
+
 
 def greedy_weights(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric: MetricLike = "log_loss") -> Weights:
     """Add, round by round, the member that helps the mean most; a member's weight is how often it was added.
@@ -79,12 +83,7 @@ def greedy_weights(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric
     found = find_metric(metric)
     outputs, truth = check_predictions(probs, labels, found.name)
     sums = _sums(outputs, truth, found)
-    values = select(sums, len(outputs), rounds).weights(len(outputs))
-    if isinstance(sums, LogLossSums):
-        return Weights(values, sums.rows.loss(values) / sums.rows.rows, rows_gap(sums.rows, values))
-    if isinstance(sums, SquaredErrorSums):
-        return Weights(values, *squared_error_score(sums.gram, values, sums.root))
-    return Weights(values, found.function(truth, np.tensordot(values, outputs, axes=1)), None)
+    return sums.scored(select(sums, len(outputs), rounds).weights(len(outputs)))
 
 
 def greedy_path(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric: MetricLike = "log_loss") -> GreedyPath:
@@ -129,7 +128,7 @@ def _sums(outputs: NDArray[Any], labels: NDArray[Any], metric: Metric) -> Sums:
         return SquaredErrorSums(residual_gram(outputs, labels), root=metric.name == "rmse")
     check_finite(outputs)
     if metric.name == "accuracy":
-        return _AccuracySums(outputs, labels)
+        return AccuracySums(outputs, labels)
     return _AnySums(outputs, labels, metric)
 
 
@@ -169,6 +168,9 @@ class LogLossSums:
         self.rows.add(member)
         self.count += 1
 
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, self.rows.loss(values) / self.rows.rows, rows_gap(self.rows, values))
+
 
 class SquaredErrorSums:
     """The squared error of a mean is a quadratic form in how often each member was chosen."""
@@ -186,8 +188,11 @@ class SquaredErrorSums:
     def add(self, member: int) -> None:
         self.counts[member] += 1
 
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, *squared_error_score(self.gram, values, self.root))
 
-class _AccuracySums:
+
+class AccuracySums:
     """Only rows whose decision some member can still turn are counted again."""
 
     def __init__(self, outputs: NDArray[Any], labels: NDArray[np.int64]):
@@ -206,20 +211,27 @@ class _AccuracySums:
         self.rows, self.count = rows, 0
 
     def losses(self) -> Floats:
+        return np.asarray(1.0 - self.hits() / len(self.labels))
+
+    def hits(self) -> NDArray[np.int64]:
+        """(M,) rows that the chosen members and one more decide rightly."""
         lead = self.total[self.rows, self.labels, None] - self.total
         slack = 1e-9 * (self.count + 1)  # sums in another order differ by less
         right = (lead + self.lowest > slack).all(axis=1)
         wrong = (lead + self.highest < -slack).any(axis=1)
         open_rows = np.flatnonzero(~right & ~wrong)
-        hits = np.empty(len(self.outputs))
+        hits = np.empty(len(self.outputs), dtype=np.int64)
         for member, output in enumerate(self.outputs):
             fused = self.total[open_rows] + output[open_rows]
             hits[member] = (fused.argmax(axis=1) == self.labels[open_rows]).sum()
-        return np.asarray(1.0 - (hits + right.sum()) / len(self.labels))
+        return np.asarray(hits + right.sum())
 
     def add(self, member: int) -> None:
         self.total += self.outputs[member]
         self.count += 1
+
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, accuracy(self.labels, np.tensordot(values, self.outputs, axes=1)), None)
 
 
 class _AnySums:
@@ -237,3 +249,6 @@ class _AnySums:
     def add(self, member: int) -> None:
         self.total += self.outputs[member]
         self.count += 1
+
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, self.metric.function(self.labels, np.tensordot(values, self.outputs, axes=1)), None)

@@ -48,9 +48,13 @@ def simplex_weights(probs: ArrayLike, labels: ArrayLike, metric: str = "log_loss
     outputs, truth = check_predictions(probs, labels, metric)
     if metric == "log_loss":
         return solved_log_loss(Columns(true_class(outputs, truth)))
-    gram = residual_gram(outputs, truth)
+    return solved_squared_error(residual_gram(outputs, truth), root=metric == "rmse")
+
+
+def solved_squared_error(gram: Floats, root: bool) -> Weights:
+    """The weights of least squared error, or root of it, with score and gap."""
     weights = solve_squared_error(gram)
-    return Weights(weights, *squared_error_score(gram, weights, root=metric == "rmse"))
+    return Weights(weights, *squared_error_score(gram, weights, root))
 
 
 def solved_log_loss(rows: TrueClass) -> Weights:

@@ -87,18 +87,27 @@ class FillReport:
 class PredictionStore:
     """Predictions under one folder or URI; one process writes a split at a time."""
 
-    def __init__(self, location: str | Path, dtype: str = "float32", partition_bytes: int = PARTITION_BYTES):
+    def __init__(
+        self,
+        location: str | Path,
+        dtype: str = "float32",
+        partition_bytes: int = PARTITION_BYTES,
+        filesystem: filesystems.FileSystem | None = None,
+    ):
         """Open a store; nothing is written before ``fill``.
 
         Args:
             location: a local folder, or a URI of any pyarrow file system (``s3://bucket/run``, ``gs://...``).
             dtype: float32, or float16 for half the size; float16 turns probabilities below 6e-8 into 0.
-            partition_bytes: of probabilities in one file, at most; what is read and computed at once.
+            partition_bytes: of probabilities in one file, at most; what is read at once.
+            filesystem: what ``location`` is a path on, for one that needs more than a URI can say.
         """
         if dtype not in ("float16", "float32"):
             raise PredictionError("dtype", f"{dtype!r}", "give float16 or float32")
         self.location, self.dtype, self.partition_bytes = str(location), dtype, partition_bytes
-        if "://" in self.location:
+        if filesystem is not None:
+            self._files, self._root = filesystem, self.location
+        elif "://" in self.location:
             self._files, self._root = filesystems.FileSystem.from_uri(self.location)
         else:
             self._files, self._root = filesystems.LocalFileSystem(), str(Path(location).resolve())
@@ -177,6 +186,31 @@ class PredictionStore:
             raise PredictionError(f"predictions on {split}", "partitions of different sizes", "fill the store again")
         for number, rows in enumerate(ranges):
             yield rows, [self._map(split, name, number) for name in members]
+
+    def read_rows(self, split: str, members: Sequence[str], rows: slice) -> NDArray[Any]:
+        """(M, n, C) probabilities of consecutive rows; only the partitions that hold them are read.
+
+        Raises:
+            PredictionError: a member is not in the store, or a file that holds the rows is damaged.
+        """
+        known, damage = self._manifest(split)
+        absent = [name for name in members if name not in known]
+        if damage or absent:
+            found = damage or f"{', '.join(absent)}: {NEW}"
+            raise PredictionError(f"predictions on {split}", found, "fill the store again")
+        return np.stack([self._rows_of(split, name, known[name], rows) for name in members])
+
+    def _rows_of(self, split: str, name: str, entry: Entry, rows: slice) -> NDArray[Any]:
+        parts = []
+        for number, held in enumerate(entry.ranges()):
+            start, stop = max(rows.start, held.start), min(rows.stop, held.stop)
+            if start < stop:
+                reason = harm(self._files, self._path(split, name, number), entry.files[number])
+                if reason:
+                    found = _said({number: reason}, entry)
+                    raise PredictionError(f"predictions of {name} on {split}", found, "fill the store again")
+                parts.append(self._map(split, name, number)[start - held.start : stop - held.start])
+        return np.concatenate(parts)
 
     def true_class(self, split: str, members: Sequence[str], labels: NDArray[np.int64]) -> Floats:
         """(M, N) each member's probability of the true class: what log-loss weights are solved on, C times smaller.

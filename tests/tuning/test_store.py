@@ -4,7 +4,9 @@ import shutil
 import tracemalloc
 from dataclasses import replace
 
+import fsspec
 import numpy as np
+import pyarrow.fs
 import pyarrow.ipc
 import pytest
 import torch
@@ -357,6 +359,20 @@ def test_a_uri_is_a_location(tiny, rows, tmp_path):
     store = PredictionStore((tmp_path / "by-uri").as_uri())
     store.fill(tiny.spec, tiny.folder, rows, "validation")
     assert (tmp_path / "by-uri" / "validation" / "weak" / "00000.arrow").is_file()
+
+
+def test_a_file_system_that_is_not_local_holds_a_store(tiny, rows, store):
+    elsewhere = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory", skip_instance_cache=True)))
+    remote = PredictionStore("bucket/run", filesystem=elsewhere, partition_bytes=32 * 10 * 4)
+    remote.fill(tiny.spec, tiny.folder, rows, "validation")
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    np.testing.assert_array_equal(remote.read("validation", MEMBERS), store.read("validation", MEMBERS))
+    with elsewhere.open_output_stream("bucket/run/validation/weak/00001.arrow") as file:
+        file.write(b"another's")
+    again = PredictionStore("bucket/run", filesystem=elsewhere, partition_bytes=32 * 10 * 4)
+    report = again.fill(tiny.spec, tiny.folder, rows, "validation")
+    assert report.computed == {"weak": "partition 1 of 4 is damaged or another's"}
+    np.testing.assert_array_equal(again.read("validation", MEMBERS), store.read("validation", MEMBERS))
 
 
 def test_rows_a_member_fails_on_are_nan_and_the_others_are_there(tiny, rows, store, tmp_path, monkeypatch):
