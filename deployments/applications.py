@@ -93,9 +93,11 @@ def deploy(
     wanted = {spec.name, *(member_app(spec.name, name) for name in spec.members)}
     for name in set(_applications(spec.name)) - wanted:
         serve.delete(name)
-    replica = describe_fusion(spec.name)[0]
-    http = f"{'https' if opened.tls else 'http'}://{replica['http']}"
-    return Deployed(spec.name, spec.revision, http, replica["grpc"], _replica_counts(spec))
+    places = {"http": f"{host}:{http_port}", "grpc": f"{host}:{grpc_port}"}
+    for replica in describe_fusion(spec.name):  # says the address that others reach, where host stands for all
+        places = {door: replica[door] for door in places}
+    http = f"{'https' if opened.tls else 'http'}://{places['http']}"
+    return Deployed(spec.name, spec.revision, http, places["grpc"], _replica_counts(spec))
 
 
 def rollback(name: str) -> EnsembleSpec:

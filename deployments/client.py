@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from quorate.deployments.credentials import Credentials
 from quorate.deployments.datatypes import datatype_of, decode, encode
 from quorate.fusion.errors import QuorateError, RequestError, UnavailableError
 
@@ -42,11 +43,18 @@ class RemoteError(QuorateError):
 
 
 class Client:
-    """Speaks the Open Inference Protocol over HTTP; one connection pool, safe to share between threads."""
+    """Speaks the Open Inference Protocol over HTTP; one connection pool, safe to share between threads.
 
-    def __init__(self, url: str, timeout_s: float = 30.0):
+    Raises:
+        CredentialError: a file of the credentials cannot be used.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 30.0, credentials: Credentials | None = None):
+        shown = credentials or Credentials()
         # Floats hardly compress; httpx would ask for it.
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers={"accept-encoding": "identity"})
+        headers = {"accept-encoding": "identity", **shown.headers}
+        verify = shown.context() if url.startswith("https:") else False
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers=headers, verify=verify)
 
     def infer(self, model: str, inputs: Mapping[str, Array], **parameters: str | int | float | bool) -> Result:
         """Ask a model.
