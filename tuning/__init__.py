@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "Decisions": "decisions",
     "Epoch": "training",
     "Labelled": "datasets",
     "Judgement": "judging",
@@ -24,7 +25,9 @@ _HOME = {
     "GreedyPath": "greedy",
     "Weights": "weights",
     "build": "architectures",
+    "decision_weights": "decisions",
     "digits": "datasets",
+    "evolved_weights": "evolution",
     "greedy_path": "greedy",
     "greedy_weights": "greedy",
     "idx_images": "datasets",
