@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "Bagged": "bagging",
     "Decisions": "decisions",
     "Epoch": "training",
     "Labelled": "datasets",
@@ -24,6 +25,7 @@ _HOME = {
     "FillReport": "store",
     "GreedyPath": "greedy",
     "Weights": "weights",
+    "bagged_weights": "bagging",
     "build": "architectures",
     "decision_weights": "decisions",
     "digits": "datasets",
@@ -42,6 +44,7 @@ _HOME = {
     "split": "datasets",
     "train": "training",
     "tune_weights": "tune",
+    "worthwhile_patterns": "patterns",
 }
 
 __all__ = sorted(_HOME)
