@@ -78,7 +78,7 @@ def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_
 
 
 def hedged(rows, seed):
-    """Members b and c know one kind of rows each and mislead on the other's: together they hedge, alone neither does."""
+    """Members b and c know one kind of rows each and mislead on the other's: together they hedge."""
     random = np.random.default_rng(seed)
     labels, kinds = random.integers(0, 2, rows), random.integers(0, 3, rows)
     right = np.array([[0.45, 0.45, 0.85], [0.9, 0.2, 0.6], [0.2, 0.9, 0.6]])[:, kinds]
