@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
 import orjson
 
 from quorate.deployments.access import Gate
+from quorate.deployments.arrow_format import CONTENT_TYPE
+from quorate.deployments.arrow_inference import StreamInference, dump_stream
 from quorate.deployments.doors import Doors
 from quorate.deployments.http_access import check_management, check_request
 from quorate.deployments.http_bodies import Headers, Receive, pack_answer, read_body
 from quorate.deployments.http_management import Route, find_route
+from quorate.deployments.http_streams import first_of, send_stream
 from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
 from quorate.deployments.management import Management
 from quorate.deployments.openapi import openapi
@@ -24,10 +27,11 @@ from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, U
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Reply = tuple[int, Headers, bytes]
+Reply = tuple[int, Headers, "bytes | AsyncIterator[bytes]"]
 
 _log = logging.getLogger(__name__)
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
+_ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
 # Most answers are out before this; only the others pay for watching whether the client is still there.
 WATCH_AFTER_S = 0.02
@@ -52,6 +56,9 @@ class HttpDoor:
         except Exception:
             _log.exception("a request failed")
             status, headers, body = 500, _JSON, b'{"error":"internal error; the server log has the details"}'
+        if not isinstance(body, bytes):
+            await send_stream(send, status, headers, body)
+            return
         headers = [*headers, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
@@ -90,6 +97,9 @@ class HttpDoor:
         if verb == "infer":
             if method != "POST":
                 return _wrong_method(method, "POST")
+            if _header(scope, b"content-type").partition(b";")[0].strip().lower() == _ARROW:
+                answers = StreamInference(service, model, version, receive).answers()
+                return 200, [(b"content-type", _ARROW)], await first_of(answers)
             return await self._infer(model, version, scope, receive)
         if method not in ("GET", "HEAD"):
             return _wrong_method(method, "GET")
@@ -121,6 +131,8 @@ class HttpDoor:
         parsed = perf_counter()
         response = await _while_connected(receive, self._service.infer(request))
         fused = perf_counter()
+        if _ARROW in _header(scope, b"accept").lower():
+            return 200, [(b"content-type", _ARROW)], dump_stream(response)
         reply, header_length = dump_response(response, binary)
         headers = _JSON
         if header_length is not None:
@@ -153,6 +165,10 @@ async def _while_connected(receive: Receive, work: Awaitable[Any]) -> Any:
         timer.cancel()
         if watcher is not None:
             watcher.cancel()
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return b",".join(value for key, value in scope["headers"] if key == name)
 
 
 def _reply(data: Any) -> Reply:

@@ -214,6 +214,55 @@ class ForbiddenError(QuorateError):
     http_status, grpc_code = 403, "PERMISSION_DENIED"
 
 
+class RemoteError(QuorateError):
+    """A server refused; the text is its own. The kinds below are also the errors that the server met.
+
+    Attributes:
+        status: the HTTP status.
+        retry_after_s: when the server would like to be asked again; 0 where it did not say.
+    """
+
+    def __init__(self, status: int, text: str, retry_after_s: float = 0.0):
+        # Not super(): the kinds have a second parent, with arguments of its own.
+        QuorateError.__init__(self, status, text, retry_after_s)
+        self.status, self.text, self.retry_after_s = status, text, retry_after_s
+
+    def __str__(self) -> str:
+        return f"the server answered {self.status}: {self.text}"
+
+
+class RemoteRequestError(RemoteError, RequestError):
+    """400, or another status of the client's making."""
+
+
+class RemoteUnauthenticatedError(RemoteError, UnauthenticatedError):
+    """401."""
+
+
+class RemoteForbiddenError(RemoteError, ForbiddenError):
+    """403."""
+
+
+class RemoteNotFoundError(RemoteRequestError, NotFoundError):
+    """404."""
+
+
+class RemoteUnsupportedError(RemoteRequestError, UnsupportedError):
+    """501."""
+
+
+class RemoteUnavailableError(RemoteError, UnavailableError):
+    """503, without a time to come back."""
+
+
+class RemoteOverloadedError(RemoteError, OverloadedError):
+    """503, with a time to come back."""
+
+
+class RemoteDeadlineError(RemoteError, DeadlineError):
+    """504."""
+
+
 class MemberLoadError(QuorateError):
     """A member's model or weights could not be loaded where the replica runs."""
 
