@@ -10,12 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.client import Client, Result
+from quorate.deployments.credentials import Credentials
 from quorate.deployments.datatypes import numpy_dtype
 from quorate.fusion.errors import RequestError
 
 
 def ask(
-    url: str, ensemble: str, member: str | None, path: Path, deadline_ms: float | None = None, explain: bool = False
+    url: str,
+    ensemble: str,
+    member: str | None,
+    path: Path,
+    deadline_ms: float | None = None,
+    explain: bool = False,
+    credentials: Credentials | None = None,
 ) -> Result:
     """Send a file's rows.
 
@@ -23,7 +30,7 @@ def ask(
         RequestError: the file cannot be read, or does not hold the model's inputs.
         RemoteError: the server refused.
     """
-    with Client(url) as client:
+    with Client(url, credentials=credentials) as client:
         model = member or ensemble
         inputs = {item["name"]: item for item in client.metadata(model)["inputs"]}
         arrays = _fit(path, _read(path, sorted(inputs)), inputs)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from quorate.cluster import door_options
 from quorate.fusion.errors import QuorateError
 
 app = typer.Typer(
@@ -48,7 +49,7 @@ def validate(spec: Spec, as_json: Json = False) -> None:
     from quorate.deployments.spec_file import load_spec
 
     loaded = load_spec(spec)
-    if loaded.output_fusion.options or loaded.output_fusion.state:
+    if any(fusion.options or fusion.state for fusion in loaded.all_fusions.values()):
         from quorate.deployments.revisions import build_revision
 
         build_revision(loaded, spec.parent)
@@ -81,20 +82,32 @@ def deploy(
     foreground: Annotated[bool, typer.Option(help="Keep the local cluster in this process until Ctrl-C.")] = False,
     http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP door; 0 takes a free one.")] = 0,
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gRPC door; 0 takes a free one.")] = 0,
+    host: door_options.Host = None,
+    auth_token_file: door_options.AuthTokenFile = None,
+    management_token_file: door_options.ManagementTokenFile = None,
+    insecure: door_options.Insecure = False,
+    tls_cert: door_options.TlsCert = None,
+    tls_key: door_options.TlsKey = None,
+    tls_client_ca: door_options.TlsClientCa = None,
     timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")] = 300,
     as_json: Json = False,
 ) -> None:
     """Deploy an ensemble or update it; only what changed restarts.
 
-    Without --address a local Ray cluster runs in the background until quorate down.
+    Without --address a local Ray cluster runs in the background until quorate down. Doors that other machines reach
+    want tokens, or --insecure. Host, tokens and TLS stay as they are when none of their options is given, and are all
+    set anew when one is; tokens change without a restart.
 
     Example: quorate deploy digits.yaml --http-port 8000
+
+    Example: quorate deploy digits.yaml --host 0.0.0.0 --auth-token-file tokens --tls-cert cert.pem --tls-key key.pem
     """
     from quorate.cluster import local, running
     from quorate.deployments.spec_file import load_spec
 
     loaded = load_spec(spec)
-    request = running.DeployRequest(loaded, spec.parent, http_port, grpc_port, timeout_s, quiet=as_json)
+    doors = door_options.doors(host, auth_token_file, management_token_file, insecure, tls_cert, tls_key, tls_client_ca)
+    request = running.DeployRequest(loaded, spec.parent, http_port, grpc_port, doors, timeout_s, quiet=as_json)
     if foreground and address is None:
         if local.find() is not None:
             raise typer.BadParameter("a local cluster runs in the background already; quorate down stops it")
@@ -113,6 +126,10 @@ def query(
     deadline_ms: Annotated[Optional[float], typer.Option(min=0, help="Answer within this time.")] = None,  # noqa: UP045
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
     url: Annotated[Optional[str], typer.Option(help="Ask this HTTP address instead of looking it up.")] = None,  # noqa: UP045
+    auth_token_file: door_options.TokenFile = None,
+    ca: door_options.Ca = None,
+    cert: door_options.Cert = None,
+    key: door_options.Key = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -123,7 +140,8 @@ def query(
     from quorate.cluster import asking, running, tables
 
     place = url or running.http_address(name, address)
-    result = asking.ask(place, name, member, input_file, deadline_ms=deadline_ms, explain=explain)
+    shown = door_options.credentials(auth_token_file, ca, cert, key)
+    result = asking.ask(place, name, member, input_file, deadline_ms=deadline_ms, explain=explain, credentials=shown)
     data = {"outputs": {k: v.tolist() for k, v in result.outputs.items()}, "parameters": dict(result.parameters)}
     _show(data, as_json, "" if as_json else tables.answers(result, running.spec_of(name, address) if not url else None))
 
@@ -201,6 +219,10 @@ def bench(
     duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds to measure.")] = 10.0,
     member: Annotated[Optional[str], typer.Option(help="Load this member alone.")] = None,  # noqa: UP045
     url: Annotated[Optional[str], typer.Option(help="Load this HTTP address instead of looking it up.")] = None,  # noqa: UP045
+    auth_token_file: door_options.TokenFile = None,
+    ca: door_options.Ca = None,
+    cert: door_options.Cert = None,
+    key: door_options.Key = None,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -213,7 +235,8 @@ def bench(
     from quorate.deployments.bench import bench as load_and_measure
 
     place = url or running.http_address(name, address)
-    result = load_and_measure(place, member or name, Load(clients, rate, duration_s, rows=rows))
+    shown = door_options.credentials(auth_token_file, ca, cert, key)
+    result = load_and_measure(place, member or name, Load(clients, rate, duration_s, rows=rows), credentials=shown)
     _show(vars(result), as_json, tables.bench(result))
 
 

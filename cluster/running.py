@@ -15,6 +15,7 @@ from quorate.fusion.errors import ClusterError, DeployError
 
 if TYPE_CHECKING:
     from quorate.deployments.applications import Deployed
+    from quorate.deployments.doors import Doors
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class DeployRequest:
     folder: Path
     http_port: int = 0
     grpc_port: int = 0
+    doors: Doors | None = None
     timeout_s: float = 300.0
     quiet: bool = False
 
@@ -60,7 +62,8 @@ def http_address(name: str, address: str | None = None) -> str:
     Raises:
         ClusterError: no such ensemble runs.
     """
-    return f"http://{_fusion(name, address)['http']}"
+    found = _fusion(name, address)
+    return f"{'https' if found['tls'] else 'http'}://{found['http']}"
 
 
 def spec_of(name: str, address: str | None = None) -> EnsembleSpec:
@@ -105,9 +108,11 @@ def _deploy(request: DeployRequest) -> Deployed:
             f"no place for {unplaced[0].member}: {unplaced[0].problem}; change its resources or add nodes"
         )
     console = Console(stderr=True, quiet=request.quiet)
+    if request.doors is not None and request.doors.warning:
+        Console(stderr=True).print(f"warning: {request.doors.warning}", style="yellow", markup=False)
     with console.status("starting members") as shown:
         return applications.deploy(
-            request.spec, request.folder, http_port=request.http_port, grpc_port=request.grpc_port,
+            request.spec, request.folder, request.doors, http_port=request.http_port, grpc_port=request.grpc_port,
             timeout_s=request.timeout_s, progress=lambda states: shown.update(_progress(states)),
         )  # fmt: skip
 
@@ -137,6 +142,8 @@ def _status_of(name: str, fusion: list[dict[str, Any]]) -> dict[str, Any]:
         "revision": fusion[0]["revision"] if fusion else "",
         "http": [replica["http"] for replica in fusion],
         "grpc": [replica["grpc"] for replica in fusion],
+        "tls": fusion[0]["tls"] if fusion else False,
+        "token": fusion[0]["token"] if fusion else False,
         "ready": fusion[0]["ready"] if fusion else {},
         "members": {member: applications.describe_member(name, member) for member in members},
     }

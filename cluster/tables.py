@@ -51,6 +51,7 @@ def tuned(result: TuneResult) -> Group:
         table.add_row(name, weight, f"{score.accuracy:.4f}", f"{score.f1_macro:.4f}", f"{score.log_loss:.4f}")
     lines = [
         f"{judgement.rows} held-out rows; weights by {result.method}, at most {result.gap:.1e} nats from the best",
+        f"weights of their own for {len(result.patterns)} sets of members that may be left when others are missing",
         judgement.verdict,
         f"quorate deploy {result.folder / 'spec.yaml'}",
     ]

@@ -10,6 +10,8 @@ from typing import Any
 
 _HOME = {
     "Client": "client",
+    "Credentials": "credentials",
+    "Doors": "doors",
     "EnsembleSpec": "spec",
     "FusionSpec": "spec",
     "MemberSpec": "spec",

@@ -15,8 +15,9 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
-from quorate.deployments import published
+from quorate.deployments import door_records, published
 from quorate.deployments.directory import member_app
+from quorate.deployments.doors import Doors
 from quorate.deployments.fusion_replica import FusionReplica
 from quorate.deployments.member_replica import MemberReplica
 from quorate.deployments.published import Publication
@@ -50,7 +51,7 @@ class Deployed:
 def deploy(
     spec: EnsembleSpec,
     folder: Path,
-    host: str = "127.0.0.1",
+    doors: Doors | None = None,
     http_port: int = 0,
     grpc_port: int = 0,
     timeout_s: float = 300.0,
@@ -61,7 +62,8 @@ def deploy(
     Args:
         spec: the ensemble.
         folder: what the spec's relative paths start from, on every node.
-        host: address the doors bind on each node.
+        doors: where they stand and whom they let in; None leaves those of the running ensemble as they are, and opens
+            a new one's on loopback.
         http_port: 0 keeps the running ensemble's port, or takes a free one.
         grpc_port: likewise.
         timeout_s: how long members may take to load.
@@ -71,12 +73,16 @@ def deploy(
         DeployError: something could not be started; the text says what.
     """
     running = describe_fusion(spec.name)
+    opened = doors or door_records.recorded(spec.name)
+    host = opened.host
     http_port = http_port or _running_port(running, "http") or free_port(host)
     grpc_port = grpc_port or _running_port(running, "grpc") or free_port(host)
     serve.start(proxy_location="Disabled")
     _start([_member(spec, name, folder) for name in spec.members], timeout_s, progress)
-    fusion = _fusion(spec, folder, host, http_port, grpc_port)
+    fusion = _fusion(spec, folder, opened, http_port, grpc_port)
+    door_records.record(spec.name, opened)
     if _runs(fusion):
+        _admit(spec.name, len(running))
         if running[0]["revision"] != spec.revision:
             publish(spec, folder)
     else:
@@ -85,8 +91,11 @@ def deploy(
     wanted = {spec.name, *(member_app(spec.name, name) for name in spec.members)}
     for name in set(_applications(spec.name)) - wanted:
         serve.delete(name)
-    http, grpc = f"http://{host}:{http_port}", f"{host}:{grpc_port}"
-    return Deployed(spec.name, spec.revision, http, grpc, _replica_counts(spec))
+    places = {"http": f"{host}:{http_port}", "grpc": f"{host}:{grpc_port}"}
+    for replica in describe_fusion(spec.name):  # says the address that others reach, where host stands for all
+        places = {door: replica[door] for door in places}
+    http = f"{'https' if opened.tls else 'http'}://{places['http']}"
+    return Deployed(spec.name, spec.revision, http, places["grpc"], _replica_counts(spec))
 
 
 def rollback(name: str) -> EnsembleSpec:
@@ -128,6 +137,13 @@ def publish(spec: EnsembleSpec, folder: Path) -> None:
     handle.broadcast("commit", spec.revision).results(timeout_s=CONTROL_TIMEOUT_S)
 
 
+def _admit(name: str, expected: int) -> None:
+    """Let every fusion replica read whose tokens open its doors now."""
+    replies = serve.get_app_handle(name).broadcast("admit").results(timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True)
+    if [reply for reply in replies if reply is not True] or len(replies) < expected:
+        raise DeployError(f"not all of {expected} fusion replicas of {name} took the new tokens; deploy again")
+
+
 def delete(name: str) -> None:
     """Take an ensemble down: first the doors, then the members.
 
@@ -140,6 +156,7 @@ def delete(name: str) -> None:
     for application in sorted(applications, key=len):
         serve.delete(application)
     published.forget(name)
+    door_records.forget(name)
 
 
 def ensembles() -> list[str]:
@@ -177,7 +194,12 @@ def free_port(host: str) -> int:
     import socket
 
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            raise DeployError(
+                f"no port of {host} can be had here ({error.strerror}); give an address of this machine"
+            ) from None
         return int(probe.getsockname()[1])
 
 
@@ -219,8 +241,8 @@ def _member(spec: EnsembleSpec, name: str, folder: Path) -> _App:
     return _App(member_app(spec.name, name), MemberReplica, arguments, member.replicas, member.resources, here)
 
 
-def _fusion(spec: EnsembleSpec, folder: Path, host: str, http_port: int, grpc_port: int) -> _App:
-    arguments = (spec.name, spec.wiring, host, http_port, grpc_port)
+def _fusion(spec: EnsembleSpec, folder: Path, doors: Doors, http_port: int, grpc_port: int) -> _App:
+    arguments = (spec.name, spec.wiring, doors.host, http_port, grpc_port, doors.tls)
     return _App(spec.name, FusionReplica, arguments, spec.serving.replicas, spec.serving.resources)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.client import Client
+from quorate.deployments.credentials import Credentials
 from quorate.deployments.datatypes import numpy_dtype
 from quorate.fusion.errors import RequestError, UnavailableError
 
@@ -93,32 +95,38 @@ class BenchResult:
     first_error: str = ""
 
 
-def bench(url: str, model: str, load: Load, seed: int = 0) -> BenchResult:
+def bench(url: str, model: str, load: Load, seed: int = 0, credentials: Credentials | None = None) -> BenchResult:
     """Ask a running model with random valid input, as its own metadata describes it.
 
     Args:
         url: of the server, such as ``http://127.0.0.1:8000``.
         model: the ensemble, or a member of it.
+        credentials: what the server wants to see.
 
     Raises:
         UnavailableError: nothing answers at ``url``, or not one request was answered.
         RemoteError: the server does not know the model.
     """
-    with Client(url) as client:
+    with Client(url, credentials=credentials) as client:
         inputs = client.metadata(model)["inputs"]
     rng = np.random.default_rng(seed)
     bodies = [orjson.dumps({"inputs": random_inputs(inputs, load.rows, rng)}) for _ in range(NUM_PAYLOADS)]
-    return send_load(url, f"/v2/models/{quote(model)}/infer", bodies, load)
+    return send_load(url, f"/v2/models/{quote(model)}/infer", bodies, load, credentials)
 
 
-def send_load(url: str, path: str, bodies: Sequence[bytes], load: Load) -> BenchResult:
+def send_load(
+    url: str, path: str, bodies: Sequence[bytes], load: Load, credentials: Credentials | None = None
+) -> BenchResult:
     """POST JSON bodies in turn to ``path``; raises as ``bench`` does."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    parts, shown = urlsplit(url), credentials or Credentials()
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise RequestError(f"bench cannot load {url}; give http://HOST:PORT")
+    context = shown.context() if parts.scheme == "https" else None
     head = f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in shown.headers.items())
     requests = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
-    return uvloop.run(_Run(parts.hostname, parts.port or 80, requests, load).measure())
+    place = (parts.hostname, parts.port or (80 if context is None else 443), context)
+    return uvloop.run(_Run(place, requests, load).measure())
 
 
 def random_inputs(inputs: Sequence[Mapping[str, Any]], rows: int, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -201,8 +209,8 @@ class _Connection(asyncio.Protocol):
 class _Run:
     """One measurement: callbacks only, no task per request, so that the clients leave the cores to the server."""
 
-    def __init__(self, host: str, port: int, requests: Sequence[bytes], load: Load):
-        self._host, self._port, self._requests, self._load = host, port, requests, load
+    def __init__(self, place: tuple[str, int, ssl.SSLContext | None], requests: Sequence[bytes], load: Load):
+        (self._host, self._port, self._context), self._requests, self._load = place, requests, load
         self._due: deque[float] = deque()  # open loop: scheduled times that no connection has taken yet
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
@@ -324,7 +332,7 @@ class _Run:
 
     async def _connect(self) -> None:
         made: tuple[Any, _Connection] = await self._loop.create_connection(
-            lambda: _Connection(self._take, self._lose), self._host, self._port
+            lambda: _Connection(self._take, self._lose), self._host, self._port, ssl=self._context
         )
         self._connections.add(made[1])
         self._idle.append(made[1])

@@ -1,13 +1,14 @@
-"""A client in Python: NumPy arrays in, NumPy arrays out."""
+"""A client in Python: NumPy arrays in, NumPy arrays out; Arrow record batches in, record batches out."""
 
 # B rows
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
@@ -15,10 +16,18 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from quorate.deployments.credentials import Credentials
 from quorate.deployments.datatypes import datatype_of, decode, encode
-from quorate.fusion.errors import QuorateError, RequestError, UnavailableError
+from quorate.deployments.remote_errors import remote_error
+from quorate.fusion.errors import RequestError, UnavailableError
+
+if TYPE_CHECKING:
+    from quorate.deployments.arrow_client import ArrowResult
 
 Array = NDArray[Any]
+Scalar = str | int | float | bool
+# However long an overloaded server would like it, a retry waits no longer.
+MAX_PAUSE_S = 5.0
 _HEADER_LENGTH = "inference-header-content-length"
 
 
@@ -30,39 +39,56 @@ class Result:
     parameters: Mapping[str, Any]
 
 
-class RemoteError(QuorateError):
-    """The server refused; the text is its own, ``status`` the HTTP status."""
-
-    def __init__(self, status: int, text: str):
-        super().__init__(status, text)
-        self.status, self.text = status, text
-
-    def __str__(self) -> str:
-        return f"the server answered {self.status}: {self.text}"
-
-
 class Client:
-    """Speaks the Open Inference Protocol over HTTP; one connection pool, safe to share between threads."""
+    """Speaks the Open Inference Protocol over HTTP; one connection pool, safe to share between threads.
 
-    def __init__(self, url: str, timeout_s: float = 30.0):
+    Args:
+        url: of the HTTP door.
+        timeout_s: how long an answer may take, and a stream may pause.
+        model: asked where a call names none.
+        retries: how often a call is made again that the server refuses with 503, after the time it asks for.
+
+    Raises:
+        CredentialError: a file of the credentials cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 30.0,
+        credentials: Credentials | None = None,
+        model: str = "",
+        retries: int = 0,
+    ):
+        self._url, self._timeout_s, self._model, self._retries = url, timeout_s, model, retries
+        self._credentials = shown = credentials or Credentials()
         # Floats hardly compress; httpx would ask for it.
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers={"accept-encoding": "identity"})
+        headers = {"accept-encoding": "identity", **shown.headers}
+        verify = shown.context() if url.startswith("https:") else False
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, headers=headers, verify=verify)
 
-    def infer(self, model: str, inputs: Mapping[str, Array], **parameters: str | int | float | bool) -> Result:
-        """Ask a model.
+    def infer(self, model: str = "", inputs: Mapping[str, Array] | None = None, /, **named: Array | Scalar) -> Result:
+        """Ask a model: ``client.infer("digits", image=rows, deadline_ms=50)``.
 
         Args:
-            model: the ensemble's name, or a member's.
-            inputs: by name, (B, *shape), of the model's datatype.
-            parameters: the request's parameters, such as ``explain=True`` or ``deadline_ms=50``.
+            model: the ensemble's name, or a member's; the client's when left out.
+            inputs: by name, (B, *shape), of the model's datatype; for names that are none in Python.
+            named: an array is an input, anything else a parameter of the request, such as ``explain=True``.
 
         Raises:
             RemoteError: the server refused the request.
             RequestError: an input has a dtype that the protocol has no word for.
             UnavailableError: there is no server at the address.
         """
+        arrays = dict(inputs or {})
+        parameters: dict[str, Scalar] = {}
+        for name, value in named.items():
+            if isinstance(value, np.ndarray):
+                arrays[name] = value
+            else:
+                parameters[name] = value
         tensors, blobs = [], []
-        for name, array in inputs.items():
+        for name, array in arrays.items():
             array = _as_bytes_objects(array) if array.dtype.kind in "USO" else array
             datatype = _datatype(name, array)
             blobs.append(encode(array))
@@ -70,12 +96,47 @@ class Client:
             tensors.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
         head = orjson.dumps({"inputs": tensors, "parameters": {**parameters, "binary_data_output": True}})
         headers = {_HEADER_LENGTH: str(len(head)), "content-type": "application/octet-stream"}
-        reply = self._call("POST", f"/v2/models/{quote(model, safe='')}/infer", b"".join([head, *blobs]), headers)
-        return _result(reply)
+        return _result(self._call("POST", self._path(model, "/infer"), b"".join([head, *blobs]), headers))
 
-    def metadata(self, model: str) -> dict[str, Any]:
+    def infer_arrow(self, data: Any, model: str = "", **parameters: Scalar) -> Iterator[ArrowResult]:
+        """Ask for rows in bulk; they go out while answers come in, and none are kept.
+
+        Args:
+            data: a ``pyarrow.Table``, ``RecordBatch`` or ``RecordBatchReader``, or record batches one by one, with one
+                column for each of the model's inputs (see ``quorate.deployments.arrow_tensors``).
+            model: as in ``infer``.
+            parameters: of every row's request.
+
+        Yields:
+            Answers in the rows' order, an output column each, and what the server says of these rows.
+
+        Raises:
+            RemoteError: the server refused, at once or midway.
+            UnavailableError: there is no server at the address, or its answer broke off.
+        """
+        from quorate.deployments.arrow_client import infer_stream
+
+        return infer_stream(
+            self._url, self._path(model, "/infer"), self._credentials, self._timeout_s, data, parameters
+        )
+
+    def publish(self, config: Mapping[str, Any], model: str = "") -> None:
+        """Make a fusion the live one: ``client.publish({"rule": "weighted_mean", "weights": {...}})``.
+
+        Args:
+            config: the fusion as a spec words it; what it leaves out stays as it is.
+            model: the ensemble.
+
+        Raises:
+            RemoteError: the server refused; the old one still answers.
+        """
+        body = orjson.dumps({"parameters": {"config": orjson.dumps(dict(config)).decode()}})
+        name = quote(self._named(model), safe="")
+        self._call("POST", f"/v2/repository/models/{name}/load", body, {"content-type": "application/json"})
+
+    def metadata(self, model: str = "") -> dict[str, Any]:
         """A model's inputs and outputs."""
-        data: dict[str, Any] = self._call("GET", f"/v2/models/{quote(model, safe='')}").json()
+        data: dict[str, Any] = self._call("GET", self._path(model)).json()
         return data
 
     def close(self) -> None:
@@ -92,15 +153,35 @@ class Client:
     def _call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
+        for pause_s in (0.1 * 2.0**attempt for attempt in range(self._retries)):
+            reply = self._ask(method, path, body, headers)
+            if reply.status_code != 503:
+                return _checked(reply)
+            asked = reply.headers.get("retry-after", "")
+            time.sleep(min(float(asked) if asked.isdigit() else pause_s, MAX_PAUSE_S))
+        return _checked(self._ask(method, path, body, headers))
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> httpx.Response:
         try:
-            reply = self._http.request(method, path, content=body, headers=headers)
+            return self._http.request(method, path, content=body, headers=headers)
         except httpx.TransportError as error:
             raise UnavailableError(
                 f"no answer from {self._http.base_url} ({error}); is the ensemble deployed?"
             ) from None
-        if reply.status_code != 200:
-            raise RemoteError(reply.status_code, _error_text(reply))
-        return reply
+
+    def _path(self, model: str, verb: str = "") -> str:
+        return f"/v2/models/{quote(self._named(model), safe='')}{verb}"
+
+    def _named(self, model: str) -> str:
+        if not (model or self._model):
+            raise RequestError("no model is named; name one in the call, or give the client one")
+        return model or self._model
+
+
+def _checked(reply: httpx.Response) -> httpx.Response:
+    if reply.status_code != 200:
+        raise remote_error(reply.status_code, _error_text(reply), reply.headers.get("retry-after", ""))
+    return reply
 
 
 def _result(reply: httpx.Response) -> Result:

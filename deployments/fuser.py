@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ from quorate.fusion.features import FeatureRule
 from quorate.fusion.gate import Gate
 
 Array = NDArray[Any]
+
+# Fused at once: what a rule computes in between stays in the cache. The mean of 1,024 rows of 4,096 numbers from one
+# member took 76 ms at once and 22 ms in blocks of this size (one core of an x86-64 server, 2026-11-23).
+BLOCK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,19 @@ class Fuser:
         Raises:
             QuorumError: a row that the rule cannot decide.
         """
+        layers, rows, columns = outputs.shape
+        step = max(1, BLOCK_ELEMENTS // (layers * max(columns, 1)))
+        if rows <= step:
+            return self._fuse_block(outputs, present, inputs)
+        blocks = [slice(at, at + step) for at in range(0, rows, step)]
+        return _join(
+            [
+                self._fuse_block(outputs[:, b], present[:, b], {name: array[b] for name, array in inputs.items()})
+                for b in blocks
+            ]
+        )
+
+    def _fuse_block(self, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
         mask = torch.from_numpy(present)
         if isinstance(self.rule, FeatureRule):
             features = torch.from_numpy(outputs)[0]
@@ -129,6 +146,17 @@ class Fuser:
             if name in self.asked:
                 holds = holds & present[self.asked.index(name)]
         return holds
+
+
+def _join(parts: Sequence[Fused]) -> Fused:
+    """Blocks of rows, one after the other."""
+    abstained = [part.abstained for part in parts if part.abstained is not None]
+    return Fused(
+        torch.cat([part.values for part in parts]),
+        torch.cat([part.contributions for part in parts], dim=1),
+        torch.cat([part.coverage for part in parts]),
+        torch.cat(abstained) if abstained else None,
+    )
 
 
 def gate_input(gate: Gate, inputs: Mapping[str, Array]) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import threading
@@ -11,10 +12,13 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from quorate.deployments import door_records
+from quorate.deployments.access import Gate, Level
+from quorate.deployments.certificates import Certificates, Tls
 from quorate.deployments.directory import member_app
 from quorate.deployments.published import Publication, live
 from quorate.deployments.spec import EnsembleSpec
-from quorate.fusion.errors import DeployError
+from quorate.fusion.errors import CredentialError, DeployError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from quorate.deployments.engine import Engine
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 RECONCILE_S = 0.5
 START_TIMEOUT_S = 60.0
@@ -37,9 +42,13 @@ class FusionReplica:
     What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
     """
 
-    def __init__(self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, fingerprint: str):
+    def __init__(
+        self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, tls: Tls | None, fingerprint: str
+    ):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self._fingerprint = fingerprint
+        self._ensemble, self._fingerprint = ensemble, fingerprint
+        self._gate = Gate(door_records.recorded(ensemble), host)
+        self._certificates = None if tls is None else Certificates(tls)
         self._host, self._http_port, self._grpc_port = host, http_port, grpc_port
         self._engine: Engine | None = None
         self._server: uvicorn.Server | None = None
@@ -57,6 +66,11 @@ class FusionReplica:
         """Second step: use it from the next batch on."""
         return self._on_loop(self._commit(revision))
 
+    def admit(self) -> bool:
+        """Read again whose tokens open the doors."""
+        self._gate.change(door_records.recorded(self._ensemble))
+        return True
+
     def describe(self) -> dict[str, Any]:
         """For ``quorate status``."""
         assert self._engine is not None
@@ -67,8 +81,10 @@ class FusionReplica:
             "spec": self._engine.revision.spec.model_dump(mode="json"),
             "ready": self._engine.ready(),
             "queued_rows": self._engine.queued_rows,
-            "http": f"{self._host}:{self._http_port}",
-            "grpc": f"{self._host}:{self._grpc_port}",
+            "http": f"{_reachable(self._host)}:{self._http_port}",
+            "grpc": f"{_reachable(self._host)}:{self._grpc_port}",
+            "tls": self._certificates is not None,
+            "token": self._gate.free < Level.ASK,
         }
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -123,13 +139,15 @@ class FusionReplica:
         keys = key_pair(cluster_secret(), "fusion").for_client()
         engine = Engine(publication.spec, publication.folder, ray.get_runtime_context().get_node_id(), keys)
         service = Service(engine)
-        grpc_door, _ = grpc_server(service, self._host, self._grpc_port)
+        grpc_door, _ = grpc_server(service, self._host, self._grpc_port, self._gate, self._certificates)
         listener = _listener(self._host, self._http_port)
         # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica.
         config = uvicorn.Config(
-            HttpDoor(service), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
+            HttpDoor(service, self._gate), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
             http=JoinedHttpProtocol, proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
         )  # fmt: skip
+        config.load()
+        config.ssl = None if self._certificates is None else self._certificates.context
         self._server = uvicorn.Server(config)
         self._engine = engine
         self._find_members(publication.spec, engine)
@@ -168,7 +186,15 @@ class FusionReplica:
             self._ticked = time.monotonic()
             self._busy = (self._ticked, time.thread_time())
             engine.reconcile()
+            self._refresh_certificates()
             await asyncio.sleep(RECONCILE_S)
+
+    def _refresh_certificates(self) -> None:
+        try:
+            if self._certificates is not None:
+                self._certificates.refresh()
+        except CredentialError as error:
+            _log.error("the certificates on disk are not used: %s", error)
 
     async def _prepare(self, publication: Publication) -> str:
         assert self._engine is not None
@@ -181,6 +207,14 @@ class FusionReplica:
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
+
+
+def _reachable(host: str) -> str:
+    """The address by which others reach what is bound to ``host``."""
+    import ray
+
+    address = ray.util.get_node_ip_address() if host in ("0.0.0.0", "::") else host
+    return f"[{address}]" if ":" in address else address
 
 
 def _listener(host: str, port: int) -> socket.socket:

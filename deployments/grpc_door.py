@@ -14,6 +14,10 @@ import grpc.aio
 from grpc.aio import ServicerContext
 
 from quorate.deployments import open_inference_pb2 as pb
+from quorate.deployments.access import Gate
+from quorate.deployments.certificates import Certificates
+from quorate.deployments.doors import Doors
+from quorate.deployments.grpc_access import Guarded
 from quorate.deployments.grpc_health import add_health_and_reflection
 from quorate.deployments.grpc_tensors import dump_response, parse_infer
 from quorate.deployments.management import Management
@@ -30,6 +34,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 STREAM_AHEAD = 64
 # Kept of a client's deadline for the answer's way back.
 TRAVEL_S = 0.02
+HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS = 10_000, 30_000
 
 
 class GrpcDoor:
@@ -224,7 +229,9 @@ def _handlers(door: GrpcDoor) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
 
-def grpc_server(service: Service, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+def grpc_server(
+    service: Service, host: str, port: int, gate: Gate | None = None, certificates: Certificates | None = None
+) -> tuple[grpc.aio.Server, int]:
     """A server that is bound but not started, and its port; ``port`` 0 takes a free one.
 
     Raises:
@@ -234,13 +241,22 @@ def grpc_server(service: Service, host: str, port: int) -> tuple[grpc.aio.Server
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", MAX_BODY_BYTES),
         ("grpc.max_send_message_length", -1),  # an answer is no larger than what was asked for
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+        # A client that is gone without a word is found out, and its streams end.
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS),
     ]
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((_handlers(GrpcDoor(service)),))
-    add_health_and_reflection(server, service, SERVICE.full_name)
+    guarded = Guarded(server, gate or Gate(Doors()))
+    guarded.add_generic_rpc_handlers((_handlers(GrpcDoor(service)),))
+    add_health_and_reflection(guarded, service, SERVICE.full_name)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(address)
+        if certificates is None:
+            bound = server.add_insecure_port(address)
+        else:
+            bound = server.add_secure_port(address, certificates.for_grpc())
     except RuntimeError:
         raise UnavailableError(f"gRPC cannot listen on {address}; choose another port") from None
     return server, bound

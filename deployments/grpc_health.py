@@ -46,7 +46,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return _STATUS.SERVING if self._service.ready() else _STATUS.NOT_SERVING
 
 
-def add_health_and_reflection(server: grpc.aio.Server, service: Service, name: str) -> None:
+def add_health_and_reflection(server: Any, service: Service, name: str) -> None:
     """Add both to a server whose other service is ``name``."""
     health_pb2_grpc.add_HealthServicer_to_server(Health(service, (name, HEALTH)), server)
     reflection.enable_server_reflection((name, HEALTH, reflection.SERVICE_NAME), server)

@@ -5,26 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
 import orjson
 
+from quorate.deployments.access import Gate
+from quorate.deployments.arrow_format import CONTENT_TYPE
+from quorate.deployments.arrow_inference import StreamInference, dump_stream
+from quorate.deployments.doors import Doors
+from quorate.deployments.http_access import check_management, check_request
 from quorate.deployments.http_bodies import Headers, Receive, pack_answer, read_body
 from quorate.deployments.http_management import Route, find_route
+from quorate.deployments.http_streams import first_of, send_stream
 from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
 from quorate.deployments.management import Management
 from quorate.deployments.openapi import openapi
 from quorate.deployments.service import Service, clip
-from quorate.fusion.errors import OverloadedError, QuorateError, RequestError
+from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnauthenticatedError
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Reply = tuple[int, Headers, bytes]
+Reply = tuple[int, Headers, "bytes | AsyncIterator[bytes]"]
 
 _log = logging.getLogger(__name__)
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
+_ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
 # Most answers are out before this; only the others pay for watching whether the client is still there.
 WATCH_AFTER_S = 0.02
@@ -33,8 +40,9 @@ WATCH_AFTER_S = 0.02
 class HttpDoor:
     """Serves one ensemble; give it to uvicorn."""
 
-    def __init__(self, service: Service):
+    def __init__(self, service: Service, gate: Gate | None = None):
         self._service, self._management = service, Management(service)
+        self._gate = gate or Gate(Doors())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,12 +56,16 @@ class HttpDoor:
         except Exception:
             _log.exception("a request failed")
             status, headers, body = 500, _JSON, b'{"error":"internal error; the server log has the details"}'
+        if not isinstance(body, bytes):
+            await send_stream(send, status, headers, body)
+            return
         headers = [*headers, (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
+        check_request(self._gate, path, scope["headers"])
         found = _MODEL.match(path)
         if found is not None and path != "/v2/models/stats":
             return await self._answer_model(method, found[1], found[2] or "", found[3] or "", scope, receive)
@@ -85,6 +97,9 @@ class HttpDoor:
         if verb == "infer":
             if method != "POST":
                 return _wrong_method(method, "POST")
+            if _header(scope, b"content-type").partition(b";")[0].strip().lower() == _ARROW:
+                answers = StreamInference(service, model, version, receive).answers()
+                return 200, [(b"content-type", _ARROW)], await first_of(answers)
             return await self._infer(model, version, scope, receive)
         if method not in ("GET", "HEAD"):
             return _wrong_method(method, "GET")
@@ -95,6 +110,7 @@ class HttpDoor:
     async def _answer_route(self, route: Route, method: str, scope: Scope, receive: Receive) -> Reply:
         if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
             return _wrong_method(method, ", ".join(route.methods))
+        check_management(self._gate, scope["path"], scope["headers"])
         body = await read_body(scope["headers"], receive)
         reply = route.answer(self._management, bytes(body.json or b""))
         return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
@@ -115,6 +131,8 @@ class HttpDoor:
         parsed = perf_counter()
         response = await _while_connected(receive, self._service.infer(request))
         fused = perf_counter()
+        if _ARROW in _header(scope, b"accept").lower():
+            return 200, [(b"content-type", _ARROW)], dump_stream(response)
         reply, header_length = dump_response(response, binary)
         headers = _JSON
         if header_length is not None:
@@ -149,6 +167,10 @@ async def _while_connected(receive: Receive, work: Awaitable[Any]) -> Any:
             watcher.cancel()
 
 
+def _header(scope: Scope, name: bytes) -> bytes:
+    return b",".join(value for key, value in scope["headers"] if key == name)
+
+
 def _reply(data: Any) -> Reply:
     return 200, _JSON, orjson.dumps(data)
 
@@ -165,4 +187,6 @@ def _error(error: QuorateError) -> Reply:
     headers = list(_JSON)
     if isinstance(error, OverloadedError):
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, UnauthenticatedError):
+        headers.append((b"www-authenticate", b"Bearer"))
     return error.http_status, headers, orjson.dumps({"error": clip(str(error))})

@@ -58,8 +58,8 @@ def with_inner_deadlines(data: Any) -> Any:
 
 def _depths(data: dict[str, Any]) -> dict[str, int] | None:
     """How many members stand one behind the other up to each node; None where the graph is none."""
-    members = data.get("members")
-    nodes = {**members, **data["fusions"]} if isinstance(members, dict) else {}
+    members: dict[str, Any] = data["members"] if isinstance(data.get("members"), dict) else {}
+    nodes = {**members, **data["fusions"]}
     sources: dict[str, list[Any]] = {}
     for name, node in nodes.items():
         read = node.get("inputs" if name in members else "members") if isinstance(node, dict) else None

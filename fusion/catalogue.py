@@ -45,7 +45,10 @@ class RuleEntry:
 RULES: dict[str, RuleEntry] = {
     "mean": RuleEntry("quorate.fusion.linear_pool:Mean", reads=("logits", "probabilities", "values")),
     "weighted_mean": RuleEntry(
-        "quorate.fusion.linear_pool:WeightedMean", weighted=True, reads=("logits", "probabilities", "values")
+        "quorate.fusion.linear_pool:WeightedMean",
+        ("patterns",),
+        weighted=True,
+        reads=("logits", "probabilities", "values"),
     ),
     "geometric_mean": RuleEntry("quorate.fusion.geometric_mean:GeometricMean", ("floor",), weighted=True),
     "product": RuleEntry("quorate.fusion.product:Product"),

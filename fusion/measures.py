@@ -16,6 +16,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+# The least probability that log-loss sees; scikit-learn's log_loss clips float64 here too. Members answer in float32,
+# where softmax gives exact zeros: the clip decides what one such row may cost (36 nats), and scores that are compared
+# must charge the same. Tuning solves with this clip as well.
+LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -50,9 +55,9 @@ def brier_score(labels: Array, probabilities: Array) -> float:
 
 
 def log_loss(labels: Array, probabilities: Array) -> float:
-    """Mean of -log p(truth), in nats; a probability of 0 counts as float32's smallest normal, 1.2e-38."""
+    """Mean of -log p(truth), in nats; a probability below ``LEAST_PROBABILITY`` counts as that."""
     right = np.take_along_axis(probabilities, labels[:, None].astype(np.int64), axis=-1)[:, 0]
-    return float(-np.log(np.maximum(right.astype(np.float64), np.finfo(np.float32).tiny)).mean())
+    return float(-np.log(np.maximum(right.astype(np.float64), LEAST_PROBABILITY)).mean())
 
 
 def accuracy(labels: Array, probabilities: Array) -> float:

@@ -9,10 +9,14 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
+    "Bagged": "bagging",
+    "Decisions": "decisions",
     "Epoch": "training",
     "Labelled": "datasets",
     "Judgement": "judging",
+    "OutOfFold": "out_of_fold",
     "Pattern": "patterns",
+    "PredictionShards": "sharding",
     "PredictionStore": "store",
     "Splits": "datasets",
     "TuneResult": "tune",
@@ -21,8 +25,11 @@ _HOME = {
     "FillReport": "store",
     "GreedyPath": "greedy",
     "Weights": "weights",
+    "bagged_weights": "bagging",
     "build": "architectures",
+    "decision_weights": "decisions",
     "digits": "datasets",
+    "evolved_weights": "evolution",
     "greedy_path": "greedy",
     "greedy_weights": "greedy",
     "idx_images": "datasets",
@@ -37,6 +44,7 @@ _HOME = {
     "split": "datasets",
     "train": "training",
     "tune_weights": "tune",
+    "worthwhile_patterns": "patterns",
 }
 
 __all__ = sorted(_HOME)

@@ -15,12 +15,11 @@ from quorate.deployments.spec_file import file_digest
 _IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "weights", "digest"}
 
 
-def member_digest(job: MemberJob, folder: Path) -> str:
-    """Digest of the member's model, config, classes, inputs and the bytes of its checkpoint."""
+def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
+    """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
     words = job.model_dump(mode="json", exclude={"ensemble": True, "name": True, "member": _IRRELEVANT})
-    checkpoint = job.member.weights or job.member.model
-    path = folder / checkpoint
-    words["checkpoint"] = file_digest(path) if path.is_file() else None
+    path = folder / (job.member.weights or job.member.model)
+    words["checkpoint"] = file_digest(path) if checkpoint and path.is_file() else None
     return _digest(json.dumps(words, sort_keys=True).encode())
 
 

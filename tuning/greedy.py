@@ -17,17 +17,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.fusion.errors import PredictionError, TuningError
+from quorate.tuning.columns import Columns, TrueClass
 from quorate.tuning.scoring import (
     Floats,
     Metric,
     MetricLike,
+    accuracy,
     check_finite,
     check_predictions,
     find_metric,
     residual_gram,
     true_class,
 )
-from quorate.tuning.simplex import log_loss_gap, squared_error_score
+from quorate.tuning.simplex import rows_gap, squared_error_score
 from quorate.tuning.weights import Weights
 
 _DECIMALS = 6
@@ -49,13 +51,16 @@ class GreedyPath:
         return shares / shares.sum() if shares.sum() < 1 else shares
 
 
-class _Sums(Protocol):
+class Sums(Protocol):
     """The members chosen so far, and what adding each one would give."""
 
     def losses(self) -> Floats:
         """(M,) loss of the mean of the chosen members and one more."""
 
     def add(self, member: int) -> None: ...
+
+    def scored(self, values: Floats) -> Weights:
+        """The weights with their score, and the gap where there is a proof."""
 
 
 def greedy_weights(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric: MetricLike = "log_loss") -> Weights:
@@ -78,22 +83,18 @@ def greedy_weights(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric
     found = find_metric(metric)
     outputs, truth = check_predictions(probs, labels, found.name)
     sums = _sums(outputs, truth, found)
-    values = _select(sums, len(outputs), rounds).weights(len(outputs))
-    if isinstance(sums, _LogLossSums):
-        return Weights(values, float(-np.log(values @ sums.columns).mean()), log_loss_gap(sums.columns, values))
-    if isinstance(sums, _SquaredErrorSums):
-        return Weights(values, *squared_error_score(sums.gram, values, sums.root))
-    return Weights(values, found.function(truth, np.tensordot(values, outputs, axes=1)), None)
+    return sums.scored(select(sums, len(outputs), rounds).weights(len(outputs)))
 
 
 def greedy_path(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric: MetricLike = "log_loss") -> GreedyPath:
     """The selection itself, round by round; arguments and errors as in ``greedy_weights``."""
     found = find_metric(metric)
     outputs, truth = check_predictions(probs, labels, found.name)
-    return _select(_sums(outputs, truth, found), len(outputs), rounds)
+    return select(_sums(outputs, truth, found), len(outputs), rounds)
 
 
-def _select(sums: _Sums, members: int, rounds: int) -> GreedyPath:
+def select(sums: Sums, members: int, rounds: int) -> GreedyPath:
+    """The selection over sums that may be made elsewhere."""
     if rounds < 1:
         raise TuningError("rounds", f"{rounds}", "give at least 1")
     random = np.random.RandomState(0)
@@ -120,53 +121,58 @@ def _choose(losses: Floats, chosen: list[int], random: np.random.RandomState) ->
     return int(random.choice(used if len(ties) > 1 and used else ties))
 
 
-def _sums(outputs: NDArray[Any], labels: NDArray[Any], metric: Metric) -> _Sums:
+def _sums(outputs: NDArray[Any], labels: NDArray[Any], metric: Metric) -> Sums:
     if metric.name == "log_loss":
-        return _LogLossSums(true_class(outputs, labels))
+        return LogLossSums(Columns(true_class(outputs, labels)))
     if metric.name in ("brier", "rmse"):
-        return _SquaredErrorSums(residual_gram(outputs, labels), root=metric.name == "rmse")
+        return SquaredErrorSums(residual_gram(outputs, labels), root=metric.name == "rmse")
     check_finite(outputs)
     if metric.name == "accuracy":
-        return _AccuracySums(outputs, labels)
+        return AccuracySums(outputs, labels)
     return _AnySums(outputs, labels, metric)
 
 
-class _LogLossSums:
+class LogLossSums:
     """Log-loss reads nothing but the probability of the true class, and is convex.
 
     The tangent at the members chosen so far bounds from below what each one more can give, for one matrix product; a
     member is only tried while its bound is below the best loss found. At 50 members that is 3 or 4 tries a round.
     """
 
-    def __init__(self, columns: Floats):
-        self.columns = columns
-        self.total = np.zeros(columns.shape[1])
+    def __init__(self, rows: TrueClass):
+        self.rows = rows
         self.count = 0
+        rows.restart()
 
     def losses(self) -> Floats:
         """(M,) losses; infinite where the bound shows that the member cannot win the round, nor tie."""
-        losses = np.full(len(self.columns), np.inf)
+        losses = np.full(self.rows.members, np.inf)
         bounds = self._bounds()
-        for member in np.argsort(bounds):
+        order = np.argsort(bounds)
+        size = self.rows.group
+        for at in range(0, len(order), size):
             # two units of the last decimal that counts: nothing that could tie after rounding is left out
-            if bounds[member] > losses.min() + 2 * 10.0**-_DECIMALS:
+            if bounds[order[at]] > losses.min() + 2 * 10.0**-_DECIMALS:
                 break
-            losses[member] = np.log(self.count + 1) - np.log(self.total + self.columns[member]).mean()
+            some = order[at : at + size].tolist()
+            losses[some] = self.rows.added_losses(self.count, some) / self.rows.rows
         return losses
 
     def _bounds(self) -> Floats:
         if self.count == 0:
-            return np.full(len(self.columns), -np.inf)
-        mean = self.total / self.count
-        slopes = self.columns @ (1.0 / mean) / len(mean)
-        return np.asarray(-np.log(mean).mean() - (slopes - 1.0) / (self.count + 1))
+            return np.full(self.rows.members, -np.inf)
+        sums = self.rows.added_slopes(self.count) / self.rows.rows
+        return np.asarray(sums[0] - (sums[1:] - 1.0) / (self.count + 1))
 
     def add(self, member: int) -> None:
-        self.total += self.columns[member]
+        self.rows.add(member)
         self.count += 1
 
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, self.rows.loss(values) / self.rows.rows, rows_gap(self.rows, values))
 
-class _SquaredErrorSums:
+
+class SquaredErrorSums:
     """The squared error of a mean is a quadratic form in how often each member was chosen."""
 
     def __init__(self, gram: Floats, root: bool):
@@ -182,8 +188,11 @@ class _SquaredErrorSums:
     def add(self, member: int) -> None:
         self.counts[member] += 1
 
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, *squared_error_score(self.gram, values, self.root))
 
-class _AccuracySums:
+
+class AccuracySums:
     """Only rows whose decision some member can still turn are counted again."""
 
     def __init__(self, outputs: NDArray[Any], labels: NDArray[np.int64]):
@@ -202,20 +211,27 @@ class _AccuracySums:
         self.rows, self.count = rows, 0
 
     def losses(self) -> Floats:
+        return np.asarray(1.0 - self.hits() / len(self.labels))
+
+    def hits(self) -> NDArray[np.int64]:
+        """(M,) rows that the chosen members and one more decide rightly."""
         lead = self.total[self.rows, self.labels, None] - self.total
         slack = 1e-9 * (self.count + 1)  # sums in another order differ by less
         right = (lead + self.lowest > slack).all(axis=1)
         wrong = (lead + self.highest < -slack).any(axis=1)
         open_rows = np.flatnonzero(~right & ~wrong)
-        hits = np.empty(len(self.outputs))
+        hits = np.empty(len(self.outputs), dtype=np.int64)
         for member, output in enumerate(self.outputs):
             fused = self.total[open_rows] + output[open_rows]
             hits[member] = (fused.argmax(axis=1) == self.labels[open_rows]).sum()
-        return np.asarray(1.0 - (hits + right.sum()) / len(self.labels))
+        return np.asarray(hits + right.sum())
 
     def add(self, member: int) -> None:
         self.total += self.outputs[member]
         self.count += 1
+
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, accuracy(self.labels, np.tensordot(values, self.outputs, axes=1)), None)
 
 
 class _AnySums:
@@ -233,3 +249,6 @@ class _AnySums:
     def add(self, member: int) -> None:
         self.total += self.outputs[member]
         self.count += 1
+
+    def scored(self, values: Floats) -> Weights:
+        return Weights(values, self.metric.function(self.labels, np.tensordot(values, self.outputs, axes=1)), None)

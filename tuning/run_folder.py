@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,21 @@ def new_run_folder(runs: Path, name: str) -> Path:
     raise FileExistsError(stem)
 
 
-def with_weights(spec: EnsembleSpec, weights: Mapping[str, float]) -> EnsembleSpec:
-    """The spec with its returned fusion a weighted mean; deadline, quorum and the rest of the fusion stay."""
+def with_weights(
+    spec: EnsembleSpec, weights: Mapping[str, float], patterns: Sequence[Mapping[str, float]] = ()
+) -> EnsembleSpec:
+    """The spec with its returned fusion a weighted mean; deadline, quorum and the rest of the fusion stay.
+
+    Args:
+        weights: of each member.
+        patterns: weights for rows that exactly the members named answered.
+    """
     fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
     for learned in ("options", "state"):
         fusion.pop(learned, None)
     fusion |= {"rule": "weighted_mean", "weights": dict(weights)}
+    if patterns:
+        fusion["options"] = {"patterns": [dict(pattern) for pattern in patterns]}
     data = spec.model_dump(mode="json", exclude_defaults=True)
     if spec.fusion:
         data["fusion"] = fusion
@@ -58,7 +67,7 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
         if member.get(field):
             member[field] = _copy(source, member[field], folder, name)
         if field == "weights":
-            _copy_factory(source, member["model"], folder)
+            copy_factory(source, member["model"], folder)
     fusions = [data["fusion"]] if spec.fusion else list(data["fusions"].values())
     for number, fusion in enumerate(fusions):
         if fusion.get("state"):
@@ -81,7 +90,7 @@ def _copy(source: Path, name: str, folder: Path, stem: str) -> str:
     return target.as_posix()
 
 
-def _copy_factory(source: Path, model: str, folder: Path) -> None:
+def copy_factory(source: Path, model: str, folder: Path) -> None:
     """Factories are looked for in the spec's folder first; one that lies there must lie in the run's folder too."""
     top = model.partition(":")[0].split(".")[0]
     if (source / f"{top}.py").is_file():

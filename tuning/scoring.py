@@ -1,7 +1,7 @@
 """What a fused prediction is worth: metrics by name, and the one place where log-loss meets a probability of zero.
 
-Every member's probability of the true class is raised to at least ``EPSILON`` before anything is computed from it.
-Scores, greedy selection and the solver all see the same raised numbers, so they agree and log-loss stays convex.
+Every member's probability of the true class is raised to at least ``LEAST_PROBABILITY`` before anything is computed
+from it. Scores, greedy selection and the solver all see the same raised numbers: they agree, and log-loss stays convex.
 """
 
 # M members, N rows, C classes
@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.fusion.errors import PredictionError, TuningError
+from quorate.fusion.measures import LEAST_PROBABILITY
 
 Floats = NDArray[np.float64]
-
-# scikit-learn's log_loss clips float64 probabilities here too.
-EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Metric:
 
 def log_loss(labels: NDArray[Any], fused: Floats) -> float:
     """Mean of -log p(true class), nats per row."""
-    return float(-np.log(np.maximum(fused[np.arange(len(labels)), labels], EPSILON)).mean())
+    return float(-np.log(np.maximum(fused[np.arange(len(labels)), labels], LEAST_PROBABILITY)).mean())
 
 
 def brier(labels: NDArray[Any], fused: Floats) -> float:
@@ -158,7 +156,7 @@ def check_finite(outputs: NDArray[Any]) -> None:
 
 
 def true_class(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:
-    """(M, N) float64: each member's probability of the true class, at least EPSILON.
+    """(M, N) float64: each member's probability of the true class, at least LEAST_PROBABILITY.
 
     Raises:
         PredictionError: a member's numbers are no probabilities.
@@ -170,7 +168,7 @@ def true_class(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:
     if column.min() < 0 or column.max() > 1 + 1e-3:
         found = f"numbers from {column.min():g} to {column.max():g}"
         raise PredictionError("predictions", found, "give probabilities, for example a softmax of the logits")
-    np.maximum(column, EPSILON, out=column)
+    np.maximum(column, LEAST_PROBABILITY, out=column)
     return column
 
 

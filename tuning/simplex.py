@@ -17,6 +17,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike
 
 from quorate.fusion.errors import TuningError
+from quorate.tuning.columns import Columns, TrueClass
 from quorate.tuning.scoring import Floats, check_predictions, residual_gram, true_class
 from quorate.tuning.weights import Weights
 
@@ -46,18 +47,30 @@ def simplex_weights(probs: ArrayLike, labels: ArrayLike, metric: str = "log_loss
         raise TuningError("metric", f"{metric!r} is not convex in the weights", fix)
     outputs, truth = check_predictions(probs, labels, metric)
     if metric == "log_loss":
-        columns = true_class(outputs, truth)
-        weights = solve_log_loss(columns)
-        return Weights(weights, float(-np.log(weights @ columns).mean()), log_loss_gap(columns, weights))
-    gram = residual_gram(outputs, truth)
+        return solved_log_loss(Columns(true_class(outputs, truth)))
+    return solved_squared_error(residual_gram(outputs, truth), root=metric == "rmse")
+
+
+def solved_squared_error(gram: Floats, root: bool) -> Weights:
+    """The weights of least squared error, or root of it, with score and gap."""
     weights = solve_squared_error(gram)
-    return Weights(weights, *squared_error_score(gram, weights, root=metric == "rmse"))
+    return Weights(weights, *squared_error_score(gram, weights, root))
+
+
+def solved_log_loss(rows: TrueClass) -> Weights:
+    """The weights of least log-loss, with score and gap."""
+    weights = solve_rows(rows)
+    return Weights(weights, rows.loss(weights) / rows.rows, rows_gap(rows, weights))
 
 
 def log_loss_gap(columns: Floats, weights: Floats) -> float:
     """How much lower than at ``weights`` the log-loss can be at most: max of minus the gradient, less one."""
-    slopes = columns @ (1.0 / (weights @ columns)) / columns.shape[1]
-    return max(0.0, float(slopes.max()) - 1.0)
+    return rows_gap(Columns(columns), weights)
+
+
+def rows_gap(rows: TrueClass, weights: Floats) -> float:
+    """The same over rows that may lie elsewhere."""
+    return max(0.0, float(rows.slopes(weights).max()) / rows.rows - 1.0)
 
 
 def squared_error_score(gram: Floats, weights: Floats, root: bool) -> tuple[float, float]:
@@ -84,42 +97,28 @@ def solve_squared_error(gram: Floats) -> Floats:
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
-def solve_log_loss(columns: Floats, start: Floats | None = None) -> Floats:
-    """Minimise -mean log(w'T) on the simplex.
+def solve_log_loss(columns: Floats) -> Floats:
+    """Minimise -mean log(w'T) on the simplex; T (M, N) is each member's probability of the true class, above 0."""
+    return solve_rows(Columns(columns))
 
-    Args:
-        columns: T (M, N), each member's probability of the true class, above 0.
-        start: first guess; uniform when left out.
-    """
-    members, rows = columns.shape
-    if start is None and rows > _SUBSAMPLE_ABOVE:
-        start = solve_log_loss(np.ascontiguousarray(columns[:, :: rows // (_SUBSAMPLE_ABOVE // 10)]))
-        start = 0.99 * start + 0.01 / members  # a zero of the sample may be wrong and is slow to leave
-    weights = np.full(members, 1.0 / members) if start is None else start
-    fused = weights @ columns
+
+def solve_rows(rows: TrueClass) -> Floats:
+    """Minimise -mean log(w'T) on the simplex over rows that may lie elsewhere; (M,) weights."""
+    weights = np.full(rows.members, 1.0 / rows.members)
+    if rows.rows > _SUBSAMPLE_ABOVE:
+        weights = solve_rows(rows.every(rows.rows // (_SUBSAMPLE_ABOVE // 10)))
+        weights = 0.99 * weights + 0.01 / rows.members  # a zero of the sample may be wrong and is slow to leave
     for _ in range(_ITERATIONS):
-        slopes = columns @ (1.0 / fused) / rows
+        slopes = rows.slopes(weights) / rows.rows
         if slopes.max() - 1.0 <= TOLERANCE:
             break
-        target = _newton_target(_hessian(columns, fused), slopes, weights)
-        step = _step(fused, target @ columns - fused, float(target.sum() - weights.sum()))
+        target = _newton_target(rows.hessian(weights) / rows.rows, slopes, weights)
+        step = _step(rows, weights, target)
         if step == 0.0:
             break
         weights = weights + step * (target - weights)
         weights /= weights.sum()
-        fused = weights @ columns
     return weights
-
-
-def _hessian(columns: Floats, fused: Floats) -> Floats:
-    members, rows = columns.shape
-    hessian = np.zeros((members, members))
-    chunk = max(256, 2**17 // members)  # what a second-level cache holds
-    for start in range(0, rows, chunk):
-        scaled = columns[:, start : start + chunk] / fused[start : start + chunk]
-        hessian += scaled @ scaled.T
-    hessian /= rows
-    return hessian
 
 
 def _newton_target(hessian: Floats, slopes: Floats, weights: Floats) -> Floats:
@@ -131,13 +130,14 @@ def _newton_target(hessian: Floats, slopes: Floats, weights: Floats) -> Floats:
     return np.asarray(target, dtype=np.float64)
 
 
-def _step(fused: Floats, change: Floats, sum_change: float) -> float:
+def _step(rows: TrueClass, weights: Floats, target: Floats) -> float:
     """Halve the step from 1 until the loss falls by a hundredth of what its slope promises; 0 if it never does."""
-    slope = sum_change - float((change / fused).mean())
+    sum_change = float(target.sum() - weights.sum())
     step = 1.0
     while step > 1e-12:
-        moved = 1 + step * change / fused
-        if moved.min() > 0 and step * sum_change - float(np.log(moved).mean()) <= 0.01 * step * slope:
+        least, logs, change = rows.step(weights, target, step).tolist()
+        slope = sum_change - change / rows.rows
+        if least > 0 and step * sum_change - logs / rows.rows <= 0.01 * step * slope:
             return step
         step /= 2
     return 0.0

@@ -1,26 +1,25 @@
 """Per-member probabilities of labelled rows, kept so that nothing after them needs a GPU.
 
-``LOCATION/SPLIT/MEMBER.arrow`` holds one member's (N, C) probabilities, ``LOCATION/SPLIT/manifest.json`` what they were
-made from. A member whose words, weights, code or data changed is computed again, and so is a file whose bytes did; the
-others are kept. Entry points: ``PredictionStore(location).fill(spec, folder, data, "validation") -> FillReport`` and
-``.read("validation", members)``.
+``LOCATION/SPLIT/MEMBER/00000.arrow`` and its sisters hold one member's (N, C) probabilities in partitions of
+consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from. A member whose words, weights, code or data
+changed is computed again, and so are the rows of a partition whose bytes did; the others are kept. Entry points:
+``PredictionStore(location).fill(spec, folder, data, "validation") -> FillReport``, ``.read("validation", members)``,
+and for what does not fit into memory ``.chunks("validation", members)`` and ``.true_class("validation", members,
+labels)``.
 """
 
 # M members, N rows, C classes
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
@@ -28,16 +27,26 @@ from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import PredictionError
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.digests import code_digest, member_digest
+from quorate.tuning.out_of_fold import OutOfFold, predict_out_of_fold
+from quorate.tuning.partitions import harm, map_partition, replace_file, write_partition
 from quorate.tuning.prediction import Runner, run_in_process, tunable_members
+from quorate.tuning.scoring import Floats, true_class
 
 _log = logging.getLogger(__name__)
-_VERSION = 1
+_VERSION = 2
 NEW = "not in the store yet"
+PARTITION_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What one file's predictions were made from, and the digest of the file itself."""
+    """What one member's predictions were made from, and the digest of each partition.
+
+    Attributes:
+        member, code, data: digests.
+        out_of_fold: how the models that predicted were trained; None where it is the member itself that predicted.
+        partition_rows: rows of every partition but the last.
+    """
 
     member: str
     code: str | None
@@ -45,14 +54,21 @@ class Entry:
     classes: tuple[str, ...]
     dtype: str
     rows: int
-    file: str = ""
+    partition_rows: int
+    out_of_fold: str | None = None
+    files: tuple[str, ...] = ()
 
     def difference(self, made_from: Entry) -> str | None:
-        """Which word of ours another entry does not share; None when only the file may differ."""
-        for field in ("data", "classes", "rows", "member", "code", "dtype"):
+        """Which word of ours another entry does not share; None when only files may differ."""
+        for field in ("data", "classes", "rows", "out_of_fold", "member", "code", "dtype", "partition_rows"):
             if getattr(self, field) != getattr(made_from, field):
                 return f"its {field} changed"
         return None
+
+    def ranges(self) -> list[slice]:
+        """The rows of each partition."""
+        starts = range(0, self.rows, self.partition_rows)
+        return [slice(start, min(start + self.partition_rows, self.rows)) for start in starts]
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class FillReport:
 
     Attributes:
         kept: members whose predictions were there already.
-        computed: members that were run -> why.
+        computed: members that were run, on all rows or on those of harmed partitions -> why.
     """
 
     kept: tuple[str, ...]
@@ -71,94 +87,201 @@ class FillReport:
 class PredictionStore:
     """Predictions under one folder or URI; one process writes a split at a time."""
 
-    def __init__(self, location: str | Path, dtype: str = "float32"):
+    def __init__(
+        self,
+        location: str | Path,
+        dtype: str = "float32",
+        partition_bytes: int = PARTITION_BYTES,
+        filesystem: filesystems.FileSystem | None = None,
+    ):
         """Open a store; nothing is written before ``fill``.
 
         Args:
             location: a local folder, or a URI of any pyarrow file system (``s3://bucket/run``, ``gs://...``).
             dtype: float32, or float16 for half the size; float16 turns probabilities below 6e-8 into 0.
+            partition_bytes: of probabilities in one file, at most; what is read at once.
+            filesystem: what ``location`` is a path on, for one that needs more than a URI can say.
         """
         if dtype not in ("float16", "float32"):
             raise PredictionError("dtype", f"{dtype!r}", "give float16 or float32")
-        self.location, self.dtype = str(location), dtype
-        if "://" in self.location:
+        self.location, self.dtype, self.partition_bytes = str(location), dtype, partition_bytes
+        if filesystem is not None:
+            self._files, self._root = filesystem, self.location
+        elif "://" in self.location:
             self._files, self._root = filesystems.FileSystem.from_uri(self.location)
         else:
             self._files, self._root = filesystems.LocalFileSystem(), str(Path(location).resolve())
 
     def fill(
-        self, spec: EnsembleSpec, folder: Path, data: Labelled, split: str, run: Runner = run_in_process
+        self,
+        spec: EnsembleSpec,
+        folder: Path,
+        data: Labelled,
+        split: str,
+        run: Runner = run_in_process,
+        out_of_fold: OutOfFold | None = None,
     ) -> FillReport:
-        """Run the members of the ensemble's fusion whose predictions are missing or no longer valid.
+        """Run the members whose predictions are missing or made from something else.
 
         Args:
-            spec: names the members.
+            spec: the ensemble; the members of its fusion are the columns.
             folder: what the spec's paths start from.
-            data: rows with every request input that the members read.
+            data: labelled rows with every request input that the members read.
             split: name of these rows, such as "validation".
             run: runs one member over rows.
+            out_of_fold: train each member anew on folds of the rows, so that each row is predicted by a model that has
+                not seen it; for rows that the members were trained on.
 
         Raises:
             TuningError: a member gives no class probabilities.
             MemberLoadError, PredictionError: a member cannot be loaded, or fails on every row.
         """
-        rows = data.digest()
         known, damage = self._manifest(split)
+        digest = data.digest()
         kept: list[str] = []
         computed: dict[str, str] = {}
         for name in tunable_members(spec):
-            job = spec.job(name)
-            digests = member_digest(job, folder), code_digest(job, folder)
-            wanted = Entry(*digests, rows, tuple(spec.classes or ()), self.dtype, len(data))
-            reason = damage or self._reason(split, name, known.get(name), wanted)
+            wanted = self._wanted(spec, name, folder, data, digest, out_of_fold)
+            reason, harmed = self._stale(split, name, damage, known.get(name), wanted)
             if reason is None:
                 kept.append(name)
                 continue
             if reason != NEW:
                 _log.warning("computing predictions of %s on %s again: %s", name, split, reason)
-            file = self._write(split, name, run(job, folder, data.inputs), wanted)
-            known[name] = Entry(**{**asdict(wanted), "file": file})
+            everything = len(harmed) == len(wanted.ranges())
+            rows = slice(None) if everything else np.r_[tuple(wanted.ranges()[number] for number in harmed)]
+            if out_of_fold is None:
+                probs = run(spec.job(name), folder, {key: array[rows] for key, array in data.inputs.items()})
+            else:
+                probs = predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
+            files = () if everything else known[name].files
+            known[name] = replace(wanted, files=self._write(split, name, probs, wanted, harmed, files))
             self._write_manifest(split, known)
             computed[name] = reason
         return FillReport(tuple(kept), computed)
 
     def read(self, split: str, members: Sequence[str]) -> list[NDArray[Any]]:
-        """Each member's (N, C) probabilities, mapped from the file where it is local; NaN in rows it failed on.
+        """Each member's (N, C) probabilities; NaN in rows it failed on.
+
+        A member in one partition is mapped from its file where that is local; more partitions are copied together.
 
         Raises:
-            PredictionError: a member is not in the store, or its file is damaged.
+            PredictionError: a member is not in the store, or a file of it is damaged.
+        """
+        entries = self._checked(split, members)
+        parts = [[self._map(split, name, i) for i in range(len(entries[name].files))] for name in members]
+        return [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+
+    def chunks(self, split: str, members: Sequence[str]) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
+        """The same partition by partition, mapped: rows, and each member's (n, C) probabilities of them.
+
+        Only what is looked at is read; predictions larger than memory can be gone through.
+
+        Raises:
+            PredictionError: a member is not in the store, a file of it is damaged, or members are partitioned apart.
+        """
+        entries = self._checked(split, members)
+        ranges = entries[members[0]].ranges()
+        if any(entry.ranges() != ranges for entry in entries.values()):
+            raise PredictionError(f"predictions on {split}", "partitions of different sizes", "fill the store again")
+        for number, rows in enumerate(ranges):
+            yield rows, [self._map(split, name, number) for name in members]
+
+    def read_rows(self, split: str, members: Sequence[str], rows: slice) -> NDArray[Any]:
+        """(M, n, C) probabilities of consecutive rows; only the partitions that hold them are read.
+
+        Raises:
+            PredictionError: a member is not in the store, or a file that holds the rows is damaged.
         """
         known, damage = self._manifest(split)
-        for name in members:
-            reason = damage or (NEW if name not in known else self._file_damage(split, name, known[name]))
-            if reason:
-                raise PredictionError(f"predictions of {name} on {split}", reason, "fill the store again")
-        return [self._array(split, name, known[name]) for name in members]
+        absent = [name for name in members if name not in known]
+        if damage or absent:
+            found = damage or f"{', '.join(absent)}: {NEW}"
+            raise PredictionError(f"predictions on {split}", found, "fill the store again")
+        return np.stack([self._rows_of(split, name, known[name], rows) for name in members])
+
+    def _rows_of(self, split: str, name: str, entry: Entry, rows: slice) -> NDArray[Any]:
+        parts = []
+        for number, held in enumerate(entry.ranges()):
+            start, stop = max(rows.start, held.start), min(rows.stop, held.stop)
+            if start < stop:
+                reason = harm(self._files, self._path(split, name, number), entry.files[number])
+                if reason:
+                    found = _said({number: reason}, entry)
+                    raise PredictionError(f"predictions of {name} on {split}", found, "fill the store again")
+                parts.append(self._map(split, name, number)[start - held.start : stop - held.start])
+        return np.concatenate(parts)
+
+    def true_class(self, split: str, members: Sequence[str], labels: NDArray[np.int64]) -> Floats:
+        """(M, N) each member's probability of the true class: what log-loss weights are solved on, C times smaller.
+
+        Raises:
+            PredictionError: as ``chunks``; or a member failed on a row.
+        """
+        columns = np.empty((len(members), len(labels)))
+        for rows, probs in self.chunks(split, members):
+            for member, output in enumerate(probs):
+                columns[member, rows] = true_class(output[None], labels[rows])[0]
+        return columns
 
     def members(self, split: str) -> tuple[str, ...]:
         """Members whose predictions of a split are listed."""
         return tuple(self._manifest(split)[0])
 
-    def _path(self, split: str, name: str) -> str:
-        return f"{self._root}/{split}/{name}"
+    def _wanted(
+        self,
+        spec: EnsembleSpec,
+        name: str,
+        folder: Path,
+        data: Labelled,
+        digest: str,
+        out_of_fold: OutOfFold | None,
+    ) -> Entry:
+        job, classes = spec.job(name), tuple(spec.classes or ())
+        row_bytes = len(classes) * np.dtype(self.dtype).itemsize
+        return Entry(
+            member=member_digest(job, folder, checkpoint=out_of_fold is None),
+            code=code_digest(job, folder),
+            data=digest,
+            classes=classes,
+            dtype=self.dtype,
+            rows=len(data),
+            partition_rows=max(1, self.partition_bytes // row_bytes),
+            out_of_fold=None if out_of_fold is None else str(out_of_fold),
+        )
 
-    def _reason(self, split: str, name: str, found: Entry | None, wanted: Entry) -> str | None:
-        if found is None:
-            return NEW
-        return wanted.difference(found) or self._file_damage(split, name, found)
+    def _stale(
+        self, split: str, name: str, damage: str | None, found: Entry | None, wanted: Entry
+    ) -> tuple[str | None, list[int]]:
+        """Why a member has to be computed, None if it has not, and the partitions."""
+        everything = list(range(len(wanted.ranges())))
+        reason = damage or (NEW if found is None else wanted.difference(found))
+        if reason or found is None:
+            return reason, everything
+        harmed = self._harmed(split, name, found)
+        if not harmed:
+            return None, []
+        return _said(harmed, found), list(harmed)
 
-    def _file_damage(self, split: str, name: str, entry: Entry) -> str | None:
-        path = self._path(split, f"{name}.arrow")
-        if self._files.get_file_info(path).type != filesystems.FileType.File:
-            return "its file is missing"
-        digest = hashlib.sha256()
-        with self._files.open_input_stream(path) as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        return None if f"sha256:{digest.hexdigest()}" == entry.file else "its file is damaged or another's"
+    def _harmed(self, split: str, name: str, entry: Entry) -> dict[int, str]:
+        found = {
+            number: harm(self._files, self._path(split, name, number), digest)
+            for number, digest in enumerate(entry.files)
+        }
+        return {number: what for number, what in found.items() if what is not None}
+
+    def _checked(self, split: str, members: Sequence[str]) -> dict[str, Entry]:
+        known, damage = self._manifest(split)
+        for name in members:
+            reason = damage or (NEW if name not in known else None)
+            if reason is None and (harmed := self._harmed(split, name, known[name])):
+                reason = _said(harmed, known[name])
+            if reason:
+                raise PredictionError(f"predictions of {name} on {split}", reason, "fill the store again")
+        return {name: known[name] for name in members}
 
     def _manifest(self, split: str) -> tuple[dict[str, Entry], str | None]:
-        path = self._path(split, "manifest.json")
+        path = f"{self._root}/{split}/manifest.json"
         if self._files.get_file_info(path).type != filesystems.FileType.File:
             return {}, None
         with self._files.open_input_stream(path) as file:
@@ -167,40 +290,52 @@ class PredictionStore:
             manifest = json.loads(raw)
             if manifest["version"] != _VERSION:
                 return {}, f"the manifest has version {manifest['version']}"
-            members = manifest["members"].items()
-            return {name: Entry(**{**e, "classes": tuple(e["classes"])}) for name, e in members}, None
+            return {name: _entry(entry) for name, entry in manifest["members"].items()}, None
         except (ValueError, KeyError, TypeError, AttributeError):
             return {}, "the manifest is damaged"
 
     def _write_manifest(self, split: str, entries: Mapping[str, Entry]) -> None:
         members = {name: asdict(entry) for name, entry in entries.items()}
         text = json.dumps({"version": _VERSION, "split": split, "members": members}, indent=1)
-        self._replace(self._path(split, "manifest.json"), text.encode())
+        replace_file(self._files, f"{self._root}/{split}/manifest.json", text.encode())
 
-    def _write(self, split: str, name: str, probs: NDArray[Any], entry: Entry) -> str:
-        if probs.shape != (entry.rows, len(entry.classes)):
-            found = f"shape {probs.shape} for {entry.rows} rows and {len(entry.classes)} classes"
+    def _write(
+        self,
+        split: str,
+        name: str,
+        probs: NDArray[Any],
+        entry: Entry,
+        numbers: Sequence[int],
+        files: Sequence[str],
+    ) -> tuple[str, ...]:
+        """Write partitions from the rows of ``probs``, which are theirs one after another; all partitions' digests."""
+        ranges = entry.ranges()
+        wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
+        if probs.shape != wanted:
+            found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} classes"
             raise PredictionError(f"predictions of {name}", found, "give one row of class probabilities per row")
-        flat = pa.array(np.ascontiguousarray(probs, dtype=entry.dtype).ravel())
-        column = pa.FixedSizeListArray.from_arrays(flat, len(entry.classes))
-        batch = pa.record_batch({"probabilities": column})
-        sink = io.BytesIO()
-        with pa.ipc.new_file(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        self._replace(self._path(split, f"{name}.arrow"), sink.getvalue())
-        return f"sha256:{hashlib.sha256(sink.getvalue()).hexdigest()}"
+        digests = dict(enumerate(files))
+        at = 0
+        for number in numbers:
+            size = ranges[number].stop - ranges[number].start
+            part = probs[at : at + size].astype(entry.dtype)
+            digests[number] = write_partition(self._files, self._path(split, name, number), part)
+            at += size
+        return tuple(digests[number] for number in range(len(ranges)))
 
-    def _replace(self, path: str, data: bytes) -> None:
-        """Write beside the file and move over it: a reader, or a crash, sees the old file or the new one whole."""
-        self._files.create_dir(path.rsplit("/", 1)[0], recursive=True)
-        with self._files.open_output_stream(f"{path}.partial") as file:
-            file.write(data)
-        self._files.move(f"{path}.partial", path)
+    def _map(self, split: str, name: str, number: int) -> NDArray[Any]:
+        return map_partition(self._files, self._path(split, name, number))
 
-    def _array(self, split: str, name: str, entry: Entry) -> NDArray[Any]:
-        path = self._path(split, f"{name}.arrow")
-        local = isinstance(self._files, filesystems.LocalFileSystem)
-        source = pa.memory_map(path) if local else self._files.open_input_file(path)
-        batch = pa.ipc.open_file(source).get_batch(0)
-        flat: NDArray[Any] = batch.column("probabilities").flatten().to_numpy(zero_copy_only=True)
-        return flat.reshape(entry.rows, len(entry.classes))
+    def _path(self, split: str, name: str, number: int) -> str:
+        return f"{self._root}/{split}/{name}/{number:05}.arrow"
+
+
+def _entry(said: Mapping[str, Any]) -> Entry:
+    return Entry(**{**said, "classes": tuple(said["classes"]), "files": tuple(said["files"])})
+
+
+def _said(harmed: Mapping[int, str], entry: Entry) -> str:
+    what = " and ".join(sorted(set(harmed.values())))
+    if len(entry.files) == 1:
+        return f"its file is {what}"
+    return f"partition {', '.join(map(str, harmed))} of {len(entry.files)} is {what}"

@@ -1,7 +1,7 @@
 """Train a member: AdamW, early stopping on validation log-loss, same seed same bits on one CPU.
 
-Entry points: ``train(config, splits.train, splits.validation, Training(seed=0), console=None) -> Trained`` and
-``save_weights(trained.model, path) -> digest``.
+Entry points: ``train(config, splits.train, splits.validation, Training(seed=0), console=None) -> Trained``,
+``TrainingRun``, which does the same epoch by epoch, and ``save_weights(trained.model, path) -> digest``.
 """
 
 # B batch, N rows, C classes
@@ -12,7 +12,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,31 +97,147 @@ def train(
         DataError: not exactly one input.
         TuningError: every epoch's validation log-loss was NaN or infinite.
     """
-    training = training or Training()
-    images, held_out = _image(rows).to(training.device), _image(validation).to(training.device)
-    labels = torch.from_numpy(rows.labels).to(training.device)
-    full = {"image": list(images.shape[1:]), "classes": len(rows.classes), **config}
-    with torch.random.fork_rng(), _progress(console, str(full.get("family", "cnn")), training.epochs) as advance:
-        torch.manual_seed(training.seed)
-        model = build(**full).to(training.device)
-        history: list[Epoch] = []
-        best_state: dict[str, Tensor] = {}
-        best: Epoch | None = None
-        for number, loss in enumerate(_epochs(model, images, labels, training), start=1):
-            epoch = _judge(model, held_out, validation.labels, number, loss)
-            history.append(epoch)
+    run = TrainingRun(config, rows, validation, training or Training())
+    with _progress(console, run.family, run.training.epochs) as advance:
+        while not run.finished:
+            epoch = run.step()
             advance(epoch)
-            if math.isfinite(epoch.validation_log_loss) and (
-                best is None or epoch.validation_log_loss < best.validation_log_loss
-            ):
-                best, best_state = epoch, copy.deepcopy(model.state_dict())
-            stop = on_epoch is not None and on_epoch(epoch, model)
-            if stop or number - (best.number if best else 0) >= training.patience:
+            if on_epoch is not None and on_epoch(epoch, run.model):
                 break
-    if best is None:
-        raise TuningError("training", f"no finite log-loss in {len(history)} epochs", "lower the learning rate")
-    model.load_state_dict(best_state)
-    return Trained(model.eval().cpu(), best, tuple(history))
+    return run.result()
+
+
+class TrainingRun:
+    """A training epoch by epoch, that can be written down after any of them and taken up again: the same bits.
+
+    Attributes:
+        model: the network as it is now.
+        history: the epochs so far.
+        best: the epoch with the lowest validation log-loss; None while none was finite.
+    """
+
+    def __init__(self, config: Mapping[str, Any], rows: Labelled, validation: Labelled, training: Training):
+        """Arguments and errors as of ``train``."""
+        self.training = training
+        self._images, self._held_out = (_image(data).to(training.device) for data in (rows, validation))
+        self._labels, self._truth = torch.from_numpy(rows.labels).to(training.device), validation.labels
+        full = {"image": list(self._images.shape[1:]), "classes": len(rows.classes), **config}
+        self.family = str(full.get("family", "cnn"))
+        with torch.random.fork_rng():
+            torch.manual_seed(training.seed)
+            self.model = build(**full).to(training.device)
+            self._random = _random_state(training.device)
+        self._optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        steps = max(2, training.epochs * math.ceil(len(self._images) / training.batch_size))
+        warm_up = min(1.0, max(0.1, 2 / steps))  # OneCycleLR divides by the warm-up's steps less one
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self._optimizer, training.learning_rate, total_steps=steps, pct_start=warm_up
+        )
+        self._order = torch.Generator().manual_seed(training.seed)
+        self.history: list[Epoch] = []
+        self.best: Epoch | None = None
+        self._best_state: dict[str, Tensor] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or ``patience`` of them without a better one."""
+        done = len(self.history)
+        return done >= self.training.epochs or done - (self.best.number if self.best else 0) >= self.training.patience
+
+    def step(self) -> Epoch:
+        """Train one epoch and judge it."""
+        with torch.random.fork_rng():
+            _set_random_state(self._random, self.training.device)
+            loss = self._train_epoch()
+            self._random = _random_state(self.training.device)
+        epoch = _judge(self.model, self._held_out, self._truth, len(self.history) + 1, loss)
+        self.history.append(epoch)
+        if math.isfinite(epoch.validation_log_loss) and (
+            self.best is None or epoch.validation_log_loss < self.best.validation_log_loss
+        ):
+            self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
+        return epoch
+
+    def result(self) -> Trained:
+        """The network of the best epoch so far.
+
+        Raises:
+            TuningError: no epoch's log-loss was finite.
+        """
+        if self.best is None:
+            found = f"no finite log-loss in {len(self.history)} epochs"
+            raise TuningError("training", found, "lower the learning rate")
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self._best_state)
+        return Trained(model.eval().cpu(), self.best, tuple(self.history))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that changes from epoch to epoch: tensors by name, and the rest as JSON would hold it."""
+        optimizer, schedule = self._optimizer.state_dict(), self._schedule.state_dict()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self._best_state.items()}
+        for index, moments in optimizer["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        tensors |= {f"random.{name}": value for name, value in self._random.items()}
+        tensors["random.order"] = self._order.get_state()
+        words = {
+            "groups": optimizer["param_groups"],
+            "schedule": {name: value for name, value in schedule.items() if name in ("last_epoch", "_step_count")},
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": None if self.best is None else self.best.number,
+        }
+        return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, words
+
+    def restore(self, tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` of a run with the same arguments gave."""
+        self.model.load_state_dict(_below(tensors, "model."))
+        self._best_state = _below(tensors, "best.")
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below(tensors, "optimizer.").items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value
+        self._optimizer.load_state_dict({"state": moments, "param_groups": list(words["groups"])})
+        self._schedule.load_state_dict(dict(words["schedule"]))
+        self._random = _below(tensors, "random.")
+        self._order.set_state(self._random.pop("order"))
+        self.history = [Epoch(**epoch) for epoch in words["history"]]
+        self.best = None if words["best"] is None else self.history[words["best"] - 1]
+
+    def _train_epoch(self) -> float:
+        """Mean training log-loss; the model changes in place."""
+        images, batch_size = self._images, self.training.batch_size
+        self.model.train()
+        total = 0.0
+        for index in torch.randperm(len(images), generator=self._order).to(images.device).split(batch_size):  # type: ignore[no-untyped-call]
+            seen = _jittered(images[index], self.training.jitter)
+            loss = nn.functional.cross_entropy(self.model(seen), self._labels[index])
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self._optimizer.step()
+            self._schedule.step()
+            total += loss.item() * len(index)
+        return total / len(images)
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _random_state(device: str) -> dict[str, Tensor]:
+    """State of the generators that dropout and jitter draw from."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.device(device).type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: Mapping[str, Tensor], device: str) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def _image(data: Labelled) -> Tensor:
@@ -130,28 +246,6 @@ def _image(data: Labelled) -> Tensor:
         raise DataError("training data", found, "give rows with exactly one image input")
     (array,) = data.inputs.values()
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def _epochs(model: nn.Module, images: Tensor, labels: Tensor, training: Training) -> Iterator[float]:
-    """Mean training log-loss of each epoch; the model changes in place."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
-    batches = math.ceil(len(images) / training.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, training.learning_rate, epochs=training.epochs, steps_per_epoch=batches, pct_start=0.1
-    )
-    order = torch.Generator().manual_seed(training.seed)
-    for _ in range(training.epochs):
-        model.train()
-        total = 0.0
-        for index in torch.randperm(len(images), generator=order).to(images.device).split(training.batch_size):  # type: ignore[no-untyped-call]
-            loss = nn.functional.cross_entropy(model(_jittered(images[index], training.jitter)), labels[index])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(index)
-        yield total / len(images)
 
 
 def _jittered(images: Tensor, jitter: float) -> Tensor:

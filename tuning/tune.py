@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec import EnsembleSpec, MemberJob
 from quorate.fusion.errors import DataError, PredictionError
+from quorate.tuning.bagging import bagged_weights
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.greedy import greedy_weights
 from quorate.tuning.judging import Judgement, judge
+from quorate.tuning.patterns import worthwhile_patterns
 from quorate.tuning.prediction import Inputs, Runner, run_in_process, tunable_members
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import true_class
@@ -35,6 +37,7 @@ _FOLDS = 5
 SOLVERS: dict[str, Callable[[NDArray[Any], NDArray[np.int64]], Weights]] = {
     "simplex": simplex_weights,
     "greedy": greedy_weights,
+    "bagged": lambda probs, labels: bagged_weights(probs, labels).weights,
 }
 
 
@@ -46,7 +49,9 @@ class TuneResult:
         spec: a frozen copy of the ensemble with the weights, deployable from ``folder``.
         folder: holds spec.yaml with all it names, report.json and the predictions.
         weights: of each member.
-        method: simplex or greedy, whichever had the lower cross-validated log-loss.
+        patterns: weights for when exactly these members answered, where they serve held-out folds better than the
+            weights rescaled.
+        method: simplex, greedy or bagged, whichever had the lowest cross-validated log-loss.
         validation_log_loss: of the weights on the rows they were solved on, nats per row.
         gap: no weights have a validation log-loss lower by more than this.
         cross_validated: log-loss of each method on validation rows its weights were not solved on.
@@ -58,6 +63,7 @@ class TuneResult:
     spec: EnsembleSpec
     folder: Path
     weights: Mapping[str, float]
+    patterns: tuple[Mapping[str, float], ...]
     method: str
     validation_log_loss: float
     gap: float
@@ -123,9 +129,12 @@ def tune_weights(
     say("judging on held-out rows")
     judgement = judge(names, probs["held-out"], labels["held-out"], solved.values, best)
     weights = {name: float(value) for name, value in zip(names, solved.values, strict=True)}
-    tuned = save_deployable(with_weights(spec, weights), folder, where)
+    patterns = _patterns(spec, names, probs["validation"], labels["validation"], solved.values, seed)
+    tuned = save_deployable(with_weights(spec, weights, patterns), folder, where)
     gap = log_loss_gap(columns, solved.values)
-    result = TuneResult(tuned, where, weights, method, solved.score, gap, cross_validated, judgement, left_out, filled)
+    result = TuneResult(
+        tuned, where, weights, patterns, method, solved.score, gap, cross_validated, judgement, left_out, filled
+    )
     save_report(result.to_dict(), where)
     return result
 
@@ -171,6 +180,23 @@ def usable_rows(
     if not usable.any():
         raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
     return np.stack([output[usable] for output in predictions]), labels[usable]
+
+
+def _patterns(
+    spec: EnsembleSpec,
+    names: tuple[str, ...],
+    probs: NDArray[Any],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    seed: int,
+) -> tuple[Mapping[str, float], ...]:
+    fusion = spec.output_fusion
+    required = [names.index(name) for name in fusion.required]
+    found = worthwhile_patterns(probs, labels, weights, fusion.quorum, required, seed)
+    return tuple(
+        {names[member]: float(value) for member, value in zip(one.present, one.solved.values, strict=True)}
+        for one in found
+    )
 
 
 def _check_rows(validation: Labelled, held_out: Labelled) -> None:

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from quorate.fusion.errors import PredictionError
 from quorate.tuning.scoring import (
@@ -20,8 +21,8 @@ from quorate.tuning.scoring import (
     true_class,
 )
 
-# A logarithm costs ten times a product, so this many probabilities are multiplied before each: none is below EPSILON,
-# hence no product below 3e-251.
+# A logarithm costs ten times a product, so this many probabilities are multiplied before each: none is below
+# LEAST_PROBABILITY, hence no product below 3e-251.
 _GROUP = 16
 # Weight vectors and rows per step: their (128, 1024) float64 stay in a second-level cache.
 _VECTORS, _ROWS = 128, 64 * _GROUP
@@ -72,6 +73,8 @@ def score_weights(
         squared = np.maximum(((weights @ residual_gram(outputs, truth)) * weights).sum(axis=1), 0.0)
         return np.asarray(np.sqrt(squared) if found.name == "rmse" else squared)
     check_finite(outputs)
+    if found.name == "accuracy":
+        return _accuracies(outputs, truth, weights)
     return np.array([found.function(truth, np.tensordot(one, outputs, axes=1)) for one in weights])
 
 
@@ -88,3 +91,45 @@ def _log_losses(columns: Floats, weights: Floats) -> Floats:
             logs[at : at + _VECTORS] += np.log(products).sum(axis=1)
     logs /= -rows
     return logs
+
+
+def _accuracies(outputs: NDArray[Any], labels: NDArray[np.int64], weights: Floats) -> Floats:
+    """(K,) accuracy of weight vectors (K, M), rows summing to one.
+
+    What every member agrees on no weights can turn: only pairs of a row and a class are computed in which some member
+    has the true class ahead and some other the class.
+    """
+    rows = np.arange(len(labels))
+    lowest, highest = np.full(outputs.shape[1:], np.inf), np.full(outputs.shape[1:], -np.inf)
+    for output in outputs:
+        lead = output[rows, labels, None].astype(np.float64) - output
+        np.minimum(lowest, lead, out=lowest)
+        np.maximum(highest, lead, out=highest)
+    lowest[rows, labels] = highest[rows, labels] = np.inf
+    wrong: NDArray[np.bool_] = np.asarray((highest < 0).any(axis=1))
+    contested = np.asarray(lowest <= 0) & ~wrong[:, None]
+    rivals = contested.sum(axis=1)
+    hits = np.full(len(weights), float(((rivals == 0) & ~wrong).sum()))
+    for count in np.unique(rivals[rivals > 0]):
+        row = np.flatnonzero(rivals == count)
+        size = max(1, _ROWS // int(count))
+        for at in range(0, len(row), size):
+            some = row[at : at + size]
+            other = np.nonzero(contested[some])[1].reshape(len(some), count).T
+            hits += _ahead(outputs, labels[some], some, other, weights)
+    return hits / len(labels)
+
+
+def _ahead(
+    outputs: NDArray[Any], labels: NDArray[np.int64], rows: NDArray[Any], other: NDArray[Any], weights: Floats
+) -> Floats:
+    """(K,) how many of the rows (n,) have their true class ahead of all others (rivals, n)."""
+    leads = outputs[:, rows, labels].astype(np.float64)[:, None] - outputs[:, rows, other]
+    flat = leads.reshape(len(outputs), -1)
+    # where a tie goes to the class of the lower number, as argmax lets it, a lead of 0 is none
+    least = np.where(other < labels, np.finfo(np.float64).tiny, 0.0).ravel()
+    hits = np.empty(len(weights))
+    for at in range(0, len(weights), _VECTORS):
+        ahead = weights[at : at + _VECTORS] @ flat >= least
+        hits[at : at + _VECTORS] = ahead.reshape(len(ahead), *other.shape).all(axis=1).sum(axis=1)
+    return hits

@@ -9,9 +9,8 @@ import orjson
 import pytest
 
 from quorate.deployments.bench import Load, bench, random_inputs
-from quorate.deployments.client import RemoteError
 from quorate.deployments.datatypes import numpy_dtype
-from quorate.fusion.errors import RequestError, UnavailableError
+from quorate.fusion.errors import RemoteError, RequestError, UnavailableError
 
 METADATA = {"name": "m", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], "outputs": []}
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from quorate.deployments import Client
-from quorate.deployments.client import RemoteError
-from quorate.fusion.errors import RequestError
+from quorate.fusion.errors import RemoteError, RequestError
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(5, 2)).astype(np.float32)

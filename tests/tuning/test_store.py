@@ -1,17 +1,32 @@
 import json
 import logging
 import shutil
+import tracemalloc
 from dataclasses import replace
 
+import fsspec
 import numpy as np
+import pyarrow.fs
 import pyarrow.ipc
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from quorate.deployments import parse_spec
-from quorate.fusion.errors import PredictionError, TuningError
-from quorate.tuning import PredictionStore, build, run_in_process
+from quorate.fusion.errors import DataError, PredictionError, TuningError
+from quorate.tuning import (
+    Labelled,
+    OutOfFold,
+    PredictionStore,
+    Training,
+    build,
+    run_in_process,
+    save_weights,
+    simplex_weights,
+    train,
+)
+from quorate.tuning.columns import Columns
+from quorate.tuning.simplex import solved_log_loss
 
 MEMBERS = ("weak", "middle", "strong")
 
@@ -126,7 +141,7 @@ def reorder_rows(path):
     [
         (flip_a_byte, "damaged or another's"),
         (reorder_rows, "damaged or another's"),
-        (lambda path: shutil.copy(path.with_name("strong.arrow"), path), "damaged or another's"),
+        (lambda path: shutil.copy(path.parents[1] / "strong" / path.name, path), "damaged or another's"),
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "damaged or another's"),
         (lambda path: path.unlink(), "missing"),
     ],
@@ -134,7 +149,7 @@ def reorder_rows(path):
 def test_a_harmed_file_is_found_said_aloud_and_computed_again(tiny, rows, store, tmp_path, caplog, harm, said):
     store.fill(tiny.spec, tiny.folder, rows, "validation")
     before = [array.copy() for array in store.read("validation", MEMBERS)]
-    harm(tmp_path / "predictions" / "validation" / "middle.arrow")
+    harm(tmp_path / "predictions" / "validation" / "middle" / "00000.arrow")
     with pytest.raises(PredictionError, match=said):
         store.read("validation", MEMBERS)
     with caplog.at_level(logging.WARNING):
@@ -174,6 +189,164 @@ def test_a_crash_between_members_keeps_the_finished_ones(tiny, rows, store):
     assert list(store.fill(tiny.spec, tiny.folder, rows, "validation").computed) == ["strong"]
 
 
+def small_partitions(tmp_path):
+    """A store of 32 rows a partition."""
+    return PredictionStore(tmp_path / "small", partition_bytes=32 * 10 * 4)
+
+
+def test_partitions_hold_consecutive_rows(tiny, rows, tmp_path, store):
+    small = small_partitions(tmp_path)
+    small.fill(tiny.spec, tiny.folder, rows, "validation")
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    whole = store.read("validation", MEMBERS)
+    np.testing.assert_array_equal(small.read("validation", MEMBERS), whole)
+    ranges = []
+    for part, probs in small.chunks("validation", MEMBERS):
+        ranges.append((part.start, part.stop))
+        np.testing.assert_array_equal(probs, [one[part] for one in whole])
+    assert ranges == [(0, 32), (32, 64), (64, 96), (96, 100)]
+
+
+def swap(folder):
+    first, second = folder / "00000.arrow", folder / "00001.arrow"
+    a, b = first.read_bytes(), second.read_bytes()
+    first.write_bytes(b)
+    second.write_bytes(a)
+
+
+@pytest.mark.parametrize(
+    ("harm", "numbers", "said"),
+    [
+        (lambda folder: flip_a_byte(folder / "00002.arrow"), [2], "partition 2 of 4 is damaged or another's"),
+        (swap, [0, 1], "partition 0, 1 of 4 is damaged or another's"),
+        (lambda folder: (folder / "00003.arrow").unlink(), [3], "partition 3 of 4 is missing"),
+        (
+            lambda folder: shutil.copy(folder.parent / "weak" / "00001.arrow", folder / "00001.arrow"),
+            [1],
+            "partition 1 of 4 is damaged or another's",
+        ),
+    ],
+)
+def test_only_the_rows_of_a_harmed_partition_are_computed_again(tiny, rows, tmp_path, harm, numbers, said, caplog):
+    store = small_partitions(tmp_path)
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    before = store.read("validation", MEMBERS)
+    harm(tmp_path / "small" / "validation" / "middle")
+    asked = []
+
+    def watched(job, folder, inputs):
+        asked.append(inputs["image"])
+        return run_in_process(job, folder, inputs)
+
+    report = store.fill(tiny.spec, tiny.folder, rows, "validation", run=watched)
+    assert report.computed == {"middle": said}
+    assert said in caplog.text
+    (images,) = asked
+    expected = np.concatenate([rows.inputs["image"][32 * n : 32 * n + 32] for n in numbers])
+    np.testing.assert_array_equal(images, expected)
+    np.testing.assert_array_equal(store.read("validation", MEMBERS), before)
+
+
+def test_predictions_larger_than_memory_are_gone_through(tmp_path):
+    # 4 members, 60,000 rows, 100 classes: 96 MB of probabilities, solved while numpy holds a fifth of that
+    members, rows, classes = 4, 60_000, 100
+    spec, data = big_ensemble(tmp_path, members, rows, classes)
+    store = PredictionStore(tmp_path / "big", partition_bytes=2 << 20)
+    store.fill(spec, tmp_path, data, "validation")
+    names = list(spec.members)
+    tracemalloc.start()
+    try:
+        columns = store.true_class("validation", names, data.labels)
+        solved = solved_log_loss(Columns(columns))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < members * rows * classes * 4 / 5
+    whole = simplex_weights(np.stack(store.read("validation", names)), data.labels)
+    np.testing.assert_allclose(solved.values, whole.values, atol=1e-12)
+    assert solved.score == pytest.approx(whole.score, abs=1e-12)
+
+
+def big_ensemble(folder, members, rows, classes):
+    """Members that look their answer up by the row's number."""
+    (folder / "my_factory_d.py").write_text(
+        "import numpy as np\n"
+        "def make(member, classes):\n"
+        "    def model(number):\n"
+        "        seeds = number[:, 0].astype(np.int64)\n"
+        "        logits = np.cos((seeds[:, None] + 1) * (np.arange(classes) + 7 * member + 1) % 9973)\n"
+        "        logits[np.arange(len(seeds)), seeds % classes] += member + np.sin(seeds * (member + 1))\n"
+        "        return logits.astype(np.float32)\n"
+        "    return model\n"
+    )
+    member = {"model": "my_factory_d:make", "inputs": ["number"], "max_batch_size": 4096}
+    spec = parse_spec(
+        {
+            "name": "big",
+            "inputs": {"number": {"datatype": "FP32", "shape": [1]}},
+            "classes": [str(c) for c in range(classes)],
+            "members": {f"m{i}": {**member, "config": {"member": i, "classes": classes}} for i in range(members)},
+            "fusion": {"rule": "mean"},
+        }
+    )
+    numbers = np.arange(rows, dtype=np.float32)[:, None]
+    return spec, Labelled({"number": numbers}, np.arange(rows) % classes, spec.classes)
+
+
+def test_a_row_a_member_failed_on_is_no_true_class_column(tiny, rows, store):
+    def patchy(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        probs[3] = np.nan
+        return probs
+
+    store.fill(tiny.spec, tiny.folder, rows, "validation", run=patchy)
+    with pytest.raises(PredictionError, match="1 predictions are NaN"):
+        store.true_class("validation", MEMBERS, rows.labels)
+
+
+def test_out_of_fold_each_row_is_predicted_by_a_model_that_has_not_seen_it(tiny, store, tmp_path):
+    # Labels that mean nothing: a network that has seen a row knows its label by heart, one that has not cannot.
+    random = np.random.default_rng(0)
+    images = random.random((60, 1, 8, 8), dtype=np.float32)
+    data = Labelled({"image": images}, np.arange(60) % 2, ("a", "b"))
+    config = {"family": "mlp", "width": 128, "depth": 1, "dropout": 0.0, "image": [1, 8, 8], "classes": 2}
+    how = Training(epochs=80, patience=80, learning_rate=5e-3, weight_decay=0.0, batch_size=8)
+    knows = train(config, data, data, how)
+    save_weights(knows.model, tmp_path / "m.safetensors")
+    member = {"model": "quorate.tuning.architectures:build", "config": config, "weights": "m.safetensors"}
+    spec = parse_spec(
+        {
+            "name": "heart",
+            "inputs": {"image": {"datatype": "FP32", "shape": [1, 8, 8]}},
+            "classes": ["a", "b"],
+            "members": {"m": {**member, "inputs": ["image"]}},
+            "fusion": {"rule": "mean"},
+        }
+    )
+    store.fill(spec, tmp_path, data, "seen")
+    folds = OutOfFold(folds=4, training=how)
+    report = store.fill(spec, tmp_path, data, "unseen", out_of_fold=folds)
+    (seen,), (unseen,) = store.read("seen", ["m"]), store.read("unseen", ["m"])
+    assert (seen.argmax(1) == data.labels).mean() > 0.9
+    assert 0.25 < (unseen.argmax(1) == data.labels).mean() < 0.75
+    assert list(report.computed) == ["m"]
+    manifest = json.loads((tmp_path / "predictions" / "unseen" / "manifest.json").read_text())
+    assert manifest["members"]["m"]["out_of_fold"] == str(folds)
+    assert store.fill(spec, tmp_path, data, "unseen", out_of_fold=folds).kept == ("m",)
+    again = store.fill(spec, tmp_path, data, "unseen", out_of_fold=OutOfFold(folds=3, training=how))
+    assert again.computed == {"m": "its out_of_fold changed"}
+
+
+def test_only_members_that_are_trained_here_are_predicted_out_of_fold(tiny, rows, store, monkeypatch, tmp_path):
+    spec, data = big_ensemble(tmp_path, 1, 50, 2)
+    with pytest.raises(TuningError, match="rows they were not trained on"):
+        store.fill(spec, tmp_path, data, "train", out_of_fold=OutOfFold())
+    with pytest.raises(DataError, match="give each class at least 40"):
+        store.fill(tiny.spec, tiny.folder, rows, "train", out_of_fold=OutOfFold(folds=40))
+    with pytest.raises(TuningError, match="at least 2"):
+        OutOfFold(folds=1)
+
+
 def test_float16_halves_the_file(tiny, rows, tmp_path):
     store = PredictionStore(tmp_path / "half", dtype="float16")
     store.fill(tiny.spec, tiny.folder, rows, "validation")
@@ -185,7 +358,21 @@ def test_float16_halves_the_file(tiny, rows, tmp_path):
 def test_a_uri_is_a_location(tiny, rows, tmp_path):
     store = PredictionStore((tmp_path / "by-uri").as_uri())
     store.fill(tiny.spec, tiny.folder, rows, "validation")
-    assert (tmp_path / "by-uri" / "validation" / "weak.arrow").is_file()
+    assert (tmp_path / "by-uri" / "validation" / "weak" / "00000.arrow").is_file()
+
+
+def test_a_file_system_that_is_not_local_holds_a_store(tiny, rows, store):
+    elsewhere = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(fsspec.filesystem("memory", skip_instance_cache=True)))
+    remote = PredictionStore("bucket/run", filesystem=elsewhere, partition_bytes=32 * 10 * 4)
+    remote.fill(tiny.spec, tiny.folder, rows, "validation")
+    store.fill(tiny.spec, tiny.folder, rows, "validation")
+    np.testing.assert_array_equal(remote.read("validation", MEMBERS), store.read("validation", MEMBERS))
+    with elsewhere.open_output_stream("bucket/run/validation/weak/00001.arrow") as file:
+        file.write(b"another's")
+    again = PredictionStore("bucket/run", filesystem=elsewhere, partition_bytes=32 * 10 * 4)
+    report = again.fill(tiny.spec, tiny.folder, rows, "validation")
+    assert report.computed == {"weak": "partition 1 of 4 is damaged or another's"}
+    np.testing.assert_array_equal(again.read("validation", MEMBERS), store.read("validation", MEMBERS))
 
 
 def test_rows_a_member_fails_on_are_nan_and_the_others_are_there(tiny, rows, store, tmp_path, monkeypatch):

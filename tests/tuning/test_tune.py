@@ -6,9 +6,10 @@ import sklearn.metrics
 import torch
 
 from quorate.deployments import load_spec, parse_spec
+from quorate.deployments.revisions import build_revision
 from quorate.fusion import WeightedMean
 from quorate.fusion.errors import DataError, PredictionError
-from quorate.tuning import PredictionStore, run_in_process, simplex_weights, tune_weights
+from quorate.tuning import Labelled, PredictionStore, run_in_process, simplex_weights, tune_weights
 from quorate.tuning.judging import judge
 from quorate.tuning.tune import cross_validate
 
@@ -37,6 +38,53 @@ def test_the_run_folder_holds_a_spec_that_serves_what_the_report_says(tiny, tune
     assert sklearn.metrics.accuracy_score(test.labels, probs.argmax(1)) == pytest.approx(expected.accuracy)
     f1 = sklearn.metrics.f1_score(test.labels, probs.argmax(1), average="macro")
     assert f1 == pytest.approx(expected.f1_macro)
+
+
+def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_wrote(tiny, tmp_path):
+    probs, labels = hedged(600, 0)
+    (tmp_path / "my_factory_e.py").write_text(
+        "import numpy as np\ndef make(member):\n    return lambda row: row[:, member]\n"
+    )
+    members = {
+        name: {
+            "model": "my_factory_e:make",
+            "config": {"member": number},
+            "inputs": ["row"],
+            "output": "probabilities",
+        }
+        for number, name in enumerate("abc")
+    }
+    spec = parse_spec(
+        {
+            "name": "hedged",
+            "inputs": {"row": {"datatype": "FP32", "shape": [3, 2]}},
+            "classes": ["0", "1"],
+            "members": members,
+            "fusion": {"rule": "mean"},
+        }
+    )
+    rows = Labelled({"row": probs.transpose(1, 0, 2).astype(np.float32)}, labels, ("0", "1"))
+    first, second = rows.rows(slice(0, 300)), rows.rows(slice(300, 600))
+    result = tune_weights(spec, tmp_path, first, second, runs=tmp_path / "runs")
+    pattern = next(pattern for pattern in result.patterns if set(pattern) == {"a", "b"})
+    revision = build_revision(load_spec(result.folder / "spec.yaml"), result.folder)
+    present = np.ones((3, 300), dtype=bool)
+    present[2, ::2] = False
+    outputs = second.inputs["row"].transpose(1, 0, 2)
+    fused = revision.fuse(outputs, present).values.numpy()
+    np.testing.assert_allclose(fused[::2], (pattern["a"] * outputs[0] + pattern["b"] * outputs[1])[::2], atol=1e-6)
+    full = np.tensordot(list(result.weights.values()), outputs, axes=1)
+    np.testing.assert_allclose(fused[1::2], full[1::2], atol=1e-6)
+
+
+def hedged(rows, seed):
+    """Members b and c know one kind of rows each and mislead on the other's: together they hedge."""
+    random = np.random.default_rng(seed)
+    labels, kinds = random.integers(0, 2, rows), random.integers(0, 3, rows)
+    right = np.array([[0.45, 0.45, 0.85], [0.9, 0.2, 0.6], [0.2, 0.9, 0.6]])[:, kinds]
+    probs = np.stack([1 - right, right], axis=-1)
+    probs[:, labels == 0] = probs[:, labels == 0, ::-1]
+    return probs, labels
 
 
 def test_weights_are_proven_near_the_best_on_validation(tiny, tuned):

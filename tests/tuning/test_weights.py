@@ -198,6 +198,18 @@ def test_many_candidates_score_as_scikit_learn_scores_each(metric):
         assert score == pytest.approx(expected, abs=1e-12)
 
 
+def test_accuracies_of_candidates_count_ties_as_argmax_does():
+    probs, labels = predictions(6, 700, 4, 3, True)
+    probs = np.round(probs * 8) / 8  # sums of eighths are exact: ties are ties in any order of adding
+    candidates = np.random.default_rng(0).integers(0, 3, (60, 6)) + np.eye(6, dtype=int)[0]
+    candidates = candidates[np.isin(candidates.sum(1), [1, 2, 4, 8])]
+    assert len(candidates) > 5
+    expected = [sklearn.metrics.accuracy_score(labels, np.tensordot(w, probs, axes=1).argmax(1)) for w in candidates]
+    np.testing.assert_allclose(score_weights(probs, labels, candidates, "accuracy"), expected, atol=1e-12)
+    agreed = np.stack([np.eye(3)] * 2)
+    np.testing.assert_array_equal(score_weights(agreed, np.array([0, 1, 1]), [[1, 1], [1, 3]], "accuracy"), [2 / 3] * 2)
+
+
 def test_float32_predictions_give_the_weights_of_float64():
     probs, labels = predictions(5, 300, 4, 4)
     for solve in (simplex_weights, greedy_weights):

@@ -1,0 +1,261 @@
+"""Bulk inference over an Arrow stream: record batches in, record batches out, as they come, in their order.
+
+Rows are cut into pieces as large as the engine's batches, which travel with everybody else's requests. Few pieces are
+under way at once, and the body is read only as fast as answers go out: a million rows need no more memory than a few
+thousand.
+"""
+
+# B rows
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from quorate.deployments.arrow_format import ERROR, PARAMETERS, Sink
+from quorate.deployments.arrow_messages import ByteStream, read_batches, read_schema
+from quorate.deployments.arrow_tensors import check_type, read_column, write_column
+from quorate.deployments.http_bodies import Receive
+from quorate.deployments.json_tensors import parse_parameters
+from quorate.deployments.service import VERSION, InferRequest, InferResponse, Scalar, Service, clip
+from quorate.fusion.errors import OverloadedError, QuorateError, RequestError
+
+_log = logging.getLogger(__name__)
+# A server that is overloaded for so long ends the stream.
+PATIENCE_S = 30.0
+_PAUSE_S = 0.01
+# In an answer these name rows of one piece, and joined pieces number theirs anew.
+_BY_ROW = ("rows_missing", "rows_abstained")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows under way; ``last`` of its record batch."""
+
+    answer: asyncio.Task[InferResponse]
+    last: bool
+
+
+class StreamInference:
+    """One client's stream. Make it, then iterate ``answers``."""
+
+    def __init__(self, service: Service, model: str, version: str, receive: Receive):
+        self._service, self._model, self._version = service, model, version
+        self._stream = ByteStream(receive)
+        self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue(_room(service))
+        self._parameters: dict[str, Scalar] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def answers(self) -> AsyncGenerator[bytes, None]:
+        """The answer's bytes, a few at a time.
+
+        An error before the first of them is raised. After that the last record batch is empty and its metadata's
+        ``error`` says what is wrong, and then it is raised too.
+
+        Raises:
+            QuorateError: the stream cannot be read or answered.
+        """
+        self._service.check_model(self._model, self._version)
+        schema = await read_schema(self._stream)
+        self._parameters = _parameters(schema)
+        self._check_columns(schema)
+        whose = asyncio.current_task()
+        assert whose is not None
+        reader = asyncio.ensure_future(self._read(schema, whose))
+        writer = _Writer(self._model)
+        try:
+            async for response in self._joined():
+                yield writer.batch(response)
+            await reader
+            yield writer.end()
+        except QuorateError as error:
+            if writer.started:
+                yield writer.failure(error)
+            await self._listen_out(reader)
+            raise
+        finally:
+            reader.cancel()
+            if self._watcher is not None:
+                self._watcher.cancel()
+            while not self._pieces.empty():
+                piece = self._pieces.get_nowait()
+                if piece is not None:
+                    piece.answer.cancel()
+
+    async def _read(self, schema: pa.Schema, whose: asyncio.Task[Any]) -> None:
+        """Start the pieces in their order; the queue's limit is what holds the client back."""
+        try:
+            async for batch in read_batches(self._stream, schema):
+                columns = self._columns(batch)
+                step = self._service.engine.spec.serving.max_batch_size
+                for at in range(0, batch.num_rows, step):
+                    rows = {name: array[at : at + step] for name, array in columns.items()}
+                    task = asyncio.ensure_future(self._ask(rows))
+                    await self._pieces.put(_Piece(task, last=at + step >= batch.num_rows))
+        except asyncio.CancelledError:
+            if self._stream.hung_up:
+                whose.cancel()
+            raise
+        except Exception:
+            await self._pieces.put(None)
+            raise
+        self._watcher = asyncio.ensure_future(self._watch(whose))
+        await self._pieces.put(None)
+
+    async def _watch(self, whose: asyncio.Task[Any]) -> None:
+        await self._stream.gone()
+        whose.cancel()
+
+    async def _joined(self) -> AsyncIterator[InferResponse]:
+        """Answers of neighbouring pieces of one record batch as one, where they say the same of themselves."""
+        held: list[InferResponse] = []
+        while True:
+            piece = await self._pieces.get()
+            if piece is None:
+                return
+            try:
+                response = await piece.answer
+            finally:
+                piece.answer.cancel()
+            if held and not _alike(held[0], response):
+                yield _join(held)
+                held = []
+            held.append(response)
+            if piece.last:
+                yield _join(held)
+                held = []
+
+    async def _ask(self, rows: dict[str, Any]) -> InferResponse:
+        """Ask when there is room: a stream can wait, and what is asked one by one cannot."""
+        engine = self._service.engine
+        limit = engine.spec.serving.max_queued_rows
+        request = InferRequest(self._model, rows, self._version, parameters=self._parameters)
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            late = time.monotonic() > until
+            if engine.queued_rows <= limit // 2 or late:
+                try:
+                    return await self._service.infer(request)
+                except OverloadedError:
+                    if late:
+                        raise
+            await asyncio.sleep(_PAUSE_S)
+
+    def _check_columns(self, schema: pa.Schema) -> None:
+        datatypes = {item["name"]: item["datatype"] for item in self._tensors()}
+        for field in schema:
+            if field.name not in datatypes:
+                known = ", ".join(datatypes)
+                raise RequestError(f"unexpected column '{field.name}' for model '{self._model}'; it reads {known}")
+            check_type(field.name, field.type, datatypes[field.name])
+        for name in datatypes:
+            if len(schema.get_all_field_indices(name)) != 1:
+                raise RequestError(f"model '{self._model}' reads column '{name}'; send it once")
+
+    def _columns(self, batch: pa.RecordBatch) -> dict[str, Any]:
+        return {
+            item["name"]: read_column(
+                item["name"], batch.column(item["name"]), item["datatype"], tuple(item["shape"][1:])
+            )
+            for item in self._tensors()
+        }
+
+    def _tensors(self) -> list[dict[str, Any]]:
+        tensors: list[dict[str, Any]] = self._service.model_metadata(self._model)["inputs"]
+        return tensors
+
+    async def _listen_out(self, reader: asyncio.Task[None]) -> None:
+        """Let a client that still sends finish: a line cut now could cost it the answer that it has yet to read."""
+        reader.cancel()
+        await asyncio.wait([reader])
+        try:
+            await self._stream.discard()
+        except RequestError:
+            _log.info("a client of a failed stream stopped sending")
+
+
+class _Writer:
+    """Answers as an Arrow stream, whose schema the first of them decides."""
+
+    def __init__(self, model: str):
+        self._metadata = {"model_name": model, "model_version": VERSION}
+        self._sink = Sink()
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self._last: pa.RecordBatch | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._writer is not None
+
+    def batch(self, response: InferResponse) -> bytes:
+        columns = {name: write_column(array) for name, array in response.outputs.items()}
+        schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in columns.items()], metadata=self._metadata)
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), schema)
+        elif self._last is not None and schema != self._last.schema:
+            raise QuorateError("the answer's shape has changed midway; ask for the rows from here on in a new stream")
+        account = {PARAMETERS: orjson.dumps(response.parameters)} if response.parameters else None
+        self._last = pa.record_batch(list(columns.values()), schema=schema)
+        self._writer.write_batch(self._last, custom_metadata=account)
+        return self._sink.take()
+
+    def failure(self, error: QuorateError) -> bytes:
+        assert self._writer is not None
+        assert self._last is not None
+        word = orjson.dumps({"error": clip(str(error)), "status": error.http_status})
+        self._writer.write_batch(self._last.slice(0, 0), custom_metadata={ERROR: word})
+        return self._sink.take()
+
+    def end(self) -> bytes:
+        if self._writer is None:
+            raise RequestError("the stream holds no rows; send at least one")
+        self._writer.close()
+        return self._sink.take()
+
+
+def dump_stream(response: InferResponse) -> bytes:
+    """One answer as a whole Arrow stream."""
+    writer = _Writer(response.model)
+    return writer.batch(response) + writer.end()
+
+
+def _parameters(schema: pa.Schema) -> dict[str, Scalar]:
+    """The request's parameters: a JSON object under ``parameters`` in the schema's metadata."""
+    text = (schema.metadata or {}).get(PARAMETERS)
+    if text is None:
+        return {}
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the schema's parameters are not JSON ({error}); send a JSON object") from None
+    return parse_parameters({"parameters": found})
+
+
+def _room(service: Service) -> int:
+    """How many pieces may be under way: what the slowest member has replicas for, one computed and one on its way."""
+    ready = min(service.engine.ready().values())
+    return 2 * max(ready, 1) - 1  # one more has been started when the queue is full
+
+
+def _alike(first: InferResponse, second: InferResponse) -> bool:
+    return (
+        first.parameters == second.parameters
+        and not any(key in first.parameters for key in _BY_ROW)
+        and all(a.shape[1:] == second.outputs[n].shape[1:] for n, a in first.outputs.items())
+    )
+
+
+def _join(responses: list[InferResponse]) -> InferResponse:
+    first = responses[0]
+    if len(responses) == 1:
+        return first
+    outputs = {name: np.concatenate([r.outputs[name] for r in responses]) for name in first.outputs}
+    return InferResponse(first.model, outputs, first.id, first.parameters)

@@ -1,0 +1,27 @@
+"""From an HTTP status back to the error that the server met."""
+
+from __future__ import annotations
+
+from quorate.fusion import errors
+
+_BY_STATUS: dict[int, type[errors.RemoteError]] = {
+    401: errors.RemoteUnauthenticatedError,
+    403: errors.RemoteForbiddenError,
+    404: errors.RemoteNotFoundError,
+    501: errors.RemoteUnsupportedError,
+    503: errors.RemoteUnavailableError,
+    504: errors.RemoteDeadlineError,
+}
+
+
+def remote_error(status: int, text: str, retry_after: str = "") -> errors.RemoteError:
+    """The error of a refused call.
+
+    Args:
+        retry_after: the header of that name, in seconds; empty where there was none.
+    """
+    retry_after_s = float(retry_after) if retry_after.isdigit() else 0.0
+    if status == 503 and retry_after_s:
+        return errors.RemoteOverloadedError(status, text, retry_after_s)
+    otherwise = errors.RemoteRequestError if 400 <= status < 500 else errors.RemoteError
+    return _BY_STATUS.get(status, otherwise)(status, text, retry_after_s)

@@ -1,0 +1,65 @@
+"""Files of bearer tokens. A token is read here and kept nowhere: past this file only SHA-256 digests of it travel.
+
+A digest of a random token says nothing about it, so it may lie in Ray's store and on every node; that is why tokens
+must be long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from quorate.fusion.errors import CredentialError
+
+# 32 hexadecimal digits are 128 bits: beyond guessing, also for who has the digest.
+MIN_TOKEN_CHARS = 32
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1
+
+
+def digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def among(found: str, digests: Iterable[str]) -> bool:
+    """Whether a digest is one of these; takes as long whether and wherever it is."""
+    return sum([hmac.compare_digest(found, known) for known in digests]) > 0
+
+
+def read_tokens(path: Path) -> tuple[str, ...]:
+    """The tokens of a file, one a line; empty lines and lines that start with # are skipped.
+
+    Raises:
+        CredentialError: the file is missing, open to other users, empty, or a token is too short or no token.
+    """
+    lines = enumerate(read_private(path).decode(errors="replace").splitlines(), start=1)
+    tokens = {number: line.strip() for number, line in lines if line.strip() and not line.lstrip().startswith("#")}
+    for number, token in tokens.items():  # never say what was found: it may be a password
+        if not _TOKEN.fullmatch(token):
+            raise CredentialError(str(path), f"line {number} is no token", "use letters, digits and -._~+/ only")
+        if len(token) < MIN_TOKEN_CHARS:
+            found = f"the token in line {number} is shorter than {MIN_TOKEN_CHARS} characters"
+            raise CredentialError(str(path), found, "make one with: openssl rand -hex 32")
+    if not tokens:
+        raise CredentialError(str(path), "holds no token", "make one with: openssl rand -hex 32")
+    return tuple(tokens.values())
+
+
+def read_private(path: Path) -> bytes:
+    """A secret's file, unless it is open to everyone on the machine.
+
+    Raises:
+        CredentialError: it cannot be read, or others may read it.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = path.stat().st_mode
+            if mode & stat.S_IRWXO:
+                found = f"is open to every user of this machine (mode {stat.S_IMODE(mode):o})"
+                raise CredentialError(str(path), found, f"run: chmod 600 {path}")
+            return file.read()
+    except OSError as error:
+        raise CredentialError(str(path), f"cannot be read ({error.strerror})", "give a file that exists") from None

@@ -1,0 +1,112 @@
+"""Sums over rows of each member's probability of the true class: all that log-loss reads of predictions.
+
+The solvers ask for these sums and never for rows, so the rows may lie in this process or in many others: what is
+passed has the size of the members, whatever the number of rows.
+"""
+
+# M members, N rows, T (M, N) each member's probability of the true class
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from quorate.tuning.scoring import Floats
+
+
+class TrueClass(Protocol):
+    """Rows, wherever they lie.
+
+    Attributes:
+        members: M.
+        rows: N.
+        group: how many candidates are worth asking about in one call; 1 where a call costs nothing.
+    """
+
+    @property
+    def members(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def group(self) -> int: ...
+
+    def every(self, stride: int) -> TrueClass:
+        """Every ``stride``-th row, of all rows in their order."""
+
+    def loss(self, weights: Floats) -> float:
+        """Sum of -log(w'T)."""
+
+    def slopes(self, weights: Floats) -> Floats:
+        """(M,) sums of T / w'T, minus the gradient of the loss."""
+
+    def hessian(self, weights: Floats) -> Floats:
+        """(M, M) sum of the outer products of T / w'T."""
+
+    def step(self, weights: Floats, target: Floats, share: float) -> Floats:
+        """Of r = 1 + share * (t - w)'T / w'T: the least, the sum of logs, and the sum of (t - w)'T / w'T."""
+
+    def restart(self) -> None:
+        """Forget the members added."""
+
+    def add(self, member: int) -> None:
+        """Add a member, with replacement, to those that ``added_*`` speak of."""
+
+    def added_slopes(self, count: int) -> Floats:
+        """(M + 1,) the loss of the mean of the ``count`` members added, and T's sums over that mean."""
+
+    def added_losses(self, count: int, members: Sequence[int]) -> Floats:
+        """Sum of -log of the mean of the ``count`` added members and one more, for each of ``members``."""
+
+
+class Columns:
+    """Rows in this process."""
+
+    group = 1
+
+    def __init__(self, columns: Floats, first: int = 0):
+        """Args: columns, T (M, N), above 0; first, the number of its first row among all rows."""
+        self.columns, self.first = columns, first
+        self.members, self.rows = columns.shape
+        self._total = np.zeros(0)
+
+    def every(self, stride: int) -> Columns:
+        return Columns(np.ascontiguousarray(self.columns[:, -self.first % stride :: stride]), 0)
+
+    def loss(self, weights: Floats) -> float:
+        return -float(np.log(weights @ self.columns).sum())
+
+    def slopes(self, weights: Floats) -> Floats:
+        return self.columns @ (1.0 / (weights @ self.columns))
+
+    def hessian(self, weights: Floats) -> Floats:
+        fused = weights @ self.columns
+        hessian = np.zeros((self.members, self.members))
+        chunk = max(256, 2**17 // self.members)  # what a second-level cache holds
+        for start in range(0, self.rows, chunk):
+            scaled = self.columns[:, start : start + chunk] / fused[start : start + chunk]
+            hessian += scaled @ scaled.T
+        return hessian
+
+    def step(self, weights: Floats, target: Floats, share: float) -> Floats:
+        fused = weights @ self.columns
+        change = (target @ self.columns - fused) / fused
+        moved = 1 + share * change
+        least = float(moved.min(initial=np.inf))
+        logs = float(np.log(moved).sum()) if least > 0 else -np.inf
+        return np.array([least, logs, change.sum()])
+
+    def restart(self) -> None:
+        self._total = np.zeros(self.rows)
+
+    def add(self, member: int) -> None:
+        self._total += self.columns[member]
+
+    def added_slopes(self, count: int) -> Floats:
+        mean = self._total / count
+        return np.append(-np.log(mean).sum(), self.columns @ (1.0 / mean))
+
+    def added_losses(self, count: int, members: Sequence[int]) -> Floats:
+        logs = [np.log(self._total + self.columns[member]).sum() for member in members]
+        return np.asarray(self.rows * np.log(count + 1) - np.array(logs))
