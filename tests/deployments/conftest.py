@@ -11,7 +11,10 @@ import torch
 import uvicorn
 import zmq
 
+from quorate.deployments import Doors as DoorSettings
 from quorate.deployments import load_model, parse_spec
+from quorate.deployments.access import Gate
+from quorate.deployments.certificates import Certificates
 from quorate.deployments.engine import Engine
 from quorate.deployments.grpc_door import grpc_server
 from quorate.deployments.http_door import HttpDoor
@@ -31,10 +34,15 @@ class Doors:
         http: URL of its HTTP door.
         grpc: address of its gRPC door.
         engine: what answers; look, don't touch: it lives on another thread.
+        gate: who may come in.
+        certificates: what they show, with TLS.
     """
 
-    def __init__(self, spec, folder):
+    def __init__(self, spec, folder, settings=None):
         self._spec, self._folder = parse_spec(spec), folder
+        settings = settings or DoorSettings()
+        self.gate = Gate(settings)
+        self.certificates = settings.tls and Certificates(settings.tls)
         self._context = zmq.Context()
         self._loops = [self._start_member(name) for name in self._spec.members]
         self._started = threading.Event()
@@ -76,15 +84,17 @@ class Doors:
             engine.reconcile()
             await asyncio.sleep(0.01)
         service = Service(engine)
-        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0)
+        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0, self.gate, self.certificates)
         await grpc_door.start()
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            HttpDoor(service), interface="asgi3", lifespan="off", log_level="error", http=JoinedHttpProtocol,
+            HttpDoor(service, self.gate), interface="asgi3", lifespan="off", log_level="error", http=JoinedHttpProtocol,
             timeout_graceful_shutdown=3,
         )  # fmt: skip
+        config.load()
+        config.ssl = self.certificates and self.certificates.context
         self._http = uvicorn.Server(config)
-        self.http = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.http = f"{'https' if config.ssl else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
         self.grpc = f"127.0.0.1:{grpc_port}"
         self._started.set()
         await self._http.serve(sockets=[listener])
@@ -94,11 +104,11 @@ class Doors:
 
 @pytest.fixture(scope="session")
 def open_doors(tmp_path_factory):
-    """Give it a spec as a dict; what it opens stays open until the session ends."""
+    """Give it a spec as a dict, and how its doors are guarded; what it opens stays open until the session ends."""
     with contextlib.ExitStack() as stack:
 
-        def run(spec):
-            doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]))
+        def run(spec, settings=None):
+            doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]), settings)
             stack.callback(doors.close)
             return doors
 
@@ -124,16 +134,18 @@ def every(open_doors):
 
 
 @pytest.fixture(scope="session")
-def pair(open_doors):
+def pair_spec():
     """Two members of known answers, fused 1 to 3."""
     members = {"a": _member("known:known", ["x"], shift=1), "b": _member("known:known", ["x"], shift=-2)}
-    members = {name: {**member, "output": "probabilities"} for name, member in members.items()}
-    return open_doors(
-        {
-            "name": "pair",
-            "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
-            "classes": ["red", "green", "blue"],
-            "members": members,
-            "fusion": {"rule": "weighted_mean", "weights": {"a": 0.25, "b": 0.75}, "deadline_s": 5.0},
-        }
-    )
+    return {
+        "name": "pair",
+        "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+        "classes": ["red", "green", "blue"],
+        "members": {name: {**member, "output": "probabilities"} for name, member in members.items()},
+        "fusion": {"rule": "weighted_mean", "weights": {"a": 0.25, "b": 0.75}, "deadline_s": 5.0},
+    }
+
+
+@pytest.fixture(scope="session")
+def pair(open_doors, pair_spec):
+    return open_doors(pair_spec)
