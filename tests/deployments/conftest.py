@@ -8,7 +8,10 @@ import threading
 import pytest
 import uvicorn
 
+from quorate.deployments import Doors as DoorSettings
 from quorate.deployments import parse_spec
+from quorate.deployments.access import Gate
+from quorate.deployments.certificates import Certificates
 from quorate.deployments.grpc_door import grpc_server
 from quorate.deployments.http_door import HttpDoor
 from quorate.deployments.http_protocol import JoinedHttpProtocol
@@ -23,9 +26,14 @@ class Doors:
         http: URL of its HTTP door.
         grpc: address of its gRPC door.
         engine: what answers; look, don't touch: it lives on another thread.
+        gate: who may come in.
+        certificates: what they show, with TLS.
     """
 
-    def __init__(self, spec, folder):
+    def __init__(self, spec, folder, settings=None):
+        settings = settings or DoorSettings()
+        self.gate = Gate(settings)
+        self.certificates = settings.tls and Certificates(settings.tls)
         self._members = MemberThreads(parse_spec(spec), folder)
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
@@ -45,15 +53,17 @@ class Doors:
         self._loop = asyncio.get_running_loop()
         self.engine = engine = await self._members.engine()
         service = Service(engine)
-        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0)
+        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0, self.gate, self.certificates)
         await grpc_door.start()
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            HttpDoor(service), interface="asgi3", lifespan="off", log_level="error", http=JoinedHttpProtocol,
+            HttpDoor(service, self.gate), interface="asgi3", lifespan="off", log_level="error", http=JoinedHttpProtocol,
             timeout_graceful_shutdown=3,
         )  # fmt: skip
+        config.load()
+        config.ssl = self.certificates and self.certificates.context
         self._http = uvicorn.Server(config)
-        self.http = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.http = f"{'https' if config.ssl else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
         self.grpc = f"127.0.0.1:{grpc_port}"
         self._started.set()
         await self._http.serve(sockets=[listener])
@@ -63,11 +73,11 @@ class Doors:
 
 @pytest.fixture(scope="session")
 def open_doors(tmp_path_factory):
-    """Give it a spec as a dict; what it opens stays open until the session ends."""
+    """Give it a spec as a dict, and how its doors are guarded; what it opens stays open until the session ends."""
     with contextlib.ExitStack() as stack:
 
-        def run(spec):
-            doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]))
+        def run(spec, settings=None):
+            doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]), settings)
             stack.callback(doors.close)
             return doors
 
@@ -93,16 +103,18 @@ def every(open_doors):
 
 
 @pytest.fixture(scope="session")
-def pair(open_doors):
+def pair_spec():
     """Two members of known answers, fused 1 to 3."""
     members = {"a": _member("known:known", ["x"], shift=1), "b": _member("known:known", ["x"], shift=-2)}
-    members = {name: {**member, "output": "probabilities"} for name, member in members.items()}
-    return open_doors(
-        {
-            "name": "pair",
-            "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
-            "classes": ["red", "green", "blue"],
-            "members": members,
-            "fusion": {"rule": "weighted_mean", "weights": {"a": 0.25, "b": 0.75}, "deadline_s": 5.0},
-        }
-    )
+    return {
+        "name": "pair",
+        "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+        "classes": ["red", "green", "blue"],
+        "members": {name: {**member, "output": "probabilities"} for name, member in members.items()},
+        "fusion": {"rule": "weighted_mean", "weights": {"a": 0.25, "b": 0.75}, "deadline_s": 5.0},
+    }
+
+
+@pytest.fixture(scope="session")
+def pair(open_doors, pair_spec):
+    return open_doors(pair_spec)
