@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quorate.deployments.service import MAX_BODY_BYTES
-from quorate.fusion.errors import RequestError
+from quorate.fusion.errors import BodySizeError, OverloadedError, RequestError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Headers = list[tuple[bytes, bytes]]
@@ -17,6 +17,8 @@ Headers = list[tuple[bytes, bytes]]
 _WBITS = {b"gzip": 31, b"deflate": 15}  # HTTP's deflate is the zlib format (RFC 9110, 8.4.1.2)
 # Longer work is done on another thread, so that the event loop goes on. Packed bytes may grow a thousandfold.
 PACK_INLINE_BYTES, UNPACK_INLINE_BYTES = 32 << 10, 1 << 10
+# Together, bodies that are still coming in may take this much memory.
+MAX_ARRIVING_BYTES = 4 * MAX_BODY_BYTES
 # A shorter answer fits into one packet as it is.
 COMPRESS_FROM_BYTES = 1024
 
@@ -38,7 +40,9 @@ async def read_body(headers: Headers, receive: Receive) -> Body:
     """The whole body, refused as soon as it is known to be too long.
 
     Raises:
-        RequestError: too long, wrongly packed, or wrongly cut.
+        BodySizeError: too long, packed or unpacked.
+        OverloadedError: too much is coming in at once.
+        RequestError: wrongly packed, or wrongly cut.
         asyncio.CancelledError: the client hung up before the end.
     """
     coding, header_length = b"", None
@@ -47,6 +51,8 @@ async def read_body(headers: Headers, receive: Receive) -> Body:
             coding = value.strip().lower()
         elif name == b"inference-header-content-length":
             header_length = _header_length(value, header_length)
+        elif name == b"content-length" and int(value) > MAX_BODY_BYTES:  # httptools has seen that it is a number
+            raise BodySizeError("is", MAX_BODY_BYTES)
     body = await _receive_all(receive)
     if coding and coding != b"identity":
         short = len(body) <= UNPACK_INLINE_BYTES
@@ -77,17 +83,32 @@ async def pack_answer(body: bytes, headers: Headers) -> tuple[bytes, Headers]:
 async def _receive_all(receive: Receive) -> bytes:
     chunks: list[bytes] = []
     length = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise asyncio.CancelledError
-        chunk: bytes = message.get("body", b"")
-        length += len(chunk)
-        if length > MAX_BODY_BYTES:
-            raise RequestError(f"the body is over {MAX_BODY_BYTES} bytes; send fewer rows at once")
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks) if len(chunks) > 1 else chunk
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise asyncio.CancelledError
+            chunk: bytes = message.get("body", b"")
+            length += len(chunk)
+            _arriving.bytes += len(chunk)
+            if length > MAX_BODY_BYTES:
+                raise BodySizeError("is", MAX_BODY_BYTES)
+            if _arriving.bytes > MAX_ARRIVING_BYTES:
+                raise OverloadedError("the memory for bodies that come in", MAX_ARRIVING_BYTES, 1.0)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return b"".join(chunks) if len(chunks) > 1 else chunk
+    finally:
+        _arriving.bytes -= length
+
+
+class _Arriving:
+    """How much of all bodies under way is here."""
+
+    bytes = 0
+
+
+_arriving = _Arriving()
 
 
 def _header_length(value: bytes, before: int | None) -> int:
@@ -110,7 +131,7 @@ def _unpack(body: bytes, coding: bytes) -> bytes:
     except zlib.error as error:
         raise RequestError(f"the body is not {coding.decode()} ({error}); pack it again") from None
     if len(plain) > MAX_BODY_BYTES:
-        raise RequestError(f"the body unpacks to over {MAX_BODY_BYTES} bytes; send fewer rows at once")
+        raise BodySizeError("unpacks to", MAX_BODY_BYTES)
     if not stream.eof or stream.unused_data:
         raise RequestError(f"the body does not end where its {coding.decode()} stream does; pack it again")
     return plain

@@ -11,6 +11,7 @@ from typing import Any
 _HOME = {
     "Bagged": "bagging",
     "Decisions": "decisions",
+    "Distillation": "distillation",
     "Epoch": "training",
     "Labelled": "datasets",
     "Judgement": "judging",
@@ -29,6 +30,7 @@ _HOME = {
     "build": "architectures",
     "decision_weights": "decisions",
     "digits": "datasets",
+    "distil": "distillation",
     "evolved_weights": "evolution",
     "greedy_path": "greedy",
     "greedy_weights": "greedy",

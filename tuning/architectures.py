@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from quorate.fusion.errors import ArchitectureError
+from quorate.tuning.formats import in_format
 
 
 class ConvNet(nn.Module):
@@ -174,7 +175,7 @@ def build(family: str = "cnn", image: Sequence[int] = (1, 28, 28), classes: int 
         image: (channels, height, width) of one input.
         classes: number of logits.
         config: ``width``, ``depth``, ``dropout`` of every family; ``cell`` of an rnn; ``heads``, ``patch`` of a
-            transformer.
+            transformer; ``format``, fp32, bf16 or int8 (see ``formats``), of any network that is only run.
 
     Returns:
         A module from (B, *image) float32 to logits (B, classes), initialised from torch's global generator.
@@ -184,6 +185,7 @@ def build(family: str = "cnn", image: Sequence[int] = (1, 28, 28), classes: int 
     """
     if family not in FAMILIES:
         raise ArchitectureError("config.family", f"{family!r} is unknown", f"give one of {', '.join(FAMILIES)}")
+    numbers = config.pop("format", "fp32")
     network = FAMILIES[family]
     options = list(inspect.signature(network).parameters)[2:]
     for name, value in config.items():
@@ -195,7 +197,7 @@ def build(family: str = "cnn", image: Sequence[int] = (1, 28, 28), classes: int 
         raise ArchitectureError("config.image", f"{list(image)}", "give [channels, height, width]")
     for size in image:
         _check_option("image", size)
-    return network((image[0], image[1], image[2]), classes, **config)
+    return in_format(network((image[0], image[1], image[2]), classes, **config), numbers)
 
 
 def _check_option(name: str, value: object) -> None:

@@ -76,17 +76,39 @@ def judge(
         weights: (M,) tuned on other rows.
         best_member: chosen on other rows.
     """
-    columns = true_class(probs, labels)
     uniform = np.full(len(names), 1.0 / len(names))
-    tuned_losses = -np.log(weights @ columns)
-    over_best = paired_bootstrap(-np.log(columns[names.index(best_member)]), tuned_losses)
-    over_uniform = paired_bootstrap(-np.log(uniform @ columns), tuned_losses)
+    tuned, mean = np.tensordot(weights, probs, axes=1), np.tensordot(uniform, probs, axes=1)
+    return judge_fused(names, probs, labels, tuned, mean, best_member)
+
+
+def judge_fused(
+    names: Sequence[str],
+    probs: NDArray[Any],
+    labels: NDArray[np.int64],
+    tuned: NDArray[Any],
+    uniform: NDArray[Any],
+    best_member: str,
+) -> Judgement:
+    """Compare what any rule made of the members with every member and the uniform mean.
+
+    Args:
+        names: of the M members.
+        probs: (M, N, C) on held-out rows.
+        labels: (N,) index of the true class.
+        tuned: (N, C) fused by a rule that was fitted on other rows.
+        uniform: (N, C) the uniform mean of the members that the rule fuses.
+        best_member: chosen on other rows.
+    """
+    best = probs[names.index(best_member)]
+    best_losses, tuned_losses, uniform_losses = -np.log(true_class(np.stack([best, tuned, uniform]), labels))
+    over_best = paired_bootstrap(best_losses, tuned_losses)
+    over_uniform = paired_bootstrap(uniform_losses, tuned_losses)
     decision: Decision = "single" if over_best.low <= 0 else "tuned" if over_uniform.low > 0 else "uniform"
     return Judgement(
         rows=len(labels),
         members={name: _score(one, labels) for name, one in zip(names, probs, strict=True)},
-        uniform=_score(np.tensordot(uniform, probs, axes=1), labels),
-        tuned=_score(np.tensordot(weights, probs, axes=1), labels),
+        uniform=_score(uniform, labels),
+        tuned=_score(tuned, labels),
         best_member=best_member,
         gain_over_best=over_best,
         gain_over_uniform=over_uniform,

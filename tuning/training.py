@@ -29,6 +29,8 @@ from quorate.tuning.datasets import Labelled
 if TYPE_CHECKING:
     from rich.console import Console
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -81,23 +83,25 @@ def train(
     *,
     console: Console | None = None,
     on_epoch: Callable[[Epoch, nn.Module], bool] | None = None,
+    loss: Loss | None = None,
 ) -> Trained:
     """Train the network that ``build(**config)`` makes.
 
     Args:
-        config: as in a spec; image and classes may be left out, the data has them.
+        config: as in a spec; image and classes may be left out, the data has them. Training is in fp32 always.
         rows: training rows with one input, (N, channels, height, width).
         validation: rows that decide when to stop and which epoch is kept.
         training: seed and rates.
         console: shows a progress bar if it is a terminal.
         on_epoch: called after each epoch; True stops the training (a scheduler's early stop).
+        loss: of a batch's logits (B, C) and the numbers of its rows (B,); cross-entropy with their labels.
 
     Raises:
         ArchitectureError: the config cannot be built.
         DataError: not exactly one input.
         TuningError: every epoch's validation log-loss was NaN or infinite.
     """
-    run = TrainingRun(config, rows, validation, training or Training())
+    run = TrainingRun(config, rows, validation, training or Training(), loss)
     with _progress(console, run.family, run.training.epochs) as advance:
         while not run.finished:
             epoch = run.step()
@@ -116,12 +120,20 @@ class TrainingRun:
         best: the epoch with the lowest validation log-loss; None while none was finite.
     """
 
-    def __init__(self, config: Mapping[str, Any], rows: Labelled, validation: Labelled, training: Training):
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        rows: Labelled,
+        validation: Labelled,
+        training: Training,
+        loss: Loss | None = None,
+    ):
         """Arguments and errors as of ``train``."""
         self.training = training
         self._images, self._held_out = (_image(data).to(training.device) for data in (rows, validation))
         self._labels, self._truth = torch.from_numpy(rows.labels).to(training.device), validation.labels
-        full = {"image": list(self._images.shape[1:]), "classes": len(rows.classes), **config}
+        self._loss = loss or (lambda logits, index: nn.functional.cross_entropy(logits, self._labels[index]))
+        full = {"image": list(self._images.shape[1:]), "classes": len(rows.classes), **config, "format": "fp32"}
         self.family = str(full.get("family", "cnn"))
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)
@@ -212,7 +224,7 @@ class TrainingRun:
         total = 0.0
         for index in torch.randperm(len(images), generator=self._order).to(images.device).split(batch_size):  # type: ignore[no-untyped-call]
             seen = _jittered(images[index], self.training.jitter)
-            loss = nn.functional.cross_entropy(self.model(seen), self._labels[index])
+            loss = self._loss(self.model(seen), index)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

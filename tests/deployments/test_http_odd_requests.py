@@ -3,11 +3,14 @@
 import gzip
 import json
 import socket
+import time
 import zlib
 
 import httpx
 import numpy as np
 import pytest
+
+from quorate.deployments import http_bodies
 
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
 
@@ -154,8 +157,38 @@ def test_a_bomb_is_refused_before_it_is_unpacked(infer):
     stream = zlib.compressobj(1, wbits=31)
     bomb = b"".join(stream.compress(bytes(1 << 24)) for _ in range(17)) + stream.flush()
     reply = infer(bomb, headers={"Content-Encoding": "gzip"})
-    assert reply.status_code == 400
+    assert reply.status_code == 413
     assert "unpacks to over" in reply.json()["error"]
+    assert infer().status_code == 200
+
+
+def test_a_body_that_is_announced_too_long_is_refused_before_it_is_sent(pair):
+    head = f"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {2**28 + 1}\r\n\r\n"
+    assert b"413" in by_hand(pair.http, head.encode())
+
+
+def test_a_body_that_turns_out_too_long_is_refused_while_it_comes(pair, infer, monkeypatch):
+    monkeypatch.setattr(http_bodies, "MAX_BODY_BYTES", 1 << 20)
+    chunk = b"10000\r\n" + bytes(1 << 16) + b"\r\n"
+    head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b"413" in by_hand(pair.http, head + chunk * 17)
+    assert infer().status_code == 200
+
+
+def test_bodies_that_come_in_share_a_limit_and_give_back_what_they_held(pair, infer, monkeypatch):
+    monkeypatch.setattr(http_bodies, "MAX_ARRIVING_BYTES", 1 << 20)
+    host, port = pair.http.removeprefix("http://").split(":")
+    head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=20) as first:
+        first.sendall(head + bytes(1_000_000))
+        while http_bodies._arriving.bytes < 1_000_000:
+            time.sleep(0.01)
+        reply = infer(bytes(100_000))
+        assert reply.status_code == 503
+        assert reply.headers["retry-after"] == "1"
+        assert infer().status_code == 200
+    while http_bodies._arriving.bytes:
+        time.sleep(0.01)
 
 
 def by_hand(url, request):

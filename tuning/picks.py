@@ -1,0 +1,129 @@
+"""The structures worth deploying, each as a spec with all it names, judged on rows nothing was fitted on."""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from quorate.deployments.spec import EnsembleSpec, MemberSpec
+from quorate.deployments.spec_file import parse_spec, save_spec
+from quorate.fusion.base import Rule
+from quorate.tuning.files import write_whole
+from quorate.tuning.journal import Finished, saving
+from quorate.tuning.judging import Judgement, judge_fused
+from quorate.tuning.run_folder import save_deployable, save_report
+from quorate.tuning.structures import Structure, Table, fit_rule
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One structure of the Pareto set.
+
+    Attributes:
+        number: its trial's.
+        spec: deployable from ``folder``.
+        values: every objective, as the search saw it on validation rows.
+        weights: share of each member where the rule has weights.
+        judgement: the comparison on held-out rows.
+        fused: (N, C) what it answers on the held-out rows.
+    """
+
+    number: int
+    spec: EnsembleSpec
+    folder: Path
+    structure: Structure
+    values: Mapping[str, float]
+    weights: Mapping[str, float]
+    judgement: Judgement
+    fused: NDArray[np.float32]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "trial": self.number,
+            "spec": str(self.folder / "spec.yaml"),
+            "structure": self.structure.to_json(),
+            "values": dict(self.values),
+            "weights": dict(self.weights),
+            "judgement": asdict(self.judgement),
+            "verdict": self.judgement.verdict,
+        }
+
+
+class Picker:
+    """Turns trials into picks."""
+
+    def __init__(self, run: Path, base: EnsembleSpec, members: Mapping[str, MemberSpec], table: Table, held_out: Table):
+        """
+        Args:
+            run: the run's folder; the members' files are relative to it.
+            base: its name, inputs, classes and serving are the picks'.
+            members: every column's member.
+            table: validation rows, to fit on.
+            held_out: other rows, to judge on.
+        """
+        self._run, self._base, self._members = run, base, dict(members)
+        self._table, self._held_out = table, held_out
+        rows = np.arange(len(table.labels))
+        losses = -np.log(np.maximum(table.probs[:, rows, table.labels], 1e-12)).mean(axis=1)
+        judged = [i for i, column in enumerate(table.columns) if np.isfinite(losses[i]) and not column.reads]
+        self.best_member = table.columns[min(judged, key=lambda i: losses[i])].name
+
+    def pick(self, place: int, trial: Finished) -> Pick:
+        """Fit a trial's structure on all validation rows and write it below ``pareto/PLACE``."""
+        structure = Structure.from_json(trial.details["structure"])
+        outputs = self._table.rows_of(structure.members)
+        rule = fit_rule(structure, outputs, self._table.labels)
+        folder = self._run / "pareto" / str(place)
+        with saving(self._run):
+            spec = self._write(structure, rule, trial.number, folder)
+            fused = rule.fuse(torch.from_numpy(self._held_out.rows_of(structure.members))).values.numpy()
+            judgement = self._judge(structure, fused)
+            weights = dict(spec.output_fusion.weights or {})
+            pick = Pick(trial.number, spec, folder, structure, trial.values, weights, judgement, fused)
+            save_report(pick.to_dict(), folder)
+        return pick
+
+    def spec(self, structure: Structure, rule: Rule, state: str | None) -> EnsembleSpec:
+        """The structure as a spec whose paths start from the run's folder."""
+        data = self._base.model_dump(mode="json", exclude_defaults=True, include={"name", "classes", "serving"})
+        members = self._table.closure(structure.members)
+        dumped = {name: self._members[name].model_dump(mode="json", exclude_defaults=True) for name in members}
+        read = {source for member in dumped.values() for source in member["inputs"]}
+        inputs = {n: t.model_dump(mode="json") for n, t in self._base.inputs.items() if n in read}
+        fusion = {**rule.to_spec(structure.members), "deadline_s": structure.deadline_s, "quorum": structure.quorum}
+        if state:
+            fusion["state"] = state
+        return parse_spec({**data, "inputs": inputs, "members": dumped, "fusion": fusion})
+
+    def _write(self, structure: Structure, rule: Rule, number: int, folder: Path) -> EnsembleSpec:
+        state = None
+        if tensors := rule.state():
+            state = f"states/{number:05d}.safetensors"
+            write_whole(self._run / state, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+        spec = self.spec(structure, rule, state)
+        if folder.name == "0":
+            save_spec(spec, self._run / "spec.yaml")
+        folder.mkdir(parents=True, exist_ok=True)
+        return save_deployable(spec, self._run, folder)
+
+    def _judge(self, structure: Structure, fused: NDArray[np.float32]) -> Judgement:
+        names = list(dict.fromkeys([*structure.members, self.best_member]))
+        probs = self._held_out.rows_of(names)
+        uniform = probs[: len(structure.members)].mean(axis=0)
+        return judge_fused(names, probs, self._held_out.labels, fused, uniform, self.best_member)
+
+
+def spread(front: Sequence[Finished], most: int) -> list[Finished]:
+    """At most so many of a front that is in order, its ends among them."""
+    if len(front) <= most:
+        return list(front)
+    return [front[index] for index in sorted({round(i) for i in np.linspace(0, len(front) - 1, most)})]

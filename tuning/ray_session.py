@@ -1,0 +1,41 @@
+"""The Ray cluster a search runs on: the one this process is connected to, or one of its own for as long as it lasts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from quorate.deployments.spec import Resources
+from quorate.fusion.errors import SweepError
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Be connected while the context lasts; what was connected before stays so."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_room(resources: Resources) -> None:
+    """Refuse trials that no node could ever run: Tune would wait for such a node.
+
+    Raises:
+        SweepError: with what the largest node has.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name, wanted in (("CPU", resources.num_cpus), ("GPU", resources.num_gpus)):
+        most = max((float(node.get(name, 0)) for node in nodes), default=0.0)
+        if wanted > most:
+            raise SweepError(f"{wanted:g} {name} for a trial", f"no node has more than {most:g}", "ask for less")

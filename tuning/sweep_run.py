@@ -1,0 +1,251 @@
+"""One sweep from its first member to its last pick; every step reads what an earlier run of the same folder left."""
+
+# M members, N rows, C classes, K columns of the table
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import tune
+
+from quorate.deployments.spec import EnsembleSpec, MemberJob, MemberSpec, Resources
+from quorate.fusion.errors import PredictionError, SweepError
+from quorate.tuning.datasets import Labelled
+from quorate.tuning.files import write_whole
+from quorate.tuning.given import read_given
+from quorate.tuning.journal import Finished
+from quorate.tuning.latency import Curve, measure_on_ray
+from quorate.tuning.member_search import MemberSearch, bare_spec
+from quorate.tuning.member_trials import MemberTrial
+from quorate.tuning.picks import Picker, spread
+from quorate.tuning.prediction import tunable_members
+from quorate.tuning.ray_prediction import pick_runner
+from quorate.tuning.ray_session import check_room, ray_session
+from quorate.tuning.run_folder import save_report
+from quorate.tuning.scoring import true_class
+from quorate.tuning.store import PredictionStore
+from quorate.tuning.structure_search import StructureSearch, check_any, choose_candidates, pareto
+from quorate.tuning.structure_trials import StructureTrial
+from quorate.tuning.structures import Column, Menu, Table
+from quorate.tuning.sweep import Progress, Settings, SweepResult
+from quorate.tuning.trials import Generations, Limits, run_trials
+
+# Of the time there is, members may take this share; structures over stored predictions are quick.
+_MEMBERS_SHARE = 0.7
+_MOST_PICKS = 10
+_COSTS = ("p95_latency_s", "device_s_per_request", "memory_bytes")
+
+
+class SweepRun:
+    """The phases of one sweep."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        rows: Mapping[str, Labelled],
+        until: float | None,
+        callbacks: Sequence[Any],
+        on_progress: Callable[[Progress], None],
+    ):
+        self._folder, self._settings, self._rows, self._until = folder, settings, rows, until
+        self._callbacks, self._tell = callbacks, on_progress
+        self._space = settings.space
+        self._store = PredictionStore(folder / "predictions")
+        self._given = read_given(folder)
+        self._seconds: dict[str, float] = {}
+        self._complete = True
+
+    def run(self, curves: Mapping[str, Curve] | None) -> SweepResult:
+        """Go through the phases; ``curves`` instead of measured ones."""
+        with ray_session():
+            members, trained = self._members()
+            picker, structures = self._structures(members, curves)
+        with self._timed("report"):
+            front = pareto(structures, self._settings.objectives)
+            picks = tuple(picker.pick(place, trial) for place, trial in enumerate(spread(front, _MOST_PICKS)))
+            result = SweepResult(
+                self._folder, picks, tuple(structures), tuple(trained), self._settings.objectives, self._complete,
+                self._seconds,
+            )  # fmt: skip
+            save_report(result.to_dict(), self._folder)
+        return result
+
+    def _members(self) -> tuple[dict[str, MemberSpec], list[Finished]]:
+        """Candidates by name: those given, then those trained."""
+        members: dict[str, MemberSpec] = {}
+        with self._timed("members"):
+            if self._given is not None:
+                members = self._fill_given(self._given)
+            if not self._settings.member_trials:
+                if not members:
+                    raise SweepError("members", "none is given and none is trained", "give a spec, or member_trials")
+                return members, []
+            search = self._member_search(members)
+            again = set(members) & set(search.members)
+            if again:
+                raise SweepError("members", f"{', '.join(sorted(again))} is a name of both", "rename the given one")
+            data = {name: self._rows[name] for name in ("train", "stopping", "validation", "held-out")}
+            trainable = tune.with_parameters(MemberTrial, data=data)
+            self._run_phase("members", trainable, search, self._space.resources, self._settings.member_trials)
+            trained = [search.finished[number] for number in sorted(search.finished)]
+            members |= search.members
+        if not members:
+            failure = next((trial.failure for trial in trained if trial.failure), "none ran in the time given")
+            raise SweepError("members", f"not one of {len(trained)} could be trained: {failure}", "change the space")
+        return members, trained
+
+    def _fill_given(self, spec: EnsembleSpec) -> dict[str, MemberSpec]:
+        names = tunable_members(spec)
+        for split in ("validation", "held-out"):
+            self._store.fill(spec, self._folder, self._rows[split], split, run=pick_runner())
+        return {name: spec.members[name] for name in names}
+
+    def _member_search(self, given: Mapping[str, MemberSpec]) -> MemberSearch:
+        (array,) = self._rows["train"].inputs.values()
+        labels = self._rows["validation"].labels
+        known = {}
+        for name in given:
+            probs = np.nan_to_num(self._store.read("validation", [name])[0], nan=1e-6)
+            known[name] = true_class(probs[None], labels)[0]
+        return MemberSearch(
+            self._folder, self._space.fitting(array.shape[1:]), self._rows,
+            trials=self._settings.member_trials, seed=self._settings.seed, parallel=self._settings.parallel,
+            cheap=any(name in _COSTS for name in self._settings.objectives), say=self._say, known=known,
+        )  # fmt: skip
+
+    def _structures(
+        self, members: dict[str, MemberSpec], curves: Mapping[str, Curve] | None
+    ) -> tuple[Picker, list[Finished]]:
+        names, probs, labels = self._predictions(list(members), "validation")
+        sizes = {name: self._bytes(members[name]) for name in names}
+        chosen = choose_candidates(names, probs, labels, sizes, self._space.candidates)
+        with self._timed("measuring"):
+            found = self._curves({name: members[name] for name in chosen}, curves)
+        columns = tuple(self._column(name, members[name], found[name], sizes[name]) for name in chosen)
+        table, held_out = self._table(columns, "validation"), self._table(columns, "held-out")
+        menu = self._menu(chosen)
+        search = StructureSearch(
+            self._folder, self._space, menu, table,
+            objectives=self._settings.objectives, trials=self._settings.trials, seed=self._settings.seed,
+            parallel=self._settings.parallel, sampler=self._settings.sampler, say=self._say,
+        )  # fmt: skip
+        with self._timed("structures"):
+            trainable = tune.with_parameters(StructureTrial, table=table)
+            self._run_phase("structures", trainable, search, Resources(num_cpus=1.0), self._settings.trials)
+        structures = [search.finished[number] for number in sorted(search.finished)]
+        check_any(structures, self._folder)
+        return Picker(self._folder, self._base(members), members, table, held_out), structures
+
+    def _run_phase(
+        self, phase: str, trainable: Any, search: MemberSearch | StructureSearch, resources: Resources, total: int
+    ) -> None:
+        check_room(resources)
+        until = self._until
+        if until is not None and phase == "members":
+            now = time.monotonic()
+            until = now + _MEMBERS_SHARE * max(0.0, until - now)
+        limits = Limits(resources, self._settings.parallel, until, self._callbacks)
+        watched = _Watched(search, lambda: self._progress(phase, search, total))
+        self._complete &= run_trials(trainable, watched, limits)
+
+    def _progress(self, phase: str, search: MemberSearch | StructureSearch, total: int) -> None:
+        trials = list(search.finished.values())
+        good = [trial for trial in trials if trial.failure is None]
+        key = "log_loss" if phase == "members" else self._settings.objectives[0]
+        best = min(good, key=lambda trial: trial.values[key], default=None)
+        values = None if best is None else dict(best.values)
+        self._tell(Progress(phase, len(trials), len(trials) - len(good), total, values))
+
+    def _predictions(
+        self, names: Sequence[str], split: str
+    ) -> tuple[list[str], NDArray[np.float32], NDArray[np.int64]]:
+        """Members that answered at least half of the rows, (M, N', C), and labels of the rows that all of these did."""
+        arrays = dict(zip(names, self._store.read(split, names), strict=True))
+        answered = {name: np.isfinite(array).all(axis=1) for name, array in arrays.items()}
+        kept = [name for name in names if answered[name].mean() >= 0.5]
+        for name in set(names) - set(kept):
+            self._say(f"{name} is left out: it failed on most {split} rows")
+        usable = np.all([answered[name] for name in kept], axis=0) if kept else np.zeros(0, bool)
+        if not usable.any():
+            raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
+        stacked = np.stack([np.asarray(arrays[name][usable], dtype=np.float32) for name in kept])
+        return kept, stacked, self._rows[split].labels[usable]
+
+    def _table(self, columns: tuple[Column, ...], split: str) -> Table:
+        _, probs, labels = self._predictions([column.name for column in columns], split)
+        return Table(columns, probs, labels)
+
+    def _menu(self, names: tuple[str, ...]) -> Menu:
+        if self._given is None:
+            return Menu(names)
+        fusion = self._given.output_fusion
+        return Menu(names, deadline_s=fusion.deadline_s, quorum=fusion.quorum)
+
+    def _base(self, members: Mapping[str, MemberSpec]) -> EnsembleSpec:
+        return self._given or bare_spec(self._space.name, members, self._rows["validation"])
+
+    def _column(self, name: str, member: MemberSpec, curve: Curve, size: float) -> Column:
+        return Column(name, curve, int(size), gpus=member.resources.num_gpus if "cuda" in curve.device else 0.0)
+
+    def _bytes(self, member: MemberSpec) -> float:
+        path = self._folder / (member.weights or member.model)
+        return float(path.stat().st_size) if path.is_file() else 0.0
+
+    def _curves(self, members: Mapping[str, MemberSpec], given: Mapping[str, Curve] | None) -> dict[str, Curve]:
+        """Measured times by member; what an earlier run of this folder measured is kept: a sweep sees one truth."""
+        known = {**load_curves(self._folder), **(given or {})}
+        missing = [name for name in members if name not in known]
+        if missing:
+            self._tell(Progress("measuring", 0, 0, len(missing)))
+            base = bare_spec(self._space.name, members, self._rows["validation"])
+            jobs: list[MemberJob] = [base.job(name) for name in missing]
+            measured = measure_on_ray(jobs, self._folder, self._rows["validation"].inputs)
+            known |= dict(zip(missing, measured, strict=True))
+        write_whole(
+            self._folder / "curves.json", json.dumps({n: c.to_json() for n, c in known.items()}, indent=1).encode()
+        )
+        return known
+
+    def _say(self, sentence: str) -> None:
+        self._tell(Progress("", said=sentence))
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[phase] = round(time.perf_counter() - started, 3)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Generations whose outcomes are told on."""
+
+    inner: Generations
+    tell: Callable[[], None]
+
+    def next(self) -> Sequence[Any]:
+        tasks = self.inner.next()
+        self.tell()
+        return tasks
+
+    def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
+        self.inner.done(number, outcome)
+        self.tell()
+
+
+def load_curves(folder: Path) -> dict[str, Curve]:
+    """Times that a run measured, by member; none where the file is missing or damaged."""
+    try:
+        words = json.loads((folder / "curves.json").read_bytes())
+        return {name: Curve.from_json(curve) for name, curve in words.items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

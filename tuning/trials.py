@@ -1,0 +1,218 @@
+"""Trials of one phase on Ray Tune: actors are reused, generations are handed out, outcomes go into the journal.
+
+Tune decides where and when a trial runs, spreads trials over nodes and GPUs, and starts one again whose worker died.
+What to try, and what has run already, is ours: ``Generations`` proposes from the journal, so that a sweep survives its
+driver and finds the same on one worker as on four.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from quorate.deployments.spec import Resources
+from quorate.fusion.errors import SweepError
+
+_WORKER_DEATHS = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial to run: its number in its phase, and what its worker is told."""
+
+    number: int
+    config: Mapping[str, Any]
+
+
+class Generations(Protocol):
+    """Where tasks come from and outcomes go.
+
+    A trial's last report holds ``done`` and ``outcome``, JSON: Tune takes nested results apart.
+    """
+
+    def next(self) -> Sequence[Task]:
+        """Tasks of the next generation that have not run yet, once all earlier ones are done; none at the end."""
+
+    def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
+        """Take in what a trial reported last; None when its worker died again and again."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a phase runs.
+
+    Attributes:
+        resources: of each trial.
+        parallel: trials in a generation, and so at most at once.
+        until: monotonic time at which running trials are given up, or None.
+        callbacks: ``ray.tune.Callback`` objects, such as MLflow's and Weights & Biases' of ``ray.air.integrations``.
+    """
+
+    resources: Resources
+    parallel: int
+    until: float | None = None
+    callbacks: Sequence[Any] = ()
+
+
+def run_trials(
+    trainable: Any,
+    generations: Generations,
+    limits: Limits,
+    on_report: Callable[[int, Mapping[str, Any]], None] | None = None,
+) -> bool:
+    """Run a phase on the cluster this process is connected to.
+
+    Args:
+        trainable: a ``tune.Trainable`` that can be reset; the task's number is ``config["number"]``.
+        generations: proposes and takes in.
+        limits: resources and time.
+        on_report: told each intermediate report.
+
+    Returns:
+        Whether all ran; False when the time was up.
+
+    Raises:
+        QuorateError: what ``generations`` raised, such as a full disk.
+    """
+    feed = _Feed(generations, limits.until)
+    callbacks = [*limits.callbacks, *([_Reports(on_report)] if on_report else [])]
+    with _tune_settings(limits.parallel), tempfile.TemporaryDirectory(prefix="quorate-tune-") as place:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, _bundle(limits.resources)),
+            tune_config=tune.TuneConfig(search_alg=feed, num_samples=-1, reuse_actors=True),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=place,  # Tune's own record; ours is the journal
+                verbose=0,
+                stop=_Stop(feed),
+                callbacks=callbacks,
+                failure_config=tune.FailureConfig(max_failures=_WORKER_DEATHS - 1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception as error:
+            if feed.error is None:
+                found = f"Ray Tune stopped ({type(error).__name__}: {str(error).strip().splitlines()[-1][:200]})"
+                raise SweepError("the sweep", found, "see the cluster's logs, then go on with --resume") from error
+    if feed.error is not None:
+        raise feed.error
+    return feed.finished
+
+
+class _Feed(Searcher):
+    """Hands out a generation, waits until all of it is done, hands out the next."""
+
+    def __init__(self, generations: Generations, until: float | None):
+        super().__init__()
+        self._generations, self._until = generations, until
+        self._waiting: deque[Task] = deque()
+        self._running: dict[str, Task] = {}
+        self.finished = False
+        self.error: Exception | None = None
+
+    @property
+    def over(self) -> bool:
+        late = self._until is not None and time.monotonic() > self._until
+        return self.error is not None or late
+
+    def suggest(self, trial_id: str) -> Any:
+        if self.over or self.finished:
+            return Searcher.FINISHED
+        if not self._waiting and not self._running:
+            self._guarded(lambda: self._waiting.extend(self._generations.next()))
+            self.finished = self.error is None and not self._waiting
+        if self.over or self.finished:
+            return Searcher.FINISHED
+        if not self._waiting:
+            return None
+        self._running[trial_id] = task = self._waiting.popleft()
+        return dict(task.config)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        task = self._running.pop(trial_id, None)
+        if task is None or self.error is not None:
+            return
+        words = None if error or result is None else result.get("outcome")
+        if words is None and self.over:
+            return  # stopped from outside: the trial runs again when the sweep is taken up
+        outcome = None if words is None else json.loads(words)
+        self._guarded(lambda: self._generations.done(task.number, outcome))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal knows."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the journal knows."""
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # Tune would bury it under its own
+            self.error = error
+
+
+class _Stop(tune.Stopper):
+    def __init__(self, feed: _Feed):
+        self._feed = feed
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._feed.over
+
+
+class _Reports(tune.Callback):
+    def __init__(self, tell: Callable[[int, Mapping[str, Any]], None]):
+        self._tell = tell
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._tell(trial.config["number"], result)
+
+
+def _bundle(resources: Resources) -> dict[str, float]:
+    return {"cpu": resources.num_cpus, **({"gpu": resources.num_gpus} if resources.num_gpus else {})}
+
+
+@contextmanager
+def _tune_settings(parallel: int) -> Iterator[None]:
+    """Tune reads these from the environment, and logs to the terminal what is told through callbacks."""
+    wanted = {
+        # With a searcher Tune keeps one pending trial by default: trials would start one after the other.
+        "TUNE_MAX_PENDING_TRIALS_PG": str(parallel),
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints a banner however quiet it is told to be
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    os.environ.update(wanted)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
