@@ -29,11 +29,11 @@ def test_a_student_learns_the_teachers_mind_where_labels_say_nothing(tiny):
     train_rows, validation, test = tiny.splits.train, tiny.splits.validation, tiny.splits.test
     teacher = run_in_process(tiny.spec.job("strong"), tiny.folder, train_rows.inputs)
     wrong = type(train_rows)(train_rows.inputs, (train_rows.labels + 1) % 10, train_rows.classes)
-    how = Distillation(alpha=0.0, training=Training(epochs=20))
+    how = Distillation(alpha=0.0, training=Training(epochs=12))
     student = distil({**STUDENT, "width": 32}, wrong, teacher, validation, how).model
     with torch.inference_mode():
         said = student(torch.from_numpy(test.inputs["image"])).argmax(1).numpy()
-    assert (said == test.labels).mean() > 0.85
+    assert (said == test.labels).mean() > 0.75  # the labels it was given are right in none
 
 
 def test_alpha_one_is_training_without_a_teacher(tiny):
