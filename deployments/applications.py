@@ -122,7 +122,13 @@ def publish(spec: EnsembleSpec, folder: Path) -> None:
 
     Raises:
         DeployError: a replica refused; nothing has changed.
+        UnavailableError: another publication is under way.
     """
+    with published.one_at_a_time(spec.name):
+        _publish(spec, folder)
+
+
+def _publish(spec: EnsembleSpec, folder: Path) -> None:
     handle = serve.get_app_handle(spec.name)
     data = spec.model_dump(mode="json")
     expected = len(describe_fusion(spec.name))

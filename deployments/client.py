@@ -120,17 +120,18 @@ class Client:
             self._url, self._path(model, "/infer"), self._credentials, self._timeout_s, data, parameters
         )
 
-    def publish(self, config: Mapping[str, Any], model: str = "") -> None:
-        """Make a fusion the live one: ``client.publish({"rule": "weighted_mean", "weights": {...}})``.
+    def publish(self, fusion: Mapping[str, Any], model: str = "") -> None:
+        """Make a fusion the live one: ``client.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
 
         Args:
-            config: the fusion as a spec words it; what it leaves out stays as it is.
+            fusion: in a spec's words; what it leaves out stays as it is, None takes it away.
             model: the ensemble.
 
         Raises:
             RemoteError: the server refused; the old one still answers.
         """
-        body = orjson.dumps({"parameters": {"config": orjson.dumps(dict(config)).decode()}})
+        config = orjson.dumps({"fusion": dict(fusion)}).decode()
+        body = orjson.dumps({"parameters": {"config": config}})
         name = quote(self._named(model), safe="")
         self._call("POST", f"/v2/repository/models/{name}/load", body, {"content-type": "application/json"})
 

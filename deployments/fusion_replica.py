@@ -16,9 +16,9 @@ from quorate.deployments import door_records
 from quorate.deployments.access import Gate, Level
 from quorate.deployments.certificates import Certificates, Tls
 from quorate.deployments.directory import member_app
-from quorate.deployments.published import Publication, live
+from quorate.deployments.published import Publication, history, live, stored
 from quorate.deployments.spec import EnsembleSpec
-from quorate.fusion.errors import CredentialError, DeployError
+from quorate.fusion.errors import CredentialError, DeployError, QuorateError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -56,6 +56,7 @@ class FusionReplica:
         self._busy = self._last_stats = (time.monotonic(), 0.0)
         self._started = threading.Event()
         self._failure: BaseException | None = None
+        self._seen = b""  # the history of publications when it was last looked at
         self._start(live(ensemble, wiring))
 
     def prepare(self, spec: dict[str, Any], folder: str) -> str:
@@ -98,6 +99,7 @@ class FusionReplica:
         silent_s = time.monotonic() - self._ticked
         if self._engine is not None and silent_s > STALL_S:
             raise RuntimeError(f"the fusion's event loop has not run for {silent_s:.0f} s")
+        self._adopt_live()
 
     def __del__(self) -> None:
         # Serve calls this when it stops the replica: take no new connection, answer what came in, and end the loop.
@@ -138,7 +140,7 @@ class FusionReplica:
         self._loop = asyncio.get_running_loop()
         keys = key_pair(cluster_secret(), "fusion").for_client()
         engine = Engine(publication.spec, publication.folder, ray.get_runtime_context().get_node_id(), keys)
-        service = Service(engine)
+        service = Service(engine, self._publish_revision)
         grpc_door, _ = grpc_server(service, self._host, self._grpc_port, self._gate, self._certificates)
         listener = _listener(self._host, self._http_port)
         # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica.
@@ -159,6 +161,32 @@ class FusionReplica:
         await grpc_door.stop(GRPC_GRACE_S)
         ticker.cancel()
         engine.close()
+
+    async def _publish_revision(self, spec: EnsembleSpec) -> None:
+        """Make a spec that arrived at a door the live one on all replicas, this one among them."""
+        from quorate.deployments.applications import publish
+        from quorate.deployments.revisions import build_revision
+
+        def work() -> None:
+            folder = history(spec.name)[-1].folder
+            build_revision(spec, folder)  # what cannot be built is the client's mistake, not the cluster's
+            publish(spec, folder)
+
+        await asyncio.to_thread(work)
+
+    def _adopt_live(self) -> None:
+        """Take up a revision whose publication passed this replica by, because it was just starting."""
+        found = stored(self._ensemble)
+        if self._engine is None or not found or found == self._seen:
+            return
+        publication = live(self._ensemble, self._engine.spec.wiring)
+        try:
+            if publication.spec.revision != self._engine.revision.name:
+                self._on_loop(self._prepare(publication))
+                self._on_loop(self._commit(publication.spec.revision))
+        except QuorateError as error:
+            _log.warning("revision %s was published but cannot be used here: %s", publication.spec.revision, error)
+        self._seen = found
 
     def _find_members(self, spec: EnsembleSpec, engine: Engine) -> None:
         from ray import serve

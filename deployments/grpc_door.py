@@ -19,7 +19,7 @@ from quorate.deployments.certificates import Certificates
 from quorate.deployments.doors import Doors
 from quorate.deployments.grpc_access import Guarded
 from quorate.deployments.grpc_health import add_health_and_reflection
-from quorate.deployments.grpc_tensors import dump_response, parse_infer
+from quorate.deployments.grpc_tensors import dump_response, parse_infer, parse_parameters
 from quorate.deployments.management import Management
 from quorate.deployments.service import MAX_BODY_BYTES, Service, clip
 from quorate.fusion.errors import QuorateError, RequestError, UnavailableError
@@ -106,14 +106,15 @@ class GrpcDoor:
         return pb.RepositoryIndexResponse(models=self._management.index(request.ready))
 
     async def RepositoryModelLoad(
-        self, _request: pb.RepositoryModelLoadRequest, _context: ServicerContext
+        self, request: pb.RepositoryModelLoadRequest, _context: ServicerContext
     ) -> pb.RepositoryModelLoadResponse:
-        self._management.change_repository()
+        await self._management.load(request.model_name, parse_parameters(request.parameters))
+        return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(
         self, _request: pb.RepositoryModelUnloadRequest, _context: ServicerContext
     ) -> pb.RepositoryModelUnloadResponse:
-        self._management.change_repository()
+        self._management.unload()
 
     async def SystemSharedMemoryStatus(
         self, request: pb.SystemSharedMemoryStatusRequest, _context: ServicerContext

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -113,6 +114,8 @@ class HttpDoor:
         check_management(self._gate, scope["path"], scope["headers"])
         body = await read_body(scope["headers"], receive)
         reply = route.answer(self._management, bytes(body.json or b""))
+        if inspect.isawaitable(reply):
+            reply = await reply
         return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
 
     async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from quorate.deployments.json_tensors import parse_object
+from quorate.deployments.json_tensors import parse_object, parse_parameters
 from quorate.deployments.management import Management
 from quorate.fusion.errors import RequestError
 
@@ -23,6 +23,10 @@ def _index(management: Management, _: Mapping[str, str], body: bytes) -> Any:
     return management.index(ready)
 
 
+def _load(management: Management, at: Mapping[str, str], body: bytes) -> Awaitable[None]:
+    return management.load(at["model"], parse_parameters(parse_object(body)) if body else {})
+
+
 def _regions(management: Management, at: Mapping[str, str], _: bytes) -> Any:
     management.check_region(at["kind"], at["name"])
     return []
@@ -37,7 +41,8 @@ _PATHS: list[tuple[re.Pattern[str], tuple[str, ...], Answer]] = [
         (r"/v2(?:/models/(?P<model>[^/]+))?/trace/setting", ("GET", "POST"), lambda m, at, _: m.trace()),
         ("/v2/logging", ("GET", "POST"), lambda m, at, _: m.logging()),
         ("/v2/repository/index", ("POST",), _index),
-        (r"/v2/repository/models/[^/]+/(?:un)?load", ("POST",), lambda m, at, _: m.change_repository()),
+        (r"/v2/repository/models/(?P<model>[^/]+)/load", ("POST",), _load),
+        (r"/v2/repository/models/[^/]+/unload", ("POST",), lambda m, at, _: m.unload()),
         (f"{_REGION}/status", ("GET",), _regions),
         (
             r"/v2/(?P<kind>system|cuda)sharedmemory/region/(?P<name>[^/]+)/register",
@@ -61,7 +66,7 @@ class Route:
         self._answer, self._at = answer, at
 
     def answer(self, management: Management, body: bytes) -> Any:
-        """What to send as JSON; None for an empty body."""
+        """What to send as JSON, or an awaitable of it; None for an empty body."""
         return self._answer(management, self._at, body)
 
 

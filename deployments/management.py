@@ -5,9 +5,10 @@ Features that Quorate does not have answer as Triton does where it has them swit
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from quorate.deployments.service import MAX_ROWS, VERSION, Service
+from quorate.deployments.service import MAX_ROWS, VERSION, Scalar, Service
 from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 
 # Durations that Triton tells apart and this server does not count: their count stays 0.
@@ -49,8 +50,27 @@ class Management:
                 models.append({"name": name, "version": VERSION, "state": "UNAVAILABLE", "reason": reason})
         return models
 
-    def change_repository(self) -> NoReturn:
-        """Loading and unloading over the network are off."""
+    async def load(self, model: str, parameters: Mapping[str, Scalar]) -> None:
+        """With a ``config``, publish it as a revision. Anything else of loading over the network is off.
+
+        Raises:
+            RequestError: a file is sent along, or ``config`` is no revision.
+            UnavailableError: no config, or it could not be published.
+        """
+        for name in parameters:
+            if name != "config":
+                raise RequestError(
+                    f"parameter {name[:60]} is not for loading; files come with the spec: use quorate deploy"
+                )
+        config = parameters.get("config")
+        if config is None:
+            self.unload()
+        if not isinstance(config, str):
+            raise RequestError(f"parameter config is {config!r:.60}; send a string of JSON")
+        await self._service.publish(model, config)
+
+    def unload(self) -> NoReturn:
+        """Triton's answer where models are not loaded and unloaded by hand."""
         raise UnavailableError(
             "explicit model load / unload is not allowed; members come and go with the spec: use quorate deploy"
         )

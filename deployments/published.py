@@ -6,14 +6,22 @@ Serve's ``user_config`` would do, but every ``serve.run`` restarts the replicas 
 from __future__ import annotations
 
 import json
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ray.experimental import internal_kv
 
 from quorate.deployments.spec import EnsembleSpec
+from quorate.fusion.errors import UnavailableError
 
 KEPT = 10
+# A publication takes at most about this long; a lock that is older was left by a process that died.
+LOCK_S = 90.0
+WAIT_S = 10.0
 _NAMESPACE = b"quorate"
 
 
@@ -29,10 +37,14 @@ def _key(ensemble: str) -> bytes:
     return f"published/{ensemble}".encode()
 
 
+def stored(ensemble: str) -> bytes:
+    """The history as it is stored: when these bytes are the same, so is the history."""
+    return internal_kv._internal_kv_get(_key(ensemble), namespace=_NAMESPACE) or b""
+
+
 def history(ensemble: str) -> list[Publication]:
     """What was published, oldest first; the last one is live."""
-    found = internal_kv._internal_kv_get(_key(ensemble), namespace=_NAMESPACE)
-    items = json.loads(found) if found else []
+    items = json.loads(stored(ensemble) or b"[]")
     return [Publication(EnsembleSpec.model_validate(item["spec"]), Path(item["folder"])) for item in items]
 
 
@@ -42,6 +54,30 @@ def record(publication: Publication) -> None:
     kept = [*(old for old in history(spec.name) if old.spec.revision != spec.revision), publication][-KEPT:]
     data = json.dumps([{"spec": p.spec.model_dump(mode="json"), "folder": str(p.folder)} for p in kept])
     internal_kv._internal_kv_put(_key(spec.name), data.encode(), overwrite=True, namespace=_NAMESPACE)
+
+
+@contextmanager
+def one_at_a_time(ensemble: str) -> Iterator[None]:
+    """Hold an ensemble's lock: of two publications at once, replicas might keep different ones.
+
+    Raises:
+        UnavailableError: another publication holds it.
+    """
+    key, until = f"publishing/{ensemble}".encode(), time.monotonic() + WAIT_S
+    mine = f"{time.time()} {uuid.uuid4()}".encode()
+    while internal_kv._internal_kv_put(key, mine, overwrite=False, namespace=_NAMESPACE):
+        held = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)
+        if held and float(held.split()[0]) < time.time() - LOCK_S:
+            internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
+        elif time.monotonic() > until:
+            raise UnavailableError(f"another revision of '{ensemble}' is being published; retry when it is")
+        else:
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        if internal_kv._internal_kv_get(key, namespace=_NAMESPACE) == mine:
+            internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
 
 
 def forget(ensemble: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from quorate.deployments.datatypes import datatype_of, decode, numpy_dtype
 from quorate.deployments.engine import Engine
-from quorate.deployments.spec import TensorSpec
+from quorate.deployments.revising import revise
+from quorate.deployments.spec import EnsembleSpec, TensorSpec
 from quorate.deployments.tally import Tally
-from quorate.fusion.errors import RequestError, UnknownModelError
+from quorate.fusion.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 
 Array = NDArray[Any]
 Scalar = str | int | float | bool
+# Makes a spec the live one on every fusion replica.
+Publish = Callable[[EnsembleSpec], Awaitable[None]]
 VERSION = "1"
 EXTENSIONS = ("classification", "statistics", "model_configuration", "binary_tensor_data", "parameters")
 MAX_ROWS = 65_536
@@ -69,8 +72,8 @@ class Service:
         tallies: how the requests to each model went.
     """
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, engine: Engine, publish: Publish | None = None):
+        self.engine, self._publish = engine, publish
         self._spec = spec = engine.spec
         self.models = [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
         self.tallies = {model: Tally() for model in self.models}
@@ -110,6 +113,27 @@ class Service:
             raise UnknownModelError(model, ", ".join(self.models))
         if version not in ("", VERSION):
             raise UnknownModelError(f"{model}' version '{version}", f"version {VERSION} of it")
+
+    async def publish(self, model: str, config: str) -> None:
+        """Make another fusion of the ensemble the live one, on every replica or on none.
+
+        Args:
+            config: see ``quorate.deployments.revising``.
+
+        Raises:
+            RequestError: the config is none, or of no ensemble.
+            SpecError: the fusion is none.
+            UnavailableError: it could not be published; the old one still answers.
+        """
+        self.check_model(model)
+        if model != self._spec.name:
+            raise UnsupportedError(f"'{model}' is a member: it changes with the spec; use quorate deploy")
+        if self._publish is None:
+            raise UnavailableError("this server stands alone; no revision can be published to it")
+        try:
+            await self._publish(revise(self.engine.revision.spec, config))
+        except DeployError as error:
+            raise UnavailableError(str(error)) from None
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """Run one inference.
