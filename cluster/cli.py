@@ -38,6 +38,7 @@ class Search(str, Enum):
     """What ``tune`` may change."""
 
     weights = "weights"
+    architecture = "architecture"
 
 
 @app.command()
@@ -179,30 +180,70 @@ def down(
 
 @app.command()
 def tune(
-    spec: Spec,
-    data: Annotated[Path, typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.")],
+    spec: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="SPEC", help="The spec file; with --resume none.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.", show_default=False),
+    ] = None,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
     label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
     runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Seed of the split and the folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
+    trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
+    member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a member that no rung stops (architecture).")] = 30,
+    objective: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            help="What to make small, most important first (architecture): log_loss, error_rate, "
+            "p95_latency_s, device_s_per_request, memory_bytes.",
+            show_default="log_loss p95_latency_s",
+        ),
+    ] = None,
+    time_s: Annotated[
+        float | None,
+        typer.Option("--time", min=1, help="Stop after so many seconds (architecture).", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once (architecture); as many as fit.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Take up the sweep in this folder.", show_default=False)
+    ] = None,
     address: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Run the members on this Ray cluster; without it, in this process.", show_default=False),
+        typer.Option(help="Run on this Ray cluster; without it, on this machine.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find better fusion weights on labelled rows that no member was trained on.
+    """Find a better ensemble on labelled rows that no member was trained on: other weights, or another architecture.
 
-    Half of the rows are solved on, half judge the outcome. The result is a spec, deployable as it is.
+    Weights: half of the rows are solved on, half judge. Architecture: half train members, a quarter is for structures,
+    a quarter judges. The result is a spec, deployable as it is; --resume takes up a search that was cut off.
 
-    Example: quorate tune digits.yaml --data validation.parquet
+    Example: quorate tune digits.yaml --data validation.parquet --search architecture --trials 100
     """
-    from quorate.cluster import tables, tuned
+    from quorate.cluster import sweeping, tables, tuned
     from quorate.deployments.spec_file import load_spec
 
+    if resume is not None:
+        found = sweeping.resume(resume, time_s, address, quiet=as_json)
+        return _show(found.to_dict(), as_json, sweeping.table(found))
+    if spec is None or data is None:
+        raise typer.BadParameter("give SPEC and --data, or --resume RUN")
+    if search is Search.architecture:
+        asked = sweeping.Search(
+            spec, data, label, runs, seed, trials, member_trials, epochs,
+            tuple(objective or ("log_loss", "p95_latency_s")), time_s, workers,
+        )  # fmt: skip
+        found = sweeping.search(asked, address, quiet=as_json)
+        return _show(found.to_dict(), as_json, sweeping.table(found))
     result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, address, quiet=as_json)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": search.value}
-    _show(report, as_json, tables.tuned(result))
+    return _show(report, as_json, tables.tuned(result))
 
 
 @app.command()

@@ -38,15 +38,11 @@ def tune(
         DataError: the rows cannot be read or do not fit the spec.
         TuningError: the spec has members whose weights cannot be solved.
     """
-    import numpy as np
     from rich.console import Console
 
     from quorate.tuning import pick_runner, tune_weights
 
-    rows = _read(spec, data, label)
-    # Shuffled within each class, then dealt out in turn: both halves have the same mix of classes.
-    order = np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.labels))
-    solved_on, judged_on = rows.rows(np.sort(order[::2])), rows.rows(np.sort(order[1::2]))
+    solved_on, judged_on = halves(read_rows(spec, data, label), seed)
     place = contextlib.nullcontext() if address is None else connected(address)
     with place, Console(stderr=True, quiet=quiet).status("running members") as status:
         return tune_weights(
@@ -54,7 +50,20 @@ def tune(
         )
 
 
-def _read(spec: EnsembleSpec, data: Path, label: str) -> Labelled:
+def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+    """Two halves with the same mix of classes: shuffled within each class, then dealt out in turn."""
+    import numpy as np
+
+    order = np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.labels))
+    return rows.rows(np.sort(order[::2])), rows.rows(np.sort(order[1::2]))
+
+
+def read_rows(spec: EnsembleSpec, data: Path, label: str) -> Labelled:
+    """The labelled rows of a table, or the test file of a folder of IDX files.
+
+    Raises:
+        DataError, SpecError: they cannot be read, or do not fit the spec.
+    """
     from quorate.tuning import idx_images, read_table
 
     if data.is_dir():

@@ -180,7 +180,7 @@ def suggest_structure(trial: BaseTrial, space: SearchSpace, menu: Menu, latency:
     names = tuple(variant(name, numbers) for name in chosen or menu.members[:1])
     if topology == "stack":
         options = {
-            "l2": trial.suggest_float("stack.l2", 1e-4, 1.0, log=True),
+            "l2": trial.suggest_float("stack.l2", 1e-3, 1.0, log=True),
             "over": trial.suggest_categorical("stack.over", ["probabilities", "logits"]),
         }
         return Structure("stack", "stacking", names, numbers, options=options, **timing)

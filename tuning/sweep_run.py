@@ -35,7 +35,7 @@ from quorate.tuning.store import PredictionStore
 from quorate.tuning.structure_search import StructureSearch, check_any, choose_candidates, pareto
 from quorate.tuning.structure_trials import StructureTrial
 from quorate.tuning.structures import Column, Menu, Table
-from quorate.tuning.sweep import Progress, Settings, SweepResult
+from quorate.tuning.sweeping import How, Progress, Settings, SweepResult
 from quorate.tuning.trials import Generations, Limits, run_trials
 
 # Of the time there is, members may take this share; structures over stored predictions are quick.
@@ -52,12 +52,10 @@ class SweepRun:
         folder: Path,
         settings: Settings,
         rows: Mapping[str, Labelled],
-        until: float | None,
-        callbacks: Sequence[Any],
-        on_progress: Callable[[Progress], None],
+        how: How,
     ):
-        self._folder, self._settings, self._rows, self._until = folder, settings, rows, until
-        self._callbacks, self._tell = callbacks, on_progress
+        self._folder, self._settings, self._rows, self._how, self._tell = folder, settings, rows, how, how.on_progress
+        self._until = None if how.time_s is None else time.monotonic() + how.time_s
         self._space = settings.space
         self._store = PredictionStore(folder / "predictions")
         self._given = read_given(folder)
@@ -153,7 +151,7 @@ class SweepRun:
         if until is not None and phase == "members":
             now = time.monotonic()
             until = now + _MEMBERS_SHARE * max(0.0, until - now)
-        limits = Limits(resources, self._settings.parallel, until, self._callbacks)
+        limits = Limits(resources, self._settings.parallel, self._how.workers, until, self._how.callbacks)
         watched = _Watched(search, lambda: self._progress(phase, search, total))
         self._complete &= run_trials(trainable, watched, limits)
 

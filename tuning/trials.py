@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ray import tune
 from ray.tune.search import Searcher
@@ -25,6 +25,8 @@ from quorate.deployments.spec import Resources
 from quorate.fusion.errors import SweepError
 
 _WORKER_DEATHS = 3
+
+Report = Callable[[int, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Limits:
     Attributes:
         resources: of each trial.
         parallel: trials in a generation, and so at most at once.
+        workers: trials at once; as many as the cluster has room for when None.
         until: monotonic time at which running trials are given up, or None.
         callbacks: ``ray.tune.Callback`` objects, such as MLflow's and Weights & Biases' of ``ray.air.integrations``.
     """
 
     resources: Resources
     parallel: int
+    workers: int | None = None
     until: float | None = None
     callbacks: Sequence[Any] = ()
 
@@ -69,7 +73,7 @@ def run_trials(
     trainable: Any,
     generations: Generations,
     limits: Limits,
-    on_report: Callable[[int, Mapping[str, Any]], None] | None = None,
+    on_report: Report | None = None,
 ) -> bool:
     """Run a phase on the cluster this process is connected to.
 
@@ -85,71 +89,99 @@ def run_trials(
     Raises:
         QuorateError: what ``generations`` raised, such as a full disk.
     """
-    feed = _Feed(generations, limits.until)
-    callbacks = [*limits.callbacks, *([_Reports(on_report)] if on_report else [])]
-    with _tune_settings(limits.parallel), tempfile.TemporaryDirectory(prefix="quorate-tune-") as place:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, _bundle(limits.resources)),
-            tune_config=tune.TuneConfig(search_alg=feed, num_samples=-1, reuse_actors=True),
-            run_config=tune.RunConfig(
-                name="trials",
-                storage_path=place,  # Tune's own record; ours is the journal
-                verbose=0,
-                stop=_Stop(feed),
-                callbacks=callbacks,
-                failure_config=tune.FailureConfig(max_failures=_WORKER_DEATHS - 1),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
+    phase = _Phase(generations, limits.until, on_report)
+    try:
+        with _tune_settings(limits.parallel), tempfile.TemporaryDirectory(prefix="quorate-tune-") as place:
+            _fit(trainable, phase, limits, place)
+    finally:
+        phase.close()
+    if phase.error is not None:
+        raise phase.error
+    return phase.finished
+
+
+def _fit(trainable: Any, phase: _Phase, limits: Limits, place: str) -> None:
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _bundle(limits.resources)),
+        tune_config=tune.TuneConfig(
+            search_alg=_Feed(phase), num_samples=-1, reuse_actors=True, max_concurrent_trials=limits.workers
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=place,  # Tune's own record; ours is the journal
+            verbose=0,
+            stop=_Stop(phase),
+            callbacks=[*limits.callbacks, _Reports(phase)],
+            failure_config=tune.FailureConfig(max_failures=_WORKER_DEATHS - 1),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
+    try:
+        tuner.fit()
+    except Exception as error:
+        if phase.error is None:
+            found = f"Ray Tune stopped ({type(error).__name__}: {str(error).strip().splitlines()[-1][:200]})"
+            raise SweepError("the sweep", found, "see the cluster's logs, then go on with --resume") from error
+
+
+class _Phase:
+    """What the parts below share. Tune copies and pickles them; every copy in this process is this object."""
+
+    _all: ClassVar[dict[int, _Phase]] = {}
+
+    def __init__(self, generations: Generations, until: float | None, on_report: Report | None):
+        self.generations, self.until, self.on_report = generations, until, on_report
+        self.waiting: deque[Task] = deque()
+        self.running: dict[str, Task] = {}
+        self.finished = False
+        self.error: Exception | None = None
+        self._all[id(self)] = self
+
+    def __reduce__(self) -> tuple[Callable[[int], _Phase], tuple[int]]:
+        return self._all.__getitem__, (id(self),)
+
+    def close(self) -> None:
+        del self._all[id(self)]
+
+    @property
+    def over(self) -> bool:
+        late = self.until is not None and time.monotonic() > self.until
+        return self.error is not None or late
+
+    def guarded(self, work: Callable[[], None]) -> None:
         try:
-            tuner.fit()
-        except Exception as error:
-            if feed.error is None:
-                found = f"Ray Tune stopped ({type(error).__name__}: {str(error).strip().splitlines()[-1][:200]})"
-                raise SweepError("the sweep", found, "see the cluster's logs, then go on with --resume") from error
-    if feed.error is not None:
-        raise feed.error
-    return feed.finished
+            work()
+        except Exception as error:  # Tune would bury it under its own
+            self.error = error
 
 
 class _Feed(Searcher):
     """Hands out a generation, waits until all of it is done, hands out the next."""
 
-    def __init__(self, generations: Generations, until: float | None):
+    def __init__(self, phase: _Phase):
         super().__init__()
-        self._generations, self._until = generations, until
-        self._waiting: deque[Task] = deque()
-        self._running: dict[str, Task] = {}
-        self.finished = False
-        self.error: Exception | None = None
-
-    @property
-    def over(self) -> bool:
-        late = self._until is not None and time.monotonic() > self._until
-        return self.error is not None or late
+        self._phase = phase
 
     def suggest(self, trial_id: str) -> Any:
-        if self.over or self.finished:
+        phase = self._phase
+        if not (phase.over or phase.finished or phase.waiting or phase.running):
+            phase.guarded(lambda: phase.waiting.extend(phase.generations.next()))
+            phase.finished = phase.error is None and not phase.waiting
+        if phase.over or phase.finished:
             return Searcher.FINISHED
-        if not self._waiting and not self._running:
-            self._guarded(lambda: self._waiting.extend(self._generations.next()))
-            self.finished = self.error is None and not self._waiting
-        if self.over or self.finished:
-            return Searcher.FINISHED
-        if not self._waiting:
+        if not phase.waiting:
             return None
-        self._running[trial_id] = task = self._waiting.popleft()
+        phase.running[trial_id] = task = phase.waiting.popleft()
         return dict(task.config)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        task = self._running.pop(trial_id, None)
-        if task is None or self.error is not None:
-            return
+        phase = self._phase
+        task = phase.running.pop(trial_id, None)
         words = None if error or result is None else result.get("outcome")
-        if words is None and self.over:
+        if task is None or phase.error is not None or (words is None and phase.over):
             return  # stopped from outside: the trial runs again when the sweep is taken up
         outcome = None if words is None else json.loads(words)
-        self._guarded(lambda: self._generations.done(task.number, outcome))
+        phase.guarded(lambda: phase.generations.done(task.number, outcome))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal knows."""
@@ -157,32 +189,27 @@ class _Feed(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the journal knows."""
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Exception as error:  # Tune would bury it under its own
-            self.error = error
-
 
 class _Stop(tune.Stopper):
-    def __init__(self, feed: _Feed):
-        self._feed = feed
+    def __init__(self, phase: _Phase):
+        self._phase = phase
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._feed.over
+        return self._phase.over
 
 
 class _Reports(tune.Callback):
-    def __init__(self, tell: Callable[[int, Mapping[str, Any]], None]):
-        self._tell = tell
+    def __init__(self, phase: _Phase):
+        self._phase = phase
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._tell(trial.config["number"], result)
+        if self._phase.on_report is not None:
+            self._phase.on_report(trial.config["number"], result)
 
 
 def _bundle(resources: Resources) -> dict[str, float]:

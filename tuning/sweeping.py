@@ -4,7 +4,7 @@ Entry points::
 
     result = sweep(SearchSpace(name="digits"), digits(), member_trials=16, trials=200, runs=Path("runs"))
     result.best.spec, result.pareto, result.to_pandas(), result.verdict
-    resume(result.folder, digits())
+    resume_sweep(result.folder, digits())
 """
 
 # M members, N rows, C classes
@@ -12,7 +12,6 @@ Entry points::
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from quorate.tuning.run_folder import new_run_folder
 from quorate.tuning.search_space import Objective, SearchSpace
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas  # type: ignore[import-untyped,unused-ignore]
 
     from quorate.tuning.picks import Pick
 
@@ -73,6 +72,16 @@ class Progress:
     total: int = 0
     best: Mapping[str, float] | None = None
     said: str | None = None
+
+
+@dataclass(frozen=True)
+class How:
+    """What decides no result: time, workers and who is told; as ``sweep``'s arguments."""
+
+    time_s: float | None
+    workers: int | None
+    callbacks: tuple[Any, ...]
+    on_progress: Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,7 @@ def sweep(
     objectives: Sequence[Objective] = ("log_loss", "p95_latency_s"),
     sampler: SamplerName = "tpe",
     parallel: int = 8,
+    workers: int | None = None,
     runs: Path = Path("runs"),
     run_folder: Path | None = None,
     curves: Mapping[str, Curve] | None = None,
@@ -166,6 +176,7 @@ def sweep(
         objectives: all are made small; the first decides which structure is ``best``.
         sampler: tpe, nsga2 or random.
         parallel: trials proposed together, and so at most at once: at least the number of workers.
+        workers: trials to run at once; as many as the cluster has room for when None. It changes no result.
         runs: where a folder of the run's own is made; on a cluster, storage that all nodes see.
         run_folder: the folder itself, which must be new or empty.
         curves: measured times by member of an earlier run (``load_curves``) instead of measuring.
@@ -200,14 +211,15 @@ def sweep(
             _keep_given(spec, folder, where)
         words = {"settings": settings.model_dump(mode="json"), "data": _digests(rows)}
         write_whole(where / _SETTINGS, json.dumps(words, indent=1).encode())
-        return _run(where, settings, rows, time_s, curves, callbacks, on_progress)
+        return _run(where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent), curves)
 
 
-def resume(
+def resume_sweep(
     run_folder: Path,
     data: Splits,
     *,
     time_s: float | None = None,
+    workers: int | None = None,
     callbacks: Sequence[Any] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SweepResult:
@@ -216,7 +228,7 @@ def resume(
     Args:
         run_folder: of the sweep.
         data: the same rows.
-        time_s, callbacks, on_progress: as of ``sweep``.
+        time_s, workers, callbacks, on_progress: as of ``sweep``.
 
     Raises:
         SweepError: no sweep lies there, or another process runs it.
@@ -229,7 +241,7 @@ def resume(
             if digests.get(split) != digest:
                 fix = "give the rows that the sweep began with"
                 raise DataError(f"{split} rows", "they differ from those of the sweep", fix)
-        return _run(run_folder, settings, rows, time_s, None, callbacks, on_progress)
+        return _run(run_folder, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent), None)
 
 
 def read_settings(run_folder: Path) -> tuple[Settings, dict[str, str]]:
@@ -248,19 +260,16 @@ def read_settings(run_folder: Path) -> tuple[Settings, dict[str, str]]:
         raise SweepError(str(run_folder), found, "start the sweep anew") from None
 
 
+def _silent(progress: Progress) -> None:
+    pass
+
+
 def _run(
-    folder: Path,
-    settings: Settings,
-    rows: Mapping[str, Labelled],
-    time_s: float | None,
-    curves: Mapping[str, Curve] | None,
-    callbacks: Sequence[Any],
-    on_progress: Callable[[Progress], None] | None,
+    folder: Path, settings: Settings, rows: Mapping[str, Labelled], how: How, curves: Mapping[str, Curve] | None
 ) -> SweepResult:
     from quorate.tuning.sweep_run import SweepRun
 
-    until = None if time_s is None else time.monotonic() + time_s
-    return SweepRun(folder, settings, rows, until, callbacks, on_progress or (lambda progress: None)).run(curves)
+    return SweepRun(folder, settings, rows, how).run(curves)
 
 
 def _rows(settings: Settings, data: Splits) -> dict[str, Labelled]:
