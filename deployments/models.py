@@ -37,6 +37,11 @@ class Model:
         self.name, self.device = name, device
         self._spec, self._function, self._tensors = spec, function, tensors
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The network, where the model is one and no other callable."""
+        return self._function if isinstance(self._function, nn.Module) else None
+
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         """Run the model once.
 

@@ -30,7 +30,9 @@ def new_run_folder(runs: Path, name: str) -> Path:
 def with_weights(
     spec: EnsembleSpec, weights: Mapping[str, float], patterns: Sequence[Mapping[str, float]] = ()
 ) -> EnsembleSpec:
-    """The spec with its returned fusion a weighted mean; deadline, quorum and the rest of the fusion stay.
+    """The spec with its returned fusion a weighted mean; deadline and the rest of the fusion stay.
+
+    A member of weight 0 is not asked: the quorum is lowered to those that are, where it was above.
 
     Args:
         weights: of each member.
@@ -40,6 +42,7 @@ def with_weights(
     for learned in ("options", "state"):
         fusion.pop(learned, None)
     fusion |= {"rule": "weighted_mean", "weights": dict(weights)}
+    fusion["quorum"] = min(spec.output_fusion.quorum, sum(weight > 0 for weight in weights.values()))
     if patterns:
         fusion["options"] = {"patterns": [dict(pattern) for pattern in patterns]}
     data = spec.model_dump(mode="json", exclude_defaults=True)

@@ -30,7 +30,8 @@ def test_the_run_folder_holds_a_spec_that_serves_what_the_report_says(tiny, tune
     spec = load_spec(tuned.folder / "spec.yaml")
     assert spec == tuned.spec
     assert spec.fusion.weights == tuned.weights
-    assert (spec.fusion.rule, spec.fusion.quorum, spec.fusion.deadline_s) == ("weighted_mean", 2, 2.0)
+    counted = sum(weight > 0 for weight in tuned.weights.values())
+    assert (spec.fusion.rule, spec.fusion.quorum, spec.fusion.deadline_s) == ("weighted_mean", min(2, counted), 2.0)
     test = tiny.splits.test
     probs = fused(spec, tuned.folder, test)
     expected = tuned.judgement.tuned
@@ -95,6 +96,21 @@ def test_weights_are_proven_near_the_best_on_validation(tiny, tuned):
     assert tuned.method == min(tuned.cross_validated, key=tuned.cross_validated.get)
     if tuned.method == "simplex":
         assert tuned.gap <= 1e-4
+
+
+def test_a_quorum_that_the_weights_leave_too_few_members_for_is_lowered(tiny, tmp_path):
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    data["members"] = dict.fromkeys(("one", "two"), data["members"]["strong"])
+    data["fusion"]["members"] = ["one", "two"]
+
+    def ruined(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        return np.roll(probs, 1, axis=1) if job.name == "two" else probs
+
+    splits = tiny.splits
+    result = tune_weights(parse_spec(data), tiny.folder, splits.validation, splits.test, runs=tmp_path, run=ruined)
+    assert result.weights["two"] == 0
+    assert (result.spec.fusion.quorum, data["fusion"]["quorum"]) == (1, 2)
 
 
 def test_the_report_is_json_and_says_the_verdict(tuned):
