@@ -247,6 +247,41 @@ def tune(
 
 
 @app.command()
+def compress(
+    spec: Spec,
+    train: Annotated[Path, typer.Option(help="Labelled rows to train the student on: a table or IDX folder.")],
+    data: Annotated[Path, typer.Option(help="Other labelled rows: half solve the weights, half judge.")],
+    student: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Family of the student: cnn, rnn, transformer or mlp; no student without it."),
+    ] = None,
+    width: Annotated[Optional[int], typer.Option(min=1, help="Width of the student.")] = None,  # noqa: UP045
+    temperature: Annotated[float, typer.Option(min=0.01, help="Softens teacher and student.")] = 2.0,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the true labels in the loss.")] = 0.3,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the student's training.")] = 30,
+    tolerance: Annotated[float, typer.Option(min=0, help="Nats per row that fewer bytes may cost.")] = 0.01,
+    label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
+    runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Seed of the split and the training.")] = 0,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Make an ensemble cheaper: one distilled student, members in fewer bits, members of one start averaged.
+
+    Example: quorate compress digits.yaml --train train.parquet --data validation.parquet --student mlp
+    """
+    from quorate.cluster import compressed
+    from quorate.deployments.spec_file import load_spec
+
+    result = compressed.compress(
+        load_spec(spec), spec.parent, train, data, label, runs, student, width, temperature, alpha, epochs, tolerance,
+        seed, address, quiet=as_json,
+    )  # fmt: skip
+    report = {**result.to_dict(), "spec": str(result.candidates[result.pick].folder / "spec.yaml")}
+    _show(report, as_json, compressed.table(result))
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)],
     clients: Annotated[int, typer.Option(min=1, help="Connections; each waits for its answer.")] = 8,

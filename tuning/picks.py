@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from quorate.tuning.files import write_whole
 from quorate.tuning.journal import Finished, saving
 from quorate.tuning.judging import Judgement, judge_fused
 from quorate.tuning.run_folder import save_deployable, save_report
-from quorate.tuning.structures import Structure, Table, fit_rule
+from quorate.tuning.structures import Structure, Table, cost, fit_rule
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Picker:
             held_out: other rows, to judge on.
         """
         self._run, self._base, self._members = run, base, dict(members)
-        self._table, self._held_out = table, held_out
+        self.table, self.held_out = table, held_out
         rows = np.arange(len(table.labels))
         losses = -np.log(np.maximum(table.probs[:, rows, table.labels], 1e-12)).mean(axis=1)
         judged = [i for i, column in enumerate(table.columns) if np.isfinite(losses[i]) and not column.reads]
@@ -80,22 +81,26 @@ class Picker:
     def pick(self, place: int, trial: Finished) -> Pick:
         """Fit a trial's structure on all validation rows and write it below ``pareto/PLACE``."""
         structure = Structure.from_json(trial.details["structure"])
-        outputs = self._table.rows_of(structure.members)
-        rule = fit_rule(structure, outputs, self._table.labels)
+        outputs = self.table.rows_of(structure.members)
+        rule = fit_rule(structure, outputs, self.table.labels)
         folder = self._run / "pareto" / str(place)
         with saving(self._run):
             spec = self._write(structure, rule, trial.number, folder)
-            fused = rule.fuse(torch.from_numpy(self._held_out.rows_of(structure.members))).values.numpy()
+            fused = rule.fuse(torch.from_numpy(self.held_out.rows_of(structure.members))).values.numpy()
             judgement = self._judge(structure, fused)
             weights = dict(spec.output_fusion.weights or {})
             pick = Pick(trial.number, spec, folder, structure, trial.values, weights, judgement, fused)
             save_report(pick.to_dict(), folder)
         return pick
 
+    def cost_alone(self, name: str) -> dict[str, float]:
+        """What one member alone costs, by objective."""
+        return cost(Structure("parallel", "mean", (name,), deadline_s=math.inf), self.table)
+
     def spec(self, structure: Structure, rule: Rule, state: str | None) -> EnsembleSpec:
         """The structure as a spec whose paths start from the run's folder."""
         data = self._base.model_dump(mode="json", exclude_defaults=True, include={"name", "classes", "serving"})
-        members = self._table.closure(structure.members)
+        members = self.table.closure(structure.members)
         dumped = {name: self._members[name].model_dump(mode="json", exclude_defaults=True) for name in members}
         read = {source for member in dumped.values() for source in member["inputs"]}
         inputs = {n: t.model_dump(mode="json") for n, t in self._base.inputs.items() if n in read}
@@ -117,9 +122,9 @@ class Picker:
 
     def _judge(self, structure: Structure, fused: NDArray[np.float32]) -> Judgement:
         names = list(dict.fromkeys([*structure.members, self.best_member]))
-        probs = self._held_out.rows_of(names)
+        probs = self.held_out.rows_of(names)
         uniform = probs[: len(structure.members)].mean(axis=0)
-        return judge_fused(names, probs, self._held_out.labels, fused, uniform, self.best_member)
+        return judge_fused(names, probs, self.held_out.labels, fused, uniform, self.best_member)
 
 
 def spread(front: Sequence[Finished], most: int) -> list[Finished]:

@@ -21,7 +21,7 @@ from quorate.fusion.errors import PredictionError, SweepError
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.files import write_whole
 from quorate.tuning.given import read_given
-from quorate.tuning.journal import Finished
+from quorate.tuning.journal import Finished, saving
 from quorate.tuning.latency import Curve, measure_on_ray
 from quorate.tuning.member_search import MemberSearch, bare_spec
 from quorate.tuning.member_trials import MemberTrial
@@ -29,12 +29,12 @@ from quorate.tuning.picks import Picker, spread
 from quorate.tuning.prediction import tunable_members
 from quorate.tuning.ray_prediction import pick_runner
 from quorate.tuning.ray_session import check_room, ray_session
-from quorate.tuning.run_folder import save_report
 from quorate.tuning.scoring import true_class
 from quorate.tuning.store import PredictionStore
 from quorate.tuning.structure_search import StructureSearch, check_any, choose_candidates, pareto
 from quorate.tuning.structure_trials import StructureTrial
 from quorate.tuning.structures import Column, Menu, Table
+from quorate.tuning.sweep_report import save_result
 from quorate.tuning.sweeping import How, Progress, Settings, SweepResult
 from quorate.tuning.trials import Generations, Limits, run_trials
 
@@ -74,7 +74,9 @@ class SweepRun:
                 self._folder, picks, tuple(structures), tuple(trained), self._settings.objectives, self._complete,
                 self._seconds,
             )  # fmt: skip
-            save_report(result.to_dict(), self._folder)
+            base = [column.name for column in picker.table.columns if not column.reads]
+            with saving(self._folder):
+                save_result(result, picker, base, self._rows["validation"].classes)
         return result
 
     def _members(self) -> tuple[dict[str, MemberSpec], list[Finished]]:

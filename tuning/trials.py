@@ -7,6 +7,7 @@ driver and finds the same on one worker as on four.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.search import Searcher
@@ -127,21 +128,20 @@ def _fit(trainable: Any, phase: _Phase, limits: Limits, place: str) -> None:
 class _Phase:
     """What the parts below share. Tune copies and pickles them; every copy in this process is this object."""
 
-    _all: ClassVar[dict[int, _Phase]] = {}
-
     def __init__(self, generations: Generations, until: float | None, on_report: Report | None):
         self.generations, self.until, self.on_report = generations, until, on_report
         self.waiting: deque[Task] = deque()
         self.running: dict[str, Task] = {}
         self.finished = False
         self.error: Exception | None = None
-        self._all[id(self)] = self
+        self._key = next(_KEYS)
+        _PHASES[self._key] = self
 
     def __reduce__(self) -> tuple[Callable[[int], _Phase], tuple[int]]:
-        return self._all.__getitem__, (id(self),)
+        return _phase, (self._key,)
 
     def close(self) -> None:
-        del self._all[id(self)]
+        del _PHASES[self._key]
 
     @property
     def over(self) -> bool:
@@ -153,6 +153,14 @@ class _Phase:
             work()
         except Exception as error:  # Tune would bury it under its own
             self.error = error
+
+
+_KEYS = itertools.count()
+_PHASES: dict[int, _Phase] = {}
+
+
+def _phase(key: int) -> _Phase:
+    return _PHASES[key]
 
 
 class _Feed(Searcher):
