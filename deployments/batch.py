@@ -21,6 +21,7 @@ from quorate.deployments.members import Member, MemberReply
 from quorate.deployments.metrics import Metrics
 from quorate.deployments.requests import Answer, Explanation, Request
 from quorate.deployments.revisions import Revision
+from quorate.deployments.row_errors import nonfinite_row
 from quorate.deployments.row_state import RowState
 from quorate.fusion.base import Fused
 from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
@@ -43,7 +44,7 @@ class Batch:
         metrics: Metrics,
         on_first: Callable[[], None],
     ):
-        self._open = list(requests)
+        self._open, self._began = list(requests), time.monotonic()
         self._revision, self._metrics, self._on_first = revision, metrics, on_first
         graph, chosen = revision.graph, requests[0].members
         self._fused = revision.asked if chosen is None else tuple(n for n in revision.asked if n in chosen)
@@ -160,7 +161,7 @@ class Batch:
             if request.future.done():
                 continue
             if fused is None or not (all_enough or enough[cut].all()):
-                request.future.set_exception(self._shortage(present[:, at : at + request.rows], at))
+                request.future.set_exception(self._shortage(request, present[:, at : at + request.rows], at))
             else:
                 request.future.set_result(self._cut(request, fused, present, at, cut, whole))
 
@@ -235,9 +236,14 @@ class Batch:
         state = RowState(int(reply.status[row]))
         return "shape" if state == RowState.OK else state.reason
 
-    def _shortage(self, present: NDArray[np.bool_], at: int) -> QuorumError:
+    def _shortage(self, request: Request, present: NDArray[np.bool_], at: int) -> QuorateError:
+        """Why a request's rows, from ``at`` on, have no answer."""
         fusion = self._revision.fusion
         reasons, _ = self._missing(present, at)
+        row = self._row_without_finite_answer(present, at)
+        if row is not None:
+            members = [name for name in reasons if self._reason(name, at + row) == "nonfinite"]
+            return nonfinite_row(row, members, request.inputs)
         fewest = int(present.sum(axis=0).min())
         needed = f"{min(fusion.quorum, len(self._fused))} of {len(self._fused)} members"
         if fusion.required:
@@ -245,6 +251,17 @@ class Batch:
         missing = ", ".join(f"{name}:{reason}" for name, reason in reasons.items())
         kind = DeadlineError if "deadline" in reasons.values() else QuorumError
         return kind(needed, str(fewest), missing)
+
+    def _row_without_finite_answer(self, present: NDArray[np.bool_], at: int) -> int | None:
+        """The first row short of a quorum; None unless NaN and infinity alone are why each such row is."""
+        answered = present.copy()
+        for name in self._fused:
+            reply = self._replies.get(name)
+            if reply is not None and reply.status is not None:
+                nonfinite = reply.status[at : at + present.shape[1]] == RowState.NONFINITE
+                answered[self._revision.asked.index(name)] |= nonfinite
+        short = ~self._enough(present, at)
+        return int(np.flatnonzero(short)[0]) if short.any() and self._enough(answered, at)[short].all() else None
 
     def _cut(
         self,
@@ -273,6 +290,7 @@ class Batch:
             fused.coverage[cut].numpy(),
             abstained,
             self._explain(fused, at, cut) if request.explain else None,
+            self._began - (request.deadline - request.allowed_s),
         )
 
     def _explain(self, fused: Fused, at: int, cut: slice) -> Explanation:

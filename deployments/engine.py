@@ -23,6 +23,7 @@ from quorate.deployments.metrics import Metrics
 from quorate.deployments.peers import Address, ClientKeys
 from quorate.deployments.requests import Answer, Request
 from quorate.deployments.revisions import Revision, build_revision
+from quorate.deployments.row_errors import nonfinite_row
 from quorate.deployments.spec import EnsembleSpec, FusionSpec
 from quorate.fusion.errors import (
     DeadlineError,
@@ -142,6 +143,7 @@ class Engine:
             OverloadedError: the queue is full.
             DeadlineError: the deadline passed before the quorum was in.
             QuorumError: too few members can answer.
+            NonFiniteRowError: they can, but not with finite numbers.
         """
         started = time.monotonic()
         fusion = self._revision.fusion
@@ -169,6 +171,7 @@ class Engine:
         Raises:
             UnavailableError: the member is not there, or could not answer.
             DeadlineError: not in time.
+            NonFiniteRowError: its answer to a row is not finite.
         """
         allowed = min(deadline_s or np.inf, self._revision.fusion.deadline_s)
         tensors = [inputs[source] for source in self.spec.members[name].inputs]
@@ -195,6 +198,8 @@ class Engine:
             raise UnavailableError(f"member '{name}' could not answer ({reply.reason}); retry later")
         bad = np.flatnonzero(reply.status)
         if len(bad):
+            if (reply.status[bad] == RowStatus.NONFINITE).all():
+                raise nonfinite_row(int(bad[0]), [name], inputs)
             reason = RowStatus(int(reply.status[bad[0]])).name.lower()
             raise UnavailableError(f"member '{name}' failed on row {bad[0]} ({reason}); check the input")
         return reply.values
@@ -307,4 +312,6 @@ def _outcome(error: QuorateError) -> str:
         return "overloaded"
     if isinstance(error, DeadlineError):
         return "deadline"
+    if isinstance(error, RequestError):
+        return "invalid"
     return "quorum" if isinstance(error, QuorumError) else "error"

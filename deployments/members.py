@@ -212,9 +212,13 @@ class Member:
         values, status = message.tensors
         if (status == RowStatus.OK).any():
             self._succeeded(peer, latency_s)
-        else:
+        elif not ((status == RowStatus.NONFINITE).all() and self._is_last(peer)):  # NaN in, NaN out: one client's doing
             self.failed(peer, RowStatus(int(status[0])).name.lower())
         return MemberReply(values, status, inference_s=message.number)
+
+    def _is_last(self, peer: Peer) -> bool:
+        """Whether leaving a replica out would leave none."""
+        return all(p is peer or not p.ready or p.leaving or p in self._left_out_until for p in self.peers.values())
 
     def failed(self, peer: Peer, reason: str) -> None:
         """Count a failure; at the fifth running the replica is left out, twice as long each time."""

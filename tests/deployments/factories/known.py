@@ -45,3 +45,13 @@ def process_id():
 
 def wide(columns):
     return lambda x: np.zeros((len(x), columns), dtype=np.float32)
+
+
+def fragile(shift):
+    """As ``known``; gives NaN for rows that hold NaN or overflow."""
+
+    def predict(x):
+        with np.errstate(all="ignore"):
+            return _known(x, shift)
+
+    return predict
