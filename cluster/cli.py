@@ -188,13 +188,21 @@ def tune(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.", show_default=False),
     ] = None,
+    train: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="The rows the members were trained on (weights): solved on, out of fold; all of --data judges.",
+            show_default=False,
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
     label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
     runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
-    epochs: Annotated[int, typer.Option(min=1, help="Of a member that no rung stops (architecture).")] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a member that no rung stops (architecture), or --train.")] = 30,
     objective: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -234,6 +242,8 @@ def tune(
         return _show(found.to_dict(), as_json, sweeping.table(found))
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, or --resume RUN")
+    if search is Search.architecture and train is not None:
+        raise typer.BadParameter("--train is for --search weights; an architecture search trains on --data")
     if search is Search.architecture:
         asked = sweeping.Search(
             spec, data, label, runs, seed, trials, member_trials, epochs,
@@ -241,7 +251,7 @@ def tune(
         )  # fmt: skip
         found = sweeping.search(asked, address, quiet=as_json)
         return _show(found.to_dict(), as_json, sweeping.table(found))
-    result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, address, quiet=as_json)
+    result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, address, as_json, train, folds, epochs)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": search.value}
     return _show(report, as_json, tables.tuned(result))
 

@@ -23,6 +23,9 @@ def tune(
     seed: int = 0,
     address: str | None = None,
     quiet: bool = False,
+    train: Path | None = None,
+    folds: int = 5,
+    epochs: int = 30,
 ) -> TuneResult:
     """Solve the weights on half of the rows and judge them on the other half.
 
@@ -33,6 +36,9 @@ def tune(
         seed: of the halves and of the folds.
         address: a Ray cluster to run the members on; this process when None.
         quiet: no progress.
+        train: the rows that the members were trained on; weights are solved on them, out of fold, and all of ``data``
+            judges.
+        folds, epochs: of the members trained anew on folds of ``train``.
 
     Raises:
         DataError: the rows cannot be read or do not fit the spec.
@@ -40,13 +46,27 @@ def tune(
     """
     from rich.console import Console
 
-    from quorate.tuning import pick_runner, tune_weights
+    from quorate.tuning import OutOfFold, Training, idx_images, pick_runner, tune_weights
 
-    solved_on, judged_on = halves(read_rows(spec, data, label), seed)
+    out_of_fold = None
+    if train is None:
+        solved_on, judged_on = halves(read_rows(spec, data, label), seed)
+    else:
+        solved_on = idx_images(train, full=True).train if train.is_dir() else read_rows(spec, train, label)
+        judged_on = read_rows(spec, data, label)
+        out_of_fold = OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)
     place = contextlib.nullcontext() if address is None else connected(address)
     with place, Console(stderr=True, quiet=quiet).status("running members") as status:
         return tune_weights(
-            spec, folder, solved_on, judged_on, runs=runs, run=pick_runner(), on_step=status.update, seed=seed
+            spec,
+            folder,
+            solved_on,
+            judged_on,
+            runs=runs,
+            run=pick_runner(),
+            on_step=status.update,
+            seed=seed,
+            out_of_fold=out_of_fold,
         )
 
 

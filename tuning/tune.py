@@ -23,10 +23,13 @@ from quorate.deployments.spec import EnsembleSpec, MemberJob
 from quorate.fusion.errors import DataError, PredictionError
 from quorate.tuning.bagging import bagged_weights
 from quorate.tuning.datasets import Labelled
+from quorate.tuning.figures import Evidence, comparison
 from quorate.tuning.greedy import greedy_weights
 from quorate.tuning.judging import Judgement, judge
+from quorate.tuning.out_of_fold import OutOfFold
 from quorate.tuning.patterns import worthwhile_patterns
 from quorate.tuning.prediction import Inputs, Runner, run_in_process, tunable_members
+from quorate.tuning.report import gain_rows, judgement_rows, write_page
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import true_class
 from quorate.tuning.simplex import log_loss_gap, simplex_weights
@@ -47,7 +50,7 @@ class TuneResult:
 
     Attributes:
         spec: a frozen copy of the ensemble with the weights, deployable from ``folder``.
-        folder: holds spec.yaml with all it names, report.json and the predictions.
+        folder: holds spec.yaml with all it names, report.json, report.html and the predictions.
         weights: of each member.
         patterns: weights for when exactly these members answered, where they serve held-out folds better than the
             weights rescaled.
@@ -89,19 +92,23 @@ def tune_weights(
     run: Runner = run_in_process,
     on_step: Callable[[str], None] | None = None,
     seed: int = 0,
+    out_of_fold: OutOfFold | None = None,
 ) -> TuneResult:
     """Solve the weights of the ensemble's fusion for log-loss.
 
     Args:
         spec: the ensemble; its fusion may have any rule, the result's is a weighted mean.
         folder: what the spec's paths start from.
-        validation: rows to solve on. No member may have been trained on them.
+        validation: rows to solve on. No member may have been trained on them, unless ``out_of_fold`` says how to train
+            them anew on folds of these rows.
         held_out: other rows, to judge on.
         runs: where the run's folder is made.
         store: predictions to use and add to; the run's own folder when left out.
         run: runs one member over rows.
         on_step: told what happens next, for progress.
         seed: of the cross-validation's folds.
+        out_of_fold: validation rows are those that the members were trained on; each is predicted by models trained on
+            the other folds, and the weights found are for the members as they are.
 
     Raises:
         TuningError: the ensemble has members that give no class probabilities.
@@ -115,7 +122,10 @@ def tune_weights(
     store = store or PredictionStore(where / "predictions")
     filled, probs, labels, left_out = {}, {}, {}, {}
     for split, rows in (("validation", validation), ("held-out", held_out)):
-        filled[split] = store.fill(spec, folder, rows, split, run=_announced(run, split, say))
+        folds = out_of_fold if split == "validation" else None
+        if folds:
+            say(f"training {len(names)} members on {folds.folds} folds")
+        filled[split] = store.fill(spec, folder, rows, split, _announced(run, split, say), folds)
         probs[split], labels[split] = usable_rows(names, store.read(split, names), rows.labels)
         left_out[split] = len(rows) - len(labels[split])
     say("solving weights")
@@ -136,6 +146,14 @@ def tune_weights(
         tuned, where, weights, patterns, method, solved.score, gap, cross_validated, judgement, left_out, filled
     )
     save_report(result.to_dict(), where)
+    say("drawing the report")
+    fused = np.tensordot(solved.values, probs["held-out"], axes=1)
+    evidence = Evidence(
+        names, probs["validation"], labels["validation"], probs["held-out"], labels["held-out"], fused, best,
+        spec.classes or (),
+    )  # fmt: skip
+    tables = {"On held-out rows": judgement_rows(judgement), "Gain": gain_rows(judgement)}
+    write_page(where, f"Weights: {spec.name}", judgement.verdict, tables, comparison(evidence))
     return result
 
 
