@@ -22,7 +22,9 @@ from quorate.tuning.simplex import solve_log_loss
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_RESAMPLES, _BINS = 100, 10
+# Draws of the weights' bootstrap, fewer where one solve takes long.
+_RESAMPLES, _FEWER, _LARGE = 100, 20, 1_000_000
+_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def weights(evidence: Evidence, seed: int = 0) -> Figure:
     columns = true_class(evidence.validation, evidence.validation_labels)
     random = np.random.default_rng(seed)
     rows = columns.shape[1]
-    drawn = np.array([solve_log_loss(columns[:, random.integers(0, rows, rows)]) for _ in range(_RESAMPLES)])
+    draws = _RESAMPLES if columns.size < _LARGE else _FEWER
+    drawn = np.array([solve_log_loss(columns[:, random.integers(0, rows, rows)]) for _ in range(draws)])
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     table = pa.table({"member": list(evidence.names), "weight": solve_log_loss(columns), "low": low, "high": high})
 
@@ -88,7 +91,7 @@ def weights(evidence: Evidence, seed: int = 0) -> Figure:
         axes.set_xlabel("weight")
         axes.invert_yaxis()
 
-    caption = f"Solved for log-loss on the validation rows; bars span 95 % of {_RESAMPLES} draws of as many rows."
+    caption = f"Solved for log-loss on the validation rows; bars span 95 % of {draws} draws of as many rows."
     return Figure("weights", "Weights", caption, table, draw)
 
 

@@ -142,7 +142,7 @@ def test_a_shared_store_saves_the_second_run_the_members(tiny, tmp_path):
             on_step=steps.append,
         )
     assert result.filled["validation"].computed == {}
-    assert steps == ["solving weights", "judging on held-out rows"]
+    assert steps == ["solving weights", "judging on held-out rows", "drawing the report"]
 
 
 def test_a_factory_beside_the_spec_goes_with_the_run(tiny, tmp_path):
