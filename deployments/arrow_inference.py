@@ -25,6 +25,7 @@ from quorate.deployments.arrow_messages import ByteStream, read_batches, read_sc
 from quorate.deployments.arrow_tensors import check_type, read_column, write_column
 from quorate.deployments.http_bodies import Receive
 from quorate.deployments.json_tensors import parse_parameters
+from quorate.deployments.requests import PRIORITY_LEVELS
 from quorate.deployments.service import VERSION, InferRequest, InferResponse, Scalar, Service, clip
 from quorate.fusion.errors import OverloadedError, QuorateError, RequestError
 
@@ -65,7 +66,8 @@ class StreamInference:
         """
         self._service.check_model(self._model, self._version)
         schema = await read_schema(self._stream)
-        self._parameters = _parameters(schema)
+        # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
+        self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
         self._check_columns(schema)
         whose = asyncio.current_task()
         assert whose is not None

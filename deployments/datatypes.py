@@ -46,6 +46,11 @@ def datatype_of(array: NDArray[Any]) -> str:
     return _NAMES[array.dtype]
 
 
+def has_name(dtype: np.dtype[Any]) -> bool:
+    """Whether the protocol has such a type."""
+    return dtype in _NAMES
+
+
 def encode(array: NDArray[Any]) -> memoryview | bytes:
     """The raw little-endian, row-major bytes of a tensor; BYTES elements are each preceded by their 4-byte length."""
     if array.dtype == object:

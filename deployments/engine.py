@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,11 @@ from quorate.deployments.framing import Kind, RowStatus
 from quorate.deployments.members import Member, MemberReply
 from quorate.deployments.metrics import Metrics
 from quorate.deployments.peers import Address, ClientKeys
-from quorate.deployments.requests import Answer, Request
+from quorate.deployments.requests import DEFAULT_PRIORITY, Answer, Request
 from quorate.deployments.revisions import Revision, build_revision
 from quorate.deployments.row_errors import nonfinite_row
 from quorate.deployments.spec import EnsembleSpec, FusionSpec
+from quorate.deployments.waiting import Waiting
 from quorate.fusion.errors import (
     DeadlineError,
     OverloadedError,
@@ -62,7 +62,7 @@ class Engine:
         self._members = {name: Member(name, self._context, node_id, keys, rows) for name in spec.members}
         self._prepared: dict[str, Revision] = {}
         self._revision = self._adopt(build_revision(spec, folder))
-        self._queue: OrderedDict[Request, float] = OrderedDict()  # and when each arrived
+        self._queue = Waiting()
         self._queued_rows = 0
         self._unanswered = 0
         self._max_unanswered = UNANSWERED_PER_REPLICA
@@ -101,6 +101,10 @@ class Engine:
         """How many replicas of each member take calls."""
         return {name: member.ready() for name, member in self._members.items()}
 
+    def output(self, member: str) -> tuple[str, tuple[int, ...]] | None:
+        """Datatype and shape of a row of what a member's model returns; None while no replica has said so."""
+        return self._members[member].output()
+
     def prepare(self, spec: EnsembleSpec, folder: Path | None = None) -> str:
         """Build a revision without using it yet; raises what makes it unusable."""
         if spec.wiring != self.spec.wiring:
@@ -130,6 +134,7 @@ class Engine:
         deadline_s: float | None = None,
         explain: bool = False,
         members: tuple[str, ...] | None = None,
+        priority: int = DEFAULT_PRIORITY,
     ) -> Answer:
         """Ask the ensemble.
 
@@ -138,6 +143,7 @@ class Engine:
             deadline_s: an answer is due this long from now; the spec's when None, and never more than that.
             explain: add each member's output and contribution.
             members: ask only these.
+            priority: from 1, the highest; the queue answers these first, and sheds the lowest when it is full.
 
         Raises:
             OverloadedError: the queue is full.
@@ -148,7 +154,7 @@ class Engine:
         started = time.monotonic()
         fusion = self._revision.fusion
         allowed = fusion.deadline_s if deadline_s is None else min(deadline_s, fusion.deadline_s)
-        request = Request(inputs, started + allowed, explain, members, allowed)
+        request = Request(inputs, started + allowed, explain, members, allowed, priority)
         try:
             self._submit(request, started)
             answer = await request.future
@@ -165,8 +171,10 @@ class Engine:
         self.metrics.total(time.monotonic() - started)
         return answer
 
-    async def infer_member(self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None) -> Array:
-        """Ask one member for what the spec calls its output.
+    async def infer_member(
+        self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None
+    ) -> MemberReply:
+        """Ask one member for what the spec calls its output; every row of the reply is good.
 
         Raises:
             UnavailableError: the member is not there, or could not answer.
@@ -202,7 +210,7 @@ class Engine:
                 raise nonfinite_row(int(bad[0]), [name], inputs)
             reason = RowStatus(int(reply.status[bad[0]])).name.lower()
             raise UnavailableError(f"member '{name}' failed on row {bad[0]} ({reason}); check the input")
-        return reply.values
+        return reply
 
     def close(self) -> None:
         """Let go of all members; what still waits ends as an error."""
@@ -220,11 +228,26 @@ class Engine:
     def _submit(self, request: Request, now: float) -> None:
         limit = self.spec.serving.max_queued_rows
         if self._queued_rows + request.rows > limit and self._queue:
-            raise OverloadedError("the queue", limit, 1.0)
+            self._make_room(request, limit)
         self._queue[request] = now
         self._queued_rows += request.rows
         self._set_alarm(request.deadline)
         self._schedule()
+
+    def _make_room(self, request: Request, limit: int) -> None:
+        """Shed requests of lower priority for this one; where they are too few, it is the one that goes."""
+        surplus, shed = self._queued_rows + request.rows - limit, []
+        for other in self._queue.below(request.priority):
+            if surplus <= 0:
+                break
+            shed.append(other)
+            surplus -= other.rows
+        if surplus > 0:
+            raise OverloadedError("the queue", limit, 1.0)
+        for other in shed:
+            self._abandon(other)
+            if not other.future.done():
+                other.future.set_exception(OverloadedError("the queue", limit, 1.0))
 
     def _schedule(self) -> None:
         if self._queue and not self._flush_due and self._unanswered < self._max_unanswered:
@@ -252,7 +275,7 @@ class Engine:
 
     def _next_requests(self) -> list[Request]:
         """The oldest requests that can travel together."""
-        first, arrived = self._queue.popitem(last=False)
+        first, arrived = self._queue.pop_first()
         chosen, rows = [first], first.rows
         for request in self._queue:
             if rows + request.rows > self.spec.serving.max_batch_size or not self._join(request, first):
@@ -278,7 +301,7 @@ class Engine:
         batch = self._batches.get(request)
         if batch is not None:
             batch.abandon(request)
-        elif self._queue.pop(request, None) is not None:
+        elif self._queue.pop(request) is not None:
             self._queued_rows -= request.rows
 
     def _set_alarm(self, deadline: float) -> None:

@@ -171,7 +171,7 @@ class GrpcDoor:
         response = await self._service.infer(request)
         fused = perf_counter()
         reply = dump_response(response)
-        metrics.door(parsed - started + perf_counter() - fused)
+        self._service.carried(request.model, parsed - started, perf_counter() - fused)
         return reply
 
     async def _stream_infer(

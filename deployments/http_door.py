@@ -141,7 +141,7 @@ class HttpDoor:
         if header_length is not None:
             length = str(header_length).encode()
             headers = [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", length)]
-        metrics.door(parsed - started + perf_counter() - fused)
+        self._service.carried(model, parsed - started, perf_counter() - fused)
         reply, coding = await pack_answer(reply, scope["headers"])
         return 200, [*headers, *coding], reply
 

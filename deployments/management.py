@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from quorate.deployments.requests import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from quorate.deployments.service import MAX_ROWS, VERSION, Scalar, Service
 from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 
-# Durations that Triton tells apart and this server does not count: their count stays 0.
-_NOT_COUNTED = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+# There is no cache of answers: their count stays 0.
+_NOT_COUNTED = ("cache_hit", "cache_miss")
 
 
 class Management:
@@ -22,9 +23,9 @@ class Management:
         self._service = service
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
-        """A model's configuration, as far as Triton's words for it fit."""
+        """A model's configuration, as far as Triton's words for it fit; the ensemble's fusion is a parameter."""
         metadata = self._service.model_metadata(model, version)
-        return {
+        config = {
             "name": model,
             "platform": metadata["platform"],
             "backend": "quorate",
@@ -32,6 +33,18 @@ class Management:
             "input": [_tensor(tensor) for tensor in metadata["inputs"]],
             "output": [_tensor(tensor) for tensor in metadata["outputs"]],
         }
+        revision = self._service.engine.revision
+        if model == revision.spec.name:
+            config["dynamic_batching"] = {
+                "priority_levels": PRIORITY_LEVELS,
+                "default_priority_level": DEFAULT_PRIORITY,
+            }
+            fusion = revision.fusion.model_dump_json(exclude={"state"})  # no file's name goes out
+            config["parameters"] = {
+                "revision": {"string_value": revision.name},
+                "fusion": {"string_value": fusion},
+            }
+        return config
 
     def statistics(self, model: str = "", version: str = "") -> dict[str, Any]:
         """Requests counted since this replica started, of one model or of all."""
@@ -44,7 +57,7 @@ class Management:
         models = []
         for name in self._service.models:
             if self._service.model_ready(name):
-                models.append({"name": name, "version": VERSION, "state": "READY", "reason": ""})
+                models.append({"name": name, "version": VERSION, "state": "READY"})
             elif not ready:
                 reason = "too few replicas take calls"
                 models.append({"name": name, "version": VERSION, "state": "UNAVAILABLE", "reason": reason})
@@ -109,6 +122,10 @@ class Management:
             "inference_stats": {
                 "success": {"count": tally.succeeded, "ns": tally.succeeded_ns},
                 "fail": {"count": tally.failed, "ns": tally.failed_ns},
+                "queue": {"count": tally.succeeded, "ns": tally.queued_ns},
+                "compute_input": {"count": tally.succeeded, "ns": tally.input_ns},
+                "compute_infer": {"count": tally.succeeded, "ns": tally.infer_ns},
+                "compute_output": {"count": tally.succeeded, "ns": tally.output_ns},
                 **{name: {"count": 0, "ns": 0} for name in _NOT_COUNTED},
             },
         }

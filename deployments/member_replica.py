@@ -66,6 +66,8 @@ class MemberReplica:
             "ipc": f"ipc://{self._socket_file}",
             "tcp": f"tcp://{ray.util.get_node_ip_address()}:{port}",
             "server_key": key_pair(secret, "member").public,
+            "datatype": self._predictor.datatype,
+            "dims": self._predictor.dims,
         }
 
     def record_replica_metadata(self) -> dict[str, Any]:

@@ -230,6 +230,11 @@ class Member:
             self._left_out_until[peer] = time.monotonic() + pause
             self._left_out_reason = reason
 
+    def output(self) -> tuple[str, tuple[int, ...]] | None:
+        """Datatype and shape of a row of what the model returns; None while no replica has said so."""
+        known = (address for address in self._announced.values() if address.datatype)
+        return next(((address.datatype, tuple(address.dims)) for address in known), None)
+
     def left_out(self) -> int:
         """How many replicas are left out now."""
         return len(self._left_out_until)

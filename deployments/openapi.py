@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quorate.deployments.arrow_format import CONTENT_TYPE
 from quorate.deployments.datatypes import CODES
 from quorate.deployments.service import VERSION, Service
 
@@ -76,9 +77,10 @@ def _infer() -> dict[str, Any]:
         "schema": {"type": "integer", "minimum": 0},
     }
     body = _json_body(_ref("InferRequest"), True)
-    body["content"]["application/octet-stream"] = {}
     answers = _ok(_ref("InferResponse"))
-    answers["200"]["content"]["application/octet-stream"] = {}
+    for media_type in ("application/octet-stream", CONTENT_TYPE):
+        body["content"][media_type] = {}
+        answers["200"]["content"][media_type] = {}
     return {
         "summary": "Ask a model",
         "parameters": [header_length],
@@ -94,9 +96,14 @@ def _paths_that_are_off() -> dict[str, Any]:
     for path in ("/v2/trace/setting", "/v2/models/{name}/trace/setting", "/v2/logging"):
         operation = {"summary": "Not supported", "responses": _errors(400, 503)}
         paths[path] = {"get": operation, "post": operation}
-    for verb in ("load", "unload"):
-        path = f"/v2/repository/models/{{name}}/{verb}"
-        paths[path] = {"post": {"summary": "Not allowed", "responses": _errors(400, 503)}}
+    paths["/v2/repository/models/{name}/unload"] = {"post": {"summary": "Not allowed", "responses": _errors(400, 503)}}
+    paths["/v2/repository/models/{name}/load"] = {
+        "post": {
+            "summary": "Publish another fusion of the ensemble",
+            "requestBody": _json_body(_ref("LoadRequest"), False),
+            "responses": {**_ok(None), **_errors(400, 404, 501, 503)},
+        }
+    }
     for kind, refused in (("system", 501), ("cuda", 400)):
         prefix = f"/v2/{kind}sharedmemory"
         nothing = {"type": "array", "maxItems": 0}
@@ -122,6 +129,10 @@ def _schemas(service: Service) -> dict[str, Schema]:
     described = _object(name=text, datatype=datatype, shape=shape)
     sized = _object(name=text, data_type=text, dims=shape)
     duration = _object(count=whole, ns=whole)
+    state = _object(name=text, version=text, state={"enum": ["READY", "UNAVAILABLE"]})
+    state["properties"]["reason"] = {"type": "string", "description": "Why it is not ready"}
+    config = {"type": "string", "description": 'JSON such as {"fusion": {"weights": {...}}}: what is to go live'}
+    load = {"type": "object", "properties": {"config": config}}
     kinds = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
     tensor = _object(name=text, datatype=datatype, shape=shape)
     tensor["properties"] |= {"data": {"type": "array"}, "parameters": parameters}
@@ -148,7 +159,8 @@ def _schemas(service: Service) -> dict[str, Schema]:
             name=text, platform=text, backend=text, max_batch_size=whole, input=_list(sized), output=_list(sized)
         ),
         "Statistics": _object(model_stats=_list(statistics)),
-        "ModelState": _object(name=text, version=text, state={"enum": ["READY", "UNAVAILABLE"]}, reason=text),
+        "ModelState": state,
+        "LoadRequest": {"type": "object", "properties": {"parameters": load}},
         "InferRequest": request,
         "InferResponse": response,
     }

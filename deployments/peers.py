@@ -35,6 +35,8 @@ class Address:
     ipc: str
     tcp: str
     server_key: str = ""  # CURVE public key (Z85) that the port proves
+    datatype: str = ""  # of what the model returns; empty where it has not been run yet
+    dims: tuple[int, ...] = ()  # and the shape of a row of it, -1 where a size is free
 
     def endpoint(self, node_id: str) -> str:
         return self.ipc if node_id == self.node_id and self.ipc else self.tcp

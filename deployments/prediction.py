@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.alignment import Alignment, blank_nonfinite
+from quorate.deployments.datatypes import datatype_of, has_name
 from quorate.deployments.framing import RowStatus
 from quorate.deployments.models import Model
 from quorate.deployments.spec import MemberJob
@@ -25,7 +26,12 @@ class OutputError(ValueError):
 
 
 class Predictor:
-    """Runs a model over a batch and says of each row whether it may be used."""
+    """Runs a model over a batch and says of each row whether it may be used.
+
+    Attributes:
+        datatype: of what the model returned when it was warmed up; empty before.
+        dims: the shape of a row of it, -1 where a size is free.
+    """
 
     def __init__(self, model: Model, job: MemberJob):
         self.model = model
@@ -34,6 +40,8 @@ class Predictor:
         self._alignment = Alignment(job.member, job.classes)
         self.last_error = ""
         self.device_lost = False
+        self.datatype = ""
+        self.dims: tuple[int, ...] = ()
 
     def warm_up(self) -> None:
         """Run zeros through the model, so that the first request finds everything compiled and allocated.
@@ -45,12 +53,18 @@ class Predictor:
         if len(example) < len(self._spec.inputs):
             return  # reads other members: what they give is not known before they run
         try:
-            self._forward(example)
+            self._remember(self._forward(example))
         except OutputError as error:
             raise MemberLoadError(self.model.name, str(error), "check output and classes in the spec") from None
         except Exception as error:
             found = f"the model fails on an example input with {type(error).__name__}: {error}"
             raise MemberLoadError(self.model.name, found, "check inputs and config in the spec") from error
+
+    def _remember(self, output: Array) -> None:
+        """What the model returns for a row; where rows have a free size, so may what it returns."""
+        free = any(-1 in tensor.shape for tensor in self._job.inputs.values()) and self._alignment.num_outputs is None
+        self.datatype = datatype_of(output)
+        self.dims = tuple(-1 if free else size for size in output.shape[1:])
 
     def run(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
         """Run a batch.
@@ -95,7 +109,7 @@ class Predictor:
         rows = len(next(iter(inputs.values())))
         if output.ndim == 0 or output.shape[0] != rows or not output.size:
             raise OutputError(f"the model returned shape {list(output.shape)} for {rows} rows")
-        if output.dtype.kind not in "biuf":
+        if output.dtype.kind not in "biuf" or not has_name(output.dtype):
             raise OutputError(f"the model returned dtype {output.dtype}, which is no number")
         expected = self._alignment.num_outputs
         if expected is not None and output.shape != (rows, expected):

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Signature = tuple[tuple[str, tuple[int, ...], str], ...]
+# 1 is the highest. In a full queue the lowest are shed first.
+PRIORITY_LEVELS, DEFAULT_PRIORITY = 3, 2
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Answer:
         rows_missing: the rows, for members that are missing from some rows only.
         coverage: (B,) the share of weight that answered.
         abstained: rows the rule declined to decide.
+        queued_s: how long the rows waited for a batch.
     """
 
     values: NDArray[np.float32]
@@ -46,6 +49,7 @@ class Answer:
     coverage: NDArray[np.float32]
     abstained: tuple[int, ...] = ()
     explanation: Explanation | None = None
+    queued_s: float = 0.0
 
     @property
     def degraded(self) -> bool:
@@ -77,6 +81,7 @@ class Request:
         deadline: monotonic time at which an answer is due.
         allowed_s: how long after its arrival that is.
         members: ask only these; None for all.
+        priority: from 1, the highest, to PRIORITY_LEVELS.
     """
 
     inputs: Mapping[str, Array]
@@ -84,6 +89,7 @@ class Request:
     explain: bool = False
     members: tuple[str, ...] | None = None
     allowed_s: float = 0.0
+    priority: int = DEFAULT_PRIORITY
     future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def __post_init__(self) -> None:

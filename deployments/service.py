@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.datatypes import datatype_of, decode, numpy_dtype
 from quorate.deployments.engine import Engine
+from quorate.deployments.requests import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from quorate.deployments.revising import revise
 from quorate.deployments.spec import EnsembleSpec, TensorSpec
 from quorate.deployments.tally import Tally
@@ -29,7 +30,10 @@ Scalar = str | int | float | bool
 # Makes a spec the live one on every fusion replica.
 Publish = Callable[[EnsembleSpec], Awaitable[None]]
 VERSION = "1"
-EXTENSIONS = ("classification", "statistics", "model_configuration", "binary_tensor_data", "parameters")
+EXTENSIONS = (
+    "classification", "statistics", "model_configuration", "model_repository", "schedule_policy", "binary_tensor_data",
+    "parameters",
+)  # fmt: skip
 MAX_ROWS = 65_536
 MAX_BODY_BYTES = 256 << 20
 MAX_ERROR_BYTES = 2000
@@ -104,7 +108,7 @@ class Service:
             "versions": [VERSION],
             "platform": platform,
             "inputs": inputs,
-            "outputs": [{"name": self._output(model), "datatype": "FP32", "shape": self._output_shape(model)}],
+            "outputs": [self._output_tensor(model)],
         }
 
     def check_model(self, model: str, version: str = "") -> None:
@@ -145,14 +149,21 @@ class Service:
         self.check_model(request.model, request.version)
         tally, started = self.tallies[request.model], time.perf_counter_ns()
         try:
-            response = await self._infer(request)
+            response, queued_s = await self._infer(request)
         except BaseException:  # a cancelled request failed too
             tally.fail(time.perf_counter_ns() - started)
             raise
-        tally.succeed(len(next(iter(request.inputs.values()))), time.perf_counter_ns() - started)
+        rows, elapsed_ns = len(next(iter(request.inputs.values()))), time.perf_counter_ns() - started
+        tally.succeed(rows, elapsed_ns, min(int(queued_s * 1e9), elapsed_ns))
         return response
 
-    async def _infer(self, request: InferRequest) -> InferResponse:
+    def carried(self, model: str, input_s: float, output_s: float) -> None:
+        """Count what a door took to read a request and to write its answer."""
+        self.engine.metrics.door(input_s + output_s)
+        self.tallies[model].carry(int(input_s * 1e9), int(output_s * 1e9))
+
+    async def _infer(self, request: InferRequest) -> tuple[InferResponse, float]:
+        """The answer, and how long the request waited for its turn."""
         self._check_inputs(request)
         output = self._output(request.model)
         for name in request.outputs or ():
@@ -162,17 +173,20 @@ class Service:
                 )
         deadline_s = _deadline_s(request)
         if request.model != self._spec.name:
-            values = await self.engine.infer_member(request.model, request.inputs, deadline_s)
-            # Metadata promises FP32; a model may return whatever it likes.
-            values = values.astype(np.float32, copy=False)
-            return InferResponse(request.model, self._classified(request, {output: values}), request.id)
+            started = time.perf_counter()
+            reply = await self.engine.infer_member(request.model, request.inputs, deadline_s)
+            assert reply.values is not None
+            outputs = self._classified(request, {output: reply.values})
+            waited_s = time.perf_counter() - started - reply.inference_s
+            return InferResponse(request.model, outputs, request.id), max(waited_s, 0.0)
         explain = _flag(request.parameters, "explain")
-        answer = await self.engine.infer(request.inputs, deadline_s, explain, self._members(request.parameters))
+        members, priority = self._members(request.parameters), _priority(request.parameters)
+        answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority)
         outputs = self._classified(request, {output: answer.values})
         if answer.explanation is not None:
             outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
             outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
-        return InferResponse(request.model, outputs, request.id, answer.parameters())
+        return InferResponse(request.model, outputs, request.id, answer.parameters()), answer.queued_s
 
     def raw_input(self, model: str, data: memoryview, version: str = "") -> InferRequest:
         """A request whose body is nothing but the bytes of the model's one input.
@@ -218,11 +232,14 @@ class Service:
     def _output(self, model: str) -> str:
         return self._spec.output_name if model == self._spec.name else self._spec.members[model].output
 
-    def _output_shape(self, model: str) -> list[int]:
+    def _output_tensor(self, model: str) -> dict[str, Any]:
         member = self._spec.members.get(model)
-        classes = self._spec.classes if member is None else member.classes or self._spec.classes
-        has_classes = member is None or member.output in ("logits", "probabilities")
-        return [-1, len(classes) if classes and has_classes else -1]
+        found = None if member is None else self.engine.output(model)
+        if found is None:  # the fusion's own, or of a member that no replica has run yet
+            classes = self._spec.classes if member is None else member.classes or self._spec.classes
+            has_classes = member is None or member.output in ("logits", "probabilities")
+            found = "FP32", (len(classes) if classes and has_classes else -1,)
+        return {"name": self._output(model), "datatype": found[0], "shape": [-1, *found[1]]}
 
     def _check_inputs(self, request: InferRequest) -> None:
         expected = self._inputs(request.model)
@@ -308,6 +325,14 @@ def _deadline_s(request: InferRequest) -> float | None:
         if value > 0:  # Triton reads a timeout of 0 as none
             deadlines.append(value / per_second)
     return min(deadlines, default=None)
+
+
+def _priority(parameters: Mapping[str, Scalar]) -> int:
+    """As in Triton, 1 is the highest; 0, and what there is no level for, is the default."""
+    value = parameters.get("priority", 0)
+    if type(value) is not int or value < 0:
+        raise RequestError(f"parameter priority is {value!r}; give 1 (highest) to {PRIORITY_LEVELS}, or 0")
+    return value if 1 <= value <= PRIORITY_LEVELS else DEFAULT_PRIORITY
 
 
 def _flag(parameters: Mapping[str, Scalar], key: str) -> bool:

@@ -23,12 +23,14 @@ class MemberThreads:
     def __init__(self, spec, folder):
         self._spec, self._folder, self._context = spec, folder, zmq.Context()
         torch.set_num_threads(1)
+        self._outputs = {}
         self._loops = [self._start(name) for name in spec.members]
 
     def _start(self, name):
         member = self._spec.members[name]
         predictor = Predictor(load_model(name, member, FACTORIES), self._spec.job(name))
         predictor.warm_up()
+        self._outputs[name] = {"datatype": predictor.datatype, "dims": predictor.dims}
         router = self._context.socket(zmq.ROUTER)
         router.bind(self._endpoint(name))
         loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [router])
@@ -42,7 +44,8 @@ class MemberThreads:
         """An engine that reaches all of them."""
         engine = Engine(self._spec, FACTORIES, "here")
         for name in self._spec.members:
-            engine.set_replicas(name, {"only": Address("only", "here", self._endpoint(name), "")})
+            address = Address("only", "here", self._endpoint(name), "", **self._outputs[name])
+            engine.set_replicas(name, {"only": address})
         while not all(engine.ready().values()):
             engine.reconcile()
             await asyncio.sleep(0.01)
