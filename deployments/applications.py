@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,21 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.exceptions import RayServeException
 
 from quorate.deployments import door_records, published
+from quorate.deployments.candidate import CONTROL_TIMEOUT_S, Candidate, own_words
 from quorate.deployments.directory import member_app
 from quorate.deployments.doors import Doors
 from quorate.deployments.fusion_replica import FusionReplica
 from quorate.deployments.member_replica import MemberReplica
 from quorate.deployments.published import Publication
-from quorate.deployments.spec import EnsembleSpec, MemberSpec, Replicas, Resources
-from quorate.deployments.spec_file import file_digest
+from quorate.deployments.spec import EnsembleSpec, Replicas, Resources
+from quorate.deployments.spec_file import pin
 from quorate.fusion.errors import ClusterError, DeployError
 
 HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 5.0
-CONTROL_TIMEOUT_S = 30.0
-# Serve's own traces never reach a user; our errors in them do, by this shape.
-_OWN_ERROR = re.compile(r"quorate\.fusion\.errors\.\w+: (.+)")
 
 Progress = Callable[[dict[str, str]], None]
+Check = Callable[[Candidate], None]
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,11 @@ def deploy(
     grpc_port: int = 0,
     timeout_s: float = 300.0,
     progress: Progress | None = None,
+    check: Check | None = None,
 ) -> Deployed:
     """Deploy or update an ensemble on the Ray cluster this process is connected to; only what changed restarts.
+
+    Changed members start beside the old ones, where there is room for both, and all requests change over at once.
 
     Args:
         spec: the ensemble.
@@ -68,79 +69,81 @@ def deploy(
         grpc_port: likewise.
         timeout_s: how long members may take to load.
         progress: called with each application's state whenever one changes.
+        check: looks at a new revision of a running ensemble before it goes live; see ``publish``.
 
     Raises:
         DeployError: something could not be started; the text says what.
     """
+    spec, folder = pin(spec, folder), folder.resolve()
     running = describe_fusion(spec.name)
     opened = doors or door_records.recorded(spec.name)
     host = opened.host
     http_port = http_port or _running_port(running, "http") or free_port(host)
     grpc_port = grpc_port or _running_port(running, "grpc") or free_port(host)
     serve.start(proxy_location="Disabled")
-    _start([_member(spec, name, folder) for name in spec.members], timeout_s, progress)
-    fusion = _fusion(spec, folder, opened, http_port, grpc_port)
+    members = {name: _member(spec, name, folder) for name in spec.members}
+    publication = Publication(spec, folder, {name: app.name for name, app in members.items()})
+    fusion = _fusion(spec, opened, http_port, grpc_port)
+    _start_beside(list(members.values()), timeout_s, progress)
     door_records.record(spec.name, opened)
     if _runs(fusion):
         _admit(spec.name, len(running))
         if running[0]["revision"] != spec.revision:
-            publish(spec, folder)
+            publish(publication, check)
     else:
-        published.record(Publication(spec, folder.resolve()))
+        published.record(publication)
         _start([fusion], timeout_s, progress)
-    wanted = {spec.name, *(member_app(spec.name, name) for name in spec.members)}
-    for name in set(_applications(spec.name)) - wanted:
-        serve.delete(name)
+    _delete_unused(publication)
     places = {"http": f"{host}:{http_port}", "grpc": f"{host}:{grpc_port}"}
     for replica in describe_fusion(spec.name):  # says the address that others reach, where host stands for all
         places = {door: replica[door] for door in places}
     http = f"{'https' if opened.tls else 'http'}://{places['http']}"
-    return Deployed(spec.name, spec.revision, http, places["grpc"], _replica_counts(spec))
+    return Deployed(spec.name, spec.revision, http, places["grpc"], _replica_counts(publication))
 
 
-def rollback(name: str) -> EnsembleSpec:
-    """Publish the revision before the live one.
+def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
+    """Publish the revision before the live one, which is dropped: a second rollback goes back further.
 
     Raises:
         ClusterError: there is none.
+        DeployError: its members could not be started again, or a replica refused it.
     """
     known = published.history(name)
     if len(known) < 2 or known[-2].spec.wiring != known[-1].spec.wiring:
         raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
-    publish(known[-2].spec, known[-2].folder)
-    return known[-2].spec
+    earlier = known[-2]
+    _start_beside([_member(earlier.spec, member, earlier.folder) for member in earlier.apps], timeout_s, None)
+    publish(earlier, dropping=known[-1].spec.revision)
+    _delete_unused(earlier)
+    return earlier.spec
 
 
-def publish(spec: EnsembleSpec, folder: Path) -> None:
-    """Swap the fusion's rule, weights, deadline or quorum on all fusion replicas while requests run.
+def publish(publication: Publication, check: Check | None = None, dropping: str = "") -> None:
+    """Swap rule, weights, deadline, quorum or members on all fusion replicas while requests run.
 
-    Every replica first builds the new revision; only when all have, they use it.
+    Every replica first builds the new revision; only when all have, they use it. Members that are new must run.
 
     Args:
-        spec: differs from the running one in nothing but the fusion.
-        folder: what its relative paths start from.
+        publication: of the same inputs, classes and serving as the running ensemble.
+        check: looks at the revision before it goes live; what it raises keeps the old one.
+        dropping: a revision to take out of the history.
 
     Raises:
         DeployError: a replica refused; nothing has changed.
         UnavailableError: another publication is under way.
     """
-    with published.one_at_a_time(spec.name):
-        _publish(spec, folder)
-
-
-def _publish(spec: EnsembleSpec, folder: Path) -> None:
-    handle = serve.get_app_handle(spec.name)
-    data = spec.model_dump(mode="json")
-    expected = len(describe_fusion(spec.name))
-    prepared = handle.broadcast("prepare", data, str(folder.resolve())).results(
-        timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True
-    )
-    refused = [reply for reply in prepared if isinstance(reply, BaseException)]
-    if refused or len(prepared) < expected:
-        found = _own_words(str(refused[0])) if refused else f"{len(prepared)} of {expected} fusion replicas answered"
-        raise DeployError(f"revision {spec.revision} was not published: {found}; the old one still answers")
-    published.record(Publication(spec, folder.resolve()))
-    handle.broadcast("commit", spec.revision).results(timeout_s=CONTROL_TIMEOUT_S)
+    name = publication.spec.name
+    with published.one_at_a_time(name):
+        candidate = Candidate(publication, serve.get_app_handle(name), len(describe_fusion(name)))
+        candidate.prepare()
+        try:
+            if check is not None:
+                check(candidate)
+            published.record(publication, dropping)
+        except BaseException:
+            candidate.discard()
+            raise
+        candidate.commit()
 
 
 def _admit(name: str, expected: int) -> None:
@@ -177,7 +180,8 @@ def describe_fusion(name: str) -> list[dict[str, Any]]:
 
 def describe_member(ensemble: str, member: str) -> list[dict[str, Any]]:
     """What each of a member's replicas says of itself."""
-    return _describe(member_app(ensemble, member))
+    known = published.history(ensemble)
+    return _describe(known[-1].apps[member]) if known and member in known[-1].apps else []
 
 
 def _describe(application: str) -> list[dict[str, Any]]:
@@ -224,15 +228,18 @@ class _App:
     def fingerprint(self) -> str:
         return hashlib.sha256(repr((self.arguments, self.replicas, self.resources)).encode()).hexdigest()[:16]
 
-    def target(self) -> serve.RunTarget:
-        """Serve's word for it. A surge starts new replicas before the old stop, where there is room for both."""
+    def has_room(self) -> bool:
+        """Whether the cluster has place for all its first replicas."""
         available = ray.available_resources()
         needs = {"CPU": self.resources.num_cpus, "GPU": self.resources.num_gpus}
-        room = all(available.get(kind, 0.0) >= amount for kind, amount in needs.items())
+        return all(available.get(kind, 0.0) >= amount * self.replicas.min for kind, amount in needs.items())
+
+    def target(self) -> serve.RunTarget:
+        """Serve's word for it. A surge starts new replicas before the old stop, where there is room for both."""
         deployment = serve.deployment(
             **_COMMON,
-            name=self.name.rpartition(".")[2],
-            max_surge_percent=100 if room else 0,
+            name=(*self.name.split("."), self.name)[1],  # a member's own name; the fusion's is the ensemble's
+            max_surge_percent=100 if self.has_room() else 0,
             ray_actor_options=actor_options(self.resources),
             request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]
             **_replicas(self.replicas),
@@ -242,12 +249,12 @@ class _App:
 
 def _member(spec: EnsembleSpec, name: str, folder: Path) -> _App:
     member = spec.members[name]
-    arguments = (spec.job(name).model_dump_json(), _checkpoint_digest(member, folder))
-    here = (str(folder.resolve()), str(Path.cwd()))
-    return _App(member_app(spec.name, name), MemberReplica, arguments, member.replicas, member.resources, here)
+    here = (str(folder), str(Path.cwd()))
+    app = _App("", MemberReplica, (spec.job(name).model_dump_json(),), member.replicas, member.resources, here)
+    return replace(app, name=member_app(spec.name, name, app.fingerprint))
 
 
-def _fusion(spec: EnsembleSpec, folder: Path, doors: Doors, http_port: int, grpc_port: int) -> _App:
+def _fusion(spec: EnsembleSpec, doors: Doors, http_port: int, grpc_port: int) -> _App:
     arguments = (spec.name, spec.wiring, doors.host, http_port, grpc_port, doors.tls)
     return _App(spec.name, FusionReplica, arguments, spec.serving.replicas, spec.serving.resources)
 
@@ -299,20 +306,32 @@ def _replicas(replicas: Replicas) -> dict[str, Any]:
     }
 
 
-def _checkpoint_digest(member: MemberSpec, folder: Path) -> str:
-    path = folder / (member.weights or member.model)
-    return file_digest(path) if path.is_file() else ""
+def _start_beside(members: list[_App], timeout_s: float, progress: Progress | None) -> None:
+    """Start members that do not run yet; where there is no room for the new one too, the old one goes first."""
+    for app in members:
+        ensemble, name, _ = app.name.split(".")
+        old = [found for found in _applications(f"{ensemble}.{name}") if found != app.name]
+        if old and not _runs(app) and not app.has_room():
+            for found in old:
+                serve.delete(found)
+    _start(members, timeout_s, progress)
+
+
+def _delete_unused(publication: Publication) -> None:
+    """Stop the members that the live revision does not ask."""
+    for name in set(_applications(publication.spec.name)) - {publication.spec.name, *publication.apps.values()}:
+        serve.delete(name)
 
 
 def _applications(ensemble: str) -> list[str]:
     return [n for n in serve.status().applications if n == ensemble or n.startswith(f"{ensemble}.")]
 
 
-def _replica_counts(spec: EnsembleSpec) -> dict[str, int]:
+def _replica_counts(publication: Publication) -> dict[str, int]:
     counts = {}
     applications = serve.status().applications
-    for name in spec.members:
-        deployments = applications[member_app(spec.name, name)].deployments
+    for name, app in publication.apps.items():
+        deployments = applications[app].deployments
         counts[name] = sum(d.replica_states.get("RUNNING", 0) for d in deployments.values())  # type: ignore[call-overload]
     return counts
 
@@ -330,19 +349,10 @@ def _wait(names: list[str], timeout_s: float, progress: Progress | None) -> None
         for name in names:
             if states[name] in ("DEPLOY_FAILED", "UNHEALTHY"):
                 messages = [applications[name].message, *(d.message for d in applications[name].deployments.values())]
-                raise DeployError(f"{name} did not start: {_own_words(' '.join(messages))}")
+                raise DeployError(f"{name} did not start: {own_words(' '.join(messages))}")
         if all(state == "RUNNING" for state in states.values()):
             return
         if time.monotonic() > until:
             late = ", ".join(name for name in names if states[name] != "RUNNING")
             raise DeployError(f"{late} not ready after {timeout_s:g} s; see quorate status, or give --timeout more")
         time.sleep(0.1)
-
-
-def _own_words(message: str) -> str:
-    """The sentence of our own error inside a remote trace, or the trace's last line."""
-    found = _OWN_ERROR.findall(message)
-    if found:
-        return str(found[-1]).strip()
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given; see Ray's logs"

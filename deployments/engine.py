@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.batch import Batch
 from quorate.deployments.framing import Kind, RowStatus
+from quorate.deployments.lanes import Lane, Watch
 from quorate.deployments.members import Member, MemberReply
 from quorate.deployments.metrics import Metrics
 from quorate.deployments.peers import Address, ClientKeys
@@ -48,20 +50,32 @@ FAIR_SHARE = 0.5
 class Engine:
     """Answers requests with the members it can reach. Make and use it on one event loop.
 
+    Members are known by their applications' names, by their own where none are given.
+
     Attributes:
-        spec: the ensemble.
+        spec: the ensemble as it was started; ``revision.spec`` is the live one.
         metrics: what happened so far.
     """
 
-    def __init__(self, spec: EnsembleSpec, folder: Path, node_id: str = "", keys: ClientKeys | None = None):
+    def __init__(
+        self,
+        spec: EnsembleSpec,
+        folder: Path,
+        node_id: str = "",
+        keys: ClientKeys | None = None,
+        apps: Mapping[str, str] | None = None,
+    ):
         self.spec = spec
         self.metrics = Metrics(spec.name, spec.members)
         self._folder = folder
         self._context: zmq.Context[Any] = zmq.Context()
-        rows = spec.serving.max_queued_rows
-        self._members = {name: Member(name, self._context, node_id, keys, rows) for name in spec.members}
-        self._prepared: dict[str, Revision] = {}
-        self._revision = self._adopt(build_revision(spec, folder))
+        self._node_id, self._keys = node_id, keys
+        self._members: dict[str, Member] = {}  # by application
+        self._needed_until: dict[str, float] = {}
+        self._prepared: dict[str, Lane] = {}
+        self._canary: Lane | None = None
+        self._live = self._build(spec, folder, apps or {name: name for name in spec.members})
+        self._adopt(self._live)
         self._queue = Waiting()
         self._queued_rows = 0
         self._unanswered = 0
@@ -74,59 +88,115 @@ class Engine:
 
     @property
     def revision(self) -> Revision:
-        return self._revision
+        """The live one."""
+        return self._live.revision
 
     @property
     def queued_rows(self) -> int:
         return self._queued_rows
 
-    def set_replicas(self, member: str, addresses: Mapping[str, Address]) -> None:
-        """Say where a member's replicas are now."""
-        self._members[member].set_replicas(addresses)
+    def set_replicas(self, app: str, addresses: Mapping[str, Address]) -> None:
+        """Say where the replicas of a member's application are now."""
+        if app in self._members:
+            self._members[app].set_replicas(addresses)
 
     def reconcile(self) -> None:
         """Mend lost lines; call this about once a second."""
-        for name, member in self._members.items():
+        for member in self._members.values():
             member.reconcile()
+        for name, member in self._live.members.items():
             self.metrics.members(name, member.ready(), member.left_out())
-        fewest = min(member.ready() for member in self._members.values())
-        self._max_unanswered = UNANSWERED_PER_REPLICA * max(fewest, 1)
+        self._max_unanswered = UNANSWERED_PER_REPLICA * max(min(self.ready().values()), 1)
+        self._let_go()
 
     def answerable(self) -> bool:
         """Whether enough members take calls for an answer."""
         ready = self.ready()
-        return self._revision.graph.answerable(lambda name: ready[name] > 0)
+        return self._live.revision.graph.answerable(lambda name: ready[name] > 0)
 
-    def ready(self) -> dict[str, int]:
-        """How many replicas of each member take calls."""
-        return {name: member.ready() for name, member in self._members.items()}
+    def ready(self, revision: str = "") -> dict[str, int]:
+        """How many replicas of each member take calls, of the live revision or of a prepared one."""
+        return (self._prepared[revision] if revision else self._live).ready()
 
     def output(self, member: str) -> tuple[str, tuple[int, ...]] | None:
         """Datatype and shape of a row of what a member's model returns; None while no replica has said so."""
-        return self._members[member].output()
+        return self._live.members[member].output()
 
-    def prepare(self, spec: EnsembleSpec, folder: Path | None = None) -> str:
-        """Build a revision without using it yet; raises what makes it unusable."""
-        if spec.wiring != self.spec.wiring:
+    def prepare(self, spec: EnsembleSpec, folder: Path | None = None, apps: Mapping[str, str] | None = None) -> str:
+        """Build a revision without using it yet; raises what makes it unusable.
+
+        Args:
+            apps: the application of each member; those of the live revision when None.
+        """
+        if spec.wiring != self.spec.wiring or (apps is None and spec.members != self.revision.spec.members):
             raise RequestError(
                 "a revision changes only the fusion; deploy the spec to change members, inputs or classes"
             )
-        revision = build_revision(spec, folder or self._folder)
-        self._prepared = {revision.name: revision}
-        return revision.name
+        lane = self._build(spec, folder or self._folder, self._live.apps if apps is None else apps)
+        self._prepared = {lane.revision.name: lane}
+        return lane.revision.name
 
     def commit(self, name: str) -> None:
         """Use a prepared revision for every batch from now on."""
-        if name != self._revision.name:
-            self._revision = self._adopt(self._prepared.pop(name))
+        if name != self.revision.name:
+            lane = self._prepared.pop(name)
+            # Batches of the old revision may still be on their way to its members.
+            until = time.monotonic() + self._live.revision.fusion.deadline_s + 1.0
+            self._needed_until.update(dict.fromkeys(self._live.apps.values(), until))
+            self._live, self._canary = lane, None
+            self._adopt(lane)
 
-    def _adopt(self, revision: Revision) -> Revision:
-        for member in self._members.values():
-            member.hedge_percentile, member.patience_s = _terms(revision.fusion)
-        for fuser in revision.graph.inner.values():
+    def discard(self, name: str) -> None:
+        """Forget a prepared revision."""
+        self._canary = None
+        self._prepared.pop(name, None)
+
+    def start_canary(self, name: str, share: float) -> None:
+        """Give a prepared revision a share of the requests; both revisions are watched from now on."""
+        lane = self._prepared[name]
+        lane.share, lane.watch, self._live.watch = share, Watch(), Watch()
+        self._adopt(lane)
+        self._canary = lane
+
+    def watched(self) -> dict[str, dict[str, Any]]:
+        """How requests of the live revision and of the canary went, by revision."""
+        lanes = [self._live] if self._canary is None else [self._live, self._canary]
+        return {lane.revision.name: lane.watch.words() for lane in lanes}
+
+    def _build(self, spec: EnsembleSpec, folder: Path, apps: Mapping[str, str]) -> Lane:
+        revision = build_revision(spec, folder)
+        self.metrics.know(spec.members)
+        rows = spec.serving.max_queued_rows
+        for name in spec.members:
+            if apps[name] not in self._members:
+                self._members[apps[name]] = Member(name, self._context, self._node_id, self._keys, rows)
+        return Lane(revision, dict(apps), {name: self._members[apps[name]] for name in spec.members})
+
+    def _adopt(self, lane: Lane) -> None:
+        for member in lane.members.values():
+            member.hedge_percentile, member.patience_s = _terms(lane.revision.fusion)
+        for fuser in lane.revision.graph.inner.values():
             for name in fuser.asked:
-                self._members[name].hedge_percentile, self._members[name].patience_s = _terms(fuser.fusion)
-        return revision
+                lane.members[name].hedge_percentile, lane.members[name].patience_s = _terms(fuser.fusion)
+
+    def _let_go(self) -> None:
+        """Close the lines to members that no revision asks any more."""
+        needed = {app for lane in (self._live, *self._prepared.values()) for app in lane.apps.values()}
+        for app in [app for app in self._members if app not in needed]:
+            if time.monotonic() >= self._needed_until.get(app, 0.0):
+                self._needed_until.pop(app, None)
+                self._members.pop(app).close()
+
+    def _lane(self, revision: str) -> Lane:
+        """By which a request is answered: the live one, unless it was meant for another that is still there."""
+        return self._prepared.get(revision, self._live)
+
+    def _choose(self, members: tuple[str, ...] | None) -> str:
+        """The canary for its share of the requests; those that name members mean the live ones."""
+        canary = self._canary
+        if canary is None or members is not None or random.random() >= canary.share:
+            return ""
+        return canary.revision.name
 
     async def infer(
         self,
@@ -135,6 +205,7 @@ class Engine:
         explain: bool = False,
         members: tuple[str, ...] | None = None,
         priority: int = DEFAULT_PRIORITY,
+        revision: str = "",
     ) -> Answer:
         """Ask the ensemble.
 
@@ -144,6 +215,7 @@ class Engine:
             explain: add each member's output and contribution.
             members: ask only these.
             priority: from 1, the highest; the queue answers these first, and sheds the lowest when it is full.
+            revision: by this prepared one instead of the live one.
 
         Raises:
             OverloadedError: the queue is full.
@@ -152,9 +224,11 @@ class Engine:
             NonFiniteRowError: they can, but not with finite numbers.
         """
         started = time.monotonic()
-        fusion = self._revision.fusion
-        allowed = fusion.deadline_s if deadline_s is None else min(deadline_s, fusion.deadline_s)
-        request = Request(inputs, started + allowed, explain, members, allowed, priority)
+        chosen = revision or self._choose(members)
+        lane = self._lane(chosen)
+        longest = lane.revision.fusion.deadline_s
+        allowed = longest if deadline_s is None else min(deadline_s, longest)
+        request = Request(inputs, started + allowed, explain, members, allowed, priority, chosen)
         try:
             self._submit(request, started)
             answer = await request.future
@@ -163,13 +237,18 @@ class Engine:
             self.metrics.answered("cancelled")
             raise
         except QuorateError as error:
-            self.metrics.answered(_outcome(error))
+            self._count(_outcome(error), lane, started)
             raise
         finally:
             self._batches.pop(request, None)
-        self.metrics.answered("degraded" if answer.degraded else "full")
+        self._count("degraded" if answer.degraded else "full", lane, started)
         self.metrics.total(time.monotonic() - started)
         return answer
+
+    def _count(self, outcome: str, lane: Lane, started: float) -> None:
+        self.metrics.answered(outcome)
+        if self._canary is not None:
+            lane.watch.add(outcome, time.monotonic() - started)
 
     async def infer_member(
         self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None
@@ -181,11 +260,11 @@ class Engine:
             DeadlineError: not in time.
             NonFiniteRowError: its answer to a row is not finite.
         """
-        allowed = min(deadline_s or np.inf, self._revision.fusion.deadline_s)
-        tensors = [inputs[source] for source in self.spec.members[name].inputs]
+        allowed = min(deadline_s or np.inf, self.revision.fusion.deadline_s)
+        tensors = [inputs[source] for source in self.revision.spec.members[name].inputs]
         done: asyncio.Future[MemberReply] = self._loop.create_future()
         rows = len(tensors[0])
-        member = self._members[name]
+        member = self._live.members[name]
         ask = member.ask(
             Kind.CALL, tensors, rows, time.monotonic() + allowed, lambda r: None if done.done() else done.set_result(r)
         )
@@ -262,7 +341,8 @@ class Engine:
 
     def _start_batch(self, requests: list[Request]) -> None:
         self._unanswered += 1
-        batch = Batch(requests, self._revision, self._members, self.metrics, self._release)
+        lane = self._lane(requests[0].revision)
+        batch = Batch(requests, lane.revision, lane.members, self.metrics, self._release)
         for request in requests:
             self._batches[request] = batch
         try:
@@ -290,7 +370,8 @@ class Engine:
 
     def _join(self, request: Request, first: Request) -> bool:
         """Where fusions have their share of the deadline, a batch has one: nobody is degraded by another's haste."""
-        return request.joins(first) and (self._revision.graph.flat or request.allowed_s == first.allowed_s)
+        flat = self._lane(first.revision).revision.graph.flat
+        return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 
     def _release(self) -> None:
         self._unanswered -= 1

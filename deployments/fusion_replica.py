@@ -9,13 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quorate.deployments import door_records
 from quorate.deployments.access import Gate, Level
 from quorate.deployments.certificates import Certificates, Tls
-from quorate.deployments.directory import member_app
 from quorate.deployments.published import Publication, history, live, stored
 from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import CredentialError, DeployError, QuorateError
@@ -56,12 +55,29 @@ class FusionReplica:
         self._busy = self._last_stats = (time.monotonic(), 0.0)
         self._started = threading.Event()
         self._failure: BaseException | None = None
+        self._handles: dict[str, Any] = {}  # by application of a member
         self._seen = b""  # the history of publications when it was last looked at
         self._start(live(ensemble, wiring))
 
-    def prepare(self, spec: dict[str, Any], folder: str) -> str:
-        """First step of publishing: build the revision; an error here changes nothing."""
-        return self._on_loop(self._prepare(Publication(EnsembleSpec.model_validate(spec), Path(folder))))
+    def prepare(self, words: dict[str, Any]) -> str:
+        """First step of publishing: build the revision and find its members; an error here changes nothing."""
+        return self._on_loop(self._prepare(Publication.of(words)))
+
+    def discard(self, revision: str) -> str:
+        """Instead of the second step: forget it."""
+        return self._on_loop(self._discard(revision))
+
+    def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
+        """What a prepared revision answers, (B, C); requests go on with the live one."""
+        return self._on_loop(self._probe(revision, inputs))
+
+    def start_canary(self, revision: str, share: float) -> bool:
+        """Give a prepared revision a share of the requests."""
+        return self._on_loop(self._start_canary(revision, share))
+
+    def watched(self) -> dict[str, dict[str, Any]]:
+        """How requests of the live revision and of the canary went."""
+        return self._on_loop(self._watched())
 
     def commit(self, revision: str) -> str:
         """Second step: use it from the next batch on."""
@@ -139,7 +155,8 @@ class FusionReplica:
 
         self._loop = asyncio.get_running_loop()
         keys = key_pair(cluster_secret(), "fusion").for_client()
-        engine = Engine(publication.spec, publication.folder, ray.get_runtime_context().get_node_id(), keys)
+        node_id = ray.get_runtime_context().get_node_id()
+        engine = Engine(publication.spec, publication.folder, node_id, keys, publication.apps)
         service = Service(engine, self._publish_revision)
         grpc_door, _ = grpc_server(service, self._host, self._grpc_port, self._gate, self._certificates)
         listener = _listener(self._host, self._http_port)
@@ -152,7 +169,7 @@ class FusionReplica:
         config.ssl = None if self._certificates is None else self._certificates.context
         self._server = uvicorn.Server(config)
         self._engine = engine
-        self._find_members(publication.spec, engine)
+        self._find_members(publication, engine)
         ticker = asyncio.ensure_future(self._tick(engine))
         await self._wait_for_members(engine)
         await grpc_door.start()
@@ -168,9 +185,9 @@ class FusionReplica:
         from quorate.deployments.revisions import build_revision
 
         def work() -> None:
-            folder = history(spec.name)[-1].folder
-            build_revision(spec, folder)  # what cannot be built is the client's mistake, not the cluster's
-            publish(spec, folder)
+            now = history(spec.name)[-1]
+            build_revision(spec, now.folder)  # what cannot be built is the client's mistake, not the cluster's
+            publish(replace(now, spec=spec))
 
         await asyncio.to_thread(work)
 
@@ -188,24 +205,25 @@ class FusionReplica:
             _log.warning("revision %s was published but cannot be used here: %s", publication.spec.revision, error)
         self._seen = found
 
-    def _find_members(self, spec: EnsembleSpec, engine: Engine) -> None:
+    def _find_members(self, publication: Publication, engine: Engine) -> None:
         from ray import serve
 
         from quorate.deployments.directory import listen
 
-        for name in spec.members:
-            app = member_app(spec.name, name)
+        for name, app in publication.apps.items():
 
-            def on_replicas(addresses: dict[str, Any], name: str = name) -> None:
-                self._loop.call_soon_threadsafe(engine.set_replicas, name, addresses)
+            def on_replicas(addresses: dict[str, Any], app: str = app) -> None:
+                self._loop.call_soon_threadsafe(engine.set_replicas, app, addresses)
 
             listen(app, on_replicas)
-            serve.get_deployment_handle(name, app).options()  # connects the handle, and with it the directory
+            if app not in self._handles:
+                handle = serve.get_deployment_handle(name, app)
+                self._handles[app] = handle.options()  # connects the handle, and with it the directory
 
-    async def _wait_for_members(self, engine: Engine) -> None:
-        """Open the door when every member answers, or after a while with those that do."""
+    async def _wait_for_members(self, engine: Engine, revision: str = "") -> None:
+        """Go on when every member of a revision answers, or after a while with those that do."""
         for _ in range(250):
-            if all(engine.ready().values()):
+            if all(engine.ready(revision).values()):
                 return
             await asyncio.sleep(0.02)
 
@@ -226,7 +244,28 @@ class FusionReplica:
 
     async def _prepare(self, publication: Publication) -> str:
         assert self._engine is not None
-        return self._engine.prepare(publication.spec, publication.folder)
+        revision = self._engine.prepare(publication.spec, publication.folder, publication.apps)
+        self._find_members(publication, self._engine)
+        await self._wait_for_members(self._engine, revision)
+        return revision
+
+    async def _discard(self, revision: str) -> str:
+        assert self._engine is not None
+        self._engine.discard(revision)
+        return revision
+
+    async def _probe(self, revision: str, inputs: dict[str, Any]) -> Any:
+        assert self._engine is not None
+        return (await self._engine.infer(inputs, revision=revision)).values
+
+    async def _start_canary(self, revision: str, share: float) -> bool:
+        assert self._engine is not None
+        self._engine.start_canary(revision, share)
+        return True
+
+    async def _watched(self) -> dict[str, dict[str, Any]]:
+        assert self._engine is not None
+        return self._engine.watched()
 
     async def _commit(self, revision: str) -> str:
         assert self._engine is not None

@@ -16,10 +16,8 @@ HANDOVER_S = 1.0
 class MemberReplica:
     """One replica: one model on one device, one inference thread, one socket for its node and one for others."""
 
-    def __init__(self, job_json: str, digest: str, folder: str, start_folder: str, fingerprint: str):
+    def __init__(self, job_json: str, folder: str, start_folder: str, fingerprint: str):
         job = MemberJob.model_validate_json(job_json)
-        if digest:  # whatever was deployed is what must run, on this node and after every restart
-            job = job.model_copy(update={"member": job.member.model_copy(update={"digest": digest})})
         if not job.member.resources.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
         import torch

@@ -21,25 +21,34 @@ class Metrics:
     def __init__(self, ensemble: str, members: Iterable[str]):
         self._registry = registry = CollectorRegistry()
         self._ensemble = ensemble
-        one, many = ["ensemble"], tuple(members)
+        one = ["ensemble"]
         answers = Counter("quorate_answers", "Answers by outcome", [*one, "outcome"], registry=registry)
         self._answers = {outcome: answers.labels(ensemble, outcome) for outcome in _OUTCOMES}
         labels = [*one, "member", "outcome"]
-        replies = Counter("quorate_member_replies", "Batches by member and outcome", labels, registry=registry)
-        self._replies = {(m, reason): replies.labels(ensemble, m, reason) for m in many for reason in _REASONS}
+        name = "quorate_member_replies"
+        self._all_replies = Counter(name, "Batches by member and outcome", labels, registry=registry)
         labels = [*one, "stage"]
         stage = Histogram("quorate_stage_seconds", "Time per stage", labels, buckets=_SECONDS, registry=registry)
         self._stages = {name: stage.labels(ensemble, name) for name in ("door", "queue", "fuse", "total")}
         labels, name = [*one, "member"], "quorate_member_inference_seconds"
-        inference = Histogram(name, "Forward passes", labels, buckets=_SECONDS, registry=registry)
-        self._inference = {m: inference.labels(ensemble, m) for m in many}
+        self._all_inference = Histogram(name, "Forward passes", labels, buckets=_SECONDS, registry=registry)
         rows = Histogram("quorate_batch_rows", "Rows per batch", one, buckets=_ROWS, registry=registry)
         self._batch_rows = rows.labels(ensemble)
         queued = Gauge("quorate_queued_rows", "Rows that wait for a batch", one, registry=registry)
         self.queued_rows = queued.labels(ensemble)
         labels = [*one, "member", "state"]
-        health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
-        self._health = {(m, s): health.labels(ensemble, m, s) for m in many for s in ("connected", "left_out")}
+        self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
+        self._replies: dict[tuple[str, str], Counter] = {}
+        self._inference: dict[str, Histogram] = {}
+        self._health: dict[tuple[str, str], Gauge] = {}
+        self.know(members)
+
+    def know(self, members: Iterable[str]) -> None:
+        """Count for these members too, which a later revision brought."""
+        for m in members:
+            self._inference[m] = self._all_inference.labels(self._ensemble, m)
+            self._replies |= {(m, reason): self._all_replies.labels(self._ensemble, m, reason) for reason in _REASONS}
+            self._health |= {(m, s): self._all_health.labels(self._ensemble, m, s) for s in ("connected", "left_out")}
 
     def answered(self, outcome: str) -> None:
         self._answers[outcome].inc()

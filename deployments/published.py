@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ray.experimental import internal_kv
 
@@ -27,10 +28,20 @@ _NAMESPACE = b"quorate"
 
 @dataclass(frozen=True)
 class Publication:
-    """A published spec, and the folder that its relative paths start from."""
+    """A published spec, the folder that its relative paths start from, and the application of each member."""
 
     spec: EnsembleSpec
     folder: Path
+    apps: Mapping[str, str]
+
+    def words(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {"spec": self.spec.model_dump(mode="json"), "folder": str(self.folder), "apps": dict(self.apps)}
+
+    @classmethod
+    def of(cls, words: Mapping[str, Any]) -> Publication:
+        """What ``words`` gave."""
+        return cls(EnsembleSpec.model_validate(words["spec"]), Path(words["folder"]), words["apps"])
 
 
 def _key(ensemble: str) -> bytes:
@@ -44,15 +55,19 @@ def stored(ensemble: str) -> bytes:
 
 def history(ensemble: str) -> list[Publication]:
     """What was published, oldest first; the last one is live."""
-    items = json.loads(stored(ensemble) or b"[]")
-    return [Publication(EnsembleSpec.model_validate(item["spec"]), Path(item["folder"])) for item in items]
+    return [Publication.of(words) for words in json.loads(stored(ensemble) or b"[]")]
 
 
-def record(publication: Publication) -> None:
-    """Make a spec the live one of its ensemble; if it was live before, it moves to the end of the history."""
+def record(publication: Publication, dropping: str = "") -> None:
+    """Make a spec the live one of its ensemble; if it was live before, it moves to the end of the history.
+
+    Args:
+        dropping: a revision that is gone for good.
+    """
     spec = publication.spec
-    kept = [*(old for old in history(spec.name) if old.spec.revision != spec.revision), publication][-KEPT:]
-    data = json.dumps([{"spec": p.spec.model_dump(mode="json"), "folder": str(p.folder)} for p in kept])
+    gone = (spec.revision, dropping)
+    kept = [*(old for old in history(spec.name) if old.spec.revision not in gone), publication][-KEPT:]
+    data = json.dumps([publication.words() for publication in kept])
     internal_kv._internal_kv_put(_key(spec.name), data.encode(), overwrite=True, namespace=_NAMESPACE)
 
 

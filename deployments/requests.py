@@ -80,6 +80,7 @@ class Request:
         inputs: request inputs, (B, *shape) each, already checked against the spec.
         deadline: monotonic time at which an answer is due.
         allowed_s: how long after its arrival that is.
+        revision: by which it is to be answered, where that is not the live one.
         members: ask only these; None for all.
         priority: from 1, the highest, to PRIORITY_LEVELS.
     """
@@ -90,6 +91,7 @@ class Request:
     members: tuple[str, ...] | None = None
     allowed_s: float = 0.0
     priority: int = DEFAULT_PRIORITY
+    revision: str = ""
     future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def __post_init__(self) -> None:
@@ -97,5 +99,6 @@ class Request:
         self.signature: Signature = tuple((name, a.shape[1:], a.dtype.str) for name, a in self.inputs.items())
 
     def joins(self, other: Request) -> bool:
-        """Whether both fit one batch: rows of the same shapes, asked of the same members."""
-        return self.signature == other.signature and self.members == other.members
+        """Whether both fit one batch: rows of the same shapes, asked of the same members by the same revision."""
+        same = self.members == other.members and self.revision == other.revision
+        return same and self.signature == other.signature

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -72,15 +73,22 @@ class Service:
     """Answers for the ensemble and each of its members.
 
     Attributes:
-        models: the names served, the ensemble's first.
         tallies: how the requests to each model went.
     """
 
     def __init__(self, engine: Engine, publish: Publish | None = None):
         self.engine, self._publish = engine, publish
-        self._spec = spec = engine.spec
-        self.models = [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
-        self.tallies = {model: Tally() for model in self.models}
+        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
+
+    @property
+    def _spec(self) -> EnsembleSpec:
+        return self.engine.revision.spec
+
+    @property
+    def models(self) -> list[str]:
+        """The names served, the ensemble's first: members come and go with revisions."""
+        spec = self._spec
+        return [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
 
     def server_metadata(self) -> dict[str, Any]:
         return {"name": "quorate", "version": version("quorate"), "extensions": list(EXTENSIONS)}

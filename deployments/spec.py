@@ -169,9 +169,8 @@ class EnsembleSpec(_Frozen):
     @property
     def wiring(self) -> str:
         """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
-        members = {name: (m.inputs, m.output, m.classes) for name, m in self.members.items()}
-        rest = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving"})
-        return hashlib.sha256(json.dumps([rest, members]).encode()).hexdigest()[:12]
+        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving"})
+        return hashlib.sha256(json.dumps(around).encode()).hexdigest()[:12]
 
     @property
     def revision(self) -> str:

@@ -85,6 +85,15 @@ def dump_spec(spec: EnsembleSpec) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 
+def pin(spec: EnsembleSpec, folder: Path) -> EnsembleSpec:
+    """The spec with the digest of every checkpoint in it: its revision now names what is in the files, too."""
+    members = {}
+    for name, member in spec.members.items():
+        path = folder / (member.weights or member.model)
+        members[name] = member.model_copy(update={"digest": file_digest(path)}) if path.is_file() else member
+    return spec.model_copy(update={"members": members})
+
+
 def check_files(spec: EnsembleSpec, folder: Path) -> None:
     """Check what the spec names outside itself; paths are relative to ``folder``."""
     for name, member in spec.members.items():

@@ -9,9 +9,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from quorate.deployments import Client, parse_spec
 from quorate.fusion.errors import DeployError
+from tests.deployments.factories.graph import evaluate
 
 FACTORIES = Path(__file__).parent / "factories"
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
@@ -32,13 +34,13 @@ def member(factory="known", **rest):
     }  # fmt: skip
 
 
-def ensemble(name, members, **fusion):
+def ensemble(name, wired, **fusion):
     return parse_spec(
         {
             "name": name,
             "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
             "classes": ["red", "green", "blue"],
-            "members": members,
+            "members": wired,
             "fusion": {"rule": "weighted_mean", "deadline_s": 5.0, **fusion},
             "serving": {"resources": {"num_cpus": 0.1}},
         }
@@ -185,36 +187,78 @@ def test_new_weights_go_live_without_a_restart_and_roll_back(deploy):
         assert client.infer("live", {"x": ROWS}).parameters["revision"] == first.revision
 
 
-def test_changing_one_member_under_load_restarts_no_other_and_loses_no_request(deploy):
-    members = {"a": member("process_id", output="values"), "b": member("process_id", output="values")}
-    spec = ensemble("rolling", members, weights={"a": 0.5, "b": 0.5}).model_copy(update={"classes": None})
-    deployed = deploy(spec)
-    before = pids("rolling", members)
+def test_each_rollback_goes_back_further(deploy):
+    from quorate.deployments import applications
+    from quorate.fusion.errors import ClusterError
+
+    specs = [ensemble("back", {"a": member(config={"shift": shift})}, weights={"a": 1.0}) for shift in (1, 2, 3)]
+    url = "".join({deploy(spec).http for spec in specs})
+    with Client(url, model="back") as client:
+        for shift, spec in ((2, specs[1]), (1, specs[0])):  # its member is started again
+            assert applications.rollback("back").revision == spec.revision
+            np.testing.assert_allclose(client.infer(x=ROWS).outputs["fused"], known(shift), atol=1e-6)
+    with pytest.raises(ClusterError, match="no earlier revision"):
+        applications.rollback("back")
+
+
+def test_changed_members_take_over_at_once_under_load_and_nothing_else_restarts(deploy):
+    """No answer mixes an old member with a new one: each is right for the revision that it names."""
+    changes = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
+    first = ensemble("rolling", changes, weights={"a": 0.5, "b": 0.5})
+    second = ensemble("rolling", {**changes, "b": member(config={"shift": 4})}, weights={"a": 0.25, "b": 0.75})
+    right = {
+        first.revision: 0.5 * known(1) + 0.5 * known(-2),
+        second.revision: 0.25 * known(1) + 0.75 * known(4),
+    }
+    deployed = deploy(first)
+    before = pids("rolling", changes)
     stop = threading.Event()
     failures, answers = [], []
 
     def ask():
-        with Client(deployed.http) as client:
+        with Client(deployed.http, model="rolling") as client:
             while not stop.is_set():
                 try:
-                    answers.append(client.infer("rolling", {"x": ROWS}).parameters["members_missing"])
+                    answers.append(client.infer(x=ROWS))
                 except Exception as error:
                     failures.append(error)
 
     asking = [threading.Thread(target=ask) for _ in range(3)]
     for thread in asking:
         thread.start()
-    changed = spec.members["b"].model_copy(update={"max_batch_size": 8})
-    deploy(spec.model_copy(update={"members": {**spec.members, "b": changed}}))
+    deploy(second)
     stop.set()
     for thread in asking:
         thread.join()
-    after = pids("rolling", members)
+    after = pids("rolling", changes)
     assert after["a"] == before["a"]
     assert after["b"] != before["b"]
     assert not failures
     assert len(answers) > 100
-    assert set(answers) == {""}
+    assert {answer.parameters["members_missing"] for answer in answers} == {""}
+    for answer in answers:
+        np.testing.assert_allclose(answer.outputs["fused"], right[answer.parameters["revision"]], atol=1e-6)
+    assert {answer.parameters["revision"] for answer in answers} == set(right)
+
+
+def test_a_graph_is_deployed_like_any_other_ensemble_and_can_gain_a_member(deploy):
+    def linear(inputs, seed, outputs, output="logits"):
+        config = {"seed": seed, "outputs": outputs}
+        return {**member(config=config), "model": "graph:linear", "inputs": inputs, "output": output}
+
+    members = {"trunk": linear(["x"], 1, 8, "features"), "head": linear(["trunk"], 2, 3)}
+    url = deploy(ensemble("graph", members, rule="mean", members=["head"])).http
+    features = evaluate(1, 8, [ROWS])
+    heads = [softmax(evaluate(seed, 3, [features]), axis=1) for seed in (2, 3)]
+    with Client(url, model="graph") as client:
+        np.testing.assert_allclose(client.infer(x=ROWS).outputs["fused"], heads[0], atol=1e-6)
+        before = pids("graph", members)
+        members["second"] = linear(["trunk"], 3, 3)
+        deploy(ensemble("graph", members, rule="mean", members=["head", "second"]))
+        assert {name: pids("graph", members)[name] for name in before} == before
+        answer = client.infer(x=ROWS)
+        np.testing.assert_allclose(answer.outputs["fused"], (heads[0] + heads[1]) / 2, atol=1e-6)
+        assert answer.parameters["members_used"].split(",") == ["head", "second", "trunk"]
 
 
 @pytest.mark.parametrize(
@@ -232,9 +276,3 @@ def test_a_member_that_cannot_start_says_why_in_one_sentence(deploy, change, sen
         deploy(spec)
     assert sentence in str(error.value)
     assert "Traceback" not in str(error.value)
-
-
-def test_a_graph_that_is_not_served_yet_is_refused_with_a_sentence(deploy):
-    members = {"a": member(config={"shift": 1}), "b": {**member(config={"shift": 1}), "inputs": ["a"]}}
-    with pytest.raises(DeployError, match="serial and stacked graphs are not served yet"):
-        deploy(ensemble("serial", members, weights={"b": 1.0}))
