@@ -42,7 +42,7 @@ $(VENV)-triton/installed:
 	touch $@
 
 test-triton: setup $(VENV)-triton/installed
-	$(BIN)/python -m pytest tests/deployments/test_protocol_stock_client.py tests/deployments/test_protocol_stock_calls.py
+	$(BIN)/python -m pytest tests/deployments/test_protocol_stock_client.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """What the wires cost: large tensors over HTTP, small requests over gRPC beside JSON, bulk rows as an Arrow stream.
 
-    python benchmarks/protocol.py [--rounds 5]
+    python benchmarks/protocol.py [--rounds 5] [--rows 1000000]
 
 Members give back what they get. Beside Quorate runs the least that a Python server can do with the same HTTP body: a
 uvicorn application that reads it and sends its bytes back. Rounds visit all ways in turn; ratios are taken within a
@@ -23,6 +23,8 @@ import grpc
 import httpx
 import numpy as np
 import orjson
+import psutil
+import pyarrow as pa
 import uvicorn
 
 PEERS = Path(__file__).parent / "serving_peers"
@@ -32,11 +34,12 @@ from child import free_port, start_ray  # noqa: E402
 
 from quorate.deployments import Client  # noqa: E402
 from quorate.deployments import open_inference_pb2 as pb  # noqa: E402
-from quorate.deployments.applications import Deployed, delete, deploy  # noqa: E402
+from quorate.deployments.applications import Deployed, delete, deploy, describe_fusion  # noqa: E402
 from quorate.deployments.spec_file import parse_spec  # noqa: E402
 
 ROWS, COLUMNS = 1024, 4096  # 16 MiB of FP32
 SMALL = 64
+BLOCK = 4096  # rows of one record batch, or request
 Timed = Callable[[], float]
 
 
@@ -137,6 +140,40 @@ def small_grpc(address: str, model: str) -> Timed:
     return lambda: p50_ms(lambda: infer(request))
 
 
+def bulk(url: str, model: str, rows: int, process: psutil.Process) -> tuple[Timed, list[float]]:
+    """Rows a second of one Arrow stream, and how much the fusion's resident memory rose at most, in MiB."""
+    block = np.random.default_rng(0).random((BLOCK, SMALL), dtype=np.float32)
+    batch = pa.record_batch({"x": pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), SMALL)})
+    client = Client(url, timeout_s=600)
+    rose: list[float] = []
+
+    def once() -> float:
+        before = peak = process.memory_info().rss
+        started, answered = time.perf_counter(), 0
+        for answer in client.infer_arrow((batch for _ in range(rows // BLOCK)), model):
+            answered += len(answer.batch)
+            peak = max(peak, process.memory_info().rss)
+        assert answered == rows // BLOCK * BLOCK
+        rose.append((peak - before) / 2**20)
+        return answered / (time.perf_counter() - started)
+
+    return once, rose
+
+
+def bulk_binary(url: str, model: str, rows: int) -> Timed:
+    """The same rows, in binary HTTP requests one after the other."""
+    block = np.random.default_rng(0).random((BLOCK, SMALL), dtype=np.float32)
+    client = Client(url)
+
+    def once() -> float:
+        started = time.perf_counter()
+        for _ in range(rows // BLOCK):
+            client.infer(model, x=block)
+        return rows / (time.perf_counter() - started)
+
+    return once
+
+
 def told(values: Sequence[float], unit: str = "") -> str:
     return f"{statistics.median(values):.3g}{unit} ({min(values):.3g} - {max(values):.3g})"
 
@@ -158,7 +195,9 @@ def compare(rounds: int, ways: dict[str, Timed], unit: str) -> None:
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rounds", type=int, default=5)
-    rounds = options.parse_args().rounds
+    options.add_argument("--rows", type=int, default=1_000_000, help="of the Arrow stream")
+    arguments = options.parse_args()
+    rounds, rows = arguments.rounds, arguments.rows
     start_ray()
     one, three = deploy_echo("one", COLUMNS, 1), deploy_echo("three", COLUMNS, 3)
     small = deploy_echo("small", SMALL, 3)
@@ -174,6 +213,12 @@ def main() -> None:
     compare(
         rounds, {"gRPC, raw": small_grpc(small.grpc, "small"), "HTTP, JSON": small_json(small.http, "small")}, " ms"
     )
+    process = psutil.Process(describe_fusion("small")[0]["pid"])
+    stream, rose = bulk(small.http, "small", rows, process)
+    print(f"{rows:,} rows of {SMALL} numbers, mean of three members; ratio to the last")
+    ways = {"one Arrow stream": stream, f"requests of {BLOCK} rows": bulk_binary(small.http, "small", rows // 8)}
+    compare(rounds, ways, " rows/s")
+    print(f"fusion's resident memory rose in a stream by at most {told(rose[1:], ' MiB')}")
     for name in ("one", "three", "small"):
         delete(name)
 

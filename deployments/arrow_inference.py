@@ -1,8 +1,8 @@
 """Bulk inference over an Arrow stream: record batches in, record batches out, as they come, in their order.
 
-Rows are cut into pieces as large as the engine's batches, which travel with everybody else's requests. Few pieces are
-under way at once, and the body is read only as fast as answers go out: a million rows need no more memory than a few
-thousand.
+Rows are cut into pieces at least as large as the engine's batches, which travel with everybody else's requests and
+behind them. Few pieces are under way at once, and the body is read only as fast as answers go out: a million rows need
+no more memory than a few thousand.
 """
 
 # B rows
@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 # A server that is overloaded for so long ends the stream.
 PATIENCE_S = 30.0
 _PAUSE_S = 0.01
+# Pieces grow until answering one takes this share of the ensemble's deadline.
+PIECE_SHARE, MAX_PIECE_ROWS = 0.04, 4096
 # In an answer these name rows of one piece, and joined pieces number theirs anew.
 _BY_ROW = ("rows_missing", "rows_abstained")
 
@@ -54,6 +56,7 @@ class StreamInference:
         self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue(_room(service))
         self._parameters: dict[str, Scalar] = {}
         self._watcher: asyncio.Task[None] | None = None
+        self._rows = service.engine.spec.serving.max_batch_size  # of the next piece
 
     async def answers(self) -> AsyncGenerator[bytes, None]:
         """The answer's bytes, a few at a time.
@@ -96,12 +99,12 @@ class StreamInference:
         """Start the pieces in their order; the queue's limit is what holds the client back."""
         try:
             async for batch in read_batches(self._stream, schema):
-                columns = self._columns(batch)
-                step = self._service.engine.spec.serving.max_batch_size
-                for at in range(0, batch.num_rows, step):
-                    rows = {name: array[at : at + step] for name, array in columns.items()}
-                    task = asyncio.ensure_future(self._ask(rows))
-                    await self._pieces.put(_Piece(task, last=at + step >= batch.num_rows))
+                columns, at = self._columns(batch), 0
+                while at < batch.num_rows:
+                    end = at + self._rows
+                    rows = {name: array[at:end] for name, array in columns.items()}
+                    await self._pieces.put(_Piece(asyncio.ensure_future(self._ask(rows)), last=end >= batch.num_rows))
+                    at = end
         except asyncio.CancelledError:
             if self._stream.hung_up:
                 whose.cancel()
@@ -142,14 +145,28 @@ class StreamInference:
         request = InferRequest(self._model, rows, self._version, parameters=self._parameters)
         until = time.monotonic() + PATIENCE_S
         while True:
-            late = time.monotonic() > until
+            asked = time.monotonic()
+            late = asked > until
             if engine.queued_rows <= limit // 2 or late:
                 try:
-                    return await self._service.infer(request)
+                    response = await self._service.infer(request)
                 except OverloadedError:
                     if late:
                         raise
+                else:
+                    self._resize(time.monotonic() - asked)
+                    return response
             await asyncio.sleep(_PAUSE_S)
+
+    def _resize(self, took_s: float) -> None:
+        """Larger pieces cost less each row, until those who ask one by one would have to wait for them."""
+        serving = self._service.engine.spec.serving
+        share = took_s / self._service.engine.revision.fusion.deadline_s
+        if share < PIECE_SHARE / 2:
+            most = max(min(MAX_PIECE_ROWS, serving.max_queued_rows // 8), serving.max_batch_size)
+            self._rows = min(2 * self._rows, most)
+        elif share > PIECE_SHARE:
+            self._rows = max(self._rows // 2, serving.max_batch_size)
 
     def _check_columns(self, schema: pa.Schema) -> None:
         datatypes = {item["name"]: item["datatype"] for item in self._tensors()}

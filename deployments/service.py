@@ -124,7 +124,7 @@ class Service:
         if model not in self.models:
             raise UnknownModelError(model, ", ".join(self.models))
         if version not in ("", VERSION):
-            raise UnknownModelError(f"{model}' version '{version}", f"version {VERSION} of it")
+            raise UnknownModelError(model, f"version {VERSION} of it", version)
 
     async def publish(self, model: str, config: str) -> None:
         """Make another fusion of the ensemble the live one, on every replica or on none.

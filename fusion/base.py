@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from quorate.fusion.catalogue import RULES
-from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
+from quorate.fusion.errors import MemberCountError, RuleOptionError, ShapeError
+from quorate.fusion.tracing import require, surely, tracing
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Rule(ABC):
     """
 
     name: ClassVar[str]
+    shows_nonfinite: ClassVar[bool] = False
+    """Whether an output that is not finite always shows in the values, so that looking at those is enough."""
     num_members: int
     spec_weights: list[float] | None = None
     options: Mapping[str, Any] = {}
@@ -122,28 +125,38 @@ class Rule(ABC):
         if present is not None and present.shape != outputs.shape[:2]:
             raise ShapeError("present", str(tuple(outputs.shape[:2])), str(tuple(present.shape)))
         outputs = outputs.float()
-        # One NaN or infinity makes the sum one: a finite sum clears all rows in a fortieth of the time of isfinite.
-        if (present is None or bool(present.all())) and math.isfinite(outputs.sum().item()):
-            return self._fuse_complete(outputs)
+        if (present is None or surely(present.all())) and not tracing():
+            fused = self._fuse_if_finite(outputs)
+            if fused is not None:
+                return fused
         finite = _finite_rows(outputs)
         present = finite if present is None else finite & present
-        if not bool(present.any(dim=0).all()):
-            raise QuorumError("one member in every row", "a row without any")
-        if bool(finite.all()):
+        require(present.any(dim=0), "one member in every row", "a row without any")
+        if surely(finite.all()):
             return self._fuse(outputs * present.unsqueeze(-1), present)
         return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
+
+    def _fuse_if_finite(self, outputs: Tensor) -> Fused | None:
+        """Fuse checked input that every member answered; None where it holds NaN or infinity."""
+        # One NaN or infinity makes a sum one: a finite sum clears all rows in a fortieth of the time of isfinite.
+        if not self.shows_nonfinite:
+            return self._fuse_complete(outputs) if math.isfinite(outputs.sum().item()) else None
+        fused = self._fuse_complete(outputs)
+        return fused if math.isfinite(fused.values.sum().item()) else None
 
     @abstractmethod
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
         """Fuse checked input: outputs (M, B, C) float32, finite, absent rows zeroed, present (M, B) bool."""
 
     def _fuse_complete(self, outputs: Tensor) -> Fused:
-        """Fuse checked input that every member answered; a rule that can do this faster says how."""
+        """Fuse input that every member answered; a rule that can do this faster says how."""
         return self._fuse(outputs, torch.ones(outputs.shape[:2], dtype=torch.bool, device=outputs.device))
 
 
 def _finite_rows(outputs: Tensor) -> Tensor:
     """(M, B) bool. Only rows with a sum that is not finite are looked at number by number."""
+    if tracing():
+        return torch.isfinite(outputs).all(dim=-1)
     finite = torch.isfinite(outputs.detach().sum(dim=-1))
     if not bool(finite.all()):
         finite[~finite] = torch.isfinite(outputs[~finite]).all(dim=-1)

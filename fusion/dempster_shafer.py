@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.order_free import Rows, in_place, order_free
 from quorate.fusion.products import multiply_members
-from quorate.fusion.rounding import with_slope
+from quorate.fusion.rounding import UNIT
+from quorate.fusion.scratch import room
 from quorate.fusion.weighting import WeightedRule
-
-# Beyond float32: what a class gains over the undecided mass is a difference of two products.
-_GUARD_BITS = 10
 
 
 class DempsterShafer(WeightedRule):
@@ -48,27 +48,34 @@ class DempsterShafer(WeightedRule):
         reliability = self.reliability.to(outputs.device).unsqueeze(1)
         if present is not None:
             reliability = reliability * present
-        reliability = reliability.unsqueeze(-1)  # (M, B or 1, 1)
-        believed = reliability * outputs.double() + (1 - reliability)
-        fixed = believed.detach()
-        (classes, class_exponent), (open_, open_exponent) = (
-            multiply_members(fixed, _GUARD_BITS),
-            multiply_members(1 - reliability, _GUARD_BITS),
-        )
-        if class_exponent is not None and open_exponent is not None:
-            scale = class_exponent.amax(dim=-1, keepdim=True)
-            classes = torch.ldexp(classes, (class_exponent - scale).clamp(min=-1000))
-            open_ = torch.ldexp(open_.expand_as(scale), (open_exponent - scale).clamp(min=-1000))
-        values, contradicted = _pignistic(classes, open_)
-        if outputs.requires_grad:
-            values = with_slope(values, _pignistic(believed.prod(dim=0), (1 - reliability).prod(dim=0))[0])
-        return values, contradicted
+
+        def formula(rows: Rows, rank: bool) -> tuple[Tensor, Tensor]:
+            r = (reliability if reliability.shape[1] == 1 else reliability[:, rows]).unsqueeze(-1)
+            believed = _one_column_more(outputs[:, rows]).mul_(r).add_(1 - r)
+            return _pignistic(*multiply_members(believed, rank))
+
+        values = order_free(formula, outputs)
+        return values, values.detach().amax(dim=-1) == 0
 
 
-def _pignistic(classes: Tensor, undecided: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C) float32 from unnormalised mass (B, C) and undecided mass (B or 1, 1); which rows have neither."""
+def _one_column_more(outputs: Tensor) -> Tensor:
+    """(M, B, C + 1) float64, zeros for a class that nobody believes in: its product is what is left undecided."""
+    if not in_place(outputs):
+        return pad(outputs.double(), (0, 1))
+    *rows, classes = outputs.shape
+    wide = room((*rows, classes + 1), torch.float64)
+    wide[..., :classes] = outputs
+    wide[..., classes] = 0.0
+    return wide
+
+
+def _pignistic(product: Tensor, error: float) -> tuple[Tensor, Tensor]:
+    """(B, C) from unnormalised mass of the classes and of nobody (B, C + 1); zeros where there is none; the error."""
+    classes, undecided = product[:, :-1], product[:, -1:]
     mass = (classes - undecided).clamp(min=0)
     total = mass.sum(dim=-1, keepdim=True) + undecided
-    contradicted = total <= 0
-    share = (mass + undecided / classes.shape[-1]) / torch.where(contradicted, 1.0, total)
-    return share.float(), contradicted.squeeze(-1)
+    total = torch.where(total > 0, total, 1.0)
+    share = (mass + undecided / classes.shape[-1]) / total
+    # What a class gains over the undecided mass is a difference of two products; so is the total.
+    gain = (classes + undecided).detach() / total.detach()
+    return share, error * gain + share.detach() * (error * gain.sum(dim=-1, keepdim=True) + 32 * UNIT)

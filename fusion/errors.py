@@ -166,12 +166,13 @@ class NotFoundError(RequestError):
 
 
 class UnknownModelError(NotFoundError):
-    def __init__(self, model: str, known: str):
-        super().__init__(model, known)
-        self.model, self.known = model, known
+    def __init__(self, model: str, known: str, version: str = ""):
+        super().__init__(model, known, version)
+        self.model, self.known, self.version = model, known, version
 
     def __str__(self) -> str:
-        return f"Request for unknown model: '{self.model}' is not found; this server has {self.known}"
+        version = f" version {self.version[:60]}" if self.version else ""
+        return f"Request for unknown model: '{self.model}'{version} is not found; this server has {self.known}"
 
 
 class UnsupportedError(RequestError):

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.summation import weighted_sum
+from quorate.fusion.order_free import Rows, in_place, order_free, sum_members
+from quorate.fusion.rounding import UNIT
+from quorate.fusion.scratch import room
 from quorate.fusion.weighting import WeightedRule
-
-# Kept beyond float32 in the mean logarithm: at -100 its rounding is then 1e-8 of the probability.
-_GUARD_BITS = 8
 
 
 class GeometricMean(WeightedRule):
@@ -41,7 +41,16 @@ class GeometricMean(WeightedRule):
         self.options = {"floor": self.floor}
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
-        logs = outputs.clamp(min=self.floor).log_()
-        pooled = weighted_sum(shares, logs, _GUARD_BITS)
-        # From the row's largest: the exponents that matter are small and lose nothing in float32.
-        return (pooled - pooled.detach().amax(dim=-1, keepdim=True)).float().softmax(dim=-1)
+        def formula(rows: Rows, rank: bool) -> tuple[Tensor, float | Tensor]:
+            part = self._logs(outputs[:, rows])
+            pooled = sum_members(shares if shares.dim() == 1 else shares[:, rows], part, rank)
+            # An error in a logarithm is a relative error of its exponential, and once more of the row's total.
+            error: float | Tensor = 0.0 if rank else (4 * (len(part) + 2) * float(-pooled.detach().amin()) + 32) * UNIT
+            return pooled.softmax(dim=-1), error
+
+        return order_free(formula, outputs)
+
+    def _logs(self, outputs: Tensor) -> Tensor:
+        if not in_place(outputs):
+            return outputs.clamp(min=self.floor).log()
+        return torch.clamp(outputs, min=self.floor, out=room(tuple(outputs.shape), torch.float32)).log_()

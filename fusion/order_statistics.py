@@ -4,16 +4,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.sorting import ranked
 from quorate.fusion.weighting import WeightedRule, normalise
-
-# Above this many members a sorting network has more steps than one sort takes time.
-_NETWORK_MEMBERS = 32
 
 
 class Maximum(WeightedRule):
@@ -75,27 +71,27 @@ class TrimmedMean(WeightedRule):
         self.options = {"proportion": self.proportion}
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
-        ranked, count = ranked_members(outputs, present)
+        lines, count = ranked_members(outputs, present)
         if present is None:
             cut_all = int(self.num_members * self.proportion)
-            middle = ranked[cut_all : self.num_members - cut_all]
+            middle = lines[cut_all : self.num_members - cut_all]
             return normalise((middle.sum(dim=0, dtype=torch.float64) / len(middle)).float(), outputs, shares)
         cut = (count.double() * self.proportion).floor().long()  # (B,)
         rank = torch.arange(self.num_members, device=outputs.device).unsqueeze(1)
         kept = (rank >= cut) & (rank < count - cut)  # (M, B)
         # Ranked terms come in one order whatever the members' was: a plain sum is order-free.
-        total = torch.where(kept.unsqueeze(-1), ranked.double(), 0.0).sum(dim=0)
+        total = torch.where(kept.unsqueeze(-1), lines.double(), 0.0).sum(dim=0)
         return normalise((total / kept.sum(dim=0).unsqueeze(-1)).float(), outputs, shares)
 
 
 def median(outputs: Tensor, present: Tensor | None) -> Tensor:
     """(B, C) the middle one of the present members, the mean of the middle two where their number is even."""
-    ranked, count = ranked_members(outputs, present)
+    lines, count = ranked_members(outputs, present)
     if present is None:
-        low, high = ranked[(len(ranked) - 1) // 2], ranked[len(ranked) // 2]
+        low, high = lines[(len(lines) - 1) // 2], lines[len(lines) // 2]
     else:
         row = torch.arange(outputs.shape[1], device=outputs.device)
-        low, high = ranked[torch.div(count - 1, 2, rounding_mode="floor"), row], ranked[count // 2, row]
+        low, high = lines[torch.div(count - 1, 2, rounding_mode="floor"), row], lines[count // 2, row]
     # Halved first: two of float32's largest must not overflow.
     return low * 0.5 + high * 0.5
 
@@ -112,29 +108,4 @@ def ranked_members(outputs: Tensor, present: Tensor | None) -> tuple[Tensor, Ten
     else:
         count = present.sum(dim=0)
         filled = torch.where(present.unsqueeze(-1), outputs, torch.inf)
-    if outputs.shape[0] > _NETWORK_MEMBERS:
-        return filled.sort(dim=0).values, count
-    lines = list(filled.unbind())
-    for low, high in _network(len(lines)):
-        lines[low], lines[high] = torch.minimum(lines[low], lines[high]), torch.maximum(lines[low], lines[high])
-    return torch.stack(lines), count
-
-
-@lru_cache(maxsize=_NETWORK_MEMBERS)
-def _network(size: int) -> tuple[tuple[int, int], ...]:
-    """Batcher's merge exchange for any size (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
-
-    Sorting eight members of 64 x 1000 takes 19 pairs of vector operations: a tenth of the time of a sort over M.
-    """
-    pairs: list[tuple[int, int]] = []
-    top = 1 << max(size - 1, 0).bit_length() >> 1
-    step = top
-    while step > 0:
-        q, r, distance = top, 0, step
-        while True:
-            pairs.extend((i, i + distance) for i in range(size - distance) if i & step == r)
-            if q == step:
-                break
-            distance, q, r = q - step, q >> 1, step
-        step >>= 1
-    return tuple(pairs)
+    return ranked(filled), count

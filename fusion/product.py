@@ -7,8 +7,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from quorate.fusion.order_free import Rows, order_free, widened
 from quorate.fusion.products import multiply_members
-from quorate.fusion.rounding import with_slope
+from quorate.fusion.rounding import UNIT
 from quorate.fusion.weighting import WeightedRule, normalise
 
 
@@ -26,20 +27,10 @@ class Product(WeightedRule):
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         factors = outputs if present is None else torch.where(present.unsqueeze(-1), outputs, 1.0)
-        significand, exponent = multiply_members(factors)
-        value = normalise(_to_one_scale(significand, exponent), outputs.detach(), shares)
-        if not outputs.requires_grad:
-            return value.float()
-        # A row's scale cancels in the normalised product: dividing by the largest keeps the slope clear of underflow.
-        scaled = factors.double() / factors.detach().amax(dim=-1, keepdim=True).clamp(min=1e-45)
-        return with_slope(value.float(), normalise(scaled.prod(dim=0), outputs, shares))
 
+        def formula(rows: Rows, rank: bool) -> tuple[Tensor, float]:
+            product, error = multiply_members(widened(factors[:, rows]), rank)
+            total = product.sum(dim=-1, keepdim=True)
+            return product / torch.where(total > 0, total, 1.0), 2 * error + 32 * UNIT
 
-def _to_one_scale(significand: Tensor, exponent: Tensor | None) -> Tensor:
-    """Rows relative to their largest class, so that nothing that matters underflows."""
-    if exponent is None:
-        return significand / significand.amax(dim=-1, keepdim=True).clamp(min=1e-300)
-    significand, shift = torch.frexp(significand)
-    exponent = torch.where(significand > 0, exponent + shift, -(2**30))
-    relative = (exponent - exponent.amax(dim=-1, keepdim=True)).clamp(min=-1000)
-    return torch.ldexp(significand, relative)
+        return normalise(order_free(formula, factors), outputs, shares)

@@ -1,50 +1,55 @@
-"""A product over members that no order of members can change by a bit and that does not underflow."""
+"""A product over members that does not underflow."""
 
-# M members; trailing dimensions are free
+# M members, B batch, K numbers a row
 
 from __future__ import annotations
-
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
-from quorate.fusion.rounding import round_once
+from quorate.fusion.rounding import UNIT
+from quorate.fusion.sorting import ranked
+from quorate.fusion.tracing import tracing
 
-# Six factors no smaller than float32's smallest, 1.4e-45, stay in float64's normal range.
+# Six factors no smaller than float32's smallest, 1.4e-45, and no larger than its largest, 3.4e38, stay in float64's
+# normal range.
 _RUN = 6
+# Where no factor is above the first, partial products hardly grow: a product above the second never was smaller.
+_PROBABILITY, _SMALLEST = 1.00001, 1e-290
 
 
-def multiply_members(factors: Tensor, guard_bits: int = 0) -> tuple[Tensor, Tensor | None]:
-    """Product over the first dimension: the exact product, rounded once (see ``rounding``).
+def multiply_members(factors: Tensor, rank: bool) -> tuple[Tensor, float]:
+    """Product over the first dimension, up to one power of two for each row.
 
     Args:
-        factors: (M, ...) float32 or float64, from 1.4e-45 to 1e45, or 0.
-        guard_bits: bits to keep beyond float32.
+        factors: (M, B, K) float64, from 1.4e-45 to 3.4e38, or 0.
+        rank: multiply in ascending order instead of the fastest.
 
     Returns:
-        Significand (...) float64 and exponent (...) int32 of two, None for all zero; no gradient.
+        (B, K) float64, and by how much two orders may differ, relative to each product.
     """
-    factors = factors.detach()
-    product = factors[0].double()
-    exponent: Tensor | None = None
-    for at in range(1, factors.shape[0]):
-        if at % _RUN == 0:
-            product, shift = torch.frexp(product)
-            exponent = shift if exponent is None else exponent + shift
-        product = product * factors[at]
-
-    def exact(indices: Tensor) -> Tensor:
-        columns = factors.reshape(factors.shape[0], -1)[:, indices].T.tolist()
-        shifts = [0] * len(columns) if exponent is None else exponent.reshape(-1)[indices].tolist()
-        values = [float(_product(column) / Fraction(2) ** shift) for column, shift in zip(columns, shifts, strict=True)]
-        return torch.tensor(values, dtype=torch.float64, device=factors.device)
-
-    return round_once(product, 2 * factors.shape[0], exact, guard_bits), exponent
+    error = (2 * len(factors) + 2) * UNIT
+    if not tracing():
+        product = ranked(factors).cumprod(dim=0)[-1] if rank else factors.prod(dim=0)
+        if _is_safe(factors.detach(), product.detach()):
+            return product, error
+    return _scaled_product(ranked(factors) if rank else factors), error
 
 
-def _product(factors: list[float]) -> Fraction:
-    result = Fraction(1)
-    for factor in factors:
-        result *= Fraction(factor)
-    return result
+def _is_safe(factors: Tensor, product: Tensor) -> bool:
+    if float(product.amin()) < _SMALLEST and bool(((product < _SMALLEST) & (factors != 0).all(dim=0)).any()):
+        return False
+    return len(factors) <= _RUN or float(factors.amax()) <= _PROBABILITY
+
+
+def _scaled_product(factors: Tensor) -> Tensor:
+    """The same with exponents kept apart, and rows relative to their largest product."""
+    product = torch.ones_like(factors[0])
+    exponent = torch.zeros_like(product, dtype=torch.int32)
+    for run in torch.split(factors, _RUN):
+        product, shift = torch.frexp(product * run.prod(dim=0))
+        exponent = exponent + shift
+    exponent = torch.where(product > 0, exponent, -(2**30))
+    relative = (exponent - exponent.amax(dim=-1, keepdim=True)).clamp(min=-1000)
+    # Of a scale without gradient: torch 2.13's gradient of ldexp is 0 where the exponent is negative.
+    return product * torch.ldexp(torch.ones_like(product), relative)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.tracing import tracing
 from quorate.fusion.weighting import WeightedRule, pool
 
 
@@ -73,20 +75,34 @@ class ReciprocalRank(_RankRule):
 
 def ranks(outputs: Tensor) -> Tensor:
     """(..., C) float32 rank from 1 for the largest; equals share the mean of their ranks."""
-    values = outputs.detach().cpu().numpy()
-    flat = values.reshape(-1, values.shape[-1])
-    order = np.argsort(-flat, axis=-1)
-    ranked = np.take_along_axis(flat, order, axis=-1)
-    place = np.arange(1, flat.shape[-1] + 1, dtype=np.float32)
-    places = np.broadcast_to(place, flat.shape)
-    same = ranked[:, 1:] == ranked[:, :-1]
+    fixed = outputs.detach()
+    if tracing() or fixed.device.type != "cpu":
+        ascending = fixed.sort(dim=-1).values
+        below, upto = (torch.searchsorted(ascending, fixed, right=right) for right in (False, True))
+        return fixed.shape[-1] + 0.5 - 0.5 * (below + upto).float()
+    rows = np.ascontiguousarray(fixed.numpy()).reshape(-1, fixed.shape[-1])
+    return torch.from_numpy(_ranks(rows).reshape(fixed.shape))
+
+
+def _ranks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(R, C) to (R, C). One sort of whole numbers, each a value with its column below it: half the time of argsort."""
+    num_classes = rows.shape[-1]
+    shift = max(1, (num_classes - 1).bit_length())
+    keys = (rows + np.float32(0)).view(np.int32).astype(np.int64)  # -0.0 and 0.0 are equals
+    keys ^= (keys >> 63) & 0x7FFFFFFF  # the bits of negative numbers ascend the wrong way round
+    keys <<= shift
+    keys |= np.arange(num_classes)
+    keys.sort(axis=-1)
+    columns = keys & ((1 << shift) - 1)
+    keys >>= shift
+    same = keys[:, 1:] == keys[:, :-1]
+    places = np.tile(np.arange(num_classes, 0, -1, dtype=np.float32), (len(rows), 1))
     for row in np.flatnonzero(same.any(axis=-1)):
         # Runs of equals: each gets the mean of the first and the last place of its run.
         starts = np.flatnonzero(np.concatenate([[True], ~same[row]]))
-        ends = np.append(starts[1:], flat.shape[-1])
-        if places.base is place or not places.flags.writeable:
-            places = places.copy()
-        places[row] = np.repeat((starts + 1 + ends) / 2, ends - starts)
-    result = np.empty_like(flat)
-    np.put_along_axis(result, order, places, axis=-1)
-    return torch.from_numpy(result.reshape(values.shape)).to(outputs.device)
+        ends = np.append(starts[1:], num_classes)
+        places[row] = np.repeat(num_classes + 0.5 - (starts + ends) / 2, ends - starts)
+    ranked = torch.empty(rows.shape)
+    # torch scatters in a sixth of the time of numpy's put_along_axis.
+    ranked.scatter_(-1, torch.from_numpy(columns), torch.from_numpy(places))
+    return ranked.numpy()

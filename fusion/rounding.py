@@ -1,56 +1,62 @@
-"""Round a float64 result once, to the same bits whatever order it was computed in.
+"""Round a float64 result once, to the same float32 whatever order it was computed in.
 
 A float64 sum or product differs in its last bits from order to order, but every order's error is bounded. Where the
-whole interval of that bound rounds to one shorter number, that number is the rounding of the exact result and owes
-nothing to the order; the few entries where it does not (3e-8 of them for eight members) are computed exactly. Testing
-whether a rounding is safe is Ziv's strategy ("Fast evaluation of elementary mathematical functions with correctly
-rounded last bit", ACM TOMS 17(3), 1991).
+whole interval of that bound rounds to one float32, that number owes nothing to the order; the few rows where it does
+not (one entry in 3e7 for eight members) are computed again with their terms sorted. Testing whether a rounding is safe
+is Ziv's strategy ("Fast evaluation of elementary mathematical functions with correctly rounded last bit", ACM TOMS
+17(3), 1991).
 """
+
+# B batch, K numbers a row
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-# float64 has 52 bits behind the point, float32 23.
-_DROPPED_BITS = 29
 # The boundary between neighbours stands 1/128 of their distance off the midpoint. The mean of two float32 numbers falls
 # exactly on the midpoint half of the time; there no bound could tell which neighbour is nearer.
-_OFF_CENTRE = 7
+_OFF_CENTRE = 1 + 2.0**-31
 
-Exact = Callable[[Tensor], Tensor]
+UNIT = 2.0**-53
+"""Half the distance from 1 to the next float64: the error of one operation, relative to its result."""
+
+Array = NDArray[Any]
 
 
-def round_once(computed: Tensor, error_ulps: int | Tensor, exact: Exact, guard_bits: int = 0) -> Tensor:
-    """Shorten the significands to 24 bits and ``guard_bits`` more.
+def round_once(wide: Array, error: float | Array, again: Callable[[Array], Array]) -> Array:
+    """Round to float32. Call it with numpy's warnings off: what overflows float32 becomes infinity.
 
     Args:
-        computed: (...) float64, finite, each within ``error_ulps`` units in the last place of the exact result.
-        error_ulps: one bound, or one per entry (int64); below 2**27.
-        exact: given the flat indices of entries, their exact results rounded to float64.
-        guard_bits: kept beyond float32, for a result that is computed with further; each doubles the entries that
-            must be computed exactly.
+        wide: (B, K) float64; overwritten.
+        error: by how much two orders may differ: relative to each value, or (B, K) absolute.
+        again: given row numbers, the same rows computed in an order that all orders share, within the same error.
 
     Returns:
-        (...) float64, representable in float32 where ``guard_bits`` is 0 and the entry is in float32's normal range.
+        (B, K) float32.
     """
-    bits = computed.contiguous().view(torch.int64)
-    dropped = _DROPPED_BITS - guard_bits
-    mask = (1 << dropped) - 1
-    lift = (1 << (dropped - 1)) + (1 << (dropped - _OFF_CENTRE)) + 77
-    lowest = bits + (lift - error_ulps)
-    tail = lowest & mask
-    doubtful = tail > (mask - 2 * error_ulps) if isinstance(error_ulps, Tensor) else None
-    if doubtful is None and tail.numel() and int(tail.amax()) > mask - 2 * int(error_ulps):
-        doubtful = tail > mask - 2 * error_ulps
-    if doubtful is not None and bool(doubtful.any()):
-        indices = doubtful.flatten().nonzero().flatten()
-        lifted = exact(indices).view(torch.int64) + lift
-        lowest.view(-1)[indices] = lifted
-        tail.view(-1)[indices] = lifted & mask
-    return lowest.sub_(tail).view(torch.float64)
+    if isinstance(error, float):
+        wide *= _OFF_CENTRE * (1 - error)
+        low = wide.astype(np.float32)
+        wide *= (1 + error) / (1 - error)
+        high = wide.astype(np.float32)
+    else:
+        wide *= _OFF_CENTRE
+        low, high = (wide - error).astype(np.float32), (wide + error).astype(np.float32)
+    same = low == high
+    if not same.all():
+        rows = np.flatnonzero(~same.all(axis=-1))
+        low[rows] = (again(rows) * _OFF_CENTRE).astype(np.float32)
+    return low
+
+
+def shorten(values: Tensor) -> Tensor:
+    """float64 to float32, between the same boundaries as ``round_once``."""
+    return (values * _OFF_CENTRE).float()
 
 
 def with_slope(value: Tensor, plain: Tensor) -> Tensor:

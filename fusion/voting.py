@@ -12,6 +12,7 @@ from torch import Tensor
 
 from quorate.fusion.base import Rule
 from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.tracing import surely, tracing
 from quorate.fusion.weighting import WeightedRule, pool
 
 LOWEST_INDEX, MEAN_PROBABILITY, HEAVIEST_VOTER, ABSTAIN = (
@@ -48,16 +49,14 @@ class _Vote(WeightedRule):
         tied = leaders.sum(dim=-1) > 1
         if self.tie == ABSTAIN:
             return values.masked_fill(tied.unsqueeze(-1), 0.0), tied
-        if not bool(tied.any()):
+        if surely(~tied.any()):
             return values, None
-        values = values.clone()
-        rows, lead = values[tied], leaders[tied]
-        preference = self._preference(outputs[:, tied], shares if shares.dim() == 1 else shares[:, tied])
-        winner = torch.where(lead, preference, -1.0).argmax(dim=-1, keepdim=True)
+        preference = self._preference(outputs, shares)
+        winner = torch.where(leaders, preference, -1.0).argmax(dim=-1, keepdim=True)
         # A run-off: what the other leaders had passes to the winner.
-        pot = torch.where(lead, rows, 0.0).sum(dim=-1, keepdim=True)
-        values[tied] = rows.masked_fill(lead, 0.0).scatter(-1, winner, pot)
-        return values, None
+        pot = torch.where(leaders, values, 0.0).sum(dim=-1, keepdim=True)
+        settled = values.masked_fill(leaders, 0.0).scatter(-1, winner, pot)
+        return torch.where(tied.unsqueeze(-1), settled, values), None
 
     def _preference(self, outputs: Tensor, shares: Tensor) -> Tensor:
         """(B, C) which of several leaders wins."""
@@ -122,7 +121,9 @@ def first_choices(outputs: Tensor) -> Tensor:
     """(M, B) the class each member finds most probable, the first of equals."""
     outputs = outputs.detach()
     # On a CPU numpy's argmax is vectorised and torch's is not: a tenth of the time.
-    return outputs.argmax(dim=-1) if outputs.is_cuda else torch.from_numpy(outputs.numpy().argmax(axis=-1))
+    if tracing() or outputs.is_cuda:
+        return outputs.argmax(dim=-1)
+    return torch.from_numpy(outputs.numpy().argmax(axis=-1))
 
 
 def count_votes(choices: Tensor, shares: Tensor, num_classes: int) -> Tensor:

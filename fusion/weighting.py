@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from quorate.fusion.base import Fused, Rule
-from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError
-from quorate.fusion.summation import sum_members, weighted_sum
+from quorate.fusion.errors import MemberCountError, RuleOptionError
+from quorate.fusion.order_free import sum_shares, weighted_sum
+from quorate.fusion.tracing import require, surely
 
 
 class WeightedRule(Rule):
@@ -58,9 +59,8 @@ class WeightedRule(Rule):
         """Shares (M, B) float64 of those present, and coverage (B,) float32."""
         own = self.shares.to(present.device).unsqueeze(1)
         taking_part = own * present
-        coverage = sum_members(taking_part)
-        if not bool((coverage > 0).all()):
-            raise QuorumError("one member with weight above 0 in every row", "a row without any")
+        coverage = sum_shares(taking_part)
+        require(coverage > 0, "one member with weight above 0 in every row", "a row without any")
         # Rounding alone must not take coverage off one: it is one exactly where nobody with weight is missing.
         everyone = (present | (own == 0)).all(dim=0)
         return taking_part / coverage, torch.where(everyone, 1.0, coverage.float())
@@ -91,13 +91,13 @@ class WeightedRule(Rule):
 
 def pool(outputs: Tensor, shares: Tensor) -> Tensor:
     """The linear pool: (B, C) float32 sum of share times output."""
-    return weighted_sum(shares, outputs).float()
+    return weighted_sum(shares, outputs)
 
 
 def normalise(values: Tensor, outputs: Tensor, shares: Tensor) -> Tensor:
     """Let rows sum to one; a row in which no class is left takes the members' mean instead."""
     total = values.sum(dim=-1, keepdim=True)
-    if bool((total > 0).all()):
+    if surely((total > 0).all()):
         return values / total
     values = torch.where(total > 0, values, pool(outputs, shares))
     total = values.sum(dim=-1, keepdim=True)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.errors import DataError
+
+MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,11 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def read_table(
-    path: str | Path, inputs: Mapping[str, Sequence[int]], classes: Sequence[str], label: str = "label"
+    path: str | Path,
+    inputs: Mapping[str, Sequence[int]],
+    classes: Sequence[str],
+    label: str = "label",
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Labelled:
     """Read labelled rows from .parquet, .arrow, .feather or .npz.
 
@@ -162,19 +170,65 @@ def read_table(
         inputs: column of each request input -> shape of one row; lists may be stored flat, npz arrays already shaped.
         classes: class names of the spec; a label is the name of a class, or an integer that reads as one.
         label: name of the label column.
+        memory_bytes: an input with more than this is read into a file without a name and mapped from there, whatever
+            memory there is; text and npz are always held in memory.
 
     Raises:
         DataError: a column is missing, a row has another size, or a label is no class.
     """
     path = Path(path)
-    columns = _read_columns(path)
-    for name in (*inputs, label):
-        if name not in columns:
-            raise DataError(
-                path.name, f"no column {name!r}", f"it has {', '.join(sorted(columns))}; name it as the spec does"
-            )
-    arrays = {name: _shaped(path, name, columns[name], tuple(shape)) for name, shape in inputs.items()}
-    return Labelled(arrays, match_labels(columns[label], classes, path.name), tuple(classes))
+    if path.suffix == ".npz":
+        columns = _read_npz(path)
+        _check_columns(path, columns, (*inputs, label))
+        arrays = {name: _shaped(path, name, columns[name], tuple(shape)) for name, shape in inputs.items()}
+        return Labelled(arrays, match_labels(columns[label], classes, path.name), tuple(classes))
+    from quorate.tuning.arrow_files import open_arrow
+
+    with open_arrow(path) as file:
+        _check_columns(path, file.columns, (*inputs, label))
+        gathered = {name: _Gathered(path, name, tuple(shape), memory_bytes) for name, shape in inputs.items()}
+        labels = []
+        for start, batch in file.batches((*inputs, label)):
+            labels.append(batch[label])
+            for name, rows in gathered.items():
+                rows.take(start, batch[name], file.rows)
+    names = np.concatenate(labels) if labels else np.zeros(0, np.int64)
+    arrays = {name: rows.array for name, rows in gathered.items()}
+    return Labelled(arrays, match_labels(names, classes, path.name), tuple(classes))
+
+
+class _Gathered:
+    """One input's rows, batch after batch: in memory, or in a file when they are many."""
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], memory_bytes: int):
+        self.path, self.name, self.shape, self.memory_bytes = path, name, shape, memory_bytes
+        self.array: NDArray[Any] = np.zeros((0, *(max(size, 0) for size in shape)), np.float32)
+
+    def take(self, start: int, column: NDArray[Any], rows: int) -> None:
+        """Rows from ``start`` on, of ``rows`` in all."""
+        part = _shaped(self.path, self.name, column, self.shape)
+        if start == 0:
+            self.array = self._allocated((rows, *part.shape[1:]), part.dtype)
+        if part.shape[1:] != self.array.shape[1:]:
+            found = f"rows of column {self.name!r} differ in size"
+            raise DataError(self.path.name, found, f"give rows of {self.shape}")
+        if part.dtype != self.array.dtype:  # text is no array of one width, and nulls make floats of integers
+            self.array = self.array.astype(np.result_type(part.dtype, self.array.dtype))
+        self.array[start : start + len(part)] = part
+
+    def _allocated(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize <= self.memory_bytes:
+            return np.empty(shape, dtype)
+        # Without a name the file goes with the last array that is mapped from it.
+        with tempfile.TemporaryFile(prefix="quorate-rows-") as file:
+            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+
+
+def _check_columns(path: Path, found: Collection[str], wanted: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in found:
+            fix = f"it has {', '.join(sorted(found))}; name it as the spec does"
+            raise DataError(path.name, f"no column {name!r}", fix)
 
 
 def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> NDArray[np.int64]:
@@ -190,36 +244,11 @@ def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> N
     return np.array([index[str(name)] for name in names], dtype=np.int64)[inverse]
 
 
-def _read_columns(path: Path) -> dict[str, NDArray[Any]]:
+def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(str(path), "no such file", "give a .parquet, .arrow, .feather or .npz file")
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    import pyarrow as pa
-    from pyarrow import feather, parquet
-
-    readers = {".parquet": parquet.read_table, ".feather": feather.read_table, ".arrow": feather.read_table}
-    if path.suffix not in readers:
-        raise DataError(path.name, f"unknown kind {path.suffix!r}", "give .parquet, .arrow, .feather or .npz")
-    try:
-        table: pa.Table = readers[path.suffix](path)
-    except pa.ArrowInvalid as error:
-        raise DataError(path.name, f"damaged: {error}", "write the file again") from error
-    return {name: _column(table.column(name).combine_chunks()) for name in table.column_names}
-
-
-def _column(values: Any) -> NDArray[Any]:
-    import pyarrow as pa
-
-    if isinstance(values, pa.FixedShapeTensorArray):
-        array: NDArray[Any] = values.to_numpy_ndarray()
-        return array
-    if pa.types.is_fixed_size_list(values.type) and not values.null_count:
-        flat: NDArray[Any] = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
-        return flat
-    column: NDArray[Any] = values.to_numpy(zero_copy_only=False)
-    return column
+    with np.load(path, allow_pickle=False) as archive:
+        return dict(archive)
 
 
 def _shaped(path: Path, name: str, column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

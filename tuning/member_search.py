@@ -60,7 +60,7 @@ class MemberSearch:
             space: fitting the data.
             data: train, stopping, validation and held-out rows.
             trials: members to propose in all.
-            parallel: members proposed together.
+            parallel: members in a generation.
             cheap: whether small members are worth something by themselves, since a cost is an objective.
             say: told what the user should know.
             known: (N,) probability of the true class on the validation rows, of members that are there already.
@@ -69,6 +69,7 @@ class MemberSearch:
         self._trials, self._seed, self._parallel, self._cheap, self._say = trials, seed, parallel, cheap, say
         self._journal, self.store = Journal(folder), PredictionStore(folder / "predictions")
         self._params: dict[int, Mapping[str, Any]] = {}
+        self._generation = 0
         self.finished: dict[int, Finished] = {}
         found, damage = self._journal.read("members")
         for sentence in damage:
@@ -81,13 +82,19 @@ class MemberSearch:
                 say(f"member {number}: {harm}: trained again")
         (self._image,) = data["train"].inputs.values()
 
-    def next(self) -> list[Task]:
+    def next(self) -> list[Task] | None:
         """See ``Generations``."""
-        for generation, start in enumerate(range(0, self._trials, self._parallel)):
+        while True:
+            start = self._generation * self._parallel
             numbers = range(start, min(start + self._parallel, self._trials))
+            before = range(start - self._parallel)
+            if not numbers:
+                return []
+            if any(number not in self.finished for number in before):
+                return None
+            self._generation += 1
             if any(number not in self.finished for number in numbers):
-                return self._propose(generation, numbers)
-        return []
+                return self._propose(self._generation - 1, numbers, before)
 
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         """See ``Generations``."""
@@ -127,8 +134,8 @@ class MemberSearch:
             found[trial.number] = _worth(others, columns[name])
         return found
 
-    def _propose(self, generation: int, numbers: range) -> list[Task]:
-        before = [self.finished[number] for number in range(numbers.start)]
+    def _propose(self, generation: int, numbers: range, known: range) -> list[Task]:
+        before = [self.finished[number] for number in known]
         proposals = Proposals(
             lambda trial: suggest_member(trial, self._space, self._image.shape[1:]),
             1 + self._cheap, "tpe", self._seed, self._parallel,

@@ -1,8 +1,9 @@
 """Proposals of what to try next, by Optuna, such that who finishes first changes nothing.
 
-Trials are proposed a generation at a time and told a generation at a time, in the order of their numbers; the sampler
-is seeded anew for each generation from the sweep's seed. One worker or four then see the same proposals, and a sweep
-that is taken up again replays its journal and goes on as if it had never stopped.
+Trials are proposed a generation at a time, knowing all generations but the one before, which runs meanwhile, told in
+the order of their numbers; the sampler is seeded anew for each generation from the sweep's seed. One worker or four
+then see the same proposals, and a sweep that is taken up again replays its journal and goes on as if it had never
+stopped.
 """
 
 from __future__ import annotations

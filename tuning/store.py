@@ -35,7 +35,7 @@ from quorate.tuning.scoring import Floats, true_class
 _log = logging.getLogger(__name__)
 _VERSION = 2
 NEW = "not in the store yet"
-PARTITION_BYTES = 64 << 20
+PARTITION_BYTES, WINDOW_BYTES = 64 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class PredictionStore:
         location: str | Path,
         dtype: str = "float32",
         partition_bytes: int = PARTITION_BYTES,
+        window_bytes: int = WINDOW_BYTES,
         filesystem: filesystems.FileSystem | None = None,
     ):
         """Open a store; nothing is written before ``fill``.
@@ -100,11 +101,13 @@ class PredictionStore:
             location: a local folder, or a URI of any pyarrow file system (``s3://bucket/run``, ``gs://...``).
             dtype: float32, or float16 for half the size; float16 turns probabilities below 6e-8 into 0.
             partition_bytes: of probabilities in one file, at most; what is read at once.
+            window_bytes: of inputs and probabilities that a member is run over at once, at least one partition.
             filesystem: what ``location`` is a path on, for one that needs more than a URI can say.
         """
         if dtype not in ("float16", "float32"):
             raise PredictionError("dtype", f"{dtype!r}", "give float16 or float32")
-        self.location, self.dtype, self.partition_bytes = str(location), dtype, partition_bytes
+        self.location, self.dtype = str(location), dtype
+        self.partition_bytes, self.window_bytes = partition_bytes, window_bytes
         if filesystem is not None:
             self._files, self._root = filesystem, self.location
         elif "://" in self.location:
@@ -148,14 +151,16 @@ class PredictionStore:
                 continue
             if reason != NEW:
                 _log.warning("computing predictions of %s on %s again: %s", name, split, reason)
-            everything = len(harmed) == len(wanted.ranges())
-            rows = slice(None) if everything else np.r_[tuple(wanted.ranges()[number] for number in harmed)]
-            if out_of_fold is None:
-                probs = run(spec.job(name), folder, {key: array[rows] for key, array in data.inputs.items()})
-            else:
-                probs = predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
-            files = () if everything else known[name].files
-            known[name] = replace(wanted, files=self._write(split, name, probs, wanted, harmed, files))
+            digests = dict(enumerate(known[name].files if len(harmed) < len(wanted.ranges()) else ()))
+            for numbers, rows in self._windows(wanted, harmed, data):
+                if out_of_fold is None:
+                    inputs = {key: array[rows] for key, array in data.inputs.items()}
+                    probs = run(spec.job(name), folder, inputs)
+                else:
+                    probs = predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
+                digests |= self._write(split, name, probs, wanted, numbers)
+            files = tuple(digests[number] for number in range(len(wanted.ranges())))
+            known[name] = replace(wanted, files=files)
             self._write_manifest(split, known)
             computed[name] = reason
         return FillReport(tuple(kept), computed)
@@ -299,29 +304,37 @@ class PredictionStore:
         text = json.dumps({"version": _VERSION, "split": split, "members": members}, indent=1)
         replace_file(self._files, f"{self._root}/{split}/manifest.json", text.encode())
 
+    def _windows(
+        self, entry: Entry, numbers: Sequence[int], data: Labelled
+    ) -> Iterator[tuple[list[int], slice | NDArray[np.int64]]]:
+        """Partitions that are computed at once, with their rows: as many as fit ``window_bytes`` with their inputs."""
+        row_bytes = sum(array.nbytes for array in data.inputs.values()) // max(1, len(data)) + 4 * len(entry.classes)
+        size = len(numbers) if entry.out_of_fold else max(1, self.window_bytes // (row_bytes * entry.partition_rows))
+        ranges = entry.ranges()
+        for at in range(0, len(numbers), size):
+            some = list(numbers[at : at + size])
+            if some[-1] - some[0] == len(some) - 1:
+                yield some, slice(ranges[some[0]].start, ranges[some[-1]].stop)
+            else:
+                yield some, np.r_[tuple(ranges[number] for number in some)]
+
     def _write(
-        self,
-        split: str,
-        name: str,
-        probs: NDArray[Any],
-        entry: Entry,
-        numbers: Sequence[int],
-        files: Sequence[str],
-    ) -> tuple[str, ...]:
-        """Write partitions from the rows of ``probs``, which are theirs one after another; all partitions' digests."""
+        self, split: str, name: str, probs: NDArray[Any], entry: Entry, numbers: Sequence[int]
+    ) -> dict[int, str]:
+        """Write partitions from the rows of ``probs``, which are theirs one after another; their digests."""
         ranges = entry.ranges()
         wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
         if probs.shape != wanted:
             found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} classes"
             raise PredictionError(f"predictions of {name}", found, "give one row of class probabilities per row")
-        digests = dict(enumerate(files))
+        digests = {}
         at = 0
         for number in numbers:
             size = ranges[number].stop - ranges[number].start
-            part = probs[at : at + size].astype(entry.dtype)
+            part = probs[at : at + size].astype(entry.dtype, copy=False)
             digests[number] = write_partition(self._files, self._path(split, name, number), part)
             at += size
-        return tuple(digests[number] for number in range(len(ranges)))
+        return digests
 
     def _map(self, split: str, name: str, number: int) -> NDArray[Any]:
         return map_partition(self._files, self._path(split, name, number))

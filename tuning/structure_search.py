@@ -45,7 +45,7 @@ class StructureSearch:
             menu: what structures are made of; ``table`` has its members' predictions and cost.
             objectives: what is to be small, most important first.
             trials: structures to propose in all.
-            parallel: structures proposed together.
+            parallel: structures in a generation.
         """
         self._folder, self._objectives, self._say = folder, tuple(objectives), say
         self._trials, self._parallel, self._seed = trials, parallel, seed
@@ -59,22 +59,25 @@ class StructureSearch:
         for sentence in damage:
             say(sentence)
         self.finished: dict[int, Finished] = {}
-        self._asked: dict[int, Any] = {}
+        self._untold: dict[int, Any] = {}
         self._generation = 0
 
-    def next(self) -> list[Task]:
+    def next(self) -> list[Task] | None:
         """See ``Generations``. Structures that the journal knows are not run again."""
         while True:
-            self._tell()
             start = self._generation * self._parallel
             numbers = range(start, min(start + self._parallel, self._trials))
+            before = range(start - self._parallel)
             if not numbers:
                 return []
+            if any(number not in self.finished for number in before):
+                return None
+            self._tell(before)
             proposed = self._proposals.ask(self._generation, len(numbers))
             self._generation += 1
             tasks = []
             for number, (trial, structure) in zip(numbers, proposed, strict=True):
-                self._asked[number] = trial
+                self._untold[number] = trial
                 known = self._recorded.get(number)
                 if known is not None and self._same(known, trial.params):
                     self.finished[number] = known
@@ -92,7 +95,7 @@ class StructureSearch:
         if failure is None and lacking:
             failure = f"{', '.join(lacking)} is not a number"
         details = {"made_from": self._made_from, "structure": outcome.get("structure")}
-        params = dict(self._asked[number].params)
+        params = dict(self._untold[number].params)
         trial = Finished(number, params, values if failure is None else {}, failure, details)
         self._journal.write("structures", trial)
         self.finished[number] = trial
@@ -101,13 +104,12 @@ class StructureSearch:
         """Whether a recorded trial is this proposal, over the same members at the same cost."""
         return dict(known.params) == dict(params) and known.details.get("made_from") == self._made_from
 
-    def _tell(self) -> None:
-        """Tell the study the generation that is complete, in the order of numbers."""
-        for number in sorted(self._asked):
+    def _tell(self, numbers: range) -> None:
+        """Tell the study what it does not know yet of these trials, in their order."""
+        for number in (number for number in numbers if number in self._untold):
             trial = self.finished[number]
             values = [trial.values[name] for name in self._objectives] if trial.failure is None else None
-            self._proposals.tell(self._asked[number], values)
-        self._asked.clear()
+            self._proposals.tell(self._untold.pop(number), values)
 
     def _config(self, number: int, structure: Structure) -> dict[str, Any]:
         return {"number": number, "structure": structure.to_json(), "seed": self._seed}

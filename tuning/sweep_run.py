@@ -36,7 +36,7 @@ from quorate.tuning.structure_trials import StructureTrial
 from quorate.tuning.structures import Column, Menu, Table
 from quorate.tuning.sweep_report import save_result
 from quorate.tuning.sweeping import How, Progress, Settings, SweepResult
-from quorate.tuning.trials import Generations, Limits, run_trials
+from quorate.tuning.trials import Generations, Limits, Task, run_trials
 
 # Of the time there is, members may take this share; structures over stored predictions are quick.
 _MEMBERS_SHARE = 0.7
@@ -232,7 +232,7 @@ class _Watched:
     inner: Generations
     tell: Callable[[], None]
 
-    def next(self) -> Sequence[Any]:
+    def next(self) -> Sequence[Task] | None:
         tasks = self.inner.next()
         self.tell()
         return tasks

@@ -175,7 +175,7 @@ def sweep(
             give ``curves`` to keep those too.
         objectives: all are made small; the first decides which structure is ``best``.
         sampler: tpe, nsga2 or random.
-        parallel: trials proposed together, and so at most at once: at least the number of workers.
+        parallel: trials proposed together, while those before them run: at least half the number of workers.
         workers: trials to run at once; as many as the cluster has room for when None. It changes no result.
         runs: where a folder of the run's own is made; on a cluster, storage that all nodes see.
         run_folder: the folder itself, which must be new or empty.

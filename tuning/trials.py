@@ -44,8 +44,12 @@ class Generations(Protocol):
     A trial's last report holds ``done`` and ``outcome``, JSON: Tune takes nested results apart.
     """
 
-    def next(self) -> Sequence[Task]:
-        """Tasks of the next generation that have not run yet, once all earlier ones are done; none at the end."""
+    def next(self) -> Sequence[Task] | None:
+        """Tasks of the next generation that have not run yet; empty at the end, None while it is too early to tell.
+
+        A generation is proposed while the one before it runs, from all that came before that: no worker waits for the
+        slowest trial, and Tune, which stops actors when nothing is staged, keeps them.
+        """
 
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         """Take in what a trial reported last; None when its worker died again and again."""
@@ -57,7 +61,7 @@ class Limits:
 
     Attributes:
         resources: of each trial.
-        parallel: trials in a generation, and so at most at once.
+        parallel: trials in a generation; at most twice as many run at once.
         workers: trials at once; as many as the cluster has room for when None.
         until: monotonic time at which running trials are given up, or None.
         callbacks: ``ray.tune.Callback`` objects, such as MLflow's and Weights & Biases' of ``ray.air.integrations``.
@@ -98,7 +102,7 @@ def run_trials(
         phase.close()
     if phase.error is not None:
         raise phase.error
-    return phase.finished
+    return phase.handed_out and not phase.waiting and not phase.running
 
 
 def _fit(trainable: Any, phase: _Phase, limits: Limits, place: str) -> None:
@@ -132,7 +136,7 @@ class _Phase:
         self.generations, self.until, self.on_report = generations, until, on_report
         self.waiting: deque[Task] = deque()
         self.running: dict[str, Task] = {}
-        self.finished = False
+        self.handed_out = False
         self.error: Exception | None = None
         self._key = next(_KEYS)
         _PHASES[self._key] = self
@@ -147,6 +151,12 @@ class _Phase:
     def over(self) -> bool:
         late = self.until is not None and time.monotonic() > self.until
         return self.error is not None or late
+
+    def take(self) -> None:
+        tasks = self.generations.next()
+        if tasks is not None:
+            self.waiting.extend(tasks)
+            self.handed_out = not tasks
 
     def guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -164,7 +174,7 @@ def _phase(key: int) -> _Phase:
 
 
 class _Feed(Searcher):
-    """Hands out a generation, waits until all of it is done, hands out the next."""
+    """Hands out tasks as they come."""
 
     def __init__(self, phase: _Phase):
         super().__init__()
@@ -172,10 +182,9 @@ class _Feed(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         phase = self._phase
-        if not (phase.over or phase.finished or phase.waiting or phase.running):
-            phase.guarded(lambda: phase.waiting.extend(phase.generations.next()))
-            phase.finished = phase.error is None and not phase.waiting
-        if phase.over or phase.finished:
+        if not (phase.over or phase.handed_out or phase.waiting):
+            phase.guarded(phase.take)
+        if phase.over or (phase.handed_out and not phase.waiting):
             return Searcher.FINISHED
         if not phase.waiting:
             return None
@@ -184,10 +193,10 @@ class _Feed(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         phase = self._phase
-        task = phase.running.pop(trial_id, None)
         words = None if error or result is None else result.get("outcome")
-        if task is None or phase.error is not None or (words is None and phase.over):
+        if trial_id not in phase.running or phase.error is not None or (words is None and phase.over):
             return  # stopped from outside: the trial runs again when the sweep is taken up
+        task = phase.running.pop(trial_id)
         outcome = None if words is None else json.loads(words)
         phase.guarded(lambda: phase.generations.done(task.number, outcome))
 

@@ -130,11 +130,7 @@ def tune_weights(
         left_out[split] = len(rows) - len(labels[split])
     say("solving weights")
     columns = true_class(probs["validation"], labels["validation"])
-    cross_validated = {
-        name: cross_validate(solve, probs["validation"], labels["validation"], seed) for name, solve in SOLVERS.items()
-    }
-    method = min(cross_validated, key=lambda name: cross_validated[name])
-    solved = SOLVERS[method](probs["validation"], labels["validation"])
+    method, solved, cross_validated = choose_weights(probs["validation"], labels["validation"], seed)
     best = names[int(np.log(columns).mean(axis=1).argmax())]
     say("judging on held-out rows")
     judgement = judge(names, probs["held-out"], labels["held-out"], solved.values, best)
@@ -155,6 +151,21 @@ def tune_weights(
     tables = {"On held-out rows": judgement_rows(judgement), "Gain": gain_rows(judgement)}
     write_page(where, f"Weights: {spec.name}", judgement.verdict, tables, comparison(evidence))
     return result
+
+
+def choose_weights(
+    probs: NDArray[Any], labels: NDArray[np.int64], seed: int = 0
+) -> tuple[str, Weights, dict[str, float]]:
+    """The method of least cross-validated log-loss, its weights on all rows, and every method's cross-validated loss.
+
+    Args:
+        probs: (M, N, C).
+        labels: (N,).
+        seed: of the folds.
+    """
+    losses = {name: cross_validate(solve, probs, labels, seed) for name, solve in SOLVERS.items()}
+    method = min(losses, key=lambda name: losses[name])
+    return method, SOLVERS[method](probs, labels), losses
 
 
 def cross_validate(

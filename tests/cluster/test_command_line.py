@@ -87,6 +87,38 @@ def test_a_wrong_spec_ends_with_1_and_starts_nothing(shell):
     assert shell.json("status") == {"ensembles": []}
 
 
+def test_doors_that_are_not_safe_end_with_1_and_a_sentence_and_start_nothing(shell):
+    open_file = shell.folder / "open-tokens"
+    open_file.write_text("0123456789abcdef" * 4)
+    open_file.chmod(0o644)
+    for words, sentence in (
+        (["--host", "0.0.0.0"], "0.0.0.0 is reachable from other machines"),
+        (["--host", "nowhere.invalid"], "is no address"),
+        (["--auth-token-file", "open-tokens"], "run: chmod 600"),
+        (["--tls-cert", "cert.pem"], "needs both --tls-cert and --tls-key"),
+        (["--tls-cert", "cert.pem", "--tls-key", "key.pem"], "cert.pem: cannot be read"),
+    ):
+        found = shell.run("deploy", "spec.yaml", *words, code=1)
+        assert sentence in found
+        assert "0123456789abcdef" not in found
+    assert shell.json("status") == {"ensembles": []}
+
+
+def test_query_and_bench_show_the_token_that_the_doors_want(shell, deployed):
+    tokens = shell.folder / "tokens"
+    tokens.touch(mode=0o600)
+    tokens.write_text("fedcba9876543210" * 4)
+    np.save(shell.folder / "guarded.npy", np.zeros((1, 4), dtype=np.float32))
+    assert shell.json("deploy", "spec.yaml", "--auth-token-file", "tokens")["http"] == deployed["http"]
+    asked, shown = ["--input", "guarded.npy", "--url", deployed["http"]], ["--auth-token-file", "tokens"]
+    assert "401" in shell.run("query", "tiny", *asked, code=1)
+    assert "fused" in shell.json("query", "tiny", *asked, *shown)["outputs"]
+    load = ["--clients", "1", "--duration", "0.2", "--url", deployed["http"]]
+    assert shell.json("bench", "tiny", *load, *shown)["errors"] == 0
+    shell.json("deploy", "spec.yaml", "--host", "127.0.0.1")  # said anew: on loopback, without tokens
+    assert "fused" in shell.json("query", "tiny", *asked)["outputs"]
+
+
 def test_deploy_says_where_the_ensemble_answers(deployed):
     assert set(deployed) == {"name", "revision", "http", "grpc", "members"}
     assert deployed["members"] == {"a": 1, "b": 1}

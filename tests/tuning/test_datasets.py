@@ -123,6 +123,28 @@ def test_tables_give_the_inputs_in_the_shape_of_the_spec(kind, suffix, tmp_path)
     assert data.labels.tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_a_table_of_many_batches_is_the_table_in_memory_or_mapped(suffix, tmp_path):
+    images = np.random.default_rng(0).random((500, 3, 4), dtype=np.float32)
+    words = [f"row {i}" for i in range(500)]
+    table = pa.table({"x": images.reshape(500, 12).tolist(), "text": words, "label": [i % 2 for i in range(500)]})
+    table = table.set_column(0, "x", pa.array(images.reshape(500, 12).tolist(), pa.list_(pa.float32())))
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        parquet.write_table(table, path, row_group_size=70)
+    else:
+        feather.write_feather(table, path, chunksize=70)
+    held, mapped = (
+        read_table(path, {"x": (3, 4), "text": ()}, ["0", "1"], memory_bytes=size) for size in (1 << 20, 1 << 10)
+    )
+    assert not isinstance(held.inputs["x"], np.memmap)
+    assert isinstance(mapped.inputs["x"], np.memmap)
+    np.testing.assert_array_equal(mapped.inputs["x"], images)
+    assert mapped.inputs["text"].tolist() == words
+    assert mapped.digest() == held.digest()
+    assert mapped.labels.tolist() == [i % 2 for i in range(500)]
+
+
 @pytest.mark.parametrize("labels", [[3, 1, 3], [3.0, 1.0, 3.0], ["3", "1", "3"]])
 def test_labels_are_matched_by_the_names_of_classes(labels, tmp_path):
     np.savez(tmp_path / "rows.npz", x=IMAGES, label=np.array(labels))
