@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from quorate.deployments import parse_spec
 from quorate.fusion.cascade import Cascade
-from quorate.fusion.errors import DeadlineError, QuorumError, SpecError
+from quorate.fusion.errors import DeadlineError, NonFiniteRowError, QuorumError, SpecError
 from quorate.fusion.gate import fit_gate
 from tests.deployments.factories.graph import evaluate
 from tests.deployments.factories.oracle import NAN, NONE, RAISE, SLEEP
@@ -365,7 +365,7 @@ def _random_graph(random):
     inner = {n for fusion in fusions.values() for n in fusion["members"]}
     heads = [n for n in members if n not in read and n not in inner] or [f"m{len(members) - 1}"]
     extra = [n for n in members if n not in heads and random.random() < 0.3]
-    fusions["answer"] = {"rule": "mean", "members": heads + extra, "deadline_s": 8.0}
+    fusions["answer"] = {"rule": "mean", "members": heads + extra, "deadline_s": 60.0}
     return spec_of(members, fusions=fusions)
 
 
@@ -405,7 +405,7 @@ def test_any_graph_answers_as_its_definition_says_whoever_fails_in_whichever_row
         if np.isfinite(row).all():
             np.testing.assert_allclose(answer.values[0], row, atol=1e-5)
         else:
-            assert isinstance(answer, QuorumError)
+            assert isinstance(answer, (QuorumError, NonFiniteRowError))
 
 
 # -- what a spec must hold
