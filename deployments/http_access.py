@@ -10,14 +10,14 @@ from quorate.deployments.access import Gate, Level
 from quorate.deployments.http_bodies import Headers
 from quorate.fusion.errors import ForbiddenError
 
-_OPEN = ("/v2/health/live", "/v2/health/ready", "/")
+OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/")
 # Of the management paths, those that only tell; all others, also ones that come later, need a management token.
 _TELLING = re.compile(r"/v2/models(/.+)?/(stats|config)|/v2/repository/index")
 
 
 def check_request(gate: Gate, path: str, headers: Headers) -> None:
     """Let a request pass that the gate lets ask, or raise what the gate raises."""
-    if gate.free < Level.ASK and path not in _OPEN:
+    if gate.free < Level.ASK and path not in OPEN_PATHS:
         gate.check(Level.ASK, _authorization(headers))
 
 

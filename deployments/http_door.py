@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from quorate.deployments.access import Gate
+from quorate.deployments.access import Gate, Level
 from quorate.deployments.arrow_format import CONTENT_TYPE
 from quorate.deployments.arrow_inference import StreamInference, dump_stream
 from quorate.deployments.doors import Doors
@@ -23,6 +23,7 @@ from quorate.deployments.http_streams import first_of, send_stream
 from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
 from quorate.deployments.management import Management
 from quorate.deployments.openapi import openapi
+from quorate.deployments.pages import docs, home
 from quorate.deployments.service import Service, clip
 from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnauthenticatedError
 
@@ -79,7 +80,11 @@ class HttpDoor:
             case "/v2/health/ready":
                 reply = 200 if service.ready() else 503, _JSON, b""
             case "/openapi.json":
-                reply = _reply(openapi(service))
+                reply = _reply(openapi(service, self._gate.free < Level.ASK))
+            case "/":
+                reply = 200, *home()
+            case "/docs":
+                reply = 200, *docs(openapi(service, self._gate.free < Level.ASK))
             case "/metrics":
                 reply = 200, [(b"content-type", b"text/plain; version=0.0.4")], service.engine.metrics.text()
             case _:

@@ -6,13 +6,29 @@ from typing import Any
 
 from quorate.deployments.arrow_format import CONTENT_TYPE
 from quorate.deployments.datatypes import CODES
+from quorate.deployments.http_access import OPEN_PATHS
 from quorate.deployments.service import VERSION, Service
 
 Schema = dict[str, Any]
 
 
-def openapi(service: Service) -> dict[str, Any]:
-    """The document that ``/openapi.json`` gives."""
+def openapi(service: Service, guarded: bool = False) -> dict[str, Any]:
+    """The document that ``/openapi.json`` gives.
+
+    Args:
+        guarded: calls want a bearer token.
+    """
+    document = _document(service)
+    if guarded:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, item in document["paths"].items():
+            for operation in (item[method] for method in ("get", "post") if method in item and path not in OPEN_PATHS):
+                operation["security"] = [{"token": []}]
+                operation["responses"] = {**operation["responses"], **_errors(401, 403)}
+    return document
+
+
+def _document(service: Service) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
@@ -46,6 +62,8 @@ def _server_paths() -> dict[str, Any]:
             }
         },
         "/openapi.json": _get("This document", {"type": "object"}),
+        "/docs": _page("This document as a page"),
+        "/": _page("What is served, for people"),
     }
 
 
@@ -85,7 +103,7 @@ def _infer() -> dict[str, Any]:
         "summary": "Ask a model",
         "parameters": [header_length],
         "requestBody": body,
-        "responses": {**answers, **_errors(400, 404, 503, 504)},
+        "responses": {**answers, **_errors(400, 404, 413, 503, 504)},
     }
 
 
@@ -180,6 +198,11 @@ def _ref(name: str) -> Schema:
 
 def _get(summary: str, schema: Schema | None, more: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"get": {"summary": summary, "responses": {**_ok(schema), **(more or {})}}}
+
+
+def _page(summary: str) -> dict[str, Any]:
+    page = {"200": {"description": "A page", "content": {"text/html": {}}}}
+    return {"get": {"summary": summary, "responses": page}}
 
 
 def _ok(schema: Schema | None) -> dict[str, Any]:
