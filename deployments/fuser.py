@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quorate.deployments.finish import Finish, build_finish
 from quorate.deployments.members import MemberReply
 from quorate.deployments.row_state import RowState
 from quorate.deployments.spec import FusionSpec
@@ -38,12 +39,14 @@ class Fuser:
         fusion: its words.
         rule: over ``asked``.
         asked: the members that count; one of weight 0 is not asked at all.
+        finish: the calibrations and the decision around the rule.
     """
 
     name: str
     fusion: FusionSpec
     rule: Rule | FeatureRule
     asked: tuple[str, ...]
+    finish: Finish
 
     def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, Array]:
         """All members' outputs, absent rows zero, and who is present (M, B), in the rule's order.
@@ -109,15 +112,22 @@ class Fuser:
             ]
         )
 
+    def read(self, outputs: Array) -> torch.Tensor:
+        """What ``gather`` gave as the rule reads it: (M, B, C), calibrated."""
+        return self.finish.members(torch.from_numpy(outputs))
+
     def _fuse_block(self, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
+        return self.finish.fused(self._apply(outputs, present, inputs))
+
+    def _apply(self, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
         mask = torch.from_numpy(present)
         if isinstance(self.rule, FeatureRule):
             features = torch.from_numpy(outputs)[0]
             by_name = {name: features[:, columns] for name, columns in self._columns(self.rule).items()}
             return self.rule.fuse(by_name, mask)
         if isinstance(self.rule, Gate):
-            return self.rule.fuse(torch.from_numpy(outputs), mask, gate_input(self.rule, inputs))
-        return self.rule.fuse(torch.from_numpy(outputs), mask)
+            return self.rule.fuse(self.read(outputs), mask, gate_input(self.rule, inputs))
+        return self.rule.fuse(self.read(outputs), mask)
 
     def fuse_where(self, enough: Array, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
         """Fuse the rows that have a quorum, and leave zeros where nobody will look: a rule may refuse the others."""
@@ -165,7 +175,7 @@ def gate_input(gate: Gate, inputs: Mapping[str, Array]) -> torch.Tensor:
     return torch.from_numpy(np.array(array.reshape(len(array), -1), dtype=np.float32))
 
 
-def build_fuser(name: str, fusion: FusionSpec, folder: Path) -> Fuser:
+def build_fuser(name: str, fusion: FusionSpec, folder: Path, classes: tuple[str, ...] | None = None) -> Fuser:
     """Build the rule that a fusion names.
 
     Raises:
@@ -177,9 +187,10 @@ def build_fuser(name: str, fusion: FusionSpec, folder: Path) -> Fuser:
     asked = fusion.members if whole else tuple(n for n in fusion.members if (fusion.weights or {})[n] > 0)
     try:
         rule = build_rule(fusion, asked, folder)
+        finish = build_finish(fusion, asked, folder, classes or ())
     except FusionError as error:
         raise SpecError(name if name != "fused" else "fusion", str(error), "mend the fusion's options") from None
-    return Fuser(name, fusion, rule, asked)
+    return Fuser(name, fusion, rule, asked, finish)
 
 
 def build_rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:

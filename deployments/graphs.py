@@ -89,7 +89,7 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
     Raises:
         SpecError: a rule cannot be built from its options or its state.
     """
-    output = build_fuser(spec.output_name, spec.output_fusion, folder)
+    output = build_fuser(spec.output_name, spec.output_fusion, folder, spec.classes)
     inner: dict[str, Fuser] = {}
     order: TopologicalSorter[str] = TopologicalSorter()
     seen: set[str] = set()
@@ -101,7 +101,7 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
         if node in spec.members:
             sources: tuple[str, ...] = spec.members[node].inputs
         else:
-            inner[node] = build_fuser(node, spec.all_fusions[node], folder)
+            inner[node] = build_fuser(node, spec.all_fusions[node], folder, spec.classes)
             sources = inner[node].asked
         order.add(node, *(source for source in sources if source not in spec.inputs))
         for source in sources:

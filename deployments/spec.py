@@ -81,6 +81,34 @@ class Hedge(_Frozen):
     after: Annotated[str, Field(pattern=r"^p(50|[5-9][0-9])$")]
 
 
+class CalibrationSpec(_Frozen):
+    """softmax(scale * log p + bias), see ``quorate.fusion.Calibration``; numbers go by the name of the class.
+
+    Attributes:
+        temperature: 1 / scale, for all classes.
+        scale: by class (vector scaling).
+        bias: by class.
+        state: instead of numbers here a safetensors file of ``scale`` and ``bias``, in the order of the classes.
+    """
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    scale: dict[ClassName, float] | None = None
+    bias: dict[ClassName, float] | None = None
+    state: Annotated[str, Field(min_length=1)] | None = None
+
+
+class DecisionSpec(_Frozen):
+    """What follows from the fused probabilities.
+
+    Attributes:
+        thresholds: one for all classes, or by class: the answer is 1 for each class that reaches its own, else 0.
+        reject_below: a row whose largest probability is less abstains.
+    """
+
+    thresholds: Annotated[float, Field(allow_inf_nan=False)] | dict[ClassName, float] | None = None
+    reject_below: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
 class FusionSpec(_Frozen):
     """A rule over members, and how long and for whom it waits.
 
@@ -88,6 +116,10 @@ class FusionSpec(_Frozen):
         members: whose outputs it reads; every member that nothing else reads when left out.
         options: the rule's own settings.
         state: a safetensors file with the parameters of a learned rule.
+        member_calibration: of members' probabilities before they are fused. It stands here, not with the member:
+            other numbers are another revision, and no member restarts.
+        calibration: of the fused probabilities.
+        decision: taken on those last.
         deadline_s: an answer is due this long after the request arrived; a fusion that members read closes then, by
             its share of the answer's deadline when left out.
         quorum: the fewest members a row is fused from.
@@ -99,6 +131,9 @@ class FusionSpec(_Frozen):
     weights: dict[Name, float] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     state: Annotated[str, Field(min_length=1)] | None = None
+    member_calibration: dict[Name, CalibrationSpec] = Field(default_factory=dict)
+    calibration: CalibrationSpec | None = None
+    decision: DecisionSpec | None = None
     deadline_s: Seconds = spec_checks.DEADLINE_S
     quorum: Annotated[int, Field(ge=1)] = 1
     required: tuple[Name, ...] = ()

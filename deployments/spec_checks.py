@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
-from quorate.fusion.catalogue import RULES
+from quorate.deployments.calibration_checks import check_calibration
+from quorate.fusion.catalogue import RULES, RuleEntry
 from quorate.fusion.errors import SpecError
 
 DEADLINE_S = 1.0  # of a fusion that gives none
@@ -211,7 +212,8 @@ def _check_fusion(spec: EnsembleSpec, field: str, fusion: FusionSpec) -> None:
         _check_gate(field, fusion, spec)
     if entry.learned and not fusion.state:
         raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", "name its safetensors file")
-    _check_weights(field, fusion, entry.weighted)
+    _check_weights(field, fusion, entry)
+    check_calibration(spec, field, fusion, entry)
     counted = sum(1 for name in fusion.members if fusion.weights is None or fusion.weights[name] > 0)
     if fusion.quorum > counted:
         found = f"{fusion.quorum} members must answer but only {counted} are fused"
@@ -234,15 +236,14 @@ def _check_subset(field: str, names: tuple[str, ...], known: Iterable[str]) -> N
         raise SpecError(field, f"{list(names)} names one twice", "name each once")
 
 
-def _check_weights(field: str, fusion: FusionSpec, weighted: bool) -> None:
+def _check_weights(field: str, fusion: FusionSpec, entry: RuleEntry) -> None:
     weights: Mapping[str, float] | None = fusion.weights
     if weights is None:
-        if fusion.rule == "weighted_mean":
-            raise SpecError(
-                f"{field}.weights", "weighted_mean has no weights", "give each member one, or use rule: mean"
-            )
+        if entry.needs_weights:
+            fix = f"give each member one, or use rule: {entry.needs_weights}"
+            raise SpecError(f"{field}.weights", f"{fusion.rule} has no weights", fix)
         return
-    if not weighted:
+    if not entry.weighted:
         raise SpecError(
             f"{field}.weights", f"rule '{fusion.rule}' does not read weights", "remove them or change the rule"
         )

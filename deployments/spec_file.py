@@ -99,8 +99,14 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
     for name, member in spec.members.items():
         _check_model(f"members.{name}", member, folder)
     for name, fusion in spec.all_fusions.items():
+        field = "fusion" if spec.fusion else f"fusions.{name}"
         if fusion.state:
-            _check_file(f"{'fusion' if spec.fusion else f'fusions.{name}'}.state", folder / fusion.state)
+            _check_file(f"{field}.state", folder / fusion.state)
+        for fused, calibration in fusion.member_calibration.items():
+            if calibration.state:
+                _check_file(f"{field}.member_calibration.{fused}.state", folder / calibration.state)
+        if fusion.calibration and fusion.calibration.state:
+            _check_file(f"{field}.calibration.state", folder / fusion.calibration.state)
 
 
 def _check_model(field: str, member: MemberSpec, folder: Path) -> None:

@@ -92,7 +92,7 @@ class CascadeSteering(Steering):
         outputs, present = self._fuser.gather(replies, len(rows))
         while self.stage < len(self._cascade.stages) - 1:
             if outputs is not None:
-                done = self._cascade.decide(self.stage, torch.from_numpy(outputs), torch.from_numpy(present))
+                done = self._cascade.decide(self.stage, self._fuser.read(outputs), torch.from_numpy(present))
                 self._left &= ~done.numpy()
             self.stage += 1
             asked = self._ask(self._left)

@@ -16,6 +16,7 @@ _HOME = {
     "Calibration": "calibration",
     "Cascade": "cascade",
     "Concat": "concat",
+    "Decision": "decision",
     "DempsterShafer": "dempster_shafer",
     "FeatureAttention": "feature_attention",
     "FeatureMean": "feature_mean",

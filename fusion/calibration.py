@@ -8,6 +8,7 @@ to any leading dimensions: to members' outputs before pooling, or to the fused r
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor
 
+from quorate.fusion.base import Fused
 from quorate.fusion.errors import FusionError, RuleOptionError
 
 # log(0): a class with no probability keeps next to none, and the fit stays finite.
@@ -46,12 +48,51 @@ class Calibration:
             logits = logits + torch.tensor(self.bias, device=logits.device)
         return logits.softmax(dim=-1)
 
-    def to_spec(self) -> dict[str, Any]:
-        return {"scale": list(self.scale), "bias": list(self.bias)}
+    def apply_fused(self, fused: Fused) -> Fused:
+        """The same of fused rows; a row that abstained stays zero."""
+        values = self.apply(fused.values)
+        if fused.abstained is not None:
+            values = values.masked_fill(fused.abstained.unsqueeze(-1), 0.0)
+        return Fused(values, fused.contributions, fused.coverage, fused.abstained)
+
+    def to_spec(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The words of a spec: ``temperature`` or ``scale``, and ``bias`` where there is one, by class."""
+        by_class: dict[str, Any] = {}
+        if len(self.scale) > 1:
+            by_class["scale"] = dict(zip(classes, self.scale, strict=True))
+        elif self.scale != (1.0,) or not self.bias:
+            by_class["temperature"] = 1 / self.scale[0]
+        if self.bias:
+            by_class["bias"] = dict(zip(classes, self.bias, strict=True))
+        return by_class
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> Calibration:
-        return cls(tuple(spec["scale"]), tuple(spec["bias"]))
+    def from_spec(
+        cls, words: Mapping[str, Any], classes: Sequence[str], state: Mapping[str, Tensor] | None = None
+    ) -> Calibration:
+        """The calibration of a spec's words, or of the tensors ``scale`` (1 or C) and ``bias`` (C) of its file.
+
+        Raises:
+            RuleOptionError: the file holds other tensors than these, or numbers that cannot be used.
+        """
+        if state is not None:
+            return cls._from_state(state, len(classes))
+        scale = words.get("scale")
+        scales = (1 / (words.get("temperature") or 1.0),) if scale is None else tuple(scale[name] for name in classes)
+        return cls(scales, tuple(words["bias"][name] for name in classes) if words.get("bias") else ())
+
+    @classmethod
+    def _from_state(cls, state: Mapping[str, Tensor], num_classes: int) -> Calibration:
+        found = {name: list(tensor.shape) for name, tensor in state.items()}
+        allowed = {"scale": ([1], [num_classes]), "bias": ([num_classes],)}
+        usable = bool(found) and all(shape in allowed.get(name, ()) for name, shape in found.items())
+        if not usable or not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            fix = f"give finite tensors scale (1 or {num_classes} numbers) and bias ({num_classes})"
+            raise RuleOptionError("calibration", "state", found, fix)
+        scale = tuple(state["scale"].tolist()) if "scale" in state else (1.0,)
+        if len(scale) == 1 and scale[0] <= 0:
+            raise RuleOptionError("calibration", "scale", scale[0], "give 1 / temperature, above 0")
+        return cls(scale, tuple(state["bias"].tolist()) if "bias" in state else ())
 
 
 def fit_calibration(kind: str, probabilities: NDArray[Any], labels: NDArray[Any]) -> Calibration:

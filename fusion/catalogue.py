@@ -19,17 +19,21 @@ class RuleEntry:
         target: ``module:Class``.
         options: names allowed under ``options`` in the spec.
         weighted: the rule reads ``weights``.
+        needs_weights: it has no default for them; the rule to use without. "" for a rule that has one.
         reads: member outputs it accepts, in the spec's words.
         learned: it has trained parameters, so a spec must name their file under ``state``.
         steered: it decides whom to ask before or between the calls.
+        decides: it gives decisions, 0 or 1, instead of probabilities.
     """
 
     target: str
     options: tuple[str, ...] = ()
     weighted: bool = False
+    needs_weights: str = ""
     reads: tuple[str, ...] = ("logits", "probabilities")
     learned: bool = False
     steered: bool = False
+    decides: bool = False
 
     def load(self) -> type[Rule]:
         module, _, name = self.target.partition(":")
@@ -48,6 +52,7 @@ RULES: dict[str, RuleEntry] = {
         "quorate.fusion.linear_pool:WeightedMean",
         ("patterns",),
         weighted=True,
+        needs_weights="mean",
         reads=("logits", "probabilities", "values"),
     ),
     "geometric_mean": RuleEntry("quorate.fusion.geometric_mean:GeometricMean", ("floor",), weighted=True),
@@ -57,15 +62,21 @@ RULES: dict[str, RuleEntry] = {
     "median": RuleEntry("quorate.fusion.order_statistics:Median"),
     "trimmed_mean": RuleEntry("quorate.fusion.order_statistics:TrimmedMean", ("proportion",)),
     "majority_vote": RuleEntry("quorate.fusion.voting:MajorityVote", ("tie",)),
-    "weighted_vote": RuleEntry("quorate.fusion.voting:WeightedVote", ("tie",), weighted=True),
+    "weighted_vote": RuleEntry(
+        "quorate.fusion.voting:WeightedVote", ("tie",), weighted=True, needs_weights="majority_vote"
+    ),
     "soft_vote": RuleEntry("quorate.fusion.voting:SoftVote", ("tie",), weighted=True),
-    "threshold": RuleEntry("quorate.fusion.threshold:Threshold", ("threshold", "at_least", "reject"), weighted=True),
+    "threshold": RuleEntry(
+        "quorate.fusion.threshold:Threshold", ("threshold", "at_least", "reject"), weighted=True, decides=True
+    ),
     "borda": RuleEntry("quorate.fusion.ranking:Borda", weighted=True),
     "reciprocal_rank": RuleEntry("quorate.fusion.ranking:ReciprocalRank", ("k",), weighted=True),
     "bayesian_model_averaging": RuleEntry(
         "quorate.fusion.bayesian:BayesianModelAveraging", ("log_evidence",), weighted=True
     ),
-    "bayesian_model_combination": RuleEntry("quorate.fusion.bayesian:BayesianModelCombination", weighted=True),
+    "bayesian_model_combination": RuleEntry(
+        "quorate.fusion.bayesian:BayesianModelCombination", weighted=True, needs_weights="mean"
+    ),
     "dempster_shafer": RuleEntry("quorate.fusion.dempster_shafer:DempsterShafer", weighted=True),
     "regression_median": RuleEntry("quorate.fusion.regression:RegressionMedian", reads=("values",)),
     "inverse_variance": RuleEntry("quorate.fusion.regression:InverseVariance", weighted=True, reads=("values",)),

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from quorate.fusion.base import Fused
 from quorate.fusion.errors import RuleOptionError
 
 ABSTAINED = -1
@@ -33,6 +35,31 @@ class Rejection:
         """(N, C) to (N,) the most probable class, -1 where the row abstains."""
         choice = probabilities.argmax(axis=-1)
         return np.where(probabilities.max(axis=-1) >= self.threshold, choice, ABSTAINED)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from fused probabilities.
+
+    Attributes:
+        thresholds: one for all classes or C of them: 1 for each class that reaches its own, 0 for the others; none to
+            leave probabilities as they are.
+        reject_below: a row whose largest probability is less abstains (Chow 1970, "On Optimum Recognition Error and
+            Reject Tradeoff"); 0 rejects nobody.
+    """
+
+    thresholds: tuple[float, ...] = ()
+    reject_below: float = 0.0
+
+    def apply(self, fused: Fused) -> Fused:
+        """Decide: values (B, C) become decisions, or zeros in rows that abstain."""
+        unsure = fused.values.amax(dim=-1) < self.reject_below
+        abstained = unsure if fused.abstained is None else fused.abstained | unsure
+        values = fused.values
+        if self.thresholds:
+            values = (values >= torch.tensor(self.thresholds, device=values.device)).float()
+        values = values.masked_fill(abstained.unsqueeze(-1), 0.0)
+        return Fused(values, fused.contributions, fused.coverage, abstained)
 
 
 def fit_rejection(probabilities: NDArray[Any], labels: NDArray[Any], max_risk: float) -> Rejection:

@@ -62,9 +62,17 @@ def test_calibration_lowers_the_loss_before_and_after_pooling(kind: str) -> None
 
 
 def test_calibration_survives_the_spec_and_leaves_bad_rows_bad() -> None:
-    calibration = Calibration((0.4, 0.5, 0.6), (0.1, 0.0, -0.1))
-    again = Calibration.from_spec(json.loads(json.dumps(calibration.to_spec())))
-    assert again == calibration
+    classes = ["0", "1", "2"]
+    for calibration in (
+        Calibration((0.4, 0.5, 0.6), (0.1, 0.0, -0.1)),
+        Calibration((0.25,)),
+        Calibration((0.5,), (0.1, 0.0, -0.1)),
+        Calibration(),
+    ):
+        words = json.loads(json.dumps(calibration.to_spec(classes)))
+        assert Calibration.from_spec(words, classes) == calibration
+    by_name = Calibration.from_spec({"bias": {"a": 1.0, "b": 2.0}}, ["b", "a"])
+    assert by_name.bias == (2.0, 1.0)
     row = torch.tensor([[0.2, float("nan"), 0.3]])
     assert torch.isnan(calibration.apply(row)).any()
     torch.testing.assert_close(Calibration().apply(torch.tensor([[0.2, 0.8, 0.0]])), torch.tensor([[0.2, 0.8, 0.0]]))
