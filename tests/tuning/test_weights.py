@@ -1,4 +1,6 @@
-"""Oracles: AutoGluon 1.6.3 EnsembleSelection, scipy's SLSQP, scikit-learn's metrics, the table of 19 constants."""
+"""Oracles: AutoGluon 1.6.3 EnsembleSelection, scipy's SLSQP, ArviZ 0.23.4's stacking, scikit-learn's metrics, and the
+table of 19 constants.
+"""
 
 import numpy as np
 import pytest
@@ -109,6 +111,37 @@ def test_simplex_log_loss_is_no_worse_than_scipys_solver(seed):
     assert weights.score == pytest.approx(loss(weights.values), abs=1e-12)
     np.testing.assert_allclose(weights.values, expected, atol=2e-3)
     assert weights.gap <= 1e-8
+
+
+# Pointwise log scores of four models on twelve rows, and the weights of arviz 0.23.4:
+# az.compare({name: ELPDData with these loo_i}, method="stacking", ic="loo"), to the six digits that its solver settles.
+ARVIZ = [
+    (
+        [
+            [-0.341, -0.253, -0.073, -0.089, -0.217, -0.864, -1.538, -0.473, -0.44, -1.858, -0.445, -0.431],
+            [-0.436, -1.338, -2.335, -0.263, -0.104, -0.336, -0.188, -0.37, -1.976, -1.203, -0.236, -0.604],
+            [-1.992, -3.223, -0.372, -1.112, -2.715, -0.092, -0.08, -0.107, -0.111, -0.797, -0.614, -1.149],
+            [-0.871, -0.172, -2.755, -3.026, -2.184, -1.3, -0.105, -0.742, -0.329, -0.416, -1.76, -0.212],
+        ],
+        [0.72043, 0.150366, 0.129204, 0.0],
+    ),
+    (
+        [
+            [-1.469, -0.56, -0.357, -0.631, -0.49, -0.773, -1.174, -0.213, -0.278, -1.354, -2.352, -3.391],
+            [-0.428, -2.091, -0.964, -0.393, -0.531, -0.62, -0.527, -0.82, -2.664, -2.209, -0.081, -0.134],
+            [-0.903, -0.12, -2.278, -1.218, -0.266, -2.72, -1.2, -1.604, -0.136, -0.438, -0.483, -0.124],
+            [-0.724, -0.143, -0.519, -0.665, -3.392, -1.38, -0.53, -1.472, -0.536, -1.419, -0.183, -0.378],
+        ],
+        [0.182014, 0.384305, 0.301838, 0.131843],
+    ),
+]
+
+
+@pytest.mark.parametrize(("scores", "expected"), ARVIZ, ids=["one without weight", "all with weight"])
+def test_simplex_log_loss_is_arvizs_stacking_of_predictive_distributions(scores, expected):
+    right = np.exp(scores)
+    probs = np.stack([1 - right, right], axis=-1)
+    np.testing.assert_allclose(simplex_weights(probs, np.ones(12, int)).values, expected, atol=2e-4)
 
 
 @pytest.mark.parametrize("metric", ["brier", "rmse"])
