@@ -327,6 +327,26 @@ def bench(
 
 
 @app.command()
+def promote(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
+    pick: Annotated[Optional[int], typer.Option(help="Of a sweep's Pareto set; the best when left out.")] = None,  # noqa: UP045
+    canary: Annotated[Optional[str], typer.Option(help="Share of the requests it gets first, such as 10%.")] = None,  # noqa: UP045
+    canary_seconds: Annotated[float, typer.Option(min=1.0, help="How long the canary is watched.")] = 30.0,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Make what a run found the live revision, once it answers as the run did; quorate rollback goes back.
+
+    Example: quorate promote runs/digits-20261123-120000 --canary 10%
+    """
+    from quorate.cluster import running, tables
+
+    share = None if canary is None else _share(canary)
+    done = running.promote(run, pick, share, canary_seconds, address, lambda step: None if as_json else _say(step))
+    _show(done.to_dict(), as_json, tables.promoted(done))
+
+
+@app.command()
 def rollback(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)],
     address: Address = None,
@@ -388,6 +408,17 @@ def _fail(text: str, as_json: bool) -> None:
         print(json.dumps({"error": text}))
     else:
         print(f"error: {text}", file=sys.stderr)
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no share; write 10% or 0.1", param_hint="--canary") from None
+
+
+def _say(step: str) -> None:
+    typer.echo(step, err=True)
 
 
 def _show(data: Any, as_json: bool, text: Any) -> None:

@@ -16,6 +16,7 @@ from quorate.fusion.errors import ClusterError, DeployError
 if TYPE_CHECKING:
     from quorate.deployments.applications import Deployed
     from quorate.deployments.doors import Doors
+    from quorate.tuning import Promotion
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,21 @@ def rollback(name: str, address: str | None = None) -> str:
         from quorate.deployments import applications
 
         return applications.rollback(name).revision
+
+
+def promote(
+    run: Path,
+    pick: int | None,
+    canary: float | None,
+    canary_s: float,
+    address: str | None,
+    on_step: Callable[[str], None],
+) -> Promotion:
+    """Publish a run's ensemble into the running one of its name."""
+    with connected(address):
+        from quorate.tuning import promote
+
+        return promote(run, pick=pick, canary=canary, canary_s=canary_s, on_step=on_step)
 
 
 def _deploy(request: DeployRequest) -> Deployed:

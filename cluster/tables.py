@@ -14,7 +14,7 @@ from quorate.deployments.spec import EnsembleSpec
 
 if TYPE_CHECKING:
     from quorate.deployments.bench import BenchResult
-    from quorate.tuning import TuneResult
+    from quorate.tuning import Promotion, TuneResult
 
 SHOWN_ROWS = 20
 
@@ -24,6 +24,21 @@ def placed(places: Sequence[Placed]) -> Table:
     for place in places:
         table.add_row(place.member, str(place.replica), place.node, place.gpu, place.problem)
     return table
+
+
+def promoted(done: Promotion) -> str:
+    """What is live now, and how that was made sure of."""
+    lines = [
+        f"{done.name} answers with revision {done.revision}; quorate rollback {done.name} goes back to {done.previous}",
+        f"{done.probe_rows} probe rows answered as in the run, to {done.largest_difference:.1g}",
+    ]
+    if done.canary is not None:
+        rates, medians = done.canary.error_rates, done.canary.median_s
+        lines.append(
+            f"canary: {done.canary.answers} requests, errors {rates[1]:.2%} (before {rates[0]:.2%}), "
+            f"median {1e3 * medians[1]:.1f} ms (before {1e3 * medians[0]:.1f} ms)"
+        )
+    return "\n".join(lines)
 
 
 def answers(result: Result, spec: EnsembleSpec | None) -> Group:

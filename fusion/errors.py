@@ -333,5 +333,9 @@ class PredictionError(TuningError):
     """Stored or given predictions that weights cannot be solved on."""
 
 
+class PromotionError(TuningError):
+    """A run's ensemble that was not made the live one; the old one still answers."""
+
+
 class SweepError(TuningError):
     """A sweep that cannot start, go on or be taken up again."""

@@ -11,7 +11,7 @@ Entry point::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from quorate.tuning.judging import Judgement, judge
 from quorate.tuning.out_of_fold import OutOfFold
 from quorate.tuning.patterns import worthwhile_patterns
 from quorate.tuning.prediction import Inputs, Runner, run_in_process, tunable_members
+from quorate.tuning.probe import PROBE_ROWS, save_probe
 from quorate.tuning.report import gain_rows, judgement_rows, write_page
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import true_class
@@ -144,6 +145,8 @@ def tune_weights(
     save_report(result.to_dict(), where)
     say("drawing the report")
     fused = np.tensordot(solved.values, probs["held-out"], axes=1)
+    answered = answered_by_all(store.read("held-out", names))[:PROBE_ROWS]
+    save_probe(where, tuned, held_out.rows(answered).inputs, fused)
     evidence = Evidence(
         names, probs["validation"], labels["validation"], probs["held-out"], labels["held-out"], fused, best,
         spec.classes or (),
@@ -199,16 +202,20 @@ def usable_rows(
     Raises:
         PredictionError: a member failed on more than half of the rows.
     """
-    usable = np.ones(len(labels), dtype=bool)
     for name, output in zip(names, predictions, strict=True):
         answered = np.isfinite(output).all(axis=1)
         if answered.mean() < 0.5:
             found = f"it failed on {len(labels) - int(answered.sum())} of {len(labels)} rows"
             raise PredictionError(f"members.{name}", found, "mend the member, or leave it out of the fusion")
-        usable &= answered
-    if not usable.any():
+    usable = answered_by_all(predictions)
+    if not len(usable):
         raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
     return np.stack([output[usable] for output in predictions]), labels[usable]
+
+
+def answered_by_all(predictions: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
+    """Numbers of the rows that every member answered."""
+    return np.flatnonzero(np.all([np.isfinite(output).all(axis=1) for output in predictions], axis=0))
 
 
 def _patterns(

@@ -1,0 +1,140 @@
+"""From a run into the running service: under load, verified, with a canary, and back again."""
+
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from quorate.deployments import Client, parse_spec, save_spec
+from quorate.deployments.candidate import Share
+from quorate.fusion.errors import PromotionError
+from quorate.tuning import promote, tune_weights
+from quorate.tuning.probe import load_probe, save_probe
+from quorate.tuning.promotion import compare
+
+
+@pytest.fixture(scope="module")
+def served(cluster, tiny):
+    """The ensemble as it was before tuning, with small replicas."""
+    from quorate.deployments import applications
+
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    for member in data["members"].values():
+        member["resources"] = {"num_cpus": 0.1}
+    data["serving"] = {"resources": {"num_cpus": 0.1}}
+    spec = parse_spec({**data, "name": "promoted"})
+    yield spec, applications.deploy(spec, tiny.folder)
+    applications.delete("promoted")
+
+
+@pytest.fixture(scope="module")
+def run(served, tiny, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    return tune_weights(served[0], tiny.folder, tiny.splits.validation, tiny.splits.test, runs=runs)
+
+
+class Traffic:
+    """Three clients that ask all the time."""
+
+    def __init__(self, url, image):
+        self.answers, self.failures = [], []
+        self._url, self._image, self._stop = url, image, threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
+
+    def _ask(self):
+        with Client(self._url, model="promoted") as client:
+            while not self._stop.is_set():
+                try:
+                    self.answers.append(client.infer(image=self._image))
+                except Exception as error:
+                    self.failures.append(error)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def revisions(self):
+        return {answer.parameters["revision"] for answer in self.answers}
+
+
+def asked(url, image):
+    with Client(url, model="promoted") as client:
+        return client.infer(image=image)
+
+
+def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(served, run):
+    from quorate.deployments import applications
+
+    _, deployed = served
+    probe = load_probe(run.folder, run.spec)
+    with Traffic(deployed.http, probe.inputs["image"]) as traffic:
+        done = promote(run.folder, canary=0.3, canary_s=4.0)
+    assert not traffic.failures
+    assert done.previous == deployed.revision
+    assert traffic.revisions() == {done.previous, done.revision}
+    assert (done.probe_rows, done.canary.error_rates) == (len(probe.expected), (0.0, 0.0))
+    answer = asked(deployed.http, probe.inputs["image"])
+    assert answer.parameters["revision"] == done.revision
+    np.testing.assert_allclose(answer.outputs["fused"], probe.expected, atol=1e-5)
+    with pytest.raises(PromotionError, match="is live already"):
+        promote(run.folder)
+    assert applications.rollback("promoted").revision == deployed.revision
+    assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
+
+
+def test_a_run_whose_members_answer_otherwise_than_when_it_was_made_is_refused(served, run, tiny, tmp_path):
+    _, deployed = served
+    probe = load_probe(run.folder, run.spec)
+    data = run.spec.model_dump(mode="json", exclude_defaults=True)
+    strong, weak = data["members"]["strong"], data["members"]["weak"]
+    data["members"]["strong"] = {**weak, "resources": strong["resources"]}  # somebody has changed a checkpoint
+    for member in data["members"].values():
+        member["weights"] = str(run.folder / member["weights"])
+    changed = parse_spec(data)
+    save_spec(changed, tmp_path / "spec.yaml")
+    save_probe(tmp_path, changed, probe.inputs, probe.expected)
+    with pytest.raises(PromotionError, match="its answers differ from the run's by"):
+        promote(tmp_path)
+    assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
+
+
+def test_a_folder_that_is_no_run_and_an_ensemble_that_does_not_run_are_sentences(served, run, tmp_path):
+    with pytest.raises(PromotionError, match=r"there is no spec\.yaml; give the folder that quorate tune named"):
+        promote(tmp_path)
+    other = run.spec.model_copy(update={"name": "nobody"})
+    shutil.copytree(run.folder / "artifacts", tmp_path / "artifacts")
+    save_spec(other, tmp_path / "spec.yaml")
+    with pytest.raises(PromotionError, match=r"probe\.arrow: cannot be read"):
+        promote(tmp_path)
+    save_probe(tmp_path, other, {"image": np.zeros((2, 1, 8, 8), np.float32)}, np.zeros((2, 10), np.float32))
+    with pytest.raises(PromotionError, match="nobody: no ensemble of this name runs; quorate deploy it first"):
+        promote(tmp_path)
+
+
+def share(answers, errors=0, degraded=0, latency_s=0.002):
+    latencies = np.random.default_rng(answers).gamma(4, latency_s / 4, size=min(answers, 2048))
+    return Share(answers, degraded, errors, latencies)
+
+
+def test_canary_that_errs_more_than_chance_explains_is_stopped():
+    compare("new", share(1000, errors=20), share(100, errors=2))
+    with pytest.raises(PromotionError, match="the canary had 12 errors in 112 requests, the old one 20 in 1020"):
+        compare("new", share(1000, errors=20), share(100, errors=12))
+
+
+def test_canary_that_answers_with_fewer_members_is_stopped():
+    with pytest.raises(PromotionError, match="60 degraded answers in 100 requests"):
+        compare("new", share(1000, degraded=10), share(100, degraded=60))
+
+
+def test_canary_that_is_slower_by_more_than_chance_and_a_fifth_is_stopped():
+    compare("new", share(1000), share(100, latency_s=0.0021))
+    with pytest.raises(PromotionError, match="median latency"):
+        compare("new", share(1000), share(100, latency_s=0.004))

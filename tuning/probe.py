@@ -1,0 +1,75 @@
+"""A run's probe set: a few held-out rows and what the run's ensemble answers to them, kept beside its spec.
+
+Whoever deploys the spec can see that what is served is what was tuned.
+"""
+
+# B rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quorate.deployments.arrow_tensors import read_column, write_column
+from quorate.deployments.spec import EnsembleSpec
+from quorate.fusion.errors import PromotionError, RequestError
+
+PROBE_ROWS = 32
+_FILE = "probe.arrow"
+_EXPECTED = "expected answer"  # no input can be called so: names hold no blanks
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Rows and their answers.
+
+    Attributes:
+        inputs: (B, *shape) by request input.
+        expected: (B, C) float32, fused from the run's stored predictions.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    expected: NDArray[np.float32]
+
+
+def save_probe(folder: Path, spec: EnsembleSpec, inputs: Mapping[str, NDArray[Any]], expected: NDArray[Any]) -> None:
+    """Keep the first rows.
+
+    Args:
+        folder: where the spec is.
+        spec: its inputs are kept, others left out.
+        inputs: (N, *shape) by request input.
+        expected: (N, C) the answers of the run.
+    """
+    columns = {name: write_column(np.ascontiguousarray(inputs[name][:PROBE_ROWS])) for name in spec.inputs}
+    columns[_EXPECTED] = write_column(np.asarray(expected[:PROBE_ROWS], dtype=np.float32))
+    table = pa.table(columns)
+    with pa.OSFile(str(folder / _FILE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def load_probe(folder: Path, spec: EnsembleSpec) -> Probe:
+    """Read what ``save_probe`` kept.
+
+    Raises:
+        PromotionError: there is none, or it is not of this spec.
+    """
+    fix = "promote a run that quorate tune made, or deploy the spec unverified"
+    try:
+        with pa.OSFile(str(folder / _FILE), "rb") as source:
+            table = pa.ipc.open_file(source).read_all().combine_chunks()
+        columns = {name: table.column(name).chunk(0) for name in (*spec.inputs, _EXPECTED)}
+        inputs = {
+            name: read_column(name, columns[name], tensor.datatype, tensor.shape)
+            for name, tensor in spec.inputs.items()
+        }
+        expected = read_column(_EXPECTED, columns[_EXPECTED], "FP32", (-1,))
+    except (OSError, pa.ArrowException, KeyError, IndexError, RequestError) as error:
+        raise PromotionError(f"{folder / _FILE}", f"cannot be read ({error})", fix) from None
+    return Probe(inputs, expected)
