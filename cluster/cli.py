@@ -121,8 +121,13 @@ def deploy(
 def query(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)],
     input_file: Annotated[
-        Path, typer.Option("--input", help="Rows to ask about: .npy, .npz (arrays by input name) or .json.")
+        Path,
+        typer.Option("--input", help="Rows to ask about: .npy, .npz (arrays by input name), .json, .parquet, .arrow."),
     ],
+    output_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", help="Write the answers here, .parquet or .arrow; for rows by the million."),
+    ] = None,
     member: Annotated[Optional[str], typer.Option(help="Ask this member alone.")] = None,  # noqa: UP045
     deadline_ms: Annotated[Optional[float], typer.Option(min=0, help="Answer within this time.")] = None,  # noqa: UP045
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
@@ -142,6 +147,15 @@ def query(
 
     place = url or running.http_address(name, address)
     shown = door_options.credentials(auth_token_file, ca, cert, key)
+    if output_file is not None:
+        from quorate.cluster import bulk
+
+        asked: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+        asked |= {"explain": True} if explain else {}
+        done = bulk.ask_file(place, member or name, input_file, output_file, asked, shown)
+        told = f"{done['rows']} rows answered, {done['degraded']} of them degraded: {output_file}"
+        _show({**done, "output": str(output_file)}, as_json, told)
+        return
     result = asking.ask(place, name, member, input_file, deadline_ms=deadline_ms, explain=explain, credentials=shown)
     data = {"outputs": {k: v.tolist() for k, v in result.outputs.items()}, "parameters": dict(result.parameters)}
     _show(data, as_json, "" if as_json else tables.answers(result, running.spec_of(name, address) if not url else None))
