@@ -41,6 +41,15 @@ class Search(str, Enum):
     architecture = "architecture"
 
 
+class Metric(str, Enum):
+    """What ``tune`` solves weights for."""
+
+    log_loss = "log_loss"
+    accuracy = "accuracy"
+    balanced_accuracy = "balanced_accuracy"
+    f1_macro = "f1_macro"
+
+
 @app.command()
 def validate(spec: Spec, as_json: Json = False) -> None:
     """Check a spec whole, without starting anything.
@@ -211,6 +220,9 @@ def tune(
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
+    metric: Annotated[
+        Metric, typer.Option(help="What to make best (weights); all but log_loss move borders between classes too.")
+    ] = Metric.log_loss,
     label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
     runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
@@ -256,8 +268,10 @@ def tune(
         return _show(found.to_dict(), as_json, sweeping.table(found))
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, or --resume RUN")
-    if search is Search.architecture and train is not None:
-        raise typer.BadParameter("--train is for --search weights; an architecture search trains on --data")
+    if search is Search.architecture and (train is not None or metric is not Metric.log_loss):
+        raise typer.BadParameter("--train and --metric are for --search weights; an architecture has --objective")
+    if metric is not Metric.log_loss and train is not None:
+        raise typer.BadParameter("--train goes with --metric log_loss")
     if search is Search.architecture:
         asked = sweeping.Search(
             spec, data, label, runs, seed, trials, member_trials, epochs,
