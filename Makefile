@@ -5,7 +5,7 @@ PACKAGES := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-slow test-triton lint format clean
+.PHONY: setup demo test test-slow test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/installed
@@ -43,6 +43,14 @@ $(VENV)-triton/installed:
 
 test-triton: setup $(VENV)-triton/installed
 	$(BIN)/python -m pytest tests/deployments/test_protocol_stock_client.py
+
+$(VENV)-openapi/installed:
+	$(PYTHON) -m venv $(VENV)-openapi
+	$(VENV)-openapi/bin/pip install --quiet --disable-pip-version-check 'schemathesis>=4,<5'
+	touch $@
+
+test-openapi: setup $(VENV)-openapi/installed
+	$(BIN)/python -m pytest tests/deployments/test_openapi_schemathesis.py
 
 lint: setup
 	$(BIN)/ruff check .

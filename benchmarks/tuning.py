@@ -78,12 +78,51 @@ def against_autogluon(python: str, probs: NDArray[Any], labels: NDArray[np.int64
     print(f"{'':58} {ratio:.0f}x ({spread}), weights identical: {same}")
 
 
+def structure_trials(trials: int = 200) -> None:
+    """An architecture search's second phase alone: Ray Tune, Optuna, weights solved inside each trial."""
+    import ray
+    from ray import tune
+
+    from quorate.deployments.spec import Resources
+    from quorate.tuning.latency import Curve
+    from quorate.tuning.search_space import SearchSpace
+    from quorate.tuning.structure_search import StructureSearch
+    from quorate.tuning.structure_trials import StructureTrial
+    from quorate.tuning.structures import Column, Menu, Table
+    from quorate.tuning.trials import Limits, run_trials
+
+    probs, labels = predictions(8, 10_000, 10)
+    names = tuple(f"member-{number}" for number in range(8))
+    curves = [Curve("cpu", {1: s}, {1: s}, (s,)) for s in np.linspace(5e-4, 4e-3, 8)]
+    table = Table(tuple(Column(n, c, 1 << 20) for n, c in zip(names, curves, strict=True)), probs.astype("f4"), labels)
+    inside: list[float] = []
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    with tempfile.TemporaryDirectory() as folder:
+        search = StructureSearch(
+            Path(folder), SearchSpace(), Menu(names), table, objectives=("log_loss", "p95_latency_s"), trials=trials,
+            seed=0, parallel=8, sampler="tpe", say=print,
+        )  # fmt: skip
+        started = time.perf_counter()
+        trainable = tune.with_parameters(StructureTrial, table=table)
+        report = lambda number, result: inside.append(result["time_this_iter_s"])  # noqa: E731
+        run_trials(trainable, search, Limits(Resources(num_cpus=1.0), 8), report)
+        wall = time.perf_counter() - started
+    ray.shutdown()
+    failed = sum(trial.failure is not None for trial in search.finished.values())
+    overhead = (wall - sum(inside) / 2) / trials
+    note = f"{overhead:.3f} s a trial beside {statistics.mean(inside):.3f} s of evaluation, {failed} failed"
+    show(f"{trials} structure trials on 2 workers, N=10k C=10 M=8", [wall], note)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--autogluon", metavar="PYTHON", help="compare with autogluon.core of this interpreter")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--structures", action="store_true", help="only the architecture search's 200 structure trials")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}")
+    if arguments.structures:
+        return structure_trials()
     for rows in (10_000, 100_000):
         probs, labels = predictions(50, rows, 10)
         size = f"N={rows // 1000}k C=10 M=50"
@@ -103,6 +142,7 @@ def main() -> None:
     show("log-loss of 1,000,000 weight vectors, N=10k C=10 M=8", times)
     times, _ = timed(lambda: score_weights(probs, labels, candidates[:100_000], "accuracy"), 1)
     show("accuracy of 100,000 weight vectors, N=10k C=10 M=8", times)
+    return structure_trials()
 
 
 if __name__ == "__main__":

@@ -33,14 +33,17 @@ def ask(
     with Client(url, credentials=credentials) as client:
         model = member or ensemble
         inputs = {item["name"]: item for item in client.metadata(model)["inputs"]}
-        arrays = _fit(path, _read(path, sorted(inputs)), inputs)
+        arrays = _fit(path, _read(path, inputs), inputs)
         parameters: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
         if explain:
             parameters["explain"] = True
         return client.infer(model, arrays, **parameters)
 
 
-def _read(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
+def _read(path: Path, inputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    names = sorted(inputs)
+    if path.suffix in (".parquet", ".arrow"):
+        return _read_table(path, inputs)
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
@@ -53,7 +56,20 @@ def _read(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
             return {name: np.asarray(value) for name, value in named.items()}
     except (OSError, ValueError) as error:
         raise RequestError(f"{path} cannot be read ({error}); give .npy, .npz or .json") from None
-    raise RequestError(f"{path} is neither .npy, .npz nor .json; save the rows as one of these")
+    raise RequestError(f"{path} is neither .npy, .npz, .json, .parquet nor .arrow; save the rows as one of these")
+
+
+def _read_table(path: Path, inputs: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    import pyarrow as pa
+
+    from quorate.cluster.bulk import read_batches
+    from quorate.deployments.arrow_tensors import read_column
+
+    table = pa.Table.from_batches(read_batches(path, list(inputs))).combine_chunks()
+    return {
+        name: read_column(name, table.column(name).combine_chunks(), item["datatype"], tuple(item["shape"][1:]))
+        for name, item in inputs.items()
+    }
 
 
 def _only(path: Path, names: list[str]) -> str:

@@ -41,6 +41,15 @@ class Search(str, Enum):
     architecture = "architecture"
 
 
+class Metric(str, Enum):
+    """What ``tune`` solves weights for."""
+
+    log_loss = "log_loss"
+    accuracy = "accuracy"
+    balanced_accuracy = "balanced_accuracy"
+    f1_macro = "f1_macro"
+
+
 @app.command()
 def validate(spec: Spec, as_json: Json = False) -> None:
     """Check a spec whole, without starting anything.
@@ -121,8 +130,13 @@ def deploy(
 def query(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)],
     input_file: Annotated[
-        Path, typer.Option("--input", help="Rows to ask about: .npy, .npz (arrays by input name) or .json.")
+        Path,
+        typer.Option("--input", help="Rows to ask about: .npy, .npz (arrays by input name), .json, .parquet, .arrow."),
     ],
+    output_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", help="Write the answers here, .parquet or .arrow; for rows by the million."),
+    ] = None,
     member: Annotated[Optional[str], typer.Option(help="Ask this member alone.")] = None,  # noqa: UP045
     deadline_ms: Annotated[Optional[float], typer.Option(min=0, help="Answer within this time.")] = None,  # noqa: UP045
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
@@ -142,6 +156,15 @@ def query(
 
     place = url or running.http_address(name, address)
     shown = door_options.credentials(auth_token_file, ca, cert, key)
+    if output_file is not None:
+        from quorate.cluster import bulk
+
+        asked: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+        asked |= {"explain": True} if explain else {}
+        done = bulk.ask_file(place, member or name, input_file, output_file, asked, shown)
+        told = f"{done['rows']} rows answered, {done['degraded']} of them degraded: {output_file}"
+        _show({**done, "output": str(output_file)}, as_json, told)
+        return
     result = asking.ask(place, name, member, input_file, deadline_ms=deadline_ms, explain=explain, credentials=shown)
     data = {"outputs": {k: v.tolist() for k, v in result.outputs.items()}, "parameters": dict(result.parameters)}
     _show(data, as_json, "" if as_json else tables.answers(result, running.spec_of(name, address) if not url else None))
@@ -197,6 +220,9 @@ def tune(
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
+    metric: Annotated[
+        Metric, typer.Option(help="What to make best (weights); all but log_loss move borders between classes too.")
+    ] = Metric.log_loss,
     label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
     runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
@@ -242,8 +268,10 @@ def tune(
         return _show(found.to_dict(), as_json, sweeping.table(found))
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, or --resume RUN")
-    if search is Search.architecture and train is not None:
-        raise typer.BadParameter("--train is for --search weights; an architecture search trains on --data")
+    if search is Search.architecture and (train is not None or metric is not Metric.log_loss):
+        raise typer.BadParameter("--train and --metric are for --search weights; an architecture has --objective")
+    if metric is not Metric.log_loss and train is not None:
+        raise typer.BadParameter("--train goes with --metric log_loss")
     if search is Search.architecture:
         asked = sweeping.Search(
             spec, data, label, runs, seed, trials, member_trials, epochs,

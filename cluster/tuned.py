@@ -11,7 +11,7 @@ from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import SpecError
 
 if TYPE_CHECKING:
-    from quorate.tuning import Labelled, TuneResult
+    from quorate.tuning import DecisionResult, Labelled, TuneResult
 
 
 def tune(
@@ -67,6 +67,34 @@ def tune(
             on_step=status.update,
             seed=seed,
             out_of_fold=out_of_fold,
+        )
+
+
+def decide(
+    spec: EnsembleSpec,
+    folder: Path,
+    data: Path,
+    label: str,
+    runs: Path,
+    metric: str,
+    seed: int = 0,
+    address: str | None = None,
+    quiet: bool = False,
+) -> DecisionResult:
+    """Search weights and biases for a metric of decisions on half of the rows and judge them on the other half.
+
+    Args:
+        metric: accuracy, balanced_accuracy or f1_macro.
+    """
+    from rich.console import Console
+
+    from quorate.tuning import pick_runner, tune_decisions
+
+    solved_on, judged_on = halves(read_rows(spec, data, label), seed)
+    place = contextlib.nullcontext() if address is None else connected(address)
+    with place, Console(stderr=True, quiet=quiet).status("running members") as status:
+        return tune_decisions(
+            spec, folder, solved_on, judged_on, metric, runs=runs, run=pick_runner(), on_step=status.update, seed=seed
         )
 
 

@@ -15,7 +15,8 @@ from ray.experimental import internal_kv
 from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils import z85
 
-from quorate.deployments.peers import ClientKeys
+from quorate.deployments.lines import MAX_UNREAD_MESSAGES
+from quorate.deployments.remote_lines import ClientKeys, set_heartbeat
 
 _KEY, _NAMESPACE = b"data-plane-secret", b"quorate"
 
@@ -59,6 +60,9 @@ def guarded_router(context: zmq.Context[Any], secret: bytes) -> tuple[zmq.Socket
     authenticator.configure_curve_callback("*", credentials_provider=_Only(key_pair(secret, "fusion").public))
     keys = key_pair(secret, "member")
     socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.SNDHWM, MAX_UNREAD_MESSAGES)
+    set_heartbeat(socket)
     socket.curve_server = True
     socket.curve_publickey, socket.curve_secretkey = keys.public.encode(), keys.secret.encode()
     return socket, authenticator

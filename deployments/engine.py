@@ -21,7 +21,8 @@ from quorate.deployments.framing import Kind, RowStatus
 from quorate.deployments.lanes import Lane, Watch
 from quorate.deployments.members import Member, MemberReply
 from quorate.deployments.metrics import Metrics
-from quorate.deployments.peers import Address, ClientKeys
+from quorate.deployments.peers import Address
+from quorate.deployments.remote_lines import ClientKeys
 from quorate.deployments.requests import DEFAULT_PRIORITY, Answer, Request
 from quorate.deployments.revisions import Revision, build_revision
 from quorate.deployments.row_errors import nonfinite_row

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import orjson
+
 from quorate.deployments.requests import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from quorate.deployments.revising import without_files
 from quorate.deployments.service import MAX_ROWS, VERSION, Scalar, Service
 from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 
@@ -39,10 +42,10 @@ class Management:
                 "priority_levels": PRIORITY_LEVELS,
                 "default_priority_level": DEFAULT_PRIORITY,
             }
-            fusion = revision.fusion.model_dump_json(exclude={"state"})  # no file's name goes out
+            fusion = without_files(revision.fusion.model_dump(mode="json"))
             config["parameters"] = {
                 "revision": {"string_value": revision.name},
-                "fusion": {"string_value": fusion},
+                "fusion": {"string_value": orjson.dumps(fusion).decode()},
             }
         return config
 

@@ -14,7 +14,7 @@ HANDOVER_S = 1.0
 
 
 class MemberReplica:
-    """One replica: one model on one device, one inference thread, one socket for its node and one for others."""
+    """One replica: one model on one device, one inference thread, a socket file for its node and a port for others."""
 
     def __init__(self, job_json: str, folder: str, start_folder: str, fingerprint: str):
         job = MemberJob.model_validate_json(job_json)
@@ -34,7 +34,7 @@ class MemberReplica:
         self._predictor.warm_up()
         self._bind()
         self._inference = InferenceLoop(
-            self._predictor, job.member.inputs, job.member.max_batch_size, self._sockets, threads
+            self._predictor, job.member.inputs, job.member.max_batch_size, self._listeners, threads
         )
         self._inference.start()
         self._last_stats = (time.monotonic(), 0.0)
@@ -44,25 +44,19 @@ class MemberReplica:
         import zmq
 
         from quorate.deployments.curve import cluster_secret, guarded_router, key_pair
+        from quorate.deployments.local_lines import LocalListener
+        from quorate.deployments.remote_lines import RemoteListener
 
-        context = zmq.Context()
-        secret = cluster_secret()
-        remote, self._authenticator = guarded_router(context, secret)
-        remote.setsockopt(zmq.RCVHWM, 0)
-        remote.setsockopt(zmq.SNDHWM, 0)
-        port = remote.bind_to_random_port(f"tcp://{ray.util.get_node_ip_address()}")
-        local = context.socket(zmq.ROUTER)
-        local.setsockopt(zmq.RCVHWM, 0)
-        local.setsockopt(zmq.SNDHWM, 0)
-        replica_id = _replica_id()
-        self._socket_file = socket_folder() / replica_id
-        local.bind(f"ipc://{self._socket_file}")
-        self._sockets = [local, remote]
+        secret, host, replica_id = cluster_secret(), ray.util.get_node_ip_address(), _replica_id()
+        router, self._authenticator = guarded_router(zmq.Context(), secret)
+        port = router.bind_to_random_port(f"tcp://{host}")
+        path = socket_folder() / replica_id
+        self._listeners = [LocalListener(path), RemoteListener(router)]
         self._address = {
             "replica_id": replica_id,
             "node_id": ray.get_runtime_context().get_node_id(),
-            "ipc": f"ipc://{self._socket_file}",
-            "tcp": f"tcp://{ray.util.get_node_ip_address()}:{port}",
+            "path": str(path),
+            "tcp": f"tcp://{host}:{port}",
             "server_key": key_pair(secret, "member").public,
             "datatype": self._predictor.datatype,
             "dims": self._predictor.dims,
@@ -113,7 +107,6 @@ class MemberReplica:
             time.sleep(HANDOVER_S)
             self._inference.drain(timeout_s=15)
             self._authenticator.stop()
-            self._socket_file.unlink(missing_ok=True)
 
 
 def _replica_id() -> str:

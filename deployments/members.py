@@ -16,7 +16,8 @@ import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.framing import Kind, Message, RowStatus
-from quorate.deployments.peers import Address, ClientKeys, Peer
+from quorate.deployments.peers import Address, Peer
+from quorate.deployments.remote_lines import ClientKeys
 
 Array = NDArray[Any]
 
@@ -167,8 +168,6 @@ class Member:
         for replica_id, address in self._announced.items():
             if replica_id not in self.peers:
                 self.peers[replica_id] = Peer(self._context, address, self._node_id, self._keys, self._lost)
-        for peer in list(self.peers.values()):
-            peer.check()
         # A replica that is announced no more goes on answering until it says that it leaves: its successor may be
         # announced this very moment, and some milliseconds from its first call.
         if any(peer.ready for replica_id, peer in self.peers.items() if replica_id in self._announced):

@@ -54,12 +54,32 @@ def revise(spec: EnsembleSpec, config: str) -> EnsembleSpec:
 def _changed(where: str, old: dict[str, Any], changes: Any) -> dict[str, Any]:
     if not isinstance(changes, dict):
         raise RequestError(f"{where} is {changes!r:.60}; send an object with {', '.join(_CHANGEABLE)}")
+    file = _file_in(changes, where)
+    if file:
+        raise RequestError(f"{file} names a file, which nothing from the network may; deploy the spec instead")
     for key in changes:
-        if key == "state" and changes[key] is not None:
-            raise RequestError(
-                f"{where}.state names a file, which nothing from the network may; deploy the spec instead"
-            )
         if key not in (*_CHANGEABLE, "state"):
             raise RequestError(f"{where}.{key[:60]} is unknown; a revision changes {', '.join(_CHANGEABLE)}")
     merged = {**old, **changes}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def without_files(data: Any) -> Any:
+    """What a spec says, but for the names of files in it."""
+    if not isinstance(data, dict):
+        return data
+    return {key: without_files(value) for key, value in data.items() if not _names_file(key, value)}
+
+
+def _file_in(data: Any, where: str) -> str:
+    """Where a file is named, at any depth; empty for nowhere."""
+    if not isinstance(data, dict):
+        return ""
+    inner = (_file_in(value, f"{where}.{key[:60]}") for key, value in data.items())
+    named = (f"{where}.{key}" for key, value in data.items() if _names_file(key, value))
+    return next((found for found in (*named, *inner) if found), "")
+
+
+def _names_file(key: str, value: Any) -> bool:
+    """Rules and calibrations have their files under ``state``; a class of that name has a number."""
+    return key == "state" and isinstance(value, str)

@@ -57,6 +57,7 @@ _HOME = {
     "drop_members": "fitting",
     "fit_calibration": "calibration",
     "fit_cascade": "cascade",
+    "fit_features": "feature_fitting",
     "fit_gate": "gate",
     "fit_output_attention": "output_attention",
     "fit_rejection": "decision",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ray import tune
 from safetensors.torch import save
@@ -34,7 +35,11 @@ class MemberTrial(tune.Trainable):
         # The object store's arrays are read-only; nothing here writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         torch.set_num_threads(max(1, int(config["threads"])))
-        self._number, self._folder = config["number"], Path(config["folder"])
+        self._number, self._folder, self._phase = (
+            config["number"],
+            Path(config["folder"]),
+            str(config.get("phase", "members")),
+        )
         self._job = MemberJob.model_validate_json(config["job"])
         self._cutoffs = {int(rung): loss for rung, loss in config["cutoffs"].items()}
         self._how: dict[str, Any] = dict(config["training"])
@@ -68,7 +73,12 @@ class MemberTrial(tune.Trainable):
     def _start(self) -> TrainingRun:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         how = Training(**self._how, device=device)
-        run = TrainingRun(self._job.member.config, self._data["train"], self._data["stopping"], how)
+        config, inputs = self._job.member.config, self._job.member.inputs
+        if self._job.member.model.endswith(":head"):
+            words = {name: value for name, value in config.items() if name != "features"}
+            config = {"family": "mlp", "image": [1, 1, config["features"]], **words}
+        train, stopping = (_side_by_side(self._data[split], inputs) for split in ("train", "stopping"))
+        run = TrainingRun(config, train, stopping, how)
         found = load_checkpoint(self._place)
         if found.damage:
             self._said.append(f"{found.damage}: trained again from {'an older one' if found.tensors else 'the start'}")
@@ -110,7 +120,15 @@ class MemberTrial(tune.Trainable):
 
     @property
     def _place(self) -> Path:
-        return self._folder / "trials" / "members" / f"{self._number:05d}"
+        return self._folder / "trials" / self._phase / f"{self._number:05d}"
+
+
+def _side_by_side(data: Labelled, inputs: Sequence[str]) -> Labelled:
+    """The rows with one input: the only one that is read, or all that are, flat, one beside the other."""
+    if len(inputs) == 1:
+        return Labelled({inputs[0]: data.inputs[inputs[0]]}, data.labels, data.classes)
+    flat = [data.inputs[name].reshape(len(data), -1) for name in inputs]
+    return Labelled({"read": np.concatenate(flat, axis=1).astype(np.float32)}, data.labels, data.classes)
 
 
 def _finite(epoch: dict[str, Any]) -> dict[str, Any]:

@@ -62,21 +62,29 @@ class Pick:
 class Picker:
     """Turns trials into picks."""
 
-    def __init__(self, run: Path, base: EnsembleSpec, members: Mapping[str, MemberSpec], table: Table, held_out: Table):
+    def __init__(
+        self,
+        run: Path,
+        base: EnsembleSpec,
+        members: Mapping[str, MemberSpec],
+        names: Sequence[str],
+        table: Table,
+        held_out: Table,
+    ):
         """
         Args:
             run: the run's folder; the members' files are relative to it.
             base: its name, inputs, classes and serving are the picks'.
             members: every column's member.
+            names: those that read the request and run in full precision, with which picks are compared.
             table: validation rows, to fit on.
             held_out: other rows, to judge on.
         """
         self._run, self._base, self._members = run, base, dict(members)
-        self.table, self.held_out = table, held_out
+        self.names, self.table, self.held_out = tuple(names), table, held_out
         rows = np.arange(len(table.labels))
         losses = -np.log(np.maximum(table.probs[:, rows, table.labels], 1e-12)).mean(axis=1)
-        judged = [i for i, column in enumerate(table.columns) if np.isfinite(losses[i]) and not column.reads]
-        self.best_member = table.columns[min(judged, key=lambda i: losses[i])].name
+        self.best_member = min(names, key=lambda name: losses[table.place[name]])
 
     def pick(self, place: int, trial: Finished) -> Pick:
         """Fit a trial's structure on all validation rows and write it below ``pareto/PLACE``."""

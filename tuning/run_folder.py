@@ -28,23 +28,30 @@ def new_run_folder(runs: Path, name: str) -> Path:
 
 
 def with_weights(
-    spec: EnsembleSpec, weights: Mapping[str, float], patterns: Sequence[Mapping[str, float]] = ()
+    spec: EnsembleSpec,
+    weights: Mapping[str, float],
+    patterns: Sequence[Mapping[str, float]] = (),
+    calibration: Mapping[str, Any] | None = None,
 ) -> EnsembleSpec:
     """The spec with its returned fusion a weighted mean; deadline and the rest of the fusion stay.
 
-    A member of weight 0 is not asked: the quorum is lowered to those that are, where it was above.
+    A member of weight 0 is not asked: the quorum is lowered to those that are, where it was above. Calibrations that
+    were there go: the weights are for what the members say themselves.
 
     Args:
         weights: of each member.
         patterns: weights for rows that exactly the members named answered.
+        calibration: of the fused rows, in a spec's words.
     """
     fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
-    for learned in ("options", "state"):
+    for learned in ("options", "state", "member_calibration", "calibration"):
         fusion.pop(learned, None)
     fusion |= {"rule": "weighted_mean", "weights": dict(weights)}
     fusion["quorum"] = min(spec.output_fusion.quorum, sum(weight > 0 for weight in weights.values()))
     if patterns:
         fusion["options"] = {"patterns": [dict(pattern) for pattern in patterns]}
+    if calibration:
+        fusion["calibration"] = dict(calibration)
     data = spec.model_dump(mode="json", exclude_defaults=True)
     if spec.fusion:
         data["fusion"] = fusion

@@ -132,14 +132,14 @@ class Menu:
         members: base members.
         chains: head -> the member it reads, beside the request.
         trunks: trunk -> its heads.
-        formats: those that every base member was run in.
+        formats: those that base members were run in: format -> member -> its column; a member that is not there stays.
         deadline_s, quorum: of structures where they are not searched.
     """
 
     members: tuple[str, ...]
     chains: Mapping[str, str] = field(default_factory=dict)
     trunks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    formats: tuple[Format, ...] = ("fp32",)
+    formats: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"fp32": {}})
     deadline_s: float = 1.0
     quorum: int = 1
 
@@ -155,11 +155,6 @@ class Evaluated:
 
     structure: Structure
     values: Mapping[str, float]
-
-
-def variant(name: str, numbers: Format) -> str:
-    """A member's name in a format."""
-    return name if numbers == "fp32" else f"{name}-{numbers}"
 
 
 def suggest_structure(trial: BaseTrial, space: SearchSpace, menu: Menu, latency: Mapping[str, float]) -> Structure:
@@ -180,7 +175,7 @@ def suggest_structure(trial: BaseTrial, space: SearchSpace, menu: Menu, latency:
         return Structure("shared_trunk", "weighted_mean", menu.trunks[trunk], **timing)
     numbers: Any = trial.suggest_categorical("format", list(menu.formats))
     chosen = [name for name in menu.members if trial.suggest_categorical(f"use.{name}", [True, False])]
-    names = tuple(variant(name, numbers) for name in chosen or menu.members[:1])
+    names = tuple(menu.formats[numbers].get(name, name) for name in chosen or menu.members[:1])
     if topology == "stack":
         options = {"l2": trial.suggest_float("stack.l2", *_L2, log=True)}
         return Structure("stack", "stacking", names, numbers, options=options, **timing)

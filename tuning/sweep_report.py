@@ -16,16 +16,16 @@ from quorate.tuning.run_folder import save_report
 from quorate.tuning.sweeping import SweepResult
 
 
-def save_result(result: SweepResult, picker: Picker, names: Sequence[str], classes: Sequence[str]) -> None:
+def save_result(result: SweepResult, picker: Picker, classes: Sequence[str]) -> None:
     """Write report.json, report.html, figures, trials.parquet and the event files.
 
     Args:
         result: of the sweep.
         picker: has the predictions.
-        names: base members that are compared.
         classes: names.
     """
     save_report(result.to_dict(), result.folder)
+    names = picker.names
     good = [trial for trial in result.structures if trial.failure is None]
     parquet.write_table(
         pa.Table.from_pylist([_row(trial) for trial in result.structures]), result.folder / "trials.parquet"

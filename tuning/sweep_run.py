@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from quorate.fusion.errors import PredictionError, SweepError
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.files import write_whole
 from quorate.tuning.given import read_given
+from quorate.tuning.head_search import HeadSearch
 from quorate.tuning.journal import Finished, saving
 from quorate.tuning.latency import Curve, measure_on_ray
 from quorate.tuning.member_search import MemberSearch, bare_spec
@@ -37,6 +38,7 @@ from quorate.tuning.structures import Column, Menu, Table
 from quorate.tuning.sweep_report import save_result
 from quorate.tuning.sweeping import How, Progress, Settings, SweepResult
 from quorate.tuning.trials import Generations, Limits, Task, run_trials
+from quorate.tuning.variants import add_formats, member_bytes
 
 # Of the time there is, members may take this share; structures over stored predictions are quick.
 _MEMBERS_SHARE = 0.7
@@ -74,9 +76,8 @@ class SweepRun:
                 self._folder, picks, tuple(structures), tuple(trained), self._settings.objectives, self._complete,
                 self._seconds,
             )  # fmt: skip
-            base = [column.name for column in picker.table.columns if not column.reads]
             with saving(self._folder):
-                save_result(result, picker, base, self._rows["validation"].classes)
+                save_result(result, picker, self._rows["validation"].classes)
         return result
 
     def _members(self) -> tuple[dict[str, MemberSpec], list[Finished]]:
@@ -126,13 +127,21 @@ class SweepRun:
         self, members: dict[str, MemberSpec], curves: Mapping[str, Curve] | None
     ) -> tuple[Picker, list[Finished]]:
         names, probs, labels = self._predictions(list(members), "validation")
-        sizes = {name: self._bytes(members[name]) for name in names}
+        sizes = {name: member_bytes(self._folder, members[name]) for name in names}
         chosen = choose_candidates(names, probs, labels, sizes, self._space.candidates)
+        rows = np.arange(len(labels))
+        losses = dict(zip(names, -np.log(np.maximum(probs[:, rows, labels], 1e-12)).mean(axis=1), strict=True))
+        base = {name: members[name] for name in sorted(chosen, key=lambda name: float(losses[name]))}
+        heads = self._heads(base)
+        with self._timed("formats"):
+            variants, formats = add_formats(self._folder, self._space, self._rows, base, self._say)
+        everyone = {**{name: members[name] for name in chosen}, **variants, **(heads.trunks if heads else {})}
+        everyone |= heads.members if heads else {}
         with self._timed("measuring"):
-            found = self._curves({name: members[name] for name in chosen}, curves)
-        columns = tuple(self._column(name, members[name], found[name], sizes[name]) for name in chosen)
-        table, held_out = self._table(columns, "validation"), self._table(columns, "held-out")
-        menu = self._menu(chosen)
+            found = self._curves(everyone, heads, curves)
+        columns = tuple(self._column(name, member, found[name]) for name, member in everyone.items())
+        table, held_out = (self._table(columns, heads, split) for split in ("validation", "held-out"))
+        menu = self._menu(chosen, formats, heads)
         search = StructureSearch(
             self._folder, self._space, menu, table,
             objectives=self._settings.objectives, trials=self._settings.trials, seed=self._settings.seed,
@@ -143,10 +152,26 @@ class SweepRun:
             self._run_phase("structures", trainable, search, Resources(num_cpus=1.0), self._settings.trials)
         structures = [search.finished[number] for number in sorted(search.finished)]
         check_any(structures, self._folder)
-        return Picker(self._folder, self._base(members), members, table, held_out), structures
+        return Picker(self._folder, self._base(members), everyone, chosen, table, held_out), structures
+
+    def _heads(self, sources: dict[str, MemberSpec]) -> HeadSearch | None:
+        """Members that read members, where rows are there to train them on and a topology wants them."""
+        if "train" not in self._rows or not {"chain", "shared_trunk"} & set(self._space.topologies):
+            return None
+        with self._timed("heads"):
+            search = HeadSearch(self._folder, self._space, self._rows, sources, self._settings.seed, self._say)
+            data = {split: part for name in self._rows for split, part in search.inputs(name).items()}
+            trainable = tune.with_parameters(MemberTrial, data=data)
+            self._run_phase("heads", trainable, search, self._space.resources, len(search.plan))
+        return search
 
     def _run_phase(
-        self, phase: str, trainable: Any, search: MemberSearch | StructureSearch, resources: Resources, total: int
+        self,
+        phase: str,
+        trainable: Any,
+        search: MemberSearch | HeadSearch | StructureSearch,
+        resources: Resources,
+        total: int,
     ) -> None:
         check_room(resources)
         until = self._until
@@ -157,11 +182,11 @@ class SweepRun:
         watched = _Watched(search, lambda: self._progress(phase, search, total))
         self._complete &= run_trials(trainable, watched, limits)
 
-    def _progress(self, phase: str, search: MemberSearch | StructureSearch, total: int) -> None:
+    def _progress(self, phase: str, search: MemberSearch | HeadSearch | StructureSearch, total: int) -> None:
         trials = list(search.finished.values())
         good = [trial for trial in trials if trial.failure is None]
-        key = "log_loss" if phase == "members" else self._settings.objectives[0]
-        best = min(good, key=lambda trial: trial.values[key], default=None)
+        key = self._settings.objectives[0] if phase == "structures" else "log_loss"
+        best = min((trial for trial in good if key in trial.values), key=lambda trial: trial.values[key], default=None)
         values = None if best is None else dict(best.values)
         self._tell(Progress(phase, len(trials), len(trials) - len(good), total, values))
 
@@ -180,40 +205,60 @@ class SweepRun:
         stacked = np.stack([np.asarray(arrays[name][usable], dtype=np.float32) for name in kept])
         return kept, stacked, self._rows[split].labels[usable]
 
-    def _table(self, columns: tuple[Column, ...], split: str) -> Table:
-        _, probs, labels = self._predictions([column.name for column in columns], split)
-        return Table(columns, probs, labels)
+    def _table(self, columns: tuple[Column, ...], heads: HeadSearch | None, split: str) -> Table:
+        """Predictions of every column; a trunk, which predicts nothing, has NaN."""
+        stored = [column.name for column in columns if column.name in self._store.members(split)]
+        arrays = dict(zip(stored, self._store.read(split, stored), strict=True))
+        arrays |= heads.predictions(split) if heads else {}
+        usable = np.all([np.isfinite(array).all(axis=1) for array in arrays.values()], axis=0)
+        labels = self._rows[split].labels[usable]
+        blank = np.full((len(labels), len(self._rows[split].classes)), np.nan, np.float32)
+        rows = [np.asarray(arrays[c.name][usable], np.float32) if c.name in arrays else blank for c in columns]
+        return Table(columns, np.stack(rows), labels)
 
-    def _menu(self, names: tuple[str, ...]) -> Menu:
+    def _menu(self, names: tuple[str, ...], formats: Mapping[str, Mapping[str, str]], heads: HeadSearch | None) -> Menu:
+        menu = Menu(names, formats=formats)
+        if heads is not None:
+            chains, trunks = heads.menu(menu)
+            menu = replace(menu, chains=chains, trunks=trunks)
         if self._given is None:
-            return Menu(names)
+            return menu
         fusion = self._given.output_fusion
-        return Menu(names, deadline_s=fusion.deadline_s, quorum=fusion.quorum)
+        return replace(menu, deadline_s=fusion.deadline_s, quorum=fusion.quorum)
 
     def _base(self, members: Mapping[str, MemberSpec]) -> EnsembleSpec:
         return self._given or bare_spec(self._space.name, members, self._rows["validation"])
 
-    def _column(self, name: str, member: MemberSpec, curve: Curve, size: float) -> Column:
-        return Column(name, curve, int(size), gpus=member.resources.num_gpus if "cuda" in curve.device else 0.0)
+    def _column(self, name: str, member: MemberSpec, curve: Curve) -> Column:
+        gpus = member.resources.num_gpus if "cuda" in curve.device else 0.0
+        reads = tuple(source for source in member.inputs if source not in self._rows["validation"].inputs)
+        return Column(name, curve, int(member_bytes(self._folder, member)), reads, gpus)
 
-    def _bytes(self, member: MemberSpec) -> float:
-        path = self._folder / (member.weights or member.model)
-        return float(path.stat().st_size) if path.is_file() else 0.0
-
-    def _curves(self, members: Mapping[str, MemberSpec], given: Mapping[str, Curve] | None) -> dict[str, Curve]:
+    def _curves(
+        self, members: Mapping[str, MemberSpec], heads: HeadSearch | None, given: Mapping[str, Curve] | None
+    ) -> dict[str, Curve]:
         """Measured times by member; what an earlier run of this folder measured is kept: a sweep sees one truth."""
         known = {**load_curves(self._folder), **(given or {})}
         missing = [name for name in members if name not in known]
         if missing:
             self._tell(Progress("measuring", 0, 0, len(missing)))
-            base = bare_spec(self._space.name, members, self._rows["validation"])
-            jobs: list[MemberJob] = [base.job(name) for name in missing]
-            measured = measure_on_ray(jobs, self._folder, self._rows["validation"].inputs)
+            inputs = dict(self._rows["validation"].inputs)
+            inputs |= heads.inputs("validation")["validation"].inputs if heads else {}
+            jobs = [self._job(name, members[name]) for name in missing]
+            measured = measure_on_ray(jobs, self._folder, inputs)
             known |= dict(zip(missing, measured, strict=True))
         write_whole(
             self._folder / "curves.json", json.dumps({n: c.to_json() for n, c in known.items()}, indent=1).encode()
         )
         return known
+
+    def _job(self, name: str, member: MemberSpec) -> MemberJob:
+        """The member as its replicas would get it; what it reads of other members is not a request input."""
+        given = self._given or bare_spec(
+            self._space.name, {name: _reading(member, self._rows)}, self._rows["validation"]
+        )
+        tensors = {key: tensor for key, tensor in given.inputs.items() if key in member.inputs}
+        return MemberJob(ensemble=given.name, name=name, member=member, inputs=tensors, classes=given.classes)
 
     def _say(self, sentence: str) -> None:
         self._tell(Progress("", said=sentence))
@@ -240,6 +285,11 @@ class _Watched:
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         self.inner.done(number, outcome)
         self.tell()
+
+
+def _reading(member: MemberSpec, rows: Mapping[str, Labelled]) -> MemberSpec:
+    """The member, reading the request alone: enough to tell the request's shape."""
+    return member.model_copy(update={"inputs": tuple(rows["validation"].inputs), "output": "logits"})
 
 
 def load_curves(folder: Path) -> dict[str, Curve]:

@@ -43,7 +43,7 @@ class Doors:
     def close(self):
         self._loop.call_soon_threadsafe(setattr, self._http, "should_exit", True)
         self._thread.join(20)
-        self._members.close()
+        self._members.stop()
 
     def stop_members(self):
         """Let every member finish and leave."""

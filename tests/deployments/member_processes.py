@@ -29,11 +29,11 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["torch", "quorate.deployments.inference", "quorate.deployments.models"])
 
 
-def _serve(job, endpoint, started):
+def _serve(job, path, started):
     import torch
-    import zmq
 
     from quorate.deployments.inference import InferenceLoop
+    from quorate.deployments.local_lines import LocalListener
     from quorate.deployments.models import load_model
     from quorate.deployments.prediction import Predictor
 
@@ -43,11 +43,7 @@ def _serve(job, endpoint, started):
     torch.set_num_threads(1)
     predictor = Predictor(load_model(job.name, job.member, FACTORIES), job)
     predictor.warm_up()
-    socket = zmq.Context().socket(zmq.ROUTER)
-    socket.setsockopt(zmq.RCVHWM, 0)
-    socket.setsockopt(zmq.SNDHWM, 0)
-    socket.bind(endpoint)
-    loop = InferenceLoop(predictor, job.member.inputs, job.member.max_batch_size, [socket])
+    loop = InferenceLoop(predictor, job.member.inputs, job.member.max_batch_size, [LocalListener(path)])
     loop.start()
     started.send(True)
     while loop.is_alive() and not drain.wait(0.2):
@@ -63,9 +59,9 @@ class MemberProcess:
 
     def __init__(self, spec, name, folder):
         self.replica_id = f"{name}{next(self._numbers)}"
-        self.endpoint = f"ipc://{folder}/{self.replica_id}"
+        self.path = Path(folder) / self.replica_id
         self._started, far_end = _FORKS.Pipe()
-        self._process = _FORKS.Process(target=_serve, args=(spec.job(name), self.endpoint, far_end), daemon=True)
+        self._process = _FORKS.Process(target=_serve, args=(spec.job(name), self.path, far_end), daemon=True)
         self._process.start()
         far_end.close()
         self.pid = self._process.pid
@@ -77,7 +73,7 @@ class MemberProcess:
 
     @property
     def address(self):
-        return Address(self.replica_id, "node", self.endpoint, "")
+        return Address(self.replica_id, "node", str(self.path), "")
 
     def signal(self, number):
         os.kill(self.pid, number)

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-import zmq
 
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.engine import Engine
 from quorate.deployments.inference import InferenceLoop
+from quorate.deployments.local_lines import LocalListener
 from quorate.deployments.peers import Address
 from quorate.deployments.prediction import Predictor
 
@@ -21,7 +21,7 @@ class MemberThreads:
     """One replica of each member of an ensemble."""
 
     def __init__(self, spec, folder):
-        self._spec, self._folder, self._context = spec, folder, zmq.Context()
+        self._spec, self._folder = spec, folder
         torch.set_num_threads(1)
         self._outputs = {}
         self._loops = [self._start(name) for name in spec.members]
@@ -31,20 +31,19 @@ class MemberThreads:
         predictor = Predictor(load_model(name, member, FACTORIES), self._spec.job(name))
         predictor.warm_up()
         self._outputs[name] = {"datatype": predictor.datatype, "dims": predictor.dims}
-        router = self._context.socket(zmq.ROUTER)
-        router.bind(self._endpoint(name))
-        loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [router])
+        listener = LocalListener(self._path(name))
+        loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [listener])
         loop.start()
         return loop
 
-    def _endpoint(self, name):
-        return f"ipc://{self._folder}/{name}"
+    def _path(self, name):
+        return Path(self._folder) / name
 
     async def engine(self):
         """An engine that reaches all of them."""
         engine = Engine(self._spec, FACTORIES, "here")
         for name in self._spec.members:
-            address = Address("only", "here", self._endpoint(name), "", **self._outputs[name])
+            address = Address("only", "here", str(self._path(name)), "", **self._outputs[name])
             engine.set_replicas(name, {"only": address})
         while not all(engine.ready().values()):
             engine.reconcile()
@@ -57,10 +56,6 @@ class MemberThreads:
             loop.drain(0)  # all at the same time
         for loop in self._loops:
             loop.drain(5)
-
-    def close(self):
-        self.stop()
-        self._context.term()
 
 
 @contextlib.asynccontextmanager
@@ -75,4 +70,4 @@ async def running(spec):
             finally:
                 engine.close()
         finally:
-            members.close()
+            members.stop()

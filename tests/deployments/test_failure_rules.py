@@ -377,9 +377,12 @@ def test_publication_that_fails_changes_nothing():
 
 def test_hedge_asks_a_second_replica_within_its_budget():
     async def scenario():
-        async with serving(ensemble(hedge={"after": "p95"}, deadline_s=10.0, **NO_QUORUM), {"a": 2}) as (engine, fleet):
-            for number in range(1, 201):
+        async with serving(ensemble(hedge={"after": "p95"}, deadline_s=10.0, **NO_QUORUM)) as (engine, fleet):
+            for number in range(1, 201):  # alone, it leaves the whole budget for what comes
                 await engine.infer(row(number))
+            fleet.launch("a").wait()
+            fleet.announce(engine)
+            await until(lambda: engine.ready()["a"] == 2)
             fleet.replicas["a"][0].stop()
             for number in range(201, 204):  # each would wait for the stopped replica until its deadline
                 assert_right(await asyncio.wait_for(engine.infer(row(number)), 5), row(number))

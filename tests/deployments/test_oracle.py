@@ -44,7 +44,8 @@ class Chaos:
 
     async def _stop(self, name):
         victim = self._random.choice(self._fleet.replicas[name])
-        victim.stop()
+        # Not on the event loop: on a busy machine it takes a while until every thread stands still.
+        await asyncio.get_running_loop().run_in_executor(None, victim.stop)
         await asyncio.sleep(0.3)
         victim.resume()
 

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -12,7 +13,7 @@ import pytest
 
 from quorate.deployments import Client, parse_spec
 from quorate.deployments import open_inference_pb2 as pb
-from quorate.deployments.revising import revise
+from quorate.deployments.revising import revise, without_files
 from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 
 FACTORIES = Path(__file__).parent / "factories"
@@ -157,7 +158,7 @@ def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
     from quorate.deployments import published
 
     missed = parse_spec({**SPEC, "fusion": {**SPEC["fusion"], **config(0.6)}})
-    published.record(published.Publication(missed, FACTORIES))
+    published.record(replace(published.history("published")[-1], spec=missed))
     until = time.monotonic() + 20
     while {live(deployed.http) for _ in range(6)} != {missed.revision}:
         assert time.monotonic() < until, "the replicas never took up the recorded revision"
@@ -169,6 +170,12 @@ def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
     [
         ({"fusion": {"state": "weights.safetensors"}}, RequestError, "names a file"),
         ({"fusion": {"rule": "stacking", "state": "../../etc/passwd"}}, RequestError, "names a file"),
+        (
+            {"fusion": {"calibration": {"state": "a.safetensors"}}},
+            RequestError,
+            "fusion.calibration.state names a file",
+        ),
+        ({"fusion": {"member_calibration": {"a": {"state": "/etc/passwd"}}}}, RequestError, "a.state names a file"),
         ({"fusion": {"model": "os:system"}}, RequestError, "fusion.model is unknown"),
         ({"members": {"a": {"model": "os:system"}}}, RequestError, "changes only the fusion"),
         ({"fusion": {}, "inputs": {}}, RequestError, "changes only the fusion"),
@@ -212,6 +219,11 @@ def test_loading_anything_but_a_revision_of_the_ensemble_is_refused(deployed, cl
 def test_a_server_without_a_cluster_says_that_nothing_can_be_published(pair):
     with Client(pair.http, model="pair") as client, pytest.raises(UnavailableError, match="stands alone"):
         client.publish({"weights": {"a": 1, "b": 2}})
+
+
+def test_no_name_of_a_file_goes_out_and_a_class_may_be_called_state():
+    fusion = {"rule": "stacking", "state": "s.safetensors", "calibration": {"state": "c", "bias": {"state": 0.5}}}
+    assert without_files(fusion) == {"rule": "stacking", "calibration": {"bias": {"state": 0.5}}}
 
 
 def test_what_a_config_leaves_out_stays_and_null_takes_away():

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-from quorate.fusion import BilinearFusion, Concat, FeatureAttention, FeatureMean, FeatureRule, GatedFusion, drop_members
-from quorate.fusion.errors import QuorumError, RuleOptionError
+from quorate.fusion import (
+    BilinearFusion,
+    Concat,
+    FeatureAttention,
+    FeatureMean,
+    FeatureRule,
+    GatedFusion,
+    Training,
+    fit_features,
+)
+from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
 from tests.fusion.digits import accuracy, predictions
 from tests.fusion.feature_contract import MASKS, WIDTHS, FeatureContract, features
 
@@ -198,16 +207,10 @@ class TestBilinearFusion(FeatureContract):
 def train_on_halves(rule: FeatureRule, dropout: float) -> nn.Linear:
     """Train a rule and a linear head on the top and bottom halves of digits as two modalities."""
     _, labels, pixels = predictions("rule")
-    generator = torch.Generator().manual_seed(0)
     head = nn.Linear(rule.width, 10)
-    optimizer = torch.optim.AdamW([*rule.parameters(), *head.parameters()], lr=0.01)
-    rule.train()
-    for _ in range(400):
-        rows = torch.randint(0, len(labels), (128,), generator=generator)
-        present = drop_members(torch.ones(2, 128, dtype=torch.bool), dropout, generator)
-        optimizer.zero_grad()
-        cross_entropy(head(rule(halves(pixels[rows]), present)), labels[rows]).backward()
-        optimizer.step()
+    fit_features(
+        rule, head, halves(pixels), labels, training=Training(steps=400, batch_rows=128, member_dropout=dropout)
+    )
     return head
 
 
@@ -241,3 +244,40 @@ def test_stand_in_learned_with_member_dropout_makes_a_missing_modality_cost_less
         with torch.no_grad():
             scores[dropout] = accuracy(head(rule({"top": halves(pixels)["top"]})), truth)
     assert scores[0.3] > scores[0.0] + 0.05
+
+
+def test_training_is_repeatable_and_leaves_rule_and_head_frozen() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        rule = GatedFusion({"top": 32, "bottom": 32}, width=8)
+        _, labels, pixels = predictions("rule")
+        given = halves(pixels)
+        given["top"] = given["top"].index_fill(0, torch.arange(5), float("nan"))
+        head = nn.Linear(8, 10)
+        fit_features(rule, head, given, labels, training=Training(steps=5))
+        states.append({**rule.state(), **head.state_dict()})
+    assert all(torch.equal(states[1][key], tensor) for key, tensor in states[0].items())
+    assert all(torch.isfinite(tensor).all() for tensor in states[0].values())
+    assert not any(parameter.requires_grad for parameter in (*rule.parameters(), *head.parameters()))
+    spec = rule.to_spec(["top", "bottom"])
+    again = GatedFusion.from_spec(spec["members"], None, spec["options"], rule.state())
+    clean = halves(pixels)
+    assert torch.equal(again.fuse(clean).values, rule.fuse(clean).values)
+
+
+def test_training_data_that_do_not_fit_are_refused() -> None:
+    rule, head = Concat({"top": 2, "bottom": 3}), nn.Linear(5, 2)
+    given, labels = {"top": torch.zeros(4, 2), "bottom": torch.zeros(4, 3)}, torch.tensor([0, 1, 0, 1])
+    with pytest.raises(RuleOptionError, match="bottom"):
+        fit_features(rule, head, {"top": given["top"]}, labels)
+    with pytest.raises(ShapeError, match="features of top"):
+        fit_features(rule, head, {**given, "top": torch.zeros(3, 2)}, labels)
+    with pytest.raises(RuleOptionError, match="labels"):
+        fit_features(rule, head, given, labels.float())
+    with pytest.raises(MemberCountError):
+        fit_features(rule, head, given, labels, torch.ones(3, 4, dtype=torch.bool))
+    with pytest.raises(ShapeError, match="present"):
+        fit_features(rule, head, given, labels, torch.ones(2, 5, dtype=torch.bool))
+    with pytest.raises(QuorumError):
+        fit_features(rule, head, given, labels, torch.zeros(2, 4, dtype=torch.bool))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import lru_cache
 
@@ -194,3 +195,19 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         fit_gate(names(3), inputs, outputs, labels, input_name="x", top_k=1, hidden=-1)
     with pytest.raises(RuleOptionError, match="top_k"):
         fit_gate(names(3), inputs, outputs, labels, input_name="x", top_k=0)
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_every_parameter_gets_a_gradient(hidden: int) -> None:
+    """Through the mixture's loss that trains it: a gate over the k best alone would teach nothing about the others."""
+    outputs, labels, pixels = predictions("rule")
+    gate = fit_gate(
+        MEMBERS, pixels, outputs, labels, input_name="image", top_k=1, hidden=hidden, training=Training(steps=5)
+    )
+    network = copy.deepcopy(gate.network).requires_grad_(True)
+    shares = network(pixels.float()).softmax(dim=0)
+    given = outputs.gather(2, labels.view(1, -1, 1).expand(3, -1, 1)).squeeze(-1)[[2, 0, 1]]
+    (shares * given).sum(dim=0).log().mean().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, key
+        assert (parameter.grad.abs() > 1e-6).any(), key

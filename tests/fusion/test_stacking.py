@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from quorate.fusion import Mean, Rule, Stacking, Training, drop_members, fit_stacking
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
-from tests.fusion.contract import FusionContract, assert_same_bits, names
+from tests.fusion.contract import FusionContract, assert_same_bits, every_mask, names
 from tests.fusion.digits import MEMBERS, RULE_ROWS, TEST_ROWS, accuracy, images, log_loss, members, predictions
 
 
@@ -220,3 +221,15 @@ def test_member_dropout_leaves_out_the_asked_share_and_always_keeps_one() -> Non
     assert abs(share - 0.7) < 4 * (0.21 / (6 * int(many.sum()))) ** 0.5 + 0.3**6
     harsh = drop_members(present, 0.99, generator)
     assert torch.equal(harsh.any(dim=0), present.any(dim=0))
+
+
+@pytest.mark.parametrize("hidden", [0, 4])
+def test_every_parameter_gets_a_gradient(hidden: int) -> None:
+    network = copy.deepcopy(fitted(3, "probabilities", hidden).network).requires_grad_(True)
+    masks = every_mask(3)
+    outputs = TestLinearStacking().outputs(3, masks.shape[1])
+    slope = torch.randn(masks.shape[1], 5, generator=torch.Generator().manual_seed(0))
+    (network(outputs, masks) * slope).sum().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, key
+        assert (parameter.grad.abs() > 1e-5).any(), key

@@ -1,0 +1,109 @@
+"""Messages on a byte stream: a list of frames (framing.py) as one run of bytes, and such runs cut into frames again.
+
+A message is a prefix, the length of each frame, and the frames, all padded to 8 bytes so that tensors lie aligned.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from quorate.deployments.framing import Frame, FramingError
+
+_PREFIX = struct.Struct("<4sI")  # magic, number of frames
+_MAGIC = b"QST1"
+_ALIGNMENT = 8
+_PADDING = bytes(_ALIGNMENT)
+MAX_FRAMES = 1024
+MAX_MESSAGE_BYTES = 1 << 33
+# Messages up to this size share one buffer and are copied out of it; larger ones are read into memory of their own.
+CHUNK_BYTES = 1 << 16
+
+
+def to_stream(frames: Sequence[Frame]) -> list[Frame]:
+    """A message as buffers to be written one after the other; tensors are not copied."""
+    sizes = [len(frame) for frame in frames]
+    parts: list[Frame] = [_PREFIX.pack(_MAGIC, len(frames)) + struct.pack(f"<{len(sizes)}Q", *sizes)]
+    for frame, size in zip(frames, sizes, strict=True):
+        parts.append(frame)
+        if size % _ALIGNMENT:
+            parts.append(_PADDING[size % _ALIGNMENT :])
+    return parts
+
+
+class StreamCutter:
+    """Cuts a byte stream into messages: bytes go into ``buffer()``, ``filled`` tells what they complete."""
+
+    def __init__(self) -> None:
+        self._shared = memoryview(bytearray(CHUNK_BYTES))
+        self._large: memoryview | None = None
+        self._end = 0  # bytes that are in the buffer now in use
+
+    def buffer(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        return (self._shared if self._large is None else self._large)[self._end :]
+
+    def filled(self, size: int) -> list[list[Frame]]:
+        """The messages that ``size`` more bytes complete.
+
+        Raises:
+            FramingError: these bytes are no message.
+        """
+        self._end += size
+        if self._large is None:
+            return self._cut_shared()
+        if self._end < len(self._large):
+            return []
+        message, self._large, self._end = self._large, None, 0
+        return [_frames(message, _layout(message, 0, len(message)))]
+
+    def _cut_shared(self) -> list[list[Frame]]:
+        messages, at, end = [], 0, self._end
+        while (layout := _layout(self._shared, at, end)) is not None and at + layout.size <= end:
+            messages.append(_frames(memoryview(bytes(self._shared[at : at + layout.size])), layout))
+            at += layout.size
+        self._end = end - at
+        if layout is not None and layout.size > CHUNK_BYTES:
+            self._large = memoryview(np.empty(layout.size, np.uint8)).cast("B")
+            self._large[: self._end] = self._shared[at:end]
+        elif at and self._end:
+            self._shared[: self._end] = bytes(self._shared[at:end])
+        return messages
+
+
+class _Layout(NamedTuple):
+    sizes: tuple[int, ...]
+    size: int
+
+
+def _layout(data: memoryview, at: int, end: int) -> _Layout | None:
+    """How the message that begins at ``at`` is laid out; None while too little of it is there to tell."""
+    if end - at < _PREFIX.size:
+        return None
+    magic, count = _PREFIX.unpack_from(data, at)
+    if magic != _MAGIC or count > MAX_FRAMES:
+        raise FramingError(f"a stream that says {magic!r} and {count} frames; not one of ours")
+    if end - at < _PREFIX.size + 8 * count:
+        return None
+    sizes = struct.unpack_from(f"<{count}Q", data, at + _PREFIX.size)
+    size = _PREFIX.size + 8 * count + sum(map(_padded, sizes))
+    if size > MAX_MESSAGE_BYTES:
+        raise FramingError(f"a message of {size} bytes; {MAX_MESSAGE_BYTES} are allowed")
+    return _Layout(sizes, size)
+
+
+def _frames(message: memoryview, layout: _Layout | None) -> list[Frame]:
+    assert layout is not None
+    at = _PREFIX.size + 8 * len(layout.sizes)
+    frames: list[Frame] = []
+    for size in layout.sizes:
+        frames.append(message[at : at + size])
+        at += _padded(size)
+    return frames
+
+
+def _padded(size: int) -> int:
+    return size + -size % _ALIGNMENT

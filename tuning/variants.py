@@ -1,0 +1,83 @@
+"""Members in fewer bits as candidates of their own: run again, stored again, weighed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.spec import MemberJob, MemberSpec
+from quorate.tuning.datasets import Labelled
+from quorate.tuning.journal import saving
+from quorate.tuning.member_search import Say, bare_spec
+from quorate.tuning.prediction import Inputs, run_in_process
+from quorate.tuning.search_space import SearchSpace
+from quorate.tuning.store import PredictionStore
+
+ARCHITECTURES = "quorate.tuning.architectures:build"
+
+
+def add_formats(
+    folder: Path, space: SearchSpace, rows: Mapping[str, Labelled], members: Mapping[str, MemberSpec], say: Say
+) -> tuple[dict[str, MemberSpec], dict[str, dict[str, str]]]:
+    """Run members in every format of the space; those that are not networks of ours stay as they are.
+
+    Args:
+        folder: the run's, with its store.
+        members: candidates by name.
+        say: told which formats are left out.
+
+    Returns:
+        The members that came about, by name, and for each format the name of each member in it.
+    """
+    store = PredictionStore(folder / "predictions")
+    found: dict[str, MemberSpec] = {}
+    formats: dict[str, dict[str, str]] = {"fp32": {}} if "fp32" in space.formats else {}
+    for numbers in (numbers for numbers in space.formats if numbers != "fp32"):
+        if numbers == "int8" and find_spec("torchao") is None:
+            say("int8 is left out: it needs torchao, pip install 'quorate[int8]'")
+            continue
+        ours = {name: member for name, member in members.items() if member.model == ARCHITECTURES}
+        formats[numbers] = {name: f"{name}-{numbers}" for name in ours}
+        variants = {
+            f"{name}-{numbers}": member.model_copy(update={"config": {**member.config, "format": numbers}})
+            for name, member in ours.items()
+        }
+        for name, member in variants.items():
+            words = {name: member.model_dump(mode="json", exclude_defaults=True)}
+            spec = bare_spec(space.name, words, rows["validation"])
+            for split in ("validation", "held-out"):
+                with saving(folder):
+                    store.fill(spec, folder, rows[split], split, run=run_as_task)
+        found |= variants
+    return found, formats or {"fp32": {}}
+
+
+def run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+    """Run a member in a Ray task that holds its resources: workers stay from one task to the next."""
+    import ray
+
+    resources = job.member.resources
+    task = ray.remote(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus)(run_in_process)
+    shared: Any = ray.put({name: inputs[name] for name in job.member.inputs})
+    found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), shared))
+    return found
+
+
+def member_bytes(folder: Path, member: MemberSpec) -> float:
+    """What a member's parameters take in memory: of our own networks counted, else the size of its file."""
+    path = folder / (member.weights or member.model)
+    if member.config.get("format", "fp32") != "fp32" and member.model == ARCHITECTURES:
+        from safetensors.torch import load_file
+
+        from quorate.tuning.architectures import build
+        from quorate.tuning.formats import parameter_bytes
+
+        network = build(**member.config)
+        network.load_state_dict(load_file(path))
+        return float(parameter_bytes(network))
+    return float(path.stat().st_size) if path.is_file() else 0.0
