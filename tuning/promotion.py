@@ -220,10 +220,9 @@ def compare(revision: str, old: Share, new: Share) -> None:
         return
     slower = stats.mannwhitneyu(new.latencies_s, old.latencies_s, alternative="greater").pvalue < _P_VALUE
     if slower and _median(new) > _SLOWER * _median(old):
-        found = (
-            f"the canary's median latency was {1e3 * _median(new):.1f} ms, the old one's {1e3 * _median(old):.1f} ms"
-        )
-        raise PromotionError(revision, f"{found}; it was stopped", "choose a cheaper pick, or promote without a canary")
+        found = f"the canary's median latency was {1e3 * _median(new):.1f} ms"
+        beside = f"the old one's {1e3 * _median(old):.1f} ms; it was stopped"
+        raise PromotionError(revision, f"{found}, {beside}", "choose a cheaper pick, or promote without a canary")
 
 
 def _error_rate(share: Share) -> float:
