@@ -279,6 +279,12 @@ def tune(
         )  # fmt: skip
         found = sweeping.search(asked, address, quiet=as_json)
         return _show(found.to_dict(), as_json, sweeping.table(found))
+    if metric is not Metric.log_loss:
+        decided = tuned.decide(
+            load_spec(spec), spec.parent, data, label, runs, metric.value, seed, address, quiet=as_json
+        )
+        report = {**decided.to_dict(), "spec": str(decided.folder / "spec.yaml"), "search": search.value}
+        return _show(report, as_json, tables.decided(decided))
     result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, address, as_json, train, folds, epochs)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": search.value}
     return _show(report, as_json, tables.tuned(result))

@@ -14,7 +14,7 @@ from quorate.deployments.spec import EnsembleSpec
 
 if TYPE_CHECKING:
     from quorate.deployments.bench import BenchResult
-    from quorate.tuning import Promotion, TuneResult
+    from quorate.tuning import DecisionResult, Promotion, TuneResult
 
 SHOWN_ROWS = 20
 
@@ -71,6 +71,18 @@ def tuned(result: TuneResult) -> Group:
         f"quorate deploy {result.folder / 'spec.yaml'}",
     ]
     return Group(table, *lines)
+
+
+def decided(result: DecisionResult) -> Group:
+    """Best member, uniform mean and tuned decisions on held-out rows, and what follows from it."""
+    gain = result.gain
+    table = Table("", gain.metric)
+    for name, score in ((gain.best_member, gain.best), ("uniform mean", gain.uniform), ("tuned", gain.tuned)):
+        table.add_row(name, f"{score:.4f}")
+    weights = ", ".join(f"{name} {weight:.3f}" for name, weight in result.weights.items())
+    biases = "with biases by class" if result.method == "decisions" else "without biases: they did no better"
+    lines = [f"{gain.rows} held-out rows; {weights}, {biases}", gain.verdict]
+    return Group(table, *lines, f"quorate deploy {result.folder / 'spec.yaml'}")
 
 
 def bench(result: BenchResult) -> str:

@@ -94,12 +94,33 @@ def decision_weights(
     return Decisions(weights, _tempered(weights, bias, outputs, truth), table.score(loss))
 
 
+def decision_scores(metric: str, right: Floats, decided: Floats, support: Floats) -> Floats:
+    """The metric from counts, as scikit-learn computes it.
+
+    Args:
+        metric: accuracy, balanced_accuracy or f1_macro.
+        right: (K, C) rows of each class decided rightly.
+        decided: (K, C) rows decided for each class.
+        support: (K, C) or (1, C) rows of each class.
+
+    Returns:
+        (K,) from 0 to 1.
+    """
+    if metric == "accuracy":
+        return np.asarray(right.sum(axis=1) / support.sum(axis=1))
+    if metric == "balanced_accuracy":  # over the classes that are there
+        recalls = right / np.where(support > 0, support, 1)
+        return np.asarray(recalls.sum(axis=1) / (support > 0).sum(axis=1))
+    named = decided + support  # a class that is neither true nor decided anywhere drops out
+    return np.asarray((2 * right / np.where(named > 0, named, 1)).sum(axis=1) / (named > 0).sum(axis=1))
+
+
 class _Table:
     """Counts of decisions, and the loss they give."""
 
     def __init__(self, labels: NDArray[np.int64], classes: int, metric: str, costs: ArrayLike | None):
         self.labels, self.classes, self.metric = labels, classes, metric
-        self.support = np.bincount(labels, minlength=classes)
+        self.support = np.bincount(labels, minlength=classes).astype(np.float64)
         self.costs = None if costs is None else np.asarray(costs, dtype=np.float64)
         if self.costs is None and metric not in DECISION_METRICS:
             fix = f"give one of {', '.join(DECISION_METRICS)}, or costs"
@@ -110,19 +131,9 @@ class _Table:
 
     def loss(self, right: Floats, decided: Floats, cost: Floats) -> Floats:
         """(K,) from right decisions (K, C) and all decisions (K, C) of each class, and summed costs (K,)."""
-        rows = len(self.labels)
         if self.costs is not None:
-            return cost / rows
-        if self.metric == "accuracy":
-            return np.asarray(1 - right.sum(axis=1) / rows)
-        if self.metric == "balanced_accuracy":
-            there = self.support > 0
-            return np.asarray(1 - (right[:, there] / self.support[there]).mean(axis=1))
-        named = decided + self.support
-        f1 = 2 * right / np.where(named > 0, named, 1)
-        return np.asarray(
-            1 - f1.sum(axis=1) / (named > 0).sum(axis=1)
-        )  # as scikit-learn: classes nobody named drop out
+            return cost / len(self.labels)
+        return 1 - decision_scores(self.metric, right, decided, self.support[None])
 
     def score(self, loss: float) -> float:
         return loss if self.costs is not None else 1 - loss

@@ -118,7 +118,7 @@ def tune_weights(
     """
     say = on_step or (lambda step: None)
     names = tunable_members(spec)
-    _check_rows(validation, held_out)
+    check_rows(validation, held_out)
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
     filled, probs, labels, left_out = {}, {}, {}, {}
@@ -235,7 +235,12 @@ def _patterns(
     )
 
 
-def _check_rows(validation: Labelled, held_out: Labelled) -> None:
+def check_rows(validation: Labelled, held_out: Labelled) -> None:
+    """Refuse rows that are too few, or on both sides.
+
+    Raises:
+        DataError: so they are.
+    """
     for name, data in (("validation", validation), ("held-out", held_out)):
         if len(data) < 2:
             raise DataError(f"{name} rows", f"{len(data)}", "give at least 2; hundreds for weights worth having")

@@ -50,9 +50,6 @@ def test_compress_leaves_a_deployable_student_and_says_what_it_loses(folder):
     lost = report["candidates"]["student"]["log_loss_lost"]
     assert lost["low"] <= lost["difference"] <= lost["high"]
     quorate(folder, "validate", report["spec"])
-    shown = quorate(folder, "compress", "two.yaml", *options)
-    assert "quorate deploy" in shown
-    assert "student" in shown
 
 
 def test_tune_solves_on_training_rows_out_of_fold_and_judges_on_all_others(folder):
@@ -63,7 +60,14 @@ def test_tune_solves_on_training_rows_out_of_fold_and_judges_on_all_others(folde
     entry = manifest["members"]["wide"]
     assert entry["rows"] == 1077
     assert entry["out_of_fold"].startswith("OutOfFold(folds=3")
-    refused = quorate(
-        folder, "tune", "two.yaml", "--data", "other.npz", "--train", "train.npz", "--search", "architecture", code=2
-    )
-    assert refused == ""
+    refused = quorate(folder, "tune", "two.yaml", *options, "--search", "architecture", code=2)
+    assert "are for --search weights" in refused
+
+
+def test_tune_for_accuracy_writes_what_decides(folder):
+    options = ["--data", "other.npz", "--metric", "accuracy", "--json"]
+    report = json.loads(quorate(folder, "tune", "two.yaml", *options))
+    assert report["gain"]["metric"] == "accuracy"
+    spec = load_spec(folder / report["spec"])
+    assert (spec.fusion.calibration is not None) == (report["method"] == "decisions")
+    quorate(folder, "validate", report["spec"])

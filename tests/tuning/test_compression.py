@@ -1,11 +1,14 @@
+import io
 import json
 
 import numpy as np
 import pytest
 import sklearn.metrics
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from quorate.cluster.compressed import table
 from quorate.deployments import load_spec, parse_spec
 from quorate.fusion.errors import MergeError
 from quorate.tuning import Distillation, Training, compress, run_in_process
@@ -87,6 +90,14 @@ def test_the_pick_is_the_smallest_that_loses_no_more_than_the_tolerance(compress
     report = json.loads((compressed.folder / "report.json").read_text())
     assert report["pick"] == compressed.pick
     assert report["candidates"]["bf16"]["bytes"] == compressed.candidates["bf16"].bytes
+
+
+@torchao
+def test_the_table_shows_every_candidate_and_the_way_to_deploy_the_pick(compressed):
+    out = io.StringIO()
+    Console(file=out, width=200).print(table(compressed))
+    assert all(name in out.getvalue() for name in compressed.candidates)
+    assert f"candidates/{compressed.pick}/spec.yaml" in out.getvalue().replace("\n", "")
 
 
 def test_a_soup_of_networks_trained_apart_is_refused(tiny, tmp_path):
