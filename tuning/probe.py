@@ -21,6 +21,11 @@ from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import PromotionError, RequestError
 
 PROBE_ROWS = 32
+# Stored predictions and served answers differ by rounding: other batch sizes, another device, float16 in the store, and
+# much more where a member computes in 8 bits of mantissa.
+TOLERANCE = 2e-3
+TOLERANCE_IN_FEW_BITS = 2e-2
+_TOLERANCE = b"tolerance"
 _FILE = "probe.arrow"
 _EXPECTED = "expected answer"  # no input can be called so: names hold no blanks
 
@@ -32,13 +37,21 @@ class Probe:
     Attributes:
         inputs: (B, *shape) by request input.
         expected: (B, C) float32, fused from the run's stored predictions.
+        tolerance: how far a served number may be from it.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     expected: NDArray[np.float32]
+    tolerance: float = TOLERANCE
 
 
-def save_probe(folder: Path, spec: EnsembleSpec, inputs: Mapping[str, NDArray[Any]], expected: NDArray[Any]) -> None:
+def save_probe(
+    folder: Path,
+    spec: EnsembleSpec,
+    inputs: Mapping[str, NDArray[Any]],
+    expected: NDArray[Any],
+    tolerance: float = TOLERANCE,
+) -> None:
     """Keep the first rows.
 
     Args:
@@ -46,10 +59,11 @@ def save_probe(folder: Path, spec: EnsembleSpec, inputs: Mapping[str, NDArray[An
         spec: its inputs are kept, others left out.
         inputs: (N, *shape) by request input.
         expected: (N, C) the answers of the run.
+        tolerance: how far a served number may be from them.
     """
     columns = {name: write_column(np.ascontiguousarray(inputs[name][:PROBE_ROWS])) for name in spec.inputs}
     columns[_EXPECTED] = write_column(np.asarray(expected[:PROBE_ROWS], dtype=np.float32))
-    table = pa.table(columns)
+    table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(tolerance).encode()})
     with pa.OSFile(str(folder / _FILE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
@@ -70,6 +84,7 @@ def load_probe(folder: Path, spec: EnsembleSpec) -> Probe:
             for name, tensor in spec.inputs.items()
         }
         expected = read_column(_EXPECTED, columns[_EXPECTED], "FP32", (-1,))
-    except (OSError, pa.ArrowException, KeyError, IndexError, RequestError) as error:
+        tolerance = float(table.schema.metadata[_TOLERANCE])
+    except (OSError, pa.ArrowException, KeyError, IndexError, TypeError, ValueError, RequestError) as error:
         raise PromotionError(f"{folder / _FILE}", f"cannot be read ({error})", fix) from None
-    return Probe(inputs, expected)
+    return Probe(inputs, expected, tolerance)

@@ -19,8 +19,6 @@ from quorate.tuning.probe import Probe, load_probe
 if TYPE_CHECKING:
     from quorate.deployments.candidate import Candidate, Share
 
-# Stored predictions and served answers differ by rounding: other batch sizes, another device, float16 in the store.
-TOLERANCE = 2e-3
 CANARY_S = 30.0
 FEWEST_CANARY_ANSWERS = 50
 _POLL_S = 0.5
@@ -159,7 +157,7 @@ def verify(candidate: Candidate, probe: Probe) -> float:
             found = f"answers have shape {list(values.shape)}, the run's {list(probe.expected.shape)}"
             raise PromotionError(candidate.revision, found, "tune again with the members as they are")
     difference = max(float(np.abs(values - probe.expected).max()) for values in served)
-    if not difference <= TOLERANCE:
+    if not difference <= probe.tolerance:
         row = int(np.abs(served[0] - probe.expected).max(axis=1).argmax())
         found = f"its answers differ from the run's by {difference:.3g}, most in row {row} of the probe set"
         raise PromotionError(candidate.revision, found, "tune again: members or code are not what they were")

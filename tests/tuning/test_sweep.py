@@ -20,6 +20,7 @@ from quorate.deployments import load_spec
 from quorate.deployments.revisions import build_revision
 from quorate.fusion.errors import DataError, SweepError
 from quorate.tuning import Labelled, SearchSpace, Splits, digits, resume_sweep, run_in_process, sweep
+from quorate.tuning.probe import load_probe
 from quorate.tuning.search_space import Family
 
 SPACE = SearchSpace(
@@ -67,6 +68,9 @@ def test_every_pick_is_a_spec_that_answers_what_the_report_says(swept, data):
         revision = build_revision(spec, folder)
         outputs = np.stack([run_in_process(spec.job(name), folder, data.test.inputs) for name in revision.asked])
         fused = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values.numpy()
+        probe = load_probe(folder, spec)
+        np.testing.assert_allclose(probe.expected, fused[: len(probe.expected)], atol=probe.tolerance)
+        np.testing.assert_array_equal(probe.inputs["image"], data.test.inputs["image"][: len(probe.expected)])
         wide = fused.astype(np.float64)
         loss = sklearn.metrics.log_loss(data.test.labels, wide / wide.sum(axis=1, keepdims=True))
         assert loss == pytest.approx(pick.judgement.tuned.log_loss, abs=1e-5)
