@@ -23,6 +23,8 @@ FRAMING_PER_BODY_BYTE = 8
 # A request must be here this long after its first byte, and longer only as far as it keeps coming at this rate
 # (as Apache's mod_reqtimeout has it): a client may be far away, but not idle on purpose.
 ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
+# Where the answer is under way already, as in a stream, the client may take its time before it sends more.
+STREAM_S = 300.0
 # What a client still sends after its answer, an error, is read this long, so that it comes to read the answer.
 LINGER_S = 5.0
 
@@ -109,7 +111,9 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         self._alarm = None
         cycle, now = self.cycle, time.monotonic()
         answered = cycle is not None and cycle.response_complete and self._fed_bytes > 0
-        due = self._since + (LINGER_S if answered else ARRIVAL_S + self._fed_bytes / MIN_BYTES_PER_S)
+        streams = cycle is not None and cycle.response_started
+        patience_s = (STREAM_S if streams else ARRIVAL_S) + self._fed_bytes / MIN_BYTES_PER_S
+        due = self._since + (LINGER_S if answered else patience_s)
         if self.flow.read_paused:  # it is we who do not read
             due = max(due, now + ARRIVAL_S)
         if now < due:
