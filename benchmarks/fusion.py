@@ -98,6 +98,7 @@ def closed_form_rules() -> None:
             lambda: softmax(np.average(np.log(np.maximum(p, 1e-12)), axis=0, weights=w), axis=-1),
         ),
         ("Product", fusion.Product(MEMBERS), lambda: normal(p.prod(axis=0))),
+        ("Product, in float64", fusion.Product(MEMBERS), lambda: normal(p.prod(axis=0, dtype=np.float64))),
         ("Maximum", fusion.Maximum(MEMBERS), lambda: normal(p.max(axis=0))),
         ("Minimum", fusion.Minimum(MEMBERS), lambda: normal(p.min(axis=0))),
         ("Median", fusion.Median(MEMBERS), lambda: normal(np.median(p, axis=0))),
@@ -133,6 +134,29 @@ def closed_form_rules() -> None:
     print(f"M={MEMBERS} B={BATCH} C={CLASSES}        ours ms    numpy    ratio (spread)")
     for name, rule, bare in rules:
         print(f"{name:26s}{beside(lambda rule=rule: rule.fuse(outputs), bare)}")
+    ascending = outputs.sort(dim=-1).values
+    quantiles = fusion.QuantileAverage(MEMBERS, weights)
+    bare_quantiles = beside(lambda: quantiles.fuse(ascending), lambda: np.average(ascending.numpy(), axis=0, weights=w))
+    print(f"{'QuantileAverage, ascending':26s}{bare_quantiles}")
+
+
+def members_missing() -> None:
+    """One member absent from every row, or each from a tenth of them, beside the complete call."""
+    outputs = torch.randn(MEMBERS, BATCH, CLASSES, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
+    late = torch.ones(MEMBERS, BATCH, dtype=torch.bool)
+    late[3] = False
+    scattered = torch.rand(MEMBERS, BATCH, generator=torch.Generator().manual_seed(1)) < 0.9
+    print(f"M={MEMBERS} B={BATCH} C={CLASSES}       missing ms   complete  ratio (spread)")
+    for rule in (fusion.Mean(MEMBERS), fusion.WeightedMean([1.0, 2.0] * 4), fusion.GeometricMean(MEMBERS)):
+        for what, mask in (("one late", late), ("scattered", scattered)):
+            line = beside(lambda r=rule, m=mask: r.fuse(outputs, m), lambda r=rule: r.fuse(outputs))
+            print(f"{type(rule).__name__ + ', ' + what:26s}{line}")
+
+
+def large() -> None:
+    outputs = torch.rand(3, 1024, 4096, generator=torch.Generator().manual_seed(0))
+    p, rule = outputs.numpy(), fusion.Mean(3)
+    print(f"Mean M=3, 16 MiB a member {beside(lambda: rule.fuse(outputs), lambda: p.mean(axis=0), 3)}")
 
 
 def serving_size() -> None:
@@ -154,5 +178,7 @@ def all_pairs() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     closed_form_rules()
+    members_missing()
+    large()
     serving_size()
     all_pairs()

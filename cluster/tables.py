@@ -100,7 +100,9 @@ def status(ensembles: Sequence[dict[str, Any]]) -> Group | str:
         return "nothing runs; quorate deploy SPEC starts an ensemble"
     parts: list[Table] = []
     for ensemble in ensembles:
-        doors = ", ".join(ensemble["http"]) or "no door"
+        scheme = "https" if ensemble["tls"] else "http"
+        doors = ", ".join(f"{scheme}://{place}" for place in ensemble["http"]) or "no door"
+        doors += " by token" if ensemble["token"] else ""
         title = f"{ensemble['name']}  revision {ensemble['revision']}  {doors}"
         table = Table(
             "member", "ready", "replica", "device", "GPU", "queued rows", "busy s", title=title, title_justify="left"

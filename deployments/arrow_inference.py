@@ -33,6 +33,8 @@ _log = logging.getLogger(__name__)
 # A server that is overloaded for so long ends the stream.
 PATIENCE_S = 30.0
 _PAUSE_S = 0.01
+# After an error midway, how long the client may yet send before its line is cut.
+LISTEN_S = 30.0
 # Pieces grow until answering one takes this share of the ensemble's deadline.
 PIECE_SHARE, MAX_PIECE_ROWS = 0.04, 4096
 # In an answer these name rows of one piece, and joined pieces number theirs anew.
@@ -84,7 +86,7 @@ class StreamInference:
         except QuorateError as error:
             if writer.started:
                 yield writer.failure(error)
-            await self._listen_out(reader)
+                await self._listen_out(reader)
             raise
         finally:
             reader.cancel()
@@ -196,9 +198,9 @@ class StreamInference:
         reader.cancel()
         await asyncio.wait([reader])
         try:
-            await self._stream.discard()
-        except RequestError:
-            _log.info("a client of a failed stream stopped sending")
+            await asyncio.wait_for(self._stream.discard(), LISTEN_S)
+        except (RequestError, asyncio.TimeoutError):
+            _log.info("a client of a failed stream goes on sending, or nothing; its line is cut")
 
 
 class _Writer:

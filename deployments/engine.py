@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -242,12 +242,12 @@ class Engine:
             raise
         finally:
             self._batches.pop(request, None)
-        self._count("degraded" if answer.degraded else "full", lane, started)
+        self._count("degraded" if answer.degraded else "full", lane, started, answer.members_missing.values())
         self.metrics.total(time.monotonic() - started)
         return answer
 
-    def _count(self, outcome: str, lane: Lane, started: float) -> None:
-        self.metrics.answered(outcome)
+    def _count(self, outcome: str, lane: Lane, started: float, missing: Collection[str] = ()) -> None:
+        self.metrics.answered(outcome, missing)
         if self._canary is not None:
             lane.watch.add(outcome, time.monotonic() - started)
 

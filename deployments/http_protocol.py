@@ -23,6 +23,8 @@ FRAMING_PER_BODY_BYTE = 8
 # A request must be here this long after its first byte, and longer only as far as it keeps coming at this rate
 # (as Apache's mod_reqtimeout has it): a client may be far away, but not idle on purpose.
 ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
+# Where the answer is under way already, as in a stream, the client may take its time before it sends more.
+STREAM_S = 300.0
 # What a client still sends after its answer, an error, is read this long, so that it comes to read the answer.
 LINGER_S = 5.0
 
@@ -55,8 +57,8 @@ class _JoinedWrites:
 class JoinedHttpProtocol(HttpToolsProtocol):
     """Give it to uvicorn as ``http``."""
 
-    _arriving = True  # the request has not come in whole; a new connection's first counts from the start
-    _since = 0.0
+    _whole = False  # the last bytes ended a request
+    _since = 0.0  # when it was first seen that a request did not come in whole
     _fed_bytes = _body_bytes = 0  # of this request
     _alarm: asyncio.TimerHandle | None = None
 
@@ -65,8 +67,7 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         if len(self.connections) > MAX_CONNECTIONS:
             self._refuse(503, f"{MAX_CONNECTIONS} connections are open already; close some, or retry later")
             return
-        self._since = time.monotonic()
-        self._set_alarm(LINGER_S)
+        self._await_rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_alarm()
@@ -74,24 +75,22 @@ class JoinedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._fed_bytes += len(data)
+        self._whole = False
         super().data_received(data)
-        if not (self._arriving or self._fed_bytes):
-            self._stop_alarm()
-            return
-        if self._fed_bytes - (1 + FRAMING_PER_BODY_BYTE) * self._body_bytes > MAX_HEAD_BYTES:
+        if self._whole:  # as nearly always
+            if self._alarm is not None:
+                self._stop_alarm()
+        elif self._fed_bytes - (1 + FRAMING_PER_BODY_BYTE) * self._body_bytes > MAX_HEAD_BYTES:
             self._refuse(431, f"the request's head is over {MAX_HEAD_BYTES} bytes; send shorter headers")
         elif self._alarm is None and not self.transport.is_closing():
-            self._set_alarm(LINGER_S)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._arriving, self._since = True, time.monotonic()
+            self._await_rest()
 
     def on_headers_complete(self) -> None:
-        head_bytes = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
         app = self.app
-        if head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self.app, self.url = _answer_431, b"/"  # httptools does not take every long one apart
+        if self._fed_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+                self.app, self.url = _answer_431, b"/"  # httptools does not take every long one apart
         super().on_headers_complete()
         self.app = app
 
@@ -100,7 +99,7 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._arriving = False
+        self._whole = True
         self._fed_bytes = self._body_bytes = 0
         super().on_message_complete()
 
@@ -112,7 +111,9 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         self._alarm = None
         cycle, now = self.cycle, time.monotonic()
         answered = cycle is not None and cycle.response_complete and self._fed_bytes > 0
-        due = self._since + (LINGER_S if answered else ARRIVAL_S + self._fed_bytes / MIN_BYTES_PER_S)
+        streams = cycle is not None and cycle.response_started
+        patience_s = (STREAM_S if streams else ARRIVAL_S) + self._fed_bytes / MIN_BYTES_PER_S
+        due = self._since + (LINGER_S if answered else patience_s)
         if self.flow.read_paused:  # it is we who do not read
             due = max(due, now + ARRIVAL_S)
         if now < due:
@@ -121,6 +122,10 @@ class JoinedHttpProtocol(HttpToolsProtocol):
             self._refuse(408, f"the request did not arrive within {due - self._since:.0f} s; send it faster")
         else:
             self.transport.close()
+
+    def _await_rest(self) -> None:
+        self._since = time.monotonic()
+        self._set_alarm(LINGER_S)
 
     def _set_alarm(self, delay_s: float) -> None:
         self._alarm = self.loop.call_later(delay_s, self._check_arrival)

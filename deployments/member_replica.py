@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.lines import Listener
 from quorate.deployments.spec import MemberJob
 
 # A replica that is told to stop takes calls for this long yet: its successor is known everywhere before it leaves.
@@ -51,7 +52,7 @@ class MemberReplica:
         router, self._authenticator = guarded_router(zmq.Context(), secret)
         port = router.bind_to_random_port(f"tcp://{host}")
         path = socket_folder() / replica_id
-        self._listeners = [LocalListener(path), RemoteListener(router)]
+        self._listeners: list[Listener] = [LocalListener(path), RemoteListener(router)]
         self._address = {
             "replica_id": replica_id,
             "node_id": ray.get_runtime_context().get_node_id(),

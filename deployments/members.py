@@ -16,11 +16,13 @@ import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.framing import Kind, Message, RowStatus
+from quorate.deployments.known_good import KnownGood
 from quorate.deployments.peers import Address, Peer
 from quorate.deployments.remote_lines import ClientKeys
 
 Array = NDArray[Any]
 
+_LAST_STATUS = max(RowStatus)
 FAILURES_TO_LEAVE_OUT = 5
 LEFT_OUT_S = 1.0
 LEFT_OUT_MAX_S = 30.0
@@ -41,6 +43,8 @@ class MemberReply:
         status: (B,) RowStatus, None with values.
         reason: why nothing is usable: deadline, dead, error, shape or shed.
         inference_s: seconds the replica computed.
+        failed_rows: how many rows of ``values`` may not be used.
+        latency_s: seconds from the question to this reply.
     """
 
     values: Array | None
@@ -48,6 +52,8 @@ class MemberReply:
     reason: str = ""
     detail: str = ""
     inference_s: float = 0.0
+    failed_rows: int = 0
+    latency_s: float = 0.0
 
 
 OnMember = Callable[[MemberReply], None]
@@ -100,10 +106,13 @@ class Ask:
         if message is None:
             self._retry_elsewhere()
         elif message.kind == Kind.FAILURE:
-            self._member.failed(peer, "error")
+            self._member.suspect(peer, "error")
             self._finish(MemberReply(None, None, "error", message.text))
         else:
-            self._finish(self._member.judge(peer, message, self._rows, time.monotonic() - self._started))
+            reply = self._member.judge(peer, message, self._rows, time.monotonic() - self._started)
+            if reply.values is not None and not reply.failed_rows:
+                self._member.known_good.remember(self._kind, self._tensors)
+            self._finish(reply)
 
     def _retry_elsewhere(self) -> None:
         if self._lines:
@@ -132,6 +141,7 @@ class Member:
         reason: why the member takes no call now.
         hedge_percentile: a batch later than this percentile of recent ones goes to a second replica; None for never.
         patience_s: a call that was given up before it had this long does not count against the replica.
+        known_good: tells a broken replica from rows that no replica can take.
     """
 
     def __init__(
@@ -157,6 +167,7 @@ class Member:
         self._latencies: deque[float] = deque(maxlen=HEDGE_WINDOW)
         self._calls = 0
         self._hedges = 0
+        self.known_good = KnownGood(self._verdict)
 
     def set_replicas(self, addresses: Mapping[str, Address]) -> None:
         """Say which replicas there are: new ones are connected, others let go once they have answered."""
@@ -209,15 +220,22 @@ class Member:
             self.failed(peer, "shape")
             return MemberReply(None, None, "shape")
         values, status = message.tensors
-        if (status == RowStatus.OK).any():
+        failed_rows = int(np.count_nonzero(status))  # OK is 0
+        if failed_rows < rows:
             self._succeeded(peer, latency_s)
-        elif not ((status == RowStatus.NONFINITE).all() and self._is_last(peer)):  # NaN in, NaN out: one client's doing
-            self.failed(peer, RowStatus(int(status[0])).name.lower())
-        return MemberReply(values, status, inference_s=message.number)
+        else:
+            self.suspect(peer, RowStatus(int(status[0])).name.lower())
+        return MemberReply(values, status, inference_s=message.number, failed_rows=failed_rows, latency_s=latency_s)
 
-    def _is_last(self, peer: Peer) -> bool:
-        """Whether leaving a replica out would leave none."""
-        return all(p is peer or not p.ready or p.leaving or p in self._left_out_until for p in self.peers.values())
+    def suspect(self, peer: Peer, reason: str) -> None:
+        """Rows failed, and no other row of the call was answered: that counts if a row known to be good fails too."""
+        self.known_good.check(peer, reason)
+
+    def _verdict(self, peer: Peer, reason: str | None) -> None:
+        if reason is None:
+            peer.failures = 0
+        else:
+            self.failed(peer, reason)
 
     def failed(self, peer: Peer, reason: str) -> None:
         """Count a failure; at the fifth running the replica is left out, twice as long each time."""
@@ -268,10 +286,13 @@ class Member:
         self._left_out_until.pop(peer, None)
         self._left_out_s.pop(peer, None)
         self._probes.pop(peer, None)
+        self.known_good.forget(peer)
 
     def _probe(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float) -> None:
         """Ask a replica that has been left out long enough, without anyone waiting for its answer."""
         now = time.monotonic()
+        if self.known_good.question is not None:  # what is at hand may be somebody's poison
+            (kind, tensors), rows = self.known_good.question, 1
         for peer, until in self._left_out_until.items():
             if until > now or peer.leaving:
                 continue
@@ -306,5 +327,5 @@ def _well_formed(message: Message, rows: int) -> bool:
         and values.dtype.kind in "biuf"
         and status.shape == (rows,)
         and status.dtype == np.uint8
-        and int(status.max(initial=0)) <= max(RowStatus)
+        and (not np.count_nonzero(status) or int(status.max()) <= _LAST_STATUS)
     )

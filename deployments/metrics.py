@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter as Counts
+from collections.abc import Collection, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from quorate.deployments.framing import RowStatus
+from quorate.deployments.histogram import Histogram, Series
 from quorate.deployments.members import MemberReply
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
-_OUTCOMES = ("full", "degraded", "deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
-_REASONS = ("ok", "deadline", "dead", "error", "nonfinite", "shape", "shed")
+_STAGES = ("door", "queue", "member", "fuse", "total")
+_ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
+# An answer may lack members for several reasons: it is counted under the first of these.
+_REASONS = ("dead", "deadline", "shed", "error", "nonfinite", "shape")
+_REPLIES = ("ok", "partial", *_REASONS)
+_ROW_REASONS = {status: status.name.lower() for status in RowStatus if status != RowStatus.OK}
 
 
 class Metrics:
@@ -22,24 +31,31 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._ensemble = ensemble
         one = ["ensemble"]
-        answers = Counter("quorate_answers", "Answers by outcome", [*one, "outcome"], registry=registry)
-        self._answers = {outcome: answers.labels(ensemble, outcome) for outcome in _OUTCOMES}
-        labels = [*one, "member", "outcome"]
-        name = "quorate_member_replies"
+        name, labels = "quorate_answers", [*one, "outcome", "reason"]
+        answers = Counter(name, "Requests by what became of them", labels, registry=registry)
+        self._answers = {("full", ""): answers.labels(ensemble, "full", "")}
+        self._answers |= {("degraded", reason): answers.labels(ensemble, "degraded", reason) for reason in _REASONS}
+        self._answers |= {("error", kind): answers.labels(ensemble, "error", kind) for kind in _ERRORS}
+        name, labels = "quorate_member_replies", [*one, "member", "outcome"]
         self._all_replies = Counter(name, "Batches by member and outcome", labels, registry=registry)
-        labels = [*one, "stage"]
-        stage = Histogram("quorate_stage_seconds", "Time per stage", labels, buckets=_SECONDS, registry=registry)
-        self._stages = {name: stage.labels(ensemble, name) for name in ("door", "queue", "fuse", "total")}
-        labels, name = [*one, "member"], "quorate_member_inference_seconds"
-        self._all_inference = Histogram(name, "Forward passes", labels, buckets=_SECONDS, registry=registry)
-        rows = Histogram("quorate_batch_rows", "Rows per batch", one, buckets=_ROWS, registry=registry)
+        name, labels = "quorate_member_failed_rows", [*one, "member", "reason"]
+        self._all_failed_rows = Counter(name, "Rows of answered batches that were no use", labels, registry=registry)
+        stages = Histogram("quorate_stage_seconds", "Time per stage", [*one, "stage"], _SECONDS)
+        self._stages = {name: stages.labels(ensemble, name) for name in _STAGES}
+        self._all_inference = Histogram(
+            "quorate_member_inference_seconds", "Forward passes", [*one, "member"], _SECONDS
+        )
+        rows = Histogram("quorate_batch_rows", "Rows per batch", one, _ROWS)
         self._batch_rows = rows.labels(ensemble)
+        for histogram in (stages, self._all_inference, rows):
+            registry.register(histogram)
         queued = Gauge("quorate_queued_rows", "Rows that wait for a batch", one, registry=registry)
         self.queued_rows = queued.labels(ensemble)
         labels = [*one, "member", "state"]
         self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
         self._replies: dict[tuple[str, str], Counter] = {}
-        self._inference: dict[str, Histogram] = {}
+        self._failed_rows: dict[tuple[str, RowStatus], Counter] = {}
+        self._inference: dict[str, Series] = {}
         self._health: dict[tuple[str, str], Gauge] = {}
         self.know(members)
 
@@ -47,16 +63,42 @@ class Metrics:
         """Count for these members too, which a later revision brought."""
         for m in members:
             self._inference[m] = self._all_inference.labels(self._ensemble, m)
-            self._replies |= {(m, reason): self._all_replies.labels(self._ensemble, m, reason) for reason in _REASONS}
+            self._replies |= {(m, reply): self._all_replies.labels(self._ensemble, m, reply) for reply in _REPLIES}
+            for status, reason in _ROW_REASONS.items():
+                self._failed_rows[m, status] = self._all_failed_rows.labels(self._ensemble, m, reason)
             self._health |= {(m, s): self._all_health.labels(self._ensemble, m, s) for s in ("connected", "left_out")}
 
-    def answered(self, outcome: str) -> None:
-        self._answers[outcome].inc()
+    def answered(self, outcome: str, missing: Collection[str] = ()) -> None:
+        """Count a request that ended.
+
+        Args:
+            outcome: "full", "degraded", or the kind of its error.
+            missing: why members are missing from a degraded answer.
+        """
+        if outcome == "degraded":
+            self._answers[outcome, next(reason for reason in _REASONS if reason in missing)].inc()
+        elif outcome == "full":
+            self._answers[outcome, ""].inc()
+        else:
+            self._answers["error", outcome].inc()
 
     def member_replied(self, member: str, reply: MemberReply) -> None:
-        self._replies[member, reply.reason or "ok"].inc()
-        if reply.values is not None:
-            self._inference[member].observe(reply.inference_s)
+        if reply.values is None or reply.status is None:
+            self._replies[member, reply.reason].inc()
+            return
+        self._inference[member].observe(reply.inference_s)
+        self._stages["member"].observe(reply.latency_s)
+        if reply.failed_rows:
+            self._count_failed(member, reply.status)
+        else:
+            self._replies[member, "ok"].inc()
+
+    def _count_failed(self, member: str, status: NDArray[np.uint8]) -> None:
+        rows = Counts(RowStatus(int(row)) for row in status)
+        outcome = "partial" if rows[RowStatus.OK] else _ROW_REASONS[RowStatus(int(status[0]))]
+        self._replies[member, outcome].inc()
+        for row_status in _ROW_REASONS:
+            self._failed_rows[member, row_status].inc(rows[row_status])
 
     def batched(self, rows: int, waited_s: float) -> None:
         self._batch_rows.observe(rows)

@@ -101,15 +101,19 @@ class RemoteLine:
             self._on_lost(self)
 
     def _read(self) -> None:
-        while not self._closed and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while not self._closed and _readable(self._socket):
             self._on_frames(self, list(self._socket.recv_multipart(zmq.NOBLOCK)))
 
     def _read_monitor(self) -> None:
-        while not self._closed and self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while not self._closed and _readable(self._monitor):
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             if event["event"] & _LOST_EVENTS:
                 self._read()  # answers that arrived before the line broke still count
                 self._lose()
+
+
+def _readable(socket: zmq.Socket[Any]) -> bool:
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
 class _RoutedLine:
@@ -151,7 +155,7 @@ class RemoteListener:
         self._socket.close(linger=int(1e3 * FLUSH_S))
 
     def _read(self) -> None:
-        while not self._socket.closed and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while not self._socket.closed and _readable(self._socket):
             identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
             line = self._lines.get(identity)
             if line is None:

@@ -24,6 +24,8 @@ Formula = Callable[[Rows, bool], tuple[Tensor, float | Tensor]]
 """Rows, and whether to rank terms before a reduction, to (rows, K) float64 and the error that ``round_once`` reads."""
 
 EVERY = slice(None)
+# Fewer terms than these are sooner in fresh memory than in scratch room.
+_FEW = 1 << 12
 
 
 def order_free(formula: Formula, outputs: Tensor) -> Tensor:
@@ -67,15 +69,23 @@ def weighted_sum(weights: Tensor, terms: Tensor) -> Tensor:
     if tracing() or terms.device.type != "cpu":
         return shorten(sum_members(weights, terms, True))
     columns = max(1, TERMS // (len(terms) * terms.shape[1]))
+    w, t = weights.numpy(), terms.detach().numpy()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        parts = [_rounded_sum(weights.numpy(), part.numpy()) for part in torch.split(terms.detach(), columns, dim=-1)]
-    value = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1))
+        if t.shape[-1] <= columns:
+            value = torch.from_numpy(_rounded_sum(w, t))
+        else:
+            starts = range(0, t.shape[-1], columns)
+            parts = [_rounded_sum(w, t[..., start : start + columns]) for start in starts]
+            value = torch.from_numpy(np.concatenate(parts, axis=-1))
     return value if in_place(terms) else with_slope(value, sum_members(weights, terms, False))
 
 
 def _rounded_sum(weights: Array, terms: Array) -> Array:
-    wide = room(terms.shape, torch.float64).numpy()
-    np.copyto(wide, terms)
+    if terms.size < _FEW:
+        wide = terms.astype(np.float64)
+    else:
+        wide = room(terms.shape, torch.float64).numpy()
+        np.copyto(wide, terms)
     total = _sum(weights, wide)
     error: float | Array = (2 * len(terms) + 4) * UNIT
     if not (terms.min() >= 0 or terms.max() <= 0):

@@ -74,8 +74,8 @@ def predict_out_of_fold(job: MemberJob, data: Labelled, how: OutOfFold) -> NDArr
 def _predicted(job: MemberJob, data: Labelled, folds: list[Any], how: OutOfFold) -> list[NDArray[np.float32]]:
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return [_predict_fold(job, data, seen, held_out, how) for seen, held_out in folds]
-    task = ray.remote(_predict_fold).options(num_cpus=1, num_gpus=job.member.resources.num_gpus)
+        return [predict_fold(job, data, seen, held_out, how) for seen, held_out in folds]
+    task = ray.remote(predict_fold).options(num_cpus=1, num_gpus=job.member.resources.num_gpus)
     rows = ray.put(data)
     try:
         return list(ray.get([task.remote(job, rows, *fold, how) for fold in folds]))
@@ -84,9 +84,10 @@ def _predicted(job: MemberJob, data: Labelled, folds: list[Any], how: OutOfFold)
         raise PredictionError(f"members.{job.name}", found, "see the cluster's logs, mend the member") from error
 
 
-def _predict_fold(
+def predict_fold(
     job: MemberJob, data: Labelled, seen: NDArray[Any], held_out: NDArray[Any], how: OutOfFold
 ) -> NDArray[np.float32]:
+    """(n, C) probabilities of the rows numbered ``held_out``, by a model trained on those numbered ``seen``."""
     from sklearn.model_selection import train_test_split
 
     rows, stop = train_test_split(seen, test_size=0.1, stratify=data.labels[seen], random_state=how.seed)

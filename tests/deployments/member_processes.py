@@ -138,7 +138,7 @@ class Fleet:
         shutil.rmtree(self._folder)
 
 
-def ensemble(members=MEMBERS, log="", serving=None, max_batch_size=64, **fusion):
+def ensemble(members=MEMBERS, log="", broken="", serving=None, max_batch_size=64, **fusion):
     return parse_spec(
         {
             "name": "oracle",
@@ -147,7 +147,8 @@ def ensemble(members=MEMBERS, log="", serving=None, max_batch_size=64, **fusion)
             "members": {
                 name: {
                     "model": "oracle:numbered", "inputs": ["row"], "output": "probabilities",
-                    "config": {"member": MEMBERS.index(name), "log": str(log)}, "max_batch_size": max_batch_size,
+                    "config": {"member": MEMBERS.index(name), "log": str(log), "broken": str(broken)},
+                    "max_batch_size": max_batch_size,
                 }
                 for name in members
             },

@@ -1,11 +1,13 @@
 """The HTTP protocol by itself on a wire that remembers, and its limits over real sockets."""
 
 import asyncio
+import io
 import json
 import socket
 import time
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
@@ -187,6 +189,29 @@ def test_a_body_that_keeps_coming_has_its_time(pair, impatient):
             line.sendall(body[at : at + 500])
             time.sleep(0.04)
         assert line.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_a_stream_that_is_being_answered_may_pause(pair, impatient):
+    schema = pa.schema([pa.field("x", pa.list_(pa.float32(), 2))])
+    batch = pa.record_batch([pa.array([[0.5, -1.0]], schema[0].type)], schema)
+    sink = io.BytesIO()
+
+    def chunk():
+        data = sink.getvalue()
+        sink.seek(0)
+        sink.truncate()
+        return b"%x\r\n%s\r\n" % (len(data), data)
+
+    head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    with connect(pair) as line, pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch)
+        line.sendall(head + b"Content-Type: application/vnd.apache.arrow.stream\r\n\r\n" + chunk())
+        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        time.sleep(2)  # far longer than a request of so few bytes may take to arrive
+        writer.write_batch(batch)
+        writer.close()
+        line.sendall(chunk() + b"0\r\n\r\n")
+        assert read_all(line).endswith(b"\r\n0\r\n\r\n")
 
 
 def test_what_is_no_http_gets_an_error_in_json(pair):

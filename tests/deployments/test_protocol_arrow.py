@@ -152,6 +152,18 @@ def test_an_error_midway_reaches_the_client_as_its_sentence(client):
         list(answers)
 
 
+@pytest.mark.parametrize("good", [0, 3])
+def test_an_endless_stream_with_an_error_ends(client, good):
+    def batches():
+        for _ in range(good):
+            yield table(ROWS[:64]).to_batches()[0]
+        while True:
+            yield pa.record_batch({"x": pa.array([[1, 2], None], table().schema.field("x").type)})
+
+    with pytest.raises(RequestError, match="'x' is null in row 1"):
+        list(client.infer_arrow(batches()))
+
+
 def test_a_failed_stream_ends_without_its_http_end(pair):
     """Whoever does not know about the error record still sees that something is missing."""
     nulls = pa.record_batch({"x": pa.array([None], table().schema.field("x").type)})

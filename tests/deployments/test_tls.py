@@ -6,6 +6,7 @@ import ssl
 import grpc
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -15,7 +16,7 @@ from quorate.deployments import open_inference_pb2 as pb
 from quorate.deployments.bench import Load, bench
 from quorate.deployments.certificates import Certificates, Tls
 from quorate.deployments.doors import doors_from_files
-from quorate.fusion.errors import CredentialError, UnavailableError
+from quorate.fusion.errors import CredentialError, UnauthenticatedError, UnavailableError
 
 ROWS = np.array([[0.5, -1.0]], np.float32)
 TOKEN = "0123456789abcdef" * 3
@@ -191,3 +192,30 @@ def test_files_that_cannot_be_used_are_named(ours, others, tmp_path):
     for shown in (Credentials(ca=str(text)), Credentials(cert=str(cert), key=str(wrong_key))):
         with pytest.raises(CredentialError, match="give certificates and key in PEM"):
             Client("https://127.0.0.1:1", credentials=shown)
+
+
+def test_an_arrow_stream_goes_both_ways_at_once_over_mutual_tls(mutual, ours, others):
+    cert, key = others.issue("somebody")
+    rows = np.random.default_rng(0).normal(size=(50_000, 2)).astype(np.float32)
+    table = pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2)})
+    shown = Credentials(token=TOKEN, ca=str(ours.root), cert=str(cert), key=str(key))
+    with Client(mutual.http, credentials=shown, model="pair") as client:
+        answers = np.concatenate(
+            [answer.batch.column("fused").flatten().to_numpy() for answer in client.infer_arrow(table)]
+        ).reshape(-1, 3)
+        expected = client.infer(x=rows[-100:]).outputs["fused"]
+    np.testing.assert_array_equal(answers[-100:], expected)
+    assert len(answers) == len(rows)
+
+
+def test_an_arrow_stream_without_what_the_doors_want_is_refused(mutual, ours, others):
+    table = pa.table({"x": pa.array([[1, 2]], pa.list_(pa.float32()))})
+    cert, key = others.issue("somebody")
+    shown = {"ca": str(ours.root), "cert": str(cert), "key": str(key)}
+    for credentials, kind in (
+        (Credentials(**shown), UnauthenticatedError),
+        (Credentials(token=TOKEN, ca=str(ours.root)), UnavailableError),
+        (Credentials(**{**shown, "ca": str(others.root)}), UnavailableError),
+    ):
+        with Client(mutual.http, credentials=credentials, model="pair") as client, pytest.raises(kind):
+            list(client.infer_arrow(table))
