@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from quorate.fusion.errors import SweepError
 from quorate.tuning.greedy import greedy_path
-from quorate.tuning.journal import Finished, Journal, resume_hint
+from quorate.tuning.journal import Finished, Journal
 from quorate.tuning.proposals import Proposals, SamplerName
 from quorate.tuning.search_space import Objective, SearchSpace
 from quorate.tuning.structures import Menu, Structure, Table, suggest_structure
@@ -168,4 +168,5 @@ def check_any(finished: Sequence[Finished], folder: Path) -> None:
     """
     if not any(trial.failure is None for trial in finished):
         found = next((trial.failure for trial in finished), "none ran in the time given")
-        raise SweepError("structures", f"not one of {len(finished)} trials worked: {found}", resume_hint(folder))
+        fix = f"change the space, or give more time: quorate tune --resume {folder}"
+        raise SweepError("structures", f"not one of {len(finished)} trials worked: {found}", fix)

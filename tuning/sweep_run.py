@@ -24,6 +24,7 @@ from quorate.tuning.given import read_given
 from quorate.tuning.head_search import HeadSearch
 from quorate.tuning.journal import Finished, saving
 from quorate.tuning.latency import Curve, measure_on_ray
+from quorate.tuning.latency_check import check_latency
 from quorate.tuning.member_search import MemberSearch, bare_spec
 from quorate.tuning.member_trials import MemberTrial
 from quorate.tuning.picks import Picker, spread
@@ -71,12 +72,19 @@ class SweepRun:
         with ray_session():
             members, trained = self._members()
             picker, structures = self._structures(members, curves)
+            with self._timed("picks"):
+                front = spread(pareto(structures, self._settings.objectives), _MOST_PICKS)
+                picks = tuple(picker.pick(place, trial) for place, trial in enumerate(front))
+            with self._timed("latency"):
+                inputs = self._rows["validation"].inputs
+                checks = {
+                    str(place): check_latency(pick.structure, pick.spec, pick.folder, picker.table, inputs)
+                    for place, pick in enumerate(picks[: self._how.check])
+                }
         with self._timed("report"):
-            front = pareto(structures, self._settings.objectives)
-            picks = tuple(picker.pick(place, trial) for place, trial in enumerate(spread(front, _MOST_PICKS)))
             result = SweepResult(
                 self._folder, picks, tuple(structures), tuple(trained), self._settings.objectives, self._complete,
-                self._seconds,
+                self._seconds, checks,
             )  # fmt: skip
             with saving(self._folder):
                 save_result(result, picker, self._rows["validation"].classes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from quorate.tuning.search_space import Objective, SearchSpace
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped,unused-ignore]
 
+    from quorate.tuning.latency_check import LatencyCheck
     from quorate.tuning.picks import Pick
 
 _SETTINGS = "sweep.json"
@@ -82,6 +83,7 @@ class How:
     workers: int | None
     callbacks: tuple[Any, ...]
     on_progress: Callable[[Progress], None]
+    check: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class SweepResult:
         objectives: what was made small.
         complete: False when the time was up before all trials had run.
         seconds: of each phase.
+        latency: what the prediction of it was worth, by place in the Pareto set.
     """
 
     folder: Path
@@ -104,6 +107,7 @@ class SweepResult:
     objectives: tuple[Objective, ...]
     complete: bool
     seconds: Mapping[str, float]
+    latency: Mapping[str, LatencyCheck]
 
     @property
     def best(self) -> Pick:
@@ -135,6 +139,7 @@ class SweepResult:
             "members_failed": sum(trial.failure is not None for trial in self.members),
             "complete": self.complete,
             "seconds": dict(self.seconds),
+            "latency": {place: {**asdict(check), "error_s": check.error_s} for place, check in self.latency.items()},
             "verdict": self.verdict,
         }
 
@@ -156,6 +161,7 @@ def sweep(
     runs: Path = Path("runs"),
     run_folder: Path | None = None,
     curves: Mapping[str, Curve] | None = None,
+    check: int = 1,
     callbacks: Sequence[Any] = (),
     on_progress: Callable[[Progress], None] | None = None,
     origin: Mapping[str, Any] | None = None,
@@ -180,6 +186,7 @@ def sweep(
         runs: where a folder of the run's own is made; on a cluster, storage that all nodes see.
         run_folder: the folder itself, which must be new or empty.
         curves: measured times by member of an earlier run (``load_curves``) instead of measuring.
+        check: picks whose members are started, to see what the prediction of their latency is worth.
         callbacks: ``ray.tune.Callback`` objects, such as MLflow's and Weights & Biases' of ``ray.air.integrations``.
         on_progress: told what happens.
         origin: words to keep with the run, such as where the data came from.
@@ -211,7 +218,9 @@ def sweep(
             _keep_given(spec, folder, where)
         words = {"settings": settings.model_dump(mode="json"), "data": _digests(rows)}
         write_whole(where / _SETTINGS, json.dumps(words, indent=1).encode())
-        return _run(where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent), curves)
+        return _run(
+            where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent, check), curves
+        )
 
 
 def resume_sweep(
