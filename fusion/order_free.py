@@ -68,16 +68,25 @@ def weighted_sum(weights: Tensor, terms: Tensor) -> Tensor:
     """
     if tracing() or terms.device.type != "cpu":
         return shorten(sum_members(weights, terms, True))
-    columns = max(1, TERMS // (len(terms) * terms.shape[1]))
-    w, t = weights.numpy(), terms.detach().numpy()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        if t.shape[-1] <= columns:
-            value = torch.from_numpy(_rounded_sum(w, t))
-        else:
-            starts = range(0, t.shape[-1], columns)
-            parts = [_rounded_sum(w, t[..., start : start + columns]) for start in starts]
-            value = torch.from_numpy(np.concatenate(parts, axis=-1))
+        value = torch.from_numpy(_in_blocks(weights.numpy(), terms.detach().numpy()))
     return value if in_place(terms) else with_slope(value, sum_members(weights, terms, False))
+
+
+def _in_blocks(weights: Array, terms: Array) -> Array:
+    if terms.size <= TERMS:
+        return _rounded_sum(weights, terms)
+    num_members, batch, classes = terms.shape
+    columns = min(classes, max(1, TERMS // num_members))
+    rows = max(1, TERMS // (num_members * columns))
+    total = np.empty((batch, classes), dtype=np.float32)
+    for row in range(0, batch, rows):
+        some = slice(row, row + rows)
+        shares = weights if weights.ndim == 1 else weights[:, some]
+        for column in range(0, classes, columns):
+            part = slice(column, column + columns)
+            total[some, part] = _rounded_sum(shares, terms[:, some, part])
+    return total
 
 
 def _rounded_sum(weights: Array, terms: Array) -> Array:

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import sklearn.linear_model
+import sklearn.metrics
+
+from quorate.tuning.journal import Finished
+from quorate.tuning.latency import Curve
+from quorate.tuning.rungs import cutoffs, rungs
+from quorate.tuning.structure_search import choose_candidates, pareto
+from quorate.tuning.structures import Column, Structure, Table, evaluate
+
+N, C = 300, 4
+
+
+def column(name, seconds, *reads):
+    return Column(name, Curve("cpu", {1: seconds, 4: 2 * seconds}, {1: seconds}, (seconds,)), 1000, reads)
+
+
+@pytest.fixture
+def table():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, C, N)
+    logits = random.normal(size=(4, N, C))
+    logits[:, np.arange(N), labels] += np.array([1.0, 2.0, 3.0, 2.5])[:, None]
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    columns = (column("weak", 0.001), column("middle", 0.003), column("strong", 0.010), column("link", 0.002, "middle"))
+    return Table(columns, probs.astype(np.float32), labels)
+
+
+def test_a_mean_is_worth_what_scikit_learn_says(table):
+    names = ("weak", "middle", "strong")
+    values = evaluate(Structure("parallel", "mean", names), table).values
+    mean = table.rows_of(names).astype(np.float64).mean(axis=0)
+    mean /= mean.sum(axis=1, keepdims=True)  # float32 rows miss one by more than scikit-learn allows
+    assert values["log_loss"] == pytest.approx(sklearn.metrics.log_loss(table.labels, mean), abs=1e-5)
+    assert values["error_rate"] == pytest.approx(1 - sklearn.metrics.accuracy_score(table.labels, mean.argmax(1)))
+
+
+def test_latency_is_the_slowest_of_a_group_the_sum_of_a_chain_and_the_expectation_of_a_cascade(table):
+    parallel = evaluate(Structure("parallel", "mean", ("weak", "middle", "strong")), table).values
+    assert parallel["p95_latency_s"] == pytest.approx(0.010)
+    assert parallel["device_s_per_request"] == pytest.approx((0.001 + 0.003 + 0.010) / 2)  # four rows cost as two
+    chain = evaluate(Structure("chain", "mean", ("link",)), table).values
+    assert chain["p95_latency_s"] == pytest.approx(0.003 + 0.002)
+    assert chain["memory_bytes"] == 2000
+    stages = (("weak",), ("strong",))
+    cascade = Structure("cascade", "cascade", ("weak", "strong"), stages=stages, options={"max_loss": 0.05})
+    seconds = evaluate(cascade, table).values["p95_latency_s"]
+    share = (seconds - 0.001) / 0.010  # of rows that went on
+    assert 0 < share < 1
+    assert share * N == pytest.approx(round(share * N), abs=1e-4)
+
+
+def test_members_without_weight_are_left_out_of_the_structure_and_of_its_cost(table):
+    noise = np.random.default_rng(1).dirichlet(np.ones(C) * 0.05, N).astype(np.float32)
+    probs = table.probs.copy()
+    probs[0] = noise
+    found = evaluate(
+        Structure("parallel", "weighted_mean", ("weak", "strong")), Table(table.columns, probs, table.labels)
+    )
+    assert found.structure.members == ("strong",)
+    assert found.values["memory_bytes"] == 1000
+
+
+def test_a_deadline_before_a_member_answers_costs_what_it_knows(table):
+    late = Structure("parallel", "mean", ("weak", "strong"), deadline_s=0.005)
+    alone = evaluate(Structure("parallel", "mean", ("weak",)), table).values["log_loss"]
+    values = evaluate(late, table).values
+    assert values["log_loss"] == pytest.approx(alone)
+    assert values["p95_latency_s"] == 0.005
+    nobody = evaluate(Structure("parallel", "mean", ("weak", "strong"), deadline_s=0.005, quorum=2), table).values
+    assert nobody["log_loss"] == pytest.approx(np.log(C))
+    assert nobody["error_rate"] == 1.0
+
+
+def test_a_stack_is_judged_on_rows_it_was_not_fitted_on(table):
+    structure = Structure("stack", "stacking", ("weak", "strong"), options={"l2": 0.01})
+    loss = evaluate(structure, table).values["log_loss"]
+    features = np.concatenate([table.probs[0], table.probs[2]], axis=1)
+    model = sklearn.linear_model.LogisticRegression(C=1 / (0.01 * N), max_iter=5000).fit(features, table.labels)
+    assert loss > sklearn.metrics.log_loss(table.labels, model.predict_proba(features)) - 0.02
+
+
+def test_predictions_that_are_no_numbers_fail_the_trial(table):
+    probs = table.probs.copy()
+    probs[0, 3] = np.nan
+    with pytest.raises(Exception, match=r"not a number|row without any|NaN"):
+        evaluate(Structure("parallel", "mean", ("weak",)), Table(table.columns, probs, table.labels))
+
+
+def test_the_front_holds_whom_none_betters_in_everything():
+    points = [(1.0, 5.0), (2.0, 2.0), (3.0, 3.0), (4.0, 1.0), (2.0, 2.0)]
+    trials = [Finished(n, {}, {"log_loss": a, "memory_bytes": b}) for n, (a, b) in enumerate(points)]
+    trials.append(Finished(5, {}, failure="broken"))
+    assert [trial.number for trial in pareto(trials, ("log_loss", "memory_bytes"))] == [0, 1, 3]
+    assert [trial.number for trial in pareto(trials, ("log_loss",))] == [0]
+
+
+def test_candidates_hold_the_useful_and_the_cheap(table):
+    names = ["weak", "middle", "strong"]
+    cost = {"weak": 1.0, "middle": 5.0, "strong": 50.0}
+    chosen = choose_candidates(names, table.rows_of(names), table.labels, cost, 2)
+    assert chosen == ("weak", "strong")
+
+
+def test_rungs_let_the_best_third_go_on():
+    assert rungs(27) == (1, 3, 9)
+    histories = [[{"validation_log_loss": loss}] * 3 for loss in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
+    assert cutoffs(histories, 27) == {1: 0.2, 3: 0.2}
+    assert cutoffs(histories[:2], 27) == {}
