@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 
 from quorate.deployments.batch import Batch
 from quorate.deployments.framing import Kind, RowStatus
-from quorate.deployments.lanes import Lane, Watch
+from quorate.deployments.lanes import Lane, Lanes
 from quorate.deployments.members import Member, MemberReply
 from quorate.deployments.metrics import Metrics
-from quorate.deployments.peers import Address
 from quorate.deployments.remote_lines import ClientKeys
 from quorate.deployments.requests import DEFAULT_PRIORITY, Answer, Request
-from quorate.deployments.revisions import Revision, build_revision
+from quorate.deployments.revisions import Revision
 from quorate.deployments.row_errors import nonfinite_row
-from quorate.deployments.spec import EnsembleSpec, FusionSpec
+from quorate.deployments.spec import EnsembleSpec
 from quorate.deployments.waiting import Waiting
 from quorate.fusion.errors import (
     DeadlineError,
@@ -44,8 +42,6 @@ _log = logging.getLogger(__name__)
 # gather for the next: larger batches under load, and a slow member holds back nobody, since the first reply of the
 # fastest frees the place.
 UNANSWERED_PER_REPLICA = 2
-# A call given up after less than this share of the ensemble's deadline says nothing about the member.
-FAIR_SHARE = 0.5
 
 
 class Engine:
@@ -56,6 +52,7 @@ class Engine:
     Attributes:
         spec: the ensemble as it was started; ``revision.spec`` is the live one.
         metrics: what happened so far.
+        lanes: its revisions.
     """
 
     def __init__(
@@ -68,15 +65,9 @@ class Engine:
     ):
         self.spec = spec
         self.metrics = Metrics(spec.name, spec.members)
-        self._folder = folder
         self._context: zmq.Context[Any] = zmq.Context()
-        self._node_id, self._keys = node_id, keys
-        self._members: dict[str, Member] = {}  # by application
-        self._needed_until: dict[str, float] = {}
-        self._prepared: dict[str, Lane] = {}
-        self._canary: Lane | None = None
-        self._live = self._build(spec, folder, apps or {name: name for name in spec.members})
-        self._adopt(self._live)
+        rows = spec.serving.max_queued_rows
+        self.lanes = Lanes(spec, folder, lambda name: Member(name, self._context, node_id, keys, rows), apps)
         self._queue = Waiting()
         self._queued_rows = 0
         self._unanswered = 0
@@ -90,114 +81,37 @@ class Engine:
     @property
     def revision(self) -> Revision:
         """The live one."""
-        return self._live.revision
+        return self.lanes.live.revision
 
     @property
     def queued_rows(self) -> int:
         return self._queued_rows
 
-    def set_replicas(self, app: str, addresses: Mapping[str, Address]) -> None:
-        """Say where the replicas of a member's application are now."""
-        if app in self._members:
-            self._members[app].set_replicas(addresses)
-
     def reconcile(self) -> None:
         """Mend lost lines; call this about once a second."""
-        for member in self._members.values():
-            member.reconcile()
-        for name, member in self._live.members.items():
+        self.lanes.reconcile()
+        for name, member in self.lanes.live.members.items():
             self.metrics.members(name, member.ready(), member.left_out())
         self._max_unanswered = UNANSWERED_PER_REPLICA * max(min(self.ready().values()), 1)
-        self._let_go()
 
     def answerable(self) -> bool:
         """Whether enough members take calls for an answer."""
         ready = self.ready()
-        return self._live.revision.graph.answerable(lambda name: ready[name] > 0)
+        return self.revision.graph.answerable(lambda name: ready[name] > 0)
 
     def ready(self, revision: str = "") -> dict[str, int]:
         """How many replicas of each member take calls, of the live revision or of a prepared one."""
-        return (self._prepared[revision] if revision else self._live).ready()
+        return self.lanes.lane(revision).ready()
 
     def output(self, member: str) -> tuple[str, tuple[int, ...]] | None:
         """Datatype and shape of a row of what a member's model returns; None while no replica has said so."""
-        return self._live.members[member].output()
+        return self.lanes.live.members[member].output()
 
     def prepare(self, spec: EnsembleSpec, folder: Path | None = None, apps: Mapping[str, str] | None = None) -> str:
-        """Build a revision without using it yet; raises what makes it unusable.
-
-        Args:
-            apps: the application of each member; those of the live revision when None.
-        """
-        if spec.wiring != self.spec.wiring or (apps is None and spec.members != self.revision.spec.members):
-            raise RequestError(
-                "a revision changes only the fusion; deploy the spec to change members, inputs or classes"
-            )
-        lane = self._build(spec, folder or self._folder, self._live.apps if apps is None else apps)
-        self._prepared = {lane.revision.name: lane}
-        return lane.revision.name
-
-    def commit(self, name: str) -> None:
-        """Use a prepared revision for every batch from now on."""
-        if name != self.revision.name:
-            lane = self._prepared.pop(name)
-            # Batches of the old revision may still be on their way to its members.
-            until = time.monotonic() + self._live.revision.fusion.deadline_s + 1.0
-            self._needed_until.update(dict.fromkeys(self._live.apps.values(), until))
-            self._live, self._canary = lane, None
-            self._adopt(lane)
-
-    def discard(self, name: str) -> None:
-        """Forget a prepared revision."""
-        self._canary = None
-        self._prepared.pop(name, None)
-
-    def start_canary(self, name: str, share: float) -> None:
-        """Give a prepared revision a share of the requests; both revisions are watched from now on."""
-        lane = self._prepared[name]
-        lane.share, lane.watch, self._live.watch = share, Watch(), Watch()
-        self._adopt(lane)
-        self._canary = lane
-
-    def watched(self) -> dict[str, dict[str, Any]]:
-        """How requests of the live revision and of the canary went, by revision."""
-        lanes = [self._live] if self._canary is None else [self._live, self._canary]
-        return {lane.revision.name: lane.watch.words() for lane in lanes}
-
-    def _build(self, spec: EnsembleSpec, folder: Path, apps: Mapping[str, str]) -> Lane:
-        revision = build_revision(spec, folder)
+        """Build a revision without using it yet; see ``Lanes.prepare``."""
+        lane = self.lanes.prepare(spec, folder, apps)
         self.metrics.know(spec.members)
-        rows = spec.serving.max_queued_rows
-        for name in spec.members:
-            if apps[name] not in self._members:
-                self._members[apps[name]] = Member(name, self._context, self._node_id, self._keys, rows)
-        return Lane(revision, dict(apps), {name: self._members[apps[name]] for name in spec.members})
-
-    def _adopt(self, lane: Lane) -> None:
-        for member in lane.members.values():
-            member.hedge_percentile, member.patience_s = _terms(lane.revision.fusion)
-        for fuser in lane.revision.graph.inner.values():
-            for name in fuser.asked:
-                lane.members[name].hedge_percentile, lane.members[name].patience_s = _terms(fuser.fusion)
-
-    def _let_go(self) -> None:
-        """Close the lines to members that no revision asks any more."""
-        needed = {app for lane in (self._live, *self._prepared.values()) for app in lane.apps.values()}
-        for app in [app for app in self._members if app not in needed]:
-            if time.monotonic() >= self._needed_until.get(app, 0.0):
-                self._needed_until.pop(app, None)
-                self._members.pop(app).close()
-
-    def _lane(self, revision: str) -> Lane:
-        """By which a request is answered: the live one, unless it was meant for another that is still there."""
-        return self._prepared.get(revision, self._live)
-
-    def _choose(self, members: tuple[str, ...] | None) -> str:
-        """The canary for its share of the requests; those that name members mean the live ones."""
-        canary = self._canary
-        if canary is None or members is not None or random.random() >= canary.share:
-            return ""
-        return canary.revision.name
+        return lane.revision.name
 
     async def infer(
         self,
@@ -225,8 +139,8 @@ class Engine:
             NonFiniteRowError: they can, but not with finite numbers.
         """
         started = time.monotonic()
-        chosen = revision or self._choose(members)
-        lane = self._lane(chosen)
+        chosen = revision or self.lanes.choose(members)
+        lane = self.lanes.lane(chosen)
         longest = lane.revision.fusion.deadline_s
         allowed = longest if deadline_s is None else min(deadline_s, longest)
         request = Request(inputs, started + allowed, explain, members, allowed, priority, chosen)
@@ -248,8 +162,7 @@ class Engine:
 
     def _count(self, outcome: str, lane: Lane, started: float, missing: Collection[str] = ()) -> None:
         self.metrics.answered(outcome, missing)
-        if self._canary is not None:
-            lane.watch.add(outcome, time.monotonic() - started)
+        self.lanes.watch(lane, outcome, time.monotonic() - started)
 
     async def infer_member(
         self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None
@@ -265,7 +178,7 @@ class Engine:
         tensors = [inputs[source] for source in self.revision.spec.members[name].inputs]
         done: asyncio.Future[MemberReply] = self._loop.create_future()
         rows = len(tensors[0])
-        member = self._live.members[name]
+        member = self.lanes.live.members[name]
         ask = member.ask(
             Kind.CALL, tensors, rows, time.monotonic() + allowed, lambda r: None if done.done() else done.set_result(r)
         )
@@ -301,8 +214,7 @@ class Engine:
                 request.future.set_exception(UnavailableError("the server is stopping; retry"))
         self._queue.clear()
         self._queued_rows = 0
-        for member in self._members.values():
-            member.close()
+        self.lanes.close()
         self._context.term()
 
     def _submit(self, request: Request, now: float) -> None:
@@ -342,7 +254,7 @@ class Engine:
 
     def _start_batch(self, requests: list[Request]) -> None:
         self._unanswered += 1
-        lane = self._lane(requests[0].revision)
+        lane = self.lanes.lane(requests[0].revision)
         batch = Batch(requests, lane.revision, lane.members, self.metrics, self._release)
         for request in requests:
             self._batches[request] = batch
@@ -371,7 +283,7 @@ class Engine:
 
     def _join(self, request: Request, first: Request) -> bool:
         """Where fusions have their share of the deadline, a batch has one: nobody is degraded by another's haste."""
-        flat = self._lane(first.revision).revision.graph.flat
+        flat = self.lanes.lane(first.revision).revision.graph.flat
         return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 
     def _release(self) -> None:
@@ -405,11 +317,6 @@ class Engine:
                 request.future.set_exception(DeadlineError("a free place in the queue", "none in time"))
         if self._queue:
             self._set_alarm(min(request.deadline for request in self._queue))
-
-
-def _terms(fusion: FusionSpec) -> tuple[int | None, float]:
-    """When a member's late batch goes to a second replica, and how long a call must have had to count against it."""
-    return int(fusion.hedge.after[1:]) if fusion.hedge else None, FAIR_SHARE * fusion.deadline_s
 
 
 def _outcome(error: QuorateError) -> str:

@@ -213,7 +213,7 @@ class FusionReplica:
         for name, app in publication.apps.items():
 
             def on_replicas(addresses: dict[str, Any], app: str = app) -> None:
-                self._loop.call_soon_threadsafe(engine.set_replicas, app, addresses)
+                self._loop.call_soon_threadsafe(engine.lanes.set_replicas, app, addresses)
 
             listen(app, on_replicas)
             if app not in self._handles:
@@ -251,7 +251,7 @@ class FusionReplica:
 
     async def _discard(self, revision: str) -> str:
         assert self._engine is not None
-        self._engine.discard(revision)
+        self._engine.lanes.discard(revision)
         return revision
 
     async def _probe(self, revision: str, inputs: dict[str, Any]) -> Any:
@@ -260,16 +260,16 @@ class FusionReplica:
 
     async def _start_canary(self, revision: str, share: float) -> bool:
         assert self._engine is not None
-        self._engine.start_canary(revision, share)
+        self._engine.lanes.start_canary(revision, share)
         return True
 
     async def _watched(self) -> dict[str, dict[str, Any]]:
         assert self._engine is not None
-        return self._engine.watched()
+        return self._engine.lanes.watched()
 
     async def _commit(self, revision: str) -> str:
         assert self._engine is not None
-        self._engine.commit(revision)
+        self._engine.lanes.commit(revision)
         return self._engine.revision.name
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:

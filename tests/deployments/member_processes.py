@@ -121,11 +121,11 @@ class Fleet:
 
     def announce(self, engine):
         for name, replicas in self.replicas.items():
-            engine.set_replicas(name, {replica.replica_id: replica.address for replica in replicas})
+            engine.lanes.set_replicas(name, {replica.replica_id: replica.address for replica in replicas})
 
     def ready(self, engine, name):
         """The replicas that the engine sends calls to."""
-        return {i for i, peer in engine._members[name].peers.items() if peer.ready and not peer.leaving}
+        return {i for i, peer in engine.lanes.live.members[name].peers.items() if peer.ready and not peer.leaving}
 
     def seen(self):
         """(pid, number) of every row that a member of this fleet began to work on."""

@@ -138,7 +138,7 @@ def test_failing_member_is_left_out_and_probed_back(tmp_path):
                         return
                     await asyncio.sleep(0.01)
 
-            await asyncio.wait_for(ask_until(lambda _: engine._members["b"].left_out()), 20)
+            await asyncio.wait_for(ask_until(lambda _: engine.lanes.live.members["b"].left_out()), 20)
             assert (await engine.infer(row(1))).degraded
             broken.unlink()
             await asyncio.wait_for(ask_until(lambda answer: not answer.degraded), 20)
@@ -157,7 +157,7 @@ def test_hostile_client_cannot_take_a_member_from_others(command):
                 assert "b" in (await engine.infer(row(number, command, "b"))).members_missing
                 await asyncio.sleep(0.005)  # time for verdicts
                 assert not (await engine.infer(row(100 + number))).degraded
-            assert engine._members["b"].left_out() == 0
+            assert engine.lanes.live.members["b"].left_out() == 0
 
     run(scenario)
 
@@ -244,7 +244,7 @@ def test_published_weights_change_answers_between_requests_and_never_within_one(
 
             async def publisher():
                 for spec in [*specs.values()] * 10:
-                    engine.commit(engine.prepare(spec))
+                    engine.lanes.commit(engine.prepare(spec))
                     await asyncio.sleep(0.02)
 
             await asyncio.gather(publisher(), *[client(1000 * i + 1) for i in range(8)])
@@ -315,7 +315,7 @@ def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
 def test_lost_line_is_mended():
     async def scenario():
         async with serving(ensemble()) as (engine, _):
-            [line] = engine._members["b"].peers.values()
+            [line] = engine.lanes.live.members["b"].peers.values()
             line.close()
             assert dict((await engine.infer(row(1))).members_missing) == {"b": "dead"}
             engine.reconcile()
@@ -346,13 +346,13 @@ def test_stopped_replica_is_left_out_beside_a_healthy_one_and_probed_back(tmp_pa
                     await asyncio.sleep(0.01)
 
             stopped.stop()
-            await asyncio.wait_for(ask_until(engine._members["a"].left_out), 30)
+            await asyncio.wait_for(ask_until(engine.lanes.live.members["a"].left_out), 30)
             assert failed >= 5
             for number in itertools.islice(numbers, 20):
                 assert_right(await engine.infer(row(number)), row(number))
             assert stopped.pid not in {pid for pid, _ in fleet.seen()}
             stopped.resume()
-            await asyncio.wait_for(ask_until(lambda: not engine._members["a"].left_out()), 30)
+            await asyncio.wait_for(ask_until(lambda: not engine.lanes.live.members["a"].left_out()), 30)
             assert stopped.pid in {pid for pid, _ in fleet.seen()}
 
     log.touch()
@@ -438,7 +438,7 @@ def test_hedge_asks_a_second_replica_within_its_budget():
             fleet.replicas["a"][0].stop()
             for number in range(201, 204):  # each would wait for the stopped replica until its deadline
                 assert_right(await asyncio.wait_for(engine.infer(row(number)), 5), row(number))
-            member = engine._members["a"]
+            member = engine.lanes.live.members["a"]
             assert 0 < member._hedges <= 0.02 * member._calls
 
     run(scenario)
