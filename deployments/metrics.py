@@ -21,7 +21,7 @@ _ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
 # An answer may lack members for several reasons: it is counted under the first of these.
 _REASONS = ("dead", "deadline", "shed", "error", "nonfinite", "shape")
 _REPLIES = ("ok", "partial", *_REASONS)
-_ROW_REASONS = {status: status.name.lower() for status in RowStatus if status != RowStatus.OK}
+_ROW_REASONS: dict[RowStatus, str] = {status: status.name.lower() for status in RowStatus if status != RowStatus.OK}
 
 
 class Metrics:

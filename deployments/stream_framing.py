@@ -67,7 +67,7 @@ class StreamCutter:
             at += layout.size
         self._end = end - at
         if layout is not None and layout.size > CHUNK_BYTES:
-            self._large = memoryview(np.empty(layout.size, np.uint8)).cast("B")
+            self._large = np.empty(layout.size, np.uint8).data
             self._large[: self._end] = self._shared[at:end]
         elif at and self._end:
             self._shared[: self._end] = bytes(self._shared[at:end])

@@ -48,8 +48,9 @@ class Rule(ABC):
     """
 
     name: ClassVar[str]
-    shows_nonfinite: ClassVar[bool] = False
-    """Whether an output that is not finite always shows in the values, so that looking at those is enough."""
+    linear: ClassVar[bool] = False
+    """Whether values are nothing but sums of share times output: an output that is not finite shows in them, so that
+    looking at those is enough, and whatever finite numbers stand in an absent row count nothing."""
     num_members: int
     spec_weights: list[float] | None = None
     options: Mapping[str, Any] = {}
@@ -133,20 +134,21 @@ class Rule(ABC):
         present = finite if present is None else finite & present
         require(present.any(dim=0), "one member in every row", "a row without any")
         if surely(finite.all()):
-            return self._fuse(outputs * present.unsqueeze(-1), present)
+            return self._fuse(outputs if self.linear else outputs * present.unsqueeze(-1), present)
         return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
 
     def _fuse_if_finite(self, outputs: Tensor) -> Fused | None:
         """Fuse checked input that every member answered; None where it holds NaN or infinity."""
         # One NaN or infinity makes a sum one: a finite sum clears all rows in a fortieth of the time of isfinite.
-        if not self.shows_nonfinite:
+        if not self.linear:
             return self._fuse_complete(outputs) if math.isfinite(outputs.sum().item()) else None
         fused = self._fuse_complete(outputs)
         return fused if math.isfinite(fused.values.sum().item()) else None
 
     @abstractmethod
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        """Fuse checked input: outputs (M, B, C) float32, finite, absent rows zeroed, present (M, B) bool."""
+        """Fuse checked input: outputs (M, B, C) float32, finite, absent rows zeroed (as they are for a linear rule),
+        present (M, B) bool."""
 
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         """Fuse input that every member answered; a rule that can do this faster says how."""

@@ -24,7 +24,7 @@ class BayesianModelAveraging(WeightedRule):
     """
 
     name = "bayesian_model_averaging"
-    shows_nonfinite = True
+    linear = True
 
     def __init__(self, log_evidence: Sequence[float], prior: Sequence[float] | None = None):
         """Args:

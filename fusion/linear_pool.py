@@ -22,7 +22,7 @@ class WeightedMean(WeightedRule):
     """
 
     name = "weighted_mean"
-    shows_nonfinite = True
+    linear = True
 
     def __init__(self, weights: Sequence[float], patterns: Sequence[Mapping[int, float]] = ()):
         """Args:
@@ -75,7 +75,7 @@ class Mean(WeightedRule):
     """Every member that answered counts the same."""
 
     name = "mean"
-    shows_nonfinite = True
+    linear = True
 
     def __init__(self, num_members: int):
         super().__init__(num_members)

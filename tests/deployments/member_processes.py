@@ -138,7 +138,7 @@ class Fleet:
         shutil.rmtree(self._folder)
 
 
-def ensemble(members=MEMBERS, log="", broken="", serving=None, max_batch_size=64, **fusion):
+def ensemble(members=MEMBERS, log="", broken="", keep=False, serving=None, max_batch_size=64, **fusion):
     return parse_spec(
         {
             "name": "oracle",
@@ -147,7 +147,7 @@ def ensemble(members=MEMBERS, log="", broken="", serving=None, max_batch_size=64
             "members": {
                 name: {
                     "model": "oracle:numbered", "inputs": ["row"], "output": "probabilities",
-                    "config": {"member": MEMBERS.index(name), "log": str(log), "broken": str(broken)},
+                    "config": {"member": MEMBERS.index(name), "log": str(log), "broken": str(broken), "keep": keep},
                     "max_batch_size": max_batch_size,
                 }
                 for name in members

@@ -1,4 +1,4 @@
-"""A fusion replica's memory stays flat however many requests it answers; a leak is noticed."""
+"""Memory of fusion and member replicas stays flat however many requests they answer; a leak is noticed."""
 
 import asyncio
 
@@ -9,6 +9,8 @@ from tests.deployments.member_processes import ensemble, row, serving
 
 REQUESTS = 25_600
 GROWTH_BYTES = 4 << 20
+CALLS = 12_000
+MEMBER_GROWTH_BYTES = 2 << 20
 
 
 def growth(after_answer, requests):
@@ -45,3 +47,34 @@ def test_memory_stays_flat_over_a_million_requests():
 def test_the_check_catches_an_answer_that_is_kept():
     kept = []
     assert growth(kept.append, REQUESTS) > GROWTH_BYTES
+
+
+def member_growth(requests, keep=False):
+    """Bytes that a member's process grew by over ``requests`` calls of one row, after 3,200 to warm up."""
+    spec = ensemble(("a",), keep=keep, serving={"max_batch_size": 1}, max_batch_size=1)
+
+    async def scenario():
+        async with serving(spec) as (engine, fleet):
+            process = psutil.Process(fleet.replicas["a"][0].pid)
+
+            async def clients(count):
+                async def client(number):
+                    for _ in range(count // 32):
+                        await engine.infer(row(number))
+
+                await asyncio.gather(*[client(number) for number in range(1, 33)])
+
+            await clients(3_200)
+            before = process.memory_info().rss
+            await clients(requests)
+            return process.memory_info().rss - before
+
+    return asyncio.run(scenario())
+
+
+def test_a_members_memory_stays_flat():
+    assert member_growth(CALLS) < MEMBER_GROWTH_BYTES
+
+
+def test_the_check_catches_a_member_that_keeps_its_rows():
+    assert member_growth(CALLS, keep=True) > MEMBER_GROWTH_BYTES
