@@ -16,6 +16,7 @@ from ray.serve.exceptions import RayServeException
 
 from quorate.deployments import door_records, published
 from quorate.deployments.candidate import CONTROL_TIMEOUT_S, Candidate, own_words
+from quorate.deployments.datatypes import zeros
 from quorate.deployments.directory import member_app
 from quorate.deployments.doors import Doors
 from quorate.deployments.fusion_replica import FusionReplica
@@ -93,6 +94,7 @@ def deploy(
     else:
         published.record(publication)
         _start([fusion], timeout_s, progress)
+        _rehearse(Candidate(publication, serve.get_app_handle(spec.name), len(describe_fusion(spec.name))))
     _delete_unused(publication)
     places = {"http": f"{host}:{http_port}", "grpc": f"{host}:{grpc_port}"}
     for replica in describe_fusion(spec.name):  # says the address that others reach, where host stands for all
@@ -137,6 +139,7 @@ def publish(publication: Publication, check: Check | None = None, dropping: str 
         candidate = Candidate(publication, serve.get_app_handle(name), len(describe_fusion(name)))
         candidate.prepare()
         try:
+            _rehearse(candidate)
             if check is not None:
                 check(candidate)
             published.record(publication, dropping)
@@ -144,6 +147,23 @@ def publish(publication: Publication, check: Check | None = None, dropping: str 
             candidate.discard()
             raise
         candidate.commit()
+
+
+def _rehearse(candidate: Candidate) -> None:
+    """Answer zeros once: members that read others could not be tried when they were loaded.
+
+    Raises:
+        DeployError: a member fails on them, or gives what its readers cannot use.
+    """
+    spec = candidate.spec
+    if all(source in spec.inputs for member in spec.members.values() for source in member.inputs):
+        return
+    try:
+        candidate.probe({name: zeros(tensor.datatype, tensor.shape, 1) for name, tensor in spec.inputs.items()})
+    except DeployError as error:
+        if ":error" in str(error) or ":shape" in str(error):  # others, a late member say, are no mistake of the spec
+            fix = "mend what it reads or its config, and deploy again (quorate status has its own words)"
+            raise DeployError(f"{spec.name} does not answer an example of zeros: {error}; {fix}") from None
 
 
 def _admit(name: str, expected: int) -> None:

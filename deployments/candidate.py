@@ -40,7 +40,7 @@ class Candidate:
     """Speaks with all fusion replicas of an ensemble about one revision."""
 
     def __init__(self, publication: Publication, handle: DeploymentHandle[Any], expected: int):
-        self.revision, self._publication = publication.spec.revision, publication
+        self.spec, self.revision, self._publication = publication.spec, publication.spec.revision, publication
         self._handle, self._expected = handle, expected
 
     def prepare(self) -> None:

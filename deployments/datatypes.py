@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -95,3 +96,9 @@ def _decode_bytes(data: memoryview, shape: tuple[int, ...]) -> NDArray[Any]:
     array = np.empty(count, dtype=object)
     array[:] = items
     return array.reshape(shape)
+
+
+def zeros(datatype: str, shape: Sequence[int], rows: int) -> NDArray[Any]:
+    """(rows, *shape) of zeros or empty strings; a free dimension becomes 1."""
+    full = (rows, *(1 if size == -1 else size for size in shape))
+    return np.full(full, b"", dtype=object) if datatype == "BYTES" else np.zeros(full, dtype=numpy_dtype(datatype))

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from quorate.deployments.datatypes import numpy_dtype
+from quorate.deployments.datatypes import zeros
 from quorate.deployments.spec import MemberSpec, TensorSpec
 from quorate.deployments.spec_file import file_digest
 from quorate.fusion.errors import MemberLoadError
@@ -72,14 +72,8 @@ class Model:
 
     def example(self, inputs: Mapping[str, TensorSpec], rows: int) -> dict[str, Array]:
         """Zeros in the shape of the member's request inputs; a free dimension becomes 1."""
-        return {name: _zeros(inputs[name], rows) for name in self._spec.inputs if name in inputs}
-
-
-def _zeros(tensor: TensorSpec, rows: int) -> Array:
-    shape = (rows, *(1 if size == -1 else size for size in tensor.shape))
-    if tensor.datatype == "BYTES":
-        return np.full(shape, b"", dtype=object)
-    return np.zeros(shape, dtype=numpy_dtype(tensor.datatype))
+        known = {name: inputs[name] for name in self._spec.inputs if name in inputs}
+        return {name: zeros(tensor.datatype, tensor.shape, rows) for name, tensor in known.items()}
 
 
 def load_model(name: str, spec: MemberSpec, folder: Path, device: torch.device | None = None) -> Model:

@@ -241,6 +241,14 @@ def test_changed_members_take_over_at_once_under_load_and_nothing_else_restarts(
     assert {answer.parameters["revision"] for answer in answers} == set(right)
 
 
+def test_a_head_that_cannot_read_its_trunk_is_refused_when_it_is_deployed(deploy):
+    trunk = {**member(), "model": "torch.nn:Linear", "config": {"in_features": 2, "out_features": 5}}
+    head = {**trunk, "config": {"in_features": 6, "out_features": 3}, "inputs": ["trunk"], "output": "logits"}
+    spec = ensemble("narrow", {"trunk": {**trunk, "output": "features"}, "head": head}, weights={"head": 1.0})
+    with pytest.raises(DeployError, match=r"does not answer an example of zeros: .*head:error"):
+        deploy(spec)
+
+
 def test_a_graph_is_deployed_like_any_other_ensemble_and_can_gain_a_member(deploy):
     def linear(inputs, seed, outputs, output="logits"):
         config = {"seed": seed, "outputs": outputs}
