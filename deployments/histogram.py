@@ -1,6 +1,7 @@
 """Prometheus histograms that are cheap to count in: prometheus_client's take a lock and walk their buckets each time.
 
-An observation costs 0.4 us instead of 4; there are ten of them in a request. Count and scrape on one thread.
+An observation costs 0.3 us instead of 0.9 to 1.4 (14 buckets, Python 3.11): a request alone makes ten of them, one in a
+full batch two, of the 25 us that it costs the event loop. Count and scrape on one thread.
 """
 
 from __future__ import annotations
