@@ -17,7 +17,7 @@ class Level(IntEnum):
     MANAGE = 2  # what changes the server, or shows how it is set
 
 
-class Gate:
+class Doorkeeper:
     """Admits calls by their bearer token. Whom it admits may change while the doors are open."""
 
     def __init__(self, doors: Doors, host: str | None = None):

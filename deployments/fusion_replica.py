@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quorate.deployments import door_records
-from quorate.deployments.access import Gate, Level
+from quorate.deployments.access import Doorkeeper, Level
 from quorate.deployments.certificates import Certificates, Tls
 from quorate.deployments.published import Publication, history, live, stored
 from quorate.deployments.spec import EnsembleSpec
@@ -46,7 +46,7 @@ class FusionReplica:
     ):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._ensemble, self._fingerprint = ensemble, fingerprint
-        self._gate = Gate(door_records.recorded(ensemble), host)
+        self._keeper = Doorkeeper(door_records.recorded(ensemble), host)
         self._certificates = None if tls is None else Certificates(tls)
         self._host, self._http_port, self._grpc_port = host, http_port, grpc_port
         self._engine: Engine | None = None
@@ -85,7 +85,7 @@ class FusionReplica:
 
     def admit(self) -> bool:
         """Read again whose tokens open the doors."""
-        self._gate.change(door_records.recorded(self._ensemble))
+        self._keeper.change(door_records.recorded(self._ensemble))
         return True
 
     def describe(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class FusionReplica:
             "http": f"{_reachable(self._host)}:{self._http_port}",
             "grpc": f"{_reachable(self._host)}:{self._grpc_port}",
             "tls": self._certificates is not None,
-            "token": self._gate.free < Level.ASK,
+            "token": self._keeper.free < Level.ASK,
         }
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -158,11 +158,11 @@ class FusionReplica:
         node_id = ray.get_runtime_context().get_node_id()
         engine = Engine(publication.spec, publication.folder, node_id, keys, publication.apps)
         service = Service(engine, self._publish_revision)
-        grpc_door, _ = grpc_server(service, self._host, self._grpc_port, self._gate, self._certificates)
+        grpc_door, _ = grpc_server(service, self._host, self._grpc_port, self._keeper, self._certificates)
         listener = _listener(self._host, self._http_port)
         # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica.
         config = uvicorn.Config(
-            HttpDoor(service, self._gate), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
+            HttpDoor(service, self._keeper), interface="asgi3", lifespan="off", access_log=False, log_level="warning",
             http=JoinedHttpProtocol, proxy_headers=False, timeout_graceful_shutdown=10, server_header=False,
         )  # fmt: skip
         config.load()

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 from grpc.aio import ServicerContext
 
-from quorate.deployments.access import Gate, Level
+from quorate.deployments.access import Doorkeeper, Level
 from quorate.fusion.errors import QuorateError
 
 _INFERENCE = "/inference.GRPCInferenceService/"
@@ -33,29 +33,29 @@ def level_of(method: str) -> Level:
 
 
 class Guarded:
-    """A server whose handlers stand behind a gate. An interceptor would do, at the price of one more await per call."""
+    """A server whose handlers stand behind a doorkeeper. An interceptor would cost one more await per call."""
 
-    def __init__(self, server: grpc.aio.Server, gate: Gate):
-        self._server, self._gate = server, gate
+    def __init__(self, server: grpc.aio.Server, keeper: Doorkeeper):
+        self._server, self._keeper = server, keeper
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        self._server.add_generic_rpc_handlers(tuple(_Guard(handler, self._gate) for handler in handlers))
+        self._server.add_generic_rpc_handlers(tuple(_Guard(handler, self._keeper) for handler in handlers))
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        """Generated code registers its handlers this way too, but here all go past the gate."""
+        """Generated code registers its handlers this way too, but here all go past the doorkeeper."""
 
 
 class _Guard(grpc.GenericRpcHandler):  # type: ignore[misc]
-    def __init__(self, handlers: grpc.GenericRpcHandler, gate: Gate):
-        self._handlers, self._gate = handlers, gate
+    def __init__(self, handlers: grpc.GenericRpcHandler, keeper: Doorkeeper):
+        self._handlers, self._keeper = handlers, keeper
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         handler = self._handlers.service(details)
         level = level_of(details.method)
-        if handler is None or level <= self._gate.free:
+        if handler is None or level <= self._keeper.free:
             return handler
         try:
-            self._gate.check(level, _authorization(details.invocation_metadata))
+            self._keeper.check(level, _authorization(details.invocation_metadata))
         except QuorateError as error:
             return _refusal(error)
         return handler

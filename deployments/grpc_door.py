@@ -14,7 +14,7 @@ import grpc.aio
 from grpc.aio import ServicerContext
 
 from quorate.deployments import open_inference_pb2 as pb
-from quorate.deployments.access import Gate
+from quorate.deployments.access import Doorkeeper
 from quorate.deployments.certificates import Certificates
 from quorate.deployments.doors import Doors
 from quorate.deployments.grpc_access import Guarded
@@ -231,7 +231,7 @@ def _handlers(door: GrpcDoor) -> grpc.GenericRpcHandler:
 
 
 def grpc_server(
-    service: Service, host: str, port: int, gate: Gate | None = None, certificates: Certificates | None = None
+    service: Service, host: str, port: int, keeper: Doorkeeper | None = None, certificates: Certificates | None = None
 ) -> tuple[grpc.aio.Server, int]:
     """A server that is bound but not started, and its port; ``port`` 0 takes a free one.
 
@@ -249,7 +249,7 @@ def grpc_server(
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS),
     ]
     server = grpc.aio.server(options=options)
-    guarded = Guarded(server, gate or Gate(Doors()))
+    guarded = Guarded(server, keeper or Doorkeeper(Doors()))
     guarded.add_generic_rpc_handlers((_handlers(GrpcDoor(service)),))
     add_health_and_reflection(guarded, service, SERVICE.full_name)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from quorate.deployments.access import Gate, Level
+from quorate.deployments.access import Doorkeeper, Level
 from quorate.deployments.http_bodies import Headers
 from quorate.fusion.errors import ForbiddenError
 
@@ -15,19 +15,19 @@ OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/")
 _TELLING = re.compile(r"/v2/models(/.+)?/(stats|config)|/v2/repository/index")
 
 
-def check_request(gate: Gate, path: str, headers: Headers) -> None:
-    """Let a request pass that the gate lets ask, or raise what the gate raises."""
-    if gate.free < Level.ASK and path not in OPEN_PATHS:
-        gate.check(Level.ASK, _authorization(headers))
+def check_request(keeper: Doorkeeper, path: str, headers: Headers) -> None:
+    """Let a request pass that the doorkeeper lets ask, or raise what he raises."""
+    if keeper.free < Level.ASK and path not in OPEN_PATHS:
+        keeper.check(Level.ASK, _authorization(headers))
 
 
-def check_management(gate: Gate, path: str, headers: Headers) -> None:
-    """Let a request to a management path pass, or raise what the gate raises."""
+def check_management(keeper: Doorkeeper, path: str, headers: Headers) -> None:
+    """Let a request to a management path pass, or raise what the doorkeeper raises."""
     if _TELLING.fullmatch(path):
         return
-    if gate.free == Level.MANAGE:
+    if keeper.free == Level.MANAGE:
         _refuse_other_sites(headers)
-    gate.check(Level.MANAGE, _authorization(headers))
+    keeper.check(Level.MANAGE, _authorization(headers))
 
 
 def _authorization(headers: Headers) -> str:

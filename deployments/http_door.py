@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from quorate.deployments.access import Gate, Level
+from quorate.deployments.access import Doorkeeper, Level
 from quorate.deployments.arrow_format import CONTENT_TYPE
 from quorate.deployments.arrow_inference import StreamInference, dump_stream
 from quorate.deployments.doors import Doors
@@ -42,9 +42,9 @@ WATCH_AFTER_S = 0.02
 class HttpDoor:
     """Serves one ensemble; give it to uvicorn."""
 
-    def __init__(self, service: Service, gate: Gate | None = None):
+    def __init__(self, service: Service, keeper: Doorkeeper | None = None):
         self._service, self._management = service, Management(service)
-        self._gate = gate or Gate(Doors())
+        self._keeper = keeper or Doorkeeper(Doors())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,7 +67,7 @@ class HttpDoor:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
-        check_request(self._gate, path, scope["headers"])
+        check_request(self._keeper, path, scope["headers"])
         found = _MODEL.match(path)
         if found is not None and path != "/v2/models/stats":
             return await self._answer_model(method, found[1], found[2] or "", found[3] or "", scope, receive)
@@ -80,11 +80,11 @@ class HttpDoor:
             case "/v2/health/ready":
                 reply = 200 if service.ready() else 503, _JSON, b""
             case "/openapi.json":
-                reply = _reply(openapi(service, self._gate.free < Level.ASK))
+                reply = _reply(openapi(service, self._keeper.free < Level.ASK))
             case "/":
                 reply = 200, *home()
             case "/docs":
-                reply = 200, *docs(openapi(service, self._gate.free < Level.ASK))
+                reply = 200, *docs(openapi(service, self._keeper.free < Level.ASK))
             case "/metrics":
                 reply = 200, [(b"content-type", b"text/plain; version=0.0.4")], service.engine.metrics.text()
             case _:
@@ -116,7 +116,7 @@ class HttpDoor:
     async def _answer_route(self, route: Route, method: str, scope: Scope, receive: Receive) -> Reply:
         if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
             return _wrong_method(method, ", ".join(route.methods))
-        check_management(self._gate, scope["path"], scope["headers"])
+        check_management(self._keeper, scope["path"], scope["headers"])
         body = await read_body(scope["headers"], receive)
         reply = route.answer(self._management, bytes(body.json or b""))
         if inspect.isawaitable(reply):

@@ -10,7 +10,7 @@ import uvicorn
 
 from quorate.deployments import Doors as DoorSettings
 from quorate.deployments import parse_spec
-from quorate.deployments.access import Gate
+from quorate.deployments.access import Doorkeeper
 from quorate.deployments.certificates import Certificates
 from quorate.deployments.grpc_door import grpc_server
 from quorate.deployments.http_door import HttpDoor
@@ -26,13 +26,13 @@ class Doors:
         http: URL of its HTTP door.
         grpc: address of its gRPC door.
         engine: what answers; look, don't touch: it lives on another thread.
-        gate: who may come in.
+        keeper: who may come in.
         certificates: what they show, with TLS.
     """
 
     def __init__(self, spec, folder, settings=None):
         settings = settings or DoorSettings()
-        self.gate = Gate(settings)
+        self.keeper = Doorkeeper(settings)
         self.certificates = settings.tls and Certificates(settings.tls)
         self._members = MemberThreads(parse_spec(spec), folder)
         self._started = threading.Event()
@@ -53,12 +53,12 @@ class Doors:
         self._loop = asyncio.get_running_loop()
         self.engine = engine = await self._members.engine()
         service = Service(engine)
-        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0, self.gate, self.certificates)
+        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0, self.keeper, self.certificates)
         await grpc_door.start()
         listener = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            HttpDoor(service, self.gate), interface="asgi3", lifespan="off", log_level="error", http=JoinedHttpProtocol,
-            timeout_graceful_shutdown=3,
+            HttpDoor(service, self.keeper), interface="asgi3", lifespan="off", log_level="error",
+            http=JoinedHttpProtocol, timeout_graceful_shutdown=3,
         )  # fmt: skip
         config.load()
         config.ssl = self.certificates and self.certificates.context

@@ -167,7 +167,7 @@ def test_without_management_tokens_nobody_manages_behind_a_token(open_doors, pai
 
 def test_tokens_that_are_changed_open_the_doors_at_once_and_the_old_no_longer(open_doors, pair_spec):
     doors = open_doors(pair_spec, Doors(ask_tokens=digests(ASKS)))
-    doors.gate.change(Doors(ask_tokens=digests(MANAGES)))
+    doors.keeper.change(Doors(ask_tokens=digests(MANAGES)))
     with grpc.insecure_channel(doors.grpc) as channel:
         for token, http, code in (("ask", 401, grpc.StatusCode.UNAUTHENTICATED), ("manage", 200, grpc.StatusCode.OK)):
             assert httpx.get(f"{doors.http}/v2", headers={"authorization": TOKENS[token]}).status_code == http

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quorate.deployments import Credentials, Doors
-from quorate.deployments.access import Gate, Level
+from quorate.deployments.access import Doorkeeper, Level
 from quorate.deployments.certificates import Tls
 from quorate.deployments.doors import doors_from_files, is_loopback
 from quorate.deployments.tokens import read_tokens
@@ -109,28 +109,28 @@ def digests(*tokens):
     ids=["loopback", "ask only", "manage only", "both", "insecure", "insecure, managed"],
 )
 def test_a_token_reaches_its_level_and_no_further(doors, nothing, wrong, ask, manage):
-    gate = Gate(doors)
+    keeper = Doorkeeper(doors)
     tried = {"": nothing, f"Bearer {ONE[:-1]}": wrong, f"bearer {ONE}": ask, f"Bearer {TWO}": manage}
     tried |= {ONE: nothing, f"Basic {ONE}": nothing, "Bearer": nothing, "Bearer ": nothing}
     for authorization, reached in tried.items():
         for level in Level:
             if level <= reached:
-                gate.check(level, authorization)
+                keeper.check(level, authorization)
             else:
                 with pytest.raises((UnauthenticatedError, ForbiddenError)) as error:
-                    gate.check(level, authorization)
+                    keeper.check(level, authorization)
                 assert ONE[:-1] not in str(error.value)
 
 
 def test_tokens_change_while_the_door_is_open():
-    gate = Gate(Doors(ask_tokens=digests(ONE)))
-    gate.check(Level.ASK, f"Bearer {ONE}")
-    gate.change(Doors(ask_tokens=digests(TWO)))
-    gate.check(Level.ASK, f"Bearer {TWO}")
+    keeper = Doorkeeper(Doors(ask_tokens=digests(ONE)))
+    keeper.check(Level.ASK, f"Bearer {ONE}")
+    keeper.change(Doors(ask_tokens=digests(TWO)))
+    keeper.check(Level.ASK, f"Bearer {TWO}")
     with pytest.raises(UnauthenticatedError, match="none of this server's"):
-        gate.check(Level.ASK, f"Bearer {ONE}")
+        keeper.check(Level.ASK, f"Bearer {ONE}")
 
 
 def test_a_replica_that_others_reach_never_opens_for_what_was_meant_for_loopback():
     with pytest.raises(UnauthenticatedError):
-        Gate(Doors(), host="0.0.0.0").check(Level.ASK, "")
+        Doorkeeper(Doors(), host="0.0.0.0").check(Level.ASK, "")
