@@ -274,17 +274,17 @@ def stuck(open_doors, tmp_path_factory):
         yield doors, channel, switch
 
 
-def outcomes(doors, outcome):
-    """How many requests of one outcome the ensemble has counted."""
+def errors(doors, reason):
+    """How many requests the ensemble has counted that ended without an answer for this reason."""
     lines = doors.engine.metrics.text().decode().splitlines()
-    found = [line for line in lines if f'outcome="{outcome}"' in line and not line.startswith("#")]
+    found = [line for line in lines if f'reason="{reason}"' in line and 'outcome="error"' in line]
     return sum(float(line.split()[-1]) for line in found if "_created" not in line)
 
 
 @pytest.mark.parametrize("way", ["the client cancels", "the client's deadline passes"])
 def test_a_client_that_goes_away_frees_its_place(stuck, ask, way):
     doors, channel, switch = stuck
-    before = outcomes(doors, "cancelled") + outcomes(doors, "deadline")
+    before = errors(doors, "cancelled") + errors(doors, "deadline")
     switch.write_text("1")
     path = "/inference.GRPCInferenceService/ModelInfer"
     stub = channel.unary_unary(path, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
@@ -297,7 +297,7 @@ def test_a_client_that_goes_away_frees_its_place(stuck, ask, way):
             call.result()
         assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     until = time.monotonic() + 5
-    while outcomes(doors, "cancelled") + outcomes(doors, "deadline") == before:
+    while errors(doors, "cancelled") + errors(doors, "deadline") == before:
         assert time.monotonic() < until, "the engine never heard of it"
         time.sleep(0.02)
     switch.write_text("0")
@@ -362,7 +362,7 @@ def test_bytes_that_are_no_request_end_their_stream_and_no_other(pair, stream):
 
 def test_a_stream_that_its_client_cancels_frees_its_places(stuck):
     doors, channel, switch = stuck
-    before = outcomes(doors, "cancelled")
+    before = errors(doors, "cancelled")
     switch.write_text("1")
     path = "/inference.GRPCInferenceService/ModelStreamInfer"
     stub = channel.stream_stream(path, pb.ModelInferRequest.SerializeToString, pb.ModelStreamInferResponse.FromString)
@@ -370,7 +370,7 @@ def test_a_stream_that_its_client_cancels_frees_its_places(stuck):
     time.sleep(0.3)
     call.cancel()
     until = time.monotonic() + 5
-    while outcomes(doors, "cancelled") < before + 3:
+    while errors(doors, "cancelled") < before + 3:
         assert time.monotonic() < until, "the engine never heard of it"
         time.sleep(0.02)
     switch.write_text("0")
