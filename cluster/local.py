@@ -24,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from quorate.deployments.devices import logical_gpus
 from quorate.fusion.errors import ClusterError
 
 START_TIMEOUT_S = 90.0
@@ -31,7 +32,6 @@ STOP_TIMEOUT_S = 45.0
 DRAIN_TIMEOUT_S = 25.0
 # Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
 MIN_LOGICAL_CPUS = 32
-LOGICAL_GPUS = 8
 OBJECT_STORE_BYTES = 256 << 20
 
 
@@ -148,7 +148,7 @@ def hosting(folder: Path, announce: bool = True) -> Iterator[LocalCluster]:
     cores = os.cpu_count() or 1
     context: Any = ray.init(
         num_cpus=max(cores, MIN_LOGICAL_CPUS),
-        num_gpus=None if _gpus() else LOGICAL_GPUS,
+        num_gpus=logical_gpus(),
         object_store_memory=OBJECT_STORE_BYTES,
         include_dashboard=False,
         log_to_driver=False,
@@ -202,13 +202,6 @@ def _make_token(path: Path) -> None:
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
         os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"] = "token", str(path)
-
-
-def _gpus() -> int:
-    """GPUs of this machine; where there are none, logical ones let the same spec run on the CPU."""
-    from ray._private.accelerators import NvidiaGPUAcceleratorManager
-
-    return int(NvidiaGPUAcceleratorManager.get_current_node_num_accelerators())
 
 
 def _write_state(cluster: LocalCluster) -> None:

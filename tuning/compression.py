@@ -35,6 +35,7 @@ from quorate.tuning.scoring import Floats
 from quorate.tuning.simplex import simplex_weights
 from quorate.tuning.store import PredictionStore
 from quorate.tuning.tune import usable_rows
+from quorate.tuning.variants import missing_library
 
 BATCHES = (1, 64)
 
@@ -135,6 +136,9 @@ def compress(
     made = {"ensemble": judge.candidate("ensemble", spec, folder)}
     skipped: dict[str, str] = {}
     for numbers in ("bf16", "int8"):
+        if missing := missing_library(numbers):
+            skipped[numbers] = missing
+            continue
         say(f"members in {numbers}")
         try:
             made[numbers] = judge.candidate(numbers, in_format(spec, numbers), folder)

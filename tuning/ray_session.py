@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from quorate.deployments.devices import logical_gpus
 from quorate.deployments.spec import Resources
 from quorate.fusion.errors import SweepError
 
@@ -19,7 +20,7 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(num_gpus=logical_gpus(), include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         yield
     finally:

@@ -21,6 +21,12 @@ from quorate.tuning.store import PredictionStore
 ARCHITECTURES = "quorate.tuning.architectures:build"
 
 
+def missing_library(numbers: str) -> str:
+    """What has to be installed for a format; empty when nothing does."""
+    needed = numbers == "int8" and find_spec("torchao") is None
+    return "it needs torchao, pip install 'quorate[int8]'" if needed else ""
+
+
 def add_formats(
     folder: Path, space: SearchSpace, rows: Mapping[str, Labelled], members: Mapping[str, MemberSpec], say: Say
 ) -> tuple[dict[str, MemberSpec], dict[str, dict[str, str]]]:
@@ -38,8 +44,8 @@ def add_formats(
     found: dict[str, MemberSpec] = {}
     formats: dict[str, dict[str, str]] = {"fp32": {}} if "fp32" in space.formats else {}
     for numbers in (numbers for numbers in space.formats if numbers != "fp32"):
-        if numbers == "int8" and find_spec("torchao") is None:
-            say("int8 is left out: it needs torchao, pip install 'quorate[int8]'")
+        if missing := missing_library(numbers):
+            say(f"{numbers} is left out: {missing}")
             continue
         ours = {name: member for name, member in members.items() if member.model == ARCHITECTURES}
         formats[numbers] = {name: f"{name}-{numbers}" for name in ours}
