@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ class Revision:
     def fusion(self) -> FusionSpec:
         """The fusion whose value is the answer."""
         return self.graph.output.fusion
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """What can be asked: the ensemble first, then the members that read the request alone."""
+        inputs, members = self.spec.inputs, self.spec.members
+        return (self.spec.name, *(name for name, m in members.items() if all(source in inputs for source in m.inputs)))
 
     @property
     def asked(self) -> tuple[str, ...]:

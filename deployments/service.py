@@ -85,10 +85,9 @@ class Service:
         return self.engine.revision.spec
 
     @property
-    def models(self) -> list[str]:
+    def models(self) -> tuple[str, ...]:
         """The names served, the ensemble's first: members come and go with revisions."""
-        spec = self._spec
-        return [spec.name, *(n for n, m in spec.members.items() if all(i in spec.inputs for i in m.inputs))]
+        return self.engine.revision.models
 
     def server_metadata(self) -> dict[str, Any]:
         return {"name": "quorate", "version": version("quorate"), "extensions": list(EXTENSIONS)}
@@ -238,7 +237,8 @@ class Service:
         return tuple(self._spec.inputs) if model == self._spec.name else self._spec.members[model].inputs
 
     def _output(self, model: str) -> str:
-        return self._spec.output_name if model == self._spec.name else self._spec.members[model].output
+        revision = self.engine.revision
+        return revision.graph.output.name if model == revision.spec.name else revision.spec.members[model].output
 
     def _output_tensor(self, model: str) -> dict[str, Any]:
         member = self._spec.members.get(model)
