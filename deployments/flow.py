@@ -62,7 +62,7 @@ class _Node:
         if self.values is None:
             self.values = np.zeros((len(self.state), *values.shape[1:]), values.dtype)
         if self.values.shape[1:] != values.shape[1:]:
-            self.state[rows] = RowState.SHAPE
+            self.state[rows[self.state[rows] == RowState.OK]] = RowState.SHAPE
             return
         self.values = self.values.astype(np.result_type(self.values, values), copy=False)
         self.values[rows] = values
