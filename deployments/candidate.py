@@ -75,8 +75,8 @@ class Candidate:
         return {name: _sum([reply[name] for reply in replies if name in reply]) for name in names}
 
     def commit(self) -> None:
-        """Use it from the next batch on."""
-        self._handle.broadcast("commit", self.revision).results(timeout_s=CONTROL_TIMEOUT_S)
+        """Use it from the next batch on; a replica that started after it was prepared takes it up by itself."""
+        self._handle.broadcast("commit", self.revision).results(timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True)
 
     def discard(self) -> None:
         """Forget it; a replica that does not hear this forgets it with the next."""

@@ -188,6 +188,9 @@ def watch(candidate: Candidate, live: str, share: float, seconds: float) -> Cana
     while True:
         time.sleep(min(_POLL_S, max(until - time.monotonic(), 0.0)))
         seen = candidate.watched()
+        if candidate.revision not in seen:
+            found = "the fusion replicas that had it were replaced during the canary"
+            raise PromotionError(candidate.revision, found, "promote again")
         old, new = seen[live], seen[candidate.revision]
         compare(candidate.revision, old, new)
         if time.monotonic() >= until:
