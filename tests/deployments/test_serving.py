@@ -241,6 +241,14 @@ def test_changed_members_take_over_at_once_under_load_and_nothing_else_restarts(
     assert {answer.parameters["revision"] for answer in answers} == set(right)
 
 
+def test_a_changed_member_without_room_beside_the_old_one_takes_its_place(deploy):
+    big = {"resources": {"num_cpus": 0.1, "num_gpus": 3}}  # of 4
+    url = deploy(ensemble("full", {"a": member(config={"shift": 1}, **big)}, weights={"a": 1.0})).http
+    deploy(ensemble("full", {"a": member(config={"shift": 2}, **big)}, weights={"a": 1.0}))
+    with Client(url, model="full") as client:
+        np.testing.assert_allclose(client.infer(x=ROWS).outputs["fused"], known(2), atol=1e-6)
+
+
 def test_a_head_that_cannot_read_its_trunk_is_refused_when_it_is_deployed(deploy):
     trunk = {**member(), "model": "torch.nn:Linear", "config": {"in_features": 2, "out_features": 5}}
     head = {**trunk, "config": {"in_features": 6, "out_features": 3}, "inputs": ["trunk"], "output": "logits"}

@@ -19,7 +19,7 @@ from quorate.deployments import load_spec
 from quorate.deployments.graphs import build_graph
 from quorate.deployments.revisions import build_revision
 from quorate.fusion.errors import DataError, SweepError
-from quorate.tuning import Labelled, SearchSpace, Splits, digits, resume_sweep, run_in_process, sweep
+from quorate.tuning import Labelled, SearchSpace, Splits, digits, promote, resume_sweep, run_in_process, sweep
 from quorate.tuning.probe import load_probe
 from quorate.tuning.search_space import Family
 
@@ -82,6 +82,22 @@ def test_every_pick_is_a_spec_that_answers_what_the_report_says(swept, data):
         loss = sklearn.metrics.log_loss(data.test.labels, wide / wide.sum(axis=1, keepdims=True))
         assert loss == pytest.approx(pick.judgement.tuned.log_loss, abs=1e-5)
     assert load_spec(swept.folder / "spec.yaml").fusion == swept.best.spec.fusion
+
+
+def test_the_best_pick_is_promoted_over_another_that_runs(cluster, swept, data):
+    from quorate.deployments import Client, applications
+
+    other = swept.pareto[-1]
+    url = applications.deploy(other.spec, other.folder).http
+    try:
+        done = promote(swept.folder, pick=0)
+        with Client(url, model="digits") as client:
+            answer = client.infer(image=data.test.inputs["image"][:16])
+    finally:
+        applications.delete("digits")
+    assert answer.parameters["revision"] == done.revision
+    assert done.largest_difference < 1e-4
+    np.testing.assert_allclose(answer.outputs["fused"], swept.best.fused[:16], atol=1e-4)
 
 
 def test_no_pick_is_bettered_in_every_objective(swept):
