@@ -31,6 +31,9 @@ class Tls:
 class Certificates:
     """The files as each door wants them.
 
+    Attributes:
+        context: for the HTTP door; it hands each new connection to the context of the files as they were read last.
+
     Raises:
         CredentialError: a file is missing, no PEM, or the key belongs to another certificate.
     """
@@ -39,7 +42,8 @@ class Certificates:
         self._tls = tls
         self._seen = self._stamps()
         self.context = self._context()
-        self._for_grpc = self._grpc_configuration()
+        self.context.sni_callback = self._hand_over
+        self._read()
 
     def refresh(self) -> None:
         """Look whether the files have changed, and take them if they fit together; call this now and then.
@@ -51,14 +55,20 @@ class Certificates:
         if seen == self._seen:
             return
         self._seen = seen
-        self._context()  # refuses what does not fit before anything is replaced
-        self._load(self.context)
-        self._for_grpc = self._grpc_configuration()
+        self._read()
 
     def for_grpc(self) -> grpc.ServerCredentials:
         return grpc.dynamic_ssl_server_credentials(
             self._for_grpc, lambda: self._for_grpc, require_client_authentication=bool(self._tls.client_ca)
         )
+
+    def _read(self) -> None:
+        """Replace both at once, and only by files that fit together."""
+        # Never loaded into the context in use: that would go on trusting the roots that are taken out of the file.
+        self._current, self._for_grpc = self._context(), self._grpc_configuration()
+
+    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

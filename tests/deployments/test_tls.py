@@ -164,6 +164,25 @@ def test_new_files_are_used_from_the_next_connection_on(open_doors, pair_spec, o
         infer_over_http(doors, ca=ours.root)
 
 
+def test_a_root_that_is_taken_out_of_the_file_admits_nobody_any_more(open_doors, pair_spec, ours, others, tmp_path):
+    cert, key = ours.issue("127.0.0.1")
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(ours.root.read_bytes() + others.root.read_bytes())
+    doors = open_doors(pair_spec, doors_from_files(tls_cert=cert, tls_key=key, tls_client_ca=roots))
+    ours_shown, others_shown = (
+        dict(zip(("ca", "cert", "key"), (ours.root, *authority.issue("a-client")), strict=True))
+        for authority in (ours, others)
+    )
+    assert infer_over_http(doors, **others_shown) == (1, 3)
+    roots.write_bytes(ours.root.read_bytes())
+    doors.certificates.refresh()
+    assert infer_over_http(doors, **ours_shown) == (1, 3)
+    assert infer_over_grpc(doors.grpc, **ours_shown) == grpc.StatusCode.OK
+    with pytest.raises(UnavailableError):
+        infer_over_http(doors, **others_shown)
+    assert infer_over_grpc(doors.grpc, **others_shown) == grpc.StatusCode.UNAVAILABLE
+
+
 def test_files_that_cannot_be_used_are_named(ours, others, tmp_path):
     cert, key = ours.issue("127.0.0.1")
     _, wrong_key = others.issue("127.0.0.1")
