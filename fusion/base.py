@@ -77,13 +77,13 @@ class Rule(ABC):
         check_words(cls.name, members, weights, options)
         if state:
             raise RuleOptionError(cls.name, "state", sorted(state), "leave it out: this rule learns nothing")
-        return cls._build(len(members), weights_in_order(members, weights), options)
+        return cls._build(members, weights_in_order(members, weights), options)
 
     @classmethod
-    def _build(cls, num_members: int, weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
-        """Call the constructor: ``cls(num_members, weights=..., **options)``, weights only where they are given."""
+    def _build(cls, members: Sequence[str], weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
+        """Call the constructor: ``cls(M, weights=..., **options)``, weights only where they are given."""
         arguments = dict(options) if weights is None else {"weights": weights, **options}
-        return cls(num_members, **arguments)  # type: ignore[call-arg]  # each rule's constructor is its own
+        return cls(len(members), **arguments)  # type: ignore[call-arg]  # each rule's constructor is its own
 
     def to_spec(self, members: Sequence[str]) -> dict[str, Any]:
         """The words that ``from_spec`` builds this rule from again (with ``state``, for a learned rule).

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from quorate.fusion.base import Rule, check_words, weights_in_order
+from quorate.fusion.base import Rule
 from quorate.fusion.errors import MemberCountError, RuleOptionError
 from quorate.fusion.linear_pool import WeightedMean
 from quorate.fusion.weighting import WeightedRule, pool
@@ -45,19 +45,12 @@ class BayesianModelAveraging(WeightedRule):
         self.spec_weights = None if prior is None else prior_weights
 
     @classmethod
-    def from_spec(
-        cls,
-        members: Sequence[str],
-        weights: Mapping[str, float] | None,
-        options: Mapping[str, Any],
-        state: Mapping[str, Tensor] | None = None,
-    ) -> Rule:
-        """As the contract says; ``weights`` are the prior, option ``log_evidence`` names a number for each member."""
-        check_words(cls.name, members, weights, options)
+    def _build(cls, members: Sequence[str], weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
+        """``weights`` are the prior, option ``log_evidence`` names a number for each member."""
         evidence = options.get("log_evidence")
         if not isinstance(evidence, Mapping) or set(evidence) != set(members):
             raise RuleOptionError(cls.name, "log_evidence", evidence, f"name one for each of {', '.join(members)}")
-        return cls([evidence[member] for member in members], weights_in_order(members, weights))
+        return cls([evidence[member] for member in members], weights)
 
     def to_spec(self, members: Sequence[str]) -> dict[str, Any]:
         if len(members) != self.num_members:

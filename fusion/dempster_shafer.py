@@ -45,6 +45,10 @@ class DempsterShafer(WeightedRule):
         self.reliability = torch.tensor(reliability, dtype=torch.float64)
 
     def _decide(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        values = self._values(outputs, shares, present)
+        return values, values.detach().amax(dim=-1) == 0
+
+    def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         reliability = self.reliability.to(outputs.device).unsqueeze(1)
         if present is not None:
             reliability = reliability * present
@@ -54,8 +58,7 @@ class DempsterShafer(WeightedRule):
             believed = _one_column_more(outputs[:, rows]).mul_(r).add_(1 - r)
             return _pignistic(*multiply_members(believed, rank))
 
-        values = order_free(formula, outputs)
-        return values, values.detach().amax(dim=-1) == 0
+        return order_free(formula, outputs)
 
 
 def _one_column_more(outputs: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from quorate.fusion.base import Rule, check_words, weights_in_order
+from quorate.fusion.base import Rule
 from quorate.fusion.errors import RuleOptionError
 from quorate.fusion.weight_patterns import WeightPatterns, read_patterns
 from quorate.fusion.weighting import WeightedRule, pool
@@ -41,21 +41,11 @@ class WeightedMean(WeightedRule):
         self.patterns = WeightPatterns(self.name, len(weights), patterns) if patterns else None
 
     @classmethod
-    def from_spec(
-        cls,
-        members: Sequence[str],
-        weights: Mapping[str, float] | None,
-        options: Mapping[str, Any],
-        state: Mapping[str, Tensor] | None = None,
-    ) -> Rule:
-        """As every rule's, with ``options.patterns``: a list of mappings from the members that answered to weights."""
-        check_words(cls.name, members, weights, options)
-        if state:
-            raise RuleOptionError(cls.name, "state", sorted(state), "leave it out: this rule learns nothing")
-        values = weights_in_order(members, weights)
-        if values is None:
+    def _build(cls, members: Sequence[str], weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
+        """With ``options.patterns``: a list of mappings from the members that answered to weights."""
+        if weights is None:
             raise RuleOptionError(cls.name, "weights", None, "give each member one, or use rule: mean")
-        return cls(values, read_patterns(cls.name, members, options.get("patterns", [])))
+        return cls(weights, read_patterns(cls.name, members, options.get("patterns", [])))
 
     def to_spec(self, members: Sequence[str]) -> dict[str, Any]:
         spec = super().to_spec(members)

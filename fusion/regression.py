@@ -16,7 +16,7 @@ from quorate.fusion.order_free import Rows, in_place, order_free, sum_members, w
 from quorate.fusion.order_statistics import median
 from quorate.fusion.rounding import UNIT
 from quorate.fusion.tracing import require, surely, tracing
-from quorate.fusion.weighting import WeightedRule, pool
+from quorate.fusion.weighting import WeightedMembers, WeightedRule, pool
 
 
 class RegressionMedian(WeightedRule):
@@ -56,7 +56,7 @@ def _ascending(outputs: Tensor) -> Tensor:
     return outputs if (rows[..., 1:] >= rows[..., :-1]).all() else torch.from_numpy(np.sort(rows, axis=-1))
 
 
-class InverseVariance(WeightedRule):
+class InverseVariance(WeightedMembers):
     """Independent measurements of one number, each counting by its precision; gives the mean and its variance.
 
     Mean = sum of w m / v over sum of w / v, variance = 1 / sum of w / v (Cochran 1937), with weights w scaled to have
@@ -91,9 +91,6 @@ class InverseVariance(WeightedRule):
 
         values = order_free(formula, outputs)
         return Fused(values[:, : 2 * numbers], values[:, 2 * numbers :].T.detach(), coverage)
-
-    def _fuse_complete(self, outputs: Tensor) -> Fused:
-        return self._fuse(outputs, torch.ones(outputs.shape[:2], dtype=torch.bool, device=outputs.device))
 
 
 class MixtureMoments(WeightedRule):

@@ -95,7 +95,7 @@ class WeightedVote(_Vote):
         super().__init__(len(weights), weights, tie)
 
     @classmethod
-    def _build(cls, num_members: int, weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
+    def _build(cls, members: Sequence[str], weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
         if weights is None:
             raise RuleOptionError(cls.name, "weights", None, "give each member one, or use rule: majority_vote")
         return cls(weights, **options)

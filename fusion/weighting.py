@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -16,8 +17,8 @@ from quorate.fusion.order_free import sum_shares, weighted_sum
 from quorate.fusion.tracing import require, surely
 
 
-class WeightedRule(Rule):
-    """A rule whose members count by fixed weights, rescaled in every row to those who answered."""
+class WeightedMembers(Rule):
+    """Members count by fixed weights, rescaled in every row to those who answered; how they fuse is the rule's."""
 
     def __init__(self, num_members: int, weights: Sequence[float] | None = None):
         """Args:
@@ -50,11 +51,6 @@ class WeightedRule(Rule):
             raise RuleOptionError(rule, "weights", values, "give weights with a finite sum above 0")
         return values
 
-    def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        shares, coverage = self._rescaled(present)
-        values, abstained = self._decide(outputs, shares, present)
-        return Fused(values, shares.float(), coverage, abstained)
-
     def _rescaled(self, present: Tensor) -> tuple[Tensor, Tensor]:
         """Shares (M, B) float64 of those present, and coverage (B,) float32."""
         own = self.shares.to(present.device).unsqueeze(1)
@@ -65,6 +61,15 @@ class WeightedRule(Rule):
         everyone = (present | (own == 0)).all(dim=0)
         return taking_part / coverage, torch.where(everyone, 1.0, coverage.float())
 
+
+class WeightedRule(WeightedMembers):
+    """A rule that is a formula of the outputs and their shares; a member contributes its share."""
+
+    def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
+        shares, coverage = self._rescaled(present)
+        values, abstained = self._decide(outputs, shares, present)
+        return Fused(values, shares.float(), coverage, abstained)
+
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         values, abstained = self._decide(outputs, self.shares.to(outputs.device), None)
         batch = outputs.shape[1]
@@ -72,9 +77,10 @@ class WeightedRule(Rule):
         return Fused(values, contributions, torch.ones(batch, device=outputs.device), abstained)
 
     def _decide(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Fused rows and who abstained; a rule that never abstains says ``_values`` instead."""
+        """Fused rows and who abstained; nobody, unless the rule says otherwise."""
         return self._values(outputs, shares, present), None
 
+    @abstractmethod
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         """Fuse rows.
 
@@ -86,7 +92,6 @@ class WeightedRule(Rule):
         Returns:
             (B, C) float32.
         """
-        raise NotImplementedError(f"{type(self).__name__} says neither _values nor _decide nor _fuse")
 
 
 def pool(outputs: Tensor, shares: Tensor) -> Tensor:
