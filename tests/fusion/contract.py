@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from itertools import product
 
 import pytest
@@ -37,7 +38,7 @@ def every_mask(num_members: int) -> Tensor:
     return torch.tensor(patterns).T.contiguous()
 
 
-class FusionContract:
+class FusionContract(ABC):
     """Inherit, give ``make``; the flags say where a rule is meant to differ."""
 
     num_classes = 5
@@ -54,8 +55,8 @@ class FusionContract:
     # A row's bits do not depend on the rows beside it; False where a matrix product is blocked by batch size.
     rows_apart = True
 
-    def make(self, num_members: int) -> Rule:
-        raise NotImplementedError
+    @abstractmethod
+    def make(self, num_members: int) -> Rule: ...
 
     def outputs(self, num_members: int, batch: int, seed: int = 0) -> Tensor:
         """(M, B, C) what members of this rule would answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from itertools import permutations, product
 
 import pytest
@@ -31,15 +32,15 @@ def assert_same_bits(one: Fused, other: Fused) -> None:
     assert torch.equal(one.coverage, other.coverage)
 
 
-class FeatureContract:
+class FeatureContract(ABC):
     """Inherit, give ``make``."""
 
     widths = WIDTHS
     # Absent members leave exactly the rule of those that are left; False where a stand-in was learned for them.
     absent_is_left_out = False
 
-    def make(self, widths: dict[str, int]) -> FeatureRule:
-        raise NotImplementedError
+    @abstractmethod
+    def make(self, widths: dict[str, int]) -> FeatureRule: ...
 
     def trained(self, widths: dict[str, int]) -> FeatureRule:
         """A rule none of whose parameters is where it started."""
