@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from quorate.deployments.arrow_format import CONTENT_TYPE, ERROR, PARAMETERS, Sink
 from quorate.deployments.credentials import Credentials
-from quorate.deployments.remote_errors import remote_error
+from quorate.deployments.remote_errors import refusal, remote_error
 from quorate.fusion.errors import RequestError, UnavailableError
 
 # A record batch as it is sent: small enough that the first answers come soon.
@@ -52,7 +52,8 @@ def infer_stream(
     try:
         reply = exchange.response()
         if reply.status_code != 200:
-            raise _refusal(reply, exchange.read())
+            retry_after = dict(reply.headers).get(b"retry-after", b"").decode()
+            raise refusal(reply.status_code, exchange.read(), retry_after)
         yield from _answers(exchange)
     except (OSError, h11.RemoteProtocolError, pa.ArrowInvalid) as error:
         raise UnavailableError(f"the answer of {url} broke off ({error}); ask again from there") from None
@@ -72,15 +73,6 @@ def _answers(exchange: _Exchange) -> Iterator[ArrowResult]:
                 told = orjson.loads(metadata[ERROR])
                 raise remote_error(told["status"], told["error"])
             yield ArrowResult(found.batch, orjson.loads(metadata.get(PARAMETERS, b"{}")))
-
-
-def _refusal(reply: h11.Response, body: bytes) -> Exception:
-    headers = dict(reply.headers)
-    try:
-        text = str(orjson.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        text = body[:200].decode(errors="replace")
-    return remote_error(reply.status_code, text, headers.get(b"retry-after", b"").decode())
 
 
 def _batches(data: Source) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -164,10 +156,11 @@ class _Exchange:
             self._socket.close()
 
     def _connect(self, host: str, port: int | None, credentials: Credentials, tls: bool) -> socket.socket:
+        context = credentials.context() if tls else None
         try:
             plain = socket.create_connection((host, port or (443 if tls else 80)), self._timeout_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            found = credentials.context().wrap_socket(plain, server_hostname=host) if tls else plain
+            found = plain if context is None else context.wrap_socket(plain, server_hostname=host)
         except OSError as error:
             raise UnavailableError(f"no answer from {self._url} ({error}); is the ensemble deployed?") from None
         found.setblocking(False)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.credentials import Credentials
 from quorate.deployments.datatypes import datatype_of, decode, encode
-from quorate.deployments.remote_errors import remote_error
+from quorate.deployments.remote_errors import refusal
 from quorate.fusion.errors import RequestError, UnavailableError
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Client:
 
 def _checked(reply: httpx.Response) -> httpx.Response:
     if reply.status_code != 200:
-        raise remote_error(reply.status_code, _error_text(reply), reply.headers.get("retry-after", ""))
+        raise refusal(reply.status_code, reply.content, reply.headers.get("retry-after", ""))
     return reply
 
 
@@ -210,10 +210,3 @@ def _as_bytes_objects(array: Array) -> Array:
     objects = np.empty(len(items), dtype=object)
     objects[:] = items
     return objects.reshape(array.shape)
-
-
-def _error_text(reply: httpx.Response) -> str:
-    try:
-        return str(reply.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return reply.text[:200]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from quorate.fusion import errors
 
 _BY_STATUS: dict[int, type[errors.RemoteError]] = {
@@ -12,6 +14,15 @@ _BY_STATUS: dict[int, type[errors.RemoteError]] = {
     503: errors.RemoteUnavailableError,
     504: errors.RemoteDeadlineError,
 }
+
+
+def refusal(status: int, body: bytes, retry_after: str = "") -> errors.RemoteError:
+    """The error of a response; its body is the protocol's ``{"error": ...}``, or whatever stands before the server."""
+    try:
+        text = str(orjson.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = body[:200].decode(errors="replace")
+    return remote_error(status, text, retry_after)
 
 
 def remote_error(status: int, text: str, retry_after: str = "") -> errors.RemoteError:
