@@ -30,8 +30,6 @@ _NAMES = {np.dtype(dtype): name for name, dtype in _NUMPY.items()}
 CODES = {name: code for code, name in enumerate(_NUMPY)}
 BY_CODE = tuple(_NUMPY)
 
-MAX_BYTES_LENGTH = 2**32 - 1
-
 
 def numpy_dtype(datatype: str) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(_NUMPY[datatype])

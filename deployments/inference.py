@@ -139,7 +139,7 @@ class InferenceLoop(threading.Thread):
         """A fusion replica is gone: nobody waits for what it asked."""
         self._lines.discard(line)
         for call in self._queue:
-            call.cancelled = call.cancelled or call.line is line
+            call.cancelled = call.cancelled or call.line == line
 
     def _leave(self) -> None:
         self._leaving = True

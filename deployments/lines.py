@@ -14,16 +14,15 @@ from quorate.deployments.framing import Frame
 # One that leaves this much unread has stopped: the line is cut instead of growing without bound.
 MAX_UNREAD_BYTES = 128 << 20
 MAX_UNREAD_MESSAGES = 1000
+# What is unsent when a member replica closes its lines may take this long yet.
+FLUSH_S = 0.5
 
 
 class Line(Protocol):
-    """A connection to one replica."""
+    """A connection to one replica; two objects for the same connection are equal."""
 
     def send(self, frames: list[Frame]) -> None:
         """Send a message, in order, without waiting. A line that cannot takes no more and is lost soon."""
-
-    def close(self) -> None:
-        """Cut it; nobody is called back any more."""
 
 
 OnFrames = Callable[[Line, list[Frame]], None]
@@ -34,7 +33,7 @@ class Listener(Protocol):
     """Where a member replica takes lines from fusion replicas; bound when made, silent until ``open``."""
 
     async def open(self, on_frames: OnFrames, on_lost: OnLost) -> None:
-        """Begin to take lines and messages on the running event loop."""
+        """Begin to take lines and messages on the running event loop; ``on_lost`` is called where a loss is seen."""
 
     async def close(self) -> None:
-        """Send what is unsent, for half a second at most, and cut all lines."""
+        """Send what is unsent, for ``FLUSH_S`` at most, and cut all lines."""

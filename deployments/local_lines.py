@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import cast
 
 from quorate.deployments.framing import Frame, FramingError
-from quorate.deployments.lines import MAX_UNREAD_BYTES, OnFrames, OnLost
+from quorate.deployments.lines import FLUSH_S, MAX_UNREAD_BYTES, OnFrames, OnLost
 from quorate.deployments.stream_framing import StreamCutter, to_stream
 
-FLUSH_S = 0.5
 BACKLOG = 128
 
 
@@ -53,6 +52,7 @@ class LocalLine(asyncio.BufferedProtocol):
             self._transport.writelines(to_stream(frames))
 
     def close(self) -> None:
+        """Cut it; nobody is called back any more."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()

@@ -63,7 +63,7 @@ class Peer:
         self.closed = False
         self._pending: dict[int, tuple[OnReply, int]] = {}
         self._on_lost = on_lost
-        self._line: Line
+        self._line: LocalLine | RemoteLine
         if address.path and node_id == address.node_id:
             self._line = LocalLine.connect(Path(address.path), self._read, self._lose)
         else:

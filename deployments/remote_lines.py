@@ -13,11 +13,10 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from quorate.deployments.framing import Frame
-from quorate.deployments.lines import MAX_UNREAD_MESSAGES, OnFrames, OnLost
+from quorate.deployments.lines import FLUSH_S, MAX_UNREAD_MESSAGES, OnFrames, OnLost
 
 HEARTBEAT_S = 1.0
 SILENCE_S = 3.0  # nothing at all heard for so long: the line is lost
-FLUSH_S = 0.5
 
 _LOST_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _LOST_EVENTS |= zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -86,6 +85,7 @@ class RemoteLine:
         self._loop.call_soon(self._read)
 
     def close(self) -> None:
+        """Cut it; nobody is called back any more."""
         if self._closed:
             return
         self._closed = True
@@ -116,25 +116,22 @@ def _readable(socket: zmq.Socket[Any]) -> bool:
     return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
+@dataclass(frozen=True)
 class _RoutedLine:
     """A member replica's line to one fusion replica, one of many on a ROUTER socket."""
 
-    def __init__(self, listener: RemoteListener, identity: bytes):
-        self._listener, self._identity = listener, identity
+    listener: RemoteListener
+    identity: bytes
 
     def send(self, frames: list[Frame]) -> None:
-        self._listener.send(self._identity, frames)
-
-    def close(self) -> None:
-        self._listener.forget(self._identity)
+        self.listener.send(self.identity, frames)
 
 
 class RemoteListener:
-    """The port of a member replica; give it a bound ROUTER socket."""
+    """The port of a member replica; give it a bound ROUTER socket, which never tells that a line is lost."""
 
     def __init__(self, socket: zmq.Socket[bytes]):
         self._socket = socket
-        self._lines: dict[bytes, _RoutedLine] = {}
 
     async def open(self, on_frames: OnFrames, on_lost: OnLost) -> None:
         self._on_frames = on_frames
@@ -147,9 +144,6 @@ class RemoteListener:
         self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=False)
         self._loop.call_soon(self._read)
 
-    def forget(self, identity: bytes) -> None:
-        self._lines.pop(identity, None)
-
     async def close(self) -> None:
         self._loop.remove_reader(self._socket.FD)
         self._socket.close(linger=int(1e3 * FLUSH_S))
@@ -157,7 +151,4 @@ class RemoteListener:
     def _read(self) -> None:
         while not self._socket.closed and _readable(self._socket):
             identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            line = self._lines.get(identity)
-            if line is None:
-                line = self._lines[identity] = _RoutedLine(self, identity)
-            self._on_frames(line, list(frames))
+            self._on_frames(_RoutedLine(self, identity), list(frames))
