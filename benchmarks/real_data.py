@@ -33,6 +33,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from quorate.fusion.measures import log_loss
 from quorate.tuning import Training, idx_images, train
 from quorate.tuning.judging import Judgement, judge
 from quorate.tuning.tune import choose_weights
@@ -148,7 +149,7 @@ def out_of_fold(
 
 def report(found: Predictions) -> Judgement:
     method, solved, losses = choose_weights(found.solve, found.solve_labels)
-    best = min(range(len(found.names)), key=lambda m: log_loss(found.solve[m], found.solve_labels))
+    best = min(range(len(found.names)), key=lambda m: log_loss(found.solve_labels, found.solve[m]))
     judgement = judge(found.names, found.judge, found.judge_labels, solved.values, found.names[best])
     shares = dict(zip(found.names, solved.values, strict=True))
     scores = {**judgement.members, "uniform mean": judgement.uniform, f"tuned ({method})": judgement.tuned}
@@ -158,10 +159,6 @@ def report(found: Predictions) -> Judgement:
     print(f"  cross-validated: {', '.join(f'{name} {loss:.4f}' for name, loss in losses.items())}")
     print(f"  {judgement.rows} held-out rows: {judgement.verdict}", flush=True)
     return judgement
-
-
-def log_loss(probs: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    return -float(np.log(np.maximum(probs[np.arange(len(labels)), labels], np.finfo(float).eps)).mean())
 
 
 SETS: dict[str, Callable[[Path], Predictions]] = {

@@ -122,7 +122,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}")
     if arguments.structures:
-        return structure_trials()
+        structure_trials()
+        return
     for rows in (10_000, 100_000):
         probs, labels = predictions(50, rows, 10)
         size = f"N={rows // 1000}k C=10 M=50"
@@ -142,7 +143,7 @@ def main() -> None:
     show("log-loss of 1,000,000 weight vectors, N=10k C=10 M=8", times)
     times, _ = timed(lambda: score_weights(probs, labels, candidates[:100_000], "accuracy"), 1)
     show("accuracy of 100,000 weight vectors, N=10k C=10 M=8", times)
-    return structure_trials()
+    structure_trials()
 
 
 if __name__ == "__main__":
