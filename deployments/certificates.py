@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import grpc
 
+from quorate.deployments.credentials import pem_fault
 from quorate.deployments.tokens import read_private
 from quorate.fusion.errors import CredentialError
 
@@ -94,8 +95,11 @@ class Certificates:
 
     def _grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
         tls = self._tls
-        roots = Path(tls.client_ca).read_bytes() if tls.client_ca else None
-        pair = (Path(tls.key).read_bytes(), Path(tls.cert).read_bytes())
+        try:
+            roots = Path(tls.client_ca).read_bytes() if tls.client_ca else None
+            pair = (Path(tls.key).read_bytes(), Path(tls.cert).read_bytes())
+        except OSError as error:  # gone since the context was made
+            _refuse(str(error.filename), "cannot be read", error)
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 
     def _stamps(self) -> tuple[int, ...]:
@@ -106,9 +110,9 @@ class Certificates:
 
 
 def _refuse(path: str, found: str, error: OSError) -> NoReturn:
-    # ssl.SSLError is an OSError: its reason is OpenSSL's, a missing file's strerror the system's
-    reason = getattr(error, "reason", None) or error.strerror or "not PEM"
-    raise CredentialError(path, f"{found} ({reason})", "give PEM files that belong together, on every node") from None
+    raise CredentialError(
+        path, f"{found} ({pem_fault(error)})", "give PEM files that belong together, on every node"
+    ) from None
 
 
 def _refuse_encrypted(key: str) -> NoReturn:

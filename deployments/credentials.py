@@ -53,7 +53,13 @@ class Credentials:
             if self.cert:
                 context.load_cert_chain(self.cert, self.key or None)
         except OSError as error:
-            reason = getattr(error, "reason", None) or error.strerror or "not PEM"
             files = ", ".join(path for path in (self.ca, self.cert, self.key) if path)
-            raise CredentialError(files, f"cannot be used ({reason})", "give certificates and key in PEM") from None
+            raise CredentialError(
+                files, f"cannot be used ({pem_fault(error)})", "give certificates and key in PEM"
+            ) from None
         return context
+
+
+def pem_fault(error: OSError) -> str:
+    """What was wrong with a file in PEM: ssl.SSLError is an OSError whose reason is OpenSSL's."""
+    return str(getattr(error, "reason", None) or error.strerror or "not PEM")
