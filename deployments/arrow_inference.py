@@ -56,6 +56,7 @@ class StreamInference:
         self._service, self._model, self._version = service, model, version
         self._stream = ByteStream(receive)
         self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue(_room(service))
+        self._tensors: list[dict[str, Any]] = []  # what the model reads
         self._parameters: dict[str, Scalar] = {}
         self._watcher: asyncio.Task[None] | None = None
         self._rows = service.engine.spec.serving.max_batch_size  # of the next piece
@@ -69,7 +70,8 @@ class StreamInference:
         Raises:
             QuorateError: the stream cannot be read or answered.
         """
-        self._service.check_model(self._model, self._version)
+        # Once: pieces must fit the schema that was checked, whatever is promoted while they travel.
+        self._tensors = self._service.model_metadata(self._model, self._version)["inputs"]
         schema = await read_schema(self._stream)
         # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
         self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
@@ -171,7 +173,7 @@ class StreamInference:
             self._rows = max(self._rows // 2, serving.max_batch_size)
 
     def _check_columns(self, schema: pa.Schema) -> None:
-        datatypes = {item["name"]: item["datatype"] for item in self._tensors()}
+        datatypes = {item["name"]: item["datatype"] for item in self._tensors}
         for field in schema:
             if field.name not in datatypes:
                 known = ", ".join(datatypes)
@@ -186,12 +188,8 @@ class StreamInference:
             item["name"]: read_column(
                 item["name"], batch.column(item["name"]), item["datatype"], tuple(item["shape"][1:])
             )
-            for item in self._tensors()
+            for item in self._tensors
         }
-
-    def _tensors(self) -> list[dict[str, Any]]:
-        tensors: list[dict[str, Any]] = self._service.model_metadata(self._model)["inputs"]
-        return tensors
 
     async def _listen_out(self, reader: asyncio.Task[None]) -> None:
         """Let a client that still sends finish: a line cut now could cost it the answer that it has yet to read."""
