@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
 from quorate.fusion.features import FeatureRule
-from quorate.fusion.fitting import Examples, Training, train
+from quorate.fusion.fitting import Training, train
 
 
 def fit_features(
@@ -42,21 +42,25 @@ def fit_features(
         MemberCountError, ShapeError: arguments do not fit together.
         QuorumError: no row has a member.
     """
-    how, data = training or Training(), _examples(rule, features, labels, present)
-    given = {name: features[name].float()[data.kept] for name in rule.members}
+    there = _who_is_there(rule, features, labels, present)
+    kept = there.any(dim=0)  # a row without any member teaches nothing
+    if not bool(kept.any()):
+        raise QuorumError("a row with a member", "none")
+    given, truth = {name: features[name].float()[kept] for name in rule.members}, labels[kept].long()
     rule.requires_grad_(True).train()
     head.requires_grad_(True).train()
 
-    def loss(rows: Tensor, there: Tensor) -> Tensor:
-        logits = head(rule({name: tensor[rows] for name, tensor in given.items()}, there))
-        return cross_entropy(logits, data.labels[rows])
+    def loss(rows: Tensor, left: Tensor) -> Tensor:
+        logits = head(rule({name: tensor[rows] for name, tensor in given.items()}, left))
+        return cross_entropy(logits, truth[rows])
 
-    train(loss, [*rule.parameters(), *head.parameters()], data, how)
+    train(loss, [*rule.parameters(), *head.parameters()], there[:, kept], training or Training())
     rule.requires_grad_(False).eval()
     head.requires_grad_(False).eval()
 
 
-def _examples(rule: FeatureRule, features: Mapping[str, Tensor], labels: Tensor, present: Tensor | None) -> Examples:
+def _who_is_there(rule: FeatureRule, features: Mapping[str, Tensor], labels: Tensor, present: Tensor | None) -> Tensor:
+    """(M, N) bool, who gave a finite row; raises as ``fit_features`` says."""
     missing = sorted(set(rule.members) ^ set(features))
     if missing:
         raise RuleOptionError(rule.name, "features", missing, f"give features of {', '.join(rule.members)}")
@@ -71,8 +75,4 @@ def _examples(rule: FeatureRule, features: Mapping[str, Tensor], labels: Tensor,
     if present is not None and present.shape[1:] != labels.shape:
         raise ShapeError("present", f"({len(rule.members)}, {len(labels)})", str(tuple(present.shape)))
     finite = torch.stack([torch.isfinite(features[name]).all(dim=-1) for name in rule.members])
-    there = finite if present is None else finite & present
-    kept = there.any(dim=0)
-    if not bool(kept.any()):
-        raise QuorumError("a row with a member", "none")
-    return Examples(there[:, kept].float(), labels[kept].long(), there[:, kept], kept)
+    return finite if present is None else finite & present

@@ -159,23 +159,23 @@ def minimise(loss: Callable[[], Tensor], parameters: Iterable[Tensor], max_itera
 
 
 def train(
-    loss: Callable[[Tensor, Tensor], Tensor], parameters: Iterable[Tensor], data: Examples, how: Training
+    loss: Callable[[Tensor, Tensor], Tensor], parameters: Iterable[Tensor], present: Tensor, how: Training
 ) -> None:
     """AdamW on batches drawn with replacement, members left out anew in every step.
 
     Args:
         loss: of row numbers (n,) and who is present in them (M, n).
         parameters: changed in place.
-        data: the rows.
+        present: (M, N) bool, at least one member in each row.
         how: the settings.
     """
     generator = torch.Generator().manual_seed(how.seed)
     optimizer = torch.optim.AdamW(list(parameters), lr=how.learning_rate, weight_decay=how.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
     for _ in range(how.steps):
-        rows = torch.randint(0, len(data.labels), (how.batch_rows,), generator=generator)
-        present = drop_members(data.present[:, rows], how.member_dropout, generator)
+        rows = torch.randint(0, present.shape[1], (how.batch_rows,), generator=generator)
+        left = drop_members(present[:, rows], how.member_dropout, generator)
         optimizer.zero_grad()
-        loss(rows, present).backward()  # type: ignore[no-untyped-call]
+        loss(rows, left).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()

@@ -227,5 +227,5 @@ def fit_gate(
         gates = network(rows_in[rows]).masked_fill(~there, -math.inf).softmax(dim=0)
         return mixture_loss(gates, given[:, rows])
 
-    train(loss, network.parameters(), data, how)
+    train(loss, network.parameters(), data.present, how)
     return Gate(members, network, top_k, input_name, hidden)

@@ -107,5 +107,5 @@ def fit_output_attention(
     def loss(rows: Tensor, there: Tensor) -> Tensor:
         return mixture_loss(network(said[:, rows], there), given[:, rows])
 
-    train(loss, network.parameters(), data, how)
+    train(loss, network.parameters(), data.present, how)
     return OutputAttention(members, network, over)

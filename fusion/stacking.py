@@ -137,7 +137,7 @@ def fit_stacking(
         train(
             lambda rows, there: cross_entropy(network(said[:, rows], there), data.labels[rows]),
             network.parameters(),
-            data,
+            data.present,
             how,
         )
     else:
