@@ -10,8 +10,6 @@ from quorate.fusion.errors import DeadlineError, OverloadedError, QuorateError, 
 from tests.deployments.factories import oracle
 from tests.deployments.member_processes import assert_right, ensemble, metric, row, rows, serving, until
 
-NO_QUORUM = {"quorum": 3}
-
 
 def run(scenario):
     asyncio.run(scenario())
@@ -43,7 +41,7 @@ def test_slow_member_is_left_out_at_the_deadline():
 
 def test_missing_quorum_is_an_error_that_names_the_member_and_why():
     async def scenario():
-        async with serving(ensemble(**NO_QUORUM)) as (engine, _):
+        async with serving(ensemble(quorum=3)) as (engine, _):
             with pytest.raises(DeadlineError, match="b:deadline"):
                 await engine.infer(row(7, oracle.SLEEP + 1000, "b"), deadline_s=0.2)
             await asyncio.sleep(1)
@@ -88,35 +86,6 @@ def test_wrong_shape_is_that_member_missing():
             answer = await engine.infer(row(5, oracle.WRONG_SHAPE, "c"))
             assert dict(answer.members_missing) == {"c": "shape"}
             assert_right(answer, row(5))
-
-    run(scenario)
-
-
-def test_call_of_a_killed_replica_is_retried_on_another():
-    async def scenario():
-        async with serving(ensemble(**NO_QUORUM), {"a": 2}) as (engine, fleet):
-            first, second = fleet.replicas["a"]
-            first.stop()
-            calls = [asyncio.create_task(engine.infer(row(n))) for n in range(1, 5)]
-            await asyncio.sleep(0.2)
-            first.kill()
-            for number, answer in enumerate(await asyncio.gather(*calls), start=1):
-                assert answer.members_used == ("a", "b", "c")
-                assert_right(answer, row(number))
-            await until(lambda: engine.ready()["a"] == 1)
-            assert not second.gone()
-
-    run(scenario)
-
-
-def test_dead_member_is_named_dead():
-    async def scenario():
-        async with serving(ensemble()) as (engine, fleet):
-            fleet.replicas["b"][0].kill()
-            await until(lambda: engine.ready()["b"] == 0)
-            answer = await engine.infer(row(6))
-            assert dict(answer.members_missing) == {"b": "dead"}
-            assert_right(answer, row(6))
 
     run(scenario)
 
@@ -192,24 +161,6 @@ def test_metrics_tell_full_degraded_and_failed_answers_apart_and_why():
     run(scenario)
 
 
-def test_draining_replica_loses_nothing():
-    async def scenario():
-        async with serving(ensemble(**NO_QUORUM), {"a": 2}) as (engine, fleet):
-            leaving = fleet.replicas["a"][0]
-
-            async def client(base):
-                for number in range(base, base + 100):
-                    assert_right(await engine.infer(row(number)), row(number))
-                return 100
-
-            clients = asyncio.gather(*[client(1000 * i + 1) for i in range(8)])
-            leaving.drain()
-            assert sum(await clients) == 800
-            await until(leaving.gone)
-
-    run(scenario)
-
-
 def test_full_queue_refuses_at_once_and_recovers():
     async def scenario():
         async with serving(ensemble(serving={"max_queued_rows": 8, "max_batch_size": 4})) as (engine, fleet):
@@ -279,86 +230,6 @@ def test_poison_request_costs_no_other_request_of_its_batch():
     run(scenario)
 
 
-def test_lost_call_is_retried_once_and_not_twice(tmp_path):
-    log = tmp_path / "log"
-
-    async def scenario():
-        async with serving(ensemble(log=log, deadline_s=30.0), {"a": 3}) as (engine, fleet):
-            call = asyncio.create_task(engine.infer(row(1, oracle.SLEEP + 20_000, "a")))
-            own = {replica.pid: replica for replica in fleet.replicas["a"]}
-            for turn in (1, 2):
-                await until(lambda turn=turn: len([pid for pid, _ in fleet.seen() if pid in own]) == turn)
-                own[[pid for pid, _ in fleet.seen() if pid in own][-1]].kill()
-            answer = await call
-            assert dict(answer.members_missing) == {"a": "dead"}
-            assert len({pid for pid, _ in fleet.seen() if pid in own}) == 2
-            assert_right(answer, row(1))
-
-    log.touch()
-    run(scenario)
-
-
-def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
-    async def scenario():
-        async with serving(ensemble(**NO_QUORUM), {"a": 2}) as (engine, fleet):
-            for number in range(1, 9):
-                victim = fleet.replicas["a"].pop()
-                victim.kill()  # blocks the event loop: nobody has looked at the line when the next call is sent
-                assert_right(await engine.infer(row(number)), row(number))
-                fleet.launch("a").wait()
-                fleet.announce(engine)
-                await until(lambda: engine.ready()["a"] == 2)
-
-    run(scenario)
-
-
-def test_lost_line_is_mended():
-    async def scenario():
-        async with serving(ensemble()) as (engine, _):
-            [line] = engine.lanes.live.members["b"].peers.values()
-            line.close()
-            assert dict((await engine.infer(row(1))).members_missing) == {"b": "dead"}
-            engine.reconcile()
-            await until(lambda: engine.ready()["b"] == 1)
-            assert not (await engine.infer(row(2))).degraded
-
-    run(scenario)
-
-
-def test_stopped_replica_is_left_out_beside_a_healthy_one_and_probed_back(tmp_path):
-    log = tmp_path / "log"
-
-    async def scenario():
-        async with serving(ensemble(log=log, deadline_s=0.2, **NO_QUORUM), {"a": 2}) as (engine, fleet):
-            stopped = fleet.replicas["a"][0]
-            numbers = itertools.count(1)
-            failed = 0
-
-            async def ask_until(condition):
-                nonlocal failed
-                for number in numbers:
-                    try:
-                        assert_right(await engine.infer(row(number)), row(number))
-                    except DeadlineError:
-                        failed += 1
-                    if condition():
-                        return
-                    await asyncio.sleep(0.01)
-
-            stopped.stop()
-            await asyncio.wait_for(ask_until(engine.lanes.live.members["a"].left_out), 30)
-            assert failed >= 5
-            for number in itertools.islice(numbers, 20):
-                assert_right(await engine.infer(row(number)), row(number))
-            assert stopped.pid not in {pid for pid, _ in fleet.seen()}
-            stopped.resume()
-            await asyncio.wait_for(ask_until(lambda: not engine.lanes.live.members["a"].left_out()), 30)
-            assert stopped.pid in {pid for pid, _ in fleet.seen()}
-
-    log.touch()
-    run(scenario)
-
-
 def test_hasty_clients_do_not_shut_a_member_out_for_others():
     async def scenario():
         async with serving(ensemble()) as (engine, _):
@@ -423,22 +294,5 @@ def test_publication_that_fails_changes_nothing():
             after = await engine.infer(row(1))
             assert after.revision == before.revision != prepared
             assert after.values.tobytes() == before.values.tobytes()
-
-    run(scenario)
-
-
-def test_hedge_asks_a_second_replica_within_its_budget():
-    async def scenario():
-        async with serving(ensemble(hedge={"after": "p95"}, deadline_s=10.0, **NO_QUORUM)) as (engine, fleet):
-            for number in range(1, 201):  # alone, it leaves the whole budget for what comes
-                await engine.infer(row(number))
-            fleet.launch("a").wait()
-            fleet.announce(engine)
-            await until(lambda: engine.ready()["a"] == 2)
-            fleet.replicas["a"][0].stop()
-            for number in range(201, 204):  # each would wait for the stopped replica until its deadline
-                assert_right(await asyncio.wait_for(engine.infer(row(number)), 5), row(number))
-            member = engine.lanes.live.members["a"]
-            assert 0 < member._hedges <= 0.02 * member._calls
 
     run(scenario)

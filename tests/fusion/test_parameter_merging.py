@@ -1,26 +1,20 @@
-"""Soups, SLERP and task vectors: the published formulas in numpy, and digits models fine-tuned from one start."""
+"""Soups, SLERP and task vectors against the published formulas in numpy."""
 
 from __future__ import annotations
 
 import copy
 import pickle
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from quorate.fusion import (
-    check_members,
     dare,
     greedy_soup,
-    reestimate_batchnorm,
     slerp,
     task_arithmetic,
     ties,
@@ -33,10 +27,9 @@ from quorate.fusion.errors import (
     RuleOptionError,
     UnrelatedMembersError,
 )
+from tests.fusion.merge_methods import State, merges
 
 Array = NDArray[np.float64]
-State = dict[str, Tensor]
-TRAIN, TEST = slice(0, 1200), slice(1200, None)
 
 
 def start(seed: int) -> State:
@@ -64,15 +57,6 @@ def flat(state: State) -> Array:
 
 def assert_near(state: State, expected: Array) -> None:
     np.testing.assert_allclose(flat(state), expected, rtol=1e-5, atol=1e-6)
-
-
-def merges(base: State) -> dict[str, Callable[[dict[str, State]], State]]:
-    return {
-        "uniform_soup": uniform_soup,
-        "task_arithmetic": lambda members: task_arithmetic(base, members, 0.4),
-        "ties": lambda members: ties(base, members, keep=0.3),
-        "dare": lambda members: task_arithmetic(base, dare(base, members, 0.5, seed=3), 0.4),
-    }
 
 
 def test_uniform_soup_is_the_mean_of_the_parameters() -> None:
@@ -288,133 +272,3 @@ def test_merge_errors_survive_pickling() -> None:
     for error in errors:
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
-
-
-# --- real models ---
-
-
-@lru_cache
-def digits() -> tuple[Tensor, Tensor]:
-    images, labels = load_digits(return_X_y=True)
-    return torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
-
-
-def network(seed: int) -> nn.Sequential:
-    torch.manual_seed(seed)
-    hidden = (nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
-    return nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), *hidden, nn.Dropout(0.2), nn.Linear(64, 10))
-
-
-def trained(model: nn.Sequential, seed: int, steps: int) -> nn.Sequential:
-    images, labels = digits()
-    torch.manual_seed(seed)  # dropout
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    model.train()
-    for _ in range(steps):
-        rows = torch.randint(0, TRAIN.stop, (64,))
-        optimizer.zero_grad()
-        cross_entropy(model(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return model.eval()
-
-
-@lru_cache
-def family() -> tuple[nn.Sequential, dict[str, State]]:
-    parent = trained(network(0), 0, 150)
-    children = {f"child{seed}": trained(copy.deepcopy(parent), seed, 150).state_dict() for seed in (1, 2)}
-    return parent, children
-
-
-def accuracy(state: State, build: Callable[[int], nn.Sequential] = network) -> float:
-    images, labels = digits()
-    model = build(0)
-    model.load_state_dict(state)
-    reestimate_batchnorm(model, images[TRAIN].split(200))
-    with torch.no_grad():
-        return float((model.eval()(images[TEST]).argmax(1) == labels[TEST]).float().mean())
-
-
-@pytest.mark.parametrize("merge", ["uniform_soup", "task_arithmetic", "ties", "dare", "slerp"])
-def test_merge_of_two_digits_models_of_one_start_is_as_good_as_the_weaker_one(merge: str) -> None:
-    parent, children = family()
-    base = parent.state_dict()
-    one, two = children.values()
-    merge_all = {**merges(base), "slerp": lambda members: slerp(one, two, 0.5)}
-    assert accuracy(merge_all[merge](children)) >= min(accuracy(one), accuracy(two))
-
-
-def test_greedy_soup_of_digits_models_is_as_good_as_the_best() -> None:
-    _, children = family()
-    assert greedy_soup(children, accuracy).score >= max(accuracy(state) for state in children.values())
-
-
-def plain(seed: int) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-
-
-def test_digits_models_trained_from_other_starts_are_refused_and_their_average_would_be_useless() -> None:
-    strangers = {f"seed{seed}": trained(plain(seed), seed, 300).state_dict() for seed in (0, 1)}
-    with pytest.raises(UnrelatedMembersError):
-        uniform_soup(strangers)
-    averaged = {key: (tensor + strangers["seed1"][key]) / 2 for key, tensor in strangers["seed0"].items()}
-    assert accuracy(averaged, plain) < min(accuracy(state, plain) for state in strangers.values()) - 0.2
-
-
-def test_models_trained_apart_from_one_random_start_pass_the_check() -> None:
-    check_members({f"seed{seed}": trained(network(0), seed, 300).state_dict() for seed in (1, 2)})
-    check_members({"seed1": trained(network(0), 1, 300).state_dict()}, base=network(0).state_dict())
-
-
-def test_running_statistics_are_averaged_never_extrapolated() -> None:
-    parent, children = family()
-    mean = torch.stack([state["1.running_var"] for state in children.values()]).mean(0)
-    for merged in (
-        task_arithmetic(parent.state_dict(), children, -30.0),
-        ties(parent.state_dict(), children, keep=0.01),
-        uniform_soup(children),
-    ):
-        torch.testing.assert_close(merged["1.running_var"], mean)
-        assert merged["1.num_batches_tracked"] == 300
-
-
-def test_batchnorm_statistics_are_those_of_the_data() -> None:
-    images, _ = digits()
-    model = trained(network(0), 0, 20)
-    assert reestimate_batchnorm(model, [images]) == 1
-    hidden = images.double().numpy() @ model[0].weight.detach().double().numpy().T + model[0].bias.detach().numpy()
-    np.testing.assert_allclose(model[1].running_mean, hidden.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(model[1].running_var, hidden.var(0, ddof=1), rtol=1e-4, atol=1e-5)
-
-
-def test_batchnorm_statistics_are_those_of_update_bn_where_there_is_no_dropout() -> None:
-    images, _ = digits()
-    batches = list(images[TRAIN].split(200))
-    ours = nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8), nn.BatchNorm1d(8)).eval()
-    theirs = copy.deepcopy(ours)
-    assert reestimate_batchnorm(ours, batches) == 2
-    torch.optim.swa_utils.update_bn(batches, theirs)
-    for key, tensor in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[key], tensor)
-
-
-def test_reestimation_leaves_dropout_off_and_modes_and_momenta_alone() -> None:
-    images, _ = digits()
-    behind_dropout = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(64, momentum=0.3))
-    behind_dropout[1].eval()
-    reestimate_batchnorm(behind_dropout, [images])
-    torch.testing.assert_close(behind_dropout[1].running_mean, images.mean(0))
-    assert [m.training for m in behind_dropout.modules()] == [True, True, False]
-    assert behind_dropout[1].momentum == 0.3
-
-
-def test_reestimation_without_batches_is_refused_and_keeps_the_old_statistics() -> None:
-    model = trained(network(0), 0, 20)
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(RuleOptionError, match="batches"):
-        reestimate_batchnorm(model, [])
-    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
-
-
-def test_model_without_batchnorm_is_not_run() -> None:
-    assert reestimate_batchnorm(nn.Linear(64, 2), [torch.zeros(1, 3)]) == 0
