@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from quorate.fusion import reestimate_batchnorm
+from tests.fusion.merge_methods import State
 
-State = dict[str, Tensor]
 TRAIN, TEST = slice(0, 1200), slice(1200, None)
 
 
