@@ -50,7 +50,6 @@ class MemberReply:
     values: Array | None
     status: NDArray[np.uint8] | None
     reason: str = ""
-    detail: str = ""
     inference_s: float = 0.0
     failed_rows: int = 0
     latency_s: float = 0.0
@@ -107,7 +106,7 @@ class Ask:
             self._retry_elsewhere()
         elif message.kind == Kind.FAILURE:
             self._member.suspect(peer, "error")
-            self._finish(MemberReply(None, None, "error", message.text))
+            self._finish(MemberReply(None, None, "error"))
         else:
             reply = self._member.judge(peer, message, self._rows, time.monotonic() - self._started)
             if reply.values is not None and not reply.failed_rows:
