@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +19,7 @@ from quorate.deployments import door_records, published
 from quorate.deployments.candidate import CONTROL_TIMEOUT_S, Candidate, own_words
 from quorate.deployments.datatypes import zeros
 from quorate.deployments.directory import member_app
-from quorate.deployments.doors import Doors
+from quorate.deployments.doors import Doors, at_port
 from quorate.deployments.fusion_replica import FusionReplica
 from quorate.deployments.member_replica import MemberReplica
 from quorate.deployments.published import Publication
@@ -87,7 +88,8 @@ def deploy(
     fusion = _fusion(spec, opened, http_port, grpc_port)
     _start_beside(list(members.values()), timeout_s, progress)
     door_records.record(spec.name, opened)
-    if _runs(fusion):
+    running = describe_fusion(spec.name)  # again: members may have taken minutes to load
+    if fusion.is_what_runs(running):
         _admit(spec.name, len(running))
         if running[0]["revision"] != spec.revision:
             publish(publication, check)
@@ -96,7 +98,7 @@ def deploy(
         _start([fusion], timeout_s, progress)
         _rehearse(Candidate(publication, serve.get_app_handle(spec.name), len(describe_fusion(spec.name))))
     _delete_unused(publication)
-    places = {"http": f"{host}:{http_port}", "grpc": f"{host}:{grpc_port}"}
+    places = {"http": at_port(host, http_port), "grpc": at_port(host, grpc_port)}
     for replica in describe_fusion(spec.name):  # says the address that others reach, where host stands for all
         places = {door: replica[door] for door in places}
     http = f"{'https' if opened.tls else 'http'}://{places['http']}"
@@ -221,8 +223,6 @@ def _running_port(replicas: list[dict[str, Any]], door: str) -> int:
 
 
 def free_port(host: str) -> int:
-    import socket
-
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         try:
             probe.bind((host, 0))
@@ -247,6 +247,10 @@ class _App:
     @property
     def fingerprint(self) -> str:
         return hashlib.sha256(repr((self.arguments, self.replicas, self.resources)).encode()).hexdigest()[:16]
+
+    def is_what_runs(self, replicas: list[dict[str, Any]]) -> bool:
+        """Whether there are replicas, by what they say of themselves, and all of them are of exactly this."""
+        return bool(replicas) and all(replica["fingerprint"] == self.fingerprint for replica in replicas)
 
     def has_room(self) -> bool:
         """Whether the cluster has place for all its first replicas."""
@@ -280,9 +284,8 @@ def _fusion(spec: EnsembleSpec, doors: Doors, http_port: int, grpc_port: int) ->
 
 
 def _runs(app: _App) -> bool:
-    """Whether exactly this runs already: ``serve.run`` would replace its replicas all the same."""
-    found = _describe(app.name)
-    return bool(found) and all(replica["fingerprint"] == app.fingerprint for replica in found)
+    """Whether this runs already: ``serve.run`` would replace its replicas all the same."""
+    return app.is_what_runs(_describe(app.name))
 
 
 def _start(apps: list[_App], timeout_s: float, progress: Progress | None) -> None:

@@ -88,5 +88,10 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
+def at_port(host: str, port: int) -> str:
+    """``host:port`` as URLs and gRPC write it: IPv6 stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _digests(path: Path | None) -> tuple[str, ...]:
     return () if path is None else tuple(digest(token) for token in read_tokens(path))

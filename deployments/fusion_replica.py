@@ -8,13 +8,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quorate.deployments import door_records
 from quorate.deployments.access import Doorkeeper, Level
 from quorate.deployments.certificates import Certificates, Tls
+from quorate.deployments.doors import at_port
 from quorate.deployments.published import Publication, history, live, stored
 from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import CredentialError, DeployError, QuorateError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from quorate.deployments.engine import Engine
+    from quorate.deployments.lanes import Lanes
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -63,25 +65,25 @@ class FusionReplica:
         """First step of publishing: build the revision and find its members; an error here changes nothing."""
         return self._on_loop(self._prepare(Publication.of(words)))
 
-    def discard(self, revision: str) -> str:
+    def discard(self, revision: str) -> None:
         """Instead of the second step: forget it."""
-        return self._on_loop(self._discard(revision))
+        self._with_lanes(lambda lanes: lanes.discard(revision))
 
     def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
         """What a prepared revision answers, (B, C); requests go on with the live one."""
         return self._on_loop(self._probe(revision, inputs))
 
-    def start_canary(self, revision: str, share: float) -> bool:
+    def start_canary(self, revision: str, share: float) -> None:
         """Give a prepared revision a share of the requests."""
-        return self._on_loop(self._start_canary(revision, share))
+        self._with_lanes(lambda lanes: lanes.start_canary(revision, share))
 
     def watched(self) -> dict[str, dict[str, Any]]:
         """How requests of the live revision and of the canary went."""
-        return self._on_loop(self._watched())
+        return self._with_lanes(lambda lanes: lanes.watched())
 
-    def commit(self, revision: str) -> str:
+    def commit(self, revision: str) -> None:
         """Second step: use it from the next batch on."""
-        return self._on_loop(self._commit(revision))
+        self._with_lanes(lambda lanes: lanes.commit(revision))
 
     def admit(self) -> bool:
         """Read again whose tokens open the doors."""
@@ -98,8 +100,8 @@ class FusionReplica:
             "spec": self._engine.revision.spec.model_dump(mode="json"),
             "ready": self._engine.ready(),
             "queued_rows": self._engine.queued_rows,
-            "http": f"{_reachable(self._host)}:{self._http_port}",
-            "grpc": f"{_reachable(self._host)}:{self._grpc_port}",
+            "http": at_port(_reachable(self._host), self._http_port),
+            "grpc": at_port(_reachable(self._host), self._grpc_port),
             "tls": self._certificates is not None,
             "token": self._keeper.free < Level.ASK,
         }
@@ -200,7 +202,7 @@ class FusionReplica:
         try:
             if publication.spec.revision != self._engine.revision.name:
                 self._on_loop(self._prepare(publication))
-                self._on_loop(self._commit(publication.spec.revision))
+                self.commit(publication.spec.revision)
         except QuorateError as error:
             _log.warning("revision %s was published but cannot be used here: %s", publication.spec.revision, error)
         self._seen = found
@@ -249,28 +251,16 @@ class FusionReplica:
         await self._wait_for_members(self._engine, revision)
         return revision
 
-    async def _discard(self, revision: str) -> str:
-        assert self._engine is not None
-        self._engine.lanes.discard(revision)
-        return revision
-
     async def _probe(self, revision: str, inputs: dict[str, Any]) -> Any:
         assert self._engine is not None
         return (await self._engine.infer(inputs, revision=revision)).values
 
-    async def _start_canary(self, revision: str, share: float) -> bool:
-        assert self._engine is not None
-        self._engine.lanes.start_canary(revision, share)
-        return True
+    def _with_lanes(self, work: Callable[[Lanes], T]) -> T:
+        async def done() -> T:
+            assert self._engine is not None
+            return work(self._engine.lanes)
 
-    async def _watched(self) -> dict[str, dict[str, Any]]:
-        assert self._engine is not None
-        return self._engine.lanes.watched()
-
-    async def _commit(self, revision: str) -> str:
-        assert self._engine is not None
-        self._engine.lanes.commit(revision)
-        return self._engine.revision.name
+        return self._on_loop(done())
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=30)
@@ -280,8 +270,7 @@ def _reachable(host: str) -> str:
     """The address by which others reach what is bound to ``host``."""
     import ray
 
-    address = ray.util.get_node_ip_address() if host in ("0.0.0.0", "::") else host
-    return f"[{address}]" if ":" in address else address
+    return ray.util.get_node_ip_address() if host in ("0.0.0.0", "::") else host
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -16,7 +16,7 @@ from grpc.aio import ServicerContext
 from quorate.deployments import open_inference_pb2 as pb
 from quorate.deployments.access import Doorkeeper
 from quorate.deployments.certificates import Certificates
-from quorate.deployments.doors import Doors
+from quorate.deployments.doors import Doors, at_port
 from quorate.deployments.grpc_access import Guarded
 from quorate.deployments.grpc_health import add_health_and_reflection
 from quorate.deployments.grpc_tensors import dump_response, parse_infer, parse_parameters
@@ -252,7 +252,7 @@ def grpc_server(
     guarded = Guarded(server, keeper or Doorkeeper(Doors()))
     guarded.add_generic_rpc_handlers((_handlers(GrpcDoor(service)),))
     add_health_and_reflection(guarded, service, SERVICE.full_name)
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = at_port(host, port)
     try:
         if certificates is None:
             bound = server.add_insecure_port(address)
