@@ -64,7 +64,7 @@ class Chaos:
 
 
 async def storm(requests, seed):
-    """Send ``requests`` requests, no two alike, while harm is done; every one must be answered, and rightly."""
+    """Send ``requests`` requests, no two alike, while harm is done, and check every answer."""
     specs = [ensemble(deadline_s=DEADLINE_S), ensemble(deadline_s=DEADLINE_S, weights=OTHER_WEIGHTS)]
     weights = {spec.revision: spec.output_fusion.weights for spec in specs}
     async with serving(specs[0], dict.fromkeys(MEMBERS, 2)) as (engine, fleet):
@@ -92,21 +92,25 @@ async def storm(requests, seed):
                     counts["degraded" if answer.degraded else "full"] += 1
 
         await asyncio.gather(chaos.run(enough), *[client() for _ in range(CLIENTS)])
-        assert counts["lost"] == 0
-        assert counts["error"] == 0  # at most one member is harmed at a time and the quorum is one
-        assert counts["full"] > counts["degraded"] > 0
         assert revisions == set(weights)
-        return counts, chaos.done
+        return counts
+
+
+def assert_all_were_answered(counts, requests):
+    assert sum(counts.values()) >= requests
+    assert counts["lost"] == 0
+    assert counts["error"] == 0  # at most one member is harmed at a time and the quorum is one
+    assert counts["full"] > counts["degraded"] > 0
 
 
 def test_ten_thousand_requests_through_kills_stops_drains_and_publications():
-    asyncio.run(storm(10_000, seed=0))
+    assert_all_were_answered(asyncio.run(storm(10_000, seed=0)), 10_000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_hundred_thousand_requests_through_kills_stops_drains_and_publications(seed):
-    asyncio.run(storm(100_000, seed))
+    assert_all_were_answered(asyncio.run(storm(100_000, seed)), 100_000)
 
 
 def test_the_oracle_tells_a_swapped_answer_a_wrong_member_and_a_wrong_revision():

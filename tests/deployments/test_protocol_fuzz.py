@@ -249,5 +249,7 @@ def test_broken_grpc_requests_are_refused_in_words_and_never_break_the_server(pa
 
 @pytest.mark.slow
 def test_ten_thousand_broken_requests_get_no_server_error(pair, every):
-    fuzz_http(pair, every, seed=3, count=8000)
-    fuzz_grpc(pair, seed=4, count=2000)
+    by_http, by_grpc = fuzz_http(pair, every, seed=3, count=8000), fuzz_grpc(pair, seed=4, count=2000)
+    assert sum(by_http.values()) + sum(by_grpc.values()) == 10_000
+    assert max(by_http) < 500
+    assert set(by_grpc) <= ANSWERS
