@@ -15,6 +15,7 @@ from quorate.deployments import Client, parse_spec
 from quorate.deployments import open_inference_pb2 as pb
 from quorate.deployments.revising import revise, without_files
 from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
+from tests.deployments.traffic import Traffic
 
 FACTORIES = Path(__file__).parent / "factories"
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
@@ -79,30 +80,14 @@ def live(url):
 
 def test_under_traffic_each_answer_is_of_exactly_one_revision_and_none_is_lost(deployed, client):
     weights = {revision(weight): weight for weight in (0.5, 0.1, 0.3, 0.7, 0.9)}
-    stop, answers, failures = threading.Event(), [], []
-
-    def ask():
-        while not stop.is_set():
-            with Client(deployed.http, model="published") as mine:  # a new connection: either of the two replicas
-                for _ in range(20):
-                    try:
-                        answers.append(mine.infer(x=ROWS))
-                    except Exception as error:
-                        failures.append(error)
-
-    asking = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in asking:
-        thread.start()
-    for weight in (0.1, 0.3, 0.7, 0.9):
-        client.publish(config(weight))
-        found = {live(deployed.http) for _ in range(10)}
-        assert found == {revision(weight)}, "after a publication no replica answers with an older revision"
-    stop.set()
-    for thread in asking:
-        thread.join()
-    assert not failures
-    assert {answer.parameters["revision"] for answer in answers} == set(weights)
-    for answer in answers:
+    with Traffic(deployed.http, "published", {"x": ROWS}, per_connection=20) as traffic:  # to both of the replicas
+        for weight in (0.1, 0.3, 0.7, 0.9):
+            client.publish(config(weight))
+            found = {live(deployed.http) for _ in range(10)}
+            assert found == {revision(weight)}, "after a publication no replica answers with an older revision"
+    assert not traffic.failures
+    assert traffic.revisions() == set(weights)
+    for answer in traffic.answers:
         np.testing.assert_allclose(answer.outputs["fused"], weighted(weights[answer.parameters["revision"]]), atol=1e-6)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from scipy.special import softmax
 from quorate.deployments import Client, parse_spec
 from quorate.fusion.errors import DeployError
 from tests.deployments.factories.graph import evaluate
+from tests.deployments.traffic import Traffic
 
 FACTORIES = Path(__file__).parent / "factories"
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
@@ -212,33 +212,17 @@ def test_changed_members_take_over_at_once_under_load_and_nothing_else_restarts(
     }
     deployed = deploy(first)
     before = pids("rolling", changes)
-    stop = threading.Event()
-    failures, answers = [], []
-
-    def ask():
-        with Client(deployed.http, model="rolling") as client:
-            while not stop.is_set():
-                try:
-                    answers.append(client.infer(x=ROWS))
-                except Exception as error:
-                    failures.append(error)
-
-    asking = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in asking:
-        thread.start()
-    deploy(second)
-    stop.set()
-    for thread in asking:
-        thread.join()
+    with Traffic(deployed.http, "rolling", {"x": ROWS}) as traffic:
+        deploy(second)
     after = pids("rolling", changes)
     assert after["a"] == before["a"]
     assert after["b"] != before["b"]
-    assert not failures
-    assert len(answers) > 100
-    assert {answer.parameters["members_missing"] for answer in answers} == {""}
-    for answer in answers:
+    assert not traffic.failures
+    assert len(traffic.answers) > 100
+    assert {answer.parameters["members_missing"] for answer in traffic.answers} == {""}
+    for answer in traffic.answers:
         np.testing.assert_allclose(answer.outputs["fused"], right[answer.parameters["revision"]], atol=1e-6)
-    assert {answer.parameters["revision"] for answer in answers} == set(right)
+    assert traffic.revisions() == set(right)
 
 
 def test_a_changed_member_without_room_beside_the_old_one_takes_its_place(deploy):

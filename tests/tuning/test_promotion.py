@@ -1,7 +1,6 @@
 """From a run into the running service: under load, verified, with a canary, and back again."""
 
 import shutil
-import threading
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from quorate.fusion.errors import PromotionError
 from quorate.tuning import promote, tune_weights
 from quorate.tuning.probe import load_probe, save_probe
 from quorate.tuning.promotion import compare
+from tests.deployments.traffic import Traffic
 
 
 @pytest.fixture(scope="module")
@@ -34,36 +34,6 @@ def run(served, tiny, tmp_path_factory):
     return tune_weights(served[0], tiny.folder, tiny.splits.validation, tiny.splits.test, runs=runs)
 
 
-class Traffic:
-    """Three clients that ask all the time."""
-
-    def __init__(self, url, image):
-        self.answers, self.failures = [], []
-        self._url, self._image, self._stop = url, image, threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(3)]
-
-    def _ask(self):
-        with Client(self._url, model="promoted") as client:
-            while not self._stop.is_set():
-                try:
-                    self.answers.append(client.infer(image=self._image))
-                except Exception as error:
-                    self.failures.append(error)
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def revisions(self):
-        return {answer.parameters["revision"] for answer in self.answers}
-
-
 def asked(url, image):
     with Client(url, model="promoted") as client:
         return client.infer(image=image)
@@ -74,7 +44,7 @@ def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(s
 
     _, deployed = served
     probe = load_probe(run.folder, run.spec)
-    with Traffic(deployed.http, probe.inputs["image"]) as traffic:
+    with Traffic(deployed.http, "promoted", {"image": probe.inputs["image"]}) as traffic:
         done = promote(run.folder, canary=0.3, canary_s=4.0)
     assert not traffic.failures
     assert done.previous == deployed.revision
