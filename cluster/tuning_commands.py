@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from quorate.cluster.options import Address, Json, Spec, show
+
+if TYPE_CHECKING:
+    from quorate.tuning import DecisionResult, TuneResult
 
 
 class Search(str, Enum):
@@ -27,55 +30,66 @@ class Metric(str, Enum):
     f1_macro = "f1_macro"
 
 
+MaybeSpec = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(metavar="SPEC", help="The spec file; with --resume none.", show_default=False),
+]
+MaybeRows = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.", show_default=False),
+]
+TrainingRows = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        help="The rows the members were trained on (weights): solved on, out of fold; all of --data judges.",
+        show_default=False,
+    ),
+]
+MetricOption = Annotated[
+    Metric, typer.Option(help="What to make best (weights); all but log_loss move borders between classes too.")
+]
+Objectives = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        help="What to make small, most important first (architecture): log_loss, error_rate, "
+        "p95_latency_s, device_s_per_request, memory_bytes.",
+        show_default="log_loss p95_latency_s",
+    ),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time", min=1, help="Stop after so many seconds (architecture).", show_default=False),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Trials at once (architecture); as many as fit.", show_default=False)
+]
+Resume = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Take up the sweep in this folder.", show_default=False)
+]
+MaybeAddress = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Run on this Ray cluster; without it, on this machine.", show_default=False),
+]
+
+
 def tune(
-    spec: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(metavar="SPEC", help="The spec file; with --resume none.", show_default=False),
-    ] = None,
-    data: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.", show_default=False),
-    ] = None,
-    train: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            help="The rows the members were trained on (weights): solved on, out of fold; all of --data judges.",
-            show_default=False,
-        ),
-    ] = None,
+    spec: MaybeSpec = None,
+    data: MaybeRows = None,
+    train: TrainingRows = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
-    metric: Annotated[
-        Metric, typer.Option(help="What to make best (weights); all but log_loss move borders between classes too.")
-    ] = Metric.log_loss,
+    metric: MetricOption = Metric.log_loss,
     label: Annotated[str, typer.Option(help="The column that holds the class.")] = "label",
     runs: Annotated[Path, typer.Option(help="Where the run's folder is made.")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
     epochs: Annotated[int, typer.Option(min=1, help="Of a member that no rung stops (architecture), or --train.")] = 30,
-    objective: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            help="What to make small, most important first (architecture): log_loss, error_rate, "
-            "p95_latency_s, device_s_per_request, memory_bytes.",
-            show_default="log_loss p95_latency_s",
-        ),
-    ] = None,
-    time_s: Annotated[
-        float | None,
-        typer.Option("--time", min=1, help="Stop after so many seconds (architecture).", show_default=False),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Trials at once (architecture); as many as fit.", show_default=False)
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Take up the sweep in this folder.", show_default=False)
-    ] = None,
-    address: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Run on this Ray cluster; without it, on this machine.", show_default=False),
-    ] = None,
+    objective: Objectives = None,
+    time_s: TimeLimit = None,
+    workers: Workers = None,
+    resume: Resume = None,
+    address: MaybeAddress = None,
     as_json: Json = False,
 ) -> None:
     """Find a better ensemble on labelled rows that no member was trained on: other weights, or another architecture.
@@ -93,10 +107,7 @@ def tune(
         return show(found.to_dict(), as_json, sweeping.table(found))
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, or --resume RUN")
-    if search is Search.architecture and (train is not None or metric is not Metric.log_loss):
-        raise typer.BadParameter("--train and --metric are for --search weights; an architecture has --objective")
-    if metric is not Metric.log_loss and train is not None:
-        raise typer.BadParameter("--train goes with --metric log_loss")
+    _check_together(search, metric, train)
     if search is Search.architecture:
         asked = sweeping.Search(
             spec, data, label, runs, seed, trials, member_trials, epochs,
@@ -104,15 +115,23 @@ def tune(
         )  # fmt: skip
         found = sweeping.search(asked, address, quiet=as_json)
         return show(found.to_dict(), as_json, sweeping.table(found))
+    where = (load_spec(spec), spec.parent, data, label, runs)
     if metric is not Metric.log_loss:
-        decided = tuned.decide(
-            load_spec(spec), spec.parent, data, label, runs, metric.value, seed, address, quiet=as_json
-        )
-        report = {**decided.to_dict(), "spec": str(decided.folder / "spec.yaml"), "search": search.value}
-        return show(report, as_json, tables.decided(decided))
-    result = tuned.tune(load_spec(spec), spec.parent, data, label, runs, seed, address, as_json, train, folds, epochs)
-    report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": search.value}
-    return show(report, as_json, tables.tuned(result))
+        decided = tuned.decide(*where, metric.value, seed, address, quiet=as_json)
+        return show(_with_spec(decided), as_json, tables.decided(decided))
+    result = tuned.tune(*where, seed, address, as_json, train, folds, epochs)
+    return show(_with_spec(result), as_json, tables.tuned(result))
+
+
+def _check_together(search: Search, metric: Metric, train: Path | None) -> None:
+    if search is Search.architecture and (train is not None or metric is not Metric.log_loss):
+        raise typer.BadParameter("--train and --metric are for --search weights; an architecture has --objective")
+    if metric is not Metric.log_loss and train is not None:
+        raise typer.BadParameter("--train goes with --metric log_loss")
+
+
+def _with_spec(result: TuneResult | DecisionResult) -> dict[str, Any]:
+    return {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
 
 
 def compress(

@@ -30,11 +30,12 @@ from quorate.tuning.distillation import Distillation, distil
 from quorate.tuning.formats import parameter_bytes
 from quorate.tuning.latency import chain_s, measure, parallel_s
 from quorate.tuning.prediction import Runner, run_in_process, tunable_members
+from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import Floats
 from quorate.tuning.simplex import simplex_weights
 from quorate.tuning.store import PredictionStore
-from quorate.tuning.tune import usable_rows
+from quorate.tuning.usable import answered_by_all, usable_rows
 from quorate.tuning.variants import missing_library
 
 BATCHES = (1, 64)
@@ -135,21 +136,20 @@ def compress(
     say("judging the ensemble")
     made = {"ensemble": judge.candidate("ensemble", spec, folder)}
     skipped: dict[str, str] = {}
-    for numbers in ("bf16", "int8"):
-        if missing := missing_library(numbers):
-            skipped[numbers] = missing
+    ways: dict[str, Callable[[], EnsembleSpec]] = {
+        "bf16": lambda: in_format(spec, "bf16"),
+        "int8": lambda: in_format(spec, "int8"),
+        "soup": lambda: with_soups(spec, folder, training, validation, where / "soups"),
+    }
+    for name, way in ways.items():
+        if missing := missing_library(name):
+            skipped[name] = missing
             continue
-        say(f"members in {numbers}")
+        say(f"trying {name}")
         try:
-            made[numbers] = judge.candidate(numbers, in_format(spec, numbers), folder)
-        except ArchitectureError as error:
-            skipped[numbers] = str(error)
-    say("averaging members")
-    try:
-        souped = with_soups(spec, folder, training, validation, where / "soups")
-        made["soup"] = judge.candidate("soup", souped, folder)
-    except (MergeError, ArchitectureError) as error:
-        skipped["soup"] = str(error)
+            made[name] = judge.candidate(name, way(), folder)
+        except (MergeError, ArchitectureError) as error:
+            skipped[name] = str(error)
     if student is not None:
         say("running the teacher on the training rows")
         teacher = judge.fused("training", spec, folder, training, made["ensemble"].weights)
@@ -178,14 +178,16 @@ class _Judge:
         names = tunable_members(spec)
         split = f"{name}-validation"
         self.store.fill(spec, source, self.validation, split, run=self.run)
-        probs, labels = usable_rows(names, self.store.read(split, names), self.validation.labels)
-        values = simplex_weights(probs, labels).values.tolist()
+        usable = usable_rows(names, self.store.read(split, names), self.validation.labels)
+        values = simplex_weights(usable.probs, usable.labels).values.tolist()
         weights = dict(zip(names, values, strict=True))
         fused = self.fused(f"{name}-held-out", spec, source, self.held_out, weights)
         self.ensemble = fused if self.ensemble is None else self.ensemble
         folder = self.where / "candidates" / name
         folder.mkdir(parents=True)
         written = save_deployable(with_weights(spec, weights), source, folder)
+        answered = answered_by_all([fused])
+        save_probe(folder, written, self.held_out, answered, fused[answered])
         return self._judged(written, folder, weights, fused)
 
     def fused(

@@ -24,11 +24,13 @@ from quorate.fusion.significance import Interval
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.decisions import Decisions, decision_scores, decision_weights
 from quorate.tuning.prediction import Runner, run_in_process, tunable_members
+from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import Floats
 from quorate.tuning.simplex import simplex_weights
 from quorate.tuning.store import PredictionStore
-from quorate.tuning.tune import check_rows, usable_rows
+from quorate.tuning.tune import check_rows
+from quorate.tuning.usable import usable_rows
 
 _FOLDS, _RESAMPLES = 5, 2000
 Solve = Callable[[NDArray[Any], NDArray[np.int64]], Decisions]
@@ -130,11 +132,13 @@ def tune_decisions(
     check_rows(validation, held_out)
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
-    read = {}
+    usable = {}
     for split, rows in (("validation", validation), ("held-out", held_out)):
         say(f"running members on {split} rows")
         store.fill(spec, folder, rows, split, run=run)
-        read[split] = usable_rows(names, store.read(split, names), rows.labels)
+        usable[split] = usable_rows(names, store.read(split, names), rows.labels)
+    searched_on, judged_on = usable["validation"], usable["held-out"]
+    labelled = (searched_on.probs, searched_on.labels)
     say("searching weights and biases")
     table = None if costs is None else np.asarray(costs, dtype=np.float64)
     solvers: dict[str, Solve] = {
@@ -142,16 +146,17 @@ def tune_decisions(
         "decisions": lambda probs, labels: decision_weights(probs, labels, metric, table, seed=seed),
     }
     sign = 1 if table is None else -1
-    found = {name: _cross_validated(solve, *read["validation"], metric, table, seed) for name, solve in solvers.items()}
+    found = {name: _cross_validated(solve, *labelled, metric, table, seed) for name, solve in solvers.items()}
     # biases fit chance too, so they must do better, not as well
     method = "decisions" if sign * found["decisions"] > sign * found["log-loss"] else "log-loss"
-    solved = solvers[method](*read["validation"])
+    solved = solvers[method](*labelled)
     weights = dict(zip(names, solved.weights.tolist(), strict=True))
     calibration = solved.calibration.to_spec(spec.classes or ()) if method == "decisions" else None
     written = save_deployable(with_weights(spec, weights, calibration=calibration), folder, where)
-    gain = _gain(names, *read["validation"], *read["held-out"], solved, metric, table)
+    gain = _gain(names, *labelled, judged_on.probs, judged_on.labels, solved, metric, table)
     result = DecisionResult(written, where, method, weights, solved.calibration, solved.score, found, gain)
     save_report(result.to_dict(), where)
+    save_probe(where, written, held_out, judged_on.rows, np.asarray(solved.fuse(judged_on.probs)))
     return result
 
 

@@ -116,7 +116,7 @@ def _ask(
     return 2 if sources else 1
 
 
-def check_rows(checks: Mapping[str, LatencyCheck]) -> Sequence[Mapping[str, Any]]:
+def latency_rows(checks: Mapping[str, LatencyCheck]) -> Sequence[Mapping[str, Any]]:
     """For the report."""
     return [
         {

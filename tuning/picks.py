@@ -18,10 +18,11 @@ from safetensors.torch import save
 from quorate.deployments.spec import EnsembleSpec, MemberSpec
 from quorate.deployments.spec_file import parse_spec, save_spec
 from quorate.fusion.base import Rule
+from quorate.tuning.datasets import Labelled
 from quorate.tuning.files import write_whole
 from quorate.tuning.journal import Finished, saving
 from quorate.tuning.judging import Judgement, judge_fused
-from quorate.tuning.probe import TOLERANCE, TOLERANCE_IN_FEW_BITS, save_probe
+from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import save_deployable, save_report
 from quorate.tuning.structures import Structure, Table, cost, fit_rule
 
@@ -71,7 +72,8 @@ class Picker:
         names: Sequence[str],
         table: Table,
         held_out: Table,
-        probe: Mapping[str, NDArray[Any]],
+        judged_on: Labelled,
+        rows: NDArray[np.intp],
     ):
         """
         Args:
@@ -81,10 +83,11 @@ class Picker:
             names: those that read the request and run in full precision, with which picks are compared.
             table: validation rows, to fit on.
             held_out: other rows, to judge on.
-            probe: request inputs of the first of these.
+            judged_on: the held-out split, and ``rows`` the numbers of its rows in ``held_out``.
         """
         self._run, self._base, self._members = run, base, dict(members)
-        self.names, self.table, self.held_out, self._probe = tuple(names), table, held_out, probe
+        self.names, self.table, self.held_out = tuple(names), table, held_out
+        self._judged_on, self._rows = judged_on, rows
         rows = np.arange(len(table.labels))
         losses = -np.log(np.maximum(table.probs[:, rows, table.labels], 1e-12)).mean(axis=1)
         self.best_member = min(names, key=lambda name: losses[table.place[name]])
@@ -103,13 +106,8 @@ class Picker:
             pick = Pick(trial.number, spec, folder, structure, trial.values, weights, judgement, fused)
             save_report(pick.to_dict(), folder)
             for where in (folder, self._run) if place == 0 else (folder,):
-                save_probe(where, spec, self._probe, fused, self._tolerance(spec))
+                save_probe(where, spec, self._judged_on, self._rows, fused)
         return pick
-
-    @staticmethod
-    def _tolerance(spec: EnsembleSpec) -> float:
-        few_bits = any(member.config.get("format", "fp32") != "fp32" for member in spec.members.values())
-        return TOLERANCE_IN_FEW_BITS if few_bits else TOLERANCE
 
     def cost_alone(self, name: str) -> dict[str, float]:
         """What one member alone costs, by objective."""

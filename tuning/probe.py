@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from quorate.deployments.arrow_tensors import read_column, write_column
 from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import PromotionError, RequestError
+from quorate.tuning.datasets import Labelled
 
 PROBE_ROWS = 32
 # Stored predictions and served answers differ by rounding: other batch sizes, another device, float16 in the store, and
@@ -46,26 +47,28 @@ class Probe:
 
 
 def save_probe(
-    folder: Path,
-    spec: EnsembleSpec,
-    inputs: Mapping[str, NDArray[Any]],
-    expected: NDArray[Any],
-    tolerance: float = TOLERANCE,
+    folder: Path, spec: EnsembleSpec, data: Labelled, rows: NDArray[np.intp], expected: NDArray[Any]
 ) -> None:
     """Keep the first rows.
 
     Args:
         folder: where the spec is.
         spec: its inputs are kept, others left out.
-        inputs: (N, *shape) by request input.
-        expected: (N, C) the answers of the run.
-        tolerance: how far a served number may be from them.
+        data: what the run judged on.
+        rows: (N,) numbers of the rows that every member answered.
+        expected: (N, C) the run's answers to these.
     """
-    columns = {name: write_column(np.ascontiguousarray(inputs[name][:PROBE_ROWS])) for name in spec.inputs}
+    inputs = data.rows(rows[:PROBE_ROWS]).inputs
+    columns = {name: write_column(np.ascontiguousarray(inputs[name])) for name in spec.inputs}
     columns[_EXPECTED] = write_column(np.asarray(expected[:PROBE_ROWS], dtype=np.float32))
-    table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(tolerance).encode()})
+    table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(_tolerance(spec)).encode()})
     with pa.OSFile(str(folder / _FILE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
+
+
+def _tolerance(spec: EnsembleSpec) -> float:
+    few_bits = any(member.config.get("format", "fp32") != "fp32" for member in spec.members.values())
+    return TOLERANCE_IN_FEW_BITS if few_bits else TOLERANCE
 
 
 def load_probe(folder: Path, spec: EnsembleSpec) -> Probe:

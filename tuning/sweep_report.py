@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from quorate.tuning.figures import Evidence, comparison, learning_curves, pareto_front
 from quorate.tuning.journal import Finished
-from quorate.tuning.latency_check import check_rows
+from quorate.tuning.latency_check import latency_rows
 from quorate.tuning.picks import Pick, Picker
 from quorate.tuning.report import Rows, gain_rows, judgement_rows, write_page
 from quorate.tuning.run_folder import save_report
@@ -52,7 +52,7 @@ def save_result(result: SweepResult, picker: Picker, classes: Sequence[str]) -> 
         "The best on held-out rows": judgement_rows(result.best.judgement),
         "Gain": gain_rows(result.best.judgement),
         "What the gain costs": _cost_rows(result.best, picker, single.name),
-        "Latency, predicted and measured": check_rows(result.latency),
+        "Latency, predicted and measured": latency_rows(result.latency),
         "Trials": _trial_rows(result),
     }
     write_page(result.folder, f"Architecture search: {result.best.spec.name}", result.verdict, tables, figures)

@@ -29,7 +29,6 @@ from quorate.tuning.member_search import MemberSearch, bare_spec
 from quorate.tuning.member_trials import MemberTrial
 from quorate.tuning.picks import Picker, spread
 from quorate.tuning.prediction import tunable_members
-from quorate.tuning.probe import PROBE_ROWS
 from quorate.tuning.ray_prediction import pick_runner
 from quorate.tuning.ray_session import check_room, ray_session
 from quorate.tuning.scoring import true_class
@@ -40,7 +39,7 @@ from quorate.tuning.structures import Column, Menu, Table
 from quorate.tuning.sweep_report import save_result
 from quorate.tuning.sweeping import How, Progress, Settings, SweepResult
 from quorate.tuning.trials import Generations, Limits, Task, run_trials
-from quorate.tuning.tune import answered_by_all
+from quorate.tuning.usable import answered_by_all
 from quorate.tuning.variants import add_formats, member_bytes
 
 # Of the time there is, members may take this share; structures over stored predictions are quick.
@@ -150,7 +149,8 @@ class SweepRun:
         with self._timed("measuring"):
             found = self._curves(everyone, heads, curves)
         columns = tuple(self._column(name, member, found[name]) for name, member in everyone.items())
-        table, held_out = (self._table(columns, heads, split) for split in ("validation", "held-out"))
+        table, _ = self._table(columns, heads, "validation")
+        held_out, answered = self._table(columns, heads, "held-out")
         menu = self._menu(chosen, formats, heads)
         search = StructureSearch(
             self._folder, self._space, menu, table,
@@ -162,8 +162,9 @@ class SweepRun:
             self._run_phase("structures", trainable, search, Resources(num_cpus=1.0), self._settings.trials)
         structures = [search.finished[number] for number in sorted(search.finished)]
         check_any(structures, self._folder)
-        probe = self._probe(columns, heads)
-        return Picker(self._folder, self._base(members), everyone, chosen, table, held_out, probe), structures
+        judged_on = self._rows["held-out"]
+        picker = Picker(self._folder, self._base(members), everyone, chosen, table, held_out, judged_on, answered)
+        return picker, structures
 
     def _heads(self, sources: dict[str, MemberSpec]) -> HeadSearch | None:
         """Members that read members, where rows are there to train them on and a topology wants them."""
@@ -216,26 +217,18 @@ class SweepRun:
         stacked = np.stack([np.asarray(arrays[name][usable], dtype=np.float32) for name in kept])
         return kept, stacked, self._rows[split].labels[usable]
 
-    def _table(self, columns: tuple[Column, ...], heads: HeadSearch | None, split: str) -> Table:
-        """Predictions of every column; a trunk, which predicts nothing, has NaN."""
-        arrays = self._arrays(columns, heads, split)
+    def _table(
+        self, columns: tuple[Column, ...], heads: HeadSearch | None, split: str
+    ) -> tuple[Table, NDArray[np.intp]]:
+        """Predictions of every column, NaN of a trunk, which has none; and which of the split's rows they are of."""
+        stored = [column.name for column in columns if column.name in self._store.members(split)]
+        arrays = dict(zip(stored, self._store.read(split, stored), strict=True))
+        arrays |= heads.predictions(split) if heads else {}
         usable = answered_by_all(list(arrays.values()))
         labels = self._rows[split].labels[usable]
         blank = np.full((len(labels), len(self._rows[split].classes)), np.nan, np.float32)
         rows = [np.asarray(arrays[c.name][usable], np.float32) if c.name in arrays else blank for c in columns]
-        return Table(columns, np.stack(rows), labels)
-
-    def _arrays(
-        self, columns: tuple[Column, ...], heads: HeadSearch | None, split: str
-    ) -> dict[str, NDArray[np.float32]]:
-        stored = [column.name for column in columns if column.name in self._store.members(split)]
-        arrays = dict(zip(stored, self._store.read(split, stored), strict=True))
-        return {**arrays, **(heads.predictions(split) if heads else {})}
-
-    def _probe(self, columns: tuple[Column, ...], heads: HeadSearch | None) -> dict[str, NDArray[Any]]:
-        """Request inputs of the first held-out rows that every member answered."""
-        answered = answered_by_all(list(self._arrays(columns, heads, "held-out").values()))
-        return dict(self._rows["held-out"].rows(answered[:PROBE_ROWS]).inputs)
+        return Table(columns, np.stack(rows), labels), usable
 
     def _menu(self, names: tuple[str, ...], formats: Mapping[str, Mapping[str, str]], heads: HeadSearch | None) -> Menu:
         menu = Menu(names, formats=formats)

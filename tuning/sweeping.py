@@ -198,14 +198,10 @@ def sweep(
     """
     spec = what if isinstance(what, EnsembleSpec) else None
     chosen = space or (what if isinstance(what, SearchSpace) else SearchSpace(name=what.name))
-    try:
-        settings = Settings(
-            space=chosen, trials=trials, member_trials=member_trials, objectives=tuple(objectives),
-            sampler=sampler, seed=seed, parallel=parallel, origin=dict(origin or {}),
-        )  # fmt: skip
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise SweepError(".".join(map(str, first["loc"])), f"{first['input']!r}", first["msg"].lower()) from None
+    settings = _settings(
+        space=chosen, trials=trials, member_trials=member_trials, objectives=tuple(objectives), sampler=sampler,
+        seed=seed, parallel=parallel, origin=dict(origin or {}),
+    )  # fmt: skip
     where = new_run_folder(runs, spec.name if spec else chosen.name) if run_folder is None else run_folder
     where.mkdir(parents=True, exist_ok=True)
     with saving(where), holding(where):
@@ -221,6 +217,14 @@ def sweep(
         return _run(
             where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent, check), curves
         )
+
+
+def _settings(**words: Any) -> Settings:
+    try:
+        return Settings(**words)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise SweepError(".".join(map(str, first["loc"])), f"{first['input']!r}", first["msg"].lower()) from None
 
 
 def resume_sweep(

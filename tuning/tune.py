@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec import EnsembleSpec, MemberJob
-from quorate.fusion.errors import DataError, PredictionError
+from quorate.fusion.errors import DataError
 from quorate.tuning.bagging import bagged_weights
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.figures import Evidence, comparison
@@ -29,12 +29,13 @@ from quorate.tuning.judging import Judgement, judge
 from quorate.tuning.out_of_fold import OutOfFold
 from quorate.tuning.patterns import worthwhile_patterns
 from quorate.tuning.prediction import Inputs, Runner, run_in_process, tunable_members
-from quorate.tuning.probe import PROBE_ROWS, save_probe
+from quorate.tuning.probe import save_probe
 from quorate.tuning.report import gain_rows, judgement_rows, write_page
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import true_class
 from quorate.tuning.simplex import log_loss_gap, simplex_weights
 from quorate.tuning.store import FillReport, PredictionStore
+from quorate.tuning.usable import Usable, usable_rows
 from quorate.tuning.weights import Weights
 
 _FOLDS = 5
@@ -121,39 +122,45 @@ def tune_weights(
     check_rows(validation, held_out)
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
-    filled, probs, labels, left_out = {}, {}, {}, {}
+    filled, usable = {}, {}
     for split, rows in (("validation", validation), ("held-out", held_out)):
         folds = out_of_fold if split == "validation" else None
         if folds:
             say(f"training {len(names)} members on {folds.folds} folds")
         filled[split] = store.fill(spec, folder, rows, split, _announced(run, split, say), folds)
-        probs[split], labels[split] = usable_rows(names, store.read(split, names), rows.labels)
-        left_out[split] = len(rows) - len(labels[split])
+        usable[split] = usable_rows(names, store.read(split, names), rows.labels)
     say("solving weights")
-    columns = true_class(probs["validation"], labels["validation"])
-    method, solved, cross_validated = choose_weights(probs["validation"], labels["validation"], seed)
+    solved_on, judged_on = usable["validation"], usable["held-out"]
+    columns = true_class(solved_on.probs, solved_on.labels)
+    method, solved, cross_validated = choose_weights(solved_on.probs, solved_on.labels, seed)
     best = names[int(np.log(columns).mean(axis=1).argmax())]
     say("judging on held-out rows")
-    judgement = judge(names, probs["held-out"], labels["held-out"], solved.values, best)
+    judgement = judge(names, judged_on.probs, judged_on.labels, solved.values, best)
     weights = {name: float(value) for name, value in zip(names, solved.values, strict=True)}
-    patterns = _patterns(spec, names, probs["validation"], labels["validation"], solved.values, seed)
+    patterns = _patterns(spec, names, solved_on.probs, solved_on.labels, solved.values, seed)
     tuned = save_deployable(with_weights(spec, weights, patterns), folder, where)
     gap = log_loss_gap(columns, solved.values)
+    left_out = {"validation": len(validation) - len(solved_on.rows), "held-out": len(held_out) - len(judged_on.rows)}
     result = TuneResult(
         tuned, where, weights, patterns, method, solved.score, gap, cross_validated, judgement, left_out, filled
     )
     save_report(result.to_dict(), where)
     say("drawing the report")
-    fused = np.tensordot(solved.values, probs["held-out"], axes=1)
-    answered = answered_by_all(store.read("held-out", names))[:PROBE_ROWS]
-    save_probe(where, tuned, held_out.rows(answered).inputs, fused)
-    evidence = Evidence(
-        names, probs["validation"], labels["validation"], probs["held-out"], labels["held-out"], fused, best,
-        spec.classes or (),
-    )  # fmt: skip
-    tables = {"On held-out rows": judgement_rows(judgement), "Gain": gain_rows(judgement)}
-    write_page(where, f"Weights: {spec.name}", judgement.verdict, tables, comparison(evidence))
+    fused = np.tensordot(solved.values, judged_on.probs, axes=1)
+    save_probe(where, tuned, held_out, judged_on.rows, fused)
+    _draw(result, names, solved_on, judged_on, fused, best)
     return result
+
+
+def _draw(
+    result: TuneResult, names: Sequence[str], solved_on: Usable, judged_on: Usable, fused: NDArray[Any], best: str
+) -> None:
+    evidence = Evidence(
+        tuple(names), solved_on.probs, solved_on.labels, judged_on.probs, judged_on.labels, fused, best,
+        result.spec.classes or (),
+    )  # fmt: skip
+    tables = {"On held-out rows": judgement_rows(result.judgement), "Gain": gain_rows(result.judgement)}
+    write_page(result.folder, f"Weights: {result.spec.name}", result.judgement.verdict, tables, comparison(evidence))
 
 
 def choose_weights(
@@ -199,30 +206,6 @@ def held_out_losses(
         weights = solve(probs[:, rest], labels[rest]).values
         losses[fold] = -np.log(weights @ true_class(probs[:, fold], labels[fold]))
     return losses
-
-
-def usable_rows(
-    names: tuple[str, ...], predictions: list[NDArray[Any]], labels: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """(M, N', C) predictions and labels of the rows that every member answered.
-
-    Raises:
-        PredictionError: a member failed on more than half of the rows.
-    """
-    for name, output in zip(names, predictions, strict=True):
-        answered = np.isfinite(output).all(axis=1)
-        if answered.mean() < 0.5:
-            found = f"it failed on {len(labels) - int(answered.sum())} of {len(labels)} rows"
-            raise PredictionError(f"members.{name}", found, "mend the member, or leave it out of the fusion")
-    usable = answered_by_all(predictions)
-    if not len(usable):
-        raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
-    return np.stack([output[usable] for output in predictions]), labels[usable]
-
-
-def answered_by_all(predictions: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
-    """Numbers of the rows that every member answered."""
-    return np.flatnonzero(np.all([np.isfinite(output).all(axis=1) for output in predictions], axis=0))
 
 
 def _patterns(

@@ -13,6 +13,7 @@ from quorate.deployments import load_spec, parse_spec
 from quorate.fusion.errors import MergeError
 from quorate.tuning import Distillation, Training, compress, run_in_process
 from quorate.tuning.candidates import with_soups
+from quorate.tuning.probe import load_probe
 
 torchao = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 STUDENT = {"family": "mlp", "width": 16, "depth": 1}
@@ -67,6 +68,8 @@ def test_every_candidate_is_deployable_and_scores_what_the_report_says(tiny, com
         lost = candidate.log_loss - compressed.candidates["ensemble"].log_loss
         assert candidate.log_loss_lost.difference == pytest.approx(lost, abs=1e-9)
         assert candidate.log_loss_lost.low <= lost <= candidate.log_loss_lost.high
+        probe = load_probe(candidate.folder, spec)
+        np.testing.assert_allclose(probe.expected, fused[: len(probe.expected)], atol=probe.tolerance)
         assert set(candidate.latency_ms) == {1, 64}
         assert all(0 < candidate.latency_ms[n] <= candidate.compute_ms[n] for n in (1, 64))
 

@@ -10,6 +10,8 @@ from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.revisions import build_revision
 from quorate.fusion import Calibration, WeightedMean
 from quorate.tuning import Labelled, decision_gain, tune_decisions
+from quorate.tuning.prediction import run_in_process
+from quorate.tuning.probe import load_probe
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,11 @@ def test_the_spec_serves_the_decisions_that_the_report_scores(rare, tmp_path, me
     assert result.gain.verdict.startswith("ensemble with the tuned decisions")
     report = json.loads((result.folder / "report.json").read_text())
     assert report["verdict"] == result.gain.verdict
-    assert build_revision(written, result.folder).name == written.revision
+    revision, probe = build_revision(written, result.folder), load_probe(result.folder, written)
+    assert revision.name == written.revision
+    outputs = np.stack([run_in_process(written.job(name), result.folder, probe.inputs) for name in revision.asked])
+    served = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values.numpy()
+    np.testing.assert_allclose(probe.expected, served, atol=probe.tolerance)
 
 
 def test_members_that_know_nothing_earn_no_biases(rare, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from quorate.deployments import Client, parse_spec, save_spec
 from quorate.deployments.candidate import Share
 from quorate.fusion.errors import PromotionError
-from quorate.tuning import promote, tune_weights
+from quorate.tuning import Labelled, promote, tune_weights
 from quorate.tuning.probe import load_probe, save_probe
 from quorate.tuning.promotion import compare
 from tests.deployments.traffic import Traffic
@@ -37,6 +37,11 @@ def run(served, tiny, tmp_path_factory):
 def asked(url, image):
     with Client(url, model="promoted") as client:
         return client.infer(image=image)
+
+
+def keep_probe(folder, spec, images, expected):
+    rows = np.arange(len(images))
+    save_probe(folder, spec, Labelled({"image": images}, rows, spec.classes), rows, expected)
 
 
 def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(served, run):
@@ -69,7 +74,7 @@ def test_a_run_whose_members_answer_otherwise_than_when_it_was_made_is_refused(s
         member["weights"] = str(run.folder / member["weights"])
     changed = parse_spec(data)
     save_spec(changed, tmp_path / "spec.yaml")
-    save_probe(tmp_path, changed, probe.inputs, probe.expected)
+    keep_probe(tmp_path, changed, probe.inputs["image"], probe.expected)
     with pytest.raises(PromotionError, match="its answers differ from the run's by"):
         promote(tmp_path)
     assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
@@ -83,7 +88,7 @@ def test_a_folder_that_is_no_run_and_an_ensemble_that_does_not_run_are_sentences
     save_spec(other, tmp_path / "spec.yaml")
     with pytest.raises(PromotionError, match=r"probe\.arrow: cannot be read"):
         promote(tmp_path)
-    save_probe(tmp_path, other, {"image": np.zeros((2, 1, 8, 8), np.float32)}, np.zeros((2, 10), np.float32))
+    keep_probe(tmp_path, other, np.zeros((2, 1, 8, 8), np.float32), np.zeros((2, 10), np.float32))
     with pytest.raises(PromotionError, match="nobody: no ensemble of this name runs; quorate deploy it first"):
         promote(tmp_path)
 

@@ -1,0 +1,51 @@
+"""The rows that every member answered: what weights are solved on and ensembles are judged by."""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.fusion.errors import PredictionError
+
+
+@dataclass(frozen=True)
+class Usable:
+    """Predictions and labels of such rows.
+
+    Attributes:
+        probs: (M, N, C).
+        labels: (N,).
+        rows: (N,) their numbers among all rows.
+    """
+
+    probs: NDArray[Any]
+    labels: NDArray[np.int64]
+    rows: NDArray[np.intp]
+
+
+def usable_rows(names: Sequence[str], predictions: Sequence[NDArray[Any]], labels: NDArray[np.int64]) -> Usable:
+    """Leave out the rows that some member did not answer.
+
+    Raises:
+        PredictionError: a member failed on more than half of the rows.
+    """
+    for name, output in zip(names, predictions, strict=True):
+        answered = np.isfinite(output).all(axis=1)
+        if answered.mean() < 0.5:
+            found = f"it failed on {len(labels) - int(answered.sum())} of {len(labels)} rows"
+            raise PredictionError(f"members.{name}", found, "mend the member, or leave it out of the fusion")
+    rows = answered_by_all(predictions)
+    if not len(rows):
+        raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
+    return Usable(np.stack([output[rows] for output in predictions]), labels[rows], rows)
+
+
+def answered_by_all(predictions: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
+    """Numbers of the rows that every member answered."""
+    return np.flatnonzero(np.all([np.isfinite(output).all(axis=1) for output in predictions], axis=0))
