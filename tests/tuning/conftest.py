@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from quorate.deployments import EnsembleSpec, parse_spec
-from quorate.tuning import Splits, Training, digits, save_weights, train
+from quorate.tuning import PredictionStore, Splits, Training, digits, save_weights, train
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,13 @@ def tiny(tmp_path_factory):
         }
     )
     return Tiny(spec, folder, splits)
+
+
+@pytest.fixture
+def rows(tiny):
+    return tiny.splits.validation.rows(slice(0, 100))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PredictionStore(tmp_path / "predictions")
