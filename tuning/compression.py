@@ -154,9 +154,7 @@ def compress(
         say("running the teacher on the training rows")
         teacher = judge.fused("training", spec, folder, training, made["ensemble"].weights)
         say("training the student")
-        config = _whole(student, spec, training)
-        trained = distil(config, _read_by(spec, training), teacher, _read_by(spec, validation), how)
-        made["student"] = judge.candidate("student", with_student(spec, config, trained, where / "student"), folder)
+        made["student"] = judge.candidate("student", _distilled(spec, student, judge, training, teacher, how), folder)
     pick = min(
         (name for name, one in made.items() if one.log_loss_lost.high <= tolerance or name == "ensemble"),
         key=lambda name: made[name].bytes,
@@ -164,6 +162,19 @@ def compress(
     result = Compression(spec.name, made, skipped, pick, tolerance, where)
     save_report(result.to_dict(), where)
     return result
+
+
+def _distilled(
+    spec: EnsembleSpec,
+    student: Mapping[str, Any],
+    judge: _Judge,
+    training: Labelled,
+    teacher: Floats,
+    how: Distillation | None,
+) -> EnsembleSpec:
+    config = _whole(student, spec, training)
+    trained = distil(config, _read_by(spec, training), teacher, _read_by(spec, judge.validation), how)
+    return with_student(spec, config, trained, judge.where / "student")
 
 
 class _Judge:

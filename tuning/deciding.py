@@ -141,10 +141,7 @@ def tune_decisions(
     labelled = (searched_on.probs, searched_on.labels)
     say("searching weights and biases")
     table = None if costs is None else np.asarray(costs, dtype=np.float64)
-    solvers: dict[str, Solve] = {
-        "log-loss": lambda probs, labels: _without_bias(probs, labels, metric, table),
-        "decisions": lambda probs, labels: decision_weights(probs, labels, metric, table, seed=seed),
-    }
+    solvers = _solvers(metric, table, seed)
     sign = 1 if table is None else -1
     found = {name: _cross_validated(solve, *labelled, metric, table, seed) for name, solve in solvers.items()}
     # biases fit chance too, so they must do better, not as well
@@ -158,6 +155,13 @@ def tune_decisions(
     save_report(result.to_dict(), where)
     save_probe(where, written, held_out, judged_on.rows, np.asarray(solved.fuse(judged_on.probs)))
     return result
+
+
+def _solvers(metric: str, costs: Floats | None, seed: int) -> dict[str, Solve]:
+    return {
+        "log-loss": lambda probs, labels: _without_bias(probs, labels, metric, costs),
+        "decisions": lambda probs, labels: decision_weights(probs, labels, metric, costs, seed=seed),
+    }
 
 
 def decision_gain(

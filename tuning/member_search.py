@@ -29,7 +29,7 @@ from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.search_space import SearchSpace, suggest_member
 from quorate.tuning.simplex import solve_log_loss
 from quorate.tuning.store import PredictionStore
-from quorate.tuning.trials import Task
+from quorate.tuning.trials import Task, generation
 
 _PHASE = "members"
 # A member without weight in the best ensemble is told what a tenth of it there would cost: a slope to search along.
@@ -85,9 +85,7 @@ class MemberSearch:
     def next(self) -> list[Task] | None:
         """See ``Generations``."""
         while True:
-            start = self._generation * self._parallel
-            numbers = range(start, min(start + self._parallel, self._trials))
-            before = range(start - self._parallel)
+            numbers, before = generation(self._generation, self._parallel, self._trials)
             if not numbers:
                 return []
             if any(number not in self.finished for number in before):

@@ -24,6 +24,7 @@ from quorate.tuning.journal import Finished, saving
 from quorate.tuning.judging import Judgement, judge_fused
 from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import save_deployable, save_report
+from quorate.tuning.scoring import member_losses
 from quorate.tuning.structures import Structure, Table, cost, fit_rule
 
 
@@ -88,9 +89,7 @@ class Picker:
         self._run, self._base, self._members = run, base, dict(members)
         self.names, self.table, self.held_out = tuple(names), table, held_out
         self._judged_on, self._rows = judged_on, rows
-        rows = np.arange(len(table.labels))
-        losses = -np.log(np.maximum(table.probs[:, rows, table.labels], 1e-12)).mean(axis=1)
-        self.best_member = min(names, key=lambda name: losses[table.place[name]])
+        self.best_member = names[int(member_losses(table.rows_of(names), table.labels).argmin())]
 
     def pick(self, place: int, trial: Finished) -> Pick:
         """Fit a trial's structure on all validation rows and write it below ``pareto/PLACE``."""

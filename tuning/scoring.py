@@ -172,6 +172,12 @@ def true_class(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:
     return column
 
 
+def member_losses(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:
+    """(M,) mean log-loss of each member of (M, N, C) predictions."""
+    losses: Floats = -np.log(true_class(probs, labels)).mean(axis=1)
+    return losses
+
+
 def residual_gram(outputs: NDArray[Any], labels: NDArray[Any]) -> Floats:
     """(M, M) mean over rows of the residuals' inner products: w' G w is the squared error of weights that sum to one.
 

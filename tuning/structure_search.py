@@ -17,9 +17,10 @@ from quorate.fusion.errors import SweepError
 from quorate.tuning.greedy import greedy_path
 from quorate.tuning.journal import Finished, Journal
 from quorate.tuning.proposals import Proposals, SamplerName
+from quorate.tuning.scoring import member_losses
 from quorate.tuning.search_space import Objective, SearchSpace
 from quorate.tuning.structures import Menu, Structure, Table, suggest_structure
-from quorate.tuning.trials import Task
+from quorate.tuning.trials import Task, generation
 
 
 class StructureSearch:
@@ -65,9 +66,7 @@ class StructureSearch:
     def next(self) -> list[Task] | None:
         """See ``Generations``. Structures that the journal knows are not run again."""
         while True:
-            start = self._generation * self._parallel
-            numbers = range(start, min(start + self._parallel, self._trials))
-            before = range(start - self._parallel)
+            numbers, before = generation(self._generation, self._parallel, self._trials)
             if not numbers:
                 return []
             if any(number not in self.finished for number in before):
@@ -133,8 +132,7 @@ def choose_candidates(
         cost: of each member, such as its bytes.
         count: at most so many.
     """
-    rows = np.arange(len(labels))
-    losses = {n: float(-np.log(np.maximum(p[rows, labels], 1e-12)).mean()) for n, p in zip(names, probs, strict=True)}
+    losses = dict(zip(names, member_losses(probs, labels).tolist(), strict=True))
     by_loss = sorted(names, key=lambda name: (losses[name], name))
     greedy = list(dict.fromkeys(names[index] for index in greedy_path(probs, labels).order))
     frugal = [n for n in by_loss if all(losses[o] >= losses[n] or cost[o] > cost[n] for o in names)]

@@ -31,7 +31,7 @@ from quorate.tuning.picks import Picker, spread
 from quorate.tuning.prediction import tunable_members
 from quorate.tuning.ray_prediction import pick_runner
 from quorate.tuning.ray_session import check_room, ray_session
-from quorate.tuning.scoring import true_class
+from quorate.tuning.scoring import member_losses, true_class
 from quorate.tuning.store import PredictionStore
 from quorate.tuning.structure_search import StructureSearch, check_any, choose_candidates, pareto
 from quorate.tuning.structure_trials import StructureTrial
@@ -138,8 +138,7 @@ class SweepRun:
         names, probs, labels = self._predictions(list(members), "validation")
         sizes = {name: member_bytes(self._folder, members[name]) for name in names}
         chosen = choose_candidates(names, probs, labels, sizes, self._space.candidates)
-        rows = np.arange(len(labels))
-        losses = dict(zip(names, -np.log(np.maximum(probs[:, rows, labels], 1e-12)).mean(axis=1), strict=True))
+        losses = dict(zip(names, member_losses(probs, labels), strict=True))
         base = {name: members[name] for name in sorted(chosen, key=lambda name: float(losses[name]))}
         heads = self._heads(base)
         with self._timed("formats"):

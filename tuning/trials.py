@@ -55,6 +55,12 @@ class Generations(Protocol):
         """Take in what a trial reported last; None when its worker died again and again."""
 
 
+def generation(number: int, parallel: int, trials: int) -> tuple[range, range]:
+    """The trials of a generation, and those that must have ended before it is proposed."""
+    start = number * parallel
+    return range(start, min(start + parallel, trials)), range(start - parallel)
+
+
 @dataclass(frozen=True)
 class Limits:
     """How a phase runs.
