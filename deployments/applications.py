@@ -324,7 +324,11 @@ def _replicas(replicas: Replicas) -> dict[str, Any]:
     policy = AutoscalingPolicy(policy_function="quorate.deployments.scaling:scale_by_load")
     return {
         "autoscaling_config": AutoscalingConfig(
-            min_replicas=replicas.min, max_replicas=replicas.max, upscale_delay_s=5.0, policy=policy
+            min_replicas=replicas.min,
+            max_replicas=replicas.max,
+            upscale_delay_s=replicas.upscale_delay_s,
+            downscale_delay_s=replicas.downscale_delay_s,
+            policy=policy,
         )
     }
 

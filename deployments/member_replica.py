@@ -68,12 +68,13 @@ class MemberReplica:
         return self._address
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Share of the time since the last call spent in forward passes, and rows waiting now."""
+        """Share of the time since the last call spent in forward passes, and how many full batches wait now."""
         now, busy_s = time.monotonic(), self._inference.busy_s
         then, before_s = self._last_stats
         self._last_stats = (now, busy_s)
         share = (busy_s - before_s) / max(now - then, 1e-9)
-        return {"busy_share": min(share, 1.0), "queued_rows": float(self._inference.queued_rows)}
+        queued = self._inference.queued_rows / self._job.member.max_batch_size
+        return {"busy_share": min(share, 1.0), "queued_batches": queued}
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""

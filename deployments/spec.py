@@ -46,8 +46,12 @@ class Resources(_Frozen):
 
 
 class Replicas(_Frozen):
+    """How many, and how long more or fewer must have been wanted before Serve starts or stops one."""
+
     min: Count = 1
     max: Count = 1
+    upscale_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    downscale_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
 
 
 class MemberSpec(_Frozen):

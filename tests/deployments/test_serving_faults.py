@@ -109,6 +109,22 @@ def test_scaling_up_and_down_under_load_loses_nothing(deploy):
     assert counts["answered"] > 50
 
 
+@pytest.mark.slow  # Serve looks back half a minute before it believes a replica is busy, or idle
+def test_a_busy_member_gets_another_replica_and_an_idle_one_loses_it_without_losing_a_request(deploy, tmp_path):
+    switch = tmp_path / "seconds"
+    switch.write_text("0.05")
+    replicas = {"min": 1, "max": 2, "upscale_delay_s": 1.0, "downscale_delay_s": 1.0}
+    slow = {"model": "known:slow", "config": {"shift": 0, "switch": str(switch)}, "max_batch_size": 1}
+    words = ensemble("busy").model_dump(mode="json", exclude_unset=True)
+    words["members"]["a"] |= slow | {"replicas": replicas}
+    deployed = deploy(parse_spec(words))
+    with load(deployed.http, "busy") as counts:
+        wait_for(lambda: len(member_pids("busy", "a")) == 2, timeout_s=120)
+        switch.write_text("0")
+        wait_for(lambda: len(member_pids("busy", "a")) == 1, timeout_s=150)
+    assert set(counts) == {"answered"}
+
+
 @pytest.mark.parametrize("harm", ["hangs", pytest.param("stops", marks=pytest.mark.slow)])
 def test_a_member_replica_that_answers_no_more_is_left_out_and_replaced(deploy, tmp_path, harm):
     switch = tmp_path / "seconds"
