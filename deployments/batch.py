@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,20 @@ from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
+
+
+class _Answers(NamedTuple):
+    """Fused rows as NumPy arrays: to cut a request's own out of them costs a tenth of cutting tensors."""
+
+    values: Array
+    contributions: Array
+    coverage: NDArray[np.float32]
+    abstained: NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, fused: Fused) -> _Answers:
+        abstained = None if fused.abstained is None else fused.abstained.numpy()
+        return cls(fused.values.numpy(), fused.contributions.numpy(), fused.coverage.numpy(), abstained)
 
 
 class Batch:
@@ -92,7 +106,8 @@ class Batch:
 
     def _changed(self) -> None:
         self._release()
-        self._settle()
+        if self._fanout.complete:  # before that only a deadline ends a request, and the alarm is set for those
+            self._settle()
 
     def _release(self) -> None:
         if not self._released:
@@ -141,11 +156,13 @@ class Batch:
         self, due: Sequence[Request], outputs: Array | None, present: NDArray[np.bool_], start: int, rows: int
     ) -> None:
         """Fuse ``rows`` rows from ``start`` and hand each request its own."""
-        enough = self._enough(present[:, start : start + rows], start)
+        there = present[:, start : start + rows]
+        everyone = bool(there.all())  # as nearly always: neither the quorum nor reasons need a look
+        enough = None if everyone else self._enough(there, start)
         fused: Fused | None = None
-        if outputs is not None and enough.any():
+        if outputs is not None and (enough is None or enough.any()):
             try:
-                fused = self._fuse(outputs[:, start : start + rows], present[:, start : start + rows], enough, start)
+                fused = self._fuse(outputs[:, start : start + rows], there, enough, start)
             except QuorateError as error:
                 if len(due) == 1:
                     self.fail(due, error)
@@ -153,22 +170,27 @@ class Batch:
                     for request in due:
                         self._answer_rows([request], outputs, present, self._starts[request], request.rows)
                 return
-        whole = self._missing_alike(present[:, start : start + rows])
-        all_enough = bool(enough.all())
+        whole = {} if everyone and self._revision.graph.flat else self._missing_alike(there)
+        answers = None if fused is None else _Answers.of(fused)
         for request in due:
             at = self._starts[request]
             cut = slice(at - start, at - start + request.rows)
             if request.future.done():
                 continue
-            if fused is None or not (all_enough or enough[cut].all()):
+            if answers is None or not (enough is None or enough[cut].all()):
                 request.future.set_exception(self._shortage(request, present[:, at : at + request.rows], at))
             else:
-                request.future.set_result(self._cut(request, fused, present, at, cut, whole))
+                request.future.set_result(self._cut(request, answers, present, at, cut, whole))
 
-    def _fuse(self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_], at: int) -> Fused:
+    def _fuse(self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_] | None, at: int) -> Fused:
+        """Fuse rows from ``at`` on that have enough members; all rows have all of them where ``enough`` is None."""
         rows = slice(at, at + present.shape[1])
         inputs = {name: column[rows] for name, column in self._columns.items()}
-        fused = self._revision.graph.output.fuse_where(enough, outputs, present, inputs)
+        output = self._revision.graph.output
+        if enough is None:
+            fused = output.fuse(outputs, None, inputs)
+        else:
+            fused = output.fuse_where(enough, outputs, present, inputs)
         behind = {name: coverage[rows] for name, coverage in self._fanout.input_coverage().items()}
         if not behind:
             return fused
@@ -266,7 +288,7 @@ class Batch:
     def _cut(
         self,
         request: Request,
-        fused: Fused,
+        answers: _Answers,
         present: NDArray[np.bool_],
         at: int,
         cut: slice,
@@ -275,28 +297,28 @@ class Batch:
         rows: dict[str, tuple[int, ...]] = {}
         if whole is not None:
             reasons = whole
-            used = tuple(name for name in self._told if name not in whole)
+            used = tuple([name for name in self._told if name not in whole]) if whole else self._told
         else:
             mask = present[:, at : at + request.rows]
             reasons, rows = self._missing(mask, at)
             used = tuple(name for name in self._told if self._there(name, mask, at).any())
-        abstained = () if fused.abstained is None else tuple(np.flatnonzero(fused.abstained[cut].numpy()).tolist())
+        abstained = () if answers.abstained is None else tuple(np.flatnonzero(answers.abstained[cut]).tolist())
         return Answer(
-            fused.values[cut].numpy(),
+            answers.values[cut],
             self._revision.name,
             used,
             reasons,
             rows,
-            fused.coverage[cut].numpy(),
+            answers.coverage[cut],
             abstained,
-            self._explain(fused, at, cut) if request.explain else None,
+            self._explain(answers, at, cut) if request.explain else None,
             self._began - (request.deadline - request.allowed_s),
         )
 
-    def _explain(self, fused: Fused, at: int, cut: slice) -> Explanation:
+    def _explain(self, answers: _Answers, at: int, cut: slice) -> Explanation:
         rows = slice(at, at + cut.stop - cut.start)
         outputs = {n: r.values[rows] for n, r in self._replies.items() if r.values is not None and r.values.size}
-        zeros = np.zeros_like(fused.values[cut].numpy())
+        zeros = np.zeros_like(answers.values[cut])
         outputs = {n: outputs.get(n, zeros) for n in self._told if n in outputs or n in self._fused}
-        contributions = {n: fused.contributions[i, cut].numpy() for i, n in enumerate(self._revision.asked)}
+        contributions = {n: answers.contributions[i, cut] for i, n in enumerate(self._revision.asked)}
         return Explanation(outputs, contributions)

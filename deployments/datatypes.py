@@ -25,6 +25,8 @@ _NUMPY: dict[str, Any] = {
     "FP64": np.float64,
     "BYTES": np.object_,
 }
+# So few bytes are copied sooner than looked at in place.
+COPIED_BYTES = 1 << 12
 _NAMES = {np.dtype(dtype): name for name, dtype in _NUMPY.items()}
 # The byte that names a datatype between our own processes: its place in this table, so only ever append.
 CODES = {name: code for code, name in enumerate(_NUMPY)}
@@ -42,7 +44,12 @@ def datatype_of(array: NDArray[Any]) -> str:
     Raises:
         KeyError: the protocol has no such type.
     """
-    return _NAMES[array.dtype]
+    return name_of(array.dtype)
+
+
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name for a dtype; raises as ``datatype_of`` does."""
+    return _NAMES[dtype]
 
 
 def has_name(dtype: np.dtype[Any]) -> bool:
@@ -54,6 +61,8 @@ def encode(array: NDArray[Any]) -> memoryview | bytes:
     """The raw little-endian, row-major bytes of a tensor; BYTES elements are each preceded by their 4-byte length."""
     if array.dtype == object:
         return b"".join(len(item).to_bytes(4, "little") + item for item in array.ravel())
+    if array.nbytes <= COPIED_BYTES:
+        return array.tobytes()
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 

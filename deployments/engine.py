@@ -16,7 +16,7 @@ import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.batch import Batch
-from quorate.deployments.framing import Kind, RowStatus
+from quorate.deployments.framing import Kind, Payload, RowStatus
 from quorate.deployments.lanes import Lane, Lanes
 from quorate.deployments.members import Member, MemberReply
 from quorate.deployments.metrics import Metrics
@@ -177,11 +177,13 @@ class Engine:
         allowed = min(deadline_s or np.inf, self.revision.fusion.deadline_s)
         tensors = [inputs[source] for source in self.revision.spec.members[name].inputs]
         done: asyncio.Future[MemberReply] = self._loop.create_future()
-        rows = len(tensors[0])
         member = self.lanes.live.members[name]
-        ask = member.ask(
-            Kind.CALL, tensors, rows, time.monotonic() + allowed, lambda r: None if done.done() else done.set_result(r)
-        )
+
+        def on_reply(reply: MemberReply) -> None:
+            if not done.done():
+                done.set_result(reply)
+
+        ask = member.ask(Kind.CALL, Payload.of(tensors), time.monotonic() + allowed, on_reply)
         if ask is None and member.reason == "shed":
             raise OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
         if ask is None:

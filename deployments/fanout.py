@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from quorate.deployments.framing import Kind
+from quorate.deployments.framing import Kind, Payload
 from quorate.deployments.members import Ask, Member, MemberReply
 from quorate.deployments.metrics import Metrics
 from quorate.deployments.spec import EnsembleSpec
@@ -20,6 +20,7 @@ Array = NDArray[Any]
 
 # A timer may fire this much early; what is due within it is due now.
 SLACK_S = 0.0005
+_QUESTION = Kind.CALL_PROBABILITIES
 
 
 class Fanout(Protocol):
@@ -61,11 +62,12 @@ class Parallel:
         self._asks: dict[str, Ask] = {}
 
     def start(self) -> None:
-        rows = len(next(iter(self._columns.values())))
+        payloads: dict[tuple[str, ...], Payload] = {}
         for name in self._asked:
-            tensors = [self._columns[source] for source in self._spec.members[name].inputs]
-            member = self._members[name]
-            ask = member.ask(Kind.CALL_PROBABILITIES, tensors, rows, self._expires, partial(self._take, name))
+            sources, member = self._spec.members[name].inputs, self._members[name]
+            if sources not in payloads:
+                payloads[sources] = Payload.of([self._columns[source] for source in sources])
+            ask = member.ask(_QUESTION, payloads[sources], self._expires, partial(self._take, name))
             if ask is None:
                 self._replies[name] = MemberReply(None, None, member.reason)
                 self._metrics.member_replied(name, self._replies[name])

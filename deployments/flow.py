@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.fanout import deaf, give_up
+from quorate.deployments.framing import Payload
 from quorate.deployments.fuser import Fuser
 from quorate.deployments.graphs import Graph
 from quorate.deployments.members import Ask, Member, MemberReply
@@ -208,7 +209,7 @@ class Flow:
             tensors.append(column if len(rows) == self._rows else column[rows])
         token = next(self._tokens)
         done = partial(self._take, name, rows, token)
-        ask = member.ask(self._graph.kinds[name], tensors, len(rows), self._expires, done)
+        ask = member.ask(self._graph.kinds[name], Payload.of(tensors), self._expires, done)
         if ask is None:
             reply = MemberReply(None, None, member.reason)
             self._metrics.member_replied(name, reply)

@@ -7,15 +7,18 @@ A message is a list of frames: one header, then one frame per tensor. Nothing in
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.datatypes import BY_CODE, CODES, datatype_of, decode, encode
+from quorate.deployments.datatypes import BY_CODE, CODES, decode, encode, name_of, numpy_dtype
 
 Array = NDArray[Any]
 Frame = bytes | memoryview
@@ -24,6 +27,8 @@ _HEADER = struct.Struct("<2sBBQf")  # magic, kind, number of tensors or want, ca
 _TENSOR = struct.Struct("<BB")  # datatype code, number of dimensions
 _DIM = struct.Struct("<q")
 _MAGIC = b"Q1"
+# Batches come in few sizes: how a tensor is described, and what a description says, is remembered for so many.
+_REMEMBERED = 4096
 
 
 class Kind(IntEnum):
@@ -48,7 +53,10 @@ class RowStatus(IntEnum):
     SHAPE = 3
 
 
-@dataclass(frozen=True)
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+@dataclass(slots=True)
 class Message:
     """A parsed message; ``number`` is seconds left in a call and seconds of inference in an answer."""
 
@@ -59,18 +67,35 @@ class Message:
     text: str = ""
 
 
+class Payload(NamedTuple):
+    """Tensors ready to be sent, as often as need be: the same rows go to every member.
+
+    Attributes:
+        rows: B, of the first.
+        described: datatypes and shapes.
+        frames: the bytes of each.
+    """
+
+    tensors: Sequence[Array]
+    rows: int
+    described: bytes
+    frames: list[Frame]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Array]) -> Payload:
+        described = b"".join([_describe(tensor.dtype, tensor.shape) for tensor in tensors])
+        rows = len(tensors[0]) if tensors and tensors[0].ndim else 0
+        return cls(tensors, rows, described, [encode(tensor) for tensor in tensors])
+
+
 class FramingError(ValueError):
     """A message that our own peers never send."""
 
 
-def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Array] = ()) -> list[Frame]:
-    header = [_HEADER.pack(_MAGIC, kind, len(tensors), call_id, number)]
-    frames: list[Frame] = []
-    for tensor in tensors:
-        header.append(_TENSOR.pack(CODES[datatype_of(tensor)], tensor.ndim))
-        header.extend(_DIM.pack(size) for size in tensor.shape)
-        frames.append(encode(tensor))
-    return [b"".join(header), *frames]
+def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Array] | Payload = ()) -> list[Frame]:
+    body = tensors if isinstance(tensors, Payload) else Payload.of(tensors)
+    header = _HEADER.pack(_MAGIC, kind, len(body.frames), call_id, number)
+    return [header + body.described, *body.frames]
 
 
 def pack_failure(call_id: int, text: str) -> list[Frame]:
@@ -84,24 +109,52 @@ def unpack(frames: Sequence[Frame]) -> Message:
         FramingError: the frames are not a message of this version.
     """
     try:
-        magic, kind, count, call_id, number = _HEADER.unpack_from(frames[0])
-        if magic != _MAGIC:
-            raise FramingError(f"message starts with {magic!r}, not {_MAGIC!r}")
+        magic, number, count, call_id, seconds = _HEADER.unpack_from(frames[0])
+        kind = _KINDS.get(number)
+        if magic != _MAGIC or kind is None:
+            raise FramingError(f"message starts with {magic!r} and kind {number}, not one of ours")
         if kind == Kind.FAILURE:
-            return Message(Kind.FAILURE, call_id, number, (), bytes(frames[1]).decode())
+            return Message(kind, call_id, seconds, (), bytes(frames[1]).decode())
         if len(frames) != 1 + count:
             raise FramingError(f"header names {count} tensors but {len(frames) - 1} follow")
-        return Message(Kind(kind), call_id, number, _tensors(frames, count))
+        described = _read_description(bytes(frames[0][_HEADER.size :]), count)
+        tensors = tuple([_tensor(frame, one) for frame, one in zip(frames[1:], described, strict=True)])
+        return Message(kind, call_id, seconds, tensors)
     except (struct.error, IndexError, ValueError) as error:
         raise FramingError(str(error)) from None
 
 
-def _tensors(frames: Sequence[Frame], count: int) -> tuple[Array, ...]:
-    tensors = []
-    at = _HEADER.size
-    for frame in frames[1 : 1 + count]:
-        code, ndim = _TENSOR.unpack_from(frames[0], at)
-        shape = struct.unpack_from(f"<{ndim}q", frames[0], at + _TENSOR.size)
+class _Description(NamedTuple):
+    """A tensor to come; ``nbytes`` is 0 for one whose bytes are not simply its numbers."""
+
+    datatype: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+@lru_cache(_REMEMBERED)
+def _describe(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    dims = b"".join(_DIM.pack(size) for size in shape)
+    return _TENSOR.pack(CODES[name_of(dtype)], len(shape)) + dims
+
+
+@lru_cache(_REMEMBERED)
+def _read_description(described: bytes, count: int) -> tuple[_Description, ...]:
+    found, at = [], 0
+    for _ in range(count):
+        code, ndim = _TENSOR.unpack_from(described, at)
+        shape = struct.unpack_from(f"<{ndim}q", described, at + _TENSOR.size)
         at += _TENSOR.size + ndim * _DIM.size
-        tensors.append(decode(frame, BY_CODE[code], shape))
-    return tuple(tensors)
+        datatype = BY_CODE[code]
+        dtype = numpy_dtype(datatype)
+        plain = datatype not in ("BOOL", "BYTES") and min(shape, default=1) > 0
+        found.append(_Description(datatype, dtype, shape, dtype.itemsize * math.prod(shape) if plain else 0))
+    return tuple(found)
+
+
+def _tensor(frame: Frame, described: _Description) -> Array:
+    if described.nbytes and len(frame) == described.nbytes:
+        tensor: Array = np.ndarray(described.shape, described.dtype, frame)
+        return tensor
+    return decode(frame, described.datatype, described.shape)

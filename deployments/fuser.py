@@ -56,6 +56,9 @@ class Fuser:
         """
         if isinstance(self.rule, FeatureRule):
             return self._gather_features(self.rule, replies, rows)
+        whole = self._gather_whole(replies)
+        if whole is not None:
+            return whole, np.ones((len(self.asked), rows), dtype=np.bool_)
         present = np.zeros((len(self.asked), rows), dtype=np.bool_)
         known = [(i, replies[n]) for i, n in enumerate(self.asked) if n in replies]
         usable = [(i, r) for i, r in known if r.values is not None and r.values.ndim == 2 and r.values.shape[1]]
@@ -69,6 +72,18 @@ class Fuser:
                 outputs[i] = reply.values
                 present[i] = reply.status == RowState.OK
         return outputs, present
+
+    def _gather_whole(self, replies: Mapping[str, MemberReply]) -> NDArray[np.float32] | None:
+        """Everybody's rows where all are there and good, as nearly always."""
+        values: list[Array] = []
+        for name in self.asked:
+            reply = replies.get(name)
+            if reply is None or reply.values is None or reply.status is None or np.count_nonzero(reply.status):
+                return None
+            values.append(reply.values)
+        shape = values[0].shape
+        alike = len(shape) == 2 and shape[1] > 0 and all(one.shape == shape for one in values)
+        return np.array(values, dtype=np.float32) if alike else None
 
     def _gather_features(
         self, rule: FeatureRule, replies: Mapping[str, MemberReply], rows: int
@@ -91,10 +106,11 @@ class Fuser:
             at += rule.widths[name]
         return columns
 
-    def fuse(self, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
+    def fuse(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> Fused:
         """Fuse what ``gather`` gave, or the same rows of all of it.
 
         Args:
+            present: (M, B) bool; None when everybody is in every row.
             inputs: the request inputs of these rows, for a gate.
 
         Raises:
@@ -107,7 +123,11 @@ class Fuser:
         blocks = [slice(at, at + step) for at in range(0, rows, step)]
         return _join(
             [
-                self._fuse_block(outputs[:, b], present[:, b], {name: array[b] for name, array in inputs.items()})
+                self._fuse_block(
+                    outputs[:, b],
+                    None if present is None else present[:, b],
+                    {name: array[b] for name, array in inputs.items()},
+                )
                 for b in blocks
             ]
         )
@@ -116,11 +136,11 @@ class Fuser:
         """What ``gather`` gave as the rule reads it: (M, B, C), calibrated."""
         return self.finish.members(torch.from_numpy(outputs))
 
-    def _fuse_block(self, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
+    def _fuse_block(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> Fused:
         return self.finish.fused(self._apply(outputs, present, inputs))
 
-    def _apply(self, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
-        mask = torch.from_numpy(present)
+    def _apply(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> Fused:
+        mask = None if present is None else torch.from_numpy(present)
         if isinstance(self.rule, FeatureRule):
             features = torch.from_numpy(outputs)[0]
             by_name = {name: features[:, columns] for name, columns in self._columns(self.rule).items()}

@@ -150,6 +150,7 @@ class FusionReplica:
 
         from quorate.deployments.curve import cluster_secret, key_pair
         from quorate.deployments.engine import Engine
+        from quorate.deployments.garbage import spare_loaded
         from quorate.deployments.grpc_door import grpc_server
         from quorate.deployments.http_door import HttpDoor
         from quorate.deployments.http_protocol import JoinedHttpProtocol
@@ -175,6 +176,7 @@ class FusionReplica:
         ticker = asyncio.ensure_future(self._tick(engine))
         await self._wait_for_members(engine)
         await grpc_door.start()
+        spare_loaded()
         self._loop.call_soon(self._started.set)
         await self._server.serve(sockets=[listener])
         await grpc_door.stop(GRPC_GRACE_S)

@@ -23,7 +23,7 @@ MAX_ARRIVING_BYTES = 4 * MAX_BODY_BYTES
 COMPRESS_FROM_BYTES = 1024
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Body:
     """What a client sent.
 

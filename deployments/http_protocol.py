@@ -30,22 +30,26 @@ LINGER_S = 5.0
 
 
 class _JoinedWrites:
-    """A transport that sends at the end of the event loop's turn all that was written in it."""
+    """A transport that sends together what was written until ``flush``, or until the event loop's turn ends."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
         self._transport, self._loop = transport, loop
         self._held: list[bytes] = []
+        self._turn_end: asyncio.Handle | None = None
 
     def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
+        if self._turn_end is None:
+            self._turn_end = self._loop.call_soon(self.flush)
         self._held.append(data)
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        if self._turn_end is not None:
+            self._turn_end.cancel()
+            self._turn_end = None
         held, self._held = self._held, []
         if held and not self._transport.is_closing():
             self._transport.writelines(held)
@@ -102,6 +106,10 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         self._whole = True
         self._fed_bytes = self._body_bytes = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.transport.flush()  # type: ignore[attr-defined]  # a _JoinedWrites
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, f"{msg.rstrip('.')}; send HTTP/1.1 as RFC 9112 has it")

@@ -25,22 +25,21 @@ from quorate.deployments.prediction import Predictor, join
 
 Array = NDArray[Any]
 
+# Looking a name up in an enum takes Python 3.11 longer than comparing with it.
+_CALLS, _PROBABILITIES, _ANSWER = (Kind.CALL, Kind.CALL_PROBABILITIES), Kind.CALL_PROBABILITIES, Kind.ANSWER
 # After telling everyone that we leave, how long no call may arrive before we believe that all have heard.
 QUIET_S = 0.2
 
 
-@dataclass
+@dataclass(slots=True)
 class _Call:
     line: Line
     call_id: int
     kind: Kind
     tensors: tuple[Array, ...]
+    rows: int
     expires: float
     cancelled: bool = False
-
-    @property
-    def rows(self) -> int:
-        return len(self.tensors[0])
 
     def joins(self, other: _Call) -> bool:
         """Whether both can be one batch: the same question about rows of the same shape and type."""
@@ -114,22 +113,23 @@ class InferenceLoop(threading.Thread):
         except FramingError:
             return  # not one of our peers: nothing to answer to
         self._heard_at = time.monotonic()
-        if message.kind == Kind.HELLO:
+        if message.kind in _CALLS:
+            self._queue_call(line, message)
+        elif message.kind == Kind.HELLO:
             self._lines.add(line)
             line.send(pack(Kind.LEAVING if self._leaving else Kind.WELCOME))
         elif message.kind == Kind.CANCEL:
             call = self._waiting.get((line, message.call_id))
             if call is not None:
                 call.cancelled = True
-        elif message.kind in (Kind.CALL, Kind.CALL_PROBABILITIES):
-            self._queue_call(line, message)
 
     def _queue_call(self, line: Line, message: Message) -> None:
         found = _unfit(message.tensors, len(self._input_names))
         if found:
             line.send(pack_failure(message.call_id, found))
             return
-        call = _Call(line, message.call_id, message.kind, message.tensors, self._heard_at + message.number)
+        tensors, expires = message.tensors, self._heard_at + message.number
+        call = _Call(line, message.call_id, message.kind, tensors, len(tensors[0]), expires)
         self._queue.append(call)
         self._waiting[line, call.call_id] = call
         self.queued_rows += call.rows
@@ -200,13 +200,13 @@ class InferenceLoop(threading.Thread):
         at = 0
         for call in batch:
             rows = slice(at, at + call.rows)
-            call.line.send(pack(Kind.ANSWER, call.call_id, elapsed, (values[rows], status[rows])))
+            call.line.send(pack(_ANSWER, call.call_id, elapsed, (values[rows], status[rows])))
             at += call.rows
 
     def _in_chunks(self, inputs: dict[str, Array], kind: Kind) -> tuple[Array, NDArray[np.uint8]]:
         """A single call may hold more rows than the model takes at once."""
         rows = len(next(iter(inputs.values())))
-        probabilities = kind == Kind.CALL_PROBABILITIES
+        probabilities = kind is _PROBABILITIES
         if rows <= self._max_batch_size:
             return self._predictor.run(inputs, probabilities)
         parts = [
@@ -220,6 +220,7 @@ def _unfit(tensors: Sequence[Array], wanted: int) -> str:
     """What makes these tensors no call for a model of ``wanted`` inputs; empty when nothing does."""
     if len(tensors) != wanted:
         return f"{len(tensors)} tensors for {wanted} inputs"
-    if any(t.ndim == 0 for t in tensors) or len({len(t) for t in tensors}) != 1 or not len(tensors[0]):
+    rows = tensors[0].shape[:1]
+    if rows in ((), (0,)) or any(t.shape[:1] != rows for t in tensors):
         return f"tensors of shapes {[list(t.shape) for t in tensors]}, which are not one row each per row"
     return ""

@@ -22,7 +22,7 @@ Array = NDArray[Any]
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class BinaryOutputs:
     """Which outputs go out as bytes: what each was asked as, and how the others go."""
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-from numpy.typing import NDArray
-
-from quorate.deployments.framing import Kind, Message, RowStatus
+from quorate.deployments.framing import Kind, Message, Payload, RowStatus
 from quorate.deployments.peers import Peer
-
-Array = NDArray[Any]
 
 # A check that has no answer by then says nothing: calls that are late are counted by themselves.
 CHECK_S = 5.0
@@ -26,36 +21,39 @@ class KnownGood:
 
     Without this a client that sends only rows that no model can take would have the member left out for everybody.
     Until a member has answered any row at all nothing can be told, and no replica is blamed: nobody would gain by that.
+
+    Attributes:
+        checks: the calls under way, by replica.
     """
 
     def __init__(self, on_verdict: OnVerdict):
         self._on_verdict = on_verdict
-        self._question: tuple[Kind, list[Array]] | None = None
-        self._checks: dict[Peer, tuple[int, asyncio.TimerHandle]] = {}
+        self._question: tuple[Kind, Payload] | None = None
+        self.checks: dict[Peer, tuple[int, asyncio.TimerHandle]] = {}
 
     @property
-    def question(self) -> tuple[Kind, list[Array]] | None:
+    def question(self) -> tuple[Kind, Payload] | None:
         """A call of one row; None until there was a good answer."""
         return self._question
 
-    def remember(self, kind: Kind, tensors: Sequence[Array]) -> None:
+    def remember(self, kind: Kind, payload: Payload) -> None:
         """Keep a row of a call that was answered well; the first will do."""
         if self._question is None:
-            self._question = kind, [tensor[:1].copy() for tensor in tensors]
+            self._question = kind, Payload.of([tensor[:1].copy() for tensor in payload.tensors])
 
     def check(self, peer: Peer, reason: str) -> None:
         """Ask a replica again that failed, unless that is being done; whoever sends poison costs one row at a time."""
-        if self._question is None or peer in self._checks or peer.closed or peer.leaving:
+        if self._question is None or peer in self.checks or peer.closed or peer.leaving:
             return
-        kind, tensors = self._question
+        kind, payload = self._question
         timer = asyncio.get_running_loop().call_later(CHECK_S, self.forget, peer)
-        call_id = peer.call(kind, tensors, 1, time.monotonic() + CHECK_S, lambda m: self._judge(peer, reason, m))
-        self._checks[peer] = call_id, timer
+        call_id = peer.call(kind, payload, time.monotonic() + CHECK_S, lambda m: self._judge(peer, reason, m))
+        self.checks[peer] = call_id, timer
 
     def forget(self, peer: Peer) -> None:
         """Wait for a check no longer."""
-        call_id, timer = self._checks.pop(peer, (0, None))
-        if timer is not None:
+        if peer in self.checks:
+            call_id, timer = self.checks.pop(peer)
             timer.cancel()
             peer.drop(call_id)
 

@@ -49,7 +49,11 @@ class LocalLine(asyncio.BufferedProtocol):
         elif self._transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
             self._transport.abort()
         elif not self._transport.is_closing():
-            self._transport.writelines(to_stream(frames))
+            parts = to_stream(frames)
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            else:
+                self._transport.writelines(parts)
 
     def close(self) -> None:
         """Cut it; nobody is called back any more."""

@@ -25,6 +25,7 @@ class MemberReplica:
 
         threads = max(1, int(job.member.resources.num_cpus))
         torch.set_num_threads(threads)
+        from quorate.deployments.garbage import spare_loaded
         from quorate.deployments.inference import InferenceLoop
         from quorate.deployments.models import load_model, search_in
         from quorate.deployments.prediction import Predictor
@@ -37,6 +38,7 @@ class MemberReplica:
         self._inference = InferenceLoop(
             self._predictor, job.member.inputs, job.member.max_batch_size, self._listeners, threads
         )
+        spare_loaded()
         self._inference.start()
         self._last_stats = (time.monotonic(), 0.0)
 

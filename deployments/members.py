@@ -9,20 +9,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import zmq
 from numpy.typing import NDArray
 
-from quorate.deployments.framing import Kind, Message, RowStatus
+from quorate.deployments.framing import Kind, Message, Payload, RowStatus
 from quorate.deployments.known_good import KnownGood
 from quorate.deployments.peers import Address, Peer
 from quorate.deployments.remote_lines import ClientKeys
 
 Array = NDArray[Any]
 
-_LAST_STATUS = max(RowStatus)
+_FAILURE = Kind.FAILURE  # looking a name up in an enum takes Python 3.11 longer than the call it is for
+_LAST_STATUS = int(max(RowStatus))
+_UINT8 = np.dtype(np.uint8)
 FAILURES_TO_LEAVE_OUT = 5
 LEFT_OUT_S = 1.0
 LEFT_OUT_MAX_S = 30.0
@@ -34,7 +37,7 @@ FAILURE_LOAD_ROWS = 256
 FAILURE_COUNTS_S = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class MemberReply:
     """What one member said about a batch.
 
@@ -61,8 +64,8 @@ OnMember = Callable[[MemberReply], None]
 class Ask:
     """One batch on its way to one member; at most two replicas work on it."""
 
-    def __init__(self, member: Member, kind: Kind, tensors: Sequence[Array], rows: int, expires: float, done: OnMember):
-        self._member, self._kind, self._tensors, self._rows = member, kind, tensors, rows
+    def __init__(self, member: Member, kind: Kind, payload: Payload, expires: float, done: OnMember):
+        self._member, self._kind, self._payload = member, kind, payload
         self.expires, self._done = expires, done
         self._lines: dict[Peer, int] = {}
         self._tried: list[Peer] = []
@@ -72,7 +75,7 @@ class Ask:
 
     def start(self, peer: Peer) -> None:
         self._send(peer)
-        delay = self._member.hedge_delay_s()
+        delay = None if self._member.hedge_percentile is None else self._member.hedge_delay_s()
         if delay is not None and not self.finished:
             self._hedge_timer = asyncio.get_running_loop().call_later(delay, self._hedge)
 
@@ -89,9 +92,7 @@ class Ask:
     def _send(self, peer: Peer) -> None:
         self._tried.append(peer)
         self._lines[peer] = 0  # a lost line may reply before call() has returned
-        self._lines[peer] = peer.call(
-            self._kind, self._tensors, self._rows, self.expires, lambda message: self._reply(peer, message)
-        )
+        self._lines[peer] = peer.call(self._kind, self._payload, self.expires, partial(self._reply, peer))
 
     def _hedge(self) -> None:
         peer = self._member.choose(exclude=self._tried)
@@ -104,13 +105,13 @@ class Ask:
             return
         if message is None:
             self._retry_elsewhere()
-        elif message.kind == Kind.FAILURE:
+        elif message.kind is _FAILURE:
             self._member.suspect(peer, "error")
             self._finish(MemberReply(None, None, "error"))
         else:
-            reply = self._member.judge(peer, message, self._rows, time.monotonic() - self._started)
+            reply = self._member.judge(peer, message, self._payload.rows, time.monotonic() - self._started)
             if reply.values is not None and not reply.failed_rows:
-                self._member.known_good.remember(self._kind, self._tensors)
+                self._member.known_good.remember(self._kind, self._payload)
             self._finish(reply)
 
     def _retry_elsewhere(self) -> None:
@@ -126,9 +127,10 @@ class Ask:
         self.finished = True
         if self._hedge_timer is not None:
             self._hedge_timer.cancel()
-        for peer, call_id in list(self._lines.items()):
-            peer.drop(call_id)
-        self._lines.clear()
+        if self._lines:
+            for peer, call_id in list(self._lines.items()):
+                peer.drop(call_id)
+            self._lines.clear()
         if reply is not None:
             self._done(reply)
 
@@ -189,25 +191,32 @@ class Member:
         """How many replicas take calls."""
         return sum(peer.ready and not peer.leaving for peer in self.peers.values())
 
-    def ask(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float, done: OnMember) -> Ask | None:
+    def ask(self, kind: Kind, payload: Payload, expires: float, done: OnMember) -> Ask | None:
         """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
         if self._left_out_until:
-            self._probe(kind, tensors, rows, expires)
+            self._probe(kind, payload, expires)
         peer = self.choose()
         if peer is None:
             return None
         self._calls += 1
-        ask = Ask(self, kind, tensors, rows, expires, done)
+        ask = Ask(self, kind, payload, expires, done)
         ask.start(peer)
         return ask
 
     def choose(self, exclude: Sequence[Peer] = ()) -> Peer | None:
-        ready = [p for p in self.peers.values() if p.ready and not p.leaving]
-        usable = [p for p in ready if p not in exclude and p not in self._left_out_until]
-        if not usable:
+        best, least, ready = None, 0, False
+        for peer in self.peers.values():
+            if not peer.ready or peer.leaving:
+                continue
+            ready = True
+            if peer in exclude or peer in self._left_out_until:
+                continue
+            load = _load(peer)
+            if best is None or load < least:
+                best, least = peer, load
+        if best is None:
             self.reason = self._left_out_reason if ready else "dead"
             return None
-        best = min(usable, key=_load)
         if best.outstanding_rows >= self._max_outstanding_rows:
             self.reason = "shed"
             return None
@@ -215,11 +224,14 @@ class Member:
 
     def judge(self, peer: Peer, message: Message, rows: int, latency_s: float) -> MemberReply:
         """Turn a replica's answer into rows that may be used, and keep the books on the replica."""
-        if not _well_formed(message, rows):
+        if not _well_formed(message.tensors, rows):
             self.failed(peer, "shape")
             return MemberReply(None, None, "shape")
         values, status = message.tensors
         failed_rows = int(np.count_nonzero(status))  # OK is 0
+        if failed_rows and int(status.max()) > _LAST_STATUS:
+            self.failed(peer, "shape")
+            return MemberReply(None, None, "shape")
         if failed_rows < rows:
             self._succeeded(peer, latency_s)
         else:
@@ -273,7 +285,8 @@ class Member:
 
     def _succeeded(self, peer: Peer, latency_s: float) -> None:
         peer.failures = 0
-        self._readmit(peer)
+        if peer in self._left_out_s or self.known_good.checks:
+            self._readmit(peer)
         self._latencies.append(latency_s)
 
     def _lost(self, peer: Peer) -> None:
@@ -287,11 +300,11 @@ class Member:
         self._probes.pop(peer, None)
         self.known_good.forget(peer)
 
-    def _probe(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float) -> None:
+    def _probe(self, kind: Kind, payload: Payload, expires: float) -> None:
         """Ask a replica that has been left out long enough, without anyone waiting for its answer."""
         now = time.monotonic()
         if self.known_good.question is not None:  # what is at hand may be somebody's poison
-            (kind, tensors), rows = self.known_good.question, 1
+            kind, payload = self.known_good.question
         for peer, until in self._left_out_until.items():
             if until > now or peer.leaving:
                 continue
@@ -303,9 +316,9 @@ class Member:
 
             def on_reply(message: Message | None, peer: Peer = peer) -> None:
                 if message is not None and message.kind == Kind.ANSWER and time.monotonic() <= expires:
-                    self.judge(peer, message, rows, time.monotonic() - now)
+                    self.judge(peer, message, payload.rows, time.monotonic() - now)
 
-            self._probes[peer] = peer.call(kind, tensors, rows, expires, on_reply)
+            self._probes[peer] = peer.call(kind, payload, expires, on_reply)
             return
 
 
@@ -315,16 +328,11 @@ def _load(peer: Peer) -> int:
     return peer.outstanding_rows
 
 
-def _well_formed(message: Message, rows: int) -> bool:
-    """Whether an answer holds one value and one known status a row, in numbers."""
-    if len(message.tensors) != 2:
+def _well_formed(tensors: Sequence[Array], rows: int) -> bool:
+    """Whether an answer holds one value and one status a row, in numbers."""
+    if len(tensors) != 2:
         return False
-    values, status = message.tensors
-    return (
-        values.ndim > 0
-        and len(values) == rows
-        and values.dtype.kind in "biuf"
-        and status.shape == (rows,)
-        and status.dtype == np.uint8
-        and (not np.count_nonzero(status) or int(status.max()) <= _LAST_STATUS)
-    )
+    values, status = tensors
+    shape = values.shape
+    fits = len(shape) > 0 and shape[0] == rows and status.shape == (rows,)
+    return fits and values.dtype.kind in "biuf" and status.dtype == _UINT8

@@ -62,7 +62,7 @@ class Model:
     def _tensor(self, array: Array) -> Any:
         if array.dtype == object:  # BYTES stay what they are: tokenising is the model's business
             return array
-        # Arrays off the wire are read-only views; torch warns about those although nothing here writes to them.
+        # torch warns about read-only arrays although nothing here writes to them.
         array = array if array.flags.writeable else array.copy()
         if array.dtype == ml_dtypes.bfloat16:  # NumPy's bfloat16 is an extension type that torch does not know
             tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)

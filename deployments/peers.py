@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import zmq
-from numpy.typing import NDArray
 
-from quorate.deployments.framing import Frame, FramingError, Kind, Message, pack, unpack
+from quorate.deployments.framing import Frame, FramingError, Kind, Message, Payload, pack, unpack
 from quorate.deployments.lines import Line
 from quorate.deployments.local_lines import LocalLine
 from quorate.deployments.remote_lines import ClientKeys, RemoteLine
 
-Array = NDArray[Any]
+_REPLIES = (Kind.ANSWER, Kind.FAILURE)
 # Called once per call: with the answer, or with None when the replica was lost.
 OnReply = Callable[["Message | None"], None]
 
@@ -70,12 +69,12 @@ class Peer:
             self._line = RemoteLine(context, address.tcp, address.server_key, keys, self._read, self._lose)
         self._line.send(pack(Kind.HELLO))
 
-    def call(self, kind: Kind, tensors: Sequence[Array], rows: int, expires: float, on_reply: OnReply) -> int:
+    def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply) -> int:
         """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time."""
         call_id = next(self._ids)
-        self._pending[call_id] = (on_reply, rows)
-        self.outstanding_rows += rows
-        self._line.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), tensors))
+        self._pending[call_id] = (on_reply, payload.rows)
+        self.outstanding_rows += payload.rows
+        self._line.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
         return call_id
 
     def drop(self, call_id: int) -> None:
@@ -105,16 +104,16 @@ class Peer:
         except FramingError:
             self.close()
             return
-        if message.kind == Kind.WELCOME:
-            self.ready = True
-        elif message.kind == Kind.LEAVING:
-            self.leaving = True
-            self._close_if_left()
-        elif message.kind in (Kind.ANSWER, Kind.FAILURE):
+        if message.kind in _REPLIES:
             on_reply = self._forget(message.call_id)
             if on_reply is not None:
                 on_reply(message)
                 self._close_if_left()
+        elif message.kind == Kind.WELCOME:
+            self.ready = True
+        elif message.kind == Kind.LEAVING:
+            self.leaving = True
+            self._close_if_left()
 
     def _forget(self, call_id: int) -> OnReply | None:
         on_reply, rows = self._pending.pop(call_id, (None, 0))

@@ -40,7 +40,7 @@ MAX_BODY_BYTES = 256 << 20
 MAX_ERROR_BYTES = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class InferRequest:
     """One inference, as any wire carries it.
 
@@ -61,7 +61,7 @@ class InferRequest:
     classification: Mapping[str, Scalar] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class InferResponse:
     model: str
     outputs: Mapping[str, Array]
@@ -325,6 +325,8 @@ def _check_tensor(name: str, array: Array, spec: TensorSpec) -> None:
 
 def _deadline_s(request: InferRequest) -> float | None:
     """The soonest of the deadlines that the client gave."""
+    if not request.parameters:
+        return request.deadline_s
     deadlines = [] if request.deadline_s is None else [request.deadline_s]
     for key, per_second in (("deadline_ms", 1e3), ("timeout", 1e6)):
         value = request.parameters.get(key, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +22,26 @@ MAX_FRAMES = 1024
 MAX_MESSAGE_BYTES = 1 << 33
 # Messages up to this size share one buffer and are copied out of it; larger ones are read into memory of their own.
 CHUNK_BYTES = 1 << 16
+# Sizes of frames repeat from message to message: so many layouts are remembered.
+_REMEMBERED = 4096
+
+
+class _Layout(NamedTuple):
+    """Where a message's frames stand from its start, and how long it is."""
+
+    frames: tuple[slice, ...]
+    size: int
 
 
 def to_stream(frames: Sequence[Frame]) -> list[Frame]:
-    """A message as buffers to be written one after the other; tensors are not copied."""
+    """A message as buffers to be written one after the other; long tensors are not copied."""
     sizes = [len(frame) for frame in frames]
-    parts: list[Frame] = [_PREFIX.pack(_MAGIC, len(frames)) + struct.pack(f"<{len(sizes)}Q", *sizes)]
+    parts: list[Frame] = [_PREFIX.pack(_MAGIC, len(sizes)) + _sizes(len(sizes)).pack(*sizes)]
     for frame, size in zip(frames, sizes, strict=True):
         parts.append(frame)
         if size % _ALIGNMENT:
             parts.append(_PADDING[size % _ALIGNMENT :])
-    return parts
+    return parts if sum(sizes) > CHUNK_BYTES else [b"".join(parts)]
 
 
 class StreamCutter:
@@ -58,12 +68,16 @@ class StreamCutter:
         if self._end < len(self._large):
             return []
         message, self._large, self._end = self._large, None, 0
-        return [_frames(message, _layout(message, 0, len(message)))]
+        layout = _layout(message, 0, len(message))
+        assert layout is not None
+        return [[message[frame] for frame in layout.frames]]
 
     def _cut_shared(self) -> list[list[Frame]]:
-        messages, at, end = [], 0, self._end
+        messages: list[list[Frame]] = []
+        at, end = 0, self._end
         while (layout := _layout(self._shared, at, end)) is not None and at + layout.size <= end:
-            messages.append(_frames(memoryview(bytes(self._shared[at : at + layout.size])), layout))
+            message = memoryview(bytearray(self._shared[at : at + layout.size]))  # writable, as a model may want it
+            messages.append([message[frame] for frame in layout.frames])
             at += layout.size
         self._end = end - at
         if layout is not None and layout.size > CHUNK_BYTES:
@@ -74,11 +88,6 @@ class StreamCutter:
         return messages
 
 
-class _Layout(NamedTuple):
-    sizes: tuple[int, ...]
-    size: int
-
-
 def _layout(data: memoryview, at: int, end: int) -> _Layout | None:
     """How the message that begins at ``at`` is laid out; None while too little of it is there to tell."""
     if end - at < _PREFIX.size:
@@ -86,24 +95,25 @@ def _layout(data: memoryview, at: int, end: int) -> _Layout | None:
     magic, count = _PREFIX.unpack_from(data, at)
     if magic != _MAGIC or count > MAX_FRAMES:
         raise FramingError(f"a stream that says {magic!r} and {count} frames; not one of ours")
-    if end - at < _PREFIX.size + 8 * count:
+    at += _PREFIX.size
+    if end - at < 8 * count:
         return None
-    sizes = struct.unpack_from(f"<{count}Q", data, at + _PREFIX.size)
-    size = _PREFIX.size + 8 * count + sum(map(_padded, sizes))
-    if size > MAX_MESSAGE_BYTES:
-        raise FramingError(f"a message of {size} bytes; {MAX_MESSAGE_BYTES} are allowed")
-    return _Layout(sizes, size)
+    return _lay_out(bytes(data[at : at + 8 * count]))
 
 
-def _frames(message: memoryview, layout: _Layout | None) -> list[Frame]:
-    assert layout is not None
-    at = _PREFIX.size + 8 * len(layout.sizes)
-    frames: list[Frame] = []
-    for size in layout.sizes:
-        frames.append(message[at : at + size])
-        at += _padded(size)
-    return frames
+@lru_cache(_REMEMBERED)
+def _lay_out(sizes: bytes) -> _Layout:
+    count = len(sizes) // 8
+    at = _PREFIX.size + 8 * count
+    frames = []
+    for size in _sizes(count).unpack(sizes):
+        frames.append(slice(at, at + size))
+        at += size + -size % _ALIGNMENT
+    if at > MAX_MESSAGE_BYTES:
+        raise FramingError(f"a message of {at} bytes; {MAX_MESSAGE_BYTES} are allowed")
+    return _Layout(tuple(frames), at)
 
 
-def _padded(size: int) -> int:
-    return size + -size % _ALIGNMENT
+@lru_cache(MAX_FRAMES + 1)
+def _sizes(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}Q")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from quorate.deployments.curve import guarded_router, key_pair
 from quorate.deployments.engine import Engine
-from quorate.deployments.framing import Kind, RowStatus, pack, unpack
+from quorate.deployments.framing import Kind, Payload, RowStatus, pack, unpack
 from quorate.deployments.inference import InferenceLoop
 from quorate.deployments.lines import MAX_UNREAD_BYTES
 from quorate.deployments.local_lines import LocalListener
@@ -309,12 +309,12 @@ def test_replica_that_reads_nothing_is_cut_off_instead_of_fed_for_ever():
             line = Peer(engine._context, replica.address, "node", None, lost.append)
             await until(lambda: line.ready)
             replica.stop()
-            payload = np.frombuffer(os.urandom(3 * 8 * 100_000), np.int64).reshape(100_000, 3)
+            rows = np.frombuffer(os.urandom(3 * 8 * 100_000), np.int64).reshape(100_000, 3)
             replies = []
-            for _ in range(2 * MAX_UNREAD_BYTES // payload.nbytes):
+            for _ in range(2 * MAX_UNREAD_BYTES // rows.nbytes):
                 if line.closed:
                     break
-                line.call(Kind.CALL, [payload], 100_000, 1e12, replies.append)
+                line.call(Kind.CALL, Payload.of([rows]), 1e12, replies.append)
                 await asyncio.sleep(0)
             assert lost == [line]
             assert replies
