@@ -119,13 +119,10 @@ class Rule(ABC):
             ShapeError: an argument has another shape.
             QuorumError: a row has no member with weight.
         """
-        if outputs.dim() != 3:
-            raise ShapeError("outputs", "(members, batch, classes)", str(tuple(outputs.shape)))
-        if outputs.shape[0] != self.num_members:
-            raise MemberCountError(self.num_members, outputs.shape[0])
-        if present is not None and present.shape != outputs.shape[:2]:
-            raise ShapeError("present", str(tuple(outputs.shape[:2])), str(tuple(present.shape)))
+        self._check_shapes(outputs, present)
         outputs = outputs.float()
+        if not outputs.shape[1]:
+            return Fused(outputs.sum(dim=0), outputs.sum(dim=2), outputs.sum(dim=(0, 2)))
         if (present is None or surely(present.all())) and not tracing():
             fused = self._fuse_if_finite(outputs)
             if fused is not None:
@@ -136,6 +133,15 @@ class Rule(ABC):
         if surely(finite.all()):
             return self._fuse(outputs if self.linear else outputs * present.unsqueeze(-1), present)
         return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
+
+    def _check_shapes(self, outputs: Tensor, present: Tensor | None) -> None:
+        if outputs.dim() != 3 or not outputs.shape[2] or outputs.is_complex():
+            wanted = "(members, batch, classes) real numbers, at least one class"
+            raise ShapeError("outputs", wanted, f"{tuple(outputs.shape)} {outputs.dtype}")
+        if outputs.shape[0] != self.num_members:
+            raise MemberCountError(self.num_members, outputs.shape[0])
+        if present is not None:
+            check_mask(present, tuple(outputs.shape[:2]))
 
     def _fuse_if_finite(self, outputs: Tensor) -> Fused | None:
         """Fuse checked input that every member answered; None where it holds NaN or infinity."""
@@ -153,6 +159,16 @@ class Rule(ABC):
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         """Fuse input that every member answered; a rule that can do this faster says how."""
         return self._fuse(outputs, torch.ones(outputs.shape[:2], dtype=torch.bool, device=outputs.device))
+
+
+def check_mask(present: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse what says nothing clear about who answered: 2 & True is 0.
+
+    Raises:
+        ShapeError: present has another shape, or holds anything but bool.
+    """
+    if present.shape != shape or present.dtype != torch.bool:
+        raise ShapeError("present", f"{shape} torch.bool", f"{tuple(present.shape)} {present.dtype}")
 
 
 def _finite_rows(outputs: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ class LearnedRule(Rule):
         return super().to_spec(members)
 
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        fused = self._fuse_by_name(outputs[self._order], present[self._order])
+        # Indexing keeps strides, and a matrix product adds in the order that they suggest.
+        fused = self._fuse_by_name(outputs[self._order].contiguous(), present[self._order].contiguous())
         return Fused(fused.values, fused.contributions[self._back], fused.coverage)
 
     @abstractmethod

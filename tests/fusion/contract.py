@@ -219,6 +219,29 @@ class FusionContract(ABC):
         assert_same_bits(rule.fuse(outputs.double()), rule.fuse(outputs))
         assert torch.isfinite(rule.fuse(outputs.bfloat16()).values).all()
 
+    def test_batch_without_rows_is_fused_to_no_rows(self) -> None:
+        rule, outputs = self.make(3), self.outputs(3, 4)[:, :0]
+        for present in (None, torch.ones(3, 0, dtype=torch.bool)):
+            fused = rule.fuse(outputs, present)
+            assert fused.values.shape == (0, self.num_classes)
+            assert fused.contributions.shape == (3, 0)
+            assert fused.coverage.shape == (0,)
+
+    def test_layout_in_memory_changes_no_bit(self) -> None:
+        rule, outputs, masks = self.make(3), self.outputs(3, 7), every_mask(3)
+        strided = torch.stack([outputs, torch.zeros_like(outputs)], dim=-1)[..., 0]
+        for moved in (outputs.permute(2, 1, 0).contiguous().permute(2, 1, 0), strided):
+            assert_same_bits(rule.fuse(moved), rule.fuse(outputs))
+            assert_same_bits(rule.fuse(moved, masks.T.contiguous().T), rule.fuse(outputs, masks))
+
+    def test_answer_stays_when_the_rule_is_asked_again(self) -> None:
+        rule, masks = self.make(3), every_mask(3)
+        for present in (None, masks):
+            fused = rule.fuse(self.outputs(3, 7), present)
+            kept = Fused(fused.values.clone(), fused.contributions.clone(), fused.coverage.clone(), fused.abstained)
+            rule.fuse(self.outputs(3, 7, seed=1), present)
+            assert_same_bits(fused, kept)
+
     def test_outputs_are_left_as_they_were(self) -> None:
         rule, outputs = self.make(3), self.outputs(3, 4)
         before = outputs.clone()
@@ -233,6 +256,18 @@ class FusionContract(ABC):
             rule.fuse(outputs[0])
         with pytest.raises(ShapeError, match="present"):
             rule.fuse(outputs, torch.ones(3, 5, dtype=torch.bool))
+        with pytest.raises(ShapeError, match="at least one class"):
+            rule.fuse(outputs[..., :0])
+        with pytest.raises(ShapeError, match="real numbers"):
+            rule.fuse(outputs.to(torch.complex64))
+        for dtype in (torch.float32, torch.int64, torch.uint8):
+            with pytest.raises(ShapeError, match=r"torch\.bool"):
+                rule.fuse(outputs, 2 * torch.ones(3, 4, dtype=dtype))
+
+    def test_number_that_float32_cannot_hold_is_an_absent_row(self) -> None:
+        rule, outputs, masks = self.make(3), self.outputs(3, 7), every_mask(3)
+        huge = outputs.double().masked_fill(~masks.unsqueeze(-1), 1e300)
+        assert_same_bits(rule.fuse(huge), rule.fuse(outputs, masks))
 
     def test_option_that_the_rule_does_not_read_is_refused(self) -> None:
         rule = self.make(2)
