@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quorate.fusion.catalogue import RULES
 from quorate.fusion.errors import MemberCountError, RuleOptionError, ShapeError
-from quorate.fusion.tracing import require, surely, tracing
+from quorate.fusion.tracing import tracing
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,12 @@ class Rule(ABC):
         outputs = outputs.float()
         if not outputs.shape[1]:
             return Fused(outputs.sum(dim=0), outputs.sum(dim=2), outputs.sum(dim=(0, 2)))
-        if (present is None or surely(present.all())) and not tracing():
-            fused = self._fuse_if_finite(outputs)
+        if not tracing():
+            fused = self._fuse_if_finite(outputs, present)
             if fused is not None:
                 return fused
         finite = _finite_rows(outputs)
         present = finite if present is None else finite & present
-        require(present.any(dim=0), "one member in every row", "a row without any")
-        if surely(finite.all()):
-            return self._fuse(outputs if self.linear else outputs * present.unsqueeze(-1), present)
         return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
 
     def _check_shapes(self, outputs: Tensor, present: Tensor | None) -> None:
@@ -143,18 +140,25 @@ class Rule(ABC):
         if present is not None:
             check_mask(present, tuple(outputs.shape[:2]))
 
-    def _fuse_if_finite(self, outputs: Tensor) -> Fused | None:
-        """Fuse checked input that every member answered; None where it holds NaN or infinity."""
+    def _fuse_if_finite(self, outputs: Tensor, present: Tensor | None) -> Fused | None:
+        """Fuse checked input; None where it holds NaN or infinity, if only in a row that is absent."""
         # One NaN or infinity makes a sum one: a finite sum clears all rows in a fortieth of the time of isfinite.
-        if not self.linear:
-            return self._fuse_complete(outputs) if math.isfinite(outputs.sum().item()) else None
-        fused = self._fuse_complete(outputs)
-        return fused if math.isfinite(fused.values.sum().item()) else None
+        if not self.linear and not math.isfinite(outputs.sum().item()):
+            return None
+        if present is None or bool(present.all()):
+            fused = self._fuse_complete(outputs)
+        else:
+            fused = self._fuse(outputs if self.linear else outputs * present.unsqueeze(-1), present)
+        return None if self.linear and not math.isfinite(fused.values.sum().item()) else fused
 
     @abstractmethod
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        """Fuse checked input: outputs (M, B, C) float32, finite, absent rows zeroed (as they are for a linear rule),
-        present (M, B) bool."""
+        """Fuse checked input; raise ``QuorumError`` for a row that too few answered.
+
+        Args:
+            outputs: (M, B, C) float32, finite, absent rows zeroed (as they are for a linear rule).
+            present: (M, B) bool.
+        """
 
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         """Fuse input that every member answered; a rule that can do this faster says how."""

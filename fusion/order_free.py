@@ -133,11 +133,6 @@ def sum_members(weights: Tensor, terms: Tensor, rank: bool) -> Tensor:
     return ranked(products).cumsum(dim=0)[-1] if rank else products.sum(dim=0)
 
 
-def sum_shares(shares: Tensor) -> Tensor:
-    """(M, B) float64 to (B,), in ascending order."""
-    return shares.sort(dim=0).values.cumsum(dim=0)[-1]
-
-
 def in_place(outputs: Tensor) -> bool:
     """Whether a formula may work in this thread's scratch room: nothing wants a gradient or a graph."""
     recording = outputs.requires_grad and torch.is_grad_enabled()

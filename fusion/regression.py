@@ -74,7 +74,7 @@ class InverseVariance(WeightedMembers):
         require(present.any(dim=0), "one member with variances above 0 in every row", "a row without any")
         shares, coverage = self._rescaled(present)
         weights = shares * (shares > 0).sum(dim=0)
-        if not surely(present.all()):
+        if not surely(present):
             variances = torch.where(present.unsqueeze(-1), variances, 1.0)  # the absent weigh 0
         numbers = means.shape[-1]
 

@@ -209,10 +209,15 @@ class FusionContract(ABC):
     def test_a_row_alone_has_the_bits_it_has_in_a_batch(self) -> None:
         if not self.rows_apart:
             pytest.skip("matrix products are blocked by batch size")
-        rule, outputs = self.make(3), self.outputs(3, 9)
-        fused = rule.fuse(outputs)
-        for row in range(9):
-            assert torch.equal(rule.fuse(outputs[:, row : row + 1]).values[0], fused.values[row])
+        rule, masks = self.make(4), every_mask(4)
+        outputs = self.outputs(4, masks.shape[1])
+        for mask in (torch.ones_like(masks), masks):
+            fused = rule.fuse(outputs, mask)
+            for row in range(masks.shape[1]):
+                alone = rule.fuse(outputs[:, row : row + 1], mask[:, row : row + 1])
+                assert torch.equal(alone.values[0], fused.values[row])
+                assert torch.equal(alone.contributions[:, 0], fused.contributions[:, row])
+                assert torch.equal(alone.coverage[0], fused.coverage[row])
 
     def test_half_and_double_precision_are_read(self) -> None:
         rule, outputs = self.make(3), self.outputs(3, 4)
@@ -241,6 +246,15 @@ class FusionContract(ABC):
             kept = Fused(fused.values.clone(), fused.contributions.clone(), fused.coverage.clone(), fused.abstained)
             rule.fuse(self.outputs(3, 7, seed=1), present)
             assert_same_bits(fused, kept)
+
+    def test_answer_is_the_callers_to_write_on(self) -> None:
+        rule, outputs = self.make(3), self.outputs(3, 1)
+        for present in (None, torch.tensor([[True], [False], [True]])):
+            expected = rule.fuse(outputs, present)
+            kept = Fused(*(None if part is None else part.clone() for part in vars(expected).values()))  # type: ignore[arg-type]
+            for part in (expected.values, expected.contributions, expected.coverage):
+                part.zero_()
+            assert_same_bits(rule.fuse(outputs, present), kept)
 
     def test_outputs_are_left_as_they_were(self) -> None:
         rule, outputs = self.make(3), self.outputs(3, 4)

@@ -111,7 +111,7 @@ def test_gradient_goes_through_a_compiled_rule(rule: Rule) -> None:
 def test_row_without_members_fails_in_a_compiled_rule_too() -> None:
     present = torch.ones(MEMBERS, 3, dtype=torch.bool)
     present[:, 1] = False
-    with pytest.raises(RuntimeError, match="one member in every row"):
+    with pytest.raises(RuntimeError, match="one member with weight above 0 in every row"):
         compiled(Mean(MEMBERS), "eager")(outputs(3), present)
 
 
