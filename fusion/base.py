@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from quorate.fusion.catalogue import RULES
 from quorate.fusion.errors import MemberCountError, RuleOptionError, ShapeError
+from quorate.fusion.order_free import in_place
+from quorate.fusion.scratch import room
 from quorate.fusion.tracing import tracing
 
 
@@ -148,8 +151,18 @@ class Rule(ABC):
         if present is None or bool(present.all()):
             fused = self._fuse_complete(outputs)
         else:
-            fused = self._fuse(outputs if self.linear else outputs * present.unsqueeze(-1), present)
+            fused = self._fuse_finite(outputs, present)
         return None if self.linear and not math.isfinite(fused.values.sum().item()) else fused
+
+    def _fuse_finite(self, outputs: Tensor, present: Tensor) -> Fused:
+        """Fuse finite input that members are missing from; absent rows hold any numbers."""
+        if self.linear:
+            return self._fuse(outputs, present)
+        there = present.unsqueeze(-1)
+        if not in_place(outputs):
+            return self._fuse(outputs * there, present)
+        kept = torch.from_numpy(room(tuple(outputs.shape), np.float32, "members"))
+        return self._fuse(torch.mul(outputs, there, out=kept), present)
 
     @abstractmethod
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:

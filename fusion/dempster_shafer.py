@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -44,6 +45,11 @@ class DempsterShafer(WeightedRule):
             raise RuleOptionError(self.name, "weights", reliability, "give reliabilities from 0 to 1")
         self.reliability = torch.tensor(reliability, dtype=torch.float64)
 
+    def _only(self, kept: Tensor, shares: Tensor) -> DempsterShafer:
+        rule = super()._only(kept, shares)
+        rule.reliability = self.reliability.to(kept.device)[kept]
+        return rule
+
     def _decide(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
         values = self._values(outputs, shares, present)
         return values, values.detach().amax(dim=-1) == 0
@@ -66,7 +72,7 @@ def _one_column_more(outputs: Tensor) -> Tensor:
     if not in_place(outputs):
         return pad(outputs.double(), (0, 1))
     *rows, classes = outputs.shape
-    wide = room((*rows, classes + 1), torch.float64)
+    wide = torch.from_numpy(room((*rows, classes + 1), np.float64))
     wide[..., :classes] = outputs
     wide[..., classes] = 0.0
     return wide

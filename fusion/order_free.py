@@ -93,7 +93,7 @@ def _rounded_sum(weights: Array, terms: Array) -> Array:
     if terms.size < _FEW:
         wide = terms.astype(np.float64)
     else:
-        wide = room(terms.shape, torch.float64).numpy()
+        wide = room(terms.shape, np.float64)
         np.copyto(wide, terms)
     total = _sum(weights, wide)
     error: float | Array = (2 * len(terms) + 4) * UNIT
@@ -141,4 +141,6 @@ def in_place(outputs: Tensor) -> bool:
 
 def widened(terms: Tensor) -> Tensor:
     """In float64; where ``in_place`` holds in scratch room, good until the next call."""
-    return room(tuple(terms.shape), torch.float64).copy_(terms) if in_place(terms) else terms.double()
+    if not in_place(terms):
+        return terms.double()
+    return torch.from_numpy(room(tuple(terms.shape), np.float64)).copy_(terms)

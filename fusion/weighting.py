@@ -7,6 +7,9 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +17,11 @@ from torch import Tensor
 
 from quorate.fusion.base import Fused, Rule
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError
-from quorate.fusion.order_free import weighted_sum
+from quorate.fusion.order_free import in_place, weighted_sum
+from quorate.fusion.scratch import room
 from quorate.fusion.tracing import require, surely, tracing
+
+_Members = TypeVar("_Members", bound="WeightedRule")
 
 # Sets of members whose shares are kept: a few members late in turn, not every set of twenty.
 _MOST_SETS = 256
@@ -88,27 +94,43 @@ class WeightedRule(WeightedMembers):
 
     def __init__(self, num_members: int, weights: Sequence[float] | None = None):
         super().__init__(num_members, weights)
-        self._of_those_left: dict[tuple[torch.device, bytes], tuple[Tensor, Tensor, Tensor]] = {}
+        self._left: dict[tuple[torch.device, bytes], _Left] = {}
 
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        if surely(present == present[:, :1]):
-            return self._fuse_those_left(outputs, present)
         shares, coverage = self._rescaled(present)
         values, abstained = self._decide(outputs, shares, present)
         return Fused(values, shares.float(), coverage, abstained)
 
+    def _fuse_finite(self, outputs: Tensor, present: Tensor) -> Fused:
+        alike = bool((present == present[:, :1]).all())
+        return self._fuse_those_left(outputs, present) if alike else super()._fuse_finite(outputs, present)
+
     def _fuse_those_left(self, outputs: Tensor, present: Tensor) -> Fused:
         """Fuse rows that the same members answered; one late for a whole batch is what mostly happens."""
         who = (present.device, bytes(present[:, 0].tolist()))
-        if who not in self._of_those_left:
-            if len(self._of_those_left) >= _MOST_SETS:
-                self._of_those_left.clear()
-            shares, coverage = self._rescaled(present[:, :1])
-            self._of_those_left[who] = (shares[:, 0], shares.float(), coverage)
-        own, contributions, coverage = self._of_those_left[who]
-        values, abstained = self._decide(outputs, own, present)
-        batch = outputs.shape[1]
-        return Fused(values, contributions.expand(-1, batch).clone(), coverage.expand(batch).clone(), abstained)
+        if who not in self._left:
+            if len(self._left) >= _MOST_SETS:
+                self._left.clear()
+            self._left[who] = self._of_those(present[:, :1])
+        left, batch = self._left[who], outputs.shape[1]
+        if self.linear:
+            values, abstained = self._decide(outputs, left.shares, present)
+        else:
+            values, abstained = left.rule._decide(_of(outputs, left.kept), left.rule.shares, None)
+        contributions = left.contributions.expand(-1, batch).clone()
+        return Fused(values, contributions, left.coverage.expand(batch).clone(), abstained)
+
+    @torch.inference_mode(False)  # what is kept must do for training too
+    def _of_those(self, present: Tensor) -> _Left:
+        shares, coverage = self._rescaled(present)
+        kept = present[:, 0].nonzero().flatten()
+        return _Left(self._only(kept, shares[kept, 0]), kept, shares[:, 0], shares.float(), coverage)
+
+    def _only(self: _Members, kept: Tensor, shares: Tensor) -> _Members:
+        """The rule of some of its members, given by number, with these shares."""
+        rule = copy(self)
+        rule.num_members, rule.shares = len(kept), shares
+        return rule
 
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         values, abstained = self._decide(outputs, self.shares.to(outputs.device), None)
@@ -132,6 +154,33 @@ class WeightedRule(WeightedMembers):
         Returns:
             (B, C) float32.
         """
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What fuses rows that the same members answered.
+
+    Attributes:
+        rule: of those members alone.
+        kept: their numbers.
+        shares: (M,) float64, 0 for the absent.
+        contributions: (M, 1) float32.
+        coverage: (1,) float32.
+    """
+
+    rule: WeightedRule
+    kept: Tensor
+    shares: Tensor
+    contributions: Tensor
+    coverage: Tensor
+
+
+def _of(outputs: Tensor, members: Tensor) -> Tensor:
+    """The outputs of some members, given by number."""
+    if not in_place(outputs):
+        return outputs[members]
+    memory = torch.from_numpy(room((len(members), *outputs.shape[1:]), np.float32, "members"))
+    return torch.index_select(outputs, 0, members, out=memory)
 
 
 def pool(outputs: Tensor, shares: Tensor) -> Tensor:

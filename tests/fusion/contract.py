@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -255,6 +256,25 @@ class FusionContract(ABC):
             for part in (expected.values, expected.contributions, expected.coverage):
                 part.zero_()
             assert_same_bits(rule.fuse(outputs, present), kept)
+
+    def test_rule_that_answered_in_inference_mode_still_learns(self) -> None:
+        if not self.differentiable:
+            pytest.skip("this rule decides, it has no slope")
+        rule, batch = self.make(3), 400  # enough for scratch memory, which a new thread has none of
+        some = torch.rand(3, batch, generator=torch.Generator().manual_seed(0)) < 0.7
+        some[0] = True
+
+        def answer_and_learn(present: Tensor | None) -> None:
+            with torch.inference_mode():
+                fused = rule.fuse(self.outputs(3, batch), present)
+            assert_same_bits(rule.fuse(self.outputs(3, batch), present), fused)
+            outputs = self.outputs(3, batch).requires_grad_()
+            rule.fuse(outputs, present).values.square().sum().backward()  # type: ignore[no-untyped-call]
+            assert outputs.grad is not None
+
+        for present in (None, some, torch.tensor([[True], [False], [True]]).expand(-1, batch)):
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(answer_and_learn, present).result()
 
     def test_outputs_are_left_as_they_were(self) -> None:
         rule, outputs = self.make(3), self.outputs(3, 4)
