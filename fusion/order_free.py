@@ -139,8 +139,8 @@ def in_place(outputs: Tensor) -> bool:
     return not recording and not tracing() and outputs.device.type == "cpu"
 
 
-def widened(terms: Tensor) -> Tensor:
-    """In float64; where ``in_place`` holds in scratch room, good until the next call."""
+def widened(terms: Tensor, use: str = "terms") -> Tensor:
+    """In float64; where ``in_place`` holds in scratch room, good until the next call for this use."""
     if not in_place(terms):
         return terms.double()
-    return torch.from_numpy(room(tuple(terms.shape), np.float64)).copy_(terms)
+    return torch.from_numpy(room(tuple(terms.shape), np.float64, use)).copy_(terms)

@@ -18,12 +18,13 @@ _RUN = 6
 _PROBABILITY, _SMALLEST = 1.00001, 1e-290
 
 
-def multiply_members(factors: Tensor, rank: bool) -> tuple[Tensor, float]:
+def multiply_members(factors: Tensor, rank: bool, probabilities: Tensor) -> tuple[Tensor, float]:
     """Product over the first dimension, up to one power of two for each row.
 
     Args:
         factors: (M, B, K) float64, from 1.4e-45 to 3.4e38, or 0.
         rank: multiply in ascending order instead of the fastest.
+        probabilities: (M, B, C) float32, what the factors come from: where none of these is above 1, no factor is.
 
     Returns:
         (B, K) float64, and by how much two orders may differ, relative to each product.
@@ -31,15 +32,15 @@ def multiply_members(factors: Tensor, rank: bool) -> tuple[Tensor, float]:
     error = (2 * len(factors) + 2) * UNIT
     if not tracing():
         product = ranked(factors).cumprod(dim=0)[-1] if rank else factors.prod(dim=0)
-        if _is_safe(factors.detach(), product.detach()):
+        if _is_safe(factors.detach(), product.detach(), probabilities.detach()):
             return product, error
     return _scaled_product(ranked(factors) if rank else factors), error
 
 
-def _is_safe(factors: Tensor, product: Tensor) -> bool:
+def _is_safe(factors: Tensor, product: Tensor, probabilities: Tensor) -> bool:
     if float(product.amin()) < _SMALLEST and bool(((product < _SMALLEST) & (factors != 0).all(dim=0)).any()):
         return False
-    return len(factors) <= _RUN or float(factors.amax()) <= _PROBABILITY
+    return len(factors) <= _RUN or float(probabilities.amax()) <= _PROBABILITY
 
 
 def _scaled_product(factors: Tensor) -> Tensor:
