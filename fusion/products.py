@@ -46,11 +46,12 @@ def _is_safe(factors: Tensor, product: Tensor, probabilities: Tensor) -> bool:
 def _scaled_product(factors: Tensor) -> Tensor:
     """The same with exponents kept apart, and rows relative to their largest product."""
     product = torch.ones_like(factors[0])
-    exponent = torch.zeros_like(product, dtype=torch.int32)
+    exponent = torch.zeros_like(product)
     for run in torch.split(factors, _RUN):
-        product, shift = torch.frexp(product * run.prod(dim=0))
-        exponent = exponent + shift
-    exponent = torch.where(product > 0, exponent, -(2**30))
+        product = product * run.prod(dim=0)
+        # Not frexp: torch 2.13's inductor writes C++ for it that does not compile.
+        shift = torch.where(product != 0, product.abs(), 1.0).detach().log2().floor()
+        product, exponent = product * torch.pow(2.0, -shift), exponent + shift
+    exponent = torch.where(product > 0, exponent, -(2.0**30))
     relative = (exponent - exponent.amax(dim=-1, keepdim=True)).clamp(min=-1000)
-    # Of a scale without gradient: torch 2.13's gradient of ldexp is 0 where the exponent is negative.
-    return product * torch.ldexp(torch.ones_like(product), relative)
+    return product * torch.pow(2.0, relative)
