@@ -90,7 +90,9 @@ def _in_blocks(weights: Array, terms: Array) -> Array:
 
 
 def _rounded_sum(weights: Array, terms: Array) -> Array:
-    if terms.size < _FEW:
+    if terms.dtype == np.float64:
+        wide = terms
+    elif terms.size < _FEW:
         wide = terms.astype(np.float64)
     else:
         wide = room(terms.shape, np.float64)
@@ -98,7 +100,7 @@ def _rounded_sum(weights: Array, terms: Array) -> Array:
     total = _sum(weights, wide)
     error: float | Array = (2 * len(terms) + 4) * UNIT
     if not (terms.min() >= 0 or terms.max() <= 0):
-        error = error * _sum(weights, np.abs(wide, out=wide))
+        error = error * _sum(weights, np.abs(wide, out=None if wide is terms else wide))
 
     def again(rows: Array) -> Array:
         shares = torch.from_numpy(weights if weights.ndim == 1 else weights[:, rows])

@@ -110,9 +110,11 @@ class MixtureMoments(WeightedRule):
         means, variances = split_moments(outputs)
         mean = pool(means, shares)
         # Around the fused mean: the textbook difference of two squares cancels where means are large.
+        if in_place(outputs):
+            spread = widened(means, "means").sub_(mean.double()).square_()
+            return torch.cat([mean, weighted_sum(shares, spread.add_(widened(variances, "variances")))], dim=-1)
         spread = (means.double() - mean.double()) ** 2
-        variance = weighted_sum(shares, variances.double() + spread)
-        return torch.cat([mean, variance], dim=-1)
+        return torch.cat([mean, weighted_sum(shares, variances.double() + spread)], dim=-1)
 
 
 def _mean_product(precision: Tensor, variance: Tensor) -> Tensor:
