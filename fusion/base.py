@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from quorate.fusion.catalogue import RULES
 from quorate.fusion.errors import MemberCountError, RuleOptionError, ShapeError
-from quorate.fusion.tracing import require, surely, tracing
+from quorate.fusion.order_free import in_place
+from quorate.fusion.scratch import room
+from quorate.fusion.tracing import tracing
 
 
 @dataclass(frozen=True)
@@ -119,40 +122,70 @@ class Rule(ABC):
             ShapeError: an argument has another shape.
             QuorumError: a row has no member with weight.
         """
-        if outputs.dim() != 3:
-            raise ShapeError("outputs", "(members, batch, classes)", str(tuple(outputs.shape)))
-        if outputs.shape[0] != self.num_members:
-            raise MemberCountError(self.num_members, outputs.shape[0])
-        if present is not None and present.shape != outputs.shape[:2]:
-            raise ShapeError("present", str(tuple(outputs.shape[:2])), str(tuple(present.shape)))
+        self._check_shapes(outputs, present)
         outputs = outputs.float()
-        if (present is None or surely(present.all())) and not tracing():
-            fused = self._fuse_if_finite(outputs)
+        if not outputs.shape[1]:
+            return Fused(outputs.sum(dim=0), outputs.sum(dim=2), outputs.sum(dim=(0, 2)))
+        if not tracing():
+            fused = self._fuse_if_finite(outputs, present)
             if fused is not None:
                 return fused
         finite = _finite_rows(outputs)
         present = finite if present is None else finite & present
-        require(present.any(dim=0), "one member in every row", "a row without any")
-        if surely(finite.all()):
-            return self._fuse(outputs if self.linear else outputs * present.unsqueeze(-1), present)
         return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
 
-    def _fuse_if_finite(self, outputs: Tensor) -> Fused | None:
-        """Fuse checked input that every member answered; None where it holds NaN or infinity."""
+    def _check_shapes(self, outputs: Tensor, present: Tensor | None) -> None:
+        if outputs.dim() != 3 or not outputs.shape[2] or outputs.is_complex():
+            wanted = "(members, batch, classes) real numbers, at least one class"
+            raise ShapeError("outputs", wanted, f"{tuple(outputs.shape)} {outputs.dtype}")
+        if outputs.shape[0] != self.num_members:
+            raise MemberCountError(self.num_members, outputs.shape[0])
+        if present is not None:
+            check_mask(present, tuple(outputs.shape[:2]))
+
+    def _fuse_if_finite(self, outputs: Tensor, present: Tensor | None) -> Fused | None:
+        """Fuse checked input; None where it holds NaN or infinity, if only in a row that is absent."""
         # One NaN or infinity makes a sum one: a finite sum clears all rows in a fortieth of the time of isfinite.
-        if not self.linear:
-            return self._fuse_complete(outputs) if math.isfinite(outputs.sum().item()) else None
-        fused = self._fuse_complete(outputs)
-        return fused if math.isfinite(fused.values.sum().item()) else None
+        if not self.linear and not math.isfinite(outputs.sum().item()):
+            return None
+        if present is None or bool(present.all()):
+            fused = self._fuse_complete(outputs)
+        else:
+            fused = self._fuse_finite(outputs, present)
+        return None if self.linear and not math.isfinite(fused.values.sum().item()) else fused
+
+    def _fuse_finite(self, outputs: Tensor, present: Tensor) -> Fused:
+        """Fuse finite input that members are missing from; absent rows hold any numbers."""
+        if self.linear:
+            return self._fuse(outputs, present)
+        there = present.unsqueeze(-1)
+        if not in_place(outputs):
+            return self._fuse(outputs * there, present)
+        kept = torch.from_numpy(room(tuple(outputs.shape), np.float32, "members"))
+        return self._fuse(torch.mul(outputs, there, out=kept), present)
 
     @abstractmethod
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        """Fuse checked input: outputs (M, B, C) float32, finite, absent rows zeroed (as they are for a linear rule),
-        present (M, B) bool."""
+        """Fuse checked input; raise ``QuorumError`` for a row that too few answered.
+
+        Args:
+            outputs: (M, B, C) float32, finite, absent rows zeroed (as they are for a linear rule).
+            present: (M, B) bool.
+        """
 
     def _fuse_complete(self, outputs: Tensor) -> Fused:
         """Fuse input that every member answered; a rule that can do this faster says how."""
         return self._fuse(outputs, torch.ones(outputs.shape[:2], dtype=torch.bool, device=outputs.device))
+
+
+def check_mask(present: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse what says nothing clear about who answered: 2 & True is 0.
+
+    Raises:
+        ShapeError: present has another shape, or holds anything but bool.
+    """
+    if present.shape != shape or present.dtype != torch.bool:
+        raise ShapeError("present", f"{shape} torch.bool", f"{tuple(present.shape)} {present.dtype}")
 
 
 def _finite_rows(outputs: Tensor) -> Tensor:

@@ -147,8 +147,9 @@ class Cascade(Rule):
         Returns:
             (B,) bool, True for a row that needs no further stage.
         """
+        outputs = outputs.float()
         present = present & torch.isfinite(outputs).all(dim=-1)
-        outputs = torch.where(present.unsqueeze(-1), outputs.float(), 0.0)
+        outputs = torch.where(present.unsqueeze(-1), outputs, 0.0)
         return self._stage_by_stage(outputs, present, stage)[stage].leaves
 
     def _stage_by_stage(self, outputs: Tensor, present: Tensor, last: int) -> list[_Stage]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -44,6 +45,11 @@ class DempsterShafer(WeightedRule):
             raise RuleOptionError(self.name, "weights", reliability, "give reliabilities from 0 to 1")
         self.reliability = torch.tensor(reliability, dtype=torch.float64)
 
+    def _only(self, kept: Tensor, shares: Tensor) -> DempsterShafer:
+        rule = super()._only(kept, shares)
+        rule.reliability = self.reliability.to(kept.device)[kept]
+        return rule
+
     def _decide(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
         values = self._values(outputs, shares, present)
         return values, values.detach().amax(dim=-1) == 0
@@ -56,7 +62,7 @@ class DempsterShafer(WeightedRule):
         def formula(rows: Rows, rank: bool) -> tuple[Tensor, Tensor]:
             r = (reliability if reliability.shape[1] == 1 else reliability[:, rows]).unsqueeze(-1)
             believed = _one_column_more(outputs[:, rows]).mul_(r).add_(1 - r)
-            return _pignistic(*multiply_members(believed, rank))
+            return _pignistic(*multiply_members(believed, rank, outputs[:, rows]))
 
         return order_free(formula, outputs)
 
@@ -66,7 +72,7 @@ def _one_column_more(outputs: Tensor) -> Tensor:
     if not in_place(outputs):
         return pad(outputs.double(), (0, 1))
     *rows, classes = outputs.shape
-    wide = room((*rows, classes + 1), torch.float64)
+    wide = torch.from_numpy(room((*rows, classes + 1), np.float64))
     wide[..., :classes] = outputs
     wide[..., classes] = 0.0
     return wide
@@ -75,10 +81,12 @@ def _one_column_more(outputs: Tensor) -> Tensor:
 def _pignistic(product: Tensor, error: float) -> tuple[Tensor, Tensor]:
     """(B, C) from unnormalised mass of the classes and of nobody (B, C + 1); zeros where there is none; the error."""
     classes, undecided = product[:, :-1], product[:, -1:]
+    num_classes = classes.shape[-1]
     mass = (classes - undecided).clamp(min=0)
     total = mass.sum(dim=-1, keepdim=True) + undecided
     total = torch.where(total > 0, total, 1.0)
-    share = (mass + undecided / classes.shape[-1]) / total
-    # What a class gains over the undecided mass is a difference of two products; so is the total.
-    gain = (classes + undecided).detach() / total.detach()
-    return share, error * gain + share.detach() * (error * gain.sum(dim=-1, keepdim=True) + 32 * UNIT)
+    share = (mass + undecided / num_classes) / total
+    # What a class gains over the undecided mass is a difference of two products, together at most its share and twice
+    # that mass; so is the total.
+    lost = 2 * undecided.detach() / total.detach()
+    return share, share.detach() * (error * (2 + num_classes * lost) + 32 * UNIT) + error * lost

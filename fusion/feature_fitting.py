@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from quorate.fusion.base import check_mask
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
 from quorate.fusion.features import FeatureRule
 from quorate.fusion.fitting import Training, train
@@ -72,7 +73,7 @@ def _who_is_there(rule: FeatureRule, features: Mapping[str, Tensor], labels: Ten
             raise ShapeError(f"features of {name}", f"({len(labels)}, {rule.widths[name]})", found)
     if present is not None and len(present) != len(rule.members):
         raise MemberCountError(len(rule.members), len(present))
-    if present is not None and present.shape[1:] != labels.shape:
-        raise ShapeError("present", f"({len(rule.members)}, {len(labels)})", str(tuple(present.shape)))
-    finite = torch.stack([torch.isfinite(features[name]).all(dim=-1) for name in rule.members])
+    if present is not None:
+        check_mask(present, (len(rule.members), len(labels)))
+    finite = torch.stack([torch.isfinite(features[name].float()).all(dim=-1) for name in rule.members])
     return finite if present is None else finite & present

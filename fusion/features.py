@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from quorate.fusion.base import Fused, check_words, weights_in_order
+from quorate.fusion.base import Fused, check_mask, check_words, weights_in_order
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
 
 _Part = TypeVar("_Part", bound=nn.Module)
@@ -138,10 +138,10 @@ class FeatureRule(nn.Module, ABC):
         if present is None:
             some = next(iter(features.values()))
             present = torch.ones(len(self.members), batch, dtype=torch.bool, device=some.device)
-        elif present.dim() != 2 or present.shape[1] != batch:
-            raise ShapeError("present", f"({len(self.members)}, {batch})", str(tuple(present.shape)))
-        elif present.shape[0] != len(self.members):
+        elif present.dim() == 2 and present.shape[0] != len(self.members):
             raise MemberCountError(len(self.members), present.shape[0])
+        else:
+            check_mask(present, (len(self.members), batch))
         rows, masks = self._rows(features, present[self._order])
         if not bool(masks.any(dim=0).all()):
             raise QuorumError("one member in every row", "a row without any")
@@ -168,8 +168,9 @@ class FeatureRule(nn.Module, ABC):
                 rows.append(torch.zeros(present.shape[1], self.widths[name], device=present.device))
                 masks.append(torch.zeros_like(answered))
                 continue
-            mask = answered & torch.isfinite(features[name]).all(dim=-1)
-            rows.append(torch.where(mask.unsqueeze(-1), features[name].float(), 0.0))
+            given = features[name].float()  # what float32 cannot hold is infinite
+            mask = answered & torch.isfinite(given).all(dim=-1)
+            rows.append(torch.where(mask.unsqueeze(-1), given, 0.0))
             masks.append(mask)
         return rows, torch.stack(masks)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from quorate.fusion.base import check_mask
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
 
 
@@ -87,16 +88,17 @@ def examples(members: Sequence[str], outputs: Tensor, labels: Tensor, present: T
         raise MemberCountError(len(members), len(outputs))
     if labels.shape != outputs.shape[1:2]:
         raise ShapeError("labels", f"({outputs.shape[1]},)", str(tuple(labels.shape)))
-    if present is not None and present.shape != outputs.shape[:2]:
-        raise ShapeError("present", str(tuple(outputs.shape[:2])), str(tuple(present.shape)))
+    if present is not None:
+        check_mask(present, tuple(outputs.shape[:2]))
     if labels.is_floating_point() or bool(((labels < 0) | (labels >= outputs.shape[2])).any()):
         raise RuleOptionError("fit", "labels", str(labels.dtype), f"give class numbers, 0 to {outputs.shape[2] - 1}")
+    outputs = outputs.float()  # what float32 cannot hold is infinite
     finite = torch.isfinite(outputs).all(dim=-1)
     present = finite if present is None else finite & present
     kept = present.any(dim=0)
     if not bool(kept.any()):
         raise QuorumError("a row with a member", "none")
-    clean = torch.where(present.unsqueeze(-1), outputs.float(), 0.0)
+    clean = torch.where(present.unsqueeze(-1), outputs, 0.0)
     order = sorted(range(len(members)), key=lambda index: members[index])
     return Examples(clean[order][:, kept], labels[kept].long(), present[order][:, kept], kept)
 

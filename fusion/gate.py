@@ -22,6 +22,7 @@ from quorate.fusion.base import Fused, Rule
 from quorate.fusion.errors import QuorumError, RuleOptionError, ShapeError
 from quorate.fusion.fitting import Training, examples, label_column, mixture_loss, seeded, train
 from quorate.fusion.learned import LearnedRule
+from quorate.fusion.tracing import require
 
 
 class _Network(nn.Module):
@@ -168,6 +169,7 @@ class Route(Rule):
             raise ShapeError(
                 "outputs", f"({self.num_members}, {self.scores.shape[1]}, classes)", str(tuple(outputs.shape))
             )
+        require(present.any(dim=0), "one member in every row", "a row without any")
         there = present[self._order]
         used = self._best(there)
         scores = self.scores[self._order].double()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from quorate.fusion.base import Fused, Rule, check_words
 from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.tracing import require
 
 _Learned = TypeVar("_Learned", bound="LearnedRule")
 
@@ -102,7 +103,9 @@ class LearnedRule(Rule):
         return super().to_spec(members)
 
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
-        fused = self._fuse_by_name(outputs[self._order], present[self._order])
+        require(present.any(dim=0), "one member in every row", "a row without any")
+        # Indexing keeps strides, and a matrix product adds in the order that they suggest.
+        fused = self._fuse_by_name(outputs[self._order].contiguous(), present[self._order].contiguous())
         return Fused(fused.values, fused.contributions[self._back], fused.coverage)
 
     @abstractmethod

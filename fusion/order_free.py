@@ -90,15 +90,17 @@ def _in_blocks(weights: Array, terms: Array) -> Array:
 
 
 def _rounded_sum(weights: Array, terms: Array) -> Array:
-    if terms.size < _FEW:
+    if terms.dtype == np.float64:
+        wide = terms
+    elif terms.size < _FEW:
         wide = terms.astype(np.float64)
     else:
-        wide = room(terms.shape, torch.float64).numpy()
+        wide = room(terms.shape, np.float64)
         np.copyto(wide, terms)
     total = _sum(weights, wide)
     error: float | Array = (2 * len(terms) + 4) * UNIT
     if not (terms.min() >= 0 or terms.max() <= 0):
-        error = error * _sum(weights, np.abs(wide, out=wide))
+        error = error * _sum(weights, np.abs(wide, out=None if wide is terms else wide))
 
     def again(rows: Array) -> Array:
         shares = torch.from_numpy(weights if weights.ndim == 1 else weights[:, rows])
@@ -133,17 +135,14 @@ def sum_members(weights: Tensor, terms: Tensor, rank: bool) -> Tensor:
     return ranked(products).cumsum(dim=0)[-1] if rank else products.sum(dim=0)
 
 
-def sum_shares(shares: Tensor) -> Tensor:
-    """(M, B) float64 to (B,), in ascending order."""
-    return shares.sort(dim=0).values.cumsum(dim=0)[-1]
-
-
 def in_place(outputs: Tensor) -> bool:
     """Whether a formula may work in this thread's scratch room: nothing wants a gradient or a graph."""
     recording = outputs.requires_grad and torch.is_grad_enabled()
     return not recording and not tracing() and outputs.device.type == "cpu"
 
 
-def widened(terms: Tensor) -> Tensor:
-    """In float64; where ``in_place`` holds in scratch room, good until the next call."""
-    return room(tuple(terms.shape), torch.float64).copy_(terms) if in_place(terms) else terms.double()
+def widened(terms: Tensor, use: str = "terms") -> Tensor:
+    """In float64; where ``in_place`` holds in scratch room, good until the next call for this use."""
+    if not in_place(terms):
+        return terms.double()
+    return torch.from_numpy(room(tuple(terms.shape), np.float64, use)).copy_(terms)

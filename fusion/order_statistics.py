@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quorate.fusion.errors import RuleOptionError
 from quorate.fusion.sorting import ranked
-from quorate.fusion.weighting import WeightedRule, normalise
+from quorate.fusion.weighting import WeightedRule, normalise, pool
 
 
 class Maximum(WeightedRule):
@@ -75,13 +75,12 @@ class TrimmedMean(WeightedRule):
         if present is None:
             cut_all = int(self.num_members * self.proportion)
             middle = lines[cut_all : self.num_members - cut_all]
-            return normalise((middle.sum(dim=0, dtype=torch.float64) / len(middle)).float(), outputs, shares)
+            return normalise(pool(middle, torch.full_like(shares[: len(middle)], 1 / len(middle))), outputs, shares)
         cut = (count.double() * self.proportion).floor().long()  # (B,)
         rank = torch.arange(self.num_members, device=outputs.device).unsqueeze(1)
         kept = (rank >= cut) & (rank < count - cut)  # (M, B)
-        # Ranked terms come in one order whatever the members' was: a plain sum is order-free.
-        total = torch.where(kept.unsqueeze(-1), lines.double(), 0.0).sum(dim=0)
-        return normalise((total / kept.sum(dim=0).unsqueeze(-1)).float(), outputs, shares)
+        middle = torch.where(kept.unsqueeze(-1), lines, 0.0)
+        return normalise(pool(middle, kept * (1 / kept.sum(dim=0).double())), outputs, shares)
 
 
 def median(outputs: Tensor, present: Tensor | None) -> Tensor:

@@ -29,7 +29,7 @@ class Product(WeightedRule):
         factors = outputs if present is None else torch.where(present.unsqueeze(-1), outputs, 1.0)
 
         def formula(rows: Rows, rank: bool) -> tuple[Tensor, float]:
-            product, error = multiply_members(widened(factors[:, rows]), rank)
+            product, error = multiply_members(widened(factors[:, rows]), rank, factors[:, rows])
             total = product.sum(dim=-1, keepdim=True)
             return product / torch.where(total > 0, total, 1.0), 2 * error + 32 * UNIT
 

@@ -74,20 +74,21 @@ class InverseVariance(WeightedMembers):
         require(present.any(dim=0), "one member with variances above 0 in every row", "a row without any")
         shares, coverage = self._rescaled(present)
         weights = shares * (shares > 0).sum(dim=0)
-        if not surely(present.all()):
+        if not surely(present):
             variances = torch.where(present.unsqueeze(-1), variances, 1.0)  # the absent weigh 0
         numbers = means.shape[-1]
 
         def formula(rows: Rows, rank: bool) -> tuple[Tensor, Tensor]:
             w, m, precision = weights[:, rows], means[:, rows], widened(variances[:, rows]).reciprocal_()
-            total = sum_members(w, precision, rank)
-            influence = precision.div_(total) if in_place(variances) else precision / total
-            contributions = w * influence.mean(dim=-1)
-            influence = influence.mul_(m) if in_place(variances) else influence * m
-            values = torch.cat([sum_members(w, influence, rank), 1 / total, contributions.T], dim=-1)
-            largest = torch.maximum(m.amax(dim=0), -m.amin(dim=0))
-            scale = torch.cat([largest, values[:, numbers:]], dim=-1).detach()
-            return values, scale * ((4 * len(w) + 16) * UNIT)
+            variance = 1 / sum_members(w, precision, rank)
+            influence = _mean_product(precision, variance)
+            pulls = precision.mul_(widened(m, "means")) if in_place(outputs) else precision * m
+            mean = sum_members(w, pulls, rank) * variance
+            values = torch.cat([mean, variance, (w * influence).T], dim=-1)
+            magnitudes = values.detach().abs()
+            if not one_signed(m):  # means that cancel are as far off as their magnitudes say
+                magnitudes[:, :numbers] = sum_members(w, pulls.detach().abs(), False) * variance.detach()
+            return values, magnitudes * ((4 * len(w) + numbers + 16) * UNIT)
 
         values = order_free(formula, outputs)
         return Fused(values[:, : 2 * numbers], values[:, 2 * numbers :].T.detach(), coverage)
@@ -109,9 +110,25 @@ class MixtureMoments(WeightedRule):
         means, variances = split_moments(outputs)
         mean = pool(means, shares)
         # Around the fused mean: the textbook difference of two squares cancels where means are large.
+        if in_place(outputs):
+            spread = widened(means, "means").sub_(mean.double()).square_()
+            return torch.cat([mean, weighted_sum(shares, spread.add_(widened(variances, "variances")))], dim=-1)
         spread = (means.double() - mean.double()) ** 2
-        variance = weighted_sum(shares, variances.double() + spread)
-        return torch.cat([mean, variance], dim=-1)
+        return torch.cat([mean, weighted_sum(shares, variances.double() + spread)], dim=-1)
+
+
+def _mean_product(precision: Tensor, variance: Tensor) -> Tensor:
+    """(M, B, K) and (B, K) to (M, B), the mean of the products over K."""
+    if not in_place(precision):
+        return (precision * variance).mean(dim=-1)
+    # As a product of matrices: a fifth of the time.
+    total = np.matmul(precision.numpy().transpose(1, 0, 2), variance.numpy()[:, :, None])
+    return torch.from_numpy(total[..., 0].T / variance.shape[-1])
+
+
+def one_signed(numbers: Tensor) -> bool:
+    """Whether nothing cancels in a sum of these; never while tracing."""
+    return surely(numbers.amin() >= 0) or surely(numbers.amax() <= 0)
 
 
 def split_moments(outputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,7 +75,6 @@ class Threshold(WeightedRule):
             return (pool(outputs.detach(), shares) >= threshold).float()
         takes_part = (shares > 0).unsqueeze(-1)
         takes_part = takes_part.unsqueeze(-1) if shares.dim() == 1 else takes_part
-        if present is not None:
-            enough = (shares > 0).sum(dim=0) >= self.at_least
-            require(enough, f"{self.at_least} members in every row (at_least)", "a row with fewer")
+        enough = (shares > 0).sum(dim=0) >= self.at_least
+        require(enough, f"{self.at_least} members in every row (at_least)", "a row with fewer")
         return (((outputs >= threshold) & takes_part).sum(dim=0) >= self.at_least).float()

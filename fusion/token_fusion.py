@@ -42,9 +42,9 @@ def fuse_tokens(rule: Rule, outputs: Tensor, present: Tensor | None = None, padd
         present = torch.ones(num_members, batch, dtype=torch.bool, device=outputs.device)
     if present.dim() == 2:
         present = present.unsqueeze(-1).expand(*present.shape, length)
-    if present.shape != outputs.shape[:3]:
+    if present.shape != outputs.shape[:3] or present.dtype != torch.bool:
         expected = f"({num_members}, {batch}) or ({num_members}, {batch}, {length})"
-        raise ShapeError("present", expected, str(tuple(present.shape)))
+        raise ShapeError("present", f"{expected} torch.bool", f"{tuple(present.shape)} {present.dtype}")
     if num_members != rule.num_members:
         raise MemberCountError(rule.num_members, num_members)
     if bool(padding.all()):

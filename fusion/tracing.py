@@ -7,14 +7,12 @@ from torch import Tensor
 
 from quorate.fusion.errors import QuorumError
 
-
-def tracing() -> bool:
-    return bool(torch.compiler.is_compiling())
+tracing = torch.compiler.is_compiling
 
 
-def surely(condition: Tensor) -> bool:
-    """Whether a condition that allows a shortcut holds; never while tracing."""
-    return not tracing() and bool(condition)
+def surely(holds: Tensor) -> bool:
+    """Whether a condition that allows a shortcut holds throughout; never while tracing."""
+    return not tracing() and bool(holds.all())
 
 
 def require(holds: Tensor, needed: str, got: str) -> None:

@@ -49,7 +49,7 @@ class _Vote(WeightedRule):
         tied = leaders.sum(dim=-1) > 1
         if self.tie == ABSTAIN:
             return values.masked_fill(tied.unsqueeze(-1), 0.0), tied
-        if surely(~tied.any()):
+        if surely(~tied):
             return values, None
         preference = self._preference(outputs, shares)
         winner = torch.where(leaders, preference, -1.0).argmax(dim=-1, keepdim=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -209,15 +210,71 @@ class FusionContract(ABC):
     def test_a_row_alone_has_the_bits_it_has_in_a_batch(self) -> None:
         if not self.rows_apart:
             pytest.skip("matrix products are blocked by batch size")
-        rule, outputs = self.make(3), self.outputs(3, 9)
-        fused = rule.fuse(outputs)
-        for row in range(9):
-            assert torch.equal(rule.fuse(outputs[:, row : row + 1]).values[0], fused.values[row])
+        rule, masks = self.make(4), every_mask(4)
+        outputs = self.outputs(4, masks.shape[1])
+        for mask in (torch.ones_like(masks), masks):
+            fused = rule.fuse(outputs, mask)
+            for row in range(masks.shape[1]):
+                alone = rule.fuse(outputs[:, row : row + 1], mask[:, row : row + 1])
+                assert torch.equal(alone.values[0], fused.values[row])
+                assert torch.equal(alone.contributions[:, 0], fused.contributions[:, row])
+                assert torch.equal(alone.coverage[0], fused.coverage[row])
 
     def test_half_and_double_precision_are_read(self) -> None:
         rule, outputs = self.make(3), self.outputs(3, 4)
         assert_same_bits(rule.fuse(outputs.double()), rule.fuse(outputs))
         assert torch.isfinite(rule.fuse(outputs.bfloat16()).values).all()
+
+    def test_batch_without_rows_is_fused_to_no_rows(self) -> None:
+        rule, outputs = self.make(3), self.outputs(3, 4)[:, :0]
+        for present in (None, torch.ones(3, 0, dtype=torch.bool)):
+            fused = rule.fuse(outputs, present)
+            assert fused.values.shape == (0, self.num_classes)
+            assert fused.contributions.shape == (3, 0)
+            assert fused.coverage.shape == (0,)
+
+    def test_layout_in_memory_changes_no_bit(self) -> None:
+        rule, outputs, masks = self.make(3), self.outputs(3, 7), every_mask(3)
+        strided = torch.stack([outputs, torch.zeros_like(outputs)], dim=-1)[..., 0]
+        for moved in (outputs.permute(2, 1, 0).contiguous().permute(2, 1, 0), strided):
+            assert_same_bits(rule.fuse(moved), rule.fuse(outputs))
+            assert_same_bits(rule.fuse(moved, masks.T.contiguous().T), rule.fuse(outputs, masks))
+
+    def test_answer_stays_when_the_rule_is_asked_again(self) -> None:
+        rule, masks = self.make(3), every_mask(3)
+        for present in (None, masks):
+            fused = rule.fuse(self.outputs(3, 7), present)
+            kept = Fused(fused.values.clone(), fused.contributions.clone(), fused.coverage.clone(), fused.abstained)
+            rule.fuse(self.outputs(3, 7, seed=1), present)
+            assert_same_bits(fused, kept)
+
+    def test_answer_is_the_callers_to_write_on(self) -> None:
+        rule, outputs = self.make(3), self.outputs(3, 1)
+        for present in (None, torch.tensor([[True], [False], [True]])):
+            expected = rule.fuse(outputs, present)
+            kept = Fused(*(None if part is None else part.clone() for part in vars(expected).values()))  # type: ignore[arg-type]
+            for part in (expected.values, expected.contributions, expected.coverage):
+                part.zero_()
+            assert_same_bits(rule.fuse(outputs, present), kept)
+
+    def test_rule_that_answered_in_inference_mode_still_learns(self) -> None:
+        if not self.differentiable:
+            pytest.skip("this rule decides, it has no slope")
+        rule, batch = self.make(3), 400  # enough for scratch memory, which a new thread has none of
+        some = torch.rand(3, batch, generator=torch.Generator().manual_seed(0)) < 0.7
+        some[0] = True
+
+        def answer_and_learn(present: Tensor | None) -> None:
+            with torch.inference_mode():
+                fused = rule.fuse(self.outputs(3, batch), present)
+            assert_same_bits(rule.fuse(self.outputs(3, batch), present), fused)
+            outputs = self.outputs(3, batch).requires_grad_()
+            rule.fuse(outputs, present).values.square().sum().backward()  # type: ignore[no-untyped-call]
+            assert outputs.grad is not None
+
+        for present in (None, some, torch.tensor([[True], [False], [True]]).expand(-1, batch)):
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(answer_and_learn, present).result()
 
     def test_outputs_are_left_as_they_were(self) -> None:
         rule, outputs = self.make(3), self.outputs(3, 4)
@@ -233,6 +290,18 @@ class FusionContract(ABC):
             rule.fuse(outputs[0])
         with pytest.raises(ShapeError, match="present"):
             rule.fuse(outputs, torch.ones(3, 5, dtype=torch.bool))
+        with pytest.raises(ShapeError, match="at least one class"):
+            rule.fuse(outputs[..., :0])
+        with pytest.raises(ShapeError, match="real numbers"):
+            rule.fuse(outputs.to(torch.complex64))
+        for dtype in (torch.float32, torch.int64, torch.uint8):
+            with pytest.raises(ShapeError, match=r"torch\.bool"):
+                rule.fuse(outputs, 2 * torch.ones(3, 4, dtype=dtype))
+
+    def test_number_that_float32_cannot_hold_is_an_absent_row(self) -> None:
+        rule, outputs, masks = self.make(3), self.outputs(3, 7), every_mask(3)
+        huge = outputs.double().masked_fill(~masks.unsqueeze(-1), 1e300)
+        assert_same_bits(rule.fuse(huge), rule.fuse(outputs, masks))
 
     def test_option_that_the_rule_does_not_read_is_refused(self) -> None:
         rule = self.make(2)

@@ -123,6 +123,12 @@ class FeatureContract(ABC):
                 spoiled[name][~mask, -1] = rubbish
             assert_same_bits(rule.fuse(spoiled), rule.fuse(given, MASKS))
 
+    def test_number_that_float32_cannot_hold_is_an_absent_row(self) -> None:
+        rule, given = self.trained(self.widths), features(self.widths, 7)
+        masks = dict(zip(rule.members, MASKS, strict=True))
+        huge = {name: rows.double().masked_fill(~masks[name].unsqueeze(1), 1e300) for name, rows in given.items()}
+        assert_same_bits(rule.fuse(huge), rule.fuse(given, MASKS))
+
     def test_member_without_features_is_absent_in_every_row(self) -> None:
         rule, given = self.trained(self.widths), features(self.widths, 4)
         for index, name in enumerate(rule.members):
@@ -176,6 +182,8 @@ class FeatureContract(ABC):
             rule.fuse(given, MASKS[:, :5])
         with pytest.raises(MemberCountError):
             rule.fuse(given, MASKS[:2])
+        with pytest.raises(ShapeError, match=r"torch\.bool"):
+            rule.fuse(given, MASKS.long())
         with pytest.raises(RuleOptionError, match="nobody"):
             rule.fuse({**given, "nobody": given[first]})
 

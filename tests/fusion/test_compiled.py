@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import Any
 
 import pytest
@@ -36,6 +38,7 @@ from quorate.fusion import (
 )
 from tests.fusion.contract import every_mask
 
+CXX = shutil.which(os.environ.get("CXX", "g++"))
 MEMBERS = 4
 WEIGHTS = [0.1, 0.2, 0.3, 0.4]
 CLOSED_FORM: list[Rule] = [
@@ -87,13 +90,25 @@ def assert_alike(one: Fused, other: Fused) -> None:
         assert torch.equal(one.abstained, other.abstained)
 
 
-@pytest.mark.parametrize("rule", CLOSED_FORM, ids=lambda rule: rule.name)
-def test_rule_is_one_graph_with_the_same_answers(rule: Rule) -> None:
-    fuse, masks = compiled(rule, "eager"), every_mask(MEMBERS)
+def assert_compiles(rule: Rule, backend: str) -> None:
+    fuse, masks = compiled(rule, backend), every_mask(MEMBERS)
     given = outputs(masks.shape[1])
     assert_alike(fuse(given, None), rule.fuse(given))
     spoiled = torch.where(masks.unsqueeze(-1), given, float("nan"))
     assert_alike(fuse(spoiled, masks), rule.fuse(spoiled, masks))
+
+
+@pytest.mark.parametrize("rule", CLOSED_FORM, ids=lambda rule: rule.name)
+def test_rule_is_one_graph_with_the_same_answers(rule: Rule) -> None:
+    assert_compiles(rule, "eager")
+
+
+@pytest.mark.slow  # up to a minute of g++ a rule
+@pytest.mark.skipif(not CXX, reason="torch.compile's inductor needs a C++ compiler: install g++ or name one in CXX")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # inductor's own imports
+@pytest.mark.parametrize("rule", CLOSED_FORM, ids=lambda rule: rule.name)
+def test_rule_compiled_to_machine_code_gives_the_same_answers(rule: Rule) -> None:
+    assert_compiles(rule, "inductor")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +126,7 @@ def test_gradient_goes_through_a_compiled_rule(rule: Rule) -> None:
 def test_row_without_members_fails_in_a_compiled_rule_too() -> None:
     present = torch.ones(MEMBERS, 3, dtype=torch.bool)
     present[:, 1] = False
-    with pytest.raises(RuntimeError, match="one member in every row"):
+    with pytest.raises(RuntimeError, match="one member with weight above 0 in every row"):
         compiled(Mean(MEMBERS), "eager")(outputs(3), present)
 
 

@@ -66,6 +66,16 @@ def test_a_row_is_fused_with_the_weights_of_exactly_those_that_answered() -> Non
     np.testing.assert_allclose(fused.coverage, [1.0, 0.5, 0.75, 0.75])  # of the full weights: who is missing shows
 
 
+def test_shares_of_more_sets_of_members_than_are_kept_are_right() -> None:
+    rule, outputs, masks = WeightedMean([1.0 + index for index in range(9)]), torch.rand(9, 2, 3), every_mask(9)
+    together = rule.fuse(outputs[:, :1].expand(-1, masks.shape[1], -1), masks)
+    for _ in range(2):
+        for row in range(masks.shape[1]):
+            fused = rule.fuse(outputs, masks[:, row : row + 1].expand(-1, 2))
+            assert torch.equal(fused.values[0], together.values[row])
+            assert torch.equal(fused.coverage[1], together.coverage[row])
+
+
 @pytest.mark.parametrize(
     ("patterns", "said"),
     [

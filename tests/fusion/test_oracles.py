@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from scipy.stats import gmean, rankdata, trim_mean
 from sklearn.datasets import load_iris
 from sklearn.ensemble import VotingClassifier
@@ -85,6 +86,13 @@ def test_geometric_mean_is_scipys() -> None:
     np.testing.assert_allclose(ours, theirs / theirs.sum(-1, keepdims=True), rtol=3e-6)
 
 
+def test_geometric_mean_is_scipys_weighted_logarithms_less_their_logsumexp() -> None:
+    weights = np.array([0.5, 0.2, 0.3])
+    logs = np.tensordot(weights, np.log(many(3).double().numpy()), axes=1)
+    ours = GeometricMean(3, weights.tolist()).fuse(many(3)).values.double().log().numpy()
+    np.testing.assert_allclose(ours, logs - logsumexp(logs, axis=-1, keepdims=True), rtol=3e-6)
+
+
 def test_geometric_mean_counts_a_zero_as_the_floor() -> None:
     fused = GeometricMean(2, floor=0.01).fuse(rows([0.0, 1.0], [0.5, 0.5])).values[0]
     raw = torch.tensor([math.sqrt(0.01 * 0.5), math.sqrt(0.5)])
@@ -117,6 +125,14 @@ def test_product_of_many_members_does_not_underflow() -> None:
     outputs = torch.full((200, 1, 3), 1e-30)
     outputs[7, :, 1] = 2e-30
     torch.testing.assert_close(Product(200).fuse(outputs).values, torch.tensor([[0.25, 0.5, 0.25]]))
+
+
+@pytest.mark.parametrize("kind", ["tiny", "huge"])
+def test_product_far_outside_float64_is_that_of_logarithms(kind: str) -> None:
+    outputs = many(60).double() * {"tiny": 1e-38, "huge": 1e37}[kind]
+    logs = np.log(outputs.float().double().numpy()).sum(axis=0)
+    expected = np.exp(logs - logsumexp(logs, axis=-1, keepdims=True))
+    np.testing.assert_allclose(Product(60).fuse(outputs).values.numpy(), expected, rtol=1e-5, atol=1e-30)
 
 
 def test_product_is_the_normalised_product() -> None:

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.fusion import Mean, Product
-from quorate.fusion.order_free import sum_shares, weighted_sum
+from quorate.fusion import Mean, Product, WeightedMean
+from quorate.fusion.order_free import weighted_sum
 
 finite = st.floats(-(2.0**127), 2.0**127, width=32)
 
@@ -22,12 +22,16 @@ def shuffled(size: int, random: Any) -> torch.Tensor:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_no_order_changes_a_bit_of_a_sum_of_shares(shares: list[float], random: Any) -> None:
-    ordered = torch.tensor(shares, dtype=torch.float64).unsqueeze(1)
-    total = sum_shares(ordered)
-    assert torch.equal(total, sum_shares(ordered[shuffled(len(shares), random)]))
-    assert total.item() == pytest.approx(math.fsum(shares), rel=1e-14, abs=1e-300)
+@given(st.lists(st.floats(1e-200, 1), min_size=1, max_size=40), st.randoms(use_true_random=False))
+def test_no_order_changes_a_bit_of_the_share_that_answered(weights: list[float], random: Any) -> None:
+    order = shuffled(len(weights), random)
+    outputs, there = torch.rand(len(weights), 2, 3), torch.ones(len(weights), 2, dtype=torch.bool)
+    there[: len(weights) // 2, 0] = False
+    coverage = WeightedMean(weights).fuse(outputs, there).coverage
+    moved = WeightedMean([weights[index] for index in order]).fuse(outputs[order], there[order]).coverage
+    assert torch.equal(coverage, moved)
+    left = math.fsum(weights[len(weights) // 2 :]) / math.fsum(weights)
+    assert coverage.tolist() == pytest.approx([left, 1.0], rel=1e-6, abs=1e-38)
 
 
 @settings(max_examples=100, deadline=None)

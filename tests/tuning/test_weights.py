@@ -163,6 +163,14 @@ def test_simplex_squared_error_is_no_worse_than_scipys_solver(metric):
     assert weights.gap <= 1e-8
 
 
+def test_simplex_squared_error_of_an_exact_mixture_is_scipys_nnls():
+    """Where the best non-negative weights sum to one by themselves, the simplex changes nothing."""
+    members = np.random.default_rng(0).normal(size=(5, 200))
+    truth = np.array([0.5, 0.0, 0.2, 0.3, 0.0]) @ members
+    expected, _ = scipy.optimize.nnls(members.T, truth)
+    np.testing.assert_allclose(simplex_weights(members, truth, metric="rmse").values, expected, atol=1e-6)
+
+
 def test_two_members_right_on_different_rows_get_the_shares_of_cover():
     # member 0 is sure of 3 rows and gives the others nothing, member 1 the reverse: weights are the shares, 3/4 and 1/4
     probs = np.array([[[1.0, 0.0]] * 3 + [[1.0, 0.0]], [[0.0, 1.0]] * 3 + [[0.0, 1.0]]])
