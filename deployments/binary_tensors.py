@@ -24,9 +24,9 @@ def parse_datatype(name: str, datatype: Any) -> str:
 
 def parse_shape(name: str, shape: Any) -> tuple[int, ...]:
     """A shape of at most 32 sizes >= 0 whose product fits in memory."""
-    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not all(type(size) is int for size in shape):
+    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not set(map(type, shape)) <= {int}:
         raise RequestError(f"input '{name}' has no shape; give a list of at most {MAX_DIMS} whole numbers")
-    if any(size < 0 for size in shape):
+    if min(shape, default=0) < 0:
         raise RequestError(f"input '{name}' has shape {shape}; sizes cannot be negative")
     if math.prod(shape) > MAX_ELEMENTS:
         raise RequestError(f"input '{name}' has shape {shape}, which is too large; send less at once")

@@ -27,15 +27,15 @@ _NUMPY: dict[str, Any] = {
 }
 # So few bytes are copied sooner than looked at in place.
 COPIED_BYTES = 1 << 12
-_NAMES = {np.dtype(dtype): name for name, dtype in _NUMPY.items()}
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(dtype) for name, dtype in _NUMPY.items()}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # The byte that names a datatype between our own processes: its place in this table, so only ever append.
 CODES = {name: code for code, name in enumerate(_NUMPY)}
 BY_CODE = tuple(_NUMPY)
 
 
 def numpy_dtype(datatype: str) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = np.dtype(_NUMPY[datatype])
-    return dtype
+    return _DTYPES[datatype]
 
 
 def datatype_of(array: NDArray[Any]) -> str:

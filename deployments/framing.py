@@ -118,8 +118,11 @@ def unpack(frames: Sequence[Frame]) -> Message:
         if len(frames) != 1 + count:
             raise FramingError(f"header names {count} tensors but {len(frames) - 1} follow")
         described = _read_description(bytes(frames[0][_HEADER.size :]), count)
-        tensors = tuple([_tensor(frame, one) for frame, one in zip(frames[1:], described, strict=True)])
-        return Message(kind, call_id, seconds, tensors)
+        tensors = []
+        for frame, (datatype, dtype, shape, nbytes) in zip(frames[1:], described, strict=True):
+            plain = nbytes and len(frame) == nbytes
+            tensors.append(np.ndarray(shape, dtype, frame) if plain else decode(frame, datatype, shape))
+        return Message(kind, call_id, seconds, tuple(tensors))
     except (struct.error, IndexError, ValueError) as error:
         raise FramingError(str(error)) from None
 
@@ -151,10 +154,3 @@ def _read_description(described: bytes, count: int) -> tuple[_Description, ...]:
         plain = datatype not in ("BOOL", "BYTES") and min(shape, default=1) > 0
         found.append(_Description(datatype, dtype, shape, dtype.itemsize * math.prod(shape) if plain else 0))
     return tuple(found)
-
-
-def _tensor(frame: Frame, described: _Description) -> Array:
-    if described.nbytes and len(frame) == described.nbytes:
-        tensor: Array = np.ndarray(described.shape, described.dtype, frame)
-        return tensor
-    return decode(frame, described.datatype, described.shape)

@@ -78,7 +78,7 @@ class Fuser:
         values: list[Array] = []
         for name in self.asked:
             reply = replies.get(name)
-            if reply is None or reply.values is None or reply.status is None or np.count_nonzero(reply.status):
+            if reply is None or reply.values is None or reply.status is None or len(reply.status.nonzero()[0]):
                 return None
             values.append(reply.values)
         shape = values[0].shape

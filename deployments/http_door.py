@@ -176,7 +176,7 @@ async def _while_connected(receive: Receive, work: Awaitable[Any]) -> Any:
 
 
 def _header(scope: Scope, name: bytes) -> bytes:
-    return b",".join(value for key, value in scope["headers"] if key == name)
+    return b",".join([value for key, value in scope["headers"] if key == name])
 
 
 def _reply(data: Any) -> Reply:

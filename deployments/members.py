@@ -228,7 +228,7 @@ class Member:
             self.failed(peer, "shape")
             return MemberReply(None, None, "shape")
         values, status = message.tensors
-        failed_rows = int(np.count_nonzero(status))  # OK is 0
+        failed_rows = len(status.nonzero()[0])  # OK is 0
         if failed_rows and int(status.max()) > _LAST_STATUS:
             self.failed(peer, "shape")
             return MemberReply(None, None, "shape")

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from quorate.deployments.counting import Count, Counter, Histogram, Series
 from quorate.deployments.framing import RowStatus
-from quorate.deployments.histogram import Histogram, Series
 from quorate.deployments.members import MemberReply
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -32,14 +32,14 @@ class Metrics:
         self._ensemble = ensemble
         one = ["ensemble"]
         name, labels = "quorate_answers", [*one, "outcome", "reason"]
-        answers = Counter(name, "Requests by what became of them", labels, registry=registry)
+        answers = Counter(name, "Requests by what became of them", labels)
         self._answers = {("full", ""): answers.labels(ensemble, "full", "")}
         self._answers |= {("degraded", reason): answers.labels(ensemble, "degraded", reason) for reason in _REASONS}
         self._answers |= {("error", kind): answers.labels(ensemble, "error", kind) for kind in _ERRORS}
         name, labels = "quorate_member_replies", [*one, "member", "outcome"]
-        self._all_replies = Counter(name, "Batches by member and outcome", labels, registry=registry)
+        self._all_replies = Counter(name, "Batches by member and outcome", labels)
         name, labels = "quorate_member_failed_rows", [*one, "member", "reason"]
-        self._all_failed_rows = Counter(name, "Rows of answered batches that were no use", labels, registry=registry)
+        self._all_failed_rows = Counter(name, "Rows of answered batches that were no use", labels)
         stages = Histogram("quorate_stage_seconds", "Time per stage", [*one, "stage"], _SECONDS)
         self._stages = {name: stages.labels(ensemble, name) for name in _STAGES}
         self._all_inference = Histogram(
@@ -47,14 +47,14 @@ class Metrics:
         )
         rows = Histogram("quorate_batch_rows", "Rows per batch", one, _ROWS)
         self._batch_rows = rows.labels(ensemble)
-        for histogram in (stages, self._all_inference, rows):
-            registry.register(histogram)
+        for collector in (answers, self._all_replies, self._all_failed_rows, stages, self._all_inference, rows):
+            registry.register(collector)
         queued = Gauge("quorate_queued_rows", "Rows that wait for a batch", one, registry=registry)
         self.queued_rows = queued.labels(ensemble)
         labels = [*one, "member", "state"]
         self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
-        self._replies: dict[tuple[str, str], Counter] = {}
-        self._failed_rows: dict[tuple[str, RowStatus], Counter] = {}
+        self._replies: dict[tuple[str, str], Count] = {}
+        self._failed_rows: dict[tuple[str, RowStatus], Count] = {}
         self._inference: dict[str, Series] = {}
         self._health: dict[tuple[str, str], Gauge] = {}
         self.know(members)
@@ -76,29 +76,29 @@ class Metrics:
             missing: why members are missing from a degraded answer.
         """
         if outcome == "degraded":
-            self._answers[outcome, next(reason for reason in _REASONS if reason in missing)].inc()
+            self._answers[outcome, next(reason for reason in _REASONS if reason in missing)].value += 1
         elif outcome == "full":
-            self._answers[outcome, ""].inc()
+            self._answers[outcome, ""].value += 1
         else:
-            self._answers["error", outcome].inc()
+            self._answers["error", outcome].value += 1
 
     def member_replied(self, member: str, reply: MemberReply) -> None:
         if reply.values is None or reply.status is None:
-            self._replies[member, reply.reason].inc()
+            self._replies[member, reply.reason].value += 1
             return
         self._inference[member].observe(reply.inference_s)
         self._stages["member"].observe(reply.latency_s)
         if reply.failed_rows:
             self._count_failed(member, reply.status)
         else:
-            self._replies[member, "ok"].inc()
+            self._replies[member, "ok"].value += 1
 
     def _count_failed(self, member: str, status: NDArray[np.uint8]) -> None:
         rows = Counts(RowStatus(int(row)) for row in status)
         outcome = "partial" if rows[RowStatus.OK] else _ROW_REASONS[RowStatus(int(status[0]))]
-        self._replies[member, outcome].inc()
+        self._replies[member, outcome].value += 1
         for row_status in _ROW_REASONS:
-            self._failed_rows[member, row_status].inc(rows[row_status])
+            self._failed_rows[member, row_status].value += rows[row_status]
 
     def batched(self, rows: int, waited_s: float) -> None:
         self._batch_rows.observe(rows)

@@ -108,7 +108,8 @@ class Peer:
             on_reply = self._forget(message.call_id)
             if on_reply is not None:
                 on_reply(message)
-                self._close_if_left()
+                if self.leaving:
+                    self._close_if_left()
         elif message.kind == Kind.WELCOME:
             self.ready = True
         elif message.kind == Kind.LEAVING:

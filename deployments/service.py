@@ -250,7 +250,7 @@ class Service:
         return {"name": self._output(model), "datatype": found[0], "shape": [-1, *found[1]]}
 
     def _check_inputs(self, request: InferRequest) -> None:
-        expected = self._inputs(request.model)
+        expected, specs = self._inputs(request.model), self._spec.inputs
         for name in request.inputs:
             if name not in expected:
                 raise RequestError(
@@ -263,7 +263,7 @@ class Service:
                     f"expected {len(expected)} inputs but '{name}' is missing for model '{request.model}'; add it"
                 )
             array = request.inputs[name]
-            _check_tensor(name, array, self._spec.inputs[name])
+            _check_tensor(name, array, specs[name])
             if rows is not None and len(array) != rows:
                 raise RequestError(
                     f"input '{name}' has {len(array)} rows but others have {rows}; give each the same batch size"
@@ -317,7 +317,9 @@ def _check_tensor(name: str, array: Array, spec: TensorSpec) -> None:
     if array.dtype != numpy_dtype(spec.datatype):
         raise RequestError(f"input '{name}' has datatype {datatype_of(array)}; the model reads {spec.datatype}")
     shape = array.shape[1:]
-    fits = array.ndim == len(spec.shape) + 1 and all(s in (-1, got) for s, got in zip(spec.shape, shape, strict=True))
+    fits = array.ndim == len(spec.shape) + 1 and (
+        shape == spec.shape or all(s in (-1, got) for s, got in zip(spec.shape, shape, strict=True))
+    )
     if not fits:
         expected = [-1, *spec.shape]
         raise RequestError(f"input '{name}' has shape {list(array.shape)}; the model reads {expected}, rows first")

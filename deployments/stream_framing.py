@@ -75,10 +75,12 @@ class StreamCutter:
     def _cut_shared(self) -> list[list[Frame]]:
         messages: list[list[Frame]] = []
         at, end = 0, self._end
-        while (layout := _layout(self._shared, at, end)) is not None and at + layout.size <= end:
+        layout = None
+        while at < end and (layout := _layout(self._shared, at, end)) is not None and at + layout.size <= end:
             message = memoryview(bytearray(self._shared[at : at + layout.size]))  # writable, as a model may want it
             messages.append([message[frame] for frame in layout.frames])
             at += layout.size
+            layout = None
         self._end = end - at
         if layout is not None and layout.size > CHUNK_BYTES:
             self._large = np.empty(layout.size, np.uint8).data

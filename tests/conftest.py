@@ -4,6 +4,11 @@ import logging
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's doing, and proves nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Ray and Serve read these when they are imported.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -203,7 +203,7 @@ MESSAGES = st.one_of(
 def test_garbage_never_ends_a_member(tmp_path):
     with member_on_socket_file(tmp_path) as path, Line.to(path) as line:
 
-        @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=200, suppress_health_check=list(HealthCheck))
         @given(st.lists(MESSAGES, min_size=1, max_size=5))
         def send(messages):
             for message in messages:
@@ -226,7 +226,7 @@ def assert_answers(line):
 def test_stream_of_garbage_costs_its_own_line_only(tmp_path):
     with member_on_socket_file(tmp_path) as path, Line.to(path) as good:
 
-        @settings(max_examples=50, deadline=None)
+        @settings(max_examples=50)
         @given(st.binary(min_size=8, max_size=200).filter(lambda data: data[:4] != b"QST1"))
         def send(data):
             with Line.to(path) as bad:
@@ -287,7 +287,7 @@ def test_mad_member_costs_only_itself(tmp_path):
 
     with member_on_socket_file(tmp_path) as path:
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=60, suppress_health_check=list(HealthCheck))
         @given(st.one_of(answers(), st.lists(st.binary(max_size=40), min_size=1, max_size=3)))
         def ask_beside(reply):
             listening = socket.socket(socket.AF_UNIX)

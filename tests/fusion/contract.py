@@ -100,7 +100,7 @@ class FusionContract(ABC):
         if not self.order_free:
             pytest.skip("the order is the rule")
 
-        @settings(max_examples=25, deadline=None)
+        @settings(max_examples=25)
         @given(seed=st.integers(0, 2**31), num_members=st.integers(2, 9), masked=st.booleans())
         def holds(seed: int, num_members: int, masked: bool) -> None:
             rule, outputs = self.make(num_members), self.outputs(num_members, 6, seed)

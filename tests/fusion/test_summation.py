@@ -21,7 +21,7 @@ def shuffled(size: int, random: Any) -> torch.Tensor:
     return torch.tensor(random.sample(range(size), size))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(1e-200, 1), min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_no_order_changes_a_bit_of_the_share_that_answered(weights: list[float], random: Any) -> None:
     order = shuffled(len(weights), random)
@@ -34,7 +34,7 @@ def test_no_order_changes_a_bit_of_the_share_that_answered(weights: list[float],
     assert coverage.tolist() == pytest.approx([left, 1.0], rel=1e-6, abs=1e-38)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40),
     st.integers(1, 4),
@@ -48,7 +48,7 @@ def test_no_order_changes_a_ratio_of_products(factors: list[float], spread: int,
     assert torch.equal(rule.fuse(both).values, rule.fuse(both[shuffled(len(factors), random)]).values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.floats(0, 1), finite), min_size=1, max_size=9),
     st.randoms(use_true_random=False),

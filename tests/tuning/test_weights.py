@@ -187,7 +187,7 @@ def test_the_gap_bounds_what_better_weights_could_gain():
         assert 0 < greedy.score - best.score <= greedy.gap
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 60), st.integers(2, 5), st.integers(0, 10**6), st.booleans())
 def test_any_predictions_are_solved_to_a_proven_gap(members, rows, classes, seed, hard):
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
-"""Prometheus histograms that are cheap to count in: prometheus_client's take a lock and walk their buckets each time.
+"""Prometheus counters and histograms that are cheap to count in: prometheus_client's take a lock each time.
 
-An observation costs 0.3 us instead of 0.9 to 1.4 (14 buckets, Python 3.11): a request alone makes ten of them, one in a
-full batch two, of the 25 us that it costs the event loop. Count and scrape on one thread.
+An observation costs 0.3 us instead of 0.9 to 1.4 (14 buckets, Python 3.11), a count 0.05 instead of 0.7: a request
+alone makes ten of the one and four of the other, one in a full batch two and one. Count and scrape on one thread.
 """
 
 from __future__ import annotations
@@ -10,8 +10,35 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+
+class Count:
+    """How often, under one set of label values: add to ``value``."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Counter(Collector):
+    """A counter with labels, to be registered with a registry."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]):
+        self._name, self._documentation, self._labels = name, documentation, tuple(labels)
+        self._counts: dict[tuple[str, ...], Count] = {}
+
+    def labels(self, *values: str) -> Count:
+        """Look it up once: counting is the cheap part."""
+        return self._counts.setdefault(values, Count())
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, count in self._counts.items():
+            family.add_metric(values, count.value)
+        yield family
 
 
 class Series:
