@@ -174,7 +174,7 @@ def _offline(result: TuneResult) -> NDArray[np.float32]:
     outputs = np.stack(PredictionStore(result.folder / "predictions").read("held-out", revision.asked)).astype(
         np.float32
     )
-    fused: NDArray[np.float32] = revision.fuse(outputs, np.ones(outputs.shape[:2], dtype=np.bool_)).values.numpy()
+    fused: NDArray[np.float32] = revision.fuse(outputs, np.ones(outputs.shape[:2], dtype=np.bool_)).values
     return fused
 
 

@@ -9,10 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.fanout import SLACK_S, Fanout, Parallel
@@ -23,25 +22,11 @@ from quorate.deployments.requests import Answer, Explanation, Request
 from quorate.deployments.revisions import Revision
 from quorate.deployments.row_errors import nonfinite_row
 from quorate.deployments.row_state import RowState
-from quorate.fusion.base import Fused
+from quorate.fusion.base import FusedArrays
 from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
-
-
-class _Answers(NamedTuple):
-    """Fused rows as NumPy arrays: to cut a request's own out of them costs a tenth of cutting tensors."""
-
-    values: Array
-    contributions: Array
-    coverage: NDArray[np.float32]
-    abstained: NDArray[np.bool_] | None
-
-    @classmethod
-    def of(cls, fused: Fused) -> _Answers:
-        abstained = None if fused.abstained is None else fused.abstained.numpy()
-        return cls(fused.values.numpy(), fused.contributions.numpy(), fused.coverage.numpy(), abstained)
 
 
 class Batch:
@@ -159,7 +144,7 @@ class Batch:
         there = present[:, start : start + rows]
         everyone = bool(there.all())  # as nearly always: neither the quorum nor reasons need a look
         enough = None if everyone else self._enough(there, start)
-        fused: Fused | None = None
+        fused: FusedArrays | None = None
         if outputs is not None and (enough is None or enough.any()):
             try:
                 fused = self._fuse(outputs[:, start : start + rows], there, enough, start)
@@ -171,18 +156,19 @@ class Batch:
                         self._answer_rows([request], outputs, present, self._starts[request], request.rows)
                 return
         whole = {} if everyone and self._revision.graph.flat else self._missing_alike(there)
-        answers = None if fused is None else _Answers.of(fused)
         for request in due:
             at = self._starts[request]
             cut = slice(at - start, at - start + request.rows)
             if request.future.done():
                 continue
-            if answers is None or not (enough is None or enough[cut].all()):
+            if fused is None or not (enough is None or enough[cut].all()):
                 request.future.set_exception(self._shortage(request, present[:, at : at + request.rows], at))
             else:
-                request.future.set_result(self._cut(request, answers, present, at, cut, whole))
+                request.future.set_result(self._cut(request, fused, present, at, cut, whole))
 
-    def _fuse(self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_] | None, at: int) -> Fused:
+    def _fuse(
+        self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_] | None, at: int
+    ) -> FusedArrays:
         """Fuse rows from ``at`` on that have enough members; all rows have all of them where ``enough`` is None."""
         rows = slice(at, at + present.shape[1])
         inputs = {name: column[rows] for name, column in self._columns.items()}
@@ -194,8 +180,7 @@ class Batch:
         behind = {name: coverage[rows] for name, coverage in self._fanout.input_coverage().items()}
         if not behind:
             return fused
-        share = discount(self._revision.asked, fused.contributions.numpy(), behind)
-        return replace(fused, coverage=fused.coverage * torch.as_tensor(share))
+        return replace(fused, coverage=fused.coverage * discount(self._revision.asked, fused.contributions, behind))
 
     def _enough(self, present: NDArray[np.bool_], at: int) -> NDArray[np.bool_]:
         """(B,) whether quorum and required members hold in each row."""
@@ -288,7 +273,7 @@ class Batch:
     def _cut(
         self,
         request: Request,
-        answers: _Answers,
+        fused: FusedArrays,
         present: NDArray[np.bool_],
         at: int,
         cut: slice,
@@ -302,23 +287,23 @@ class Batch:
             mask = present[:, at : at + request.rows]
             reasons, rows = self._missing(mask, at)
             used = tuple(name for name in self._told if self._there(name, mask, at).any())
-        abstained = () if answers.abstained is None else tuple(np.flatnonzero(answers.abstained[cut]).tolist())
+        abstained = () if fused.abstained is None else tuple(np.flatnonzero(fused.abstained[cut]).tolist())
         return Answer(
-            answers.values[cut],
+            fused.values[cut],
             self._revision.name,
             used,
             reasons,
             rows,
-            answers.coverage[cut],
+            fused.coverage[cut],
             abstained,
-            self._explain(answers, at, cut) if request.explain else None,
+            self._explain(fused, at, cut) if request.explain else None,
             self._began - (request.deadline - request.allowed_s),
         )
 
-    def _explain(self, answers: _Answers, at: int, cut: slice) -> Explanation:
+    def _explain(self, fused: FusedArrays, at: int, cut: slice) -> Explanation:
         rows = slice(at, at + cut.stop - cut.start)
         outputs = {n: r.values[rows] for n, r in self._replies.items() if r.values is not None and r.values.size}
-        zeros = np.zeros_like(answers.values[cut])
+        zeros = np.zeros_like(fused.values[cut])
         outputs = {n: outputs.get(n, zeros) for n in self._told if n in outputs or n in self._fused}
-        contributions = {n: answers.contributions[i, cut] for i, n in enumerate(self._revision.asked)}
+        contributions = {n: fused.contributions[i, cut] for i, n in enumerate(self._revision.asked)}
         return Explanation(outputs, contributions)

@@ -331,10 +331,10 @@ class Flow:
             _log.exception("fusion '%s' failed", fusion.fuser.name)
             fusion.node.settle(rows, RowState.ERROR)
             return
-        fusion.node.settle(rows, RowState.OK, fused.values.numpy())
+        fusion.node.settle(rows, RowState.OK, fused.values)
         assert fusion.node.coverage is not None
-        behind = self._behind(fusion, fused.contributions.numpy(), rows)
-        fusion.node.coverage[rows] = fused.coverage.numpy() * behind
+        behind = self._behind(fusion, fused.contributions, rows)
+        fusion.node.coverage[rows] = fused.coverage * behind
 
     def _behind(self, fusion: _Fusion, contributions: Array, rows: Array) -> Array:
         known = {name: self._coverage_behind(name) for name in fusion.fuser.asked}

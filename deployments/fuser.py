@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from quorate.deployments.finish import Finish, build_finish
 from quorate.deployments.members import MemberReply
 from quorate.deployments.row_state import RowState
 from quorate.deployments.spec import FusionSpec
-from quorate.fusion.base import Fused, Rule
+from quorate.fusion.base import Fused, FusedArrays, Rule
 from quorate.fusion.catalogue import RULES
 from quorate.fusion.errors import FusionError, SpecError
 from quorate.fusion.features import FeatureRule
@@ -106,7 +107,7 @@ class Fuser:
             at += rule.widths[name]
         return columns
 
-    def fuse(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> Fused:
+    def fuse(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> FusedArrays:
         """Fuse what ``gather`` gave, or the same rows of all of it.
 
         Args:
@@ -136,8 +137,16 @@ class Fuser:
         """What ``gather`` gave as the rule reads it: (M, B, C), calibrated."""
         return self.finish.members(torch.from_numpy(outputs))
 
-    def _fuse_block(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> Fused:
-        return self.finish.fused(self._apply(outputs, present, inputs))
+    def _fuse_block(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> FusedArrays:
+        if self._plain is not None:
+            return self._plain.fuse_arrays(outputs, present)
+        return FusedArrays.of(self.finish.fused(self._apply(outputs, present, inputs)))
+
+    @cached_property
+    def _plain(self) -> Rule | None:
+        """The rule, where it reads nothing but members' outputs as they are and is all there is."""
+        rule = self.rule if isinstance(self.rule, Rule) and not isinstance(self.rule, Gate) else None
+        return rule if self.finish == Finish() else None
 
     def _apply(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> Fused:
         mask = None if present is None else torch.from_numpy(present)
@@ -149,7 +158,7 @@ class Fuser:
             return self.rule.fuse(self.read(outputs), mask, gate_input(self.rule, inputs))
         return self.rule.fuse(self.read(outputs), mask)
 
-    def fuse_where(self, enough: Array, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> Fused:
+    def fuse_where(self, enough: Array, outputs: Array, present: Array, inputs: Mapping[str, Array]) -> FusedArrays:
         """Fuse the rows that have a quorum, and leave zeros where nobody will look: a rule may refuse the others."""
         if enough.all():
             return self.fuse(outputs, present, inputs)
@@ -158,14 +167,17 @@ class Fuser:
             np.ascontiguousarray(present[:, enough]),
             {name: array[enough] for name, array in inputs.items()},
         )
-        at = torch.from_numpy(np.flatnonzero(enough))
-        rows = len(enough)
-        return Fused(
-            part.values.new_zeros(rows, *part.values.shape[1:]).index_copy_(0, at, part.values),
-            part.contributions.new_zeros(len(part.contributions), rows).index_copy_(1, at, part.contributions),
-            part.coverage.new_zeros(rows).index_copy_(0, at, part.coverage),
-            None if part.abstained is None else part.abstained.new_zeros(rows).index_copy_(0, at, part.abstained),
+        whole = FusedArrays(
+            np.zeros((len(enough), *part.values.shape[1:]), dtype=np.float32),
+            np.zeros((len(part.contributions), len(enough)), dtype=np.float32),
+            np.zeros(len(enough), dtype=np.float32),
+            None if part.abstained is None else np.zeros(len(enough), dtype=np.bool_),
         )
+        whole.values[enough], whole.contributions[:, enough] = part.values, part.contributions
+        whole.coverage[enough] = part.coverage
+        if whole.abstained is not None:
+            whole.abstained[enough] = part.abstained
+        return whole
 
     def enough(self, present: Array, asked: int | Array) -> Array:
         """(B,) whether quorum and required members hold in each row; ``asked`` is how many were, in all or by row."""
@@ -178,14 +190,14 @@ class Fuser:
         return holds
 
 
-def _join(parts: Sequence[Fused]) -> Fused:
+def _join(parts: Sequence[FusedArrays]) -> FusedArrays:
     """Blocks of rows, one after the other."""
     abstained = [part.abstained for part in parts if part.abstained is not None]
-    return Fused(
-        torch.cat([part.values for part in parts]),
-        torch.cat([part.contributions for part in parts], dim=1),
-        torch.cat([part.coverage for part in parts]),
-        torch.cat(abstained) if abstained else None,
+    return FusedArrays(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.contributions for part in parts], axis=1),
+        np.concatenate([part.coverage for part in parts]),
+        np.concatenate(abstained) if abstained else None,
     )
 
 

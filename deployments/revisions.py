@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.graphs import Graph, build_graph
 from quorate.deployments.spec import EnsembleSpec, FusionSpec
-from quorate.fusion.base import Fused
+from quorate.fusion.base import FusedArrays
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Revision:
 
     def fuse(
         self, outputs: NDArray[np.float32], present: NDArray[np.bool_], inputs: Mapping[str, NDArray[Any]] | None = None
-    ) -> Fused:
+    ) -> FusedArrays:
         """Fuse (M, B, C) outputs under an (M, B) mask; a gate reads the request's inputs too."""
         return self.graph.output.fuse(outputs, present, inputs or {})
 

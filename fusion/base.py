@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quorate.fusion.catalogue import RULES
@@ -36,6 +37,22 @@ class Fused:
     contributions: Tensor
     coverage: Tensor
     abstained: Tensor | None = None
+
+
+@dataclass(slots=True)
+class FusedArrays:
+    """``Fused`` in NumPy's arrays, for who serves rows and needs no gradient."""
+
+    values: NDArray[np.float32]
+    contributions: NDArray[np.float32]
+    coverage: NDArray[np.float32]
+    abstained: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, fused: Fused) -> FusedArrays:
+        abstained = None if fused.abstained is None else fused.abstained.numpy()
+        values, contributions = fused.values.detach().numpy(), fused.contributions.detach().numpy()
+        return cls(values, contributions, fused.coverage.numpy(), abstained)
 
 
 class Rule(ABC):
@@ -133,6 +150,11 @@ class Rule(ABC):
         finite = _finite_rows(outputs)
         present = finite if present is None else finite & present
         return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
+
+    def fuse_arrays(self, outputs: NDArray[np.float32], present: NDArray[np.bool_] | None = None) -> FusedArrays:
+        """``fuse`` of NumPy's arrays, without a gradient; the same to the bit."""
+        mask = None if present is None else torch.from_numpy(present)
+        return FusedArrays.of(self.fuse(torch.from_numpy(outputs), mask))
 
     def _check_shapes(self, outputs: Tensor, present: Tensor | None) -> None:
         if outputs.dim() != 3 or not outputs.shape[2] or outputs.is_complex():

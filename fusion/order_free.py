@@ -68,9 +68,14 @@ def weighted_sum(weights: Tensor, terms: Tensor) -> Tensor:
     """
     if tracing() or terms.device.type != "cpu":
         return shorten(sum_members(weights, terms, True))
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        value = torch.from_numpy(_in_blocks(weights.numpy(), terms.detach().numpy()))
+    value = torch.from_numpy(weighted_sum_of_arrays(weights.numpy(), terms.detach().numpy()))
     return value if in_place(terms) else with_slope(value, sum_members(weights, terms, False))
+
+
+def weighted_sum_of_arrays(weights: Array, terms: Array) -> Array:
+    """``weighted_sum`` of NumPy's arrays, without a gradient."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return _in_blocks(weights, terms)
 
 
 def _in_blocks(weights: Array, terms: Array) -> Array:

@@ -113,6 +113,20 @@ class FusionContract(ABC):
 
         holds()
 
+    def test_arrays_fuse_as_tensors_do(self) -> None:
+        rule, outputs, masks = self.make(3), self.outputs(3, 7), every_mask(3)
+        alike = [mask.unsqueeze(1).expand(3, 7).contiguous() for mask in masks.T]
+        damaged = outputs.clone()
+        damaged[1, 2, 0] = torch.nan
+        for given_outputs, mask in product((outputs, damaged), (None, masks[:, :6].roll(3, 1), *alike)):
+            rows = slice(0, 7 if mask is None else mask.shape[1])
+            if mask is not None and not (mask & torch.isfinite(given_outputs[:, rows]).all(-1)).any(0).all():
+                continue
+            fused = rule.fuse(given_outputs[:, rows], mask)
+            found = rule.fuse_arrays(given_outputs[:, rows].numpy(), None if mask is None else mask.numpy())
+            arrays = (found.values, found.contributions, found.coverage, found.abstained)
+            assert_same_bits(Fused(*(None if a is None else torch.from_numpy(a) for a in arrays)), fused)
+
     def test_one_member_alone_is_the_answer(self) -> None:
         outputs = self.outputs(1, 6)
         fused = self.make(1).fuse(outputs)

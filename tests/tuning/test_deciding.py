@@ -65,7 +65,7 @@ def test_the_spec_serves_the_decisions_that_the_report_scores(rare, tmp_path, me
     revision, probe = build_revision(written, result.folder), load_probe(result.folder, written)
     assert revision.name == written.revision
     outputs = np.stack([run_in_process(written.job(name), result.folder, probe.inputs) for name in revision.asked])
-    served = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values.numpy()
+    served = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
     np.testing.assert_allclose(probe.expected, served, atol=probe.tolerance)
 
 
