@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from quorate.fusion.errors import DataError
 
 MEMORY_BYTES = 1 << 30
+_COPIED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Labelled:
         return len(self.labels)
 
     def rows(self, index: NDArray[Any] | slice) -> Labelled:
-        return Labelled({k: v[index] for k, v in self.inputs.items()}, self.labels[index], self.classes)
+        return Labelled({k: _taken(v, index) for k, v in self.inputs.items()}, self.labels[index], self.classes)
 
     def digest(self) -> str:
         """sha256 over inputs, their names and types, labels and class names; order of rows counts."""
@@ -219,9 +220,25 @@ class _Gathered:
     def _allocated(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         if dtype.hasobject or math.prod(shape) * dtype.itemsize <= self.memory_bytes:
             return np.empty(shape, dtype)
-        # Without a name the file goes with the last array that is mapped from it.
-        with tempfile.TemporaryFile(prefix="quorate-rows-") as file:
-            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+        return _mapped(shape, dtype)
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """In a file without a name: it goes with the last array that is mapped from it."""
+    with tempfile.TemporaryFile(prefix="quorate-rows-") as file:
+        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+
+
+def _taken(array: NDArray[Any], index: NDArray[Any] | slice) -> NDArray[Any]:
+    """Some rows; what was too large for memory is copied to another file."""
+    if isinstance(index, slice) or not isinstance(array, np.memmap):
+        return array[index]
+    rows = np.arange(len(array))[index]
+    taken = _mapped((len(rows), *array.shape[1:]), array.dtype)
+    size = max(1, _COPIED_BYTES // max(1, array[:1].nbytes))
+    for at in range(0, len(rows), size):
+        taken[at : at + size] = array[rows[at : at + size]]
+    return taken
 
 
 def _check_columns(path: Path, found: Collection[str], wanted: Sequence[str]) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from quorate.fusion.diversity import diversity
 from quorate.fusion.significance import paired_bootstrap
-from quorate.tuning.scoring import true_class
+from quorate.tuning.answers import Answers
+from quorate.tuning.scoring import Floats
 from quorate.tuning.simplex import solve_log_loss
 
 if TYPE_CHECKING:
@@ -33,20 +34,26 @@ class Evidence:
 
     Attributes:
         names: of the M members that are compared.
-        validation, held_out: (M, N, C) probabilities, with (N,) labels.
-        tuned: (N, C) the answer under judgement, on the held-out rows.
+        columns: (M, N) their probabilities of the true class on the validation rows.
+        members: (M, n) what they say on the held-out rows.
+        uniform, tuned: (n,) what their uniform mean says, and the answer under judgement.
+        labels: (n,) of the held-out rows.
         best_member: the best single one, chosen on the validation rows.
         classes: names.
     """
 
     names: Sequence[str]
-    validation: NDArray[Any]
-    validation_labels: NDArray[np.int64]
-    held_out: NDArray[Any]
-    held_out_labels: NDArray[np.int64]
-    tuned: NDArray[Any]
+    columns: Floats
+    members: Answers
+    uniform: Answers
+    tuned: Answers
+    labels: NDArray[np.int64]
     best_member: str
     classes: Sequence[str]
+
+    @property
+    def best(self) -> Answers:
+        return self.members[list(self.names).index(self.best_member)]
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Figure:
 
 def weights(evidence: Evidence, seed: int = 0) -> Figure:
     """Weights solved on the validation rows, and how far they move when the rows are drawn anew."""
-    columns = true_class(evidence.validation, evidence.validation_labels)
+    columns = evidence.columns
     random = np.random.default_rng(seed)
     rows = columns.shape[1]
     draws = _RESAMPLES if columns.size < _LARGE else _FEWER
@@ -97,14 +104,10 @@ def weights(evidence: Evidence, seed: int = 0) -> Figure:
 
 def calibration(evidence: Evidence) -> Figure:
     """Confidence against accuracy in equal bins of confidence, on held-out rows."""
-    answers = {
-        evidence.best_member: evidence.held_out[list(evidence.names).index(evidence.best_member)],
-        "uniform mean": evidence.held_out.mean(axis=0),
-        "tuned": evidence.tuned,
-    }
+    answers = {evidence.best_member: evidence.best, "uniform mean": evidence.uniform, "tuned": evidence.tuned}
     rows: dict[str, list[Any]] = {"answer": [], "confidence": [], "accuracy": [], "rows": []}
-    for name, probs in answers.items():
-        confidence, right = probs.max(axis=1), probs.argmax(axis=1) == evidence.held_out_labels
+    for name, said in answers.items():
+        confidence, right = said.confidence, said.decided == evidence.labels
         bins = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
         for one in np.unique(bins):
             inside = bins == one
@@ -133,11 +136,10 @@ def calibration(evidence: Evidence) -> Figure:
 
 def class_gains(evidence: Evidence) -> Figure:
     """How much lower the log-loss of each class's rows is than the best single member's."""
-    best = evidence.held_out[list(evidence.names).index(evidence.best_member)]
-    single, tuned = -np.log(true_class(np.stack([best, evidence.tuned]), evidence.held_out_labels))
+    single, tuned = -np.log(evidence.best.right), -np.log(evidence.tuned.right)
     rows: dict[str, list[Any]] = {"class": [], "gain": [], "low": [], "high": [], "rows": []}
     for index, name in enumerate(evidence.classes):
-        inside = evidence.held_out_labels == index
+        inside = evidence.labels == index
         if inside.sum() < 2:
             continue
         found = paired_bootstrap(single[inside], tuned[inside])
@@ -159,7 +161,7 @@ def class_gains(evidence: Evidence) -> Figure:
 
 def disagreement(evidence: Evidence) -> Figure:
     """Share of held-out rows on which exactly one of two members is right."""
-    correct = evidence.held_out.argmax(axis=2) == evidence.held_out_labels
+    correct = evidence.members.decided == evidence.labels
     matrix = diversity(correct).disagreement
     names = list(evidence.names)
     table = pa.table(
