@@ -25,7 +25,7 @@ from quorate.fusion.errors import DataError, SweepError
 from quorate.tuning.datasets import Labelled, Splits
 from quorate.tuning.files import write_whole
 from quorate.tuning.journal import Finished, holding, saving
-from quorate.tuning.latency import Curve
+from quorate.tuning.latency import Measured
 from quorate.tuning.proposals import SamplerName
 from quorate.tuning.run_folder import new_run_folder
 from quorate.tuning.search_space import Objective, SearchSpace
@@ -160,7 +160,7 @@ def sweep(
     workers: int | None = None,
     runs: Path = Path("runs"),
     run_folder: Path | None = None,
-    curves: Mapping[str, Curve] | None = None,
+    measured: Measured | None = None,
     check: int = 1,
     callbacks: Sequence[Any] = (),
     on_progress: Callable[[Progress], None] | None = None,
@@ -178,14 +178,14 @@ def sweep(
         member_trials: members to train; 0 for none.
         time_s: stop after so long and make the best of it. What is found then depends on the machine's speed.
         seed: same seed, same members, same structures, on any number of workers; measured times are another matter,
-            give ``curves`` to keep those too.
+            give ``measured`` to keep those too.
         objectives: all are made small; the first decides which structure is ``best``.
         sampler: tpe, nsga2 or random.
         parallel: trials proposed together, while those before them run: at least half the number of workers.
         workers: trials to run at once; as many as the cluster has room for when None. It changes no result.
         runs: where a folder of the run's own is made; on a cluster, storage that all nodes see.
         run_folder: the folder itself, which must be new or empty.
-        curves: measured times by member of an earlier run (``load_curves``) instead of measuring.
+        measured: times of an earlier run (``load_measured(folder)``) instead of measuring.
         check: picks whose members are started, to see what the prediction of their latency is worth.
         callbacks: ``ray.tune.Callback`` objects, such as MLflow's and Weights & Biases' of ``ray.air.integrations``.
         on_progress: told what happens.
@@ -215,7 +215,7 @@ def sweep(
         words = {"settings": settings.model_dump(mode="json"), "data": _digests(rows)}
         write_whole(where / _SETTINGS, json.dumps(words, indent=1).encode())
         return _run(
-            where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent, check), curves
+            where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent, check), measured
         )
 
 
@@ -278,11 +278,11 @@ def _silent(progress: Progress) -> None:
 
 
 def _run(
-    folder: Path, settings: Settings, rows: Mapping[str, Labelled], how: How, curves: Mapping[str, Curve] | None
+    folder: Path, settings: Settings, rows: Mapping[str, Labelled], how: How, measured: Measured | None
 ) -> SweepResult:
     from quorate.tuning.sweep_run import SweepRun
 
-    return SweepRun(folder, settings, rows, how).run(curves)
+    return SweepRun(folder, settings, rows, how).run(measured or Measured())
 
 
 def _rows(settings: Settings, data: Splits) -> dict[str, Labelled]:

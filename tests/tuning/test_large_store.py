@@ -47,7 +47,7 @@ def test_predictions_larger_than_memory_are_gone_through(tmp_path):
 
 
 def test_weights_are_tuned_on_predictions_larger_than_memory(tmp_path):
-    # 4 members, 16,000 rows in two halves, 400 classes: 102 MB of probabilities, tuned while numpy holds a fifth of that
+    # 4 members, 2 x 8,000 rows, 400 classes: 102 MB of probabilities, tuned while numpy holds a fifth of that
     members, rows, classes = 4, 16_000, 400
     spec, data = big_ensemble(tmp_path, members, rows, classes)
     halves = data.rows(slice(0, rows // 2)), data.rows(slice(rows // 2, rows))

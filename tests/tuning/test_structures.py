@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sklearn.linear_model
 import sklearn.metrics
 
 from quorate.tuning.journal import Finished
-from quorate.tuning.latency import Curve
+from quorate.tuning.latency import Curve, Overhead
 from quorate.tuning.rungs import cutoffs, rungs
 from quorate.tuning.structure_search import choose_candidates, pareto
 from quorate.tuning.structures import Column, Structure, Table, evaluate
@@ -49,6 +51,23 @@ def test_latency_is_the_slowest_of_a_group_the_sum_of_a_chain_and_the_expectatio
     share = (seconds - 0.001) / 0.010  # of rows that went on
     assert 0 < share < 1
     assert share * N == pytest.approx(round(share * N), abs=1e-4)
+
+
+def test_serving_adds_to_each_step_and_for_each_member_asked(table):
+    served = replace(table, overhead=Overhead(0.010, 0.001))
+
+    def added(structure):
+        with_it, without = (evaluate(structure, one).values["p95_latency_s"] for one in (served, table))
+        return with_it - without
+
+    assert added(Structure("parallel", "mean", ("weak", "middle", "strong"))) == pytest.approx(0.010 + 3 * 0.001)
+    assert added(Structure("chain", "mean", ("link",))) == pytest.approx(2 * (0.010 + 0.001))
+    stages = (("weak",), ("strong", "middle"))
+    cascade = Structure("cascade", "cascade", ("weak", "strong", "middle"), stages=stages, options={"max_loss": 0.05})
+    share = (evaluate(cascade, table).values["p95_latency_s"] - 0.001) / 0.010
+    assert added(cascade) == pytest.approx(0.011 + share * 0.012)
+    late = Structure("parallel", "mean", ("weak", "middle"), deadline_s=0.013)
+    assert evaluate(late, table).values["log_loss"] < evaluate(late, served).values["log_loss"]  # middle needs 0.003
 
 
 def test_members_without_weight_are_left_out_of_the_structure_and_of_its_cost(table):
