@@ -39,6 +39,15 @@ class Family(_Frozen):
     jitter: tuple[float, float] = (0.0, 0.15)
 
 
+class Heads(_Frozen):
+    """Ranges of members that read members, both ends included: perceptrons over what those say."""
+
+    width: tuple[Whole, Whole] = (16, 128)
+    depth: tuple[Whole, Whole] = (1, 2)
+    dropout: tuple[float, float] = (0.0, 0.3)
+    learning_rate: tuple[float, float] = (1e-3, 1e-2)
+
+
 FAMILIES: dict[FamilyName, Family] = {
     "cnn": Family(width=(4, 32)),
     "rnn": Family(width=(16, 96), depth=(1, 2)),
@@ -53,6 +62,8 @@ class SearchSpace(_Frozen):
     Attributes:
         name: of the ensembles that come out.
         families: of members to train; none trains no members.
+        heads: of chains and shared trunks.
+        head_trials: heads to train, for the two topologies in turn; none leaves both out.
         epochs: of a member that no rung stops.
         batch_size: rows in a training step.
         topologies: parallel (a rule over members that read the request), cascade (dear members only for rows that are
@@ -67,6 +78,8 @@ class SearchSpace(_Frozen):
 
     name: Name = "searched"
     families: dict[FamilyName, Family] = Field(default_factory=lambda: dict(FAMILIES))
+    heads: Heads = Field(default_factory=Heads)
+    head_trials: Annotated[int, Field(ge=0)] = 6
     epochs: Whole = 30
     batch_size: Whole = 64
     topologies: Annotated[tuple[Topology, ...], Field(min_length=1)] = (
@@ -120,6 +133,28 @@ def suggest_member(trial: BaseTrial, space: SearchSpace, shape: Sequence[int]) -
     if len(shape) == 3:
         how["jitter"] = round(trial.suggest_float(f"{name}.jitter", *family.jitter), 3)
     return config, how
+
+
+def suggest_head(
+    trial: BaseTrial, space: SearchSpace, topology: Topology, sources: Sequence[str]
+) -> tuple[str, Params, Params]:
+    """Ask for one head of a chain or a shared trunk.
+
+    Args:
+        sources: whom it can read.
+
+    Returns:
+        The source, width, depth and dropout of the head, and what goes into ``Training``.
+    """
+    source = str(trial.suggest_categorical(f"{topology}.source", list(sources)))
+    heads = space.heads
+    config: Params = {
+        "width": trial.suggest_int(f"{topology}.width", *heads.width, log=True),
+        "depth": trial.suggest_int(f"{topology}.depth", *heads.depth),
+        "dropout": round(trial.suggest_float(f"{topology}.dropout", *heads.dropout), 3),
+    }
+    rate = trial.suggest_float(f"{topology}.learning_rate", *heads.learning_rate, log=True)
+    return source, config, {"learning_rate": rate}
 
 
 def _width(trial: BaseTrial, name: str, family: Family) -> int:

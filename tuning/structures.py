@@ -187,10 +187,12 @@ def suggest_structure(trial: BaseTrial, space: SearchSpace, menu: Menu, latency:
         return Structure("chain", "weighted_mean", (menu.chains[head], head), **timing)
     if topology == "shared_trunk":
         trunk = trial.suggest_categorical("trunk", sorted(menu.trunks))
-        return Structure("shared_trunk", "weighted_mean", menu.trunks[trunk], **timing)
+        heads = menu.trunks[trunk]
+        chosen = tuple(head for head in heads if trial.suggest_categorical(f"use.{head}", [True, False]))
+        return Structure("shared_trunk", "weighted_mean", chosen if len(chosen) > 1 else heads, **timing)
     numbers: Any = trial.suggest_categorical("format", list(menu.formats))
-    chosen = [name for name in menu.members if trial.suggest_categorical(f"use.{name}", [True, False])]
-    names = tuple(menu.formats[numbers].get(name, name) for name in chosen or menu.members[:1])
+    used = [name for name in menu.members if trial.suggest_categorical(f"use.{name}", [True, False])]
+    names = tuple(menu.formats[numbers].get(name, name) for name in used or menu.members[:1])
     if topology == "stack":
         options = {"l2": trial.suggest_float("stack.l2", *_L2, log=True)}
         return Structure("stack", "stacking", names, numbers, options=options, **timing)

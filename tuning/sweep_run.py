@@ -167,11 +167,16 @@ class SweepRun:
         """Members that read members, where rows are there to train them on and a topology wants them."""
         if "train" not in self._rows or not {"chain", "shared_trunk"} & set(self._space.topologies):
             return None
+        if not self._space.head_trials:
+            return None
         with self._timed("heads"):
-            search = HeadSearch(self._folder, self._space, self._rows, sources, self._settings.seed, self._say)
+            search = HeadSearch(
+                self._folder, self._space, self._rows, sources,
+                seed=self._settings.seed, parallel=self._settings.parallel, say=self._say,
+            )  # fmt: skip
             data = {split: part for name in self._rows for split, part in search.inputs(name).items()}
             trainable = tune.with_parameters(MemberTrial, data=data)
-            self._run_phase("heads", trainable, search, self._space.resources, len(search.plan))
+            self._run_phase("heads", trainable, search, self._space.resources, search.trials)
         return search
 
     def _run_phase(

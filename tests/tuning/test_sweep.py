@@ -50,6 +50,9 @@ BUDGET = {
 }
 
 
+HEAD_NUMBERS = ("source", "width", "depth", "dropout", "learning_rate")
+
+
 def small(splits):
     return Splits(splits.train.rows(slice(0, 400)), splits.validation, splits.test)
 
@@ -307,8 +310,19 @@ def test_graphs_formats_and_cascades_are_tried_and_their_latency_is_checked(clus
     tried = {trial.details["structure"]["topology"] for trial in good}
     assert {"cascade", "chain", "shared_trunk"} <= tried
     assert {trial.params.get("format") for trial in good} >= {"fp32", "bf16"}
-    heads = json.loads((result.folder / "trials/heads/00000.json").read_text())["trial"]
-    assert heads["failure"] is None
+    heads = [json.loads(path.read_text())["trial"] for path in sorted((result.folder / "trials/heads").glob("*.json"))]
+    assert [head["failure"] for head in heads] == [None] * space.head_trials
+    for topology, place in (("chain", 0), ("shared_trunk", 1)):
+        proposed = [head["params"] for head in heads[place::2]]
+        assert all(set(one) == {f"{topology}.{n}" for n in HEAD_NUMBERS} for one in proposed)
+        assert len({one[f"{topology}.width"] for one in proposed}) > 1
+    built = [load_spec(pick.folder / "spec.yaml").members for pick in result.pareto]
+    for name, member in ((n, m) for members in built for n, m in members.items() if m.model.endswith(":head")):
+        params = heads[int(name.rpartition("-")[2])]["params"]
+        assert member.config["width"] in params.values()
+    before = journal(result.folder)
+    assert outcome(resume_sweep(result.folder, data)) == outcome(result)
+    assert journal(result.folder) == before
     for place, pick in enumerate(result.pareto):
         spec = load_spec(pick.folder / "spec.yaml")
         build_graph(spec, pick.folder)  # what the engine would serve
