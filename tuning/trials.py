@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 from quorate.deployments.spec import Resources
@@ -112,6 +112,7 @@ def run_trials(
 
 
 def _fit(trainable: Any, phase: _Phase, limits: Limits, place: str) -> None:
+    _check_callbacks(limits.callbacks)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _bundle(limits.resources)),
         tune_config=tune.TuneConfig(
@@ -233,6 +234,20 @@ class _Reports(tune.Callback):
     ) -> None:
         if self._phase.on_report is not None:
             self._phase.on_report(trial.config["number"], result)
+
+
+def _check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Tune writes callbacks down with its own state.
+
+    Raises:
+        SweepError: one that cannot be.
+    """
+    for callback in callbacks:
+        try:
+            cloudpickle.dumps(callback)
+        except Exception as error:
+            fix = "open files and connections in its setup(), not before"
+            raise SweepError(f"callback {type(callback).__name__}", f"cannot be pickled ({error})", fix) from None
 
 
 def _bundle(resources: Resources) -> dict[str, float]:
