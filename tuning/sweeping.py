@@ -189,7 +189,7 @@ def sweep(
         check: picks whose members are started, to see what the prediction of their latency is worth.
         callbacks: ``ray.tune.Callback`` objects, told of every trial of every phase. With mlflow installed (tried with
             3.17 on SQLite) ``ray.air.integrations.mlflow.MLflowLoggerCallback(tracking_uri="sqlite:///runs.db",
-            experiment_name="digits")`` keeps each as a run; ``ray.air.integrations.wandb.WandbLoggerCallback`` is W&B's.
+            experiment_name="digits")`` keeps each as a run; W&B's is in ``ray.air.integrations.wandb``.
         on_progress: told what happens.
         origin: words to keep with the run, such as where the data came from.
 
