@@ -58,6 +58,24 @@ class Labelled:
         return digest.hexdigest()
 
 
+def check_labelled(name: str, data: Labelled) -> None:
+    """Refuse rows whose parts do not belong together.
+
+    Raises:
+        DataError: labels that are no index of a class, or an input with another number of rows.
+    """
+    for key, array in data.inputs.items():
+        if len(array) != len(data.labels):
+            found = f"{len(array)} rows of input '{key}' with {len(data.labels)} labels"
+            raise DataError(f"{name} rows", found, "give one label for each row")
+    if data.labels.dtype.kind not in "iu":
+        fix = "give the index of each row's class; match_labels turns names into it"
+        raise DataError(f"{name} labels", f"they are {data.labels.dtype}", fix)
+    if len(data.labels) and not 0 <= data.labels.min() <= data.labels.max() < len(data.classes):
+        found = f"from {data.labels.min()} to {data.labels.max()} with {len(data.classes)} classes"
+        raise DataError(f"{name} labels", found, f"give indices from 0 to {len(data.classes) - 1}")
+
+
 @dataclass(frozen=True)
 class Splits:
     """Rows to train members on, to solve weights on, and to judge the outcome on."""

@@ -22,7 +22,7 @@ from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.calibration import Calibration
 from quorate.fusion.significance import Interval
 from quorate.tuning.datasets import Labelled
-from quorate.tuning.decisions import Decisions, decision_scores, decision_weights
+from quorate.tuning.decisions import Decisions, check_costs, decision_scores, decision_weights
 from quorate.tuning.prediction import Runner, run_in_process, tunable_members
 from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
@@ -130,6 +130,7 @@ def tune_decisions(
     say = on_step or (lambda step: None)
     names = tunable_members(spec)
     check_rows(validation, held_out)
+    table = None if costs is None else check_costs(costs, len(spec.classes or ()))
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
     usable = {}
@@ -140,7 +141,6 @@ def tune_decisions(
     searched_on, judged_on = usable["validation"], usable["held-out"]
     labelled = (searched_on.probs, searched_on.labels)
     say("searching weights and biases")
-    table = None if costs is None else np.asarray(costs, dtype=np.float64)
     solvers = _solvers(metric, table, seed)
     sign = 1 if table is None else -1
     found = {name: _cross_validated(solve, *labelled, metric, table, seed) for name, solve in solvers.items()}

@@ -50,7 +50,11 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
     parts = [predict_batch(predictor, job, batch) for batch in batches]
     probs = np.concatenate(parts)
     if np.isnan(probs).all():
-        raise PredictionError(f"members.{job.name}", f"every row failed ({predictor.last_error})", "mend the member")
+        raise PredictionError(
+            f"members.{job.name}",
+            f"every row failed ({predictor.last_error or 'no output is finite'})",
+            "mend the member",
+        )
     return probs
 
 

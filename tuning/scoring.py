@@ -130,7 +130,12 @@ def check_predictions(probs: ArrayLike, labels: ArrayLike, metric: str) -> tuple
         PredictionError: shapes or labels do not fit, or there is no row or no member.
     """
     outputs, truth = np.asarray(probs), np.asarray(labels)
-    if not np.issubdtype(outputs.dtype, np.floating):
+    if outputs.dtype.kind not in "fiub" or truth.dtype.kind not in "fiub":
+        found = f"{outputs.dtype} predictions with {truth.dtype} labels"
+        raise PredictionError(
+            "predictions", found, "give numbers; labels of classes are their indices, not their names"
+        )
+    if outputs.dtype.kind != "f":
         outputs = outputs.astype(np.float64)
     if metric == "rmse" and outputs.ndim == 3 and outputs.shape[2] == 1:
         outputs = outputs[:, :, 0]

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import DataError, SweepError
-from quorate.tuning.datasets import Labelled, Splits
+from quorate.tuning.datasets import Labelled, Splits, check_labelled
 from quorate.tuning.files import write_whole
 from quorate.tuning.journal import Finished, holding, saving
 from quorate.tuning.latency import Measured
@@ -289,6 +289,8 @@ def _run(
 
 def _rows(settings: Settings, data: Splits) -> dict[str, Labelled]:
     """The four parts of the data: a part of the training rows tells members when to stop."""
+    for name, part in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+        check_labelled(name, part)
     for name, part in (("validation", data.validation), ("test", data.test)):
         if len(part) < 10:
             raise DataError(f"{name} rows", f"{len(part)}", "give at least 10; hundreds for structures worth having")

@@ -23,7 +23,7 @@ from quorate.deployments.spec import EnsembleSpec, MemberJob
 from quorate.fusion.errors import DataError
 from quorate.tuning.answers import gather, mixture
 from quorate.tuning.bagging import bagged_weights
-from quorate.tuning.datasets import Labelled
+from quorate.tuning.datasets import Labelled, check_labelled
 from quorate.tuning.figures import Evidence, comparison
 from quorate.tuning.greedy import greedy_weights
 from quorate.tuning.judging import Judgement, equal_shares, judge_answers
@@ -226,12 +226,13 @@ def _patterns(
 
 
 def check_rows(validation: Labelled, held_out: Labelled) -> None:
-    """Refuse rows that are too few, or on both sides.
+    """Refuse rows that are too few, on both sides, or labelled with no class.
 
     Raises:
         DataError: so they are.
     """
     for name, data in (("validation", validation), ("held-out", held_out)):
+        check_labelled(name, data)
         if len(data) < 2:
             raise DataError(f"{name} rows", f"{len(data)}", "give at least 2; hundreds for weights worth having")
     shared = np.intersect1d(_row_digests(validation), _row_digests(held_out))
