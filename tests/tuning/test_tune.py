@@ -9,7 +9,14 @@ from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.revisions import build_revision
 from quorate.fusion import WeightedMean
 from quorate.fusion.errors import DataError, PredictionError
-from quorate.tuning import Labelled, PredictionStore, run_in_process, simplex_weights, tune_weights
+from quorate.tuning import (
+    Labelled,
+    PredictionStore,
+    run_in_process,
+    simplex_weights,
+    tune_decisions,
+    tune_weights,
+)
 from quorate.tuning.judging import judge
 from quorate.tuning.tune import choose_weights, held_out_losses
 
@@ -223,6 +230,40 @@ def test_judging_on_the_rows_that_were_solved_on_is_refused(tiny, tmp_path):
         tune_weights(tiny.spec, tiny.folder, validation, validation, runs=tmp_path)
     with pytest.raises(DataError, match="at least 2"):
         tune_weights(tiny.spec, tiny.folder, validation, tiny.splits.test.rows(slice(0, 1)), runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (lambda y: y + 1, "validation labels: from 1 to 10 with 10 classes; give indices from 0 to 9"),
+        (lambda y: y - 1, "validation labels: from -1 to 8 with 10 classes"),
+        (lambda y: y.astype(str), "validation labels: they are <U"),
+        (lambda y: y[1:], "validation rows: 360 rows of input 'image' with 359 labels"),
+    ],
+)
+@pytest.mark.parametrize("tune", [tune_weights, tune_decisions])
+def test_labels_of_no_class_are_refused_before_anything_is_computed(tiny, tmp_path, tune, changed, sentence):
+    rows = tiny.splits.validation
+    wrong = Labelled(rows.inputs, changed(rows.labels), rows.classes)
+    with pytest.raises(DataError, match=sentence):
+        tune(tiny.spec, tiny.folder, wrong, tiny.splits.test, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_class_without_a_validation_row_is_no_error(tiny, tmp_path):
+    splits = tiny.splits
+    without = splits.validation.rows(splits.validation.labels != 3)
+    result = tune_weights(tiny.spec, tiny.folder, without, splits.test, runs=tmp_path)
+    assert result.judgement.rows == len(splits.test)
+
+
+def test_members_that_say_the_same_of_every_row_are_not_worth_ensembling(tiny, tmp_path):
+    def flat(job, folder, inputs):
+        return np.full((len(inputs["image"]), 10), 0.1, np.float32)
+
+    splits = tiny.splits
+    result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=flat)
+    assert result.judgement.decision == "single"
 
 
 def complementary(rows, seed):

@@ -306,3 +306,12 @@ def test_impossible_questions_are_refused():
     for candidates in ([[0.5, -0.5]], [[0.0, 0.0]], [[1.0, 1.0, 1.0]], [[np.nan, 1.0]]):
         with pytest.raises(PredictionError, match="weights >= 0"):
             score_weights(PROBS, LABELS, candidates)
+
+
+@pytest.mark.parametrize("solve", [simplex_weights, greedy_weights])
+def test_what_is_no_number_is_refused_in_a_sentence(solve):
+    probs, labels = predictions(2, 10, 3, 0)
+    with pytest.raises(PredictionError, match="labels of classes are their indices, not their names"):
+        solve(probs, labels.astype(str))
+    with pytest.raises(PredictionError, match="<U1 predictions"):
+        solve([[["a", "b"]]], [0])
