@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import math
 import tempfile
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +200,7 @@ def read_table(
     if path.suffix == ".npz":
         columns = _read_npz(path)
         _check_columns(path, columns, (*inputs, label))
+        _check_lengths(path, {name: columns[name] for name in (*inputs, label)})
         arrays = {name: _shaped(path, name, columns[name], tuple(shape)) for name, shape in inputs.items()}
         return Labelled(arrays, match_labels(columns[label], classes, path.name), tuple(classes))
     from quorate.tuning.arrow_files import open_arrow
@@ -282,8 +284,19 @@ def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> N
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(str(path), "no such file", "give a .parquet, .arrow, .feather or .npz file")
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        fix = "write it with numpy.savez, text as an array of strings"
+        raise DataError(path.name, "damaged, or an array of Python objects", fix) from None
+
+
+def _check_lengths(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    rows = {name: len(column) if column.ndim else 0 for name, column in columns.items()}
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{count} rows of {name!r}" for name, count in rows.items())
+        raise DataError(path.name, found, "give as many of each")
 
 
 def _shaped(path: Path, name: str, column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -268,7 +268,7 @@ def read_settings(run_folder: Path) -> tuple[Settings, dict[str, str]]:
     try:
         words = json.loads((run_folder / _SETTINGS).read_bytes())
         return Settings(**words["settings"]), dict(words["data"])
-    except FileNotFoundError:
+    except OSError:
         raise SweepError(str(run_folder), f"it has no {_SETTINGS}", "give the folder of a sweep") from None
     except (ValueError, KeyError, TypeError) as error:
         found = f"{_SETTINGS} is damaged ({type(error).__name__})"

@@ -304,6 +304,9 @@ def test_other_rows_another_sweeps_folder_and_empty_spaces_are_refused(swept, da
         resume_sweep(swept.folder, other)
     with pytest.raises(SweepError, match="holds a sweep already"):
         sweep(SPACE, data, run_folder=swept.folder, **BUDGET)
+    for place in (tmp_path, swept.folder / "sweep.json"):
+        with pytest.raises(SweepError, match=r"it has no sweep\.json"):
+            resume_sweep(place, data)
     with pytest.raises(SweepError, match="none is given and none is trained"):
         sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "member_trials": 0})
 

@@ -8,7 +8,7 @@ import torch
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.revisions import build_revision
 from quorate.fusion import WeightedMean
-from quorate.fusion.errors import DataError, PredictionError
+from quorate.fusion.errors import DataError, PredictionError, TuningError
 from quorate.tuning import (
     Labelled,
     PredictionStore,
@@ -264,6 +264,15 @@ def test_members_that_say_the_same_of_every_row_are_not_worth_ensembling(tiny, t
     splits = tiny.splits
     result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=flat)
     assert result.judgement.decision == "single"
+
+
+def test_a_place_for_runs_that_cannot_be_written_to_is_a_sentence(tiny, tmp_path):
+    taken = tmp_path / "taken"
+    taken.touch()
+    splits = tiny.splits
+    for place, why in ((taken, "File exists"), (taken / "below", "Not a directory")):
+        with pytest.raises(TuningError, match=f"runs: .*{why}; give a folder that can be written to"):
+            tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=place)
 
 
 def complementary(rows, seed):
