@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Draws of the weights' bootstrap, fewer where one solve takes long.
 _RESAMPLES, _FEWER, _LARGE = 100, 20, 1_000_000
 _BINS = 10
+# More names than this cannot be read along an axis; the table beside the drawing has them all.
+_SHOWN_CLASSES = 24
 
 
 @dataclass(frozen=True)
@@ -148,15 +150,27 @@ def class_gains(evidence: Evidence) -> Figure:
             rows[key].append(value)
 
     def draw(axes: Axes, data: Mapping[str, list[Any]]) -> None:
-        gain, low, high = (np.array(data[key]) for key in ("gain", "low", "high"))
+        shown = _ends(data["gain"])
+        gain, low, high = (np.array(data[key])[shown] for key in ("gain", "low", "high"))
         axes.axhline(0, color="#bbbbbb")
         spread = np.abs(np.stack([gain - low, high - gain]))
         axes.errorbar(np.arange(len(gain)), gain, yerr=spread, fmt="o", capsize=3, color="#4878a8")
-        axes.set_xticks(np.arange(len(gain)), data["class"], rotation=45 if len(gain) > 12 else 0)
+        names = [data["class"][index] for index in shown]
+        axes.set_xticks(np.arange(len(gain)), names, rotation=90 if len(gain) > 12 else 0)
         axes.set_ylabel("gain, nats per row")
 
     caption = f"Log-loss below {evidence.best_member}'s on held-out rows of each class, with 95 % intervals."
+    if len(rows["class"]) > _SHOWN_CLASSES:
+        caption += f" The {_SHOWN_CLASSES} classes of {len(rows['class'])} that lose or gain most."
     return Figure("class_gains", "Gain by class", caption, pa.table(rows), draw)
+
+
+def _ends(gains: Sequence[float]) -> list[int]:
+    """Which classes are drawn: all, or of many those at both ends, the most lost first."""
+    if len(gains) <= _SHOWN_CLASSES:
+        return list(range(len(gains)))
+    order = np.argsort(gains, kind="stable").tolist()
+    return [*order[: _SHOWN_CLASSES // 2], *order[-_SHOWN_CLASSES // 2 :]]
 
 
 def disagreement(evidence: Evidence) -> Figure:

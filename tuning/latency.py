@@ -55,7 +55,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Seconds of one request that no member computes in: batching, the wire there and back, fusing.
+    """Seconds of one request that no member computes in, 95th percentile: batching, the wire there and back, fusing.
 
     Attributes:
         step_s: of asking members once and waiting for them; a chain asks twice.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quorate.deployments.spec import EnsembleSpec
 from quorate.tuning.structures import Structure, Table, cost
 
-_REQUESTS = 60
+_REQUESTS = 200
 
 
 @dataclass(frozen=True)

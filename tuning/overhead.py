@@ -25,14 +25,14 @@ def nothing(classes: int) -> Callable[..., NDArray[np.float32]]:
 
 
 def measure_overhead(inputs: Mapping[str, NDArray[Any]], classes: int) -> Overhead:
-    """Fit the two numbers to medians over one member, several side by side, and one behind another.
+    """Fit the two numbers to the 95th percentile over one member, several side by side, and one behind another.
 
     Args:
         inputs: request rows; their size travels as it would.
         classes: of an answer.
     """
     one, many, chain = (
-        float(np.median(seconds_of_requests(spec, Path.cwd(), inputs, _REQUESTS)))
+        float(np.percentile(seconds_of_requests(spec, Path.cwd(), inputs, _REQUESTS), 95))
         for spec in (_idle(inputs, classes, 1), _idle(inputs, classes, _MANY), _idle(inputs, classes, 1, chained=True))
     )
     steps_and_members = np.array([[1, 1], [1, _MANY], [2, 2]])

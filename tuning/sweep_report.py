@@ -35,7 +35,8 @@ def save_result(result: SweepResult, picker: Picker, classes: Sequence[str]) -> 
     )
     trials = [{"number": t.number, "values": t.values, "topology": t.details["structure"]["topology"]} for t in good]
     probs, labels = picker.held_out.rows_of(names), picker.held_out.labels
-    uniform, tuned = answers([probs.mean(axis=0), result.best.fused], labels)
+    fused = picker.held_out.rows_of(result.best.structure.members)
+    uniform, tuned = answers([fused.mean(axis=0), result.best.fused], labels)
     columns = true_class(picker.table.rows_of(names), picker.table.labels)
     evidence = Evidence(names, columns, answers(probs, labels), uniform, tuned, labels, picker.best_member, classes)
     histories = {f"{t.params['family']}-{t.number:03d}": t.details.get("history", []) for t in result.members}

@@ -17,6 +17,8 @@ from quorate.tuning import (
     tune_decisions,
     tune_weights,
 )
+from quorate.tuning.answers import answers
+from quorate.tuning.figures import Evidence, class_gains
 from quorate.tuning.judging import judge
 from quorate.tuning.tune import choose_weights, held_out_losses
 
@@ -315,3 +317,18 @@ def test_another_method_takes_over_from_the_proven_weights_only_when_it_is_bette
     method, weights, losses = choose_weights(probs, truth)
     assert method == "simplex"
     assert weights.gap < 1e-6
+
+
+def test_a_page_of_many_classes_draws_those_that_gain_and_lose_most_and_keeps_all_in_its_data(tmp_path):
+    random = np.random.default_rng(0)
+    labels, names = np.repeat(np.arange(60), 5), [f"class {number}" for number in range(60)]
+    probs = random.dirichlet(np.ones(60), (2, 300))
+    members, (uniform, tuned) = answers(probs, labels), answers([probs.mean(axis=0), probs[1]], labels)
+    evidence = Evidence(["a", "b"], members.right, members, uniform, tuned, labels, "a", names)
+    figure = class_gains(evidence)
+    assert figure.table.num_rows == 60
+    svg = figure.svg()
+    drawn = [name for name in names if f">{name}<" in svg]
+    order = np.argsort(figure.table["gain"].to_numpy())
+    assert set(drawn) == {names[index] for index in [*order[:12], *order[-12:]]}
+    assert "24 classes of 60" in figure.caption
