@@ -170,8 +170,9 @@ def test_the_page_fetches_nothing_and_its_data_lies_beside_it(swept):
     assert json.loads((swept.folder / "report.json").read_text())["verdict"] == swept.verdict
 
 
-def test_one_worker_finds_what_many_find_in_a_folder_of_its_own(swept, data):
-    again = sweep(SPACE, data, runs=swept.folder.parent, **{**BUDGET, "workers": 1})
+@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_one_worker_or_four_find_what_two_find_in_a_folder_of_their_own(swept, data, workers):
+    again = sweep(SPACE, data, runs=swept.folder.parent, **{**BUDGET, "workers": workers})
     assert again.folder != swept.folder
     assert outcome(again) == outcome(swept)
     assert [pick.weights for pick in again.pareto] == [pick.weights for pick in swept.pareto]
