@@ -23,6 +23,7 @@ from quorate.fusion.calibration import Calibration
 from quorate.fusion.significance import Interval
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.decisions import Decisions, check_costs, decision_scores, decision_weights
+from quorate.tuning.judging import signed, span
 from quorate.tuning.prediction import Runner, run_in_process, tunable_members
 from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
@@ -60,7 +61,7 @@ class DecisionGain:
     def verdict(self) -> str:
         """The decision as a sentence with its reason."""
         best, uniform = (
-            f"{gain.difference:+.4f} {self.metric} over {other} ({gain.low:+.4f} to {gain.high:+.4f})"
+            f"{signed(gain.difference)} {self.metric} over {other} ({span(gain)})"
             for gain, other in ((self.over_best, self.best_member), (self.over_uniform, "the uniform mean"))
         )
         if self.over_best.low <= 0:

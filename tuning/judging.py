@@ -56,13 +56,22 @@ class Judgement:
     def verdict(self) -> str:
         """The decision as a sentence with its reason."""
         best, uniform = self.gain_over_best, self.gain_over_uniform
-        over_best = f"{best.difference:+.4f} nats per row over {self.best_member} ({best.low:+.4f} to {best.high:+.4f})"
+        over_best = f"{signed(best.difference)} nats per row over {self.best_member} ({span(best)})"
         if self.decision == "single":
             return f"do not ensemble, serve {self.best_member}: the gain of {over_best} is not above 0"
-        over_uniform = f"{uniform.difference:+.4f} over the uniform mean ({uniform.low:+.4f} to {uniform.high:+.4f})"
+        over_uniform = f"{signed(uniform.difference)} over the uniform mean ({span(uniform)})"
         if self.decision == "uniform":
             return f"ensemble, but the uniform mean will do: {over_best}, {over_uniform}"
         return f"ensemble with the tuned weights: {over_best}, {over_uniform}"
+
+
+def signed(number: float) -> str:
+    """With its sign and four decimals; what rounds to nothing has no minus."""
+    return f"{round(number, 4) + 0.0:+.4f}"
+
+
+def span(interval: Interval) -> str:
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 def judge(

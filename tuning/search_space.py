@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from quorate.deployments.spec import Name, Resources, Seconds
 from quorate.fusion.errors import SweepError
@@ -25,8 +26,19 @@ Whole = Annotated[int, Field(ge=1)]
 Params = dict[str, Any]
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name, value in self:
+            if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str) and value[0] > value[1]:
+                raise ValueError(f"{name}: the range ends at {value[1]:g}, before it begins at {value[0]:g}")
+        return self
 
 
 class Family(_Frozen):
@@ -34,9 +46,9 @@ class Family(_Frozen):
 
     width: tuple[Whole, Whole] = (8, 64)
     depth: tuple[Whole, Whole] = (1, 3)
-    dropout: tuple[float, float] = (0.0, 0.3)
-    learning_rate: tuple[float, float] = (5e-4, 1e-2)
-    jitter: tuple[float, float] = (0.0, 0.15)
+    dropout: tuple[Share, Share] = (0.0, 0.3)
+    learning_rate: tuple[Rate, Rate] = (5e-4, 1e-2)
+    jitter: tuple[Share, Share] = (0.0, 0.15)
 
 
 class Heads(_Frozen):
@@ -44,8 +56,8 @@ class Heads(_Frozen):
 
     width: tuple[Whole, Whole] = (16, 128)
     depth: tuple[Whole, Whole] = (1, 2)
-    dropout: tuple[float, float] = (0.0, 0.3)
-    learning_rate: tuple[float, float] = (1e-3, 1e-2)
+    dropout: tuple[Share, Share] = (0.0, 0.3)
+    learning_rate: tuple[Rate, Rate] = (1e-3, 1e-2)
 
 
 FAMILIES: dict[FamilyName, Family] = {

@@ -200,9 +200,11 @@ def sweep(
     """
     spec = what if isinstance(what, EnsembleSpec) else None
     chosen = space or (what if isinstance(what, SearchSpace) else SearchSpace(name=what.name))
+    if workers is not None and workers < 1:
+        raise SweepError("workers", f"{workers}", "give at least 1, or None for as many as there is room for")
     settings = _settings(
-        space=chosen, trials=trials, member_trials=member_trials, objectives=tuple(objectives), sampler=sampler,
-        seed=seed, parallel=parallel, origin=dict(origin or {}),
+        space=chosen, trials=trials, member_trials=member_trials if chosen.families else 0,
+        objectives=tuple(objectives), sampler=sampler, seed=seed, parallel=parallel, origin=dict(origin or {}),
     )  # fmt: skip
     where = new_run_folder(runs, spec.name if spec else chosen.name) if run_folder is None else run_folder
     where.mkdir(parents=True, exist_ok=True)

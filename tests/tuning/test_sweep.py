@@ -308,6 +308,10 @@ def test_other_rows_another_sweeps_folder_and_empty_spaces_are_refused(swept, da
     for place in (tmp_path, swept.folder / "sweep.json"):
         with pytest.raises(SweepError, match=r"it has no sweep\.json"):
             resume_sweep(place, data)
+    with pytest.raises(SweepError, match="workers: 0; give at least 1"):
+        sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "workers": 0})
+    with pytest.raises(SweepError, match="none is given and none is trained"):
+        sweep(SPACE.model_copy(update={"families": {}}), data, runs=tmp_path, **BUDGET)
     with pytest.raises(SweepError, match="none is given and none is trained"):
         sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "member_trials": 0})
 

@@ -200,6 +200,7 @@ def test_members_that_are_one_and_the_same_are_not_worth_ensembling(tiny, tmp_pa
     assert result.judgement.decision == "single"
     assert result.judgement.verdict.startswith("do not ensemble, serve one")
     assert result.judgement.gain_over_best.difference == pytest.approx(0, abs=1e-9)
+    assert "+0.0000 nats per row over one (+0.0000 to +0.0000)" in result.judgement.verdict
 
 
 def test_rows_a_member_fails_on_are_left_out_and_counted(tiny, tmp_path):

@@ -31,4 +31,4 @@ def test_a_sweep_uses_both_nodes_and_ends_right_when_one_is_killed(tmp_path, sho
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said == {"nodes_used": 2, "alive": 2, "same": True, "failed": [], "store": True}  # one of three is gone
+    assert said == {"nodes_used": 2, "killed": 1, "alive": 2, "same": True, "failed": [], "store": True}

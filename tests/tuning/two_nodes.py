@@ -4,6 +4,7 @@ Ray keeps one connection in a process, so ``test_two_nodes`` calls ``main`` in o
 """
 
 import json
+import time
 
 import numpy as np
 import psutil
@@ -54,7 +55,9 @@ def main(folder):
     undisturbed = sweep(SPACE, data, run_folder=folder / "plain", callbacks=[Watch(kill=False)], **BUDGET)
     used = len(USED)
     disturbed = sweep(SPACE, data, run_folder=folder / "killed", callbacks=[Watch(kill=True)], **BUDGET)
-    alive = sum(node["Alive"] for node in ray.nodes())
+    until = time.monotonic() + 60
+    while alive() > 2 and time.monotonic() < until:  # the sweep may end before Ray has given the node up
+        time.sleep(0.2)
     best = undisturbed.best
     store = PredictionStore(folder / "store")
     store.fill(best.spec, best.folder, data.validation, "validation", run=run_on_ray)
@@ -65,7 +68,8 @@ def main(folder):
     )
     said = {
         "nodes_used": used,
-        "alive": alive,
+        "killed": 2 - len(RAYLETS),
+        "alive": alive(),
         "same": outcome(undisturbed) == outcome(disturbed),
         "failed": [t.failure for t in (*disturbed.members, *disturbed.structures) if t.failure],
         "store": same,
@@ -73,6 +77,10 @@ def main(folder):
     print(json.dumps(said))
     ray.shutdown()
     cluster.shutdown()
+
+
+def alive():
+    return sum(node["Alive"] for node in ray.nodes())
 
 
 def outcome(result):
