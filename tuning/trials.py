@@ -111,7 +111,7 @@ def run_trials(
         phase.close()
     if phase.error is not None:
         raise phase.error
-    return phase.ended and not phase.running
+    return phase.ended
 
 
 def _fit(trainable: Any, phase: _Phase, limits: Limits, place: str) -> None:
@@ -166,7 +166,8 @@ class _Phase:
 
     @property
     def ended(self) -> bool:
-        return self.handed_out and not self.waiting and not self.paused
+        """Nothing is left to do: what still runs may have to be tried again, and Tune asks no more once it is told."""
+        return self.handed_out and not (self.waiting or self.paused or self.running)
 
     def try_again(self, task: Task) -> bool:
         """Pause a task whose workers died; False when it had its rounds."""

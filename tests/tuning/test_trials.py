@@ -36,6 +36,7 @@ def test_a_trial_whose_workers_died_is_tried_again_after_a_pause_and_then_given_
     try:
         assert [feed.suggest(name)["number"] for name in "abc"] == [0, 1, 2]
         feed.on_trial_complete("a", {"outcome": json.dumps({"values": {}})})
+        assert feed.suggest("d") is None  # not the end: what runs may have to run again
         feed.on_trial_complete("b", error=True)
         feed.on_trial_complete("c", {"outcome": json.dumps({"values": {}})})
         assert feed.suggest("d") is None  # Ray may not know yet that a node is gone
