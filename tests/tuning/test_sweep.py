@@ -172,9 +172,11 @@ def test_the_page_fetches_nothing_and_its_data_lies_beside_it(swept):
 
 @pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_one_worker_or_four_find_what_two_find_in_a_folder_of_their_own(swept, data, workers):
-    again = sweep(SPACE, data, runs=swept.folder.parent, **{**BUDGET, "workers": workers})
+    measured = load_measured(swept.folder)
+    again = sweep(SPACE, data, runs=swept.folder.parent, measured=measured, **{**BUDGET, "workers": workers})
     assert again.folder != swept.folder
     assert outcome(again) == outcome(swept)
+    assert [trial.values for trial in again.structures] == [trial.values for trial in swept.structures]
     assert [pick.weights for pick in again.pareto] == [pick.weights for pick in swept.pareto]
 
 
@@ -184,21 +186,25 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import ray
 from test_sweep import BUDGET, SPACE, small
-from quorate.tuning import digits, sweep
+from quorate.tuning import digits, load_measured, sweep
 
 def tell(progress):
     print(progress.phase, progress.finished, flush=True)
 
 ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
-sweep(SPACE, small(digits()), run_folder=Path({folder!r}), on_progress=tell, **{{**BUDGET, "workers": 1}})
+sweep(
+    SPACE, small(digits()), run_folder=Path({folder!r}), measured=load_measured(Path({measured!r})), on_progress=tell,
+    **{{**BUDGET, "workers": 1}},
+)
 """
 
 
-def killed_driver(cluster, folder, at):
+def killed_driver(cluster, folder, measured, at):
     """Run a sweep in another process and kill it without warning when it says ``at``."""
     code = DRIVER.format(
-        tests=str(Path(__file__).parent), address=cluster.get_runtime_context().gcs_address, folder=str(folder)
-    )
+        tests=str(Path(__file__).parent), address=cluster.get_runtime_context().gcs_address, folder=str(folder),
+        measured=str(measured),
+    )  # fmt: skip
     driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     for line in driver.stdout:
         if line.strip() == at:
@@ -211,7 +217,7 @@ def killed_driver(cluster, folder, at):
 @pytest.mark.parametrize("at", [pytest.param("members 4", marks=pytest.mark.slow), "structures 5"])
 def test_a_sweep_whose_driver_was_killed_goes_on_and_ends_as_if_nothing_had_been(cluster, swept, data, tmp_path, at):
     folder = tmp_path / "run"
-    killed_driver(cluster, folder, at)
+    killed_driver(cluster, folder, swept.folder, at)
     done = journal(folder)
     assert 0 < len(done) < 18
     result = resume_sweep(folder, data, workers=1)

@@ -35,10 +35,13 @@ class Watch(tune.Callback):
         self.kill = kill
 
     def on_trial_result(self, iteration, trials, trial, result, **info):
-        parent = psutil.Process(result["pid"]).ppid() if len(RAYLETS) == 2 else None
-        if parent in RAYLETS:  # nobody's who died meanwhile
+        try:
+            parent = psutil.Process(result["pid"]).ppid()
+        except psutil.NoSuchProcess:  # it died after it had reported
+            return
+        if parent in RAYLETS:
             USED.add(parent)
-            if self.kill and trial.config["number"] == 2:
+            if self.kill and len(RAYLETS) == 2 and trial.config["number"] == 2:
                 CLUSTERS[0].remove_node(RAYLETS.pop(parent), allow_graceful=False)
 
 
