@@ -6,6 +6,7 @@ import hashlib
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,10 @@ def delete(name: str) -> None:
     applications = _applications(name)
     if not applications:
         raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
-    for application in sorted(applications, key=len):
-        serve.delete(application)
+    doors, *members = sorted(applications, key=len)
+    serve.delete(doors)
+    with ThreadPoolExecutor(max(1, len(members))) as pool:  # each waits until its replicas have drained
+        list(pool.map(serve.delete, members))
     published.forget(name)
     door_records.forget(name)
 

@@ -12,6 +12,9 @@ from scipy import stats
 
 from quorate.fusion.errors import ShapeError
 
+# Rows drawn at once: what a cache holds. Less memory, no other result, and faster than more.
+_DRAWN = 250_000
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -54,7 +57,7 @@ def paired_bootstrap(
         np.mean,
         confidence_level=confidence,
         n_resamples=num_resamples,
-        batch=max(1, 10_000_000 // len(difference)),
+        batch=max(1, _DRAWN // len(difference)),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval

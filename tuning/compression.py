@@ -25,7 +25,7 @@ from quorate.fusion.errors import ArchitectureError, MergeError
 from quorate.fusion.measures import LEAST_PROBABILITY
 from quorate.fusion.significance import Interval, paired_bootstrap
 from quorate.tuning.candidates import in_format, with_soups, with_student
-from quorate.tuning.datasets import Labelled
+from quorate.tuning.datasets import Labelled, check_labelled
 from quorate.tuning.distillation import Distillation, distil
 from quorate.tuning.formats import parameter_bytes
 from quorate.tuning.latency import chain_s, measure, parallel_s
@@ -131,6 +131,8 @@ def compress(
         PredictionError, MemberLoadError: a member cannot be run.
     """
     say = on_step or (lambda step: None)
+    for rows, data in (("training", training), ("validation", validation), ("held-out", held_out)):
+        check_labelled(rows, data)
     where = new_run_folder(runs, f"{spec.name}-compressed")
     judge = _Judge(validation, held_out, where, run)
     say("judging the ensemble")

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import math
 import tempfile
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from quorate.fusion.errors import DataError
 
 MEMORY_BYTES = 1 << 30
+_COPIED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Labelled:
         return len(self.labels)
 
     def rows(self, index: NDArray[Any] | slice) -> Labelled:
-        return Labelled({k: v[index] for k, v in self.inputs.items()}, self.labels[index], self.classes)
+        return Labelled({k: _taken(v, index) for k, v in self.inputs.items()}, self.labels[index], self.classes)
 
     def digest(self) -> str:
         """sha256 over inputs, their names and types, labels and class names; order of rows counts."""
@@ -55,6 +57,24 @@ class Labelled:
             digest.update(repr(array.tolist()).encode() if array.dtype == object else array.data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
+
+
+def check_labelled(name: str, data: Labelled) -> None:
+    """Refuse rows whose parts do not belong together.
+
+    Raises:
+        DataError: labels that are no index of a class, or an input with another number of rows.
+    """
+    for key, array in data.inputs.items():
+        if len(array) != len(data.labels):
+            found = f"{len(array)} rows of input '{key}' with {len(data.labels)} labels"
+            raise DataError(f"{name} rows", found, "give one label for each row")
+    if data.labels.dtype.kind not in "iu":
+        fix = "give the index of each row's class; match_labels turns names into it"
+        raise DataError(f"{name} labels", f"they are {data.labels.dtype}", fix)
+    if len(data.labels) and not 0 <= data.labels.min() <= data.labels.max() < len(data.classes):
+        found = f"from {data.labels.min()} to {data.labels.max()} with {len(data.classes)} classes"
+        raise DataError(f"{name} labels", found, f"give indices from 0 to {len(data.classes) - 1}")
 
 
 @dataclass(frozen=True)
@@ -180,6 +200,7 @@ def read_table(
     if path.suffix == ".npz":
         columns = _read_npz(path)
         _check_columns(path, columns, (*inputs, label))
+        _check_lengths(path, {name: columns[name] for name in (*inputs, label)})
         arrays = {name: _shaped(path, name, columns[name], tuple(shape)) for name, shape in inputs.items()}
         return Labelled(arrays, match_labels(columns[label], classes, path.name), tuple(classes))
     from quorate.tuning.arrow_files import open_arrow
@@ -219,9 +240,25 @@ class _Gathered:
     def _allocated(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         if dtype.hasobject or math.prod(shape) * dtype.itemsize <= self.memory_bytes:
             return np.empty(shape, dtype)
-        # Without a name the file goes with the last array that is mapped from it.
-        with tempfile.TemporaryFile(prefix="quorate-rows-") as file:
-            return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+        return _mapped(shape, dtype)
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """In a file without a name: it goes with the last array that is mapped from it."""
+    with tempfile.TemporaryFile(prefix="quorate-rows-") as file:
+        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+
+
+def _taken(array: NDArray[Any], index: NDArray[Any] | slice) -> NDArray[Any]:
+    """Some rows; what was too large for memory is copied to another file."""
+    if isinstance(index, slice) or not isinstance(array, np.memmap):
+        return array[index]
+    rows = np.arange(len(array))[index]
+    taken = _mapped((len(rows), *array.shape[1:]), array.dtype)
+    size = max(1, _COPIED_BYTES // max(1, array[:1].nbytes))
+    for at in range(0, len(rows), size):
+        taken[at : at + size] = array[rows[at : at + size]]
+    return taken
 
 
 def _check_columns(path: Path, found: Collection[str], wanted: Sequence[str]) -> None:
@@ -247,8 +284,19 @@ def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> N
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(str(path), "no such file", "give a .parquet, .arrow, .feather or .npz file")
-    with np.load(path, allow_pickle=False) as archive:
-        return dict(archive)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        fix = "write it with numpy.savez, text as an array of strings"
+        raise DataError(path.name, "damaged, or an array of Python objects", fix) from None
+
+
+def _check_lengths(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    rows = {name: len(column) if column.ndim else 0 for name, column in columns.items()}
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{count} rows of {name!r}" for name, count in rows.items())
+        raise DataError(path.name, found, "give as many of each")
 
 
 def _shaped(path: Path, name: str, column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

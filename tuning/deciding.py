@@ -22,7 +22,8 @@ from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.calibration import Calibration
 from quorate.fusion.significance import Interval
 from quorate.tuning.datasets import Labelled
-from quorate.tuning.decisions import Decisions, decision_scores, decision_weights
+from quorate.tuning.decisions import Decisions, check_costs, decision_scores, decision_weights
+from quorate.tuning.judging import signed, span
 from quorate.tuning.prediction import Runner, run_in_process, tunable_members
 from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
@@ -60,7 +61,7 @@ class DecisionGain:
     def verdict(self) -> str:
         """The decision as a sentence with its reason."""
         best, uniform = (
-            f"{gain.difference:+.4f} {self.metric} over {other} ({gain.low:+.4f} to {gain.high:+.4f})"
+            f"{signed(gain.difference)} {self.metric} over {other} ({span(gain)})"
             for gain, other in ((self.over_best, self.best_member), (self.over_uniform, "the uniform mean"))
         )
         if self.over_best.low <= 0:
@@ -130,6 +131,7 @@ def tune_decisions(
     say = on_step or (lambda step: None)
     names = tunable_members(spec)
     check_rows(validation, held_out)
+    table = None if costs is None else check_costs(costs, len(spec.classes or ()))
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
     usable = {}
@@ -140,7 +142,6 @@ def tune_decisions(
     searched_on, judged_on = usable["validation"], usable["held-out"]
     labelled = (searched_on.probs, searched_on.labels)
     say("searching weights and biases")
-    table = None if costs is None else np.asarray(costs, dtype=np.float64)
     solvers = _solvers(metric, table, seed)
     sign = 1 if table is None else -1
     found = {name: _cross_validated(solve, *labelled, metric, table, seed) for name, solve in solvers.items()}

@@ -115,19 +115,32 @@ def decision_scores(metric: str, right: Floats, decided: Floats, support: Floats
     return np.asarray((2 * right / np.where(named > 0, named, 1)).sum(axis=1) / (named > 0).sum(axis=1))
 
 
+def check_costs(costs: ArrayLike, classes: int) -> Floats:
+    """(C, C) as float64.
+
+    Raises:
+        TuningError: they are not that, or not finite.
+    """
+    fix = f"give ({classes}, {classes}) finite numbers, the true class down, the decision across"
+    try:
+        table = np.asarray(costs, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TuningError("costs", f"{costs!r:.80}", fix) from None
+    if table.shape != (classes, classes) or not np.isfinite(table).all():
+        raise TuningError("costs", f"shape {table.shape}", fix)
+    return table
+
+
 class _Table:
     """Counts of decisions, and the loss they give."""
 
     def __init__(self, labels: NDArray[np.int64], classes: int, metric: str, costs: ArrayLike | None):
         self.labels, self.classes, self.metric = labels, classes, metric
         self.support = np.bincount(labels, minlength=classes).astype(np.float64)
-        self.costs = None if costs is None else np.asarray(costs, dtype=np.float64)
+        self.costs = None if costs is None else check_costs(costs, classes)
         if self.costs is None and metric not in DECISION_METRICS:
             fix = f"give one of {', '.join(DECISION_METRICS)}, or costs"
             raise TuningError("metric", f"{metric!r} is no metric of decisions", fix)
-        if self.costs is not None and (self.costs.shape != (classes, classes) or not np.isfinite(self.costs).all()):
-            fix = f"give ({classes}, {classes}) finite numbers, the true class down, the decision across"
-            raise TuningError("costs", f"shape {self.costs.shape}", fix)
 
     def loss(self, right: Floats, decided: Floats, cost: Floats) -> Floats:
         """(K,) from right decisions (K, C) and all decisions (K, C) of each class, and summed costs (K,)."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from quorate.fusion.diversity import diversity
 from quorate.fusion.significance import paired_bootstrap
-from quorate.tuning.scoring import true_class
+from quorate.tuning.answers import Answers
+from quorate.tuning.scoring import Floats
 from quorate.tuning.simplex import solve_log_loss
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # Draws of the weights' bootstrap, fewer where one solve takes long.
 _RESAMPLES, _FEWER, _LARGE = 100, 20, 1_000_000
 _BINS = 10
+# More names than this cannot be read along an axis; the table beside the drawing has them all.
+_SHOWN_CLASSES = 24
 
 
 @dataclass(frozen=True)
@@ -33,20 +36,26 @@ class Evidence:
 
     Attributes:
         names: of the M members that are compared.
-        validation, held_out: (M, N, C) probabilities, with (N,) labels.
-        tuned: (N, C) the answer under judgement, on the held-out rows.
+        columns: (M, N) their probabilities of the true class on the validation rows.
+        members: (M, n) what they say on the held-out rows.
+        uniform, tuned: (n,) what their uniform mean says, and the answer under judgement.
+        labels: (n,) of the held-out rows.
         best_member: the best single one, chosen on the validation rows.
         classes: names.
     """
 
     names: Sequence[str]
-    validation: NDArray[Any]
-    validation_labels: NDArray[np.int64]
-    held_out: NDArray[Any]
-    held_out_labels: NDArray[np.int64]
-    tuned: NDArray[Any]
+    columns: Floats
+    members: Answers
+    uniform: Answers
+    tuned: Answers
+    labels: NDArray[np.int64]
     best_member: str
     classes: Sequence[str]
+
+    @property
+    def best(self) -> Answers:
+        return self.members[list(self.names).index(self.best_member)]
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Figure:
 
 def weights(evidence: Evidence, seed: int = 0) -> Figure:
     """Weights solved on the validation rows, and how far they move when the rows are drawn anew."""
-    columns = true_class(evidence.validation, evidence.validation_labels)
+    columns = evidence.columns
     random = np.random.default_rng(seed)
     rows = columns.shape[1]
     draws = _RESAMPLES if columns.size < _LARGE else _FEWER
@@ -97,14 +106,10 @@ def weights(evidence: Evidence, seed: int = 0) -> Figure:
 
 def calibration(evidence: Evidence) -> Figure:
     """Confidence against accuracy in equal bins of confidence, on held-out rows."""
-    answers = {
-        evidence.best_member: evidence.held_out[list(evidence.names).index(evidence.best_member)],
-        "uniform mean": evidence.held_out.mean(axis=0),
-        "tuned": evidence.tuned,
-    }
+    answers = {evidence.best_member: evidence.best, "uniform mean": evidence.uniform, "tuned": evidence.tuned}
     rows: dict[str, list[Any]] = {"answer": [], "confidence": [], "accuracy": [], "rows": []}
-    for name, probs in answers.items():
-        confidence, right = probs.max(axis=1), probs.argmax(axis=1) == evidence.held_out_labels
+    for name, said in answers.items():
+        confidence, right = said.confidence, said.decided == evidence.labels
         bins = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
         for one in np.unique(bins):
             inside = bins == one
@@ -133,11 +138,10 @@ def calibration(evidence: Evidence) -> Figure:
 
 def class_gains(evidence: Evidence) -> Figure:
     """How much lower the log-loss of each class's rows is than the best single member's."""
-    best = evidence.held_out[list(evidence.names).index(evidence.best_member)]
-    single, tuned = -np.log(true_class(np.stack([best, evidence.tuned]), evidence.held_out_labels))
+    single, tuned = -np.log(evidence.best.right), -np.log(evidence.tuned.right)
     rows: dict[str, list[Any]] = {"class": [], "gain": [], "low": [], "high": [], "rows": []}
     for index, name in enumerate(evidence.classes):
-        inside = evidence.held_out_labels == index
+        inside = evidence.labels == index
         if inside.sum() < 2:
             continue
         found = paired_bootstrap(single[inside], tuned[inside])
@@ -146,20 +150,32 @@ def class_gains(evidence: Evidence) -> Figure:
             rows[key].append(value)
 
     def draw(axes: Axes, data: Mapping[str, list[Any]]) -> None:
-        gain, low, high = (np.array(data[key]) for key in ("gain", "low", "high"))
+        shown = _ends(data["gain"])
+        gain, low, high = (np.array(data[key])[shown] for key in ("gain", "low", "high"))
         axes.axhline(0, color="#bbbbbb")
         spread = np.abs(np.stack([gain - low, high - gain]))
         axes.errorbar(np.arange(len(gain)), gain, yerr=spread, fmt="o", capsize=3, color="#4878a8")
-        axes.set_xticks(np.arange(len(gain)), data["class"], rotation=45 if len(gain) > 12 else 0)
+        names = [data["class"][index] for index in shown]
+        axes.set_xticks(np.arange(len(gain)), names, rotation=90 if len(gain) > 12 else 0)
         axes.set_ylabel("gain, nats per row")
 
     caption = f"Log-loss below {evidence.best_member}'s on held-out rows of each class, with 95 % intervals."
+    if len(rows["class"]) > _SHOWN_CLASSES:
+        caption += f" The {_SHOWN_CLASSES} classes of {len(rows['class'])} that lose or gain most."
     return Figure("class_gains", "Gain by class", caption, pa.table(rows), draw)
+
+
+def _ends(gains: Sequence[float]) -> list[int]:
+    """Which classes are drawn: all, or of many those at both ends, the most lost first."""
+    if len(gains) <= _SHOWN_CLASSES:
+        return list(range(len(gains)))
+    order = np.argsort(gains, kind="stable").tolist()
+    return [*order[: _SHOWN_CLASSES // 2], *order[-_SHOWN_CLASSES // 2 :]]
 
 
 def disagreement(evidence: Evidence) -> Figure:
     """Share of held-out rows on which exactly one of two members is right."""
-    correct = evidence.held_out.argmax(axis=2) == evidence.held_out_labels
+    correct = evidence.members.decided == evidence.labels
     matrix = diversity(correct).disagreement
     names = list(evidence.names)
     table = pa.table(

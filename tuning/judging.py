@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.significance import Interval, paired_bootstrap
-from quorate.tuning.scoring import METRICS, Floats, true_class
+from quorate.tuning.answers import Answers, answers, mixture
+from quorate.tuning.scoring import Floats
 
 Decision = Literal["tuned", "uniform", "single"]
 
@@ -55,13 +56,22 @@ class Judgement:
     def verdict(self) -> str:
         """The decision as a sentence with its reason."""
         best, uniform = self.gain_over_best, self.gain_over_uniform
-        over_best = f"{best.difference:+.4f} nats per row over {self.best_member} ({best.low:+.4f} to {best.high:+.4f})"
+        over_best = f"{signed(best.difference)} nats per row over {self.best_member} ({span(best)})"
         if self.decision == "single":
             return f"do not ensemble, serve {self.best_member}: the gain of {over_best} is not above 0"
-        over_uniform = f"{uniform.difference:+.4f} over the uniform mean ({uniform.low:+.4f} to {uniform.high:+.4f})"
+        over_uniform = f"{signed(uniform.difference)} over the uniform mean ({span(uniform)})"
         if self.decision == "uniform":
             return f"ensemble, but the uniform mean will do: {over_best}, {over_uniform}"
         return f"ensemble with the tuned weights: {over_best}, {over_uniform}"
+
+
+def signed(number: float) -> str:
+    """With its sign and four decimals; what rounds to nothing has no minus."""
+    return f"{round(number, 4) + 0.0:+.4f}"
+
+
+def span(interval: Interval) -> str:
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 def judge(
@@ -76,37 +86,41 @@ def judge(
         weights: (M,) tuned on other rows.
         best_member: chosen on other rows.
     """
-    uniform = np.full(len(names), 1.0 / len(names))
-    tuned, mean = np.tensordot(weights, probs, axes=1), np.tensordot(uniform, probs, axes=1)
-    return judge_fused(names, probs, labels, tuned, mean, best_member)
+    tuned, uniform = answers([mixture(shares, probs) for shares in (weights, equal_shares(len(names)))], labels)
+    return judge_answers(names, answers(probs, labels), labels, tuned, uniform, best_member)
 
 
-def judge_fused(
+def equal_shares(members: int) -> Floats:
+    """(M,) weights of the uniform mean."""
+    return np.full(members, 1.0 / members)
+
+
+def judge_answers(
     names: Sequence[str],
-    probs: NDArray[Any],
+    members: Answers,
     labels: NDArray[np.int64],
-    tuned: NDArray[Any],
-    uniform: NDArray[Any],
+    tuned: Answers,
+    uniform: Answers,
     best_member: str,
 ) -> Judgement:
     """Compare what any rule made of the members with every member and the uniform mean.
 
     Args:
         names: of the M members.
-        probs: (M, N, C) on held-out rows.
+        members: (M, N) on held-out rows.
         labels: (N,) index of the true class.
-        tuned: (N, C) fused by a rule that was fitted on other rows.
-        uniform: (N, C) the uniform mean of the members that the rule fuses.
+        tuned: (N,) of a rule that was fitted on other rows.
+        uniform: (N,) of the uniform mean of the members that the rule fuses.
         best_member: chosen on other rows.
     """
-    best = probs[names.index(best_member)]
-    best_losses, tuned_losses, uniform_losses = -np.log(true_class(np.stack([best, tuned, uniform]), labels))
+    best_losses = -np.log(members.right[names.index(best_member)])
+    tuned_losses, uniform_losses = -np.log(tuned.right), -np.log(uniform.right)
     over_best = paired_bootstrap(best_losses, tuned_losses)
     over_uniform = paired_bootstrap(uniform_losses, tuned_losses)
     decision: Decision = "single" if over_best.low <= 0 else "tuned" if over_uniform.low > 0 else "uniform"
     return Judgement(
         rows=len(labels),
-        members={name: _score(one, labels) for name, one in zip(names, probs, strict=True)},
+        members={name: _score(one, labels) for name, one in zip(names, members, strict=True)},
         uniform=_score(uniform, labels),
         tuned=_score(tuned, labels),
         best_member=best_member,
@@ -116,6 +130,11 @@ def judge_fused(
     )
 
 
-def _score(fused: NDArray[Any], labels: NDArray[np.int64]) -> Score:
-    probs = fused.astype(np.float64)
-    return Score(*(METRICS[name].function(labels, probs) for name in ("log_loss", "accuracy", "f1_macro")))
+def _score(said: Answers, labels: NDArray[np.int64]) -> Score:
+    from sklearn.metrics import f1_score
+
+    return Score(
+        log_loss=-float(np.log(said.right).mean()),
+        accuracy=float((said.decided == labels).mean()),
+        f1_macro=float(f1_score(labels, said.decided, average="macro", zero_division=0.0)),
+    )

@@ -7,9 +7,10 @@ The slowest of a parallel group, the sum of a chain, the expectation of a cascad
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec import MemberJob
+from quorate.tuning.files import write_whole
 
 _RUNS, _RUNS_S, _WARM_UP = 40, 0.25, 3
+_FILE = "measured.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,51 @@ class Curve:
     def from_json(cls, words: Mapping[str, Any]) -> Curve:
         p50, p95 = ({int(batch): float(s) for batch, s in words[key].items()} for key in ("p50_s", "p95_s"))
         return cls(str(words["device"]), p50, p95, tuple(words["single_s"]))
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Seconds of one request that no member computes in, 95th percentile: batching, the wire there and back, fusing.
+
+    Attributes:
+        step_s: of asking members once and waiting for them; a chain asks twice.
+        member_s: of each member that is asked.
+    """
+
+    step_s: float = 0.0
+    member_s: float = 0.0
+
+    def of(self, members: int) -> float:
+        """Of one step that asks so many members."""
+        return self.step_s + self.member_s * members
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measured, kept beside it: a sweep sees one truth, and another may be given the same.
+
+    Attributes:
+        members: by name.
+        overhead: None where it has not been measured.
+    """
+
+    members: Mapping[str, Curve] = field(default_factory=dict)
+    overhead: Overhead | None = None
+
+    def save(self, folder: Path) -> None:
+        words = {"members": {name: curve.to_json() for name, curve in self.members.items()}}
+        said = {**words, "overhead": None if self.overhead is None else asdict(self.overhead)}
+        write_whole(folder / _FILE, json.dumps(said, indent=1).encode())
+
+
+def load_measured(folder: Path) -> Measured:
+    """What a run measured; nothing where the file is missing or damaged."""
+    try:
+        words = json.loads((folder / _FILE).read_bytes())
+        members = {name: Curve.from_json(curve) for name, curve in words["members"].items()}
+        return Measured(members, None if words["overhead"] is None else Overhead(**words["overhead"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Measured()
 
 
 def measure(job: MemberJob, folder: Path, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> Curve:

@@ -18,10 +18,11 @@ from safetensors.torch import save
 from quorate.deployments.spec import EnsembleSpec, MemberSpec
 from quorate.deployments.spec_file import parse_spec, save_spec
 from quorate.fusion.base import Rule
+from quorate.tuning.answers import answers
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.files import write_whole
 from quorate.tuning.journal import Finished, saving
-from quorate.tuning.judging import Judgement, judge_fused
+from quorate.tuning.judging import Judgement, judge_answers
 from quorate.tuning.probe import save_probe
 from quorate.tuning.run_folder import save_deployable, save_report
 from quorate.tuning.scoring import member_losses
@@ -137,9 +138,9 @@ class Picker:
 
     def _judge(self, structure: Structure, fused: NDArray[np.float32]) -> Judgement:
         names = list(dict.fromkeys([*structure.members, self.best_member]))
-        probs = self.held_out.rows_of(names)
-        uniform = probs[: len(structure.members)].mean(axis=0)
-        return judge_fused(names, probs, self.held_out.labels, fused, uniform, self.best_member)
+        probs, labels = self.held_out.rows_of(names), self.held_out.labels
+        tuned, uniform = answers([fused, probs[: len(structure.members)].mean(axis=0)], labels)
+        return judge_answers(names, answers(probs, labels), labels, tuned, uniform, self.best_member)
 
 
 def spread(front: Sequence[Finished], most: int) -> list[Finished]:

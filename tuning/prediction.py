@@ -1,4 +1,7 @@
-"""Run one member over many rows, with the code that serves it: its probabilities under the ensemble's class names."""
+"""Run one member over many rows, with the code that serves it: its probabilities under the ensemble's class names.
+
+Torch is imported where a member is run: an actor that only reads a store starts a second earlier without it.
+"""
 
 # B batch, N rows, C classes
 
@@ -6,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.framing import RowStatus
-from quorate.deployments.models import load_model
-from quorate.deployments.prediction import Predictor
 from quorate.deployments.spec import EnsembleSpec, MemberJob
 from quorate.fusion.errors import PredictionError, TuningError
+
+if TYPE_CHECKING:
+    from quorate.deployments.prediction import Predictor
 
 Inputs = Mapping[str, NDArray[Any]]
 Runner = Callable[[MemberJob, Path, Inputs], NDArray[np.float32]]
@@ -36,6 +40,9 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
         MemberLoadError: the member cannot be loaded.
         PredictionError: it failed on every row.
     """
+    from quorate.deployments.models import load_model
+    from quorate.deployments.prediction import Predictor
+
     predictor = Predictor(load_model(job.name, job.member, folder), job)
     rows = len(next(iter(inputs.values())))
     size = job.member.max_batch_size
@@ -43,7 +50,11 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
     parts = [predict_batch(predictor, job, batch) for batch in batches]
     probs = np.concatenate(parts)
     if np.isnan(probs).all():
-        raise PredictionError(f"members.{job.name}", f"every row failed ({predictor.last_error})", "mend the member")
+        raise PredictionError(
+            f"members.{job.name}",
+            f"every row failed ({predictor.last_error or 'no output is finite'})",
+            "mend the member",
+        )
     return probs
 
 

@@ -17,7 +17,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
 h1 { font-size: 1.6em } h2 { font-size: 1.2em; margin-top: 2em }
 .verdict { font-size: 1.15em; padding: .8em 1em; border-left: 4px solid #4878a8; background: #f3f6f9 }
-table { border-collapse: collapse } td, th { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd }
+.table { overflow-x: auto } table { border-collapse: collapse }
+td, th { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
 td:first-child, th:first-child { text-align: left }
 figure { margin: 1em 0 } figcaption { color: #666; font-size: .9em } svg { max-width: 100%; height: auto }
 """
@@ -74,7 +75,7 @@ def _table(rows: Rows) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(_text(value))}</td>" for value in row.values()) + "</tr>" for row in rows
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<div class="table"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _text(value: Any) -> str:

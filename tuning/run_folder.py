@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,20 +13,26 @@ from typing import Any
 
 from quorate.deployments.spec import EnsembleSpec
 from quorate.deployments.spec_file import parse_spec, save_spec
+from quorate.fusion.errors import TuningError
 
 
 def new_run_folder(runs: Path, name: str) -> Path:
-    """Make ``runs/NAME-DATE-TIME``; a second run within the second gets a number, two runs never share a folder."""
-    runs.mkdir(parents=True, exist_ok=True)
+    """Make ``runs/NAME-DATE-TIME``; a second run within the second gets a number, two runs never share a folder.
+
+    Raises:
+        TuningError: no folder can be made there.
+    """
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    for number in range(1, 10_000):
-        folder = runs / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(stem)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            folder = runs / (stem if number == 1 else f"{stem}-{number}")
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                break
+    except OSError as error:
+        raise TuningError("runs", f"{runs}: {error.strerror}", "give a folder that can be written to") from error
+    return folder
 
 
 def with_weights(

@@ -130,7 +130,12 @@ def check_predictions(probs: ArrayLike, labels: ArrayLike, metric: str) -> tuple
         PredictionError: shapes or labels do not fit, or there is no row or no member.
     """
     outputs, truth = np.asarray(probs), np.asarray(labels)
-    if not np.issubdtype(outputs.dtype, np.floating):
+    if outputs.dtype.kind not in "fiub" or truth.dtype.kind not in "fiub":
+        found = f"{outputs.dtype} predictions with {truth.dtype} labels"
+        raise PredictionError(
+            "predictions", found, "give numbers; labels of classes are their indices, not their names"
+        )
+    if outputs.dtype.kind != "f":
         outputs = outputs.astype(np.float64)
     if metric == "rmse" and outputs.ndim == 3 and outputs.shape[2] == 1:
         outputs = outputs[:, :, 0]
@@ -170,6 +175,11 @@ def true_class(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:
         raise PredictionError("predictions", found, "give probabilities, for example a softmax of the logits")
     np.maximum(column, LEAST_PROBABILITY, out=column)
     return column
+
+
+def alone(columns: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """(M, N, 1) predictions and (N,) labels with the log-loss of these true-class columns (M, N), C times smaller."""
+    return columns[:, :, None], np.zeros(columns.shape[1], dtype=np.int64)
 
 
 def member_losses(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from quorate.deployments.spec import Name, Resources, Seconds
 from quorate.fusion.errors import SweepError
@@ -25,8 +26,19 @@ Whole = Annotated[int, Field(ge=1)]
 Params = dict[str, Any]
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name, value in self:
+            if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str) and value[0] > value[1]:
+                raise ValueError(f"{name}: the range ends at {value[1]:g}, before it begins at {value[0]:g}")
+        return self
 
 
 class Family(_Frozen):
@@ -34,9 +46,18 @@ class Family(_Frozen):
 
     width: tuple[Whole, Whole] = (8, 64)
     depth: tuple[Whole, Whole] = (1, 3)
-    dropout: tuple[float, float] = (0.0, 0.3)
-    learning_rate: tuple[float, float] = (5e-4, 1e-2)
-    jitter: tuple[float, float] = (0.0, 0.15)
+    dropout: tuple[Share, Share] = (0.0, 0.3)
+    learning_rate: tuple[Rate, Rate] = (5e-4, 1e-2)
+    jitter: tuple[Share, Share] = (0.0, 0.15)
+
+
+class Heads(_Frozen):
+    """Ranges of members that read members, both ends included: perceptrons over what those say."""
+
+    width: tuple[Whole, Whole] = (16, 128)
+    depth: tuple[Whole, Whole] = (1, 2)
+    dropout: tuple[Share, Share] = (0.0, 0.3)
+    learning_rate: tuple[Rate, Rate] = (1e-3, 1e-2)
 
 
 FAMILIES: dict[FamilyName, Family] = {
@@ -53,6 +74,8 @@ class SearchSpace(_Frozen):
     Attributes:
         name: of the ensembles that come out.
         families: of members to train; none trains no members.
+        heads: of chains and shared trunks.
+        head_trials: heads to train, for the two topologies in turn; none leaves both out.
         epochs: of a member that no rung stops.
         batch_size: rows in a training step.
         topologies: parallel (a rule over members that read the request), cascade (dear members only for rows that are
@@ -67,6 +90,8 @@ class SearchSpace(_Frozen):
 
     name: Name = "searched"
     families: dict[FamilyName, Family] = Field(default_factory=lambda: dict(FAMILIES))
+    heads: Heads = Field(default_factory=Heads)
+    head_trials: Annotated[int, Field(ge=0)] = 6
     epochs: Whole = 30
     batch_size: Whole = 64
     topologies: Annotated[tuple[Topology, ...], Field(min_length=1)] = (
@@ -120,6 +145,28 @@ def suggest_member(trial: BaseTrial, space: SearchSpace, shape: Sequence[int]) -
     if len(shape) == 3:
         how["jitter"] = round(trial.suggest_float(f"{name}.jitter", *family.jitter), 3)
     return config, how
+
+
+def suggest_head(
+    trial: BaseTrial, space: SearchSpace, topology: Topology, sources: Sequence[str]
+) -> tuple[str, Params, Params]:
+    """Ask for one head of a chain or a shared trunk.
+
+    Args:
+        sources: whom it can read.
+
+    Returns:
+        The source, width, depth and dropout of the head, and what goes into ``Training``.
+    """
+    source = str(trial.suggest_categorical(f"{topology}.source", list(sources)))
+    heads = space.heads
+    config: Params = {
+        "width": trial.suggest_int(f"{topology}.width", *heads.width, log=True),
+        "depth": trial.suggest_int(f"{topology}.depth", *heads.depth),
+        "dropout": round(trial.suggest_float(f"{topology}.dropout", *heads.dropout), 3),
+    }
+    rate = trial.suggest_float(f"{topology}.learning_rate", *heads.learning_rate, log=True)
+    return source, config, {"learning_rate": rate}
 
 
 def _width(trial: BaseTrial, name: str, family: Family) -> int:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,12 @@ from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import PredictionError
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.digests import code_digest, member_digest
-from quorate.tuning.out_of_fold import OutOfFold, predict_out_of_fold
 from quorate.tuning.partitions import harm, map_partition, replace_file, write_partition
 from quorate.tuning.prediction import Runner, run_in_process, tunable_members
 from quorate.tuning.scoring import Floats, true_class
+
+if TYPE_CHECKING:
+    from quorate.tuning.out_of_fold import OutOfFold
 
 _log = logging.getLogger(__name__)
 _VERSION = 2
@@ -157,6 +159,8 @@ class PredictionStore:
                     inputs = {key: array[rows] for key, array in data.inputs.items()}
                     probs = run(spec.job(name), folder, inputs)
                 else:
+                    from quorate.tuning.out_of_fold import predict_out_of_fold
+
                     probs = predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
                 digests |= self._write(split, name, probs, wanted, numbers)
             files = tuple(digests[number] for number in range(len(wanted.ranges())))

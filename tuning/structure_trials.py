@@ -20,7 +20,7 @@ class StructureTrial(tune.Trainable):
         if table is not None:
             torch.set_num_threads(1)
             # Rules make tensors of these; torch warns about arrays it may not write to.
-            self._table = Table(table.columns, table.probs.copy(), table.labels.copy(), table.overhead_s, table.batch)
+            self._table = Table(table.columns, table.probs.copy(), table.labels.copy(), table.overhead, table.batch)
         self._structure, self._seed = Structure.from_json(config["structure"]), config["seed"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

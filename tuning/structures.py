@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from quorate.fusion.catalogue import RULES
 from quorate.fusion.fitting import Training
 from quorate.fusion.measures import LEAST_PROBABILITY
 from quorate.fusion.stacking import fit_stacking
-from quorate.tuning.latency import Curve, cascade_s, chain_s, parallel_s
+from quorate.tuning.latency import Curve, Overhead, cascade_s, chain_s, parallel_s
 from quorate.tuning.search_space import Format, Objective, SearchSpace, Topology
 from quorate.tuning.simplex import simplex_weights
 
@@ -89,14 +89,14 @@ class Table:
         columns: K of them; a trunk has cost but no predictions, its ``probs`` are NaN.
         probs: (K, N, C) float32.
         labels: (N,).
-        overhead_s: what serving adds to the members' time.
+        overhead: what serving adds to the members' time.
         batch: rows that the latency is told for.
     """
 
     columns: tuple[Column, ...]
     probs: NDArray[np.float32]
     labels: NDArray[np.int64]
-    overhead_s: float = 0.0
+    overhead: Overhead = field(default_factory=Overhead)
     batch: int = 1
 
     @cached_property
@@ -120,8 +120,23 @@ class Table:
     def latency_s(self, name: str) -> float:
         """95th percentile of a member with what it waits for."""
         column = self.column(name)
-        before = parallel_s([self.latency_s(source) for source in column.reads]) if column.reads else 0.0
-        return chain_s([before, column.curve.p95_s[self.batch]])
+        return chain_s([self._asked_s(column.reads), column.curve.p95_s[self.batch]])
+
+    def step_s(self, names: Sequence[str]) -> float:
+        """Of members asked side by side, each with what it waits for."""
+        return chain_s([self.overhead.of(len(names)), parallel_s([self.latency_s(name) for name in names])])
+
+    def _asked_s(self, reads: Sequence[str]) -> float:
+        return self.step_s(reads) if reads else 0.0
+
+    def serving_s(self, names: Sequence[str]) -> float:
+        """What serving adds for members asked side by side, along the longest way below them."""
+        return self.overhead.of(len(names)) + max(
+            (self.serving_s(reads) for name in names if (reads := self.column(name).reads)), default=0.0
+        )
+
+    def without_overhead(self) -> Table:
+        return replace(self, overhead=Overhead())
 
 
 @dataclass(frozen=True)
@@ -172,10 +187,12 @@ def suggest_structure(trial: BaseTrial, space: SearchSpace, menu: Menu, latency:
         return Structure("chain", "weighted_mean", (menu.chains[head], head), **timing)
     if topology == "shared_trunk":
         trunk = trial.suggest_categorical("trunk", sorted(menu.trunks))
-        return Structure("shared_trunk", "weighted_mean", menu.trunks[trunk], **timing)
+        heads = menu.trunks[trunk]
+        chosen = tuple(head for head in heads if trial.suggest_categorical(f"use.{head}", [True, False]))
+        return Structure("shared_trunk", "weighted_mean", chosen if len(chosen) > 1 else heads, **timing)
     numbers: Any = trial.suggest_categorical("format", list(menu.formats))
-    chosen = [name for name in menu.members if trial.suggest_categorical(f"use.{name}", [True, False])]
-    names = tuple(menu.formats[numbers].get(name, name) for name in chosen or menu.members[:1])
+    used = [name for name in menu.members if trial.suggest_categorical(f"use.{name}", [True, False])]
+    names = tuple(menu.formats[numbers].get(name, name) for name in used or menu.members[:1])
     if topology == "stack":
         options = {"l2": trial.suggest_float("stack.l2", *_L2, log=True)}
         return Structure("stack", "stacking", names, numbers, options=options, **timing)
@@ -252,15 +269,15 @@ def cost(structure: Structure, table: Table) -> dict[str, float]:
     columns = [table.column(name) for name in everyone]
     seconds = {column.name: column.curve.row_s * (column.gpus or 1.0) for column in columns}
     if structure.rule == "cascade":
-        stages = [parallel_s([table.latency_s(name) for name in stage]) for stage in structure.stages]
+        stages = [table.step_s(stage) for stage in structure.stages]
         reached = _reached(structure, table)
         latency = cascade_s(stages, reached)
         work = cascade_s([sum(seconds[name] for name in stage) for stage in structure.stages], reached)
     else:
-        latency = parallel_s([table.latency_s(name) for name in structure.members])
+        latency = table.step_s(structure.members)
         work = sum(seconds.values())
     return {
-        "p95_latency_s": min(latency + table.overhead_s, structure.deadline_s),
+        "p95_latency_s": min(latency, structure.deadline_s),
         "device_s_per_request": work,
         "memory_bytes": float(sum(column.memory_bytes for column in columns)),
     }
@@ -292,8 +309,9 @@ def _in_time(structure: Structure, table: Table, seed: int) -> NDArray[np.bool_]
     """(M, N) whether a member answers by the deadline, each row drawn from its measured forward passes."""
     shape = len(structure.members), len(table.labels)
     random = np.random.default_rng(seed)
-    seconds = np.full(shape, table.overhead_s)
+    seconds = np.full(shape, table.overhead.of(len(structure.members)))
     for place, name in enumerate(structure.members):
+        seconds[place] += table.serving_s(reads) if (reads := table.column(name).reads) else 0.0
         for one in table.closure([name]):
             seconds[place] += random.choice(np.asarray(table.column(one).curve.single_s), shape[1])
     return np.asarray(seconds <= structure.deadline_s)

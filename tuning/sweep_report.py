@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from quorate.tuning.answers import answers
 from quorate.tuning.figures import Evidence, comparison, learning_curves, pareto_front
 from quorate.tuning.journal import Finished
 from quorate.tuning.latency_check import latency_rows
 from quorate.tuning.picks import Pick, Picker
 from quorate.tuning.report import Rows, gain_rows, judgement_rows, write_page
 from quorate.tuning.run_folder import save_report
+from quorate.tuning.scoring import true_class
 from quorate.tuning.sweeping import SweepResult
 
 
@@ -32,16 +34,11 @@ def save_result(result: SweepResult, picker: Picker, classes: Sequence[str]) -> 
         pa.Table.from_pylist([_row(trial) for trial in result.structures]), result.folder / "trials.parquet"
     )
     trials = [{"number": t.number, "values": t.values, "topology": t.details["structure"]["topology"]} for t in good]
-    evidence = Evidence(
-        names,
-        picker.table.rows_of(names),
-        picker.table.labels,
-        picker.held_out.rows_of(names),
-        picker.held_out.labels,
-        result.best.fused,
-        picker.best_member,
-        classes,
-    )
+    probs, labels = picker.held_out.rows_of(names), picker.held_out.labels
+    fused = picker.held_out.rows_of(result.best.structure.members)
+    uniform, tuned = answers([fused.mean(axis=0), result.best.fused], labels)
+    columns = true_class(picker.table.rows_of(names), picker.table.labels)
+    evidence = Evidence(names, columns, answers(probs, labels), uniform, tuned, labels, picker.best_member, classes)
     histories = {f"{t.params['family']}-{t.number:03d}": t.details.get("history", []) for t in result.members}
     figures = [pareto_front(trials, result.objectives, [pick.number for pick in result.pareto]), *comparison(evidence)]
     if any(histories.values()):

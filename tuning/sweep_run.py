@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,14 +18,14 @@ from ray import tune
 from quorate.deployments.spec import EnsembleSpec, MemberJob, MemberSpec, Resources
 from quorate.fusion.errors import PredictionError, SweepError
 from quorate.tuning.datasets import Labelled
-from quorate.tuning.files import write_whole
 from quorate.tuning.given import read_given
 from quorate.tuning.head_search import HeadSearch
 from quorate.tuning.journal import Finished, saving
-from quorate.tuning.latency import Curve, measure_on_ray
+from quorate.tuning.latency import Curve, Measured, Overhead, load_measured, measure_on_ray
 from quorate.tuning.latency_check import check_latency
 from quorate.tuning.member_search import MemberSearch, bare_spec
 from quorate.tuning.member_trials import MemberTrial
+from quorate.tuning.overhead import overhead_on_ray
 from quorate.tuning.picks import Picker, spread
 from quorate.tuning.prediction import tunable_members
 from quorate.tuning.ray_prediction import pick_runner
@@ -66,11 +65,11 @@ class SweepRun:
         self._seconds: dict[str, float] = {}
         self._complete = True
 
-    def run(self, curves: Mapping[str, Curve] | None) -> SweepResult:
-        """Go through the phases; ``curves`` instead of measured ones."""
+    def run(self, given: Measured) -> SweepResult:
+        """Go through the phases; what is given is not measured."""
         with ray_session():
             members, trained = self._members()
-            picker, structures = self._structures(members, curves)
+            picker, structures = self._structures(members, given)
             with self._timed("picks"):
                 front = spread(pareto(structures, self._settings.objectives), _MOST_PICKS)
                 picks = tuple(picker.pick(place, trial) for place, trial in enumerate(front))
@@ -132,9 +131,7 @@ class SweepRun:
             cheap=any(name in _COSTS for name in self._settings.objectives), say=self._say, known=known,
         )  # fmt: skip
 
-    def _structures(
-        self, members: dict[str, MemberSpec], curves: Mapping[str, Curve] | None
-    ) -> tuple[Picker, list[Finished]]:
+    def _structures(self, members: dict[str, MemberSpec], given: Measured) -> tuple[Picker, list[Finished]]:
         names, probs, labels = self._predictions(list(members), "validation")
         sizes = {name: member_bytes(self._folder, members[name]) for name in names}
         chosen = choose_candidates(names, probs, labels, sizes, self._space.candidates)
@@ -146,9 +143,10 @@ class SweepRun:
         everyone = {**{name: members[name] for name in chosen}, **variants, **(heads.trunks if heads else {})}
         everyone |= heads.members if heads else {}
         with self._timed("measuring"):
-            found = self._curves(everyone, heads, curves)
-        columns = tuple(self._column(name, member, found[name]) for name, member in everyone.items())
+            found = self._measured(everyone, heads, given)
+        columns = tuple(self._column(name, member, found.members[name]) for name, member in everyone.items())
         table, _ = self._table(columns, heads, "validation")
+        table = replace(table, overhead=found.overhead or Overhead())
         held_out, answered = self._table(columns, heads, "held-out")
         menu = self._menu(chosen, formats, heads)
         search = StructureSearch(
@@ -169,11 +167,16 @@ class SweepRun:
         """Members that read members, where rows are there to train them on and a topology wants them."""
         if "train" not in self._rows or not {"chain", "shared_trunk"} & set(self._space.topologies):
             return None
+        if not self._space.head_trials:
+            return None
         with self._timed("heads"):
-            search = HeadSearch(self._folder, self._space, self._rows, sources, self._settings.seed, self._say)
+            search = HeadSearch(
+                self._folder, self._space, self._rows, sources,
+                seed=self._settings.seed, parallel=self._settings.parallel, say=self._say,
+            )  # fmt: skip
             data = {split: part for name in self._rows for split, part in search.inputs(name).items()}
             trainable = tune.with_parameters(MemberTrial, data=data)
-            self._run_phase("heads", trainable, search, self._space.resources, len(search.plan))
+            self._run_phase("heads", trainable, search, self._space.resources, search.trials)
         return search
 
     def _run_phase(
@@ -247,23 +250,22 @@ class SweepRun:
         reads = tuple(source for source in member.inputs if source not in self._rows["validation"].inputs)
         return Column(name, curve, int(member_bytes(self._folder, member)), reads, gpus)
 
-    def _curves(
-        self, members: Mapping[str, MemberSpec], heads: HeadSearch | None, given: Mapping[str, Curve] | None
-    ) -> dict[str, Curve]:
-        """Measured times by member; what an earlier run of this folder measured is kept: a sweep sees one truth."""
-        known = {**load_curves(self._folder), **(given or {})}
+    def _measured(self, members: Mapping[str, MemberSpec], heads: HeadSearch | None, given: Measured) -> Measured:
+        """Times of all members and of serving; what an earlier run of this folder measured is kept."""
+        before = load_measured(self._folder)
+        known = {**before.members, **given.members}
         missing = [name for name in members if name not in known]
+        inputs = dict(self._rows["validation"].inputs)
         if missing:
             self._tell(Progress("measuring", 0, 0, len(missing)))
-            inputs = dict(self._rows["validation"].inputs)
-            inputs |= heads.inputs("validation")["validation"].inputs if heads else {}
+            read = heads.inputs("validation")["validation"].inputs if heads else inputs
             jobs = [self._job(name, members[name]) for name in missing]
-            measured = measure_on_ray(jobs, self._folder, inputs)
-            known |= dict(zip(missing, measured, strict=True))
-        write_whole(
-            self._folder / "curves.json", json.dumps({n: c.to_json() for n, c in known.items()}, indent=1).encode()
-        )
-        return known
+            known |= dict(zip(missing, measure_on_ray(jobs, self._folder, read), strict=True))
+        overhead = given.overhead or before.overhead or overhead_on_ray(inputs, len(self._rows["validation"].classes))
+        found = Measured(known, overhead)
+        with saving(self._folder):
+            found.save(self._folder)
+        return found
 
     def _job(self, name: str, member: MemberSpec) -> MemberJob:
         """The member as its replicas would get it; what it reads of other members is not a request input."""
@@ -303,12 +305,3 @@ class _Watched:
 def _reading(member: MemberSpec, rows: Mapping[str, Labelled]) -> MemberSpec:
     """The member, reading the request alone: enough to tell the request's shape."""
     return member.model_copy(update={"inputs": tuple(rows["validation"].inputs), "output": "logits"})
-
-
-def load_curves(folder: Path) -> dict[str, Curve]:
-    """Times that a run measured, by member; none where the file is missing or damaged."""
-    try:
-        words = json.loads((folder / "curves.json").read_bytes())
-        return {name: Curve.from_json(curve) for name, curve in words.items()}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -22,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quorate.deployments.spec import EnsembleSpec
 from quorate.fusion.errors import DataError, SweepError
-from quorate.tuning.datasets import Labelled, Splits
+from quorate.tuning.datasets import Labelled, Splits, check_labelled
 from quorate.tuning.files import write_whole
 from quorate.tuning.journal import Finished, holding, saving
-from quorate.tuning.latency import Curve
+from quorate.tuning.latency import Measured
 from quorate.tuning.proposals import SamplerName
 from quorate.tuning.run_folder import new_run_folder
 from quorate.tuning.search_space import Objective, SearchSpace
@@ -160,7 +160,7 @@ def sweep(
     workers: int | None = None,
     runs: Path = Path("runs"),
     run_folder: Path | None = None,
-    curves: Mapping[str, Curve] | None = None,
+    measured: Measured | None = None,
     check: int = 1,
     callbacks: Sequence[Any] = (),
     on_progress: Callable[[Progress], None] | None = None,
@@ -178,16 +178,18 @@ def sweep(
         member_trials: members to train; 0 for none.
         time_s: stop after so long and make the best of it. What is found then depends on the machine's speed.
         seed: same seed, same members, same structures, on any number of workers; measured times are another matter,
-            give ``curves`` to keep those too.
+            give ``measured`` to keep those too.
         objectives: all are made small; the first decides which structure is ``best``.
         sampler: tpe, nsga2 or random.
         parallel: trials proposed together, while those before them run: at least half the number of workers.
         workers: trials to run at once; as many as the cluster has room for when None. It changes no result.
         runs: where a folder of the run's own is made; on a cluster, storage that all nodes see.
         run_folder: the folder itself, which must be new or empty.
-        curves: measured times by member of an earlier run (``load_curves``) instead of measuring.
+        measured: times of an earlier run (``load_measured(folder)``) instead of measuring.
         check: picks whose members are started, to see what the prediction of their latency is worth.
-        callbacks: ``ray.tune.Callback`` objects, such as MLflow's and Weights & Biases' of ``ray.air.integrations``.
+        callbacks: ``ray.tune.Callback`` objects, told of every trial of every phase. With mlflow installed (tried with
+            3.17 on SQLite) ``ray.air.integrations.mlflow.MLflowLoggerCallback(tracking_uri="sqlite:///runs.db",
+            experiment_name="digits")`` keeps each as a run; W&B's is in ``ray.air.integrations.wandb``.
         on_progress: told what happens.
         origin: words to keep with the run, such as where the data came from.
 
@@ -198,9 +200,11 @@ def sweep(
     """
     spec = what if isinstance(what, EnsembleSpec) else None
     chosen = space or (what if isinstance(what, SearchSpace) else SearchSpace(name=what.name))
+    if workers is not None and workers < 1:
+        raise SweepError("workers", f"{workers}", "give at least 1, or None for as many as there is room for")
     settings = _settings(
-        space=chosen, trials=trials, member_trials=member_trials, objectives=tuple(objectives), sampler=sampler,
-        seed=seed, parallel=parallel, origin=dict(origin or {}),
+        space=chosen, trials=trials, member_trials=member_trials if chosen.families else 0,
+        objectives=tuple(objectives), sampler=sampler, seed=seed, parallel=parallel, origin=dict(origin or {}),
     )  # fmt: skip
     where = new_run_folder(runs, spec.name if spec else chosen.name) if run_folder is None else run_folder
     where.mkdir(parents=True, exist_ok=True)
@@ -215,7 +219,7 @@ def sweep(
         words = {"settings": settings.model_dump(mode="json"), "data": _digests(rows)}
         write_whole(where / _SETTINGS, json.dumps(words, indent=1).encode())
         return _run(
-            where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent, check), curves
+            where, settings, rows, How(time_s, workers, tuple(callbacks), on_progress or _silent, check), measured
         )
 
 
@@ -266,7 +270,7 @@ def read_settings(run_folder: Path) -> tuple[Settings, dict[str, str]]:
     try:
         words = json.loads((run_folder / _SETTINGS).read_bytes())
         return Settings(**words["settings"]), dict(words["data"])
-    except FileNotFoundError:
+    except OSError:
         raise SweepError(str(run_folder), f"it has no {_SETTINGS}", "give the folder of a sweep") from None
     except (ValueError, KeyError, TypeError) as error:
         found = f"{_SETTINGS} is damaged ({type(error).__name__})"
@@ -278,15 +282,17 @@ def _silent(progress: Progress) -> None:
 
 
 def _run(
-    folder: Path, settings: Settings, rows: Mapping[str, Labelled], how: How, curves: Mapping[str, Curve] | None
+    folder: Path, settings: Settings, rows: Mapping[str, Labelled], how: How, measured: Measured | None
 ) -> SweepResult:
     from quorate.tuning.sweep_run import SweepRun
 
-    return SweepRun(folder, settings, rows, how).run(curves)
+    return SweepRun(folder, settings, rows, how).run(measured or Measured())
 
 
 def _rows(settings: Settings, data: Splits) -> dict[str, Labelled]:
     """The four parts of the data: a part of the training rows tells members when to stop."""
+    for name, part in (("training", data.train), ("validation", data.validation), ("test", data.test)):
+        check_labelled(name, part)
     for name, part in (("validation", data.validation), ("test", data.test)):
         if len(part) < 10:
             raise DataError(f"{name} rows", f"{len(part)}", "give at least 10; hundreds for structures worth having")

@@ -13,19 +13,22 @@ import logging
 import os
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 from quorate.deployments.spec import Resources
 from quorate.fusion.errors import SweepError
 
 _WORKER_DEATHS = 3
+# Until Ray gives up a node that is lost (health checks every 3 s, five missed) it starts workers there, which die at
+# once. A trial whose workers died so is tried once more when that is over.
+_ROUNDS, _PAUSE_S = 2, 30.0
 
 Report = Callable[[int, Mapping[str, Any]], None]
 
@@ -108,10 +111,11 @@ def run_trials(
         phase.close()
     if phase.error is not None:
         raise phase.error
-    return phase.handed_out and not phase.waiting and not phase.running
+    return phase.ended
 
 
 def _fit(trainable: Any, phase: _Phase, limits: Limits, place: str) -> None:
+    _check_callbacks(limits.callbacks)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _bundle(limits.resources)),
         tune_config=tune.TuneConfig(
@@ -141,6 +145,8 @@ class _Phase:
     def __init__(self, generations: Generations, until: float | None, on_report: Report | None):
         self.generations, self.until, self.on_report = generations, until, on_report
         self.waiting: deque[Task] = deque()
+        self.paused: deque[tuple[float, Task]] = deque()  # from when on they are tried again
+        self.rounds: Counter[int] = Counter()
         self.running: dict[str, Task] = {}
         self.handed_out = False
         self.error: Exception | None = None
@@ -157,6 +163,19 @@ class _Phase:
     def over(self) -> bool:
         late = self.until is not None and time.monotonic() > self.until
         return self.error is not None or late
+
+    @property
+    def ended(self) -> bool:
+        """Nothing is left to do: what still runs may have to be tried again, and Tune asks no more once it is told."""
+        return self.handed_out and not (self.waiting or self.paused or self.running)
+
+    def try_again(self, task: Task) -> bool:
+        """Pause a task whose workers died; False when it had its rounds."""
+        self.rounds[task.number] += 1
+        if self.rounds[task.number] >= _ROUNDS:
+            return False
+        self.paused.append((time.monotonic() + _PAUSE_S, task))
+        return True
 
     def take(self) -> None:
         tasks = self.generations.next()
@@ -188,9 +207,11 @@ class _Feed(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         phase = self._phase
+        if phase.paused and time.monotonic() >= phase.paused[0][0]:
+            phase.waiting.append(phase.paused.popleft()[1])
         if not (phase.over or phase.handed_out or phase.waiting):
             phase.guarded(phase.take)
-        if phase.over or (phase.handed_out and not phase.waiting):
+        if phase.over or phase.ended:
             return Searcher.FINISHED
         if not phase.waiting:
             return None
@@ -203,6 +224,8 @@ class _Feed(Searcher):
         if trial_id not in phase.running or phase.error is not None or (words is None and phase.over):
             return  # stopped from outside: the trial runs again when the sweep is taken up
         task = phase.running.pop(trial_id)
+        if error and phase.try_again(task):
+            return
         outcome = None if words is None else json.loads(words)
         phase.guarded(lambda: phase.generations.done(task.number, outcome))
 
@@ -233,6 +256,20 @@ class _Reports(tune.Callback):
     ) -> None:
         if self._phase.on_report is not None:
             self._phase.on_report(trial.config["number"], result)
+
+
+def _check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Tune writes callbacks down with its own state.
+
+    Raises:
+        SweepError: one that cannot be.
+    """
+    for callback in callbacks:
+        try:
+            cloudpickle.dumps(callback)
+        except Exception as error:
+            fix = "open files and connections in its setup(), not before"
+            raise SweepError(f"callback {type(callback).__name__}", f"cannot be pickled ({error})", fix) from None
 
 
 def _bundle(resources: Resources) -> dict[str, float]:

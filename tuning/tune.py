@@ -11,7 +11,7 @@ Entry point::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,21 +21,21 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec import EnsembleSpec, MemberJob
 from quorate.fusion.errors import DataError
+from quorate.tuning.answers import gather, mixture
 from quorate.tuning.bagging import bagged_weights
-from quorate.tuning.datasets import Labelled
+from quorate.tuning.datasets import Labelled, check_labelled
 from quorate.tuning.figures import Evidence, comparison
 from quorate.tuning.greedy import greedy_weights
-from quorate.tuning.judging import Judgement, judge
+from quorate.tuning.judging import Judgement, equal_shares, judge_answers
 from quorate.tuning.out_of_fold import OutOfFold
 from quorate.tuning.patterns import worthwhile_patterns
 from quorate.tuning.prediction import Inputs, Runner, run_in_process, tunable_members
-from quorate.tuning.probe import save_probe
+from quorate.tuning.probe import PROBE_ROWS, save_probe
 from quorate.tuning.report import gain_rows, judgement_rows, write_page
 from quorate.tuning.run_folder import new_run_folder, save_deployable, save_report, with_weights
-from quorate.tuning.scoring import true_class
+from quorate.tuning.scoring import Floats, alone, true_class
 from quorate.tuning.simplex import log_loss_gap, simplex_weights
 from quorate.tuning.store import FillReport, PredictionStore
-from quorate.tuning.usable import Usable, usable_rows
 from quorate.tuning.weights import Weights
 
 _FOLDS = 5
@@ -98,6 +98,9 @@ def tune_weights(
 ) -> TuneResult:
     """Solve the weights of the ensemble's fusion for log-loss.
 
+    Predictions may be larger than memory: they are gone through partition by partition, and what is held of them are
+    three numbers for each member and row, whatever the number of classes.
+
     Args:
         spec: the ensemble; its fusion may have any rule, the result's is a weighted mean.
         folder: what the spec's paths start from.
@@ -122,43 +125,41 @@ def tune_weights(
     check_rows(validation, held_out)
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
-    filled, usable = {}, {}
+    filled = {}
     for split, rows in (("validation", validation), ("held-out", held_out)):
         folds = out_of_fold if split == "validation" else None
         if folds:
             say(f"training {len(names)} members on {folds.folds} folds")
         filled[split] = store.fill(spec, folder, rows, split, _announced(run, split, say), folds)
-        usable[split] = usable_rows(names, store.read(split, names), rows.labels)
     say("solving weights")
-    solved_on, judged_on = usable["validation"], usable["held-out"]
-    columns = true_class(solved_on.probs, solved_on.labels)
-    method, solved, cross_validated = choose_weights(solved_on.probs, solved_on.labels, seed)
+    columns = gather(store, "validation", names, validation.labels).members.right
+    method, solved, cross_validated = choose_weights(*alone(columns), seed)
     best = names[int(np.log(columns).mean(axis=1).argmax())]
     say("judging on held-out rows")
-    judgement = judge(names, judged_on.probs, judged_on.labels, solved.values, best)
+    judged_on = gather(store, "held-out", names, held_out.labels, [solved.values, equal_shares(len(names))])
+    evidence = Evidence(
+        names, columns, judged_on.members, judged_on.mixtures[1], judged_on.mixtures[0], judged_on.labels, best,
+        spec.classes or (),
+    )  # fmt: skip
+    judgement = judge_answers(names, evidence.members, evidence.labels, evidence.tuned, evidence.uniform, best)
     weights = {name: float(value) for name, value in zip(names, solved.values, strict=True)}
-    patterns = _patterns(spec, names, solved_on.probs, solved_on.labels, solved.values, seed)
+    patterns = _patterns(spec, names, columns, solved.values, seed)
     tuned = save_deployable(with_weights(spec, weights, patterns), folder, where)
     gap = log_loss_gap(columns, solved.values)
-    left_out = {"validation": len(validation) - len(solved_on.rows), "held-out": len(held_out) - len(judged_on.rows)}
+    left_out = {"validation": len(validation) - columns.shape[1], "held-out": len(held_out) - len(judged_on.rows)}
     result = TuneResult(
         tuned, where, weights, patterns, method, solved.score, gap, cross_validated, judgement, left_out, filled
     )
     save_report(result.to_dict(), where)
     say("drawing the report")
-    fused = np.tensordot(solved.values, judged_on.probs, axes=1)
-    save_probe(where, tuned, held_out, judged_on.rows, fused)
-    _draw(result, names, solved_on, judged_on, fused, best)
+    probed = judged_on.rows[:PROBE_ROWS]
+    said = store.read_rows("held-out", names, slice(0, int(probed[-1]) + 1))
+    save_probe(where, tuned, held_out, probed, mixture(solved.values, said[:, probed]))
+    _draw(result, evidence)
     return result
 
 
-def _draw(
-    result: TuneResult, names: Sequence[str], solved_on: Usable, judged_on: Usable, fused: NDArray[Any], best: str
-) -> None:
-    evidence = Evidence(
-        tuple(names), solved_on.probs, solved_on.labels, judged_on.probs, judged_on.labels, fused, best,
-        result.spec.classes or (),
-    )  # fmt: skip
+def _draw(result: TuneResult, evidence: Evidence) -> None:
     tables = {"On held-out rows": judgement_rows(result.judgement), "Gain": gain_rows(result.judgement)}
     write_page(result.folder, f"Weights: {result.spec.name}", result.judgement.verdict, tables, comparison(evidence))
 
@@ -211,14 +212,13 @@ def held_out_losses(
 def _patterns(
     spec: EnsembleSpec,
     names: tuple[str, ...],
-    probs: NDArray[Any],
-    labels: NDArray[np.int64],
-    weights: NDArray[np.float64],
+    columns: Floats,
+    weights: Floats,
     seed: int,
 ) -> tuple[Mapping[str, float], ...]:
     fusion = spec.output_fusion
     required = [names.index(name) for name in fusion.required]
-    found = worthwhile_patterns(probs, labels, weights, fusion.quorum, required, seed)
+    found = worthwhile_patterns(*alone(columns), weights, fusion.quorum, required, seed)
     return tuple(
         {names[member]: float(value) for member, value in zip(one.present, one.solved.values, strict=True)}
         for one in found
@@ -226,27 +226,30 @@ def _patterns(
 
 
 def check_rows(validation: Labelled, held_out: Labelled) -> None:
-    """Refuse rows that are too few, or on both sides.
+    """Refuse rows that are too few, on both sides, or labelled with no class.
 
     Raises:
         DataError: so they are.
     """
     for name, data in (("validation", validation), ("held-out", held_out)):
+        check_labelled(name, data)
         if len(data) < 2:
             raise DataError(f"{name} rows", f"{len(data)}", "give at least 2; hundreds for weights worth having")
-    shared = _row_digests(validation) & _row_digests(held_out)
+    shared = np.intersect1d(_row_digests(validation), _row_digests(held_out))
     if len(shared) > 0.5 * min(len(validation), len(held_out)):
         found = f"{len(shared)} are also validation rows"
         raise DataError("held-out rows", found, "judge on rows the weights were not solved on")
 
 
-def _row_digests(data: Labelled) -> set[bytes]:
+def _row_digests(data: Labelled) -> NDArray[np.uint64]:
+    """(N,) eight bytes of each row: enough to count equal ones, and little to hold of many."""
     arrays = [data.inputs[name] for name in sorted(data.inputs)]
-    return {_digest_row([array[i] for array in arrays]) for i in range(len(data))}
+    digests = (_digest_row([array[i] for array in arrays]) for i in range(len(data)))
+    return np.frombuffer(b"".join(digests), dtype=np.uint64)
 
 
 def _digest_row(values: list[Any]) -> bytes:
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b(digest_size=8)
     for value in map(np.asarray, values):
         digest.update(repr(value.tolist()).encode() if value.dtype == object else value.tobytes())
     return digest.digest()

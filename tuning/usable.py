@@ -35,15 +35,24 @@ def usable_rows(names: Sequence[str], predictions: Sequence[NDArray[Any]], label
     Raises:
         PredictionError: a member failed on more than half of the rows.
     """
-    for name, output in zip(names, predictions, strict=True):
-        answered = np.isfinite(output).all(axis=1)
-        if answered.mean() < 0.5:
-            found = f"it failed on {len(labels) - int(answered.sum())} of {len(labels)} rows"
+    rows = check_usable(names, np.array([np.isfinite(output).all(axis=1) for output in predictions]))
+    return Usable(np.stack([output[rows] for output in predictions]), labels[rows], rows)
+
+
+def check_usable(names: Sequence[str], answered: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Numbers of the rows that every member answered; ``answered`` is (M, N).
+
+    Raises:
+        PredictionError: a member failed on more than half of the rows, or each row was failed on by some member.
+    """
+    for name, good in zip(names, answered, strict=True):
+        if good.mean() < 0.5:
+            found = f"it failed on {len(good) - int(good.sum())} of {len(good)} rows"
             raise PredictionError(f"members.{name}", found, "mend the member, or leave it out of the fusion")
-    rows = answered_by_all(predictions)
+    rows = np.flatnonzero(answered.all(axis=0))
     if not len(rows):
         raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
-    return Usable(np.stack([output[rows] for output in predictions]), labels[rows], rows)
+    return rows
 
 
 def answered_by_all(predictions: Sequence[NDArray[Any]]) -> NDArray[np.intp]:

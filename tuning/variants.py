@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from quorate.deployments.spec import MemberJob, MemberSpec
+from quorate.deployments.spec import MemberSpec
 from quorate.tuning.datasets import Labelled
 from quorate.tuning.journal import saving
 from quorate.tuning.member_search import Say, bare_spec
-from quorate.tuning.prediction import Inputs, run_in_process
+from quorate.tuning.ray_prediction import run_on_ray
 from quorate.tuning.search_space import SearchSpace
 from quorate.tuning.store import PredictionStore
 
@@ -58,20 +54,9 @@ def add_formats(
             spec = bare_spec(space.name, words, rows["validation"])
             for split in ("validation", "held-out"):
                 with saving(folder):
-                    store.fill(spec, folder, rows[split], split, run=run_as_task)
+                    store.fill(spec, folder, rows[split], split, run=run_on_ray)
         found |= variants
     return found, formats or {"fp32": {}}
-
-
-def run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
-    """Run a member in a Ray task that holds its resources: workers stay from one task to the next."""
-    import ray
-
-    resources = job.member.resources
-    task = ray.remote(num_cpus=resources.num_cpus, num_gpus=resources.num_gpus)(run_in_process)
-    shared: Any = ray.put({name: inputs[name] for name in job.member.inputs})
-    found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), shared))
-    return found
 
 
 def member_bytes(folder: Path, member: MemberSpec) -> float:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from quorate.tuning.scoring import (
 _GROUP = 16
 # Weight vectors and rows per step: their (128, 1024) float64 stay in a second-level cache.
 _VECTORS, _ROWS = 128, 64 * _GROUP
+# For accuracy twice as many pairs of a row and a class, and so many classes of a row that may outdo the others.
+_PAIRS, _STRONGEST = 2048, 4
 
 
 @dataclass(frozen=True)
@@ -101,23 +104,48 @@ def _accuracies(outputs: NDArray[Any], labels: NDArray[np.int64], weights: Float
     """
     rows = np.arange(len(labels))
     lowest, highest = np.full(outputs.shape[1:], np.inf), np.full(outputs.shape[1:], -np.inf)
-    for output in outputs:
-        lead = output[rows, labels, None].astype(np.float64) - output
+    for lead in _leads(outputs, labels):
         np.minimum(lowest, lead, out=lowest)
         np.maximum(highest, lead, out=highest)
     lowest[rows, labels] = highest[rows, labels] = np.inf
     wrong: NDArray[np.bool_] = np.asarray((highest < 0).any(axis=1))
     contested = np.asarray(lowest <= 0) & ~wrong[:, None]
+    _drop_outdone(contested, outputs, labels)
     rivals = contested.sum(axis=1)
     hits = np.full(len(weights), float(((rivals == 0) & ~wrong).sum()))
     for count in np.unique(rivals[rivals > 0]):
         row = np.flatnonzero(rivals == count)
-        size = max(1, _ROWS // int(count))
+        size = max(1, _PAIRS // int(count))
         for at in range(0, len(row), size):
             some = row[at : at + size]
             other = np.nonzero(contested[some])[1].reshape(len(some), count).T
             hits += _ahead(outputs, labels[some], some, other, weights)
     return hits / len(labels)
+
+
+def _leads(outputs: NDArray[Any], labels: NDArray[np.int64]) -> Iterator[Floats]:
+    """(N, C) of each member: how far the true class is ahead of every class."""
+    rows = np.arange(len(labels))
+    for output in outputs:
+        yield output[rows, labels, None].astype(np.float64) - output
+
+
+def _drop_outdone(contested: NDArray[np.bool_], outputs: NDArray[Any], labels: NDArray[np.int64]) -> None:
+    """Leave out, of (N, C) pairs, the classes that another class of the row is ahead of in every member.
+
+    The true class is behind both, or behind the other alone, whatever the weights. Only a few others of each row are
+    looked at, the strongest in the mean.
+    """
+    rows, classes = np.arange(len(labels)), np.arange(contested.shape[1])
+    mean = np.where(contested, sum(_leads(outputs, labels)), np.inf)
+    for strongest in np.argsort(mean, axis=1)[:, :_STRONGEST].T:
+        # a tie counts against the true class where the other has the lower number, and only there
+        outdone = contested & ((strongest < labels)[:, None] | (classes > labels[:, None]))
+        outdone &= contested[rows, strongest][:, None]
+        outdone[rows, strongest] = False
+        for lead in _leads(outputs, labels):
+            outdone &= lead >= lead[rows, strongest, None]
+        contested &= ~outdone
 
 
 def _ahead(

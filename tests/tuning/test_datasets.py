@@ -158,6 +158,9 @@ def test_labels_are_matched_by_the_names_of_classes(labels, tmp_path):
         ({"y": IMAGES, "label": [1, 1, 1]}, (2, 2), "no column 'x'"),
         ({"x": IMAGES, "label": [1, 7, 1]}, (2, 2), "labels that are no class: 7"),
         ({"x": IMAGES, "label": [1, 2, 1]}, (3, 2), "rows of shape"),
+        ({"x": IMAGES, "label": [1, 2]}, (2, 2), "3 rows of 'x', 2 rows of 'label'; give as many of each"),
+        ({"x": np.float32(1), "label": [1]}, (), "0 rows of 'x', 1 rows of 'label'"),
+        ({"x": IMAGES, "label": np.array(["1", "2", "1"], dtype=object)}, (2, 2), "an array of Python objects"),
     ],
 )
 def test_a_table_that_does_not_fit_the_spec_is_refused(columns, shape, said, tmp_path):
@@ -173,6 +176,9 @@ def test_rows_of_different_size_and_unknown_files_are_refused(tmp_path):
     (tmp_path / "rows.csv").write_text("x,label\n")
     with pytest.raises(DataError, match="unknown kind"):
         read_table(tmp_path / "rows.csv", {"x": (1,)}, ["0", "1"])
+    (tmp_path / "broken.npz").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="damaged"):
+        read_table(tmp_path / "broken.npz", {"x": (1,)}, ["0", "1"])
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(DataError, match="damaged"):
         read_table(tmp_path / "broken.parquet", {"x": (1,)}, ["0", "1"])

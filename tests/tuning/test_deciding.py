@@ -9,6 +9,7 @@ import torch
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.revisions import build_revision
 from quorate.fusion import Calibration, WeightedMean
+from quorate.fusion.errors import TuningError
 from quorate.tuning import Labelled, decision_gain, tune_decisions
 from quorate.tuning.prediction import run_in_process
 from quorate.tuning.probe import load_probe
@@ -88,6 +89,14 @@ def test_costs_are_what_is_saved(rare, tmp_path):
     assert result.gain.tuned < result.gain.uniform
     assert result.gain.over_uniform.low > 0
     assert result.gain.over_uniform.difference == pytest.approx(result.gain.uniform - result.gain.tuned)
+
+
+@pytest.mark.parametrize("costs", [[[0, 1], [1, 0]], np.full((4, 4), np.nan), "dear"])
+def test_costs_that_do_not_fit_the_classes_are_refused_before_anything_is_computed(rare, tmp_path, costs):
+    spec, folder = rare
+    with pytest.raises(TuningError, match=r"costs: .*; give \(4, 4\) finite numbers"):
+        tune_decisions(spec, folder, rows(20, 5), rows(20, 6), costs=costs, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_interval_is_scipys_paired_bootstrap():

@@ -13,13 +13,14 @@ import pytest
 from pyarrow import parquet
 
 from quorate.deployments import parse_spec, save_spec
-from quorate.tuning import (
-    PredictionStore,
-    run_in_process,
-    simplex_weights,
-)
+from quorate.tuning import PredictionStore, read_table, run_in_process, simplex_weights, tune_weights
 from quorate.tuning.columns import Columns
+from quorate.tuning.judging import judge
+from quorate.tuning.probe import load_probe
+from quorate.tuning.scoring import member_losses
 from quorate.tuning.simplex import solved_log_loss
+from quorate.tuning.tune import choose_weights
+from quorate.tuning.usable import usable_rows
 from tests.tuning.big_ensemble import big_ensemble
 
 MEMBERS = ("weak", "middle", "strong")
@@ -43,6 +44,59 @@ def test_predictions_larger_than_memory_are_gone_through(tmp_path):
     whole = simplex_weights(np.stack(store.read("validation", names)), data.labels)
     np.testing.assert_allclose(solved.values, whole.values, atol=1e-12)
     assert solved.score == pytest.approx(whole.score, abs=1e-12)
+
+
+def test_weights_are_tuned_on_predictions_larger_than_memory(tmp_path):
+    # 4 members, 2 x 8,000 rows, 400 classes: 102 MB of probabilities, tuned while numpy holds a fifth of that
+    members, rows, classes = 4, 16_000, 400
+    spec, data = big_ensemble(tmp_path, members, rows, classes)
+    halves = data.rows(slice(0, rows // 2)), data.rows(slice(rows // 2, rows))
+    store = PredictionStore(tmp_path / "big", partition_bytes=1 << 20, window_bytes=2 << 20)
+
+    def failing(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        probs[inputs["number"][:, 0] % 1000 == 0] = np.nan
+        return probs
+
+    for split, half in zip(("validation", "held-out"), halves, strict=True):
+        store.fill(spec, tmp_path, half, split, run=failing)
+    names = list(spec.members)
+    solve, held = (
+        usable_rows(names, store.read(split, names), half.labels)
+        for split, half in zip(("validation", "held-out"), halves, strict=True)
+    )
+    tune_weights(spec, tmp_path, *(half.rows(slice(0, 100)) for half in halves), runs=tmp_path / "warm")
+    tracemalloc.start()
+    try:
+        result = tune_weights(spec, tmp_path, *halves, runs=tmp_path / "runs", store=store)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < members * rows * classes * 4 / 5
+    assert set(result.rows_left_out.values()) == {8}
+    method, whole, _ = choose_weights(solve.probs, solve.labels)
+    assert (result.method, result.validation_log_loss) == (method, pytest.approx(whole.score))
+    np.testing.assert_allclose(list(result.weights.values()), whole.values, atol=1e-9)
+    best = names[int(member_losses(solve.probs, solve.labels).argmin())]
+    judgement = judge(names, held.probs, held.labels, whole.values, best)
+    assert result.judgement.tuned.log_loss == pytest.approx(judgement.tuned.log_loss)
+    assert result.judgement.verdict == judgement.verdict
+    probe = load_probe(result.folder, result.spec)
+    fused = np.tensordot(whole.values, held.probs[:, : len(probe.expected)], axes=1)
+    np.testing.assert_allclose(probe.expected, fused, atol=1e-6)
+
+
+def test_rows_of_a_table_too_large_for_memory_are_taken_into_a_file_too(tmp_path):
+    random = np.random.default_rng(0)
+    parquet.write_table(large_table(random), tmp_path / "rows.parquet")
+    classes = [str(c) for c in range(50)]
+    data = read_table(tmp_path / "rows.parquet", {"pixels": (512,)}, classes, memory_bytes=1 << 20)
+    order = random.permutation(len(data))[:1000]
+    taken = data.rows(order)
+    assert isinstance(taken.inputs["pixels"], np.memmap)
+    np.testing.assert_array_equal(taken.inputs["pixels"], np.asarray(data.inputs["pixels"])[order])
+    mask = data.labels == 3
+    np.testing.assert_array_equal(data.rows(mask).inputs["pixels"], np.asarray(data.inputs["pixels"])[mask])
 
 
 LARGE = """

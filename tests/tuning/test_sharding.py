@@ -45,7 +45,7 @@ def test_four_actors_select_the_same_members(shards, metric):
 
 def test_values_are_solved_over_shards_too(cluster):
     values, truth = PROBS[:5, :400, 1], (LABELS[:400] == 1).astype(float)
-    with PredictionShards.from_arrays(values, truth, shards=3) as shards:
+    with PredictionShards.from_arrays(values, truth, shards=2) as shards:
         np.testing.assert_allclose(
             shards.simplex_weights("rmse").values, simplex_weights(values, truth, "rmse").values, atol=1e-9
         )
@@ -54,13 +54,13 @@ def test_values_are_solved_over_shards_too(cluster):
         )
 
 
-def test_the_order_of_shards_and_answers_changes_no_bit(cluster, shards):
-    with PredictionShards.from_arrays(PROBS, LABELS, shards=4) as others:
-        others._actors.reverse()
-        for solve in ("simplex_weights", "greedy_weights"):
-            one, other = getattr(shards, solve)(), getattr(others, solve)()
-            np.testing.assert_array_equal(one.values, other.values)
-            assert (one.score, one.gap) == (other.score, other.gap)
+def test_the_order_of_shards_and_answers_changes_no_bit(shards):
+    for solve in ("simplex_weights", "greedy_weights"):
+        one = getattr(shards, solve)()
+        shards._actors.reverse()
+        other = getattr(shards, solve)()
+        np.testing.assert_array_equal(one.values, other.values)
+        assert (one.score, one.gap) == (other.score, other.gap)
 
 
 def test_what_travels_in_a_round_does_not_grow_with_the_rows(shards, monkeypatch):
@@ -93,13 +93,10 @@ def test_actors_read_their_rows_of_a_store_themselves(cluster, tiny, tmp_path):
             shards.greedy_weights(metric="accuracy").values,
             greedy_weights(probs, rows.labels, metric="accuracy").values,
         )
-    path = tmp_path / "predictions" / "validation" / names[0] / "00001.arrow"
-    path.write_bytes(path.read_bytes()[:-1])
-    with (
-        PredictionShards.from_store(store, "validation", names, rows.labels, shards=3) as shards,
-        pytest.raises(PredictionError, match="partition 1 of 4 is damaged"),
-    ):
-        shards.simplex_weights()
+        path = tmp_path / "predictions" / "validation" / names[0] / "00001.arrow"
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(PredictionError, match="partition 1 of 4 is damaged"):
+            shards.simplex_weights()
 
 
 def test_an_actor_that_dies_is_a_typed_error(cluster):

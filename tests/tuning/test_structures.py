@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
+import optuna
 import pytest
 import sklearn.linear_model
 import sklearn.metrics
 
 from quorate.tuning.journal import Finished
-from quorate.tuning.latency import Curve
+from quorate.tuning.latency import Curve, Overhead
 from quorate.tuning.rungs import cutoffs, rungs
+from quorate.tuning.search_space import SearchSpace, suggest_head
 from quorate.tuning.structure_search import choose_candidates, pareto
 from quorate.tuning.structures import Column, Structure, Table, evaluate
 
@@ -49,6 +53,23 @@ def test_latency_is_the_slowest_of_a_group_the_sum_of_a_chain_and_the_expectatio
     share = (seconds - 0.001) / 0.010  # of rows that went on
     assert 0 < share < 1
     assert share * N == pytest.approx(round(share * N), abs=1e-4)
+
+
+def test_serving_adds_to_each_step_and_for_each_member_asked(table):
+    served = replace(table, overhead=Overhead(0.010, 0.001))
+
+    def added(structure):
+        with_it, without = (evaluate(structure, one).values["p95_latency_s"] for one in (served, table))
+        return with_it - without
+
+    assert added(Structure("parallel", "mean", ("weak", "middle", "strong"))) == pytest.approx(0.010 + 3 * 0.001)
+    assert added(Structure("chain", "mean", ("link",))) == pytest.approx(2 * (0.010 + 0.001))
+    stages = (("weak",), ("strong", "middle"))
+    cascade = Structure("cascade", "cascade", ("weak", "strong", "middle"), stages=stages, options={"max_loss": 0.05})
+    share = (evaluate(cascade, table).values["p95_latency_s"] - 0.001) / 0.010
+    assert added(cascade) == pytest.approx(0.011 + share * 0.012)
+    late = Structure("parallel", "mean", ("weak", "middle"), deadline_s=0.013)
+    assert evaluate(late, table).values["log_loss"] < evaluate(late, served).values["log_loss"]  # middle needs 0.003
 
 
 def test_members_without_weight_are_left_out_of_the_structure_and_of_its_cost(table):
@@ -108,3 +129,28 @@ def test_rungs_let_the_best_third_go_on():
     histories = [[{"validation_log_loss": loss}] * 3 for loss in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
     assert cutoffs(histories, 27) == {1: 0.2, 3: 0.2}
     assert cutoffs(histories[:2], 27) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"deadline_s": (1.0, 0.5)}, "deadline_s: the range ends at 0.5, before it begins at 1"),
+        ({"families": {"mlp": {"width": (9, 3)}}}, "width: the range ends at 3"),
+        ({"families": {"mlp": {"learning_rate": (0.0, 1.0)}}}, "greater than 0"),
+        ({"heads": {"dropout": (0.0, 1.0)}}, "less than 1"),
+    ],
+)
+def test_ranges_that_hold_nothing_are_refused_when_the_space_is_made(words, said):
+    with pytest.raises(ValueError, match=said):
+        SearchSpace(name="space", **words)
+
+
+def test_a_head_is_asked_for_whom_it_reads_and_for_its_numbers():
+    space = SearchSpace(heads={"width": (16, 17), "depth": (2, 2), "learning_rate": (1e-3, 2e-3)})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    asked = [suggest_head(study.ask(), space, "chain", ["a", "b"]) for _ in range(20)]
+    assert {source for source, _, _ in asked} == {"a", "b"}
+    assert {config["width"] for _, config, _ in asked} == {16, 17}
+    assert all(config["depth"] == 2 and 0 <= config["dropout"] <= 0.3 for _, config, _ in asked)
+    assert all(1e-3 <= how["learning_rate"] <= 2e-3 for _, _, how in asked)
+    assert {name.partition(".")[0] for trial in study.trials for name in trial.params} == {"chain"}

@@ -19,7 +19,17 @@ from quorate.deployments import load_spec
 from quorate.deployments.graphs import build_graph
 from quorate.deployments.revisions import build_revision
 from quorate.fusion.errors import DataError, SweepError
-from quorate.tuning import Labelled, SearchSpace, Splits, digits, promote, resume_sweep, run_in_process, sweep
+from quorate.tuning import (
+    Labelled,
+    SearchSpace,
+    Splits,
+    digits,
+    load_measured,
+    promote,
+    resume_sweep,
+    run_in_process,
+    sweep,
+)
 from quorate.tuning.probe import load_probe
 from quorate.tuning.search_space import Family
 
@@ -40,6 +50,9 @@ BUDGET = {
 }
 
 
+HEAD_NUMBERS = ("source", "width", "depth", "dropout", "learning_rate")
+
+
 def small(splits):
     return Splits(splits.train.rows(slice(0, 400)), splits.validation, splits.test)
 
@@ -49,9 +62,27 @@ def data():
     return small(digits())
 
 
+class Recorder(tune.Callback):
+    """As MLflow's and W&B's: told of each trial's start and end. Tune pickles it, so it keeps a file's name."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_trial_start(self, iteration, trials, trial, **info):
+        self.say("start", trial)
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+        self.say("end", trial, log_loss=trial.last_result.get("log_loss"))
+
+    def say(self, what, trial, **words):
+        with self.file.open("a") as file:
+            file.write(json.dumps({"what": what, "phase": trial.trainable_name, **words}) + "\n")
+
+
 @pytest.fixture(scope="module")
 def swept(cluster, data, tmp_path_factory):
-    return sweep(SPACE, data, runs=tmp_path_factory.mktemp("runs"), **BUDGET)
+    runs = tmp_path_factory.mktemp("runs")
+    return sweep(SPACE, data, runs=runs, callbacks=[Recorder(runs / "told")], **BUDGET)
 
 
 def outcome(result):
@@ -100,6 +131,24 @@ def test_the_best_pick_is_promoted_over_another_that_runs(cluster, swept, data):
     np.testing.assert_allclose(answer.outputs["fused"], swept.best.fused[:16], atol=1e-4)
 
 
+def test_callbacks_are_told_of_every_trial(swept):
+    told = [json.loads(line) for line in (swept.folder.parent / "told").read_text().splitlines()]
+    for what in ("start", "end"):
+        phases = [one["phase"] for one in told if one["what"] == what]
+        assert (phases.count("MemberTrial"), phases.count("StructureTrial")) == (6, 12)
+    losses = [one["log_loss"] for one in told if one["what"] == "end" and one["phase"] == "StructureTrial"]
+    assert sorted(losses) == sorted(trial.values["log_loss"] for trial in swept.structures)
+
+
+def test_a_callback_that_cannot_be_pickled_is_refused_by_name(cluster, data, tmp_path):
+    recorder = Recorder(tmp_path / "told")
+    with (
+        recorder.file.open("w") as recorder.open,
+        pytest.raises(SweepError, match=r"callback Recorder: cannot be pick"),
+    ):
+        sweep(SPACE, data, runs=tmp_path, callbacks=[recorder], **BUDGET)
+
+
 def test_no_pick_is_bettered_in_every_objective(swept):
     table = swept.to_pandas()
     assert len(table) == 12
@@ -121,10 +170,13 @@ def test_the_page_fetches_nothing_and_its_data_lies_beside_it(swept):
     assert json.loads((swept.folder / "report.json").read_text())["verdict"] == swept.verdict
 
 
-def test_one_worker_finds_what_many_find_in_a_folder_of_its_own(swept, data):
-    again = sweep(SPACE, data, runs=swept.folder.parent, **{**BUDGET, "workers": 1})
+@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_one_worker_or_four_find_what_two_find_in_a_folder_of_their_own(swept, data, workers):
+    measured = load_measured(swept.folder)
+    again = sweep(SPACE, data, runs=swept.folder.parent, measured=measured, **{**BUDGET, "workers": workers})
     assert again.folder != swept.folder
     assert outcome(again) == outcome(swept)
+    assert [trial.values for trial in again.structures] == [trial.values for trial in swept.structures]
     assert [pick.weights for pick in again.pareto] == [pick.weights for pick in swept.pareto]
 
 
@@ -134,21 +186,25 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import ray
 from test_sweep import BUDGET, SPACE, small
-from quorate.tuning import digits, sweep
+from quorate.tuning import digits, load_measured, sweep
 
 def tell(progress):
     print(progress.phase, progress.finished, flush=True)
 
 ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
-sweep(SPACE, small(digits()), run_folder=Path({folder!r}), on_progress=tell, **BUDGET)
+sweep(
+    SPACE, small(digits()), run_folder=Path({folder!r}), measured=load_measured(Path({measured!r})), on_progress=tell,
+    **{{**BUDGET, "workers": 1}},
+)
 """
 
 
-def killed_driver(cluster, folder, at):
+def killed_driver(cluster, folder, measured, at):
     """Run a sweep in another process and kill it without warning when it says ``at``."""
     code = DRIVER.format(
-        tests=str(Path(__file__).parent), address=cluster.get_runtime_context().gcs_address, folder=str(folder)
-    )
+        tests=str(Path(__file__).parent), address=cluster.get_runtime_context().gcs_address, folder=str(folder),
+        measured=str(measured),
+    )  # fmt: skip
     driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     for line in driver.stdout:
         if line.strip() == at:
@@ -161,10 +217,10 @@ def killed_driver(cluster, folder, at):
 @pytest.mark.parametrize("at", [pytest.param("members 4", marks=pytest.mark.slow), "structures 5"])
 def test_a_sweep_whose_driver_was_killed_goes_on_and_ends_as_if_nothing_had_been(cluster, swept, data, tmp_path, at):
     folder = tmp_path / "run"
-    killed_driver(cluster, folder, at)
+    killed_driver(cluster, folder, swept.folder, at)
     done = journal(folder)
     assert 0 < len(done) < 18
-    result = resume_sweep(folder, data)
+    result = resume_sweep(folder, data, workers=1)
     assert {path: journal(folder)[path] for path in done} == done  # no finished trial ran again
     assert outcome(result) == outcome(swept)
 
@@ -255,6 +311,13 @@ def test_other_rows_another_sweeps_folder_and_empty_spaces_are_refused(swept, da
         resume_sweep(swept.folder, other)
     with pytest.raises(SweepError, match="holds a sweep already"):
         sweep(SPACE, data, run_folder=swept.folder, **BUDGET)
+    for place in (tmp_path, swept.folder / "sweep.json"):
+        with pytest.raises(SweepError, match=r"it has no sweep\.json"):
+            resume_sweep(place, data)
+    with pytest.raises(SweepError, match="workers: 0; give at least 1"):
+        sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "workers": 0})
+    with pytest.raises(SweepError, match="none is given and none is trained"):
+        sweep(SPACE.model_copy(update={"families": {}}), data, runs=tmp_path, **BUDGET)
     with pytest.raises(SweepError, match="none is given and none is trained"):
         sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "member_trials": 0})
 
@@ -297,17 +360,28 @@ def test_graphs_formats_and_cascades_are_tried_and_their_latency_is_checked(clus
     tried = {trial.details["structure"]["topology"] for trial in good}
     assert {"cascade", "chain", "shared_trunk"} <= tried
     assert {trial.params.get("format") for trial in good} >= {"fp32", "bf16"}
-    heads = json.loads((result.folder / "trials/heads/00000.json").read_text())["trial"]
-    assert heads["failure"] is None
+    heads = [json.loads(path.read_text())["trial"] for path in sorted((result.folder / "trials/heads").glob("*.json"))]
+    assert [head["failure"] for head in heads] == [None] * space.head_trials
+    for topology, place in (("chain", 0), ("shared_trunk", 1)):
+        proposed = [head["params"] for head in heads[place::2]]
+        assert all(set(one) == {f"{topology}.{n}" for n in HEAD_NUMBERS} for one in proposed)
+        assert len({one[f"{topology}.width"] for one in proposed}) > 1
+    built = [load_spec(pick.folder / "spec.yaml").members for pick in result.pareto]
+    for name, member in ((n, m) for members in built for n, m in members.items() if m.model.endswith(":head")):
+        params = heads[int(name.rpartition("-")[2])]["params"]
+        assert member.config["width"] in params.values()
+    before = journal(result.folder)
+    assert outcome(resume_sweep(result.folder, data)) == outcome(result)
+    assert journal(result.folder) == before
     for place, pick in enumerate(result.pareto):
         spec = load_spec(pick.folder / "spec.yaml")
         build_graph(spec, pick.folder)  # what the engine would serve
         assert spec == pick.spec, place
     assert result.latency
-    report = json.loads((result.folder / "report.json").read_text())
-    assert report["latency"]["0"]["error_s"] == pytest.approx(
-        report["latency"]["0"]["predicted_s"] - report["latency"]["0"]["measured_s"]
-    )
+    for check in json.loads((result.folder / "report.json").read_text())["latency"].values():
+        assert check["error_s"] == pytest.approx(check["predicted_s"] - check["measured_s"])
+        assert 0 < check["serving_s"] < check["predicted_s"]
+    assert load_measured(result.folder).overhead.of(1) > 0
 
 
 @pytest.mark.slow

@@ -8,8 +8,17 @@ import torch
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.revisions import build_revision
 from quorate.fusion import WeightedMean
-from quorate.fusion.errors import DataError, PredictionError
-from quorate.tuning import Labelled, PredictionStore, run_in_process, simplex_weights, tune_weights
+from quorate.fusion.errors import DataError, PredictionError, TuningError
+from quorate.tuning import (
+    Labelled,
+    PredictionStore,
+    run_in_process,
+    simplex_weights,
+    tune_decisions,
+    tune_weights,
+)
+from quorate.tuning.answers import answers
+from quorate.tuning.figures import Evidence, class_gains
 from quorate.tuning.judging import judge
 from quorate.tuning.tune import choose_weights, held_out_losses
 
@@ -191,6 +200,7 @@ def test_members_that_are_one_and_the_same_are_not_worth_ensembling(tiny, tmp_pa
     assert result.judgement.decision == "single"
     assert result.judgement.verdict.startswith("do not ensemble, serve one")
     assert result.judgement.gain_over_best.difference == pytest.approx(0, abs=1e-9)
+    assert "+0.0000 nats per row over one (+0.0000 to +0.0000)" in result.judgement.verdict
 
 
 def test_rows_a_member_fails_on_are_left_out_and_counted(tiny, tmp_path):
@@ -223,6 +233,49 @@ def test_judging_on_the_rows_that_were_solved_on_is_refused(tiny, tmp_path):
         tune_weights(tiny.spec, tiny.folder, validation, validation, runs=tmp_path)
     with pytest.raises(DataError, match="at least 2"):
         tune_weights(tiny.spec, tiny.folder, validation, tiny.splits.test.rows(slice(0, 1)), runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (lambda y: y + 1, "validation labels: from 1 to 10 with 10 classes; give indices from 0 to 9"),
+        (lambda y: y - 1, "validation labels: from -1 to 8 with 10 classes"),
+        (lambda y: y.astype(str), "validation labels: they are <U"),
+        (lambda y: y[1:], "validation rows: 360 rows of input 'image' with 359 labels"),
+    ],
+)
+@pytest.mark.parametrize("tune", [tune_weights, tune_decisions])
+def test_labels_of_no_class_are_refused_before_anything_is_computed(tiny, tmp_path, tune, changed, sentence):
+    rows = tiny.splits.validation
+    wrong = Labelled(rows.inputs, changed(rows.labels), rows.classes)
+    with pytest.raises(DataError, match=sentence):
+        tune(tiny.spec, tiny.folder, wrong, tiny.splits.test, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_class_without_a_validation_row_is_no_error(tiny, tmp_path):
+    splits = tiny.splits
+    without = splits.validation.rows(splits.validation.labels != 3)
+    result = tune_weights(tiny.spec, tiny.folder, without, splits.test, runs=tmp_path)
+    assert result.judgement.rows == len(splits.test)
+
+
+def test_members_that_say_the_same_of_every_row_are_not_worth_ensembling(tiny, tmp_path):
+    def flat(job, folder, inputs):
+        return np.full((len(inputs["image"]), 10), 0.1, np.float32)
+
+    splits = tiny.splits
+    result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=flat)
+    assert result.judgement.decision == "single"
+
+
+def test_a_place_for_runs_that_cannot_be_written_to_is_a_sentence(tiny, tmp_path):
+    taken = tmp_path / "taken"
+    taken.touch()
+    splits = tiny.splits
+    for place, why in ((taken, "File exists"), (taken / "below", "Not a directory")):
+        with pytest.raises(TuningError, match=f"runs: .*{why}; give a folder that can be written to"):
+            tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=place)
 
 
 def complementary(rows, seed):
@@ -265,3 +318,18 @@ def test_another_method_takes_over_from_the_proven_weights_only_when_it_is_bette
     method, weights, losses = choose_weights(probs, truth)
     assert method == "simplex"
     assert weights.gap < 1e-6
+
+
+def test_a_page_of_many_classes_draws_those_that_gain_and_lose_most_and_keeps_all_in_its_data(tmp_path):
+    random = np.random.default_rng(0)
+    labels, names = np.repeat(np.arange(60), 5), [f"class {number}" for number in range(60)]
+    probs = random.dirichlet(np.ones(60), (2, 300))
+    members, (uniform, tuned) = answers(probs, labels), answers([probs.mean(axis=0), probs[1]], labels)
+    evidence = Evidence(["a", "b"], members.right, members, uniform, tuned, labels, "a", names)
+    figure = class_gains(evidence)
+    assert figure.table.num_rows == 60
+    svg = figure.svg()
+    drawn = [name for name in names if f">{name}<" in svg]
+    order = np.argsort(figure.table["gain"].to_numpy())
+    assert set(drawn) == {names[index] for index in [*order[:12], *order[-12:]]}
+    assert "24 classes of 60" in figure.caption

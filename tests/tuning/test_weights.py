@@ -239,6 +239,20 @@ def test_many_candidates_score_as_scikit_learn_scores_each(metric):
         assert score == pytest.approx(expected, abs=1e-12)
 
 
+@given(
+    members=st.integers(1, 4), rows=st.integers(1, 12), classes=st.integers(2, 7), levels=st.integers(1, 4),
+    seed=st.integers(0, 2**16),
+)  # fmt: skip
+@settings(deadline=None)
+def test_accuracies_where_nearly_everything_ties_are_those_of_argmax(members, rows, classes, levels, seed):
+    random = np.random.default_rng(seed)
+    probs = random.integers(0, levels + 1, (members, rows, classes)) / 4  # sums of quarters are exact: ties stay ties
+    labels = random.integers(0, classes, rows)
+    weights = random.multinomial(8, np.full(members, 1 / members), 20) / 8
+    expected = [(np.tensordot(w, probs, axes=1).argmax(1) == labels).mean() for w in weights]
+    np.testing.assert_allclose(score_weights(probs, labels, weights, "accuracy"), expected, atol=1e-12)
+
+
 def test_accuracies_of_candidates_count_ties_as_argmax_does():
     probs, labels = predictions(6, 700, 4, 3, True)
     probs = np.round(probs * 8) / 8  # sums of eighths are exact: ties are ties in any order of adding
@@ -300,3 +314,12 @@ def test_impossible_questions_are_refused():
     for candidates in ([[0.5, -0.5]], [[0.0, 0.0]], [[1.0, 1.0, 1.0]], [[np.nan, 1.0]]):
         with pytest.raises(PredictionError, match="weights >= 0"):
             score_weights(PROBS, LABELS, candidates)
+
+
+@pytest.mark.parametrize("solve", [simplex_weights, greedy_weights])
+def test_what_is_no_number_is_refused_in_a_sentence(solve):
+    probs, labels = predictions(2, 10, 3, 0)
+    with pytest.raises(PredictionError, match="labels of classes are their indices, not their names"):
+        solve(probs, labels.astype(str))
+    with pytest.raises(PredictionError, match="<U1 predictions"):
+        solve([[["a", "b"]]], [0])
