@@ -81,11 +81,13 @@ async def pack_answer(body: bytes, headers: Headers) -> tuple[bytes, Headers]:
 
 
 async def _receive_all(receive: Receive) -> bytes:
+    message = await receive()
+    if message["type"] != "http.disconnect" and not message.get("more_body", False):  # as nearly always
+        return _checked(message.get("body", b""))
     chunks: list[bytes] = []
     length = 0
     try:
         while True:
-            message = await receive()
             if message["type"] == "http.disconnect":
                 raise asyncio.CancelledError
             chunk: bytes = message.get("body", b"")
@@ -97,9 +99,16 @@ async def _receive_all(receive: Receive) -> bytes:
                 raise OverloadedError("the memory for bodies that come in", MAX_ARRIVING_BYTES, 1.0)
             chunks.append(chunk)
             if not message.get("more_body", False):
-                return b"".join(chunks) if len(chunks) > 1 else chunk
+                return b"".join(chunks)
+            message = await receive()
     finally:
         _arriving.bytes -= length
+
+
+def _checked(body: bytes) -> bytes:
+    if len(body) > MAX_BODY_BYTES:
+        raise BodySizeError("is", MAX_BODY_BYTES)
+    return body
 
 
 class _Arriving:

@@ -20,6 +20,7 @@ from quorate.deployments.http_access import check_management, check_request
 from quorate.deployments.http_bodies import Headers, Receive, pack_answer, read_body
 from quorate.deployments.http_management import Route, find_route
 from quorate.deployments.http_streams import first_of, send_stream
+from quorate.deployments.http_watch import Watch
 from quorate.deployments.json_tensors import BinaryOutputs, dump_response, parse_infer
 from quorate.deployments.management import Management
 from quorate.deployments.openapi import openapi
@@ -35,8 +36,6 @@ _log = logging.getLogger(__name__)
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
-# Most answers are out before this; only the others pay for watching whether the client is still there.
-WATCH_AFTER_S = 0.02
 
 
 class HttpDoor:
@@ -45,6 +44,7 @@ class HttpDoor:
     def __init__(self, service: Service, keeper: Doorkeeper | None = None):
         self._service, self._management = service, Management(service)
         self._keeper = keeper or Doorkeeper(Doors())
+        self._watch = Watch()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -137,7 +137,7 @@ class HttpDoor:
             metrics.answered("invalid")
             raise
         parsed = perf_counter()
-        response = await _while_connected(receive, self._service.infer(request))
+        response = await self._watch.work_for(receive, self._service.infer(request))
         fused = perf_counter()
         if _ARROW in _header(scope, b"accept").lower():
             return 200, [(b"content-type", _ARROW)], dump_stream(response)
@@ -151,32 +151,12 @@ class HttpDoor:
         return 200, [*headers, *coding], reply
 
 
-async def _while_connected(receive: Receive, work: Awaitable[Any]) -> Any:
-    """Await ``work`` and cancel it when the client hangs up."""
-    task = asyncio.current_task()
-    assert task is not None
-    watcher: asyncio.Task[None] | None = None
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        task.cancel()
-
-    def start() -> None:
-        nonlocal watcher
-        watcher = asyncio.ensure_future(watch())
-
-    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, start)
-    try:
-        return await work
-    finally:
-        timer.cancel()
-        if watcher is not None:
-            watcher.cancel()
-
-
 def _header(scope: Scope, name: bytes) -> bytes:
-    return b",".join([value for key, value in scope["headers"] if key == name])
+    found = b""
+    for key, value in scope["headers"]:
+        if key == name:
+            found = found + b"," + value if found else value
+    return found
 
 
 def _reply(data: Any) -> Reply:

@@ -60,10 +60,13 @@ class Answer:
         parameters: dict[str, str | float | bool] = {
             "revision": self.revision,
             "members_used": ",".join(self.members_used),
-            "members_missing": ",".join(f"{name}:{reason}" for name, reason in self.members_missing.items()),
+            "members_missing": "",
             "coverage": float(self.coverage.min() if len(self.coverage) > 1 else self.coverage[0]),
             "degraded": self.degraded,
         }
+        if self.members_missing:
+            missing = (f"{name}:{reason}" for name, reason in self.members_missing.items())
+            parameters["members_missing"] = ",".join(missing)
         if self.rows_missing:
             rows = (f"{name}:{' '.join(map(str, at))}" for name, at in self.rows_missing.items())
             parameters["rows_missing"] = ",".join(rows)

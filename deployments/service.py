@@ -171,7 +171,9 @@ class Service:
 
     async def _infer(self, request: InferRequest) -> tuple[InferResponse, float]:
         """The answer, and how long the request waited for its turn."""
-        self._check_inputs(request)
+        spec = self._spec
+        ensemble = request.model == spec.name
+        self._check_inputs(request, spec)
         output = self._output(request.model)
         for name in request.outputs or ():
             if name != output:
@@ -179,7 +181,7 @@ class Service:
                     f"unexpected inference output '{name}' for model '{request.model}'; it gives {output}"
                 )
         deadline_s = _deadline_s(request)
-        if request.model != self._spec.name:
+        if not ensemble:
             started = time.perf_counter()
             reply = await self.engine.infer_member(request.model, request.inputs, deadline_s)
             assert reply.values is not None
@@ -225,6 +227,8 @@ class Service:
 
     def _classified(self, request: InferRequest, outputs: dict[str, Array]) -> dict[str, Array]:
         """Replace the outputs that were asked for as classes by their best ones."""
+        if not request.classification:
+            return outputs
         member = self._spec.members.get(request.model)
         labels = self._spec.classes if member is None else member.classes or self._spec.classes
         for name, count in request.classification.items():
@@ -249,8 +253,8 @@ class Service:
             found = "FP32", (len(classes) if classes and has_classes else -1,)
         return {"name": self._output(model), "datatype": found[0], "shape": [-1, *found[1]]}
 
-    def _check_inputs(self, request: InferRequest) -> None:
-        expected, specs = self._inputs(request.model), self._spec.inputs
+    def _check_inputs(self, request: InferRequest, spec: EnsembleSpec) -> None:
+        expected = spec.inputs if request.model == spec.name else spec.members[request.model].inputs
         for name in request.inputs:
             if name not in expected:
                 raise RequestError(
@@ -263,7 +267,7 @@ class Service:
                     f"expected {len(expected)} inputs but '{name}' is missing for model '{request.model}'; add it"
                 )
             array = request.inputs[name]
-            _check_tensor(name, array, specs[name])
+            _check_tensor(name, array, spec.inputs[name])
             if rows is not None and len(array) != rows:
                 raise RequestError(
                     f"input '{name}' has {len(array)} rows but others have {rows}; give each the same batch size"
