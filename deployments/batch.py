@@ -144,6 +144,7 @@ class Batch:
         there = present[:, start : start + rows]
         everyone = bool(there.all())  # as nearly always: neither the quorum nor reasons need a look
         enough = None if everyone else self._enough(there, start)
+        all_enough = enough is None or bool(enough.all())
         fused: FusedArrays | None = None
         if outputs is not None and (enough is None or enough.any()):
             try:
@@ -155,16 +156,16 @@ class Batch:
                     for request in due:
                         self._answer_rows([request], outputs, present, self._starts[request], request.rows)
                 return
-        whole = {} if everyone and self._revision.graph.flat else self._missing_alike(there)
+        alike = self._missing_alike(there, everyone)
         for request in due:
             at = self._starts[request]
             cut = slice(at - start, at - start + request.rows)
             if request.future.done():
                 continue
-            if fused is None or not (enough is None or enough[cut].all()):
+            if fused is None or not (all_enough or (enough is not None and enough[cut].all())):
                 request.future.set_exception(self._shortage(request, present[:, at : at + request.rows], at))
             else:
-                request.future.set_result(self._cut(request, fused, present, at, cut, whole))
+                request.future.set_result(self._cut(request, fused, present, at, cut, alike))
 
     def _fuse(
         self, outputs: Array, present: NDArray[np.bool_], enough: NDArray[np.bool_] | None, at: int
@@ -223,16 +224,21 @@ class Batch:
                 rows[name] = tuple(int(row) for row in absent)
         return reasons, rows
 
-    def _missing_alike(self, present: NDArray[np.bool_]) -> dict[str, str] | None:
-        """Who is missing, where that is the same in all rows, as nearly always; looked up once for all requests."""
+    def _missing_alike(
+        self, present: NDArray[np.bool_], everyone: bool
+    ) -> tuple[tuple[str, ...], dict[str, str]] | None:
+        """Members used, and why others are missing, where that is the same in all rows, as nearly always."""
         if not self._revision.graph.flat:
             return None
+        if everyone:
+            return self._told, {}
         absent = [name for name in self._fused if not self._there(name, present, 0).all()]
         for name in absent:
             reply = self._replies.get(name)
             if reply is not None and reply.status is not None:
                 return None
-        return {name: self._reason(name, 0) for name in absent}
+        used = tuple(name for name in self._told if name not in absent)
+        return used, {name: self._reason(name, 0) for name in absent}
 
     def _reason(self, name: str, row: int) -> str:
         reply = self._replies.get(name)
@@ -277,12 +283,11 @@ class Batch:
         present: NDArray[np.bool_],
         at: int,
         cut: slice,
-        whole: dict[str, str] | None,
+        alike: tuple[tuple[str, ...], dict[str, str]] | None,
     ) -> Answer:
         rows: dict[str, tuple[int, ...]] = {}
-        if whole is not None:
-            reasons = whole
-            used = tuple([name for name in self._told if name not in whole]) if whole else self._told
+        if alike is not None:
+            used, reasons = alike
         else:
             mask = present[:, at : at + request.rows]
             reasons, rows = self._missing(mask, at)

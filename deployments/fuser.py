@@ -57,34 +57,24 @@ class Fuser:
         """
         if isinstance(self.rule, FeatureRule):
             return self._gather_features(self.rule, replies, rows)
-        whole = self._gather_whole(replies)
-        if whole is not None:
-            return whole, np.ones((len(self.asked), rows), dtype=np.bool_)
+        usable: list[tuple[int, Array, Array]] = []
+        for i, name in enumerate(self.asked):
+            reply = replies.get(name)
+            if reply is None or reply.values is None or reply.status is None:
+                continue
+            if reply.values.ndim == 2 and reply.values.shape[1]:
+                usable.append((i, reply.values, reply.status))
         present = np.zeros((len(self.asked), rows), dtype=np.bool_)
-        known = [(i, replies[n]) for i, n in enumerate(self.asked) if n in replies]
-        usable = [(i, r) for i, r in known if r.values is not None and r.values.ndim == 2 and r.values.shape[1]]
         if not usable:
             return None, present
-        widths = [r.values.shape[1] for _, r in usable if r.values is not None]
-        width = max(set(widths), key=lambda w: (widths.count(w), w))
+        widths = [values.shape[1] for _, values, _ in usable]
+        width = max(set(widths), key=lambda w: (widths.count(w), w)) if len(set(widths)) > 1 else widths[0]
         outputs = np.zeros((len(self.asked), rows, width), dtype=np.float32)
-        for i, reply in usable:
-            if reply.values is not None and reply.status is not None and reply.values.shape[1] == width:
-                outputs[i] = reply.values
-                present[i] = reply.status == RowState.OK
+        for i, values, status in usable:
+            if values.shape[1] == width:
+                outputs[i] = values
+                np.logical_not(status, out=present[i])  # OK is 0
         return outputs, present
-
-    def _gather_whole(self, replies: Mapping[str, MemberReply]) -> NDArray[np.float32] | None:
-        """Everybody's rows where all are there and good, as nearly always."""
-        values: list[Array] = []
-        for name in self.asked:
-            reply = replies.get(name)
-            if reply is None or reply.values is None or reply.status is None or len(reply.status.nonzero()[0]):
-                return None
-            values.append(reply.values)
-        shape = values[0].shape
-        alike = len(shape) == 2 and shape[1] > 0 and all(one.shape == shape for one in values)
-        return np.array(values, dtype=np.float32) if alike else None
 
     def _gather_features(
         self, rule: FeatureRule, replies: Mapping[str, MemberReply], rows: int
