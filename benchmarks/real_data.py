@@ -68,7 +68,8 @@ def fashion_mnist(folder: Path) -> Predictions:
     for name, (config, how) in NETWORKS.items():
         started = time.perf_counter()
         network = train(config, rows.rows(fit), rows.rows(solve), how).model
-        outputs.append(tuple(softmax_of(network, data.inputs["image"]) for data in (rows.rows(solve), splits.test)))
+        to_solve, to_judge = (data.inputs["image"] for data in (rows.rows(solve), splits.test))
+        outputs.append((softmax_of(network, to_solve), softmax_of(network, to_judge)))
         print(f"  {name}: {time.perf_counter() - started:.0f} s", flush=True)
     solved, judged = (np.stack(part) for part in zip(*outputs, strict=True))
     return Predictions(list(NETWORKS), solved, labels[solve], judged, splits.test.labels)
