@@ -106,7 +106,7 @@ def compress(
     student: Mapping[str, Any] | None = None,
     how: Distillation | None = None,
     tolerance: float = 0.01,
-    runs: Path = Path("runs"),
+    runs: Path | str = "runs",
     run: Runner = run_in_process,
     on_step: Callable[[str], None] | None = None,
 ) -> Compression:

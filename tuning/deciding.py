@@ -106,7 +106,7 @@ def tune_decisions(
     metric: str = "accuracy",
     costs: ArrayLike | None = None,
     *,
-    runs: Path = Path("runs"),
+    runs: Path | str = "runs",
     store: PredictionStore | None = None,
     run: Runner = run_in_process,
     on_step: Callable[[str], None] | None = None,

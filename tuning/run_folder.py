@@ -16,13 +16,13 @@ from quorate.deployments.spec_file import parse_spec, save_spec
 from quorate.fusion.errors import TuningError
 
 
-def new_run_folder(runs: Path, name: str) -> Path:
+def new_run_folder(runs: Path | str, name: str) -> Path:
     """Make ``runs/NAME-DATE-TIME``; a second run within the second gets a number, two runs never share a folder.
 
     Raises:
         TuningError: no folder can be made there.
     """
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    runs, stem = Path(runs), f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
         runs.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):

@@ -158,7 +158,7 @@ def sweep(
     sampler: SamplerName = "tpe",
     parallel: int = 8,
     workers: int | None = None,
-    runs: Path = Path("runs"),
+    runs: Path | str = "runs",
     run_folder: Path | None = None,
     measured: Measured | None = None,
     check: int = 1,
@@ -189,7 +189,8 @@ def sweep(
         check: picks whose members are started, to see what the prediction of their latency is worth.
         callbacks: ``ray.tune.Callback`` objects, told of every trial of every phase. With mlflow installed (tried with
             3.17 on SQLite) ``ray.air.integrations.mlflow.MLflowLoggerCallback(tracking_uri="sqlite:///runs.db",
-            experiment_name="digits")`` keeps each as a run; W&B's is in ``ray.air.integrations.wandb``.
+            experiment_name="digits")`` keeps each as a run; W&B's (tried with wandb 0.31, offline) is
+            ``ray.air.integrations.wandb.WandbLoggerCallback(project="digits")``.
         on_progress: told what happens.
         origin: words to keep with the run, such as where the data came from.
 

@@ -89,7 +89,7 @@ def tune_weights(
     validation: Labelled,
     held_out: Labelled,
     *,
-    runs: Path = Path("runs"),
+    runs: Path | str = "runs",
     store: PredictionStore | None = None,
     run: Runner = run_in_process,
     on_step: Callable[[str], None] | None = None,
