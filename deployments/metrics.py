@@ -76,7 +76,7 @@ class Metrics:
             missing: why members are missing from a degraded answer.
         """
         if outcome == "degraded":
-            self._answers[outcome, next(reason for reason in _REASONS if reason in missing)].value += 1
+            self._answers[outcome, min(missing, key=_REASONS.index)].value += 1
         elif outcome == "full":
             self._answers[outcome, ""].value += 1
         else:

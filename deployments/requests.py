@@ -65,7 +65,7 @@ class Answer:
             "degraded": self.degraded,
         }
         if self.members_missing:
-            missing = (f"{name}:{reason}" for name, reason in self.members_missing.items())
+            missing = [f"{name}:{reason}" for name, reason in self.members_missing.items()]
             parameters["members_missing"] = ",".join(missing)
         if self.rows_missing:
             rows = (f"{name}:{' '.join(map(str, at))}" for name, at in self.rows_missing.items())
