@@ -30,7 +30,7 @@ from quorate.tuning.proposals import Proposals
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.search_space import SearchSpace, Topology, suggest_head
 from quorate.tuning.structures import Menu
-from quorate.tuning.trials import Task, generation
+from quorate.tuning.trials import Task, unfinished
 
 # The best members that chains may read, and those whose features heads may share.
 _CHAINED, _TRUNKS = 3, 1
@@ -103,15 +103,12 @@ class HeadSearch:
 
     def next(self) -> Sequence[Task] | None:
         """See ``Generations``."""
-        while True:
-            numbers, before = generation(self._generation, self._parallel, self.trials)
-            if not numbers:
-                return []
-            if any(number not in self.finished for number in before):
-                return None
-            self._generation += 1
-            if any(number not in self.finished for number in numbers):
-                return self._propose(self._generation - 1, numbers, before)
+        found = unfinished(self._generation, self._parallel, self.trials, self.finished)
+        if found is None:
+            return None
+        number, numbers, before = found
+        self._generation = number + 1
+        return self._propose(number, numbers, before) if numbers else []
 
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         """See ``Generations``."""

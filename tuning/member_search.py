@@ -29,7 +29,7 @@ from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.search_space import SearchSpace, suggest_member
 from quorate.tuning.simplex import solve_log_loss
 from quorate.tuning.store import PredictionStore
-from quorate.tuning.trials import Task, generation
+from quorate.tuning.trials import Task, unfinished
 
 _PHASE = "members"
 # A member without weight in the best ensemble is told what a tenth of it there would cost: a slope to search along.
@@ -84,15 +84,12 @@ class MemberSearch:
 
     def next(self) -> list[Task] | None:
         """See ``Generations``."""
-        while True:
-            numbers, before = generation(self._generation, self._parallel, self._trials)
-            if not numbers:
-                return []
-            if any(number not in self.finished for number in before):
-                return None
-            self._generation += 1
-            if any(number not in self.finished for number in numbers):
-                return self._propose(self._generation - 1, numbers, before)
+        found = unfinished(self._generation, self._parallel, self._trials, self.finished)
+        if found is None:
+            return None
+        number, numbers, before = found
+        self._generation = number + 1
+        return self._propose(number, numbers, before) if numbers else []
 
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         """See ``Generations``."""

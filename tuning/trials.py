@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -62,6 +62,17 @@ def generation(number: int, parallel: int, trials: int) -> tuple[range, range]:
     """The trials of a generation, and those that must have ended before it is proposed."""
     start = number * parallel
     return range(start, min(start + parallel, trials)), range(start - parallel)
+
+
+def unfinished(number: int, parallel: int, trials: int, finished: Container[int]) -> tuple[int, range, range] | None:
+    """The first generation from ``number`` on with trials to run, the empty one at the end; None while it is early."""
+    while True:
+        numbers, before = generation(number, parallel, trials)
+        if numbers and any(one not in finished for one in before):
+            return None
+        if not numbers or any(one not in finished for one in numbers):
+            return number, numbers, before
+        number += 1
 
 
 @dataclass(frozen=True)
