@@ -42,7 +42,7 @@ $(VENV)-triton/installed:
 	touch $@
 
 test-triton: setup $(VENV)-triton/installed
-	$(BIN)/python -m pytest tests/deployments/test_protocol_stock_client.py
+	$(BIN)/python -m pytest tests/deployments/server/test_protocol_stock_client.py
 
 $(VENV)-openapi/installed:
 	$(PYTHON) -m venv $(VENV)-openapi
@@ -50,7 +50,7 @@ $(VENV)-openapi/installed:
 	touch $@
 
 test-openapi: setup $(VENV)-openapi/installed
-	$(BIN)/python -m pytest tests/deployments/test_openapi_schemathesis.py
+	$(BIN)/python -m pytest tests/deployments/server/http/test_openapi_schemathesis.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -31,11 +31,11 @@ sys.path.insert(0, str(PEERS))
 from mlp import NUM_CLASSES, NUM_FEATURES, SEEDS  # noqa: E402
 
 from quorate.deployments import load_model, parse_spec  # noqa: E402
-from quorate.deployments.engine import Engine  # noqa: E402
-from quorate.deployments.inference import InferenceLoop  # noqa: E402
-from quorate.deployments.local_lines import LocalListener  # noqa: E402
-from quorate.deployments.peers import Address  # noqa: E402
-from quorate.deployments.prediction import Predictor  # noqa: E402
+from quorate.deployments.engine.engine import Engine  # noqa: E402
+from quorate.deployments.members.inference_loop import InferenceLoop  # noqa: E402
+from quorate.deployments.members.predictor import Predictor  # noqa: E402
+from quorate.deployments.routing.replica import Address  # noqa: E402
+from quorate.deployments.transport.unix import LocalListener  # noqa: E402
 
 REQUESTS = {1: 1500, 64: 9600}  # by the number of clients
 SPEC = parse_spec(

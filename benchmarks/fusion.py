@@ -23,7 +23,7 @@ import torch
 from scipy.special import softmax
 
 from quorate import fusion
-from quorate.fusion.diversity import diversity
+from quorate.fusion.evaluation.diversity import diversity
 
 MEMBERS, BATCH, CLASSES = 8, 64, 1000
 ROUNDS, CALLS = 5, 20

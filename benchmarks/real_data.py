@@ -33,10 +33,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from quorate.fusion.measures import log_loss
+from quorate.fusion.evaluation.measures import log_loss
 from quorate.tuning import Training, idx_images, train
-from quorate.tuning.judging import Judgement, judge
-from quorate.tuning.tune import choose_weights
+from quorate.tuning.evaluation.verdict import Judgement, judge
+from quorate.tuning.workflows.tune_weights import choose_weights
 
 NETWORKS: dict[str, tuple[dict[str, Any], Training]] = {
     "cnn": ({"family": "cnn", "width": 16, "depth": 3}, Training(epochs=8, batch_size=64)),

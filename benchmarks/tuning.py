@@ -83,13 +83,13 @@ def structure_trials(trials: int = 200) -> None:
     import ray
     from ray import tune
 
-    from quorate.deployments.spec import Resources
-    from quorate.tuning.latency import Curve
-    from quorate.tuning.search_space import SearchSpace
-    from quorate.tuning.structure_search import StructureSearch
-    from quorate.tuning.structure_trials import StructureTrial
-    from quorate.tuning.structures import Column, Menu, Table
-    from quorate.tuning.trials import Limits, run_trials
+    from quorate.deployments.spec.schema import Resources
+    from quorate.tuning.latency.curves import Curve
+    from quorate.tuning.search.space import SearchSpace
+    from quorate.tuning.search.structure_search import StructureSearch
+    from quorate.tuning.search.structure_trial import StructureTrial
+    from quorate.tuning.search.structures import Column, Menu, Table
+    from quorate.tuning.search.trials import Limits, run_trials
 
     probs, labels = predictions(8, 10_000, 10)
     names = tuple(f"member-{number}" for number in range(8))

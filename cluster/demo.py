@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from rich.console import Console, Group
 from rich.table import Table
 
-from quorate.cluster import local
-from quorate.deployments.client import Client
-from quorate.deployments.spec import EnsembleSpec
-from quorate.deployments.spec_file import parse_spec, save_spec
+from quorate.cluster.local import cluster as local
+from quorate.deployments.client.client import Client
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.fusion.errors import QuorateError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _serve(result: TuneResult, test: Labelled, console: Console) -> Served:
     """Deploy the tuned spec on a cluster of the demo's own, and send it every test row."""
     place = Path(tempfile.mkdtemp(prefix="quorate-"))
     with console.status("starting a local cluster") as status, local.hosting(place, announce=False):
-        from quorate.deployments import applications
+        from quorate.deployments.control import deploy as applications
 
         status.update("starting members")
         deployed = applications.deploy(result.spec, result.folder)
@@ -167,7 +167,7 @@ def _ask(url: str, result: TuneResult, test: Labelled) -> Served:
 
 def _offline(result: TuneResult) -> NDArray[np.float32]:
     """(N, C) the fusion of the stored predictions, without any serving in between."""
-    from quorate.deployments.revisions import build_revision
+    from quorate.deployments.engine.revision import build_revision
     from quorate.tuning import PredictionStore
 
     revision = build_revision(result.spec, result.folder)

@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Client": "client",
-    "Credentials": "credentials",
-    "Doors": "doors",
-    "EnsembleSpec": "spec",
-    "FusionSpec": "spec",
-    "MemberSpec": "spec",
-    "deploy": "applications",
-    "load_model": "models",
-    "load_spec": "spec_file",
-    "parse_spec": "spec_file",
-    "save_spec": "spec_file",
+    "Client": "client.client",
+    "Credentials": "security.credentials",
+    "Doors": "security.doors",
+    "EnsembleSpec": "spec.ensemble",
+    "FusionSpec": "spec.schema",
+    "MemberSpec": "spec.schema",
+    "deploy": "control.deploy",
+    "load_model": "members.model",
+    "load_spec": "spec.files",
+    "parse_spec": "spec.files",
+    "save_spec": "spec.files",
 }
 
 __all__ = sorted(_HOME)

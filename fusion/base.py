@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quorate.fusion.catalogue import RULES
 from quorate.fusion.errors import MemberCountError, RuleOptionError, ShapeError
-from quorate.fusion.order_free import in_place
-from quorate.fusion.scratch import room
-from quorate.fusion.tracing import tracing
+from quorate.fusion.numerics.order_free import in_place
+from quorate.fusion.numerics.scratch import room
+from quorate.fusion.numerics.tracing import tracing
+from quorate.fusion.registry import RULES
 
 
 @dataclass(frozen=True)

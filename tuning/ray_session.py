@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from quorate.deployments.devices import logical_gpus
-from quorate.deployments.spec import Resources
+from quorate.deployments.control.devices import logical_gpus
+from quorate.deployments.spec.schema import Resources
 from quorate.fusion.errors import SweepError
 
 

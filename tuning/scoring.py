@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.fusion.errors import PredictionError, TuningError
-from quorate.fusion.measures import LEAST_PROBABILITY
+from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 
 Floats = NDArray[np.float64]
 

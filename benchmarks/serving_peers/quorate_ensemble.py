@@ -9,8 +9,8 @@ from typing import Any
 from child import serve_until_told, start_ray
 from mlp import NUM_CLASSES, NUM_FEATURES, SEEDS
 
-from quorate.deployments.applications import Deployed, delete, deploy, describe_fusion
-from quorate.deployments.spec_file import parse_spec
+from quorate.deployments.control.deploy import Deployed, delete, deploy, describe_fusion
+from quorate.deployments.spec.files import parse_spec
 
 FOLDER = Path(__file__).parent
 CPUS = {"num_cpus": 0.1}

@@ -12,7 +12,7 @@ MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
 
 def demo(*words):
-    command = [sys.executable, "-c", "from quorate.cluster.cli import main; main()", "demo", "--json", *words]
+    command = [sys.executable, "-c", "from quorate.cluster.cli.main import main; main()", "demo", "--json", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=580, env={**os.environ, "TMPDIR": "/tmp"})
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -10,13 +10,13 @@ import uvicorn
 
 from quorate.deployments import Doors as DoorSettings
 from quorate.deployments import parse_spec
-from quorate.deployments.access import Doorkeeper
-from quorate.deployments.certificates import Certificates
-from quorate.deployments.grpc_door import grpc_server
-from quorate.deployments.http_door import HttpDoor
-from quorate.deployments.http_protocol import JoinedHttpProtocol
-from quorate.deployments.service import Service
-from tests.deployments.member_threads import MemberThreads
+from quorate.deployments.security.access import Doorkeeper
+from quorate.deployments.security.certificates import Certificates
+from quorate.deployments.server.grpc.server import grpc_server
+from quorate.deployments.server.http.app import HttpDoor
+from quorate.deployments.server.http.protocol import JoinedHttpProtocol
+from quorate.deployments.server.service import Service
+from tests.deployments.support.member_threads import MemberThreads
 
 
 class Doors:

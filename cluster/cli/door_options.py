@@ -1,0 +1,82 @@
+"""Options of the command line about doors: who may come in, and how a client shows that it may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from quorate.deployments.security.credentials import Credentials
+    from quorate.deployments.security.doors import Doors
+
+# typer reads annotations at run time, also on Python 3.10: Optional it must be.
+Host = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help="Address the doors bind on each node, 0.0.0.0 for all; without it 127.0.0.1.", show_default=False
+    ),
+]
+AuthTokenFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Bearer tokens that admit to inference, one a line.", show_default=False),
+]
+ManagementTokenFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Bearer tokens that admit to management as well.", show_default=False),
+]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Let other machines ask without a token.")]
+TlsCert = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="The server's certificate, PEM, on every node: the doors speak TLS.", show_default=False),
+]
+TlsKey = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Its private key.", show_default=False),
+]
+TlsClientCa = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Ask clients for certificates of these roots.", show_default=False),
+]
+TokenFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--auth-token-file", help="Show the server the first token of this file.", show_default=False),
+]
+Ca = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--ca", help="Roots that the server's certificate must go back to.", show_default=False),
+]
+Cert = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--cert", help="Show the server this certificate.", show_default=False),
+]
+Key = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--key", help="Its private key, where it is in another file.", show_default=False),
+]
+
+
+def doors(
+    host: str | None,
+    auth_token_file: Path | None,
+    management_token_file: Path | None,
+    insecure: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+) -> Doors | None:
+    """The doors that ``deploy`` was asked for; None when nothing was said of them."""
+    files = (auth_token_file, management_token_file, tls_cert, tls_key, tls_client_ca)
+    if host is None and not insecure and files == (None,) * len(files):
+        return None
+    from quorate.deployments.security.doors import doors_from_files
+
+    return doors_from_files(host, *files, insecure=insecure)
+
+
+def credentials(token: Path | None, ca: Path | None, cert: Path | None, key: Path | None) -> Credentials:
+    """What a client was told to show."""
+    from quorate.deployments.security.credentials import Credentials
+
+    return Credentials.from_files(token, ca, cert, key)

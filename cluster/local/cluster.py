@@ -1,0 +1,241 @@
+"""A Ray cluster of our own on this machine: started when no other is named, gone without a trace when stopped.
+
+One process, the host, owns it. ``quorate deploy`` starts the host in the background, ``--foreground`` is the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from quorate.deployments.control.devices import logical_gpus
+from quorate.fusion.errors import ClusterError
+
+START_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 45.0
+DRAIN_TIMEOUT_S = 25.0
+# Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
+MIN_LOGICAL_CPUS = 32
+OBJECT_STORE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class LocalCluster:
+    """A host that runs.
+
+    Attributes:
+        pid: the host's process id; ``created`` is that process's start, since ids come round again.
+        address: where Ray's own clients connect.
+        folder: everything the cluster wrote.
+    """
+
+    pid: int
+    created: float
+    address: str
+    folder: str
+
+    def admit(self) -> None:
+        """Give this process the token that the cluster asks of everyone; before Ray connects."""
+        token = Path(self.folder) / "token"
+        if token.exists():
+            os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"] = "token", str(token)
+
+    def alive(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def home() -> Path:
+    """Where the state of the local cluster is kept: ``QUORATE_HOME``, else ``~/.quorate``."""
+    folder = Path(os.environ.get("QUORATE_HOME") or Path.home() / ".quorate")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def find() -> LocalCluster | None:
+    """The local cluster that runs now; what a dead host left behind is swept away."""
+    state = home() / "local.json"
+    try:
+        cluster = LocalCluster(**json.loads(state.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        state.unlink()
+        return None
+    if cluster.alive():
+        return cluster
+    _sweep(cluster)
+    return None
+
+
+def start() -> LocalCluster:
+    """Start a host in the background, or find the one that runs.
+
+    Raises:
+        ClusterError: it did not come up; the text says what it wrote last.
+    """
+    with _lock():
+        found = find()
+        if found is not None:
+            return found
+        folder = Path(tempfile.mkdtemp(prefix="quorate-"))
+        log = folder / "host.log"
+        with log.open("wb") as output:
+            host = subprocess.Popen(
+                [sys.executable, "-m", "quorate.cluster.local.host", str(folder)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        until = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < until and host.poll() is None:
+            found = find()
+            if found is not None:
+                return found
+            time.sleep(0.05)
+        host.kill()
+        words = log.read_text(errors="replace").strip().splitlines()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ClusterError(f"the local cluster did not start: {words[-1] if words else 'no word from it'}")
+
+
+def stop(cluster: LocalCluster) -> None:
+    """Stop the host and wait until nothing of it is left."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        host = psutil.Process(cluster.pid)
+        family = [host, *host.children(recursive=True)]
+        host.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=5)
+    _sweep(cluster)
+
+
+@contextlib.contextmanager
+def hosting(folder: Path, announce: bool = True) -> Iterator[LocalCluster]:
+    """Own a cluster for as long as the context lasts; this process becomes the host.
+
+    Args:
+        folder: an empty folder, removed at the end; its path must be short, Ray puts socket files below it.
+        announce: let other commands find the cluster.
+    """
+    _set_environment()
+    _make_token(folder / "token")
+    import ray  # reads the environment when it is imported
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+
+    cores = os.cpu_count() or 1
+    context: Any = ray.init(
+        num_cpus=max(cores, MIN_LOGICAL_CPUS),
+        num_gpus=logical_gpus(),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+        _temp_dir=str(folder),
+    )
+    me = psutil.Process()
+    cluster = LocalCluster(me.pid, me.create_time(), str(context.address_info["address"]), str(folder))
+    serve.start(proxy_location="Disabled")
+    if announce:
+        _write_state(cluster)
+    try:
+        yield cluster
+    finally:
+        children = me.children(recursive=True)
+        with contextlib.suppress(Exception):  # a controller that is already gone must not keep the rest alive
+            for application in serve.status().applications:
+                serve.delete(application, _blocking=False)
+            _wait_until_gone()
+        ray.shutdown()
+        _, alive = psutil.wait_procs(children, timeout=10)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if announce:
+            (home() / "local.json").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_until_gone() -> None:
+    """Replicas finish what they have; Ray's shutdown would cut them off."""
+    from ray import serve
+
+    until = time.monotonic() + DRAIN_TIMEOUT_S
+    while serve.status().applications and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _set_environment() -> None:
+    """What Ray reads at start-up, unless the user has said otherwise."""
+    # Ray's workers run at niceness 15 by default: any other program on the machine would stall every answer.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # 32 idle interpreters serve nobody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def _make_token(path: Path) -> None:
+    """The cluster's own secret, unless the user has chosen how Ray authenticates."""
+    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"] = "token", str(path)
+
+
+def _write_state(cluster: LocalCluster) -> None:
+    state = home() / "local.json"
+    fresh = state.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(cluster)))
+    fresh.replace(state)
+
+
+def _sweep(cluster: LocalCluster) -> None:
+    """Remove what a host that died without stopping left: most of its Ray processes end with it, its files do not."""
+    left = [process for process in psutil.process_iter() if _belongs(process, cluster)]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
+    shutil.rmtree(cluster.folder, ignore_errors=True)
+    (home() / "local.json").unlink(missing_ok=True)
+
+
+def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
+    """Ray's processes rename themselves, so their command line may not tell; the log they write to does."""
+    if process.pid == os.getpid():
+        return False
+    try:
+        places = [*process.cmdline(), *(file.path for file in process.open_files())]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return any(cluster.folder in place for place in places)
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    """Two commands that both find no cluster must not start two."""
+    with (home() / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

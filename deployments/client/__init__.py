@@ -1,0 +1,1 @@
+"""The client in Python, bulk streams of Arrow, and the load test."""

@@ -1,0 +1,212 @@
+"""The client's half of an Arrow stream: rows go out while answers come in, so that neither side has to hold them.
+
+HTTP clients send a whole body before they read; a server that answers as it reads would then wait for them, and they
+for it.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import h11
+import orjson
+import pyarrow as pa
+
+from quorate.deployments.client.remote_errors import refusal, remote_error
+from quorate.deployments.security.credentials import Credentials
+from quorate.deployments.wire.arrow_stream import CONTENT_TYPE, ERROR, PARAMETERS, Sink
+from quorate.fusion.errors import RequestError, UnavailableError
+
+# A record batch as it is sent: small enough that the first answers come soon.
+SENT_ROWS, SENT_BYTES = 4096, 16 << 20
+_READ_BYTES = 1 << 18
+Source = Any  # pa.Table, pa.RecordBatch, pa.RecordBatchReader, or record batches one by one
+
+
+@dataclass(frozen=True)
+class ArrowResult:
+    """Answers to rows that follow each other, and what the server says about them (revision, members_used, ...)."""
+
+    batch: pa.RecordBatch
+    parameters: Mapping[str, Any]
+
+
+def infer_stream(
+    url: str, path: str, credentials: Credentials, timeout_s: float, data: Source, parameters: Mapping[str, Any]
+) -> Iterator[ArrowResult]:
+    """Send record batches and give the answers as they come, in the rows' order.
+
+    Raises:
+        RequestError: the data are no Arrow data.
+        RemoteError: the server refused, at once or midway.
+        UnavailableError: the server is not there, or its answer broke off.
+    """
+    chunks = _encoded(*_batches(data), parameters)
+    exchange = _Exchange(url, path, credentials, timeout_s, chunks)
+    try:
+        reply = exchange.response()
+        if reply.status_code != 200:
+            retry_after = dict(reply.headers).get(b"retry-after", b"").decode()
+            raise refusal(reply.status_code, exchange.read(), retry_after)
+        yield from _answers(exchange)
+    except (OSError, h11.RemoteProtocolError, pa.ArrowInvalid) as error:
+        raise UnavailableError(f"the answer of {url} broke off ({error}); ask again from there") from None
+    finally:
+        exchange.close()
+
+
+def _answers(exchange: _Exchange) -> Iterator[ArrowResult]:
+    with pa.ipc.open_stream(exchange) as stream:
+        while True:
+            try:
+                found = stream.read_next_batch_with_custom_metadata()
+            except StopIteration:
+                return
+            metadata = dict(found.custom_metadata or {})
+            if ERROR in metadata:
+                told = orjson.loads(metadata[ERROR])
+                raise remote_error(told["status"], told["error"])
+            yield ArrowResult(found.batch, orjson.loads(metadata.get(PARAMETERS, b"{}")))
+
+
+def _batches(data: Source) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    if isinstance(data, pa.Table):
+        return data.schema, iter(data.to_batches())
+    if isinstance(data, pa.RecordBatch):
+        return data.schema, iter([data])
+    if isinstance(data, pa.RecordBatchReader):
+        return data.schema, iter(data)
+    batches: Iterator[Any] = iter(data if isinstance(data, Iterable) else ())
+    first = next(batches, None)
+    if not isinstance(first, pa.RecordBatch):
+        raise RequestError(f"{type(data).__name__} holds no Arrow record batches; give a table, a reader or batches")
+
+    def all_of() -> Iterator[pa.RecordBatch]:
+        yield first
+        yield from batches
+
+    return first.schema, all_of()
+
+
+def _encoded(schema: pa.Schema, batches: Iterable[pa.RecordBatch], parameters: Mapping[str, Any]) -> Iterator[bytes]:
+    """The stream's bytes, about a record batch at a time."""
+    told = {PARAMETERS: orjson.dumps(dict(parameters))} if parameters else {}
+    schema = schema.with_metadata({**(schema.metadata or {}), **told})
+    sink = Sink()
+    writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema)
+    for batch in batches:
+        step = max(1, min(SENT_ROWS, SENT_BYTES * batch.num_rows // max(batch.nbytes, 1)))
+        for at in range(0, batch.num_rows, step):
+            writer.write_batch(batch.slice(at, step).replace_schema_metadata(schema.metadata))
+            yield sink.take()
+    writer.close()
+    yield sink.take()
+
+
+class _Exchange:
+    """One request and its response at the same time, over one connection; to pyarrow a file."""
+
+    closed = False
+
+    def __init__(self, url: str, path: str, credentials: Credentials, timeout_s: float, chunks: Iterator[bytes]):
+        self._url, self._timeout_s, self._chunks = url, timeout_s, chunks
+        self._wire = h11.Connection(h11.CLIENT)
+        self._received = bytearray()
+        self._response: h11.Response | None = None
+        self._complete = False
+        address = urlsplit(url)
+        headers = {
+            "host": address.netloc, "content-type": CONTENT_TYPE, "transfer-encoding": "chunked",
+            "connection": "close", **credentials.headers,
+        }  # fmt: skip
+        request = h11.Request(method="POST", target=path, headers=list(headers.items()))
+        self._to_send = memoryview(self._wire.send(request) or b"")
+        self._socket = self._connect(address.hostname or "", address.port, credentials, address.scheme == "https")
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def response(self) -> h11.Response:
+        """Status and headers."""
+        while self._response is None:
+            self._turn()
+        return self._response
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes of the body; fewer than asked for only at its end."""
+        while not self._complete and (size < 0 or len(self._received) < size):
+            self._turn()
+        size = len(self._received) if size < 0 else size
+        data = bytes(self._received[:size])
+        del self._received[:size]
+        return data
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._selector.close()
+            self._socket.close()
+
+    def _connect(self, host: str, port: int | None, credentials: Credentials, tls: bool) -> socket.socket:
+        context = credentials.context() if tls else None
+        try:
+            plain = socket.create_connection((host, port or (443 if tls else 80)), self._timeout_s)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            found = plain if context is None else context.wrap_socket(plain, server_hostname=host)
+        except OSError as error:
+            raise UnavailableError(f"no answer from {self._url} ({error}); is the ensemble deployed?") from None
+        found.setblocking(False)
+        return found
+
+    def _turn(self) -> None:
+        """Wait until something can be sent or has come, and do it."""
+        self._refill()
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._to_send else 0)
+        self._selector.modify(self._socket, wanted)
+        pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
+        events = self._selector.select(0 if pending else self._timeout_s)
+        if not events and not pending:
+            raise TimeoutError(f"nothing moved for {self._timeout_s:g} s")
+        if self._to_send and any(mask & selectors.EVENT_WRITE for _, mask in events):
+            self._send()
+        if pending or any(mask & selectors.EVENT_READ for _, mask in events):
+            self._receive()
+
+    def _refill(self) -> None:
+        if self._to_send or self._wire.our_state is not h11.SEND_BODY:
+            return
+        chunk = next(self._chunks, None)
+        event = h11.EndOfMessage() if chunk is None else h11.Data(data=chunk)
+        self._to_send = memoryview(self._wire.send(event) or b"")
+
+    def _send(self) -> None:
+        try:
+            self._to_send = self._to_send[self._socket.send(self._to_send[:_READ_BYTES]) :]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError:  # the server takes no more; its answer says why
+            self._wire.send_failed()
+            self._to_send = memoryview(b"")
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        self._wire.receive_data(data)
+        while (event := self._wire.next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.Response):
+                self._response = event
+            elif isinstance(event, h11.Data):
+                self._received += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                self._complete = True
+                return

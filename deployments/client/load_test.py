@@ -1,0 +1,372 @@
+"""Load a running ensemble over HTTP and measure it, closed loop (N clients that wait) or open loop (a fixed rate).
+
+Open-loop latency counts from the time a request was *scheduled*, sent or not: a server that stalls is charged for every
+request that should have been sent meanwhile (G. Tene, "How NOT to Measure Latency", 2015, calls leaving them out
+coordinated omission).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+
+import httptools
+import numpy as np
+import orjson
+import uvloop
+from numpy.typing import NDArray
+
+from quorate.deployments.client.client import Client
+from quorate.deployments.security.credentials import Credentials
+from quorate.deployments.wire.datatypes import numpy_dtype
+from quorate.fusion.errors import RequestError, UnavailableError
+
+# More than one, so that nothing on the way gets by with remembering the last.
+NUM_PAYLOADS = 16
+FREE_DIM = 16  # what a free dimension (-1) of an input is given
+RECONNECT_S = 0.02
+_DEGRADED = re.compile(rb'"degraded"\s*:\s*true')
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send.
+
+    Attributes:
+        clients: connections. A closed-loop client sends its next request when it has its answer; an open-loop request
+            that finds no connection free waits for one, and its wait counts.
+        rate: requests scheduled per second, evenly; None for the closed loop.
+        duration_s: how long to measure, after ``warm_up_s`` that is not measured.
+        rows: batch size of every request.
+        timeout_s: a request without an answer for this long is an error.
+    """
+
+    clients: int = 8
+    rate: float | None = None
+    duration_s: float = 10.0
+    warm_up_s: float = 1.0
+    rows: int = 1
+    timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value, positive in (
+            ("clients", self.clients, True),
+            ("rate", self.rate, True),
+            ("duration_s", self.duration_s, True),
+            ("warm_up_s", self.warm_up_s, False),
+            ("rows", self.rows, True),
+            ("timeout_s", self.timeout_s, True),
+        ):
+            if value is not None and not (np.isfinite(value) and (value > 0 or (value == 0 and not positive))):
+                raise RequestError(f"bench: {name} is {value}; give a number {'above' if positive else 'from'} 0")
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What came back. Percentiles are over answered requests, in milliseconds.
+
+    Attributes:
+        requests: measured requests, answered or not.
+        errors: those that ended in another status than 200, in a lost connection or in no answer.
+        degraded: answers that some members are missing from.
+        rate: answers per second.
+        first_error: what the first error said; empty without one.
+    """
+
+    clients: int
+    offered_rate: float | None
+    duration_s: float
+    requests: int
+    errors: int
+    degraded: int
+    rate: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+    first_error: str = ""
+
+
+def bench(url: str, model: str, load: Load, seed: int = 0, credentials: Credentials | None = None) -> BenchResult:
+    """Ask a running model with random valid input, as its own metadata describes it.
+
+    Args:
+        url: of the server, such as ``http://127.0.0.1:8000``.
+        model: the ensemble, or a member of it.
+        credentials: what the server wants to see.
+
+    Raises:
+        UnavailableError: nothing answers at ``url``, or not one request was answered.
+        RemoteError: the server does not know the model.
+    """
+    with Client(url, credentials=credentials) as client:
+        inputs = client.metadata(model)["inputs"]
+    rng = np.random.default_rng(seed)
+    bodies = [orjson.dumps({"inputs": random_inputs(inputs, load.rows, rng)}) for _ in range(NUM_PAYLOADS)]
+    return send_load(url, f"/v2/models/{quote(model)}/infer", bodies, load, credentials)
+
+
+def send_load(
+    url: str, path: str, bodies: Sequence[bytes], load: Load, credentials: Credentials | None = None
+) -> BenchResult:
+    """POST JSON bodies in turn to ``path``; raises as ``bench`` does."""
+    parts, shown = urlsplit(url), credentials or Credentials()
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise RequestError(f"bench cannot load {url}; give http://HOST:PORT")
+    context = shown.context() if parts.scheme == "https" else None
+    head = f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in shown.headers.items())
+    requests = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
+    place = (parts.hostname, parts.port or (80 if context is None else 443), context)
+    return uvloop.run(_Run(place, requests, load).measure())
+
+
+def random_inputs(inputs: Sequence[Mapping[str, Any]], rows: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Tensors of the protocol's JSON that fit a model's metadata; free dimensions are given ``FREE_DIM``."""
+    tensors = []
+    for item in inputs:
+        shape = [rows, *(FREE_DIM if size < 0 else size for size in item["shape"][1:])]
+        data = _random_data(item["datatype"], int(np.prod(shape)), rng).tolist()
+        tensors.append({"name": item["name"], "datatype": item["datatype"], "shape": shape, "data": data})
+    return tensors
+
+
+def _random_data(datatype: str, size: int, rng: np.random.Generator) -> NDArray[Any]:
+    if datatype == "BYTES":
+        return np.array([f"word{number}" for number in rng.integers(0, 100, size)])
+    kind = numpy_dtype(datatype).kind
+    if kind == "b":
+        return rng.integers(0, 2, size).astype(np.bool_)
+    # Every integer type holds 0 to 99, and so does a small vocabulary; floats as networks like them.
+    return rng.integers(0, 100, size) if kind in "iu" else rng.standard_normal(size).round(4)
+
+
+class _Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection with one request under way at most.
+
+    ``on_done`` gets each request's status and body; status 0 when the connection was lost under it. ``on_lost`` is
+    called when it was lost with none under way.
+    """
+
+    def __init__(self, on_done: Callable[[_Connection, int, bytes], None], on_lost: Callable[[_Connection], None]):
+        self._on_done, self._on_lost = on_done, on_lost
+        self._transport: asyncio.Transport | None = None
+        self._body: list[bytes] = []
+        self.scheduled = 0.0
+        self.sent = 0.0
+        self.busy = False
+        self.open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, self.open = cast(asyncio.Transport, transport), True
+        self._parser = httptools.HttpResponseParser(self)
+
+    def send(self, request: bytes, scheduled: float) -> None:
+        assert self._transport is not None
+        self.scheduled, self.sent, self.busy = scheduled, time.perf_counter(), True
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.close()
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        body, self._body = b"".join(self._body), []
+        if not self._parser.should_keep_alive():
+            self.close()
+        self._done(self._parser.get_status_code(), body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        if self.busy:
+            self._done(0, str(exc or "the connection was closed").encode())
+        else:
+            self._on_lost(self)
+
+    def close(self) -> None:
+        self.open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _done(self, status: int, body: bytes) -> None:
+        self.busy = False
+        self._on_done(self, status, body)
+
+
+class _Run:
+    """One measurement: callbacks only, no task per request, so that the clients leave the cores to the server."""
+
+    def __init__(self, place: tuple[str, int, ssl.SSLContext | None], requests: Sequence[bytes], load: Load):
+        (self._host, self._port, self._context), self._requests, self._load = place, requests, load
+        self._due: deque[float] = deque()  # open loop: scheduled times that no connection has taken yet
+        self._idle: list[_Connection] = []
+        self._connections: set[_Connection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._next = 0
+        self._under_way = 0
+        self._latencies: list[float] = []
+        self._errors = 0
+        self._degraded = 0
+        self._first_error = ""
+
+    async def measure(self) -> BenchResult:
+        self._loop = asyncio.get_running_loop()
+        try:
+            for _ in range(self._load.clients):
+                await self._connect()
+            await self._run()
+        except OSError as error:
+            raise UnavailableError(
+                f"no connection to {self._host}:{self._port} ({error}); is the ensemble deployed?"
+            ) from None
+        finally:
+            await self._close()
+        return self._result()
+
+    async def _run(self) -> None:
+        load = self._load
+        start = time.perf_counter()
+        self._from = start + load.warm_up_s
+        self._until = self._ended = self._from + load.duration_s
+        pace = threading.Thread(target=self._pace, args=(start,), daemon=True)
+        if load.rate is None:
+            while self._idle:
+                self._send(self._idle.pop(), time.perf_counter())
+        else:
+            pace.start()
+        await self._watch()
+        if load.rate is not None:
+            pace.join()
+
+    async def _close(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        connections, self._connections = self._connections, set()
+        for connection in connections:
+            connection.close()
+        await asyncio.sleep(0.01)  # transports say goodbye on the loop's next turns
+
+    def _pace(self, start: float) -> None:
+        """Hand the loop each request at its time. A thread, since an event loop's timers are whole milliseconds."""
+        assert self._load.rate is not None
+        number = 0
+        while (at := start + number / self._load.rate) < self._until:
+            time.sleep(max(at - time.perf_counter(), 0.0))
+            self._loop.call_soon_threadsafe(self._arrive, at)
+            number += 1
+
+    async def _watch(self) -> None:
+        """Wait for the end and for what is under way then; cut what has no answer in time."""
+        while time.perf_counter() < self._until or self._under_way or self._due:
+            await asyncio.sleep(0.01)
+            now = time.perf_counter()
+            for connection in list(self._connections):
+                if connection.busy and now - connection.sent > self._load.timeout_s:
+                    connection.close()
+            while self._due and now - self._due[0] > self._load.timeout_s:
+                self._count_error(self._due.popleft(), f"no connection was free for {self._load.timeout_s:g} s")
+
+    def _arrive(self, at: float) -> None:
+        if self._idle:
+            self._send(self._idle.pop(), at)
+        else:
+            self._due.append(at)
+
+    def _send(self, connection: _Connection, scheduled: float) -> None:
+        self._under_way += 1
+        self._next += 1
+        connection.send(self._requests[self._next % len(self._requests)], scheduled)
+
+    def _take(self, connection: _Connection, status: int, body: bytes) -> None:
+        """A request ended: count it, and give the connection its next."""
+        now = time.perf_counter()
+        self._under_way -= 1
+        if status == 200:
+            if connection.scheduled >= self._from:
+                self._latencies.append(now - connection.scheduled)
+                self._degraded += _DEGRADED.search(body) is not None
+                self._ended = max(self._ended, now)
+        else:
+            self._count_error(connection.scheduled, f"{status} {body[:500].decode(errors='replace')}".strip())
+        if connection.open:
+            self._free(connection)
+        else:
+            self._lose(connection)
+
+    def _lose(self, connection: _Connection) -> None:
+        """Put a new connection in the place of a lost one, once."""
+        if connection in self._connections:
+            self._connections.discard(connection)
+            if connection in self._idle:
+                self._idle.remove(connection)
+            task = self._loop.create_task(self._connect_again())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _count_error(self, scheduled: float, text: str) -> None:
+        if scheduled >= self._from:
+            self._errors += 1
+            self._first_error = self._first_error or text
+
+    def _free(self, connection: _Connection) -> None:
+        if self._due:
+            self._send(connection, self._due.popleft())
+        elif self._load.rate is None and (now := time.perf_counter()) < self._until:
+            self._send(connection, now)
+        else:
+            self._idle.append(connection)
+
+    async def _connect(self) -> None:
+        made: tuple[Any, _Connection] = await self._loop.create_connection(
+            lambda: _Connection(self._take, self._lose), self._host, self._port, ssl=self._context
+        )
+        self._connections.add(made[1])
+        self._idle.append(made[1])
+
+    async def _connect_again(self) -> None:
+        while time.perf_counter() < self._until or self._due:
+            await asyncio.sleep(RECONNECT_S)
+            try:
+                await self._connect()
+            except OSError as error:
+                if self._load.rate is None:  # in the open loop what was due meanwhile tells
+                    self._count_error(time.perf_counter(), f"no connection ({error})")
+                continue
+            self._free(self._idle.pop())
+            return
+
+    def _result(self) -> BenchResult:
+        load = self._load
+        if not self._latencies:
+            raise UnavailableError(
+                f"none of {self._errors} requests was answered (first: {self._first_error}); see quorate status"
+            )
+        p50, p90, p99 = np.percentile(self._latencies, [50, 90, 99]) * 1e3
+        return BenchResult(
+            clients=load.clients,
+            offered_rate=load.rate,
+            duration_s=load.duration_s,
+            requests=len(self._latencies) + self._errors,
+            errors=self._errors,
+            degraded=self._degraded,
+            rate=len(self._latencies) / (self._ended - self._from),
+            p50_ms=float(p50),
+            p90_ms=float(p90),
+            p99_ms=float(p99),
+            max_ms=max(self._latencies) * 1e3,
+            first_error=self._first_error,
+        )

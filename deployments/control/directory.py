@@ -1,0 +1,63 @@
+"""Where the member replicas are, told by Serve's controller the moment it changes.
+
+Serve pushes each deployment's replicas to the request router of every handle. Ours sends no requests: it passes on the
+addresses that replicas announce through ``record_replica_metadata``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
+
+from quorate.deployments.routing.replica import Address
+
+OnReplicas = Callable[[dict[str, Address]], None]
+
+_listeners: dict[str, OnReplicas] = {}
+_latest: dict[str, dict[str, Address]] = {}
+_lock = threading.Lock()
+
+
+def listen(app: str, on_replicas: OnReplicas) -> None:
+    """Have ``on_replicas`` called, from any thread, with the replicas of a Serve application whenever they change."""
+    with _lock:
+        _listeners[app] = on_replicas
+        latest = _latest.get(app)
+    if latest is not None:
+        on_replicas(latest)
+
+
+def announce(app: str, addresses: dict[str, Address]) -> None:
+    """Pass on where an application's replicas are now."""
+    with _lock:
+        _latest[app] = addresses
+        listener = _listeners.get(app)
+    if listener is not None:
+        listener(addresses)
+
+
+class DirectoryRouter(RequestRouter):
+    """Serve's request router for member deployments; control calls may still travel through it."""
+
+    async def choose_replicas(
+        self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
+    ) -> list[list[RunningReplica]]:
+        return [candidate_replicas]
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        super().update_replicas(replicas)
+        # Serve ships this class by value, so the registry has to be looked up where it runs.
+        from quorate.deployments.control import directory
+
+        known = {replica.replica_id.unique_id: replica.replica_metadata for replica in replicas}
+        directory.announce(self.app_name, {replica_id: Address(**data) for replica_id, data in known.items() if data})
+
+
+def member_app(ensemble: str, member: str, fingerprint: str) -> str:
+    """The Serve application of one state of a member; the fusion's is the ensemble's own name.
+
+    A changed member is another application: it starts beside the old one, and no answer mixes the two.
+    """
+    return f"{ensemble}.{member}.{fingerprint[:8]}"

@@ -1,0 +1,112 @@
+"""The graph that a spec's ``inputs`` lists make: who reads whom, and whom an answer needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from quorate.deployments.engine.fuser import Fuser, build_fuser
+from quorate.deployments.members.output_alignment import Alignment
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.transport.messages import Kind
+from quorate.fusion.registry import RULES
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All that an answer of one revision needs, and nothing else.
+
+    Attributes:
+        spec: the ensemble.
+        output: the fusion whose value is the answer.
+        inner: fusions that members read, by name.
+        members: members that are asked, sources before their readers.
+    """
+
+    spec: EnsembleSpec
+    output: Fuser
+    inner: Mapping[str, Fuser]
+    members: tuple[str, ...]
+
+    @cached_property
+    def upstream(self) -> tuple[str, ...]:
+        """Members that are asked but not fused into the answer themselves."""
+        return tuple(name for name in self.members if name not in self.output.asked)
+
+    @cached_property
+    def flat(self) -> bool:
+        """Whether all members read the request alone, and all are asked at once."""
+        return not self.upstream and not self.inner and not self.steered(self.output) and not self._chained
+
+    @property
+    def _chained(self) -> bool:
+        return any(source in self.spec.members for name in self.members for source in self.spec.members[name].inputs)
+
+    @staticmethod
+    def steered(fuser: Fuser) -> bool:
+        """Whether the rule decides whom to ask."""
+        return RULES[fuser.fusion.rule].steered
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[str, ...]]:
+        """Members that read a member or an inner fusion."""
+        sources = {name: self.spec.members[name].inputs for name in self.members}
+        return {node: tuple(n for n in self.members if node in sources[n]) for node in (*self.members, *self.inner)}
+
+    @cached_property
+    def kinds(self) -> Mapping[str, Kind]:
+        """What each member is asked for: its output as it is where a member reads it, else what a fusion reads."""
+        return {name: Kind.CALL if self.readers[name] else Kind.CALL_PROBABILITIES for name in self.members}
+
+    @cached_property
+    def alignments(self) -> Mapping[str, Alignment]:
+        """For members that both a member and a fusion read."""
+        return {n: Alignment(self.spec.members[n], self.spec.classes) for n in self.members if self.readers[n]}
+
+    def answerable(self, ready: Callable[[str], bool]) -> bool:
+        """Whether an answer can be had from the members that are ``ready``."""
+        there: dict[str, bool] = dict.fromkeys(self.spec.inputs, True)
+
+        def holds(fuser: Fuser) -> bool:
+            count = sum(there[name] for name in fuser.asked)
+            enough = count >= min(fuser.fusion.quorum, len(fuser.asked))
+            return enough and all(there[name] for name in fuser.fusion.required if name in fuser.asked)
+
+        for name in self.members:
+            for source in self.spec.members[name].inputs:
+                if source in self.inner and source not in there:
+                    there[source] = holds(self.inner[source])
+            there[name] = ready(name) and all(there[source] for source in self.spec.members[name].inputs)
+        return holds(self.output)
+
+
+def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
+    """Build the rules of all fusions that the answer needs.
+
+    Raises:
+        SpecError: a rule cannot be built from its options or its state.
+    """
+    output = build_fuser(spec.output_name, spec.output_fusion, folder, spec.classes)
+    inner: dict[str, Fuser] = {}
+    order: TopologicalSorter[str] = TopologicalSorter()
+    seen: set[str] = set()
+
+    def need(node: str) -> None:
+        if node in seen or node in spec.inputs:
+            return
+        seen.add(node)
+        if node in spec.members:
+            sources: tuple[str, ...] = spec.members[node].inputs
+        else:
+            inner[node] = build_fuser(node, spec.all_fusions[node], folder, spec.classes)
+            sources = inner[node].asked
+        order.add(node, *(source for source in sources if source not in spec.inputs))
+        for source in sources:
+            need(source)
+
+    for name in output.asked:
+        need(name)
+    return Graph(spec, output, inner, tuple(name for name in order.static_order() if name in spec.members))

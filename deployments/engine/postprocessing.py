@@ -1,0 +1,85 @@
+"""What stands around a fusion's rule: members are calibrated before it, its answer is calibrated and decided after it.
+
+All of it is numbers of one revision, applied where the fusion is computed: tuned values go live without a restart.
+"""
+
+# M members, B batch, C classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from quorate.deployments.spec.schema import CalibrationSpec, DecisionSpec, FusionSpec
+from quorate.fusion.base import Fused
+from quorate.fusion.calibration.calibration import Calibration
+from quorate.fusion.calibration.decision import Decision
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Calibrations and decision of one fusion.
+
+    Attributes:
+        before: of members, by their row in what the rule reads.
+        after: of the fused row.
+        decision: taken last.
+    """
+
+    before: Mapping[int, Calibration] = field(default_factory=dict)
+    after: Calibration | None = None
+    decision: Decision | None = None
+
+    def members(self, outputs: Tensor) -> Tensor:
+        """(M, B, C) probabilities to the same, calibrated; what stands in an absent row stays unread."""
+        if not self.before:
+            return outputs
+        outputs = outputs.clone()
+        for row, calibration in self.before.items():
+            outputs[row] = calibration.apply(outputs[row])
+        return outputs
+
+    def fused(self, fused: Fused) -> Fused:
+        """Calibrate and decide fused rows."""
+        if self.after is not None:
+            fused = self.after.apply_fused(fused)
+        return fused if self.decision is None else self.decision.apply(fused)
+
+
+def build_finish(fusion: FusionSpec, asked: tuple[str, ...], folder: Path, classes: tuple[str, ...]) -> Finish:
+    """What the words of a fusion ask for.
+
+    Args:
+        asked: the members in the order of the rule.
+        folder: where the files of calibrations are.
+        classes: the ensemble's.
+
+    Raises:
+        RuleOptionError: a file's tensors do not fit.
+    """
+    words = fusion.member_calibration
+    members = {row: _calibration(words[n], folder, classes) for row, n in enumerate(asked) if n in words}
+    after = None if fusion.calibration is None else _calibration(fusion.calibration, folder, classes)
+    return Finish(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
+
+
+def _calibration(words: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:
+    state: Mapping[str, torch.Tensor] | None = None
+    if words.state:
+        from safetensors.torch import load_file
+
+        state = load_file(folder / words.state)
+    return Calibration.from_spec(words.model_dump(), classes, state)
+
+
+def _decision(words: DecisionSpec, classes: tuple[str, ...]) -> Decision:
+    thresholds: tuple[float, ...] = ()
+    if isinstance(words.thresholds, dict):
+        thresholds = tuple(words.thresholds[name] for name in classes)
+    elif words.thresholds is not None:
+        thresholds = (words.thresholds,)
+    return Decision(thresholds, words.reject_below or 0.0)

@@ -1,0 +1,65 @@
+"""One immutable published state of an ensemble's fusion: everything that decides an answer's value."""
+
+# M members, B batch, C classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.engine.graph import Graph, build_graph
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.schema import FusionSpec
+from quorate.fusion.base import FusedArrays
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Rules with their weights, and how long and for whom they wait.
+
+    Attributes:
+        name: what an answer calls it.
+        spec: the ensemble it was built from.
+        graph: who is asked, and what is fused.
+    """
+
+    name: str
+    spec: EnsembleSpec
+    graph: Graph
+
+    @property
+    def fusion(self) -> FusionSpec:
+        """The fusion whose value is the answer."""
+        return self.graph.output.fusion
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        """What can be asked: the ensemble first, then the members that read the request alone."""
+        inputs, members = self.spec.inputs, self.spec.members
+        return (self.spec.name, *(name for name, m in members.items() if all(source in inputs for source in m.inputs)))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The members fused into the answer, in the order of its rule; one of weight 0 is not asked at all."""
+        return self.graph.output.asked
+
+    def fuse(
+        self, outputs: NDArray[np.float32], present: NDArray[np.bool_], inputs: Mapping[str, NDArray[Any]] | None = None
+    ) -> FusedArrays:
+        """Fuse (M, B, C) outputs under an (M, B) mask; a gate reads the request's inputs too."""
+        return self.graph.output.fuse(outputs, present, inputs or {})
+
+
+def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:
+    """Build the rules that the spec's answer needs.
+
+    Raises:
+        SpecError: a rule cannot be built from its options or its state.
+    """
+    return Revision(spec.revision, spec, build_graph(spec, folder))

@@ -1,0 +1,117 @@
+"""Whom a fusion asks, and when: everybody at once, the members a gate chooses, or a cascade's stages one by one."""
+
+# M members, B batch
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quorate.deployments.engine.fuser import Fuser, gate_input
+from quorate.deployments.routing.member import MemberReply
+from quorate.deployments.transport.row_state import RowState
+from quorate.fusion.learned.cascade import Cascade
+from quorate.fusion.learned.gate import Gate
+
+Array = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+
+class Steering:
+    """Asks everybody at once.
+
+    Attributes:
+        reads_inputs: the rule reads the request.
+        stage: number of the stage under way.
+    """
+
+    reads_inputs = False
+
+    def __init__(self, fuser: Fuser, asked: Sequence[str]):
+        self._fuser, self._asked = fuser, tuple(asked)
+        self.stage = 0
+
+    def first(self, rows: Mask) -> dict[str, Mask]:
+        """(B,) rows to ask of each member."""
+        return dict.fromkeys(self._asked, rows)
+
+    def next(self, replies: Mapping[str, MemberReply], rows: Mask) -> dict[str, Mask]:
+        """What to ask next, once all that was asked is in; nothing when that was all."""
+        return {}
+
+    def deadlines(self) -> list[float]:
+        """When each stage but the last ends, as a share of the time there is."""
+        return []
+
+
+class GateSteering(Steering):
+    """Asks the k best of each row, and in the place of those that fail the next best."""
+
+    reads_inputs = True
+
+    def __init__(self, fuser: Fuser, asked: Sequence[str], gate: Gate, columns: Mapping[str, Array]):
+        super().__init__(fuser, asked)
+        self._route = gate.route(gate_input(gate, columns))
+        self._allowed = torch.tensor([name in self._asked for name in fuser.asked])
+        self._selected: Mask | None = None
+
+    def first(self, rows: Mask) -> dict[str, Mask]:
+        self._selected = self._route.select(self._allowed).numpy() & rows
+        return dict(zip(self._fuser.asked, self._selected, strict=True))
+
+    def next(self, replies: Mapping[str, MemberReply], rows: Mask) -> dict[str, Mask]:
+        assert self._selected is not None
+        state = np.stack([np.asarray(replies[name].status) for name in self._fuser.asked])
+        failed = (state != RowState.OK) & (state != RowState.UNASKED)
+        up = self._allowed.numpy()[:, None] & ~failed
+        if not failed.any() or not up.any():
+            return {}
+        more = self._route.select(torch.from_numpy(up)).numpy() & rows & ~self._selected
+        self._selected = self._selected | more
+        return dict(zip(self._fuser.asked, more, strict=True))
+
+
+class CascadeSteering(Steering):
+    """Asks each stage for the rows that no stage before was sure of."""
+
+    def __init__(self, fuser: Fuser, asked: Sequence[str], cascade: Cascade):
+        super().__init__(fuser, asked)
+        self._cascade = cascade
+        self._left: Mask | None = None
+
+    def first(self, rows: Mask) -> dict[str, Mask]:
+        self._left = rows.copy()
+        return self._ask(self._left)
+
+    def next(self, replies: Mapping[str, MemberReply], rows: Mask) -> dict[str, Mask]:
+        assert self._left is not None
+        outputs, present = self._fuser.gather(replies, len(rows))
+        while self.stage < len(self._cascade.stages) - 1:
+            if outputs is not None:
+                done = self._cascade.decide(self.stage, self._fuser.read(outputs), torch.from_numpy(present))
+                self._left &= ~done.numpy()
+            self.stage += 1
+            asked = self._ask(self._left)
+            if asked and self._left.any():
+                return asked
+        return {}
+
+    def deadlines(self) -> list[float]:
+        count = len(self._cascade.stages)
+        return [(number + 1) / count for number in range(count - 1)]
+
+    def _ask(self, rows: Mask) -> dict[str, Mask]:
+        return {name: rows.copy() for name in self._cascade.stages[self.stage] if name in self._asked}
+
+
+def steering(fuser: Fuser, columns: Mapping[str, Array], asked: Sequence[str]) -> Steering:
+    """How a fusion asks its members, of whom only those in ``asked``."""
+    if isinstance(fuser.rule, Gate):
+        return GateSteering(fuser, asked, fuser.rule, columns)
+    if isinstance(fuser.rule, Cascade):
+        return CascadeSteering(fuser, asked, fuser.rule)
+    return Steering(fuser, asked)

@@ -1,0 +1,1 @@
+"""One model in its own process: loaded, run batch by batch, its output aligned with the ensemble's classes."""

@@ -1,0 +1,138 @@
+"""One member's forward pass as the ensemble wants it: rows that fail cost only themselves."""
+
+# B batch, C the ensemble's classes
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.members.model import Model
+from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
+from quorate.deployments.spec.schema import MemberJob
+from quorate.deployments.transport.messages import RowStatus
+from quorate.deployments.wire.datatypes import datatype_of, has_name
+from quorate.fusion.errors import MemberLoadError
+
+Array = NDArray[Any]
+
+
+class OutputError(ValueError):
+    """The model returned something that is not one row per input row."""
+
+
+class Predictor:
+    """Runs a model over a batch and says of each row whether it may be used.
+
+    Attributes:
+        datatype: of what the model returned when it was warmed up; empty before.
+        dims: the shape of a row of it, -1 where a size is free.
+    """
+
+    def __init__(self, model: Model, job: MemberJob):
+        self.model = model
+        self._job = job
+        self._spec = job.member
+        self._alignment = Alignment(job.member, job.classes)
+        self.last_error = ""
+        self.device_lost = False
+        self.datatype = ""
+        self.dims: tuple[int, ...] = ()
+
+    def warm_up(self) -> None:
+        """Run zeros through the model, so that the first request finds everything compiled and allocated.
+
+        Raises:
+            MemberLoadError: the model fails on them, or its output does not fit the spec.
+        """
+        example = self.model.example(self._job.inputs, rows=2)
+        if len(example) < len(self._spec.inputs):
+            return  # reads other members: what they give is not known before they run
+        try:
+            self._remember(self._forward(example))
+        except OutputError as error:
+            raise MemberLoadError(self.model.name, str(error), "check output and classes in the spec") from None
+        except Exception as error:
+            found = f"the model fails on an example input with {type(error).__name__}: {error}"
+            raise MemberLoadError(self.model.name, found, "check inputs and config in the spec") from error
+
+    def _remember(self, output: Array) -> None:
+        """What the model returns for a row; where rows have a free size, so may what it returns."""
+        free = any(-1 in tensor.shape for tensor in self._job.inputs.values()) and self._alignment.num_outputs is None
+        self.datatype = datatype_of(output)
+        self.dims = tuple(-1 if free else size for size in output.shape[1:])
+
+    def run(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
+        """Run a batch.
+
+        Args:
+            inputs: (B, *shape) each.
+            probabilities: give what a fusion reads, such as (B, C) float32 over the ensemble's classes, instead of
+                what the model returns.
+
+        Returns:
+            (B, ...) the output with unusable rows zeroed, and (B,) RowStatus.
+        """
+        rows = len(next(iter(inputs.values())))
+        raw, status = self._run_halves(inputs, rows)
+        raw = blank_nonfinite(raw, status)
+        return (self._alignment.fusable(raw, status) if probabilities else raw), status
+
+    def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]]:
+        """Run all rows at once; when that raises, each half on its own: a poison row is found in log2(B) steps."""
+        status = np.zeros(rows, dtype=np.uint8)
+        try:
+            return self._forward(inputs), status
+        except OutputError as error:
+            self.last_error = str(error)
+            status[:] = RowStatus.SHAPE
+            return np.zeros((rows, 0), np.float32), status
+        except Exception as error:  # a member may raise anything at all; its row is what we know about
+            self.last_error = f"{type(error).__name__}: {error}"
+            self.device_lost = self.device_lost or type(error).__name__ == "AcceleratorError"
+        if rows == 1 or self.device_lost:
+            status[:] = RowStatus.ERROR
+            return np.zeros((rows, 0), np.float32), status
+        half = rows // 2
+        parts = [
+            self._run_halves({name: array[cut] for name, array in inputs.items()}, size)
+            for cut, size in ((slice(0, half), half), (slice(half, None), rows - half))
+        ]
+        return join(parts)
+
+    def _forward(self, inputs: Mapping[str, Array]) -> Array:
+        output = self.model.predict(inputs)
+        rows = len(next(iter(inputs.values())))
+        if output.ndim == 0 or output.shape[0] != rows or not output.size:
+            raise OutputError(f"the model returned shape {list(output.shape)} for {rows} rows")
+        if output.dtype.kind not in "biuf" or not has_name(output.dtype):
+            raise OutputError(f"the model returned dtype {output.dtype}, which is no number")
+        expected = self._alignment.num_outputs
+        if expected is not None and output.shape != (rows, expected):
+            found = f"the model returned {list(output.shape[1:])} values a row"
+            raise OutputError(f"{found} but has {expected} classes")
+        return output
+
+
+def join(parts: Sequence[tuple[Array, NDArray[np.uint8]]]) -> tuple[Array, NDArray[np.uint8]]:
+    """Put the parts of a batch together again; one whose rows are of another shape than most cannot be used."""
+    rows_by_shape: Counter[tuple[int, ...]] = Counter()
+    for values, status in parts:
+        rows_by_shape[values.shape[1:]] += int((status == RowStatus.OK).sum())
+    shape = rows_by_shape.most_common(1)[0][0]
+    dtype = np.result_type(*(values for values, _ in parts if values.shape[1:] == shape))
+    joined = np.zeros((sum(len(status) for _, status in parts), *shape), dtype)
+    statuses = np.concatenate([status for _, status in parts])
+    at = 0
+    for values, status in parts:
+        rows = slice(at, at + len(status))
+        if values.shape[1:] == shape:
+            joined[rows] = values
+        else:
+            statuses[rows][status == RowStatus.OK] = RowStatus.SHAPE
+        at += len(status)
+    return joined, statuses

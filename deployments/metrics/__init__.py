@@ -1,0 +1,1 @@
+"""What a fusion replica counts, and how Prometheus reads it."""

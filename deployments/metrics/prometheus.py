@@ -1,0 +1,128 @@
+"""What a fusion replica counts, for Prometheus. Label values come from the spec and fixed lists, never from clients."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Collection, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from quorate.deployments.metrics.counters import Count, Counter, Histogram, Series
+from quorate.deployments.routing.member import MemberReply
+from quorate.deployments.transport.messages import RowStatus
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+_STAGES = ("door", "queue", "member", "fuse", "total")
+_ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
+# An answer may lack members for several reasons: it is counted under the first of these.
+_REASONS = ("dead", "deadline", "shed", "error", "nonfinite", "shape")
+_REPLIES = ("ok", "partial", *_REASONS)
+_ROW_REASONS: dict[RowStatus, str] = {status: status.name.lower() for status in RowStatus if status != RowStatus.OK}
+
+
+class Metrics:
+    """One registry per fusion replica; label children are looked up once, since a look-up costs more than a count."""
+
+    def __init__(self, ensemble: str, members: Iterable[str]):
+        self._registry = registry = CollectorRegistry()
+        self._ensemble = ensemble
+        one = ["ensemble"]
+        name, labels = "quorate_answers", [*one, "outcome", "reason"]
+        answers = Counter(name, "Requests by what became of them", labels)
+        self._answers = {("full", ""): answers.labels(ensemble, "full", "")}
+        self._answers |= {("degraded", reason): answers.labels(ensemble, "degraded", reason) for reason in _REASONS}
+        self._answers |= {("error", kind): answers.labels(ensemble, "error", kind) for kind in _ERRORS}
+        name, labels = "quorate_member_replies", [*one, "member", "outcome"]
+        self._all_replies = Counter(name, "Batches by member and outcome", labels)
+        name, labels = "quorate_member_failed_rows", [*one, "member", "reason"]
+        self._all_failed_rows = Counter(name, "Rows of answered batches that were no use", labels)
+        stages = Histogram("quorate_stage_seconds", "Time per stage", [*one, "stage"], _SECONDS)
+        self._stages = {name: stages.labels(ensemble, name) for name in _STAGES}
+        self._all_inference = Histogram(
+            "quorate_member_inference_seconds", "Forward passes", [*one, "member"], _SECONDS
+        )
+        rows = Histogram("quorate_batch_rows", "Rows per batch", one, _ROWS)
+        self._batch_rows = rows.labels(ensemble)
+        for collector in (answers, self._all_replies, self._all_failed_rows, stages, self._all_inference, rows):
+            registry.register(collector)
+        queued = Gauge("quorate_queued_rows", "Rows that wait for a batch", one, registry=registry)
+        self.queued_rows = queued.labels(ensemble)
+        labels = [*one, "member", "state"]
+        self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
+        self._replies: dict[tuple[str, str], Count] = {}
+        self._failed_rows: dict[tuple[str, RowStatus], Count] = {}
+        self._inference: dict[str, Series] = {}
+        self._health: dict[tuple[str, str], Gauge] = {}
+        self.know(members)
+
+    def know(self, members: Iterable[str]) -> None:
+        """Count for these members too, which a later revision brought."""
+        for m in members:
+            self._inference[m] = self._all_inference.labels(self._ensemble, m)
+            self._replies |= {(m, reply): self._all_replies.labels(self._ensemble, m, reply) for reply in _REPLIES}
+            for status, reason in _ROW_REASONS.items():
+                self._failed_rows[m, status] = self._all_failed_rows.labels(self._ensemble, m, reason)
+            self._health |= {(m, s): self._all_health.labels(self._ensemble, m, s) for s in ("connected", "left_out")}
+
+    def answered(self, outcome: str, missing: Collection[str] = ()) -> None:
+        """Count a request that ended.
+
+        Args:
+            outcome: "full", "degraded", or the kind of its error.
+            missing: why members are missing from a degraded answer.
+        """
+        if outcome == "degraded":
+            self._answers[outcome, min(missing, key=_REASONS.index)].value += 1
+        elif outcome == "full":
+            self._answers[outcome, ""].value += 1
+        else:
+            self._answers["error", outcome].value += 1
+
+    def member_replied(self, member: str, reply: MemberReply) -> None:
+        if reply.values is None or reply.status is None:
+            self._replies[member, reply.reason].value += 1
+            return
+        self._inference[member].observe(reply.inference_s)
+        self._stages["member"].observe(reply.latency_s)
+        if reply.failed_rows:
+            self._count_failed(member, reply.status)
+        else:
+            self._replies[member, "ok"].value += 1
+
+    def _count_failed(self, member: str, status: NDArray[np.uint8]) -> None:
+        rows = Counts(RowStatus(int(row)) for row in status)
+        outcome = "partial" if rows[RowStatus.OK] else _ROW_REASONS[RowStatus(int(status[0]))]
+        self._replies[member, outcome].value += 1
+        for row_status in _ROW_REASONS:
+            self._failed_rows[member, row_status].value += rows[row_status]
+
+    def batched(self, rows: int, waited_s: float) -> None:
+        self._batch_rows.observe(rows)
+        self._stages["queue"].observe(waited_s)
+
+    def fused(self, seconds: float) -> None:
+        self._stages["fuse"].observe(seconds)
+
+    def door(self, seconds: float) -> None:
+        self._stages["door"].observe(seconds)
+
+    def total(self, seconds: float) -> None:
+        self._stages["total"].observe(seconds)
+
+    def members(self, member: str, connected: int, left_out: int) -> None:
+        self._health[member, "connected"].set(connected)
+        self._health[member, "left_out"].set(left_out)
+
+    def executions(self, model: str) -> int:
+        """How many batches the ensemble, or one of its members, has run."""
+        name, labels = "quorate_batch_rows", {"ensemble": self._ensemble}
+        if model != self._ensemble:
+            name, labels["member"] = "quorate_member_inference_seconds", model
+        return int(self._registry.get_sample_value(f"{name}_count", labels) or 0)
+
+    def text(self) -> bytes:
+        return generate_latest(self._registry)

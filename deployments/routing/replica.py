@@ -1,0 +1,126 @@
+"""A fusion replica's line to one member replica: calls out, answers in, and word at once when the replica is gone."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from quorate.deployments.transport.connection import Line
+from quorate.deployments.transport.messages import Frame, FramingError, Kind, Message, Payload, pack, unpack
+from quorate.deployments.transport.tcp import ClientKeys, RemoteLine
+from quorate.deployments.transport.unix import LocalLine
+
+_REPLIES = (Kind.ANSWER, Kind.FAILURE)
+# Called once per call: with the answer, or with None when the replica was lost.
+OnReply = Callable[["Message | None"], None]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a member replica listens: a socket file for its own node, a port for others."""
+
+    replica_id: str
+    node_id: str
+    path: str
+    tcp: str
+    server_key: str = ""  # CURVE public key (Z85) that the port proves
+    datatype: str = ""  # of what the model returns; empty where it has not been run yet
+    dims: tuple[int, ...] = ()  # and the shape of a row of it, -1 where a size is free
+
+
+class Peer:
+    """One replica and its line. All methods run on the event loop's thread.
+
+    Attributes:
+        outstanding_rows: rows sent and not yet answered.
+        failures: calls that failed running, the last of them at ``failed_at`` (monotonic time).
+        ready: the replica has greeted back; before that nothing is sent to it.
+    """
+
+    _ids = itertools.count(1)
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        address: Address,
+        node_id: str,
+        keys: ClientKeys | None,
+        on_lost: Callable[[Peer], None],
+    ):
+        self.address = address
+        self.outstanding_rows = 0
+        self.failures = 0
+        self.failed_at = 0.0
+        self.ready = False
+        self.leaving = False
+        self.closed = False
+        self._pending: dict[int, tuple[OnReply, int]] = {}
+        self._on_lost = on_lost
+        self._line: LocalLine | RemoteLine
+        if address.path and node_id == address.node_id:
+            self._line = LocalLine.connect(Path(address.path), self._read, self._lose)
+        else:
+            self._line = RemoteLine(context, address.tcp, address.server_key, keys, self._read, self._lose)
+        self._line.send(pack(Kind.HELLO))
+
+    def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply) -> int:
+        """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time."""
+        call_id = next(self._ids)
+        self._pending[call_id] = (on_reply, payload.rows)
+        self.outstanding_rows += payload.rows
+        self._line.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
+        return call_id
+
+    def drop(self, call_id: int) -> None:
+        """Nobody waits any more: the replica need not start it, and its answer will be ignored."""
+        if self._forget(call_id) is not None and not self.closed:
+            self._line.send(pack(Kind.CANCEL, call_id))
+            self._close_if_left()
+
+    def close(self) -> None:
+        """Cut the line; calls under way end as lost."""
+        if self.closed:
+            return
+        self.closed = True
+        self._line.close()
+        pending, self._pending = self._pending, {}
+        self.outstanding_rows = 0
+        self._on_lost(self)
+        for on_reply, _ in pending.values():
+            on_reply(None)
+
+    def _lose(self, line: Line) -> None:
+        self.close()
+
+    def _read(self, line: Line, frames: list[Frame]) -> None:
+        try:
+            message = unpack(frames)
+        except FramingError:
+            self.close()
+            return
+        if message.kind in _REPLIES:
+            on_reply = self._forget(message.call_id)
+            if on_reply is not None:
+                on_reply(message)
+                if self.leaving:
+                    self._close_if_left()
+        elif message.kind == Kind.WELCOME:
+            self.ready = True
+        elif message.kind == Kind.LEAVING:
+            self.leaving = True
+            self._close_if_left()
+
+    def _forget(self, call_id: int) -> OnReply | None:
+        on_reply, rows = self._pending.pop(call_id, (None, 0))
+        self.outstanding_rows -= rows
+        return on_reply
+
+    def _close_if_left(self) -> None:
+        if self.leaving and not self._pending:
+            self.close()

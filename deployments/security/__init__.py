@@ -1,0 +1,1 @@
+"""Tokens, certificates and who may do what at a door."""

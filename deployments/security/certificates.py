@@ -1,0 +1,119 @@
+"""TLS for both doors from files that lie on every node; a file that changes is used from the next connection on."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import grpc
+
+from quorate.deployments.security.credentials import pem_fault
+from quorate.deployments.security.tokens import read_private
+from quorate.fusion.errors import CredentialError
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM.
+
+    Attributes:
+        cert: the server's certificate, then those between it and the root.
+        key: its private key, not encrypted.
+        client_ca: roots of the certificates that clients must show; empty to ask for none.
+    """
+
+    cert: str
+    key: str
+    client_ca: str = ""
+
+
+class Certificates:
+    """The files as each door wants them.
+
+    Attributes:
+        context: for the HTTP door; it hands each new connection to the context of the files as they were read last.
+
+    Raises:
+        CredentialError: a file is missing, no PEM, or the key belongs to another certificate.
+    """
+
+    def __init__(self, tls: Tls):
+        self._tls = tls
+        self._seen = self._stamps()
+        self.context = self._context()
+        self.context.sni_callback = self._hand_over
+        self._read()
+
+    def refresh(self) -> None:
+        """Look whether the files have changed, and take them if they fit together; call this now and then.
+
+        Raises:
+            CredentialError: they do not; what was read before stays in use.
+        """
+        seen = self._stamps()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self._read()
+
+    def for_grpc(self) -> grpc.ServerCredentials:
+        return grpc.dynamic_ssl_server_credentials(
+            self._for_grpc, lambda: self._for_grpc, require_client_authentication=bool(self._tls.client_ca)
+        )
+
+    def _read(self) -> None:
+        """Replace both at once, and only by files that fit together."""
+        # Never loaded into the context in use: that would go on trusting the roots that are taken out of the file.
+        self._current, self._for_grpc = self._context(), self._grpc_configuration()
+
+    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        if self._tls.client_ca:
+            context.verify_mode = ssl.CERT_REQUIRED
+        self._load(context)
+        return context
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        tls = self._tls
+        read_private(Path(tls.key))
+        try:
+            context.load_cert_chain(tls.cert, tls.key, password=lambda: _refuse_encrypted(tls.key))
+        except OSError as error:
+            _refuse(tls.cert, f"is no certificate for the key {tls.key}", error)
+        if tls.client_ca:
+            try:
+                context.load_verify_locations(tls.client_ca)
+            except OSError as error:
+                _refuse(tls.client_ca, "holds no certificates", error)
+
+    def _grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
+        tls = self._tls
+        try:
+            roots = Path(tls.client_ca).read_bytes() if tls.client_ca else None
+            pair = (Path(tls.key).read_bytes(), Path(tls.cert).read_bytes())
+        except OSError as error:  # gone since the context was made
+            _refuse(str(error.filename), "cannot be read", error)
+        return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
+
+    def _stamps(self) -> tuple[int, ...]:
+        try:
+            return tuple(Path(path).stat().st_mtime_ns for path in astuple(self._tls) if path)
+        except OSError as error:
+            _refuse(str(error.filename), "cannot be read", error)
+
+
+def _refuse(path: str, found: str, error: OSError) -> NoReturn:
+    raise CredentialError(
+        path, f"{found} ({pem_fault(error)})", "give PEM files that belong together, on every node"
+    ) from None
+
+
+def _refuse_encrypted(key: str) -> NoReturn:
+    raise CredentialError(key, "is encrypted", "decrypt it with: openssl pkey -in KEY -out FILE")

@@ -1,0 +1,97 @@
+"""Where the doors of an ensemble stand and whom they let in."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from quorate.deployments.security.certificates import Certificates, Tls
+from quorate.deployments.security.tokens import digest, read_tokens
+from quorate.fusion.errors import DeployError, ExposureError
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Doors:
+    """How an ensemble is reached. Doors that other machines reach want tokens, or the word that none are meant.
+
+    Attributes:
+        host: the address that both doors bind on each node; ``0.0.0.0`` for all of its addresses.
+        ask_tokens: digests of the tokens that admit to inference; without any, everyone may ask.
+        management_tokens: digests of those that admit to management, and to inference too.
+        tls: serve TLS, and ask clients for certificates if it says so.
+        insecure: others may reach doors without tokens.
+
+    Raises:
+        ExposureError: doors open to the network, without tokens and without ``insecure``.
+    """
+
+    host: str = LOOPBACK
+    ask_tokens: tuple[str, ...] = ()
+    management_tokens: tuple[str, ...] = ()
+    tls: Tls | None = None
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.ask_tokens or self.insecure or is_loopback(self.host)):
+            raise ExposureError(self.host)
+        if self.ask_tokens and self.insecure:
+            raise DeployError("--insecure opens the doors to everyone and --auth-token-file does not; give one of them")
+
+    @property
+    def warning(self) -> str:
+        """What the one who opens these doors should know; empty for nothing."""
+        if is_loopback(self.host):
+            return ""
+        if self.insecure:
+            return f"anyone who reaches {self.host} may ask, as --insecure says"
+        return "" if self.tls else "tokens and rows travel in clear; give --tls-cert and --tls-key"
+
+
+def doors_from_files(
+    host: str | None = None,
+    auth_token_file: Path | None = None,
+    management_token_file: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    tls_client_ca: Path | None = None,
+    insecure: bool = False,
+) -> Doors:
+    """The doors that files describe, each file read once to see that it can be used.
+
+    Raises:
+        CredentialError: a file cannot be used.
+        DeployError: the options do not go together.
+    """
+    if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
+        raise DeployError("TLS needs both --tls-cert and --tls-key; --tls-client-ca goes with them")
+    tls = None
+    if tls_cert is not None and tls_key is not None:
+        tls = Tls(*(str(path.absolute()) if path else "" for path in (tls_cert, tls_key, tls_client_ca)))
+        Certificates(tls)
+    return Doors(host or LOOPBACK, _digests(auth_token_file), _digests(management_token_file), tls, insecure)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address.
+
+    Raises:
+        DeployError: it is none.
+    """
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        raise DeployError(f"--host {host} is no address of this machine; give one, or 0.0.0.0 for all") from None
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
+
+
+def at_port(host: str, port: int) -> str:
+    """``host:port`` as URLs and gRPC write it: IPv6 stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _digests(path: Path | None) -> tuple[str, ...]:
+    return () if path is None else tuple(digest(token) for token in read_tokens(path))

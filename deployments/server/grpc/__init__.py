@@ -1,0 +1,1 @@
+"""The gRPC door: the protocol's RPCs over the service."""

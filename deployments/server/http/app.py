@@ -1,0 +1,181 @@
+"""The HTTP door: an ASGI application that reads the protocol off the wire, asks the service, and writes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any
+
+import orjson
+
+from quorate.deployments.security.access import Doorkeeper, Level
+from quorate.deployments.security.doors import Doors
+from quorate.deployments.server.http.access import check_management, check_request
+from quorate.deployments.server.http.arrow_inference import StreamInference, dump_stream
+from quorate.deployments.server.http.bodies import Headers, pack_answer, read_body
+from quorate.deployments.server.http.disconnect import Watch
+from quorate.deployments.server.http.management import Route, find_route
+from quorate.deployments.server.http.openapi import openapi
+from quorate.deployments.server.http.pages import docs, home
+from quorate.deployments.server.http.streams import first_of, send_stream
+from quorate.deployments.server.management import Management
+from quorate.deployments.server.service import Service, clip
+from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
+from quorate.deployments.wire.byte_stream import Receive
+from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
+from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnauthenticatedError
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Reply = tuple[int, Headers, "bytes | AsyncIterator[bytes]"]
+
+_log = logging.getLogger(__name__)
+_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
+_ARROW = CONTENT_TYPE.encode()
+_JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class HttpDoor:
+    """Serves one ensemble; give it to uvicorn."""
+
+    def __init__(self, service: Service, keeper: Doorkeeper | None = None):
+        self._service, self._management = service, Management(service)
+        self._keeper = keeper or Doorkeeper(Doors())
+        self._watch = Watch()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            status, headers, body = await self._answer(scope, receive)
+        except asyncio.CancelledError:
+            return  # the client is gone
+        except QuorateError as error:
+            status, headers, body = _error(error)
+        except Exception:
+            _log.exception("a request failed")
+            status, headers, body = 500, _JSON, b'{"error":"internal error; the server log has the details"}'
+        if not isinstance(body, bytes):
+            await send_stream(send, status, headers, body)
+            return
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        path, method = scope["path"], scope["method"]
+        check_request(self._keeper, path, scope["headers"])
+        found = _MODEL.match(path)
+        if found is not None and path != "/v2/models/stats":
+            return await self._answer_model(method, found[1], found[2] or "", found[3] or "", scope, receive)
+        service = self._service
+        match path:
+            case "/v2" | "/v2/":
+                reply: Reply = _reply(service.server_metadata())
+            case "/v2/health/live":
+                reply = 200, _JSON, b""
+            case "/v2/health/ready":
+                reply = 200 if service.ready() else 503, _JSON, b""
+            case "/openapi.json":
+                reply = _reply(openapi(service, self._keeper.free < Level.ASK))
+            case "/":
+                reply = 200, *home()
+            case "/docs":
+                reply = 200, *docs(openapi(service, self._keeper.free < Level.ASK))
+            case "/metrics":
+                reply = 200, [(b"content-type", b"text/plain; version=0.0.4")], service.engine.metrics.text()
+            case _:
+                route = find_route(path)
+                if route is not None:
+                    return await self._answer_route(route, method, scope, receive)
+                return 404, _JSON, orjson.dumps({"error": f"there is no {path[:200]}; see /v2"})
+        if method not in ("GET", "HEAD"):
+            return _wrong_method(method, "GET")
+        return reply
+
+    async def _answer_model(
+        self, method: str, model: str, version: str, verb: str, scope: Scope, receive: Receive
+    ) -> Reply:
+        service = self._service
+        if verb == "infer":
+            if method != "POST":
+                return _wrong_method(method, "POST")
+            if _header(scope, b"content-type").partition(b";")[0].strip().lower() == _ARROW:
+                answers = StreamInference(service, model, version, receive).answers()
+                return 200, [(b"content-type", _ARROW)], await first_of(answers)
+            return await self._infer(model, version, scope, receive)
+        if method not in ("GET", "HEAD"):
+            return _wrong_method(method, "GET")
+        if verb == "ready":
+            return 200 if service.model_ready(model, version) else 400, _JSON, b""
+        return _reply(service.model_metadata(model, version))
+
+    async def _answer_route(self, route: Route, method: str, scope: Scope, receive: Receive) -> Reply:
+        if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
+            return _wrong_method(method, ", ".join(route.methods))
+        check_management(self._keeper, scope["path"], scope["headers"])
+        body = await read_body(scope["headers"], receive)
+        reply = route.answer(self._management, bytes(body.json or b""))
+        if inspect.isawaitable(reply):
+            reply = await reply
+        return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
+
+    async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
+        started = perf_counter()
+        metrics = self._service.engine.metrics
+        try:
+            body = await read_body(scope["headers"], receive)
+            if body.json is None:
+                assert body.binary is not None
+                request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
+            else:
+                request, binary = parse_infer(body, model, version)
+        except RequestError:
+            metrics.answered("invalid")
+            raise
+        parsed = perf_counter()
+        response = await self._watch.work_for(receive, self._service.infer(request))
+        fused = perf_counter()
+        if _ARROW in _header(scope, b"accept").lower():
+            return 200, [(b"content-type", _ARROW)], dump_stream(response)
+        reply, header_length = dump_response(response, binary)
+        headers = _JSON
+        if header_length is not None:
+            length = str(header_length).encode()
+            headers = [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", length)]
+        self._service.carried(model, parsed - started, perf_counter() - fused)
+        reply, coding = await pack_answer(reply, scope["headers"])
+        return 200, [*headers, *coding], reply
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    found = b""
+    for key, value in scope["headers"]:
+        if key == name:
+            found = found + b"," + value if found else value
+    return found
+
+
+def _reply(data: Any) -> Reply:
+    return 200, _JSON, orjson.dumps(data)
+
+
+def _wrong_method(method: str, right: str) -> Reply:
+    return (
+        405,
+        [*_JSON, (b"allow", right.encode())],
+        orjson.dumps({"error": f"{method} is not for this path; use {right}"}),
+    )
+
+
+def _error(error: QuorateError) -> Reply:
+    headers = list(_JSON)
+    if isinstance(error, OverloadedError):
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, UnauthenticatedError):
+        headers.append((b"www-authenticate", b"Bearer"))
+    return error.http_status, headers, orjson.dumps({"error": clip(str(error))})

@@ -1,0 +1,221 @@
+"""The HTTP door described in OpenAPI 3.1, for the models that it serves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quorate.deployments.server.http.access import OPEN_PATHS
+from quorate.deployments.server.service import Service
+from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
+from quorate.deployments.wire.datatypes import CODES
+from quorate.deployments.wire.inference import VERSION
+
+Schema = dict[str, Any]
+
+
+def openapi(service: Service, guarded: bool = False) -> dict[str, Any]:
+    """The document that ``/openapi.json`` gives.
+
+    Args:
+        guarded: calls want a bearer token.
+    """
+    document = _document(service)
+    if guarded:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, item in document["paths"].items():
+            for operation in (item[method] for method in ("get", "post") if method in item and path not in OPEN_PATHS):
+                operation["security"] = [{"token": []}]
+                operation["responses"] = {**operation["responses"], **_errors(401, 403)}
+    return document
+
+
+def _document(service: Service) -> dict[str, Any]:
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Quorate",
+            "version": str(service.server_metadata()["version"]),
+            "description": "An ensemble and its members as models of the Open Inference Protocol.",
+        },
+        "paths": {**_server_paths(), **_model_paths(service), **_paths_that_are_off()},
+        "components": {"schemas": _schemas(service)},
+    }
+
+
+def _server_paths() -> dict[str, Any]:
+    ready = {"503": {"description": "Too few members take calls"}}
+    return {
+        "/v2": _get("Name and version of the server", _ref("Server")),
+        "/v2/health/live": _get("Whether the server runs", None),
+        "/v2/health/ready": _get("Whether a quorum of members takes calls", None, ready),
+        "/v2/models/stats": _get("Statistics of every model", _ref("Statistics")),
+        "/v2/repository/index": {
+            "post": {
+                "summary": "Every model and its state",
+                "requestBody": _json_body({"type": "object", "properties": {"ready": {"type": "boolean"}}}, False),
+                "responses": {**_ok({"type": "array", "items": _ref("ModelState")}), **_errors(400)},
+            }
+        },
+        "/metrics": {
+            "get": {
+                "summary": "Counts and times for Prometheus",
+                "responses": {"200": {"description": "Text format 0.0.4", "content": {"text/plain": {}}}},
+            }
+        },
+        "/openapi.json": _get("This document", {"type": "object"}),
+        "/docs": _page("This document as a page"),
+        "/": _page("What is served, for people"),
+    }
+
+
+def _model_paths(service: Service) -> dict[str, Any]:
+    model = {"name": "model", "in": "path", "required": True, "schema": {"enum": service.models}}
+    version = {"name": "version", "in": "path", "required": True, "schema": {"enum": [VERSION]}}
+    paths: dict[str, Any] = {}
+    for prefix, parameters in (
+        ("/v2/models/{model}", [model]),
+        ("/v2/models/{model}/versions/{version}", [model, version]),
+    ):
+        not_ready = {"400": {"description": "The model is unknown, or no replica of it takes calls"}}
+        found = {
+            "": _get("A model's inputs and outputs", _ref("Model"), _errors(404)),
+            "/ready": _get("Whether a model takes calls", None, not_ready),
+            "/config": _get("A model's configuration", _ref("Config"), _errors(404)),
+            "/stats": _get("A model's statistics", _ref("Statistics"), _errors(404)),
+            "/infer": {"post": _infer()},
+        }
+        paths |= {f"{prefix}{end}": {"parameters": parameters, **item} for end, item in found.items()}
+    return paths
+
+
+def _infer() -> dict[str, Any]:
+    header_length = {
+        "name": "Inference-Header-Content-Length",
+        "in": "header",
+        "description": "Bytes of JSON before the binary tensors; 0 where all of the body is the model's one input",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    body = _json_body(_ref("InferRequest"), True)
+    answers = _ok(_ref("InferResponse"))
+    for media_type in ("application/octet-stream", CONTENT_TYPE):
+        body["content"][media_type] = {}
+        answers["200"]["content"][media_type] = {}
+    return {
+        "summary": "Ask a model",
+        "parameters": [header_length],
+        "requestBody": body,
+        "responses": {**answers, **_errors(400, 404, 413, 503, 504)},
+    }
+
+
+def _paths_that_are_off() -> dict[str, Any]:
+    """What stock clients call and this server refuses in words, or answers as empty."""
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^/]+$"}}
+    paths: dict[str, Any] = {}
+    for path in ("/v2/trace/setting", "/v2/models/{name}/trace/setting", "/v2/logging"):
+        operation = {"summary": "Not supported", "responses": _errors(400, 503)}
+        paths[path] = {"get": operation, "post": operation}
+    paths["/v2/repository/models/{name}/unload"] = {"post": {"summary": "Not allowed", "responses": _errors(400, 503)}}
+    paths["/v2/repository/models/{name}/load"] = {
+        "post": {
+            "summary": "Publish another fusion of the ensemble",
+            "requestBody": _json_body(_ref("LoadRequest"), False),
+            "responses": {**_ok(None), **_errors(400, 404, 501, 503)},
+        }
+    }
+    for kind, refused in (("system", 501), ("cuda", 400)):
+        prefix = f"/v2/{kind}sharedmemory"
+        nothing = {"type": "array", "maxItems": 0}
+        done = {**_ok(None), **_errors(400)}
+        paths[f"{prefix}/status"] = _get("Registered regions: none", nothing)
+        paths[f"{prefix}/region/{{name}}/status"] = {"get": {"summary": "Never found", "responses": _errors(404)}}
+        paths[f"{prefix}/region/{{name}}/register"] = {
+            "post": {"summary": "Not supported", "responses": _errors(400, refused)}
+        }
+        for path in (f"{prefix}/unregister", f"{prefix}/region/{{name}}/unregister"):
+            paths[path] = {"post": {"summary": "Nothing to unregister", "responses": done}}
+    for path, item in paths.items():
+        if "{name}" in path:
+            item["parameters"] = [name]
+    return paths
+
+
+def _schemas(service: Service) -> dict[str, Schema]:
+    text, whole = {"type": "string"}, {"type": "integer"}
+    shape = {"type": "array", "items": whole, "maxItems": 32}
+    parameters = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+    datatype = {"enum": list(CODES)}
+    described = _object(name=text, datatype=datatype, shape=shape)
+    sized = _object(name=text, data_type=text, dims=shape)
+    duration = _object(count=whole, ns=whole)
+    state = _object(name=text, version=text, state={"enum": ["READY", "UNAVAILABLE"]})
+    state["properties"]["reason"] = {"type": "string", "description": "Why it is not ready"}
+    config = {"type": "string", "description": 'JSON such as {"fusion": {"weights": {...}}}: what is to go live'}
+    load = {"type": "object", "properties": {"config": config}}
+    kinds = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
+    tensor = _object(name=text, datatype=datatype, shape=shape)
+    tensor["properties"] |= {"data": {"type": "array"}, "parameters": parameters}
+    output = {"type": "object", "required": ["name"], "properties": {"name": text, "parameters": parameters}}
+    request = _object(inputs={**_list(tensor), "minItems": 1})
+    request["properties"] |= {"id": text, "parameters": parameters, "outputs": _list(output)}
+    response = _object(model_name={"enum": service.models}, model_version=text, outputs=_list(tensor))
+    response["properties"] |= {"id": text, "parameters": parameters}
+    statistics = _object(
+        name=text,
+        version=text,
+        last_inference=whole,
+        inference_count=whole,
+        execution_count=whole,
+        inference_stats=_object(**dict.fromkeys(kinds, duration)),
+    )
+    return {
+        "Error": _object(error=text),
+        "Server": _object(name=text, version=text, extensions=_list(text)),
+        "Model": _object(
+            name=text, versions=_list(text), platform=text, inputs=_list(described), outputs=_list(described)
+        ),
+        "Config": _object(
+            name=text, platform=text, backend=text, max_batch_size=whole, input=_list(sized), output=_list(sized)
+        ),
+        "Statistics": _object(model_stats=_list(statistics)),
+        "ModelState": state,
+        "LoadRequest": {"type": "object", "properties": {"parameters": load}},
+        "InferRequest": request,
+        "InferResponse": response,
+    }
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _get(summary: str, schema: Schema | None, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"get": {"summary": summary, "responses": {**_ok(schema), **(more or {})}}}
+
+
+def _page(summary: str) -> dict[str, Any]:
+    page = {"200": {"description": "A page", "content": {"text/html": {}}}}
+    return {"get": {"summary": summary, "responses": page}}
+
+
+def _ok(schema: Schema | None) -> dict[str, Any]:
+    if schema is None:
+        return {"200": {"description": "Yes"}}
+    return {"200": {"description": "The answer", "content": {"application/json": {"schema": schema}}}}
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    content = {"application/json": {"schema": _ref("Error")}}
+    return {str(status): {"description": "What is wrong and what to do", "content": content} for status in statuses}
+
+
+def _json_body(schema: Schema, required: bool) -> dict[str, Any]:
+    return {"required": required, "content": {"application/json": {"schema": schema}}}

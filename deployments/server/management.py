@@ -1,0 +1,141 @@
+"""What clients ask about models and the server besides inference: configuration, statistics, the repository's index.
+
+Features that Quorate does not have answer as Triton does where it has them switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import orjson
+
+from quorate.deployments.engine.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from quorate.deployments.server.service import Service
+from quorate.deployments.spec.patch import without_files
+from quorate.deployments.wire.inference import VERSION, Scalar
+from quorate.deployments.wire.limits import MAX_ROWS
+from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
+
+# There is no cache of answers: their count stays 0.
+_NOT_COUNTED = ("cache_hit", "cache_miss")
+
+
+class Management:
+    """Answers in plain data, the same for every wire."""
+
+    def __init__(self, service: Service):
+        self._service = service
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """A model's configuration, as far as Triton's words for it fit; the ensemble's fusion is a parameter."""
+        metadata = self._service.model_metadata(model, version)
+        config = {
+            "name": model,
+            "platform": metadata["platform"],
+            "backend": "quorate",
+            "max_batch_size": MAX_ROWS,
+            "input": [_tensor(tensor) for tensor in metadata["inputs"]],
+            "output": [_tensor(tensor) for tensor in metadata["outputs"]],
+        }
+        revision = self._service.engine.revision
+        if model == revision.spec.name:
+            config["dynamic_batching"] = {
+                "priority_levels": PRIORITY_LEVELS,
+                "default_priority_level": DEFAULT_PRIORITY,
+            }
+            fusion = without_files(revision.fusion.model_dump(mode="json"))
+            config["parameters"] = {
+                "revision": {"string_value": revision.name},
+                "fusion": {"string_value": orjson.dumps(fusion).decode()},
+            }
+        return config
+
+    def statistics(self, model: str = "", version: str = "") -> dict[str, Any]:
+        """Requests counted since this replica started, of one model or of all."""
+        if model:
+            self._service.check_model(model, version)
+        return {"model_stats": [self._statistics(name) for name in ([model] if model else self._service.models)]}
+
+    def index(self, ready: bool = False) -> list[dict[str, str]]:
+        """Every model and its state; with ``ready`` only those that take calls."""
+        models = []
+        for name in self._service.models:
+            if self._service.model_ready(name):
+                models.append({"name": name, "version": VERSION, "state": "READY"})
+            elif not ready:
+                reason = "too few replicas take calls"
+                models.append({"name": name, "version": VERSION, "state": "UNAVAILABLE", "reason": reason})
+        return models
+
+    async def load(self, model: str, parameters: Mapping[str, Scalar]) -> None:
+        """With a ``config``, publish it as a revision. Anything else of loading over the network is off.
+
+        Raises:
+            RequestError: a file is sent along, or ``config`` is no revision.
+            UnavailableError: no config, or it could not be published.
+        """
+        for name in parameters:
+            if name != "config":
+                raise RequestError(
+                    f"parameter {name[:60]} is not for loading; files come with the spec: use quorate deploy"
+                )
+        config = parameters.get("config")
+        if config is None:
+            self.unload()
+        if not isinstance(config, str):
+            raise RequestError(f"parameter config is {config!r:.60}; send a string of JSON")
+        await self._service.publish(model, config)
+
+    def unload(self) -> NoReturn:
+        """Triton's answer where models are not loaded and unloaded by hand."""
+        raise UnavailableError(
+            "explicit model load / unload is not allowed; members come and go with the spec: use quorate deploy"
+        )
+
+    def trace(self) -> NoReturn:
+        raise UnavailableError("the server does not support tracing; see /metrics")
+
+    def logging(self) -> NoReturn:
+        raise UnavailableError("the server does not support dynamic logging; see Ray's logs")
+
+    def check_region(self, kind: str, name: str) -> None:
+        """Raise NotFoundError for a region's name: none are registered. No name asks for all."""
+        if name:
+            raise NotFoundError(f"Unable to find {kind} shared memory region: '{name}'; none are registered")
+
+    def register_shared_memory(self, kind: str, name: str) -> NoReturn:
+        if kind == "cuda":
+            raise RequestError(
+                f"failed to register CUDA shared memory region: '{name}', GPUs not supported; send tensors as bytes"
+            )
+        raise UnsupportedError(
+            f"failed to register shared memory region: '{name}', shared memory is not supported; send tensors as bytes"
+        )
+
+    def unregister_shared_memory(self) -> None:
+        """Nothing is registered, so nothing is left to do: as in Triton, no error."""
+
+    def _statistics(self, model: str) -> dict[str, Any]:
+        tally = self._service.tallies[model]
+        return {
+            "name": model,
+            "version": VERSION,
+            "last_inference": tally.last_ms,
+            "inference_count": tally.rows,
+            "execution_count": self._service.engine.metrics.executions(model),
+            "inference_stats": {
+                "success": {"count": tally.succeeded, "ns": tally.succeeded_ns},
+                "fail": {"count": tally.failed, "ns": tally.failed_ns},
+                "queue": {"count": tally.succeeded, "ns": tally.queued_ns},
+                "compute_input": {"count": tally.succeeded, "ns": tally.input_ns},
+                "compute_infer": {"count": tally.succeeded, "ns": tally.infer_ns},
+                "compute_output": {"count": tally.succeeded, "ns": tally.output_ns},
+                **{name: {"count": 0, "ns": 0} for name in _NOT_COUNTED},
+            },
+        }
+
+
+def _tensor(metadata: dict[str, Any]) -> dict[str, Any]:
+    datatype = "STRING" if metadata["datatype"] == "BYTES" else metadata["datatype"]
+    return {"name": metadata["name"], "data_type": f"TYPE_{datatype}", "dims": metadata["shape"][1:]}

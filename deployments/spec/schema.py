@@ -1,0 +1,187 @@
+"""The spec: one file that says everything about an ensemble, as frozen models.
+
+The graph is the ``inputs`` lists: a member reads request inputs, other members, or fusions.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
+    "BYTES",
+]  # fmt: skip
+Output = Literal["logits", "probabilities", "features", "values"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$")]
+# YAML reads 0 and 1.5 as numbers; a class list of digits should not need quotes.
+ClassName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v), Field(min_length=1)]
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+DEADLINE_S = 1.0  # of a fusion that gives none
+Count = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Frozen):
+    """One request input. ``shape`` is one row's, without the batch dimension; -1 is a free dimension."""
+
+    datatype: Datatype
+    shape: tuple[Annotated[int, Field(ge=-1, le=2**31)], ...]
+
+
+class Resources(_Frozen):
+    """What one replica holds. ``num_gpus`` below 1 shares a GPU; ``labels`` select nodes by Ray node label."""
+
+    num_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    num_cpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.5
+    accelerator_type: Annotated[str, Field(min_length=1)] | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class Replicas(_Frozen):
+    """How many, and how long more or fewer must have been wanted before Serve starts or stops one."""
+
+    min: Count = 1
+    max: Count = 1
+    upscale_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    downscale_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
+
+
+class MemberSpec(_Frozen):
+    """One model.
+
+    Attributes:
+        model: ``package.module:factory`` (called with ``config``; returns an ``nn.Module`` or any callable on arrays),
+            or the path of a ``.pt2`` (torch.export) or ``.onnx`` file.
+        weights: a safetensors file for the module that the factory returns.
+        digest: ``sha256:<hex>`` of the weights file, or of the model file where there are no weights.
+        classes: class names in the order of the member's output columns; the ensemble's when left out.
+        stall_timeout_s: a replica whose inference makes no progress for this long is replaced.
+    """
+
+    model: Annotated[str, Field(min_length=1)]
+    config: dict[str, Any] = Field(default_factory=dict)
+    weights: Annotated[str, Field(min_length=1)] | None = None
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
+    output: Output = "logits"
+    classes: tuple[ClassName, ...] | None = None
+    resources: Resources = Resources()
+    replicas: Replicas = Replicas()
+    max_batch_size: Count = 64
+    stall_timeout_s: Seconds = 60.0
+
+
+class Hedge(_Frozen):
+    """Send a batch that is later than this percentile of recent calls to a second replica."""
+
+    after: Annotated[str, Field(pattern=r"^p(50|[5-9][0-9])$")]
+
+
+class CalibrationSpec(_Frozen):
+    """softmax(scale * log p + bias), see ``quorate.fusion.Calibration``; numbers go by the name of the class.
+
+    Attributes:
+        temperature: 1 / scale, for all classes.
+        scale: by class (vector scaling).
+        bias: by class.
+        state: instead of numbers here a safetensors file of ``scale`` and ``bias``, in the order of the classes.
+    """
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    scale: dict[ClassName, float] | None = None
+    bias: dict[ClassName, float] | None = None
+    state: Annotated[str, Field(min_length=1)] | None = None
+
+
+class DecisionSpec(_Frozen):
+    """What follows from the fused probabilities.
+
+    Attributes:
+        thresholds: one for all classes, or by class: the answer is 1 for each class that reaches its own, else 0.
+        reject_below: a row whose largest probability is less abstains.
+    """
+
+    thresholds: Annotated[float, Field(allow_inf_nan=False)] | dict[ClassName, float] | None = None
+    reject_below: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class FusionSpec(_Frozen):
+    """A rule over members, and how long and for whom it waits.
+
+    Attributes:
+        members: whose outputs it reads; every member that nothing else reads when left out.
+        options: the rule's own settings.
+        state: a safetensors file with the parameters of a learned rule.
+        member_calibration: of members' probabilities before they are fused. It stands here, not with the member:
+            other numbers are another revision, and no member restarts.
+        calibration: of the fused probabilities.
+        decision: taken on those last.
+        deadline_s: an answer is due this long after the request arrived; a fusion that members read closes then, by
+            its share of the answer's deadline when left out.
+        quorum: the fewest members a row is fused from.
+        required: members without which there is no answer.
+    """
+
+    rule: Annotated[str, Field(min_length=1)]
+    members: tuple[Name, ...] = ()
+    weights: dict[Name, float] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    state: Annotated[str, Field(min_length=1)] | None = None
+    member_calibration: dict[Name, CalibrationSpec] = Field(default_factory=dict)
+    calibration: CalibrationSpec | None = None
+    decision: DecisionSpec | None = None
+    deadline_s: Seconds = DEADLINE_S
+    quorum: Annotated[int, Field(ge=1)] = 1
+    required: tuple[Name, ...] = ()
+    hedge: Hedge | None = None
+
+
+class Serving(_Frozen):
+    """The fusion replicas: how many, how large a batch they fan out, how much they queue before they shed."""
+
+    replicas: Replicas = Replicas()
+    resources: Resources = Resources()
+    max_batch_size: Count = 64
+    max_queued_rows: Count = 4096
+
+
+class MemberJob(_Frozen):
+    """All that a member's replicas need to know: when this stays the same, nothing restarts."""
+
+    ensemble: Name
+    name: Name
+    member: MemberSpec
+    inputs: dict[Name, TensorSpec]
+    classes: tuple[ClassName, ...] | None = None
+
+
+class EnsembleSchema(_Frozen):
+    """The fields of an ensemble's spec, each of its type; ``ensemble.EnsembleSpec`` checks what they say together."""
+
+    name: Name
+    inputs: Annotated[dict[Name, TensorSpec], Field(min_length=1)]
+    classes: tuple[ClassName, ...] | None = None
+    members: Annotated[dict[Name, MemberSpec], Field(min_length=1)]
+    fusion: FusionSpec | None = None
+    fusions: dict[Name, FusionSpec] = Field(default_factory=dict)
+    output: Name | None = None
+    serving: Serving = Serving()
+
+    @property
+    def all_fusions(self) -> dict[str, FusionSpec]:
+        """Every fusion by name; the one under ``fusion`` is called ``fused``."""
+        return {"fused": self.fusion} if self.fusion else dict(self.fusions)
+
+    @property
+    def output_name(self) -> str:
+        """The fusion whose value is the answer."""
+        return self.output or next(reversed(self.all_fusions))
+
+    @property
+    def output_fusion(self) -> FusionSpec:
+        return self.all_fusions[self.output_name]

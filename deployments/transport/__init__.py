@@ -1,0 +1,1 @@
+"""Messages between fusion and member replicas, and the connections that carry them."""

@@ -1,0 +1,156 @@
+"""What travels between a fusion replica and a member replica: a fixed small header and raw tensor bytes.
+
+A message is a list of frames: one header, then one frame per tensor. Nothing in it is ever unpickled.
+"""
+
+# B rows
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.wire.datatypes import BY_CODE, CODES, decode, encode, name_of, numpy_dtype
+
+Array = NDArray[Any]
+Frame = bytes | memoryview
+
+_HEADER = struct.Struct("<2sBBQf")  # magic, kind, number of tensors or want, call id, seconds left or busy
+_TENSOR = struct.Struct("<BB")  # datatype code, number of dimensions
+_DIM = struct.Struct("<q")
+_MAGIC = b"Q1"
+# Batches come in few sizes: how a tensor is described, and what a description says, is remembered for so many.
+_REMEMBERED = 4096
+
+
+class Kind(IntEnum):
+    """Requests are below 16, replies above."""
+
+    CALL = 1  # run these rows and give what the spec calls the output
+    CALL_PROBABILITIES = 2  # the same, as probabilities over the ensemble's classes
+    CANCEL = 3  # nobody waits for this call any more
+    HELLO = 4  # a fusion replica says that it is there
+    ANSWER = 16
+    FAILURE = 17  # the whole call failed; the second frame says why
+    WELCOME = 18  # the answer to HELLO
+    LEAVING = 19  # the replica drains: finish what is under way, send nothing new
+
+
+class RowStatus(IntEnum):
+    """Why a row of an answer may not be used; 0 is a good row."""
+
+    OK = 0
+    ERROR = 1
+    NONFINITE = 2
+    SHAPE = 3
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+@dataclass(slots=True)
+class Message:
+    """A parsed message; ``number`` is seconds left in a call and seconds of inference in an answer."""
+
+    kind: Kind
+    call_id: int
+    number: float
+    tensors: tuple[Array, ...]
+    text: str = ""
+
+
+class Payload(NamedTuple):
+    """Tensors ready to be sent, as often as need be: the same rows go to every member.
+
+    Attributes:
+        rows: B, of the first.
+        described: datatypes and shapes.
+        frames: the bytes of each.
+    """
+
+    tensors: Sequence[Array]
+    rows: int
+    described: bytes
+    frames: list[Frame]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Array]) -> Payload:
+        described = b"".join([_describe(tensor.dtype, tensor.shape) for tensor in tensors])
+        rows = len(tensors[0]) if tensors and tensors[0].ndim else 0
+        return cls(tensors, rows, described, [encode(tensor) for tensor in tensors])
+
+
+class FramingError(ValueError):
+    """A message that our own peers never send."""
+
+
+def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Array] | Payload = ()) -> list[Frame]:
+    body = tensors if isinstance(tensors, Payload) else Payload.of(tensors)
+    header = _HEADER.pack(_MAGIC, kind, len(body.frames), call_id, number)
+    return [header + body.described, *body.frames]
+
+
+def pack_failure(call_id: int, text: str) -> list[Frame]:
+    return [_HEADER.pack(_MAGIC, Kind.FAILURE, 0, call_id, 0.0), text.encode()]
+
+
+def unpack(frames: Sequence[Frame]) -> Message:
+    """Parse a message.
+
+    Raises:
+        FramingError: the frames are not a message of this version.
+    """
+    try:
+        magic, number, count, call_id, seconds = _HEADER.unpack_from(frames[0])
+        kind = _KINDS.get(number)
+        if magic != _MAGIC or kind is None:
+            raise FramingError(f"message starts with {magic!r} and kind {number}, not one of ours")
+        if kind == Kind.FAILURE:
+            return Message(kind, call_id, seconds, (), bytes(frames[1]).decode())
+        if len(frames) != 1 + count:
+            raise FramingError(f"header names {count} tensors but {len(frames) - 1} follow")
+        described = _read_description(bytes(frames[0][_HEADER.size :]), count)
+        tensors = []
+        for frame, (datatype, dtype, shape, nbytes) in zip(frames[1:], described, strict=True):
+            plain = nbytes and len(frame) == nbytes
+            tensors.append(np.ndarray(shape, dtype, frame) if plain else decode(frame, datatype, shape))
+        return Message(kind, call_id, seconds, tuple(tensors))
+    except (struct.error, IndexError, ValueError) as error:
+        raise FramingError(str(error)) from None
+
+
+class _Description(NamedTuple):
+    """A tensor to come; ``nbytes`` is 0 for one whose bytes are not simply its numbers."""
+
+    datatype: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+@lru_cache(_REMEMBERED)
+def _describe(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    dims = b"".join(_DIM.pack(size) for size in shape)
+    return _TENSOR.pack(CODES[name_of(dtype)], len(shape)) + dims
+
+
+@lru_cache(_REMEMBERED)
+def _read_description(described: bytes, count: int) -> tuple[_Description, ...]:
+    found, at = [], 0
+    for _ in range(count):
+        code, ndim = _TENSOR.unpack_from(described, at)
+        shape = struct.unpack_from(f"<{ndim}q", described, at + _TENSOR.size)
+        at += _TENSOR.size + ndim * _DIM.size
+        datatype = BY_CODE[code]
+        dtype = numpy_dtype(datatype)
+        plain = datatype not in ("BOOL", "BYTES") and min(shape, default=1) > 0
+        found.append(_Description(datatype, dtype, shape, dtype.itemsize * math.prod(shape) if plain else 0))
+    return tuple(found)

@@ -1,0 +1,135 @@
+"""The protocol's gRPC messages: inference requests in, responses out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.wire import open_inference_pb2 as pb
+from quorate.deployments.wire.binary_tensors import parse_datatype, parse_raw, parse_shape
+from quorate.deployments.wire.datatypes import datatype_of, encode, numpy_dtype
+from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
+from quorate.fusion.errors import RequestError
+
+Array = NDArray[Any]
+_FIELDS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+
+def parse_infer(message: pb.ModelInferRequest, deadline_s: float | None = None) -> InferRequest:
+    """An inference request from its message.
+
+    Args:
+        deadline_s: what is left of the client's own deadline.
+
+    Raises:
+        RequestError: what is wrong and how to say it right.
+    """
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise RequestError(f"expected {len(message.inputs)} raw_input_contents but got {len(raw)}; give one per input")
+    arrays: dict[str, Array] = {}
+    for place, tensor in enumerate(message.inputs):
+        if tensor.name in arrays:
+            raise RequestError(f"input '{tensor.name}' is given twice; give it once")
+        arrays[tensor.name] = _parse_tensor(tensor, raw[place] if raw else None)
+    return InferRequest(
+        message.model_name,
+        arrays,
+        message.model_version,
+        message.id,
+        tuple(output.name for output in message.outputs) or None,
+        parse_parameters(message.parameters),
+        deadline_s,
+        _classification(message),
+    )
+
+
+def _classification(message: pb.ModelInferRequest) -> dict[str, Scalar]:
+    asked = {output.name: parse_parameters(output.parameters) for output in message.outputs if output.parameters}
+    return {name: parameters["classification"] for name, parameters in asked.items() if "classification" in parameters}
+
+
+def parse_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Scalar]:
+    values: dict[str, Scalar] = {}
+    for key, parameter in parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise RequestError(f"parameter {key} has no value; give a string, number or boolean")
+        values[key] = getattr(parameter, choice)
+    return values
+
+
+def _parse_tensor(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Array:
+    name = tensor.name
+    datatype, shape = parse_datatype(name, tensor.datatype), parse_shape(name, list(tensor.shape))
+    if raw is None:
+        return _parse_contents(name, datatype, shape, tensor.contents)
+    if tensor.HasField("contents"):
+        raise RequestError(f"input '{name}' has contents as well as raw_input_contents; give one of them")
+    return parse_raw(name, datatype, shape, raw)
+
+
+def _parse_contents(name: str, datatype: str, shape: tuple[int, ...], contents: pb.InferTensorContents) -> Array:
+    field = _FIELDS.get(datatype)
+    if field is None:
+        raise RequestError(f"input '{name}' is {datatype}, which has no typed contents; use raw_input_contents")
+    for other, _ in contents.ListFields():
+        if other.name != field:
+            raise RequestError(f"input '{name}' is {datatype} but has {other.name}; give {field}")
+    elements = getattr(contents, field)
+    if len(elements) != math.prod(shape):
+        raise RequestError(
+            f"input '{name}' has {len(elements)} elements but shape {list(shape)} needs {math.prod(shape)}"
+        )
+    if datatype == "BYTES":
+        array = np.empty(len(elements), dtype=object)
+        array[:] = list(elements)
+        return array.reshape(shape)
+    return _numbers(name, datatype, elements).reshape(shape)
+
+
+def _numbers(name: str, datatype: str, elements: Any) -> Array:
+    dtype, values = numpy_dtype(datatype), np.array(elements)
+    if dtype.itemsize < 4 and dtype.kind in "iu" and values.size:  # the message has no 8- and 16-bit fields
+        info = np.iinfo(dtype)
+        if values.min() < info.min or values.max() > info.max:
+            raise RequestError(f"input '{name}' has numbers outside {datatype}; give {info.min} to {info.max}")
+    return values.astype(dtype, copy=False)
+
+
+def dump_response(response: InferResponse) -> pb.ModelInferResponse:
+    message = pb.ModelInferResponse(model_name=response.model, model_version=VERSION, id=response.id)
+    for key, value in response.parameters.items():
+        _set_parameter(message.parameters[key], value)
+    for name, array in response.outputs.items():
+        message.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
+        message.raw_output_contents.append(bytes(encode(array)))
+    return message
+
+
+def _set_parameter(parameter: pb.InferParameter, value: Scalar) -> None:
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        parameter.int64_param = value
+    elif isinstance(value, float):
+        parameter.double_param = value
+    else:
+        parameter.string_param = value

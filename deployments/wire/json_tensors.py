@@ -1,0 +1,229 @@
+"""The protocol's HTTP bodies: inference requests in, responses out, tensors as JSON or as bytes behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from quorate.deployments.wire.binary_tensors import parse_datatype, parse_raw, parse_shape
+from quorate.deployments.wire.datatypes import datatype_of, encode, numpy_dtype
+from quorate.deployments.wire.inference import VERSION, Body, InferRequest, InferResponse, Scalar
+from quorate.fusion.errors import RequestError
+
+Array = NDArray[Any]
+_JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
+
+
+@dataclass(slots=True)
+class BinaryOutputs:
+    """Which outputs go out as bytes: what each was asked as, and how the others go."""
+
+    default: bool = False
+    by_name: Mapping[str, bool] = field(default_factory=dict)
+
+    def __contains__(self, output: str) -> bool:
+        return self.by_name.get(output, self.default)
+
+
+def parse_object(body: bytes | memoryview) -> dict[str, Any]:
+    """A JSON body that must be one object."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is not JSON ({error}); send a JSON object") from None
+    if not isinstance(data, dict):
+        raise RequestError(f"the body is a JSON {type(data).__name__}; send an object")
+    return data
+
+
+def parse_infer(body: Body, model: str, version: str) -> tuple[InferRequest, BinaryOutputs]:
+    """An inference request from its body, and how its outputs are to be written.
+
+    Raises:
+        RequestError: what is wrong and how to say it right.
+    """
+    assert body.json is not None
+    data = parse_object(body.json)
+    identifier = data.get("id", "")
+    if not isinstance(identifier, str):
+        raise RequestError(f"id is {identifier!r:.60}; give a string")
+    parameters = parse_parameters(data)
+    binary_default = _flag(parameters, "binary_data_output")
+    outputs, classes, by_name = _outputs(data)
+    request = InferRequest(
+        model, _inputs(data, body.binary), version, identifier, outputs, parameters, classification=classes
+    )
+    return request, BinaryOutputs(binary_default, by_name)
+
+
+def _inputs(data: dict[str, Any], binary: memoryview | None) -> dict[str, Array]:
+    inputs = data.get("inputs")
+    if not isinstance(inputs, list):
+        raise RequestError("the request has no list of inputs; send {'inputs': [{name, datatype, shape, data}]}")
+    arrays: dict[str, Array] = {}
+    at = 0
+    for item in inputs:
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            raise RequestError("an input is no object with a name; send {name, datatype, shape, data}")
+        name = item["name"]
+        if name in arrays:
+            raise RequestError(f"input '{name}' is given twice; give it once")
+        size = _binary_size(item)
+        if size is None:
+            arrays[name] = parse_tensor(item)
+            continue
+        chunk = (binary or memoryview(b""))[at : at + size]
+        if len(chunk) < size:
+            raise RequestError(f"input '{name}' has {size} bytes of binary data but {len(chunk)} are left; send all")
+        arrays[name] = parse_raw(
+            name, parse_datatype(name, item.get("datatype")), parse_shape(name, item.get("shape")), chunk
+        )
+        at += size
+    if binary is not None and at < len(binary):
+        raise RequestError(f"{len(binary) - at} bytes of binary data belong to no input; give each binary_data_size")
+    return arrays
+
+
+def _binary_size(item: dict[str, Any]) -> int | None:
+    """How many of the bytes behind the JSON are this tensor's; None where its data is in the JSON."""
+    if "parameters" not in item:
+        return None
+    parameters = parse_parameters(item)
+    if "shared_memory_region" in parameters:
+        raise RequestError(f"input '{item['name']}' is in shared memory, which is not served; send its data")
+    size = parameters.get("binary_data_size")
+    if size is None:
+        return None
+    if type(size) is not int or size < 0:
+        raise RequestError(f"input '{item['name']}' has binary_data_size {size!r}; give its bytes, a whole number")
+    if "data" in item:
+        raise RequestError(f"input '{item['name']}' has data as well as binary_data_size; give one of them")
+    return size
+
+
+def _outputs(data: dict[str, Any]) -> tuple[tuple[str, ...] | None, dict[str, Scalar], dict[str, bool]]:
+    """The outputs asked for, of which as so many classes, and which as bytes or not."""
+    outputs = data.get("outputs")
+    if outputs is None or outputs == []:
+        return None, {}, {}
+    if not isinstance(outputs, list) or not all(
+        isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
+    ):
+        raise RequestError("outputs is no list of objects with a name; send [{'name': ...}] or leave it out")
+    classes: dict[str, Scalar] = {}
+    binary: dict[str, bool] = {}
+    for output in outputs:
+        parameters, name = parse_parameters(output), output["name"]
+        if "shared_memory_region" in parameters:
+            raise RequestError(f"output '{name}' is to go to shared memory, which is not served; leave that out")
+        if "binary_data" in parameters:
+            binary[name] = _flag(parameters, "binary_data")
+        if "classification" in parameters:
+            classes[name] = parameters["classification"]
+    return tuple(o["name"] for o in outputs), classes, binary
+
+
+def parse_parameters(data: dict[str, Any]) -> dict[str, Scalar]:
+    parameters = data.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise RequestError("parameters is no object; send {'name': value}")
+    for key, value in parameters.items():
+        if not isinstance(value, (str, int, float, bool)):
+            raise RequestError(f"parameter {key} is no string, number or boolean; give one of these")
+    return parameters
+
+
+def _flag(parameters: Mapping[str, Scalar], key: str) -> bool:
+    value = parameters.get(key, False)
+    if not isinstance(value, bool):
+        raise RequestError(f"parameter {key} is {value!r:.60}; give true or false")
+    return value
+
+
+def parse_tensor(item: dict[str, Any]) -> Array:
+    """One JSON tensor; its data may be flat or nested, and is never cast to what it is not."""
+    name, data = item["name"], item.get("data")
+    datatype = parse_datatype(name, item.get("datatype"))
+    shape = parse_shape(name, item.get("shape"))
+    if not isinstance(data, list):
+        raise RequestError(f"input '{name}' has no list of data; send the elements in row-major order")
+    flat, types = _flatten(name, data)
+    if len(flat) != math.prod(shape):
+        raise RequestError(f"input '{name}' has {len(flat)} elements but shape {list(shape)} needs {math.prod(shape)}")
+    values = _bytes_array(name, flat, types) if datatype == "BYTES" else _number_array(name, datatype, flat, types)
+    return values.reshape(shape)
+
+
+def _flatten(name: str, data: list[Any]) -> tuple[list[Any], set[type]]:
+    """The elements of an evenly nested list, and which types they have."""
+    while True:
+        types = set(map(type, data))
+        if list not in types:
+            return data, types
+        if len(types) > 1 or len(set(map(len, data))) > 1:
+            raise RequestError(f"input '{name}' has unevenly nested data; give the elements flat in row-major order")
+        data = list(chain.from_iterable(data))
+
+
+def _number_array(name: str, datatype: str, flat: list[Any], types: set[type]) -> Array:
+    dtype = numpy_dtype(datatype)
+    kind = "f" if datatype == "BF16" else dtype.kind
+    if not types <= _JSON_TYPES[kind]:
+        raise RequestError(f"input '{name}' has data that is not {datatype}; give plain numbers of that type")
+    if kind != "f":
+        try:
+            return np.array(flat, dtype)
+        except OverflowError:
+            info = np.iinfo(dtype)
+            raise RequestError(
+                f"input '{name}' has numbers outside {datatype}; give {info.min} to {info.max}"
+            ) from None
+    with np.errstate(over="ignore"):
+        values = np.array(flat, np.float64).astype(dtype, copy=False)
+    if not np.isfinite(values).all():
+        raise RequestError(f"input '{name}' has numbers outside {datatype}; give finite numbers in its range")
+    return values
+
+
+def _bytes_array(name: str, flat: list[Any], types: set[type]) -> Array:
+    if not types <= {str}:
+        raise RequestError(f"input '{name}' has data that is not BYTES; give strings, or send it as binary")
+    array = np.empty(len(flat), dtype=object)
+    array[:] = [item.encode() for item in flat]
+    return array
+
+
+def dump_response(response: InferResponse, binary: BinaryOutputs) -> tuple[bytes, int | None]:
+    """The body of a response, and the length of its JSON part where bytes follow it."""
+    body: dict[str, Any] = {"model_name": response.model, "model_version": VERSION}
+    if response.id:
+        body["id"] = response.id
+    if response.parameters:
+        body["parameters"] = response.parameters
+    blobs: list[bytes | memoryview] = []
+    outputs = body["outputs"] = []
+    for name, array in response.outputs.items():
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
+        if name in binary:
+            blobs.append(encode(array))
+            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            tensor["data"] = _json_data(array)
+        outputs.append(tensor)
+    head = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (b"".join([head, *blobs]), len(head)) if blobs else (head, None)
+
+
+def _json_data(array: Array) -> Any:
+    if array.dtype == object:
+        return [item.decode("utf-8", "replace") for item in array.ravel()]
+    return np.ascontiguousarray(array).ravel()

@@ -1,0 +1,5 @@
+"""How much one request may be, on every wire."""
+
+MAX_ROWS = 65_536
+MAX_BODY_BYTES = 256 << 20
+MAX_ERROR_BYTES = 2000

@@ -1,0 +1,1 @@
+"""Probabilities that mean what they say, and decisions made of them."""

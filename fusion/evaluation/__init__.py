@@ -1,0 +1,1 @@
+"""Measures of predictions, of diversity, of significance, and of each member's worth."""

@@ -1,0 +1,1 @@
+"""Rules over members' feature vectors, trained with the head that reads them."""

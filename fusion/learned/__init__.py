@@ -1,0 +1,1 @@
+"""Rules over members' outputs that are trained on stored predictions."""

@@ -1,0 +1,251 @@
+"""Cascade: cheap members first, dear ones only for the rows that are not clear by then.
+
+Wang et al. 2022 (ICLR, "Wisdom of committees"): each stage averages everybody asked so far, and a row leaves at the
+first stage that is sure enough. A server asks stage by stage:
+
+    for stage, members in enumerate(cascade.stages):
+        call the members for the rows that are left
+        done = cascade.decide(stage, outputs, present)   # (B,) bool
+    fused = cascade.fuse(outputs, present)               # takes the same decisions again
+"""
+
+# M members, B batch, N rows, C classes
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quorate.fusion.base import Fused, Rule, check_words
+from quorate.fusion.errors import QuorumError, RuleOptionError
+from quorate.fusion.training import examples
+
+# Confidence and agreement end at 1: a row never leaves at a stage with this threshold.
+NEVER = 2.0
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What is known of each row after a stage; sums run over the members asked so far.
+
+    Attributes:
+        pooled: (B, C) float64, sum of weights times outputs.
+        heard: (B,) float64, sum of the weights that answered.
+        asked: (B,) float64, sum of the weights that were asked.
+        score: (B,) float32, how sure the stage is; -1 where nobody with weight answered.
+        leaves: (B,) bool.
+    """
+
+    pooled: Tensor
+    heard: Tensor
+    asked: Tensor
+    score: Tensor
+    leaves: Tensor
+
+
+class Cascade(Rule):
+    """The weighted mean of everybody asked by the stage at which a row is sure enough to leave.
+
+    ``confidence`` is the largest probability of that mean; ``agreement`` the largest share of the weight of all members
+    asked, absent ones included, whose own first choice is one class. A row leaves where that reaches the stage's
+    threshold; a stage whose members are all absent decides nothing; the last stage keeps everybody. Coverage is the
+    share that answered of the weight that was asked.
+
+    Attributes:
+        stages: names of the members to ask at each stage.
+        thresholds: one for each stage but the last.
+    """
+
+    name = "cascade"
+
+    def __init__(
+        self,
+        members: Sequence[str],
+        stages: Sequence[Sequence[str]],
+        thresholds: Sequence[float],
+        measure: str = "confidence",
+        weights: Sequence[float] | None = None,
+    ):
+        self.members, self.num_members = tuple(members), len(members)
+        self.stages = tuple(tuple(stage) for stage in stages)
+        self.thresholds, self.measure = tuple(float(threshold) for threshold in thresholds), measure
+        self._check(weights)
+        self.spec_weights = None if weights is None else [float(weight) for weight in weights]
+        self.options = {
+            "stages": [list(stage) for stage in self.stages],
+            "thresholds": list(self.thresholds),
+            "measure": measure,
+        }
+        place = {name: number for number, stage in enumerate(self.stages) for name in stage}
+        self._stage = torch.tensor([place[name] for name in self.members])
+        # A stage's members are added in the order of their names: the order in the spec changes no bit.
+        self._rows = [torch.tensor([self.members.index(name) for name in sorted(stage)]) for stage in self.stages]
+        self._weights = torch.tensor(self.spec_weights or [1.0] * self.num_members, dtype=torch.float64)
+
+    def _check(self, weights: Sequence[float] | None) -> None:
+        listed = [name for stage in self.stages for name in stage]
+        if not all(self.stages) or sorted(listed) != sorted(self.members) or not listed:
+            fix = f"put each of {', '.join(self.members)} in one stage"
+            raise RuleOptionError(self.name, "stages", [list(stage) for stage in self.stages], fix)
+        wanted = len(self.stages) - 1
+        if len(self.thresholds) != wanted or not all(0 <= threshold < math.inf for threshold in self.thresholds):
+            fix = f"give {wanted}, one for each stage but the last, in [0, 1], or above 1 for never"
+            raise RuleOptionError(self.name, "thresholds", list(self.thresholds), fix)
+        if self.measure not in ("confidence", "agreement"):
+            raise RuleOptionError(self.name, "measure", self.measure, "use confidence or agreement")
+        if self.measure == "agreement" and len(self.stages) > 1 and len(self.stages[0]) == 1:
+            fix = "put two or more in the first stage, or use confidence"
+            raise RuleOptionError(self.name, "stages", "one member, which always agrees with itself", fix)
+        if weights is not None and (
+            len(weights) != self.num_members or not all(0 <= w < math.inf for w in weights) or not sum(weights) > 0
+        ):
+            raise RuleOptionError(self.name, "weights", list(weights), "give each member a finite weight >= 0")
+
+    @classmethod
+    def from_spec(
+        cls,
+        members: Sequence[str],
+        weights: Mapping[str, float] | None,
+        options: Mapping[str, Any],
+        state: Mapping[str, Tensor] | None = None,
+    ) -> Cascade:
+        check_words(cls.name, members, weights, options)
+        if state:
+            raise RuleOptionError(cls.name, "state", sorted(state), "leave it out: a cascade is all in its options")
+        for option in ("stages", "thresholds"):
+            if option not in options:
+                raise RuleOptionError(cls.name, option, None, "give it: a cascade has no default")
+        ordered = None if weights is None else [weights.get(name, 0.0) for name in members]
+        try:
+            return cls(members, weights=ordered, **options)
+        except (TypeError, ValueError) as error:
+            fix = "give stages as lists of members, thresholds as a list of numbers"
+            raise RuleOptionError(cls.name, "options", dict(options), fix) from error
+
+    def to_spec(self, members: Sequence[str]) -> dict[str, Any]:
+        if sorted(members) != sorted(self.members):
+            raise RuleOptionError(self.name, "members", list(members), f"give {', '.join(self.members)}, in any order")
+        spec = super().to_spec(members)
+        if self.spec_weights is not None:
+            weights = dict(zip(self.members, self.spec_weights, strict=True))
+            spec["weights"] = {name: weights[name] for name in members}
+        return spec
+
+    def decide(self, stage: int, outputs: Tensor, present: Tensor) -> Tensor:
+        """Which rows leave at a stage.
+
+        Args:
+            stage: its number; members of later stages are not read.
+            outputs: (M, B, C) probabilities.
+            present: (M, B) bool, False where a member was not asked or gave no row.
+
+        Returns:
+            (B,) bool, True for a row that needs no further stage.
+        """
+        outputs = outputs.float()
+        present = present & torch.isfinite(outputs).all(dim=-1)
+        outputs = torch.where(present.unsqueeze(-1), outputs, 0.0)
+        return self._stage_by_stage(outputs, present, stage)[stage].leaves
+
+    def _stage_by_stage(self, outputs: Tensor, present: Tensor, last: int) -> list[_Stage]:
+        """What each stage up to ``last`` knows, every member read once."""
+        pooled = torch.zeros(outputs.shape[1:], dtype=torch.float64)
+        votes, heard, asked = torch.zeros_like(pooled), pooled.new_zeros(len(pooled)), 0.0
+        stages = []
+        for number in range(last + 1):
+            rows = self._rows[number]
+            weights = self._weights[rows].unsqueeze(1) * present[rows]  # (members of the stage, B)
+            pooled = pooled + (weights.unsqueeze(-1) * outputs[rows]).sum(dim=0)
+            heard, asked = heard + weights.sum(dim=0), asked + float(self._weights[rows].sum())
+            if self.measure == "agreement":
+                votes.scatter_add_(1, outputs[rows].argmax(dim=-1).T, weights.T)
+                score = votes.amax(dim=-1) / max(asked, 1e-300)
+            else:
+                score = pooled.detach().amax(dim=-1) / heard.clamp(min=1e-300)
+            # float32 on both sides: rounding must not keep a unanimous row from a threshold of 1.
+            score = torch.where(heard > 0, score, -1.0).float()
+            final = number == len(self.stages) - 1
+            leaves = torch.ones_like(score, dtype=torch.bool) if final else score >= self.thresholds[number]
+            stages.append(_Stage(pooled, heard, torch.full_like(heard, asked), score, leaves))
+        return stages
+
+    def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
+        stages = self._stage_by_stage(outputs, present, len(self.stages) - 1)
+        left_at = torch.stack([stage.leaves for stage in stages]).int().argmax(dim=0)  # the first
+        pooled, heard, asked = stages[-1].pooled, stages[-1].heard, stages[-1].asked
+        for number, stage in enumerate(stages[:-1]):
+            here = left_at == number
+            pooled = torch.where(here.unsqueeze(-1), stage.pooled, pooled)
+            heard, asked = torch.where(here, stage.heard, heard), torch.where(here, stage.asked, asked)
+        if bool((heard <= 0).any()):
+            raise QuorumError("one member with weight above 0 in every row", "a row without any")
+        used = present & (self._stage.unsqueeze(1) <= left_at)
+        shares = self._weights.unsqueeze(1) * used / heard
+        return Fused((pooled / heard.unsqueeze(-1)).float(), shares.float(), (heard / asked).float())
+
+
+def fit_cascade(
+    members: Sequence[str],
+    stages: Sequence[Sequence[str]],
+    outputs: Tensor,
+    labels: Tensor,
+    present: Tensor | None = None,
+    *,
+    max_loss: float = 0.0,
+    measure: str = "confidence",
+    weights: Sequence[float] | None = None,
+) -> Cascade:
+    """Choose for each stage the lowest threshold at which the rows that leave lose no accuracy.
+
+    Stage by stage: among the rows that reach it, the most rows that can leave such that their accuracy is at most
+    ``max_loss`` below that of all members on the same rows. On the given rows the cascade is then at most ``max_loss``
+    less accurate than all members; give rows the members were not trained on.
+
+    Args:
+        members: names, in the order of the outputs.
+        stages: names of the members to ask at each stage.
+        outputs: (M, N, C) probabilities.
+        labels: (N,) integers in [0, C).
+        present: (M, N) bool; None when every member answered.
+        max_loss: share of rows, in [0, 1].
+        measure: ``confidence`` or ``agreement``.
+        weights: by member, in their order; equal when left out.
+
+    Raises:
+        FusionError: arguments do not fit together.
+        QuorumError: no row has a member.
+    """
+    if not 0 <= max_loss <= 1:
+        raise RuleOptionError(Cascade.name, "max_loss", max_loss, "give a share of rows in [0, 1]")
+    thresholds = [NEVER] * (len(stages) - 1)
+    order = sorted(members)
+    place = {name: index for index, name in enumerate(members)}
+    by_name = None if weights is None else [weights[place[name]] for name in order]
+    data = examples(members, outputs, labels, present)
+    known = Cascade(order, stages, thresholds, measure, by_name)._stage_by_stage(
+        data.outputs, data.present, len(thresholds)
+    )
+    if bool((known[-1].heard <= 0).any()):
+        raise QuorumError("one member with weight above 0 in every row", "a row without any")
+    right = [(stage.pooled.argmax(dim=-1) == data.labels).double() for stage in known]
+    left = torch.ones_like(data.labels, dtype=torch.bool)
+    for number, stage in enumerate(known[:-1]):
+        able = left & (stage.score >= 0)
+        thresholds[number] = _lowest(stage.score[able], (right[number] - right[-1])[able], max_loss)
+        left = left & (stage.score < thresholds[number])
+    return Cascade(members, stages, thresholds, measure, weights)
+
+
+def _lowest(score: Tensor, gain: Tensor, max_loss: float) -> float:
+    """The lowest score at which the mean gain of all rows of that score or more is at least -max_loss."""
+    score, order = score.sort(descending=True)
+    mean = gain[order].cumsum(dim=0) / torch.arange(1, len(score) + 1)
+    # Rows of one score leave together.
+    ends = torch.cat([score[1:] < score[:-1], torch.ones(min(1, len(score)), dtype=torch.bool)])
+    good = (ends & (mean >= -max_loss - 1e-12)).nonzero()
+    return float(score[good[-1]]) if len(good) else NEVER

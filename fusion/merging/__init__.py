@@ -1,0 +1,1 @@
+"""Many networks made one by their parameters: soups, task vectors, interpolation."""

@@ -1,0 +1,88 @@
+"""What rules there are, without importing torch: a spec is checked against this table in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RuleEntry:
+    """Where a rule lives and what its spec may say.
+
+    Attributes:
+        target: ``module:Class``.
+        options: names allowed under ``options`` in the spec.
+        weighted: the rule reads ``weights``.
+        needs_weights: it has no default for them; the rule to use without. "" for a rule that has one.
+        reads: member outputs it accepts, in the spec's words.
+        learned: it has trained parameters, so a spec must name their file under ``state``.
+        steered: it decides whom to ask before or between the calls.
+        decides: it gives decisions, 0 or 1, instead of probabilities.
+    """
+
+    target: str
+    options: tuple[str, ...] = ()
+    weighted: bool = False
+    needs_weights: str = ""
+    reads: tuple[str, ...] = ("logits", "probabilities")
+    learned: bool = False
+    steered: bool = False
+    decides: bool = False
+
+
+RULES: dict[str, RuleEntry] = {
+    "mean": RuleEntry("quorate.fusion.rules.linear_pool:Mean", reads=("logits", "probabilities", "values")),
+    "weighted_mean": RuleEntry(
+        "quorate.fusion.rules.linear_pool:WeightedMean",
+        ("patterns",),
+        weighted=True,
+        needs_weights="mean",
+        reads=("logits", "probabilities", "values"),
+    ),
+    "geometric_mean": RuleEntry("quorate.fusion.rules.geometric_mean:GeometricMean", ("floor",), weighted=True),
+    "product": RuleEntry("quorate.fusion.rules.product:Product"),
+    "maximum": RuleEntry("quorate.fusion.rules.order_statistics:Maximum"),
+    "minimum": RuleEntry("quorate.fusion.rules.order_statistics:Minimum"),
+    "median": RuleEntry("quorate.fusion.rules.order_statistics:Median"),
+    "trimmed_mean": RuleEntry("quorate.fusion.rules.order_statistics:TrimmedMean", ("proportion",)),
+    "majority_vote": RuleEntry("quorate.fusion.rules.voting:MajorityVote", ("tie",)),
+    "weighted_vote": RuleEntry(
+        "quorate.fusion.rules.voting:WeightedVote", ("tie",), weighted=True, needs_weights="majority_vote"
+    ),
+    "soft_vote": RuleEntry("quorate.fusion.rules.voting:SoftVote", ("tie",), weighted=True),
+    "threshold": RuleEntry(
+        "quorate.fusion.rules.threshold:Threshold", ("threshold", "at_least", "reject"), weighted=True, decides=True
+    ),
+    "borda": RuleEntry("quorate.fusion.rules.ranking:Borda", weighted=True),
+    "reciprocal_rank": RuleEntry("quorate.fusion.rules.ranking:ReciprocalRank", ("k",), weighted=True),
+    "bayesian_model_averaging": RuleEntry(
+        "quorate.fusion.rules.bayesian:BayesianModelAveraging", ("log_evidence",), weighted=True
+    ),
+    "bayesian_model_combination": RuleEntry(
+        "quorate.fusion.rules.bayesian:BayesianModelCombination", weighted=True, needs_weights="mean"
+    ),
+    "dempster_shafer": RuleEntry("quorate.fusion.rules.dempster_shafer:DempsterShafer", weighted=True),
+    "regression_median": RuleEntry("quorate.fusion.rules.regression:RegressionMedian", reads=("values",)),
+    "inverse_variance": RuleEntry("quorate.fusion.rules.regression:InverseVariance", weighted=True, reads=("values",)),
+    "mixture_moments": RuleEntry("quorate.fusion.rules.regression:MixtureMoments", weighted=True, reads=("values",)),
+    "quantile_average": RuleEntry("quorate.fusion.rules.regression:QuantileAverage", weighted=True, reads=("values",)),
+    "concat": RuleEntry("quorate.fusion.features.concat:Concat", ("widths", "layout"), reads=("features",)),
+    "feature_mean": RuleEntry(
+        "quorate.fusion.features.mean:FeatureMean", ("widths", "width"), weighted=True, reads=("features",)
+    ),
+    "feature_attention": RuleEntry(
+        "quorate.fusion.features.attention:FeatureAttention", ("widths", "width", "heads"), reads=("features",)
+    ),
+    "gated_fusion": RuleEntry("quorate.fusion.features.gated:GatedFusion", ("widths", "width"), reads=("features",)),
+    "bilinear_fusion": RuleEntry(
+        "quorate.fusion.features.bilinear:BilinearFusion", ("widths", "width", "rank"), reads=("features",)
+    ),
+    "stacking": RuleEntry("quorate.fusion.learned.stacking:Stacking", ("over", "hidden"), learned=True),
+    "output_attention": RuleEntry("quorate.fusion.learned.output_attention:OutputAttention", ("over",), learned=True),
+    "gate": RuleEntry(
+        "quorate.fusion.learned.gate:Gate", ("top_k", "input_name", "hidden"), learned=True, steered=True
+    ),
+    "cascade": RuleEntry(
+        "quorate.fusion.learned.cascade:Cascade", ("stages", "thresholds", "measure"), weighted=True, steered=True
+    ),
+}

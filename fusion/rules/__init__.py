@@ -1,0 +1,1 @@
+"""Closed-form rules over members' outputs, one method a file."""

@@ -1,0 +1,1 @@
+"""Fusion token by token: taggers, and generators over one vocabulary."""

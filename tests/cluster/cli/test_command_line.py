@@ -1,0 +1,241 @@
+"""The command line as a person uses it: every command in a process of its own, against a cluster that it starts."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+SPEC = """
+name: tiny
+inputs: {x: {datatype: FP32, shape: [4]}}
+classes: [left, right]
+members:
+  a: {model: "mine:ramp", config: {slope: 1}, inputs: [x], output: logits, resources: {num_gpus: 1, num_cpus: 0.1}}
+  b: {model: "mine:ramp", config: {slope: -3}, inputs: [x], output: logits, resources: {num_gpus: 1, num_cpus: 0.1}}
+fusion: {rule: weighted_mean, weights: {a: 0.75, b: 0.25}, deadline_s: 5}
+"""
+FACTORY = """
+import numpy as np
+
+def ramp(slope):
+    return lambda x: np.stack([slope * x.sum(axis=1), np.zeros(len(x))], axis=1).astype(np.float32)
+"""
+
+
+class Shell:
+    """Runs ``quorate`` in a folder, with a state folder of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.env = {**os.environ, "QUORATE_HOME": str(folder / "home"), "TMPDIR": "/tmp", "PYTHONWARNINGS": ""}
+
+    def run(self, *words, code=0):
+        command = [sys.executable, "-c", "from quorate.cluster.cli.main import main; main()", *words]
+        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=280)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.stdout if code == 0 else done.stdout + done.stderr
+
+    def json(self, *words, code=0):
+        return json.loads(self.run(*words, "--json", code=code).splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shell")
+    (folder / "spec.yaml").write_text(SPEC)
+    (folder / "mine.py").write_text(FACTORY)
+    shell = Shell(folder)
+    yield shell
+    shell.run("down")
+
+
+@pytest.fixture(scope="module")
+def deployed(shell):
+    return shell.json("deploy", "spec.yaml")
+
+
+def listening(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_every_command_has_help_with_an_example(shell):
+    for command in (
+        "validate", "plan", "deploy", "query", "status", "tune", "compress", "bench", "rollback", "down", "demo",
+        "promote",
+    ):  # fmt: skip
+        assert f"Example: quorate {command}" in shell.run(command, "--help")
+
+
+def test_wrong_usage_ends_with_2_and_a_sentence(shell):
+    assert "No such command" in shell.run("fly", code=2)
+    assert "Missing option '--input'" in shell.run("query", "tiny", code=2)
+
+
+def test_a_wrong_spec_ends_with_1_and_starts_nothing(shell):
+    (shell.folder / "wrong.yaml").write_text(SPEC.replace("weighted_mean", "weighted_maen"))
+    for command in ("validate", "deploy"):
+        assert "did you mean 'weighted_mean'?" in shell.run(command, "wrong.yaml", code=1)
+    assert "error" in shell.json("validate", "wrong.yaml", code=1)
+    assert shell.json("status") == {"ensembles": []}
+
+
+def test_doors_that_are_not_safe_end_with_1_and_a_sentence_and_start_nothing(shell):
+    open_file = shell.folder / "open-tokens"
+    open_file.write_text("0123456789abcdef" * 4)
+    open_file.chmod(0o644)
+    for words, sentence in (
+        (["--host", "0.0.0.0"], "0.0.0.0 is reachable from other machines"),
+        (["--host", "nowhere.invalid"], "is no address"),
+        (["--auth-token-file", "open-tokens"], "run: chmod 600"),
+        (["--tls-cert", "cert.pem"], "needs both --tls-cert and --tls-key"),
+        (["--tls-cert", "cert.pem", "--tls-key", "key.pem"], "cert.pem: cannot be read"),
+    ):
+        found = shell.run("deploy", "spec.yaml", *words, code=1)
+        assert sentence in found
+        assert "0123456789abcdef" not in found
+    assert shell.json("status") == {"ensembles": []}
+
+
+def test_query_and_bench_show_the_token_that_the_doors_want(shell, deployed):
+    tokens = shell.folder / "tokens"
+    tokens.touch(mode=0o600)
+    tokens.write_text("fedcba9876543210" * 4)
+    np.save(shell.folder / "guarded.npy", np.zeros((1, 4), dtype=np.float32))
+    assert shell.json("deploy", "spec.yaml", "--auth-token-file", "tokens")["http"] == deployed["http"]
+    asked, shown = ["--input", "guarded.npy", "--url", deployed["http"]], ["--auth-token-file", "tokens"]
+    assert "401" in shell.run("query", "tiny", *asked, code=1)
+    assert "fused" in shell.json("query", "tiny", *asked, *shown)["outputs"]
+    load = ["--clients", "1", "--duration", "0.2", "--url", deployed["http"]]
+    assert shell.json("bench", "tiny", *load, *shown)["errors"] == 0
+    shell.json("deploy", "spec.yaml", "--host", "127.0.0.1")  # said anew: on loopback, without tokens
+    assert "fused" in shell.json("query", "tiny", *asked)["outputs"]
+
+
+def test_deploy_says_where_the_ensemble_answers(deployed):
+    assert set(deployed) == {"name", "revision", "http", "grpc", "members"}
+    assert deployed["members"] == {"a": 1, "b": 1}
+    assert listening(int(deployed["http"].rpartition(":")[2]))
+    assert listening(int(deployed["grpc"].rpartition(":")[2]))
+
+
+def test_query_gives_the_fused_rows(shell, deployed):
+    rows = np.array([[1, 2, 3, 4], [-1, 0, 0, 0]], dtype=np.float64)
+    np.save(shell.folder / "rows.npy", rows)
+    answer = shell.json("query", "tiny", "--input", "rows.npy")
+    total = rows.sum(axis=1)
+    left = 0.75 / (1 + np.exp(-total)) + 0.25 / (1 + np.exp(3 * total))
+    np.testing.assert_allclose(answer["outputs"]["fused"], np.stack([left, 1 - left], axis=1), atol=1e-6)
+    assert answer["parameters"]["revision"] == deployed["revision"]
+    shown = shell.run("query", "tiny", "--input", "rows.npy")
+    assert "left" in shown
+    assert "right" in shown
+
+
+def test_a_question_that_does_not_fit_ends_with_1_and_a_sentence(shell, deployed):
+    np.save(shell.folder / "narrow.npy", np.zeros((1, 3), dtype=np.float32))
+    assert "has shape [1, 3]" in shell.run("query", "tiny", "--input", "narrow.npy", code=1)
+    assert "no ensemble 'other' runs here" in shell.run("query", "other", "--input", "narrow.npy", code=1)
+
+
+def test_status_shows_replicas_on_different_gpus(shell, deployed):
+    (ensemble,) = shell.json("status")["ensembles"]
+    assert ensemble["revision"] == deployed["revision"]
+    gpus = {member: replicas[0]["gpu_ids"] for member, replicas in ensemble["members"].items()}
+    assert len(gpus["a"]) == len(gpus["b"]) == 1
+    assert gpus["a"] != gpus["b"]
+    assert "tiny" in shell.run("status")
+
+
+def test_deploying_again_with_other_weights_restarts_nothing_and_rolls_back(shell, deployed):
+    def pids():
+        (ensemble,) = shell.json("status")["ensembles"]
+        return {member: replicas[0]["pid"] for member, replicas in ensemble["members"].items()}
+
+    before = pids()
+    (shell.folder / "other.yaml").write_text(SPEC.replace("a: 0.75, b: 0.25", "a: 0.5, b: 0.5"))
+    again = shell.json("deploy", "other.yaml")
+    assert again["http"] == deployed["http"]
+    assert again["revision"] != deployed["revision"]
+    assert pids() == before
+    assert shell.json("rollback", "tiny")["revision"] == deployed["revision"]
+
+
+def test_bench_measures_what_comes_back(shell, deployed):
+    closed = shell.json("bench", "tiny", "--clients", "2", "--duration", "0.5")
+    assert closed["requests"] > 0
+    assert closed["errors"] == closed["degraded"] == 0
+    assert 0 < closed["p50_ms"] <= closed["p99_ms"] <= closed["max_ms"]
+    opened = shell.json("bench", "tiny", "--rate", "20", "--duration", "1")
+    assert opened["requests"] == pytest.approx(20, abs=1)
+    assert "answers/s" in shell.run("bench", "tiny", "--duration", "0.5")
+
+
+def test_plan_says_why_a_member_has_no_place(shell, deployed):
+    (shell.folder / "large.yaml").write_text(SPEC.replace("num_gpus: 1,", "num_gpus: 64,", 1))
+    placed = shell.json("plan", "large.yaml", code=1)
+    assert "needs 64 GPUs" in json.dumps(placed)
+    assert "no place for a: needs 64 GPUs" in shell.run("deploy", "large.yaml", code=1)
+
+
+def test_down_leaves_no_process_port_socket_or_file(shell):
+    if not (shell.folder / "home" / "local.json").exists():
+        shell.json("deploy", "spec.yaml")
+    shared_memory = set(os.listdir("/dev/shm"))
+    state = json.loads((shell.folder / "home" / "local.json").read_text())
+    host = psutil.Process(state["pid"])
+    family = [host, *host.children(recursive=True)]
+    (ensemble,) = shell.json("status")["ensembles"]
+    ports = [int(door.rpartition(":")[2]) for door in (*ensemble["http"], *ensemble["grpc"])]
+    assert len(family) > 3
+    assert [listening(port) for port in ports] == [True, True]
+    shell.run("down")
+    left = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert left == []
+    assert not Path(state["folder"]).exists()
+    assert not (shell.folder / "home" / "local.json").exists()
+    assert [listening(port) for port in ports] == [False, False]
+    assert set(os.listdir("/dev/shm")) <= shared_memory
+    assert shell.run("down").strip() == "nothing was running"
+
+
+def test_a_cluster_whose_host_was_killed_is_swept_away(shell):
+    shell.json("deploy", "spec.yaml")
+    state = json.loads((shell.folder / "home" / "local.json").read_text())
+    host = psutil.Process(state["pid"])
+    family = host.children(recursive=True)
+    host.kill()
+    host.wait(10)
+    psutil.wait_procs(family, timeout=3)
+    assert shell.json("status") == {"ensembles": []}
+    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not Path(state["folder"]).exists()
+
+
+def test_foreground_serves_until_it_is_told_to_stop(shell):
+    folder = shell.folder / "front"
+    shutil.copytree(shell.folder, folder, ignore=shutil.ignore_patterns("home", "front"))
+    front = Shell(folder)
+    command = [sys.executable, "-c", "from quorate.cluster.cli.main import main; main()"]
+    words = ["deploy", "spec.yaml", "--foreground", "--json"]
+    process = subprocess.Popen(
+        [*command, *words], cwd=folder, env=front.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        line = process.stdout.readline()
+        assert listening(int(json.loads(line)["http"].rpartition(":")[2]))
+        assert [e["name"] for e in front.json("status")["ensembles"]] == ["tiny"]
+    finally:
+        process.terminate()
+        process.wait(60)
+        process.stdout.close()
+    assert process.returncode == 0
+    assert front.json("status") == {"ensembles": []}

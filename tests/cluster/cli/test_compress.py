@@ -1,0 +1,73 @@
+"""`quorate compress` and `quorate tune --train`, as processes, on two perceptrons of real digits."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from quorate.deployments import load_spec, parse_spec, save_spec
+from quorate.tuning import Training, digits, save_weights, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compress")
+    splits, members = digits(), {}
+    for name, width in (("narrow", 12), ("wide", 32)):
+        config = {"family": "mlp", "width": width, "depth": 1, "image": [1, 8, 8], "classes": 10}
+        trained = train(config, splits.train, splits.validation, Training(epochs=4, seed=width))
+        save_weights(trained.model, folder / f"{name}.safetensors")
+        members[name] = {
+            "model": "quorate.tuning.architectures:build",
+            "config": config,
+            "weights": f"{name}.safetensors",
+            "inputs": ["image"],
+        }
+    inputs = {"image": {"datatype": "FP32", "shape": [1, 8, 8]}}
+    words = {"name": "two", "inputs": inputs, "classes": list("0123456789"), "members": members}
+    save_spec(parse_spec({**words, "fusion": {"rule": "mean"}}), folder / "two.yaml")
+    np.savez(folder / "train.npz", label=splits.train.labels, **splits.train.inputs)
+    np.savez(folder / "other.npz", label=splits.validation.labels, **splits.validation.inputs)
+    return folder
+
+
+def quorate(folder, *arguments, code=0):
+    command = [sys.executable, "-m", "quorate.cluster.cli.main", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == code, done.stderr + done.stdout
+    return done.stdout
+
+
+def test_compress_leaves_a_deployable_student_and_says_what_it_loses(folder):
+    options = ["--train", "train.npz", "--data", "other.npz", "--student", "mlp", "--width", "8", "--epochs", "3"]
+    report = json.loads(quorate(folder, "compress", "two.yaml", *options, "--tolerance", "9", "--json"))
+    assert report["pick"] == "student"
+    spec = load_spec(folder / report["spec"])
+    assert list(spec.members) == ["student"]
+    assert spec.name == "two"
+    lost = report["candidates"]["student"]["log_loss_lost"]
+    assert lost["low"] <= lost["difference"] <= lost["high"]
+    quorate(folder, "validate", report["spec"])
+
+
+def test_tune_solves_on_training_rows_out_of_fold_and_judges_on_all_others(folder):
+    options = ["--train", "train.npz", "--data", "other.npz", "--folds", "3", "--epochs", "3", "--json"]
+    report = json.loads(quorate(folder, "tune", "two.yaml", *options))
+    assert report["judgement"]["rows"] == 360
+    manifest = json.loads((folder / report["spec"]).parent.joinpath("predictions/validation/manifest.json").read_text())
+    entry = manifest["members"]["wide"]
+    assert entry["rows"] == 1077
+    assert entry["out_of_fold"].startswith("OutOfFold(folds=3")
+    refused = quorate(folder, "tune", "two.yaml", *options, "--search", "architecture", code=2)
+    assert "are for --search weights" in refused
+
+
+def test_tune_for_accuracy_writes_what_decides(folder):
+    options = ["--data", "other.npz", "--metric", "accuracy", "--json"]
+    report = json.loads(quorate(folder, "tune", "two.yaml", *options))
+    assert report["gain"]["metric"] == "accuracy"
+    spec = load_spec(folder / report["spec"])
+    assert (spec.fusion.calibration is not None) == (report["method"] == "decisions")
+    quorate(folder, "validate", report["spec"])

@@ -1,0 +1,218 @@
+"""Publishing over the protocol: a fusion that arrives at one door goes live on every replica, or on none."""
+
+import json
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from quorate.deployments import Client, parse_spec
+from quorate.deployments.spec.patch import revise, without_files
+from quorate.deployments.wire import open_inference_pb2 as pb
+from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
+from tests.deployments.support.traffic import Traffic
+
+FACTORIES = Path(__file__).parents[1] / "support" / "factories"
+ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+SHIFTS = {"a": 1, "b": -2}
+SPEC = {
+    "name": "published",
+    "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+    "classes": ["red", "green", "blue"],
+    "members": {
+        name: {
+            "model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "probabilities",
+            "resources": {"num_cpus": 0.1},
+        }
+        for name, shift in SHIFTS.items()
+    },
+    "fusion": {"rule": "weighted_mean", "weights": {"a": 0.5, "b": 0.5}, "deadline_s": 5.0},
+    "serving": {"replicas": {"min": 2, "max": 2}, "resources": {"num_cpus": 0.1}},
+}  # fmt: skip
+
+
+def known(shift):
+    """The right answer of ``factories/known.py``, computed in float64 from its definition."""
+    x = ROWS.astype(np.float64)
+    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
+    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+
+
+def weighted(weight):
+    return weight * known(1) + (1 - weight) * known(-2)
+
+
+def config(weight):
+    return {"weights": {"a": weight, "b": round(1 - weight, 6)}}
+
+
+def revision(weight):
+    """The name that the spec with these weights has, wherever it is computed."""
+    fusion = {**SPEC["fusion"], **config(weight)}
+    return parse_spec({**SPEC, "fusion": fusion}).revision
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster):
+    from quorate.deployments.control import deploy as applications
+
+    yield applications.deploy(parse_spec(SPEC), FACTORIES)
+    applications.delete("published")
+
+
+@pytest.fixture
+def client(deployed):
+    with Client(deployed.http, model="published") as client:
+        client.publish(config(0.5))
+        yield client
+
+
+def live(url):
+    """The revision that some replica answers with; each new connection may meet another one."""
+    with Client(url, model="published") as client:
+        return client.infer(x=ROWS).parameters["revision"]
+
+
+def test_under_traffic_each_answer_is_of_exactly_one_revision_and_none_is_lost(deployed, client):
+    weights = {revision(weight): weight for weight in (0.5, 0.1, 0.3, 0.7, 0.9)}
+    with Traffic(deployed.http, "published", {"x": ROWS}, per_connection=20) as traffic:  # to both of the replicas
+        for weight in (0.1, 0.3, 0.7, 0.9):
+            client.publish(config(weight))
+            found = {live(deployed.http) for _ in range(10)}
+            assert found == {revision(weight)}, "after a publication no replica answers with an older revision"
+    assert not traffic.failures
+    assert traffic.revisions() == set(weights)
+    for answer in traffic.answers:
+        np.testing.assert_allclose(answer.outputs["fused"], weighted(weights[answer.parameters["revision"]]), atol=1e-6)
+
+
+def test_what_was_published_over_the_protocol_rolls_back(deployed, client):
+    from quorate.deployments.control import deploy as applications
+
+    client.publish(config(0.2))
+    client.publish({"rule": "geometric_mean", "weights": None, "quorum": 2})
+    answer = client.infer(x=ROWS).outputs["fused"]
+    product = np.sqrt(known(1) * known(-2))
+    np.testing.assert_allclose(answer, product / product.sum(axis=1, keepdims=True), atol=1e-6)
+    applications.rollback("published")
+    assert {live(deployed.http) for _ in range(6)} == {revision(0.2)}
+
+
+def test_grpc_publishes_too(deployed, client):
+    request = pb.RepositoryModelLoadRequest(model_name="published")
+    request.parameters["config"].string_param = json.dumps({"fusion": config(0.4)})
+    with grpc.insecure_channel(deployed.grpc) as channel:
+        path = "/inference.GRPCInferenceService/RepositoryModelLoad"
+        load = channel.unary_unary(
+            path, pb.RepositoryModelLoadRequest.SerializeToString, pb.RepositoryModelLoadResponse.FromString
+        )
+        load(request, timeout=60)
+        assert {live(deployed.http) for _ in range(6)} == {revision(0.4)}
+        request.parameters["config"].string_param = '{"fusion": {"rule": "nobody"}}'
+        with pytest.raises(grpc.RpcError) as error:
+            load(request, timeout=60)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "rule" in error.value.details()
+    assert {live(deployed.http) for _ in range(6)} == {revision(0.4)}
+
+
+def test_two_publications_at_once_leave_one_revision_on_all_replicas(deployed, client):
+    from quorate.deployments.control import registry as published
+
+    def publish(weight):
+        with Client(deployed.http, model="published", timeout_s=60) as mine:
+            mine.publish(config(weight))
+
+    publishing = [threading.Thread(target=publish, args=(weight,)) for weight in (0.15, 0.25, 0.35, 0.45)]
+    for thread in publishing:
+        thread.start()
+    for thread in publishing:
+        thread.join()
+    last = published.history("published")[-1].spec.revision
+    assert last in {revision(weight) for weight in (0.15, 0.25, 0.35, 0.45)}
+    assert {live(deployed.http) for _ in range(10)} == {last}
+
+
+def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
+    """As one does that was starting: the record is there, but nobody told it."""
+    from quorate.deployments.control import registry as published
+
+    missed = parse_spec({**SPEC, "fusion": {**SPEC["fusion"], **config(0.6)}})
+    published.record(replace(published.history("published")[-1], spec=missed))
+    until = time.monotonic() + 20
+    while {live(deployed.http) for _ in range(6)} != {missed.revision}:
+        assert time.monotonic() < until, "the replicas never took up the recorded revision"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "sentence"),
+    [
+        ({"fusion": {"state": "weights.safetensors"}}, RequestError, "names a file"),
+        ({"fusion": {"rule": "stacking", "state": "../../etc/passwd"}}, RequestError, "names a file"),
+        (
+            {"fusion": {"calibration": {"state": "a.safetensors"}}},
+            RequestError,
+            "fusion.calibration.state names a file",
+        ),
+        ({"fusion": {"member_calibration": {"a": {"state": "/etc/passwd"}}}}, RequestError, "a.state names a file"),
+        ({"fusion": {"model": "os:system"}}, RequestError, "fusion.model is unknown"),
+        ({"members": {"a": {"model": "os:system"}}}, RequestError, "changes only the fusion"),
+        ({"fusion": {}, "inputs": {}}, RequestError, "changes only the fusion"),
+        ({"fusions": {"other": {}}}, RequestError, "no object of fusions"),
+        ({"fusion": []}, RequestError, "send an object"),
+        ({"fusion": {"weights": {"a": -1, "b": 2}}}, RequestError, "weights"),
+        ({"fusion": {"weights": {"nobody": 1}}}, RequestError, "nobody"),
+        ({"fusion": {"rule": "median"}}, RequestError, "weights"),
+        ({"fusion": {"deadline_s": 0}}, RequestError, "deadline_s"),
+        ({"fusion": {"quorum": 3}}, RequestError, "quorum"),
+    ],
+)
+def test_a_config_that_is_no_revision_is_refused_and_changes_nothing(deployed, client, sent, kind, sentence):
+    from quorate.deployments.control import registry as published
+
+    before = published.stored("published")
+    body = {"parameters": {"config": json.dumps(sent)}}
+    reply = httpx.post(f"{deployed.http}/v2/repository/models/published/load", json=body)
+    assert reply.status_code == 400, reply.text
+    assert sentence in reply.json()["error"]
+    assert published.stored("published") == before
+    assert {live(deployed.http) for _ in range(4)} == {revision(0.5)}
+
+
+def test_loading_anything_but_a_revision_of_the_ensemble_is_refused(deployed, client):
+    with pytest.raises(UnsupportedError, match="'a' is a member"):
+        client.publish(config(0.5), "a")
+    with pytest.raises(NotFoundError, match="'nobody' is not found"):
+        client.publish(config(0.5), "nobody")
+    for parameters, status, sentence in (
+        ({}, 503, "explicit model load / unload is not allowed"),
+        ({"config": "{"}, 400, "config is not JSON"),
+        ({"config": 3}, 400, "send a string of JSON"),
+        ({"config": "{}", "file:1/model.pt": "AAAA"}, 400, "files come with the spec"),
+    ):
+        reply = httpx.post(f"{deployed.http}/v2/repository/models/published/load", json={"parameters": parameters})
+        assert reply.status_code == status
+        assert sentence in reply.json()["error"]
+
+
+def test_a_server_without_a_cluster_says_that_nothing_can_be_published(pair):
+    with Client(pair.http, model="pair") as client, pytest.raises(UnavailableError, match="stands alone"):
+        client.publish({"weights": {"a": 1, "b": 2}})
+
+
+def test_no_name_of_a_file_goes_out_and_a_class_may_be_called_state():
+    fusion = {"rule": "stacking", "state": "s.safetensors", "calibration": {"state": "c", "bias": {"state": 0.5}}}
+    assert without_files(fusion) == {"rule": "stacking", "calibration": {"bias": {"state": 0.5}}}
+
+
+def test_what_a_config_leaves_out_stays_and_null_takes_away():
+    spec = parse_spec(SPEC)
+    revised = revise(spec, '{"fusion": {"quorum": 2}}').fusion
+    assert (revised.quorum, revised.weights, revised.deadline_s) == (2, {"a": 0.5, "b": 0.5}, 5.0)
+    assert revise(spec, '{"fusion": {"rule": "mean", "weights": null}}').fusion.weights is None

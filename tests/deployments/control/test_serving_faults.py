@@ -1,0 +1,167 @@
+"""Replicas on Ray Serve that hang, stop, die, come and go while clients ask: Serve mends it and no answer is lost."""
+
+import contextlib
+import itertools
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from quorate.deployments import Client, parse_spec
+from quorate.fusion.errors import QuorateError
+
+FACTORIES = Path(__file__).parents[1] / "support" / "factories"
+ROWS = np.array([[0.5, -1.0]], np.float32)
+CPUS = {"num_cpus": 0.1}
+REPLACED_S = 90
+
+
+def ensemble(name, stall_timeout_s=60.0, replicas=1, fusions=1, switch="", deadline_s=5.0):
+    """Member a, and where there is a ``switch`` b, which sleeps as many seconds as that file says."""
+    slow = {"model": "known:slow", "config": {"shift": 0, "switch": str(switch)}, "stall_timeout_s": stall_timeout_s}
+    members = {"a": {"model": "known:known", "config": {"shift": 1}, "replicas": {"min": replicas, "max": replicas}}}
+    members |= {"b": slow} if switch else {}
+    return parse_spec(
+        {
+            "name": name,
+            "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+            "members": {n: {"inputs": ["x"], "output": "values", "resources": CPUS, **m} for n, m in members.items()},
+            "fusion": {"rule": "mean", "deadline_s": deadline_s},
+            "serving": {"resources": CPUS, "replicas": {"min": fusions, "max": fusions}},
+        }
+    )
+
+
+@pytest.fixture
+def deploy(cluster):
+    from quorate.deployments.control import deploy as applications
+
+    names = set()
+
+    def run(spec):
+        names.add(spec.name)
+        return applications.deploy(spec, FACTORIES)
+
+    yield run
+    for name in names & set(applications.ensembles()):
+        applications.delete(name)
+
+
+def member_pids(name, member):
+    from quorate.deployments.control import deploy as applications
+
+    return {replica["pid"] for replica in applications.describe_member(name, member)}
+
+
+def wait_for(condition, timeout_s=REPLACED_S):
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        with contextlib.suppress(QuorateError):
+            if condition():
+                return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to pass")
+
+
+@contextlib.contextmanager
+def load(url, name, threads=3, retries=0):
+    """Clients that ask without a pause; yields a count of answers, and of whatever else they got, by its text."""
+    stop, counts = threading.Event(), Counter()
+
+    def ask():
+        while not stop.is_set():
+            for attempt in itertools.count():
+                try:  # a connection of its own each time, as after a failure
+                    with Client(url) as client:
+                        client.infer(name, {"x": ROWS})
+                except (QuorateError, httpx.HTTPError) as error:
+                    if attempt == retries:
+                        counts[repr(error)] += 1
+                        break
+                else:
+                    counts["answered"] += 1
+                    break
+
+    asking = [threading.Thread(target=ask) for _ in range(threads)]
+    for thread in asking:
+        thread.start()
+    try:
+        yield counts
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+
+
+def test_scaling_up_and_down_under_load_loses_nothing(deploy):
+    deployed = deploy(ensemble("scaled"))
+    with load(deployed.http, "scaled") as counts:
+        for replicas in (2, 1):
+            deploy(ensemble("scaled", replicas=replicas))
+            wait_for(lambda replicas=replicas: len(member_pids("scaled", "a")) == replicas)
+    assert set(counts) == {"answered"}
+    assert counts["answered"] > 50
+
+
+@pytest.mark.slow  # Serve looks back half a minute before it believes a replica is busy, or idle
+def test_a_busy_member_gets_another_replica_and_an_idle_one_loses_it_without_losing_a_request(deploy, tmp_path):
+    switch = tmp_path / "seconds"
+    switch.write_text("0.05")
+    replicas = {"min": 1, "max": 2, "upscale_delay_s": 1.0, "downscale_delay_s": 1.0}
+    slow = {"model": "known:slow", "config": {"shift": 0, "switch": str(switch)}, "max_batch_size": 1}
+    words = ensemble("busy").model_dump(mode="json", exclude_unset=True)
+    words["members"]["a"] |= slow | {"replicas": replicas}
+    deployed = deploy(parse_spec(words))
+    with load(deployed.http, "busy") as counts:
+        wait_for(lambda: len(member_pids("busy", "a")) == 2, timeout_s=120)
+        switch.write_text("0")
+        wait_for(lambda: len(member_pids("busy", "a")) == 1, timeout_s=150)
+    assert set(counts) == {"answered"}
+
+
+@pytest.mark.parametrize("harm", ["hangs", pytest.param("stops", marks=pytest.mark.slow)])
+def test_a_member_replica_that_answers_no_more_is_left_out_and_replaced(deploy, tmp_path, harm):
+    switch = tmp_path / "seconds"
+    switch.write_text("0")
+    name = f"member-{harm}"
+    deployed = deploy(ensemble(name, stall_timeout_s=1.0, switch=switch, deadline_s=0.5))
+    [before] = member_pids(name, "b")
+    with Client(deployed.http) as client:
+        assert not client.infer(name, {"x": ROWS}).parameters["degraded"]
+        if harm == "hangs":
+            switch.write_text("3600")
+        else:
+            os.kill(before, signal.SIGSTOP)
+        missing = Counter()
+
+        def whole_again():
+            parameters = client.infer(name, {"x": ROWS}).parameters
+            missing[parameters["members_missing"]] += 1
+            if missing["b:deadline"]:
+                switch.write_text("0")
+            return missing["b:deadline"] and not parameters["degraded"]
+
+        wait_for(whole_again)
+    assert member_pids(name, "b") != {before}
+    assert set(missing) <= {"", "b:deadline", "b:dead"}
+
+
+def test_a_killed_fusion_replica_is_not_seen_by_clients_that_ask_again(deploy):
+    from quorate.deployments.control import deploy as applications
+
+    deployed = deploy(ensemble("doubled", fusions=2))
+    pids = {replica["pid"] for replica in applications.describe_fusion("doubled")}
+    assert len(pids) == 2
+    with load(deployed.http, "doubled", retries=2) as counts:
+        wait_for(lambda: counts["answered"] > 20)
+        os.kill(min(pids), signal.SIGKILL)
+        at = counts["answered"]
+        wait_for(lambda: counts["answered"] > at + 100)
+    assert set(counts) == {"answered"}
+    wait_for(lambda: len({replica["pid"] for replica in applications.describe_fusion("doubled")} - {min(pids)}) == 2)

@@ -1,0 +1,80 @@
+"""Memory of fusion and member replicas stays flat however many requests they answer; a leak is noticed."""
+
+import asyncio
+
+import psutil
+import pytest
+
+from tests.deployments.support.member_processes import ensemble, row, serving
+
+REQUESTS = 25_600
+GROWTH_BYTES = 4 << 20
+CALLS = 12_000
+MEMBER_GROWTH_BYTES = 2 << 20
+
+
+def growth(after_answer, requests):
+    """Bytes this process grew by over ``requests`` requests, after 6,400 to warm up."""
+
+    async def scenario():
+        async with serving(ensemble()) as (engine, _):
+            numbers = iter(range(1, 100 + requests + 6_400))
+
+            async def client(count):
+                for _ in range(count):
+                    after_answer(await engine.infer(row(next(numbers))))
+
+            async def clients(count):
+                await asyncio.gather(*[client(count // 64) for _ in range(64)])
+
+            await clients(6_400)
+            before = psutil.Process().memory_info().rss
+            await clients(requests)
+            return psutil.Process().memory_info().rss - before
+
+    return asyncio.run(scenario())
+
+
+def test_memory_stays_flat():
+    assert growth(lambda answer: None, REQUESTS) < GROWTH_BYTES
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_a_million_requests():
+    assert growth(lambda answer: None, 1_000_000) < 20 << 20
+
+
+def test_the_check_catches_an_answer_that_is_kept():
+    kept = []
+    assert growth(kept.append, REQUESTS) > GROWTH_BYTES
+
+
+def member_growth(requests, keep=False):
+    """Bytes that a member's process grew by over ``requests`` calls of one row, after 3,200 to warm up."""
+    spec = ensemble(("a",), keep=keep, serving={"max_batch_size": 1}, max_batch_size=1)
+
+    async def scenario():
+        async with serving(spec) as (engine, fleet):
+            process = psutil.Process(fleet.replicas["a"][0].pid)
+
+            async def clients(count):
+                async def client(number):
+                    for _ in range(count // 32):
+                        await engine.infer(row(number))
+
+                await asyncio.gather(*[client(number) for number in range(1, 33)])
+
+            await clients(3_200)
+            before = process.memory_info().rss
+            await clients(requests)
+            return process.memory_info().rss - before
+
+    return asyncio.run(scenario())
+
+
+def test_a_members_memory_stays_flat():
+    assert member_growth(CALLS) < MEMBER_GROWTH_BYTES
+
+
+def test_the_check_catches_a_member_that_keeps_its_rows():
+    assert member_growth(CALLS, keep=True) > MEMBER_GROWTH_BYTES

@@ -1,0 +1,109 @@
+"""Gates and cascades: which members are asked for which rows, and what is answered."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from scipy.special import softmax
+
+from quorate.deployments import parse_spec
+from quorate.fusion.errors import SpecError
+from quorate.fusion.learned.cascade import Cascade
+from quorate.fusion.learned.gate import fit_gate
+from tests.deployments.support.factories.graph import evaluate
+from tests.deployments.support.factories.oracle import NONE, RAISE, SLEEP
+from tests.deployments.support.graphs import IN, ask, first, member, rows_of, spec_of
+
+EXPERTS = ("e0", "e1", "e2")
+
+
+@pytest.fixture
+def gated(tmp_path):
+    """Three experts on a line, each best in its third; the gate asks the nearest."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(600, 1, generator=generator) * 3
+    right = x.squeeze(1).long()
+    outputs = torch.full((3, 600, 3), 0.1)
+    outputs[:, :, 0] = 0.8
+    outputs[right, torch.arange(600)] = torch.tensor([0.1, 0.8, 0.1])
+    gate = fit_gate(EXPERTS, x, outputs, torch.ones(600, dtype=torch.long), input_name="x", top_k=1, hidden=16)
+    save_file(gate.state(), tmp_path / "gate.safetensors")
+    inputs = {"row": IN["row"], "x": {"datatype": "FP32", "shape": [1]}}
+    members = {
+        name: member(number, ["row"], "logits", index=number, log=str(tmp_path / name))
+        for number, name in enumerate(EXPERTS)
+    }
+    options = {"top_k": 1, "input_name": "x", "hidden": 16}
+    fusion = {"rule": "gate", "options": options, "state": str(tmp_path / "gate.safetensors"), "deadline_s": 4.0}
+    spec = spec_of(members, inputs=inputs, fusion=fusion)
+
+    def calls(name):
+        log = tmp_path / name
+        return [int(rows) for rows in log.read_text().split()] if log.exists() else []
+
+    return spec, gate, calls
+
+
+def _on_the_line(*places, command=NONE, mask=0):
+    rows = rows_of(*((n, command, mask) for n in range(1, len(places) + 1)))
+    return {**rows, "x": np.array(places, dtype=np.float32)[:, None]}
+
+
+def test_gate_calls_only_the_experts_of_the_rows(gated):
+    spec, gate, calls = gated
+    inputs = _on_the_line(0.5, 0.4, 2.5)
+    chosen = gate.select(torch.from_numpy(inputs["x"])).numpy()
+    assert chosen.tolist() == [[True, True, False], [False] * 3, [False, False, True]]
+    answer = ask(spec, inputs)
+    outputs = [softmax(evaluate(n, 3, [first(inputs)]), axis=1) for n in range(3)]
+    np.testing.assert_allclose(answer.values, np.where([[True], [True], [False]], outputs[0], outputs[2]), atol=1e-6)
+    assert not answer.degraded
+    assert answer.members_used == ("e0", "e2")
+    assert (calls("e0"), calls("e1"), calls("e2")) == ([2], [], [1])
+
+
+def test_next_best_expert_takes_the_place_of_one_that_fails(gated):
+    spec, gate, _ = gated
+    inputs = _on_the_line(0.5, 2.5, command=RAISE, mask=0b001)
+    answer = ask(spec, inputs)
+    assert dict(answer.members_missing) == {"e0": "error"}
+    up = torch.tensor([False, True, True])
+    substitute = gate.select(torch.from_numpy(inputs["x"]), up).numpy()[:, 0].argmax()
+    expected = softmax(evaluate(int(substitute), 3, [first(inputs)]), axis=1)
+    np.testing.assert_allclose(answer.values[0], expected[0], atol=1e-6)
+
+
+def test_gate_that_reads_no_input_of_the_request_is_refused(gated):
+    spec = gated[0]
+    spec["fusion"]["options"]["input_name"] = "y"
+    with pytest.raises(SpecError, match="'y' is no request input"):
+        parse_spec(spec)
+
+
+def _cascade(tmp_path, threshold, **fusion):
+    members = {
+        name: member(number, ["row"], "logits", index=number, log=str(tmp_path / name))
+        for number, name in enumerate(("cheap", "dear"))
+    }
+    options = {"stages": [["cheap"], ["dear"]], "thresholds": [threshold]}
+    return spec_of(members, fusion={"rule": "cascade", "options": options, "deadline_s": 2.0, **fusion})
+
+
+def test_cascade_asks_dear_members_only_for_rows_that_are_not_clear(tmp_path):
+    inputs = rows_of(*((n, NONE, 0) for n in range(-6, 7) if n))
+    outputs = np.stack([softmax(evaluate(n, 3, [first(inputs)]), axis=1) for n in range(2)])
+    threshold = float(np.median(outputs[0].max(axis=1)))
+    answer = ask(_cascade(tmp_path, threshold), inputs)
+    rule = Cascade(["cheap", "dear"], [["cheap"], ["dear"]], [threshold])
+    np.testing.assert_allclose(answer.values, rule.fuse(torch.from_numpy(outputs)).values.numpy(), atol=1e-6)
+    unclear = int((outputs[0].max(axis=1) < threshold).sum())
+    assert 0 < unclear < 12
+    assert [int(n) for n in (tmp_path / "dear").read_text().split()] == [unclear]
+    assert not answer.degraded
+
+
+def test_late_cheap_member_leaves_time_for_the_dear_one(tmp_path):
+    inputs = rows_of((5, SLEEP + 3000, 0b01))
+    answer = ask(_cascade(tmp_path, 0.0), inputs)
+    np.testing.assert_allclose(answer.values, softmax(evaluate(1, 3, [first(inputs)]), axis=1), atol=1e-6)
+    assert dict(answer.members_missing) == {"cheap": "deadline"}

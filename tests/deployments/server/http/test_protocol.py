@@ -1,0 +1,246 @@
+"""The HTTP protocol by itself on a wire that remembers, and its limits over real sockets."""
+
+import asyncio
+import io
+import json
+import socket
+import time
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from quorate.deployments.server.http import protocol
+from quorate.deployments.server.http.protocol import JoinedHttpProtocol
+
+HEAD_AND_BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
+
+
+class Wire(asyncio.Transport):
+    """Remembers what is sent, one entry a system call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.sent.append(data)
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.write(b"".join(list_of_data))
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def talk(*requests):
+    async def run():
+        config = uvicorn.Config(app, interface="asgi3", lifespan="off", server_header=False, date_header=False)
+        config.load()
+        protocol, wire = JoinedHttpProtocol(config, ServerState(), {}), Wire()
+        protocol.connection_made(wire)
+        for request in requests:
+            protocol.data_received(request)
+            await asyncio.sleep(0.01)
+        closed, wire.closed = wire.closed, True
+        protocol.connection_lost(None)
+        return wire.sent, closed
+
+    return asyncio.run(run())
+
+
+def test_head_and_body_of_an_answer_leave_in_one_write():
+    assert talk(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") == ([HEAD_AND_BODY], False)
+
+
+def test_pipelined_requests_are_answered_in_order_and_whole():
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    sent, _ = talk(request * 3)
+    assert b"".join(sent) == HEAD_AND_BODY * 3
+
+
+def test_an_answer_that_ends_the_connection_is_sent_before_it_closes():
+    sent, closed = talk(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert b"".join(sent).endswith(b"\r\n\r\nhello")
+    assert closed
+
+
+LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n"
+
+
+def connect(doors):
+    host, port = doors.http.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def read_all(line):
+    """Everything until the server hangs up."""
+    found = b""
+    try:
+        while chunk := line.recv(65536):
+            found += chunk
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def status_and_error(answer):
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"] if body else ""
+
+
+def is_alive(doors):
+    with connect(doors) as line:
+        line.sendall(LIVE + b"Connection: close\r\n\r\n")
+        return read_all(line).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [LIVE + b"X: " + b"a" * 70_000 + b"\r\nConnection: close\r\n\r\n"],
+        [b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nConnection: close\r\n\r\n"],
+        [LIVE + b"X: b\r\n" * 200 + b"Connection: close\r\n\r\n"],
+        [LIVE + b"X: ", *[b"a" * 5000] * 100],  # a header without an end
+        [LIVE, *[b"X: %d\r\n" % i * 500 for i in range(100)]],  # headers without an end
+        [b"GET /", *[b"a" * 5000] * 100],
+        [b"POST /v2/repository/index HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", *[b"X: a\r\n" * 999] * 99],
+        [b"POST /v2/repository/index HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", *[b"a" * 5000] * 99],
+    ],
+    ids=["value", "path", "number", "endless value", "endless headers", "endless path", "trailers", "chunk extension"],
+)
+def test_a_head_that_is_too_large_is_refused_and_the_server_goes_on(pair, pieces):
+    with connect(pair) as line:
+        try:
+            for piece in pieces:
+                line.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):  # refused before it was all sent
+            pass
+        answer = read_all(line)
+    if answer:  # what was still on its way when the server hung up may have reset the connection
+        status, error = status_and_error(answer)
+        assert status == 431
+        assert "bytes" in error
+    assert is_alive(pair)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(protocol, "ARRIVAL_S", 0.3)
+    monkeypatch.setattr(protocol, "LINGER_S", 0.1)
+
+
+POST = b"POST /v2/models/pair/infer HTTP/1.1\r\nContent-Length: 100000\r\n\r\n"
+
+
+@pytest.mark.parametrize("start", [b"", b"P", LIVE, LIVE + b"X: ", POST, POST + b"{"], ids=len)
+def test_a_request_that_stops_coming_ends_its_connection(pair, impatient, start):
+    with connect(pair) as line:
+        line.sendall(start)
+        answer = read_all(line)
+    assert not start or status_and_error(answer)[0] == 408
+    assert is_alive(pair)
+
+
+def drip(line, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        line.sendall(b" ")
+        time.sleep(0.02)
+
+
+def test_a_request_that_drips_ends_its_connection(pair, impatient):
+    with connect(pair) as line:
+        line.sendall(POST)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            drip(line, 20)
+
+
+def test_line_ends_between_requests_do_not_hold_a_connection(pair, impatient):
+    with connect(pair) as line:
+        line.sendall(LIVE + b"\r\n")
+        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        line.sendall(b"\r\n")
+        assert read_all(line) == b""
+
+
+def test_a_body_that_keeps_coming_has_its_time(pair, impatient):
+    body = b'{"inputs": []}'.ljust(8000)
+    with connect(pair) as line:
+        line.sendall(POST.replace(b"100000", b"8000"))
+        for at in range(0, 8000, 500):
+            line.sendall(body[at : at + 500])
+            time.sleep(0.04)
+        assert line.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_a_stream_that_is_being_answered_may_pause(pair, impatient):
+    schema = pa.schema([pa.field("x", pa.list_(pa.float32(), 2))])
+    batch = pa.record_batch([pa.array([[0.5, -1.0]], schema[0].type)], schema)
+    sink = io.BytesIO()
+
+    def chunk():
+        data = sink.getvalue()
+        sink.seek(0)
+        sink.truncate()
+        return b"%x\r\n%s\r\n" % (len(data), data)
+
+    head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
+    with connect(pair) as line, pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch)
+        line.sendall(head + b"Content-Type: application/vnd.apache.arrow.stream\r\n\r\n" + chunk())
+        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        time.sleep(2)  # far longer than a request of so few bytes may take to arrive
+        writer.write_batch(batch)
+        writer.close()
+        line.sendall(chunk() + b"0\r\n\r\n")
+        assert read_all(line).endswith(b"\r\n0\r\n\r\n")
+
+
+def test_what_is_no_http_gets_an_error_in_json(pair):
+    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"GET /\x00 HTTP/1.1\r\n\r\n"):
+        with connect(pair) as line:
+            line.sendall(garbage)
+            status, error = status_and_error(read_all(line))
+        assert status == 400
+        assert "RFC 9112" in error
+
+
+def test_two_framings_of_one_body_are_refused(pair):
+    """Request smuggling (RFC 9112, 11.2): a proxy in front may have read the other one."""
+    head = b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
+    two = head + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    for request in (two, two.replace(b"Transfer-Encoding: chunked", b"Content-Length: 5")):
+        with connect(pair) as line:
+            line.sendall(request)
+            assert status_and_error(read_all(line))[0] == 400
+
+
+def test_connections_beyond_the_limit_are_refused_in_words(pair, monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 40)
+    lines = [connect(pair) for _ in range(40)]
+    with connect(pair) as line:
+        line.sendall(LIVE + b"\r\n")
+        status, error = status_and_error(read_all(line))
+    for line in lines:
+        line.close()
+    assert status == 503
+    assert "40 connections are open" in error

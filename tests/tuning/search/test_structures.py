@@ -1,0 +1,156 @@
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+import sklearn.linear_model
+import sklearn.metrics
+
+from quorate.tuning.latency.curves import Curve, Overhead
+from quorate.tuning.search.asha import cutoffs, rungs
+from quorate.tuning.search.journal import Finished
+from quorate.tuning.search.space import SearchSpace, suggest_head
+from quorate.tuning.search.structure_search import choose_candidates, pareto
+from quorate.tuning.search.structures import Column, Structure, Table, evaluate
+
+N, C = 300, 4
+
+
+def column(name, seconds, *reads):
+    return Column(name, Curve("cpu", {1: seconds, 4: 2 * seconds}, {1: seconds}, (seconds,)), 1000, reads)
+
+
+@pytest.fixture
+def table():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, C, N)
+    logits = random.normal(size=(4, N, C))
+    logits[:, np.arange(N), labels] += np.array([1.0, 2.0, 3.0, 2.5])[:, None]
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    columns = (column("weak", 0.001), column("middle", 0.003), column("strong", 0.010), column("link", 0.002, "middle"))
+    return Table(columns, probs.astype(np.float32), labels)
+
+
+def test_a_mean_is_worth_what_scikit_learn_says(table):
+    names = ("weak", "middle", "strong")
+    values = evaluate(Structure("parallel", "mean", names), table).values
+    mean = table.rows_of(names).astype(np.float64).mean(axis=0)
+    mean /= mean.sum(axis=1, keepdims=True)  # float32 rows miss one by more than scikit-learn allows
+    assert values["log_loss"] == pytest.approx(sklearn.metrics.log_loss(table.labels, mean), abs=1e-5)
+    assert values["error_rate"] == pytest.approx(1 - sklearn.metrics.accuracy_score(table.labels, mean.argmax(1)))
+
+
+def test_latency_is_the_slowest_of_a_group_the_sum_of_a_chain_and_the_expectation_of_a_cascade(table):
+    parallel = evaluate(Structure("parallel", "mean", ("weak", "middle", "strong")), table).values
+    assert parallel["p95_latency_s"] == pytest.approx(0.010)
+    assert parallel["device_s_per_request"] == pytest.approx((0.001 + 0.003 + 0.010) / 2)  # four rows cost as two
+    chain = evaluate(Structure("chain", "mean", ("link",)), table).values
+    assert chain["p95_latency_s"] == pytest.approx(0.003 + 0.002)
+    assert chain["memory_bytes"] == 2000
+    stages = (("weak",), ("strong",))
+    cascade = Structure("cascade", "cascade", ("weak", "strong"), stages=stages, options={"max_loss": 0.05})
+    seconds = evaluate(cascade, table).values["p95_latency_s"]
+    share = (seconds - 0.001) / 0.010  # of rows that went on
+    assert 0 < share < 1
+    assert share * N == pytest.approx(round(share * N), abs=1e-4)
+
+
+def test_serving_adds_to_each_step_and_for_each_member_asked(table):
+    served = replace(table, overhead=Overhead(0.010, 0.001))
+
+    def added(structure):
+        with_it, without = (evaluate(structure, one).values["p95_latency_s"] for one in (served, table))
+        return with_it - without
+
+    assert added(Structure("parallel", "mean", ("weak", "middle", "strong"))) == pytest.approx(0.010 + 3 * 0.001)
+    assert added(Structure("chain", "mean", ("link",))) == pytest.approx(2 * (0.010 + 0.001))
+    stages = (("weak",), ("strong", "middle"))
+    cascade = Structure("cascade", "cascade", ("weak", "strong", "middle"), stages=stages, options={"max_loss": 0.05})
+    share = (evaluate(cascade, table).values["p95_latency_s"] - 0.001) / 0.010
+    assert added(cascade) == pytest.approx(0.011 + share * 0.012)
+    late = Structure("parallel", "mean", ("weak", "middle"), deadline_s=0.013)
+    assert evaluate(late, table).values["log_loss"] < evaluate(late, served).values["log_loss"]  # middle needs 0.003
+
+
+def test_members_without_weight_are_left_out_of_the_structure_and_of_its_cost(table):
+    noise = np.random.default_rng(1).dirichlet(np.ones(C) * 0.05, N).astype(np.float32)
+    probs = table.probs.copy()
+    probs[0] = noise
+    found = evaluate(
+        Structure("parallel", "weighted_mean", ("weak", "strong")), Table(table.columns, probs, table.labels)
+    )
+    assert found.structure.members == ("strong",)
+    assert found.values["memory_bytes"] == 1000
+
+
+def test_a_deadline_before_a_member_answers_costs_what_it_knows(table):
+    late = Structure("parallel", "mean", ("weak", "strong"), deadline_s=0.005)
+    alone = evaluate(Structure("parallel", "mean", ("weak",)), table).values["log_loss"]
+    values = evaluate(late, table).values
+    assert values["log_loss"] == pytest.approx(alone)
+    assert values["p95_latency_s"] == 0.005
+    nobody = evaluate(Structure("parallel", "mean", ("weak", "strong"), deadline_s=0.005, quorum=2), table).values
+    assert nobody["log_loss"] == pytest.approx(np.log(C))
+    assert nobody["error_rate"] == 1.0
+
+
+def test_a_stack_is_judged_on_rows_it_was_not_fitted_on(table):
+    structure = Structure("stack", "stacking", ("weak", "strong"), options={"l2": 0.01})
+    loss = evaluate(structure, table).values["log_loss"]
+    features = np.concatenate([table.probs[0], table.probs[2]], axis=1)
+    model = sklearn.linear_model.LogisticRegression(C=1 / (0.01 * N), max_iter=5000).fit(features, table.labels)
+    assert loss > sklearn.metrics.log_loss(table.labels, model.predict_proba(features)) - 0.02
+
+
+def test_predictions_that_are_no_numbers_fail_the_trial(table):
+    probs = table.probs.copy()
+    probs[0, 3] = np.nan
+    with pytest.raises(Exception, match=r"not a number|row without any|NaN"):
+        evaluate(Structure("parallel", "mean", ("weak",)), Table(table.columns, probs, table.labels))
+
+
+def test_the_front_holds_whom_none_betters_in_everything():
+    points = [(1.0, 5.0), (2.0, 2.0), (3.0, 3.0), (4.0, 1.0), (2.0, 2.0)]
+    trials = [Finished(n, {}, {"log_loss": a, "memory_bytes": b}) for n, (a, b) in enumerate(points)]
+    trials.append(Finished(5, {}, failure="broken"))
+    assert [trial.number for trial in pareto(trials, ("log_loss", "memory_bytes"))] == [0, 1, 3]
+    assert [trial.number for trial in pareto(trials, ("log_loss",))] == [0]
+
+
+def test_candidates_hold_the_useful_and_the_cheap(table):
+    names = ["weak", "middle", "strong"]
+    cost = {"weak": 1.0, "middle": 5.0, "strong": 50.0}
+    chosen = choose_candidates(names, table.rows_of(names), table.labels, cost, 2)
+    assert chosen == ("weak", "strong")
+
+
+def test_rungs_let_the_best_third_go_on():
+    assert rungs(27) == (1, 3, 9)
+    histories = [[{"validation_log_loss": loss}] * 3 for loss in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
+    assert cutoffs(histories, 27) == {1: 0.2, 3: 0.2}
+    assert cutoffs(histories[:2], 27) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"deadline_s": (1.0, 0.5)}, "deadline_s: the range ends at 0.5, before it begins at 1"),
+        ({"families": {"mlp": {"width": (9, 3)}}}, "width: the range ends at 3"),
+        ({"families": {"mlp": {"learning_rate": (0.0, 1.0)}}}, "greater than 0"),
+        ({"heads": {"dropout": (0.0, 1.0)}}, "less than 1"),
+    ],
+)
+def test_ranges_that_hold_nothing_are_refused_when_the_space_is_made(words, said):
+    with pytest.raises(ValueError, match=said):
+        SearchSpace(name="space", **words)
+
+
+def test_a_head_is_asked_for_whom_it_reads_and_for_its_numbers():
+    space = SearchSpace(heads={"width": (16, 17), "depth": (2, 2), "learning_rate": (1e-3, 2e-3)})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    asked = [suggest_head(study.ask(), space, "chain", ["a", "b"]) for _ in range(20)]
+    assert {source for source, _, _ in asked} == {"a", "b"}
+    assert {config["width"] for _, config, _ in asked} == {16, 17}
+    assert all(config["depth"] == 2 and 0 <= config["dropout"] <= 0.3 for _, config, _ in asked)
+    assert all(1e-3 <= how["learning_rate"] <= 2e-3 for _, _, how in asked)
+    assert {name.partition(".")[0] for trial in study.trials for name in trial.params} == {"chain"}

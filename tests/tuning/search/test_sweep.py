@@ -1,0 +1,394 @@
+"""Whole sweeps on the digits, with budgets of seconds."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from pyarrow import feather, parquet
+from ray import tune
+
+from quorate.deployments import load_spec
+from quorate.deployments.engine.graph import build_graph
+from quorate.deployments.engine.revision import build_revision
+from quorate.fusion.errors import DataError, SweepError
+from quorate.tuning import (
+    Labelled,
+    SearchSpace,
+    Splits,
+    digits,
+    load_measured,
+    promote,
+    resume_sweep,
+    run_in_process,
+    sweep,
+)
+from quorate.tuning.runs.probe import load_probe
+from quorate.tuning.search.space import Family
+
+SPACE = SearchSpace(
+    name="digits",
+    families={"mlp": Family(width=(8, 32), depth=(1, 1)), "cnn": Family(width=(4, 6), depth=(1, 1))},
+    epochs=3,
+    topologies=("parallel", "stack"),
+)
+# Measured times differ from run to run; with these objectives the same seed gives the same run.
+BUDGET = {
+    "trials": 12,
+    "member_trials": 6,
+    "parallel": 3,
+    "objectives": ("log_loss", "memory_bytes"),
+    "workers": 2,
+    "check": 0,
+}
+
+
+HEAD_NUMBERS = ("source", "width", "depth", "dropout", "learning_rate")
+
+
+def small(splits):
+    return Splits(splits.train.rows(slice(0, 400)), splits.validation, splits.test)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small(digits())
+
+
+class Recorder(tune.Callback):
+    """As MLflow's and W&B's: told of each trial's start and end. Tune pickles it, so it keeps a file's name."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_trial_start(self, iteration, trials, trial, **info):
+        self.say("start", trial)
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+        self.say("end", trial, log_loss=trial.last_result.get("log_loss"))
+
+    def say(self, what, trial, **words):
+        with self.file.open("a") as file:
+            file.write(json.dumps({"what": what, "phase": trial.trainable_name, **words}) + "\n")
+
+
+@pytest.fixture(scope="module")
+def swept(cluster, data, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    return sweep(SPACE, data, runs=runs, callbacks=[Recorder(runs / "told")], **BUDGET)
+
+
+def outcome(result):
+    """All that must be the same when nothing but the machine differs: measured times do."""
+    kept = ("log_loss", "error_rate", "memory_bytes")
+    trials = (*result.members, *result.structures)
+    return [(t.number, dict(t.params), {n: t.values[n] for n in kept if n in t.values}, t.failure) for t in trials]
+
+
+def journal(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted((folder / "trials").glob("*/*.json"))}
+
+
+def test_every_pick_is_a_spec_that_answers_what_the_report_says(swept, data):
+    assert len(swept.pareto) >= 1
+    assert swept.complete
+    for place, pick in enumerate(swept.pareto):
+        folder = swept.folder / "pareto" / str(place)
+        spec = load_spec(folder / "spec.yaml")
+        assert spec == pick.spec
+        revision = build_revision(spec, folder)
+        outputs = np.stack([run_in_process(spec.job(name), folder, data.test.inputs) for name in revision.asked])
+        fused = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
+        probe = load_probe(folder, spec)
+        np.testing.assert_allclose(probe.expected, fused[: len(probe.expected)], atol=probe.tolerance)
+        np.testing.assert_array_equal(probe.inputs["image"], data.test.inputs["image"][: len(probe.expected)])
+        wide = fused.astype(np.float64)
+        loss = sklearn.metrics.log_loss(data.test.labels, wide / wide.sum(axis=1, keepdims=True))
+        assert loss == pytest.approx(pick.judgement.tuned.log_loss, abs=1e-5)
+    assert load_spec(swept.folder / "spec.yaml").fusion == swept.best.spec.fusion
+
+
+def test_the_best_pick_is_promoted_over_another_that_runs(cluster, swept, data):
+    from quorate.deployments import Client
+    from quorate.deployments.control import deploy as applications
+
+    other = swept.pareto[-1]
+    url = applications.deploy(other.spec, other.folder).http
+    try:
+        done = promote(swept.folder, pick=0)
+        with Client(url, model="digits") as client:
+            answer = client.infer(image=data.test.inputs["image"][:16])
+    finally:
+        applications.delete("digits")
+    assert answer.parameters["revision"] == done.revision
+    assert done.largest_difference < 1e-4
+    np.testing.assert_allclose(answer.outputs["fused"], swept.best.fused[:16], atol=1e-4)
+
+
+def test_callbacks_are_told_of_every_trial(swept):
+    told = [json.loads(line) for line in (swept.folder.parent / "told").read_text().splitlines()]
+    for what in ("start", "end"):
+        phases = [one["phase"] for one in told if one["what"] == what]
+        assert (phases.count("MemberTrial"), phases.count("StructureTrial")) == (6, 12)
+    losses = [one["log_loss"] for one in told if one["what"] == "end" and one["phase"] == "StructureTrial"]
+    assert sorted(losses) == sorted(trial.values["log_loss"] for trial in swept.structures)
+
+
+def test_a_callback_that_cannot_be_pickled_is_refused_by_name(cluster, data, tmp_path):
+    recorder = Recorder(tmp_path / "told")
+    with (
+        recorder.file.open("w") as recorder.open,
+        pytest.raises(SweepError, match=r"callback Recorder: cannot be pick"),
+    ):
+        sweep(SPACE, data, runs=tmp_path, callbacks=[recorder], **BUDGET)
+
+
+def test_no_pick_is_bettered_in_every_objective(swept):
+    table = swept.to_pandas()
+    assert len(table) == 12
+    for pick in swept.pareto:
+        better = (table[["log_loss", "memory_bytes"]] < [pick.values[n] for n in swept.objectives]).all(axis=1)
+        assert not better.any()
+    assert swept.best.values["log_loss"] == table["log_loss"].min()
+
+
+def test_the_page_fetches_nothing_and_its_data_lies_beside_it(swept):
+    page = (swept.folder / "report.html").read_text()
+    assert swept.verdict.split(":")[0] in page
+    assert not re.search(r"<(script|link|img|iframe)|(src|href)=\"http|@import|url\(http", page)
+    drawn = set(re.findall(r"figures/(\w+).arrow", page))
+    assert drawn == {"pareto", "weights", "calibration", "class_gains", "diversity", "learning_curves"}
+    assert all(feather.read_table(swept.folder / "figures" / f"{name}.arrow").num_rows for name in drawn)
+    assert parquet.read_table(swept.folder / "trials.parquet").num_rows == 12
+    assert len(list((swept.folder / "tensorboard").glob("*/events.out.tfevents.*"))) == 7
+    assert json.loads((swept.folder / "report.json").read_text())["verdict"] == swept.verdict
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_one_worker_or_four_find_what_two_find_in_a_folder_of_their_own(swept, data, workers):
+    measured = load_measured(swept.folder)
+    again = sweep(SPACE, data, runs=swept.folder.parent, measured=measured, **{**BUDGET, "workers": workers})
+    assert again.folder != swept.folder
+    assert outcome(again) == outcome(swept)
+    assert [trial.values for trial in again.structures] == [trial.values for trial in swept.structures]
+    assert [pick.weights for pick in again.pareto] == [pick.weights for pick in swept.pareto]
+
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import ray
+from test_sweep import BUDGET, SPACE, small
+from quorate.tuning import digits, load_measured, sweep
+
+def tell(progress):
+    print(progress.phase, progress.finished, flush=True)
+
+ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
+sweep(
+    SPACE, small(digits()), run_folder=Path({folder!r}), measured=load_measured(Path({measured!r})), on_progress=tell,
+    **{{**BUDGET, "workers": 1}},
+)
+"""
+
+
+def killed_driver(cluster, folder, measured, at):
+    """Run a sweep in another process and kill it without warning when it says ``at``."""
+    code = DRIVER.format(
+        tests=str(Path(__file__).parent), address=cluster.get_runtime_context().gcs_address, folder=str(folder),
+        measured=str(measured),
+    )  # fmt: skip
+    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    for line in driver.stdout:
+        if line.strip() == at:
+            break
+    os.kill(driver.pid, signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    driver.stdout.close()
+
+
+@pytest.mark.parametrize("at", [pytest.param("members 4", marks=pytest.mark.slow), "structures 5"])
+def test_a_sweep_whose_driver_was_killed_goes_on_and_ends_as_if_nothing_had_been(cluster, swept, data, tmp_path, at):
+    folder = tmp_path / "run"
+    killed_driver(cluster, folder, swept.folder, at)
+    done = journal(folder)
+    assert 0 < len(done) < 18
+    result = resume_sweep(folder, data, workers=1)
+    assert {path: journal(folder)[path] for path in done} == done  # no finished trial ran again
+    assert outcome(result) == outcome(swept)
+
+
+def test_a_finished_sweep_taken_up_again_runs_nothing(swept, data):
+    before = journal(swept.folder)
+    assert outcome(resume_sweep(swept.folder, data)) == outcome(swept)
+    assert journal(swept.folder) == before
+
+
+@pytest.mark.slow
+def test_damaged_files_are_found_by_their_digest_said_and_made_again(cluster, swept, data, tmp_path):
+    folder = tmp_path / "run"
+    first = sweep(SPACE, data, run_folder=folder, **BUDGET)
+    weights = sorted((folder / "members").glob("*.safetensors"))
+    good = weights[0].read_bytes()
+    weights[0].write_bytes(good[:-1] + b"\x00")
+    trial = folder / "trials" / "structures" / "00003.json"
+    trial.write_text(trial.read_text().replace("log_loss", "lag_loss", 1))
+    said = []
+    result = resume_sweep(folder, data, on_progress=lambda progress: said.append(progress.said))
+    assert any(s and f"{weights[0].name} has other bytes than were written: trained again" in s for s in said)
+    assert any(s and "00003.json is damaged: the trial runs again" in s for s in said)
+    assert weights[0].read_bytes() == good
+    assert outcome(result) == outcome(first)
+
+
+@pytest.mark.slow
+def test_a_trial_that_gives_no_number_fails_and_is_never_the_best(cluster, data, tmp_path):
+    families = {"mlp": Family(width=(8, 8), depth=(1, 1), learning_rate=(1e30, 1e32)), "cnn": SPACE.families["cnn"]}
+    space = SPACE.model_copy(update={"families": families})
+    result = sweep(space, data, runs=tmp_path, **BUDGET)
+    failed = [trial for trial in result.members if trial.failure]
+    assert failed
+    assert all(trial.params["family"] == "mlp" and "no finite log-loss" in trial.failure for trial in failed)
+    assert all(name.startswith("cnn") for pick in result.pareto for name in pick.spec.members)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_the_sweep_goes_on_after_it(cluster, swept, data, tmp_path, monkeypatch):
+    written, real = [], os.fsync
+
+    def fsync(file):
+        written.append(file)
+        if len(written) > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file)
+
+    monkeypatch.setattr("quorate.tuning.atomic_files.os.fsync", fsync)
+    with pytest.raises(SweepError, match=r"cannot be written \(No space left on device\); make room, .*--resume"):
+        sweep(SPACE, data, run_folder=tmp_path / "run", **BUDGET)
+    monkeypatch.undo()
+    assert 0 < len(journal(tmp_path / "run")) < 18
+    assert outcome(resume_sweep(tmp_path / "run", data)) == outcome(swept)
+
+
+class Killer(tune.Callback):
+    """Kills the worker of the first trial once, after its first epoch."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        if trial.config["number"] == 0 and "epoch" in result and not self.mark.exists():
+            self.mark.touch()
+            os.kill(result["pid"], signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_is_lost_goes_on_from_its_checkpoint(cluster, swept, data, tmp_path):
+    result = sweep(SPACE, data, runs=tmp_path, callbacks=[Killer(tmp_path / "killed")], **BUDGET)
+    assert (tmp_path / "killed").exists()
+    assert outcome(result) == outcome(swept)
+
+
+def test_two_processes_cannot_work_in_one_folder(swept, data):
+    with (swept.folder / "lock").open("w") as file:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(SweepError, match="another process runs this sweep"):
+            resume_sweep(swept.folder, data)
+
+
+def test_other_rows_another_sweeps_folder_and_empty_spaces_are_refused(swept, data, tmp_path):
+    other = Splits(data.train, data.test, data.validation)
+    with pytest.raises(DataError, match="differ from those of the sweep"):
+        resume_sweep(swept.folder, other)
+    with pytest.raises(SweepError, match="holds a sweep already"):
+        sweep(SPACE, data, run_folder=swept.folder, **BUDGET)
+    for place in (tmp_path, swept.folder / "sweep.json"):
+        with pytest.raises(SweepError, match=r"it has no sweep\.json"):
+            resume_sweep(place, data)
+    with pytest.raises(SweepError, match="workers: 0; give at least 1"):
+        sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "workers": 0})
+    with pytest.raises(SweepError, match="none is given and none is trained"):
+        sweep(SPACE.model_copy(update={"families": {}}), data, runs=tmp_path, **BUDGET)
+    with pytest.raises(SweepError, match="none is given and none is trained"):
+        sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "member_trials": 0})
+
+
+@pytest.mark.slow
+def test_the_time_given_ends_a_sweep_with_the_best_so_far(cluster, data, tmp_path):
+    result = sweep(SPACE, data, runs=tmp_path, **{**BUDGET, "trials": 1_000_000}, time_s=60)
+    assert not result.complete
+    assert 0 < len(result.structures) < 1_000_000
+    assert load_spec(result.best.folder / "spec.yaml") == result.best.spec
+
+
+@pytest.mark.slow
+def test_permuted_labels_earn_nothing(cluster, data, tmp_path):
+    random = np.random.default_rng(0)
+
+    def permuted(part):
+        return Labelled(part.inputs, random.permutation(part.labels), part.classes)
+
+    parts = Splits(*(permuted(part) for part in (data.train, data.validation, data.test)))
+    result = sweep(SPACE, parts, runs=tmp_path, **BUDGET)
+    assert result.best.judgement.decision == "single"
+    assert result.verdict.startswith("do not ensemble")
+
+
+@pytest.mark.slow
+def test_graphs_formats_and_cascades_are_tried_and_their_latency_is_checked(cluster, data, tmp_path):
+    space = SPACE.model_copy(
+        update={
+            "topologies": ("cascade", "chain", "shared_trunk"),
+            "formats": ("fp32", "bf16"),
+            "deadline_s": (0.01, 1.0),
+            "candidates": 3,
+        }
+    )
+    budget = {**BUDGET, "objectives": ("log_loss", "p95_latency_s"), "trials": 30, "check": 2}
+    result = sweep(space, data, runs=tmp_path, **budget)
+    good = [trial for trial in result.structures if trial.failure is None]
+    assert len(good) == 30
+    tried = {trial.details["structure"]["topology"] for trial in good}
+    assert {"cascade", "chain", "shared_trunk"} <= tried
+    assert {trial.params.get("format") for trial in good} >= {"fp32", "bf16"}
+    heads = [json.loads(path.read_text())["trial"] for path in sorted((result.folder / "trials/heads").glob("*.json"))]
+    assert [head["failure"] for head in heads] == [None] * space.head_trials
+    for topology, place in (("chain", 0), ("shared_trunk", 1)):
+        proposed = [head["params"] for head in heads[place::2]]
+        assert all(set(one) == {f"{topology}.{n}" for n in HEAD_NUMBERS} for one in proposed)
+        assert len({one[f"{topology}.width"] for one in proposed}) > 1
+    built = [load_spec(pick.folder / "spec.yaml").members for pick in result.pareto]
+    for name, member in ((n, m) for members in built for n, m in members.items() if m.model.endswith(":head")):
+        params = heads[int(name.rpartition("-")[2])]["params"]
+        assert member.config["width"] in params.values()
+    before = journal(result.folder)
+    assert outcome(resume_sweep(result.folder, data)) == outcome(result)
+    assert journal(result.folder) == before
+    for place, pick in enumerate(result.pareto):
+        spec = load_spec(pick.folder / "spec.yaml")
+        build_graph(spec, pick.folder)  # what the engine would serve
+        assert spec == pick.spec, place
+    assert result.latency
+    for check in json.loads((result.folder / "report.json").read_text())["latency"].values():
+        assert check["error_s"] == pytest.approx(check["predicted_s"] - check["measured_s"])
+        assert 0 < check["serving_s"] < check["predicted_s"]
+    assert load_measured(result.folder).overhead.of(1) > 0
+
+
+@pytest.mark.slow
+def test_members_of_a_spec_are_candidates_without_any_training(cluster, tiny, tmp_path):
+    parts = Splits(tiny.splits.train.rows(slice(0, 0)), tiny.splits.validation, tiny.splits.test)
+    result = sweep(tiny.spec, parts, space=SPACE, folder=tiny.folder, runs=tmp_path, **{**BUDGET, "member_trials": 0})
+    assert result.members == ()
+    assert set(result.best.spec.members) <= {"weak", "middle", "strong"}
+    assert load_spec(result.folder / "pareto/0/spec.yaml").fusion.deadline_s == tiny.spec.fusion.deadline_s

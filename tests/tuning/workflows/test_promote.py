@@ -1,0 +1,114 @@
+"""From a run into the running service: under load, verified, with a canary, and back again."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from quorate.deployments import Client, parse_spec, save_spec
+from quorate.deployments.control.rollout import Share
+from quorate.fusion.errors import PromotionError
+from quorate.tuning import Labelled, promote, tune_weights
+from quorate.tuning.runs.probe import load_probe, save_probe
+from quorate.tuning.workflows.promote import compare
+from tests.deployments.support.traffic import Traffic
+
+
+@pytest.fixture(scope="module")
+def served(cluster, tiny):
+    """The ensemble as it was before tuning, with small replicas."""
+    from quorate.deployments.control import deploy as applications
+
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    for member in data["members"].values():
+        member["resources"] = {"num_cpus": 0.1}
+    data["serving"] = {"resources": {"num_cpus": 0.1}}
+    spec = parse_spec({**data, "name": "promoted"})
+    yield spec, applications.deploy(spec, tiny.folder)
+    applications.delete("promoted")
+
+
+@pytest.fixture(scope="module")
+def run(served, tiny, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    return tune_weights(served[0], tiny.folder, tiny.splits.validation, tiny.splits.test, runs=runs)
+
+
+def asked(url, image):
+    with Client(url, model="promoted") as client:
+        return client.infer(image=image)
+
+
+def keep_probe(folder, spec, images, expected):
+    rows = np.arange(len(images))
+    save_probe(folder, spec, Labelled({"image": images}, rows, spec.classes), rows, expected)
+
+
+def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(served, run):
+    from quorate.deployments.control import deploy as applications
+
+    _, deployed = served
+    probe = load_probe(run.folder, run.spec)
+    with Traffic(deployed.http, "promoted", {"image": probe.inputs["image"]}) as traffic:
+        done = promote(run.folder, canary=0.3, canary_s=4.0)
+    assert not traffic.failures
+    assert done.previous == deployed.revision
+    assert traffic.revisions() == {done.previous, done.revision}
+    assert (done.probe_rows, done.canary.error_rates) == (len(probe.expected), (0.0, 0.0))
+    answer = asked(deployed.http, probe.inputs["image"])
+    assert answer.parameters["revision"] == done.revision
+    np.testing.assert_allclose(answer.outputs["fused"], probe.expected, atol=1e-5)
+    with pytest.raises(PromotionError, match="is live already"):
+        promote(run.folder)
+    assert applications.rollback("promoted").revision == deployed.revision
+    assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
+
+
+def test_a_run_whose_members_answer_otherwise_than_when_it_was_made_is_refused(served, run, tiny, tmp_path):
+    _, deployed = served
+    probe = load_probe(run.folder, run.spec)
+    data = run.spec.model_dump(mode="json", exclude_defaults=True)
+    strong, weak = data["members"]["strong"], data["members"]["weak"]
+    data["members"]["strong"] = {**weak, "resources": strong["resources"]}  # somebody has changed a checkpoint
+    for member in data["members"].values():
+        member["weights"] = str(run.folder / member["weights"])
+    changed = parse_spec(data)
+    save_spec(changed, tmp_path / "spec.yaml")
+    keep_probe(tmp_path, changed, probe.inputs["image"], probe.expected)
+    with pytest.raises(PromotionError, match="its answers differ from the run's by"):
+        promote(tmp_path)
+    assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
+
+
+def test_a_folder_that_is_no_run_and_an_ensemble_that_does_not_run_are_sentences(served, run, tmp_path):
+    with pytest.raises(PromotionError, match=r"there is no spec\.yaml; give the folder that quorate tune named"):
+        promote(tmp_path)
+    other = run.spec.model_copy(update={"name": "nobody"})
+    shutil.copytree(run.folder / "artifacts", tmp_path / "artifacts")
+    save_spec(other, tmp_path / "spec.yaml")
+    with pytest.raises(PromotionError, match=r"probe\.arrow: cannot be read"):
+        promote(tmp_path)
+    keep_probe(tmp_path, other, np.zeros((2, 1, 8, 8), np.float32), np.zeros((2, 10), np.float32))
+    with pytest.raises(PromotionError, match="nobody: no ensemble of this name runs; quorate deploy it first"):
+        promote(tmp_path)
+
+
+def share(answers, errors=0, degraded=0, latency_s=0.002):
+    return Share(answers, degraded, errors, latency_s * np.linspace(0.5, 1.5, answers))
+
+
+def test_canary_that_errs_more_than_chance_explains_is_stopped():
+    compare("new", share(1000, errors=20), share(100, errors=2))
+    with pytest.raises(PromotionError, match="the canary had 12 errors in 112 requests, the old one 20 in 1020"):
+        compare("new", share(1000, errors=20), share(100, errors=12))
+
+
+def test_canary_that_answers_with_fewer_members_is_stopped():
+    with pytest.raises(PromotionError, match="60 degraded answers in 100 requests"):
+        compare("new", share(1000, degraded=10), share(100, degraded=60))
+
+
+def test_canary_that_is_slower_by_more_than_chance_and_a_fifth_is_stopped():
+    compare("new", share(1000), share(100, latency_s=0.0021))
+    with pytest.raises(PromotionError, match="median latency"):
+        compare("new", share(1000), share(100, latency_s=0.004))

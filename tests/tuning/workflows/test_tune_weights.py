@@ -1,0 +1,335 @@
+import json
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+
+from quorate.deployments import load_spec, parse_spec
+from quorate.deployments.engine.revision import build_revision
+from quorate.fusion import WeightedMean
+from quorate.fusion.errors import DataError, PredictionError, TuningError
+from quorate.tuning import (
+    Labelled,
+    PredictionStore,
+    run_in_process,
+    simplex_weights,
+    tune_decisions,
+    tune_weights,
+)
+from quorate.tuning.evaluation.figures import Evidence, class_gains
+from quorate.tuning.evaluation.row_scores import answers
+from quorate.tuning.evaluation.verdict import judge
+from quorate.tuning.workflows.tune_weights import choose_weights, held_out_losses
+
+
+@pytest.fixture
+def tuned(tiny, tmp_path):
+    return tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+
+
+def fused(spec, folder, data):
+    names = spec.output_fusion.members
+    outputs = np.stack([run_in_process(spec.job(name), folder, data.inputs) for name in names])
+    weights = [spec.output_fusion.weights[name] for name in names]
+    return WeightedMean(weights).fuse(torch.from_numpy(outputs)).values.numpy()
+
+
+def test_the_run_folder_holds_a_spec_that_serves_what_the_report_says(tiny, tuned):
+    spec = load_spec(tuned.folder / "spec.yaml")
+    assert spec == tuned.spec
+    assert spec.fusion.weights == tuned.weights
+    counted = sum(weight > 0 for weight in tuned.weights.values())
+    assert (spec.fusion.rule, spec.fusion.quorum, spec.fusion.deadline_s) == ("weighted_mean", min(2, counted), 2.0)
+    test = tiny.splits.test
+    probs = fused(spec, tuned.folder, test)
+    expected = tuned.judgement.tuned
+    assert sklearn.metrics.log_loss(test.labels, probs) == pytest.approx(expected.log_loss, abs=1e-6)
+    assert sklearn.metrics.accuracy_score(test.labels, probs.argmax(1)) == pytest.approx(expected.accuracy)
+    f1 = sklearn.metrics.f1_score(test.labels, probs.argmax(1), average="macro")
+    assert f1 == pytest.approx(expected.f1_macro)
+
+
+def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_wrote(tiny, tmp_path):
+    probs, labels = hedged(600, 0)
+    (tmp_path / "my_factory_e.py").write_text(
+        "import numpy as np\ndef make(member):\n    return lambda row: row[:, member]\n"
+    )
+    members = {
+        name: {
+            "model": "my_factory_e:make",
+            "config": {"member": number},
+            "inputs": ["row"],
+            "output": "probabilities",
+        }
+        for number, name in enumerate("abc")
+    }
+    spec = parse_spec(
+        {
+            "name": "hedged",
+            "inputs": {"row": {"datatype": "FP32", "shape": [3, 2]}},
+            "classes": ["0", "1"],
+            "members": members,
+            "fusion": {"rule": "mean"},
+        }
+    )
+    rows = Labelled({"row": probs.transpose(1, 0, 2).astype(np.float32)}, labels, ("0", "1"))
+    first, second = rows.rows(slice(0, 300)), rows.rows(slice(300, 600))
+    result = tune_weights(spec, tmp_path, first, second, runs=tmp_path / "runs")
+    pattern = next(pattern for pattern in result.patterns if set(pattern) == {"a", "b"})
+    revision = build_revision(load_spec(result.folder / "spec.yaml"), result.folder)
+    present = np.ones((3, 300), dtype=bool)
+    present[2, ::2] = False
+    outputs = second.inputs["row"].transpose(1, 0, 2)
+    fused = revision.fuse(outputs, present).values
+    np.testing.assert_allclose(fused[::2], (pattern["a"] * outputs[0] + pattern["b"] * outputs[1])[::2], atol=1e-6)
+    full = np.tensordot(list(result.weights.values()), outputs, axes=1)
+    np.testing.assert_allclose(fused[1::2], full[1::2], atol=1e-6)
+
+
+def hedged(rows, seed):
+    """Members b and c know one kind of rows each and mislead on the other's: together they hedge."""
+    random = np.random.default_rng(seed)
+    labels, kinds = random.integers(0, 2, rows), random.integers(0, 3, rows)
+    right = np.array([[0.45, 0.45, 0.85], [0.9, 0.2, 0.6], [0.2, 0.9, 0.6]])[:, kinds]
+    probs = np.stack([1 - right, right], axis=-1)
+    probs[:, labels == 0] = probs[:, labels == 0, ::-1]
+    return probs, labels
+
+
+def test_weights_are_proven_near_the_best_on_validation(tiny, tuned):
+    validation = tiny.splits.validation
+    loss = sklearn.metrics.log_loss(validation.labels, fused(tuned.spec, tuned.folder, validation))
+    assert loss == pytest.approx(tuned.validation_log_loss, abs=1e-6)
+    assert sum(tuned.weights.values()) == pytest.approx(1)
+    assert tuned.cross_validated[tuned.method] <= tuned.cross_validated["simplex"]
+    if tuned.method == "simplex":
+        assert tuned.gap <= 1e-4
+
+
+def test_a_quorum_that_the_weights_leave_too_few_members_for_is_lowered(tiny, tmp_path):
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    data["members"] = dict.fromkeys(("one", "two"), data["members"]["strong"])
+    data["fusion"]["members"] = ["one", "two"]
+
+    def ruined(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        return np.roll(probs, 1, axis=1) if job.name == "two" else probs
+
+    splits = tiny.splits
+    result = tune_weights(parse_spec(data), tiny.folder, splits.validation, splits.test, runs=tmp_path, run=ruined)
+    assert result.weights["two"] == 0
+    assert (result.spec.fusion.quorum, data["fusion"]["quorum"]) == (1, 2)
+
+
+def test_the_report_is_json_and_says_the_verdict(tuned):
+    report = json.loads((tuned.folder / "report.json").read_text())
+    assert report["verdict"] == tuned.judgement.verdict
+    assert report["weights"] == tuned.weights
+    assert set(report["judgement"]["members"]) == {"weak", "middle", "strong"}
+    assert report["rows_left_out"] == {"validation": 0, "held-out": 0}
+
+
+def test_a_run_with_the_same_seed_gives_the_same_and_a_folder_of_its_own(tiny, tuned, tmp_path):
+    again = tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    assert again.to_dict() == tuned.to_dict()
+    assert again.folder != tuned.folder
+
+
+def test_a_shared_store_saves_the_second_run_the_members(tiny, tmp_path):
+    store = PredictionStore(tmp_path / "shared")
+    steps: list[str] = []
+    for _ in range(2):
+        steps.clear()
+        result = tune_weights(
+            tiny.spec,
+            tiny.folder,
+            tiny.splits.validation,
+            tiny.splits.test,
+            runs=tmp_path / "runs",
+            store=store,
+            on_step=steps.append,
+        )
+    assert result.filled["validation"].computed == {}
+    assert steps == ["solving weights", "judging on held-out rows", "drawing the report"]
+
+
+def test_a_factory_beside_the_spec_goes_with_the_run(tiny, tmp_path):
+    home = tmp_path / "home"
+    (home / "artifacts").mkdir(parents=True)
+    (home / "my_factory_c.py").write_text(
+        "import numpy as np\ndef make():\n    return lambda image: np.full((len(image), 10), 0.1, np.float32)\n"
+    )
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    for name in ("middle", "strong"):
+        data["members"][name]["weights"] = str(tiny.folder / data["members"][name]["weights"])
+    data["members"]["weak"] = {"model": "my_factory_c:make", "inputs": ["image"], "output": "probabilities"}
+    result = tune_weights(parse_spec(data), home, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    assert (result.folder / "my_factory_c.py").is_file()
+    spec = load_spec(result.folder / "spec.yaml")
+    assert spec.members["strong"].weights == "artifacts/strong.safetensors"
+    assert result.weights["weak"] < 0.05
+
+
+def test_permuted_labels_earn_nothing_over_the_class_shares(tiny):
+    # Mixing members that are sure and wrong hedges, which is a gain; against a member that knows the shares it is none.
+    random = np.random.default_rng(0)
+    parts = (tiny.splits.validation, tiny.splits.test)
+    (probs, labels), (held_out, truth) = (
+        (
+            np.stack(
+                [*(run_in_process(tiny.spec.job(n), tiny.folder, part.inputs) for n in tiny.spec.members), shares]
+            ),
+            random.permutation(part.labels),
+        )
+        for part in parts
+        for shares in [np.full((len(part), 10), 0.1, np.float32)]
+    )
+    weights = simplex_weights(probs, labels).values
+    judgement = judge([*tiny.spec.members, "shares"], held_out, truth, weights, "shares")
+    assert judgement.decision == "single"
+    assert judgement.gain_over_best.difference == pytest.approx(0, abs=0.005)
+    assert judgement.verdict.startswith("do not ensemble, serve shares")
+
+
+def test_members_that_are_one_and_the_same_are_not_worth_ensembling(tiny, tmp_path):
+    data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    data["members"] = dict.fromkeys(("one", "two", "three"), data["members"]["strong"])
+    data["fusion"]["members"] = ["one", "two", "three"]
+    result = tune_weights(parse_spec(data), tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path)
+    assert result.judgement.decision == "single"
+    assert result.judgement.verdict.startswith("do not ensemble, serve one")
+    assert result.judgement.gain_over_best.difference == pytest.approx(0, abs=1e-9)
+    assert "+0.0000 nats per row over one (+0.0000 to +0.0000)" in result.judgement.verdict
+
+
+def test_rows_a_member_fails_on_are_left_out_and_counted(tiny, tmp_path):
+    def patchy(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        if job.name == "weak":
+            probs[:5] = np.nan
+        return probs
+
+    splits = tiny.splits
+    result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=patchy)
+    assert result.rows_left_out == {"validation": 5, "held-out": 5}
+    assert result.judgement.rows == len(splits.test) - 5
+
+
+def test_a_member_that_mostly_fails_is_named(tiny, tmp_path):
+    def failing(job, folder, inputs):
+        probs = run_in_process(job, folder, inputs)
+        if job.name == "middle":
+            probs[10:] = np.nan
+        return probs
+
+    with pytest.raises(PredictionError, match=r"members\.middle: it failed on 350 of 360 rows"):
+        tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path, run=failing)
+
+
+def test_judging_on_the_rows_that_were_solved_on_is_refused(tiny, tmp_path):
+    validation = tiny.splits.validation
+    with pytest.raises(DataError, match="are also validation rows"):
+        tune_weights(tiny.spec, tiny.folder, validation, validation, runs=tmp_path)
+    with pytest.raises(DataError, match="at least 2"):
+        tune_weights(tiny.spec, tiny.folder, validation, tiny.splits.test.rows(slice(0, 1)), runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (lambda y: y + 1, "validation labels: from 1 to 10 with 10 classes; give indices from 0 to 9"),
+        (lambda y: y - 1, "validation labels: from -1 to 8 with 10 classes"),
+        (lambda y: y.astype(str), "validation labels: they are <U"),
+        (lambda y: y[1:], "validation rows: 360 rows of input 'image' with 359 labels"),
+    ],
+)
+@pytest.mark.parametrize("tune", [tune_weights, tune_decisions])
+def test_labels_of_no_class_are_refused_before_anything_is_computed(tiny, tmp_path, tune, changed, sentence):
+    rows = tiny.splits.validation
+    wrong = Labelled(rows.inputs, changed(rows.labels), rows.classes)
+    with pytest.raises(DataError, match=sentence):
+        tune(tiny.spec, tiny.folder, wrong, tiny.splits.test, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_class_without_a_validation_row_is_no_error(tiny, tmp_path):
+    splits = tiny.splits
+    without = splits.validation.rows(splits.validation.labels != 3)
+    result = tune_weights(tiny.spec, tiny.folder, without, splits.test, runs=tmp_path)
+    assert result.judgement.rows == len(splits.test)
+
+
+def test_members_that_say_the_same_of_every_row_are_not_worth_ensembling(tiny, tmp_path):
+    def flat(job, folder, inputs):
+        return np.full((len(inputs["image"]), 10), 0.1, np.float32)
+
+    splits = tiny.splits
+    result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=flat)
+    assert result.judgement.decision == "single"
+
+
+def test_a_place_for_runs_that_cannot_be_written_to_is_a_sentence(tiny, tmp_path):
+    taken = tmp_path / "taken"
+    taken.touch()
+    splits = tiny.splits
+    for place, why in ((taken, "File exists"), (taken / "below", "Not a directory")):
+        with pytest.raises(TuningError, match=f"runs: .*{why}; give a folder that can be written to"):
+            tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=place)
+
+
+def complementary(rows, seed):
+    """Two members, each informed on another half of the rows, and a third that knows nothing."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, rows)
+    logits = random.normal(size=(3, rows, 3)) * 0.3
+    for member in (0, 1):
+        half = np.arange(rows) % 2 == member
+        logits[member, half, labels[half]] += 3
+    probs = np.exp(logits)
+    return probs / probs.sum(-1, keepdims=True), labels
+
+
+def test_members_that_complete_each_other_are_worth_ensembling():
+    probs, labels = complementary(600, 0)
+    held_out, truth = complementary(600, 1)
+    weights = simplex_weights(probs, labels).values
+    judgement = judge(["a", "b", "c"], held_out, truth, weights, "a")
+    assert judgement.decision == "tuned"
+    assert judgement.verdict.startswith("ensemble with the tuned weights")
+    assert judge(["a", "b"], held_out[:2], truth, np.array([0.5, 0.5]), "a").decision == "uniform"
+
+
+def test_cross_validation_charges_for_overfitting():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 60)
+    probs = random.dirichlet([1, 1], size=(40, 60))  # forty members of noise
+    assert held_out_losses(simplex_weights, probs, labels).mean() > simplex_weights(probs, labels).score + 0.02
+
+
+def test_another_method_takes_over_from_the_proven_weights_only_when_it_is_better_beyond_chance():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 400)
+    noise = random.dirichlet([1, 1], size=(60, 400))  # members of noise: whoever solves exactly solves the noise
+    method, _, losses = choose_weights(noise, labels)
+    assert method != "simplex"
+    assert losses[method] < losses["simplex"]
+    probs, truth = complementary(600, 0)
+    method, weights, losses = choose_weights(probs, truth)
+    assert method == "simplex"
+    assert weights.gap < 1e-6
+
+
+def test_a_page_of_many_classes_draws_those_that_gain_and_lose_most_and_keeps_all_in_its_data(tmp_path):
+    random = np.random.default_rng(0)
+    labels, names = np.repeat(np.arange(60), 5), [f"class {number}" for number in range(60)]
+    probs = random.dirichlet(np.ones(60), (2, 300))
+    members, (uniform, tuned) = answers(probs, labels), answers([probs.mean(axis=0), probs[1]], labels)
+    evidence = Evidence(["a", "b"], members.right, members, uniform, tuned, labels, "a", names)
+    figure = class_gains(evidence)
+    assert figure.table.num_rows == 60
+    svg = figure.svg()
+    drawn = [name for name in names if f">{name}<" in svg]
+    order = np.argsort(figure.table["gain"].to_numpy())
+    assert set(drawn) == {names[index] for index in [*order[:12], *order[-12:]]}
+    assert "24 classes of 60" in figure.caption

@@ -1,0 +1,1 @@
+"""Labelled rows from files and from the bundled digits."""

@@ -1,0 +1,1 @@
+"""Is it worth it? The verdict, and the page that shows it."""

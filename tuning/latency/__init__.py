@@ -1,0 +1,1 @@
+"""How long members and ensembles take: measured, and predicted."""

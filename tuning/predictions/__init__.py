@@ -1,0 +1,1 @@
+"""Members run once over labelled rows, and their predictions kept."""

@@ -1,0 +1,44 @@
+"""What a member's predictions depend on, as one digest each: its words and weights, its code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.schema import MemberJob
+
+# Where and how fast a member runs changes no prediction.
+_IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "weights", "digest"}
+
+
+def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
+    """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
+    words = job.model_dump(mode="json", exclude={"ensemble": True, "name": True, "member": _IRRELEVANT})
+    path = folder / (job.member.weights or job.member.model)
+    words["checkpoint"] = file_digest(path) if checkpoint and path.is_file() else None
+    return _digest(json.dumps(words, sort_keys=True).encode())
+
+
+def code_digest(job: MemberJob, folder: Path) -> str | None:
+    """Digest of the source file of the member's factory; None for exported models and modules without a file."""
+    module, colon, _ = job.member.model.partition(":")
+    if not colon:
+        return None
+    before = list(sys.path)
+    sys.path[:0] = [str(folder.resolve()), str(Path.cwd())]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    finally:
+        sys.path[:] = before
+    origin = Path(found.origin) if found and found.origin else None
+    return file_digest(origin) if origin and origin.is_file() else None
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -1,0 +1,88 @@
+"""Run one member over many rows, with the code that serves it: its probabilities under the ensemble's class names.
+
+Torch is imported where a member is run: an actor that only reads a store starts a second earlier without it.
+"""
+
+# B batch, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.schema import MemberJob
+from quorate.deployments.transport.messages import RowStatus
+from quorate.fusion.errors import PredictionError, TuningError
+
+if TYPE_CHECKING:
+    from quorate.deployments.members.predictor import Predictor
+
+Inputs = Mapping[str, NDArray[Any]]
+Runner = Callable[[MemberJob, Path, Inputs], NDArray[np.float32]]
+
+
+def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+    """Run a member here.
+
+    Args:
+        job: the member, as its replicas would get it.
+        folder: what its paths start from.
+        inputs: (N, *shape) each of its inputs; others are ignored.
+
+    Returns:
+        (N, C) over the ensemble's classes; a row that the member failed on is NaN.
+
+    Raises:
+        MemberLoadError: the member cannot be loaded.
+        PredictionError: it failed on every row.
+    """
+    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.predictor import Predictor
+
+    predictor = Predictor(load_model(job.name, job.member, folder), job)
+    rows = len(next(iter(inputs.values())))
+    size = job.member.max_batch_size
+    batches = ({n: inputs[n][at : at + size] for n in job.member.inputs} for at in range(0, rows, size))
+    parts = [predict_batch(predictor, job, batch) for batch in batches]
+    probs = np.concatenate(parts)
+    if np.isnan(probs).all():
+        raise PredictionError(
+            f"members.{job.name}",
+            f"every row failed ({predictor.last_error or 'no output is finite'})",
+            "mend the member",
+        )
+    return probs
+
+
+def predict_batch(predictor: Predictor, job: MemberJob, inputs: Inputs) -> NDArray[np.float32]:
+    """(B, C) probabilities of one batch, NaN where the row is of no use."""
+    values, status = predictor.run(inputs, probabilities=True)
+    if values.shape[1] == 0:  # no row of the batch came through, so the model told no width
+        values = np.zeros((len(status), len(job.classes or ())), np.float32)
+    return np.where((status == RowStatus.OK)[:, None], values, np.float32("nan"))
+
+
+def tunable_members(spec: EnsembleSpec) -> tuple[str, ...]:
+    """Members of the ensemble's fusion, in its order, if weights over them can be solved from labelled rows.
+
+    Raises:
+        TuningError: no classes, or a member that gives no class probabilities or does not read the request alone.
+    """
+    if spec.classes is None:
+        raise TuningError("classes", "the spec names none", "name the classes, labels are matched with them")
+    names = spec.output_fusion.members
+    for name in names:
+        if name not in spec.members:
+            raise TuningError(f"fusion.members.{name}", "it is a fusion", "tune a fusion that reads members alone")
+        member = spec.members[name]
+        if member.output not in ("logits", "probabilities"):
+            raise TuningError(f"members.{name}.output", member.output, "tune members that give logits or probabilities")
+        if not set(member.inputs) <= set(spec.inputs):
+            found = f"it reads {', '.join(member.inputs)}"
+            raise TuningError(f"members.{name}.inputs", found, "tune members that read request inputs alone")
+    return tuple(names)

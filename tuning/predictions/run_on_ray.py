@@ -1,0 +1,160 @@
+"""Run one member over many rows on a Ray cluster: Ray Data streams blocks through actors on the member's GPUs.
+
+Rows that one actor would get in one block go to a task instead, whose worker process stays for the next member: that
+saves the seconds in which an actor starts.
+
+Ray is imported inside functions only, because it reads its token and flags at import.
+"""
+
+# B batch, N rows, C classes
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quorate.deployments.members.model import load_model
+from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.spec.schema import MemberJob, Resources
+from quorate.fusion.errors import PredictionError, QuorateError
+from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
+
+_ROW = "__row__"
+# Small enough that a few blocks in flight per actor stay far below an object store, large enough to be worth a call.
+_BLOCK_BYTES = 16 << 20
+
+
+def pick_runner() -> Runner:
+    """``run_on_ray`` where this process is connected to a cluster, ``run_in_process`` elsewhere."""
+    ray = sys.modules.get("ray")
+    return run_on_ray if ray is not None and ray.is_initialized() else run_in_process
+
+
+def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+    """Run a member on the cluster this process is connected to.
+
+    Args:
+        job: the member; its resources and the upper bound of its replicas size the pool.
+        folder: what its paths start from, the same on every node that runs an actor.
+        inputs: (N, *shape) each of its inputs.
+
+    Returns:
+        (N, C) over the ensemble's classes, rows in the order given; a row that the member failed on is NaN.
+
+    Raises:
+        PredictionError: it failed on every row, or the actors could not be started.
+    """
+    import ray
+    import ray.data
+
+    rows = len(next(iter(inputs.values())))
+    needed = {name: inputs[name] for name in job.member.inputs}
+    if job.member.replicas.max == 1 and sum(array.nbytes for array in needed.values()) <= _BLOCK_BYTES:
+        return _run_as_task(job, folder, needed)
+    shapes = {name: array.shape[1:] for name, array in needed.items()}
+    probs = np.full((rows, len(job.classes or ())), np.nan, dtype=np.float32)
+    with _quiet():
+        answers = ray.data.from_arrow(list(_blocks(needed, job))).map_batches(
+            _MemberActor,
+            fn_constructor_kwargs={"job": job, "folder": folder.resolve(), "shapes": shapes},
+            batch_size=job.member.max_batch_size,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=job.member.replicas.max),
+            **_remote_arguments(job.member.resources),
+        )
+        try:
+            for batch in answers.iter_batches(batch_format="numpy", batch_size=None):
+                probs[batch[_ROW]] = batch["probabilities"]
+        except ray.exceptions.RayError as error:
+            raise _gave_up(job, error) from error
+    if np.isnan(probs).all():
+        raise PredictionError(f"members.{job.name}", "every row failed", "run it in one process to see why")
+    return probs
+
+
+def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+    import ray
+
+    task = ray.remote(run_in_process).options(**_remote_arguments(job.member.resources))
+    try:
+        found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), ray.put(inputs)))
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, QuorateError):
+            raise cause from None
+        raise _gave_up(job, error) from error
+    return found
+
+
+def _gave_up(job: MemberJob, error: Exception) -> PredictionError:
+    found = f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}"
+    return PredictionError(f"members.{job.name}", found, "see the cluster's logs, mend the member")
+
+
+class _MemberActor:
+    """One loaded member, fed batches by Ray Data."""
+
+    def __init__(self, job: MemberJob, folder: Path, shapes: dict[str, tuple[int, ...]]):
+        self.job, self.shapes = job, shapes
+        self.predictor = Predictor(load_model(job.name, job.member, folder), job)
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        inputs = {name: _restored(batch[name], shape) for name, shape in self.shapes.items()}
+        return {_ROW: batch[_ROW], "probabilities": predict_batch(self.predictor, self.job, inputs)}
+
+
+def _blocks(inputs: Inputs, job: MemberJob) -> Iterator[pa.Table]:
+    """Tables of consecutive rows, each with the rows' numbers, so that answers find their place in any order."""
+    rows = len(next(iter(inputs.values())))
+    row_bytes = max(1, sum(array.nbytes for array in inputs.values()) // max(1, rows))
+    size = max(job.member.max_batch_size, min(_BLOCK_BYTES // row_bytes, -(-rows // (2 * job.member.replicas.max))))
+    for start in range(0, rows, size):
+        columns = {name: _column(array[start : start + size]) for name, array in inputs.items()}
+        numbers = np.arange(start, min(start + size, rows))
+        yield pa.table({_ROW: numbers, **columns})
+
+
+def _column(array: NDArray[Any]) -> Any:
+    if array.dtype == object:
+        return pa.array([np.asarray(row, dtype=object).ravel().tolist() for row in array])
+    flat = np.ascontiguousarray(array).reshape(len(array), -1)
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(flat)
+
+
+def _restored(column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if column.dtype == object:
+        column = np.array([list(row) for row in column], dtype=object)
+    return column.reshape(len(column), *shape)
+
+
+def _remote_arguments(resources: Resources) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
+    if resources.accelerator_type:
+        arguments["accelerator_type"] = resources.accelerator_type
+    if resources.labels:
+        arguments["label_selector"] = dict(resources.labels)
+    return arguments
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data logs its progress to the terminal; ours is told through callbacks."""
+    from ray.data import DataContext
+
+    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, logger.level
+    context.enable_progress_bars = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, _ = before
+        logger.setLevel(before[1])

@@ -1,0 +1,358 @@
+"""Per-member probabilities of labelled rows, kept so that nothing after them needs a GPU.
+
+``LOCATION/SPLIT/MEMBER/00000.arrow`` and its sisters hold one member's (N, C) probabilities in partitions of
+consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from. A member whose words, weights, code or data
+changed is computed again, and so are the rows of a partition whose bytes did; the others are kept. Entry points:
+``PredictionStore(location).fill(spec, folder, data, "validation") -> FillReport``, ``.read("validation", members)``,
+and for what does not fit into memory ``.chunks("validation", members)`` and ``.true_class("validation", members,
+labels)``.
+"""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyarrow import fs as filesystems
+
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.fusion.errors import PredictionError
+from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.predictions.digests import code_digest, member_digest
+from quorate.tuning.predictions.partitions import harm, map_partition, replace_file, write_partition
+from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
+from quorate.tuning.scoring import Floats, true_class
+
+if TYPE_CHECKING:
+    from quorate.tuning.predictions.out_of_fold import OutOfFold
+
+_log = logging.getLogger(__name__)
+_VERSION = 2
+NEW = "not in the store yet"
+PARTITION_BYTES, WINDOW_BYTES = 64 << 20, 1 << 30
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one member's predictions were made from, and the digest of each partition.
+
+    Attributes:
+        member, code, data: digests.
+        out_of_fold: how the models that predicted were trained; None where it is the member itself that predicted.
+        partition_rows: rows of every partition but the last.
+    """
+
+    member: str
+    code: str | None
+    data: str
+    classes: tuple[str, ...]
+    dtype: str
+    rows: int
+    partition_rows: int
+    out_of_fold: str | None = None
+    files: tuple[str, ...] = ()
+
+    def difference(self, made_from: Entry) -> str | None:
+        """Which word of ours another entry does not share; None when only files may differ."""
+        for field in ("data", "classes", "rows", "out_of_fold", "member", "code", "dtype", "partition_rows"):
+            if getattr(self, field) != getattr(made_from, field):
+                return f"its {field} changed"
+        return None
+
+    def ranges(self) -> list[slice]:
+        """The rows of each partition."""
+        starts = range(0, self.rows, self.partition_rows)
+        return [slice(start, min(start + self.partition_rows, self.rows)) for start in starts]
+
+
+@dataclass(frozen=True)
+class FillReport:
+    """What filling did.
+
+    Attributes:
+        kept: members whose predictions were there already.
+        computed: members that were run, on all rows or on those of harmed partitions -> why.
+    """
+
+    kept: tuple[str, ...]
+    computed: Mapping[str, str]
+
+
+class PredictionStore:
+    """Predictions under one folder or URI; one process writes a split at a time."""
+
+    def __init__(
+        self,
+        location: str | Path,
+        dtype: str = "float32",
+        partition_bytes: int = PARTITION_BYTES,
+        window_bytes: int = WINDOW_BYTES,
+        filesystem: filesystems.FileSystem | None = None,
+    ):
+        """Open a store; nothing is written before ``fill``.
+
+        Args:
+            location: a local folder, or a URI of any pyarrow file system (``s3://bucket/run``, ``gs://...``).
+            dtype: float32, or float16 for half the size; float16 turns probabilities below 6e-8 into 0.
+            partition_bytes: of probabilities in one file, at most; what is read at once.
+            window_bytes: of inputs and probabilities that a member is run over at once, at least one partition.
+            filesystem: what ``location`` is a path on, for one that needs more than a URI can say.
+        """
+        if dtype not in ("float16", "float32"):
+            raise PredictionError("dtype", f"{dtype!r}", "give float16 or float32")
+        self.location, self.dtype = str(location), dtype
+        self.partition_bytes, self.window_bytes = partition_bytes, window_bytes
+        if filesystem is not None:
+            self._files, self._root = filesystem, self.location
+        elif "://" in self.location:
+            self._files, self._root = filesystems.FileSystem.from_uri(self.location)
+        else:
+            self._files, self._root = filesystems.LocalFileSystem(), str(Path(location).resolve())
+
+    def fill(
+        self,
+        spec: EnsembleSpec,
+        folder: Path,
+        data: Labelled,
+        split: str,
+        run: Runner = run_in_process,
+        out_of_fold: OutOfFold | None = None,
+    ) -> FillReport:
+        """Run the members whose predictions are missing or made from something else.
+
+        Args:
+            spec: the ensemble; the members of its fusion are the columns.
+            folder: what the spec's paths start from.
+            data: labelled rows with every request input that the members read.
+            split: name of these rows, such as "validation".
+            run: runs one member over rows.
+            out_of_fold: train each member anew on folds of the rows, so that each row is predicted by a model that has
+                not seen it; for rows that the members were trained on.
+
+        Raises:
+            TuningError: a member gives no class probabilities.
+            MemberLoadError, PredictionError: a member cannot be loaded, or fails on every row.
+        """
+        known, damage = self._manifest(split)
+        digest = data.digest()
+        kept: list[str] = []
+        computed: dict[str, str] = {}
+        for name in tunable_members(spec):
+            wanted = self._wanted(spec, name, folder, data, digest, out_of_fold)
+            reason, harmed = self._stale(split, name, damage, known.get(name), wanted)
+            if reason is None:
+                kept.append(name)
+                continue
+            if reason != NEW:
+                _log.warning("computing predictions of %s on %s again: %s", name, split, reason)
+            digests = dict(enumerate(known[name].files if len(harmed) < len(wanted.ranges()) else ()))
+            for numbers, rows in self._windows(wanted, harmed, data):
+                if out_of_fold is None:
+                    inputs = {key: array[rows] for key, array in data.inputs.items()}
+                    probs = run(spec.job(name), folder, inputs)
+                else:
+                    from quorate.tuning.predictions.out_of_fold import predict_out_of_fold
+
+                    probs = predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
+                digests |= self._write(split, name, probs, wanted, numbers)
+            files = tuple(digests[number] for number in range(len(wanted.ranges())))
+            known[name] = replace(wanted, files=files)
+            self._write_manifest(split, known)
+            computed[name] = reason
+        return FillReport(tuple(kept), computed)
+
+    def read(self, split: str, members: Sequence[str]) -> list[NDArray[Any]]:
+        """Each member's (N, C) probabilities; NaN in rows it failed on.
+
+        A member in one partition is mapped from its file where that is local; more partitions are copied together.
+
+        Raises:
+            PredictionError: a member is not in the store, or a file of it is damaged.
+        """
+        entries = self._checked(split, members)
+        parts = [[self._map(split, name, i) for i in range(len(entries[name].files))] for name in members]
+        return [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+
+    def chunks(self, split: str, members: Sequence[str]) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
+        """The same partition by partition, mapped: rows, and each member's (n, C) probabilities of them.
+
+        Only what is looked at is read; predictions larger than memory can be gone through.
+
+        Raises:
+            PredictionError: a member is not in the store, a file of it is damaged, or members are partitioned apart.
+        """
+        entries = self._checked(split, members)
+        ranges = entries[members[0]].ranges()
+        if any(entry.ranges() != ranges for entry in entries.values()):
+            raise PredictionError(f"predictions on {split}", "partitions of different sizes", "fill the store again")
+        for number, rows in enumerate(ranges):
+            yield rows, [self._map(split, name, number) for name in members]
+
+    def read_rows(self, split: str, members: Sequence[str], rows: slice) -> NDArray[Any]:
+        """(M, n, C) probabilities of consecutive rows; only the partitions that hold them are read.
+
+        Raises:
+            PredictionError: a member is not in the store, or a file that holds the rows is damaged.
+        """
+        known, damage = self._manifest(split)
+        absent = [name for name in members if name not in known]
+        if damage or absent:
+            found = damage or f"{', '.join(absent)}: {NEW}"
+            raise PredictionError(f"predictions on {split}", found, "fill the store again")
+        return np.stack([self._rows_of(split, name, known[name], rows) for name in members])
+
+    def _rows_of(self, split: str, name: str, entry: Entry, rows: slice) -> NDArray[Any]:
+        parts = []
+        for number, held in enumerate(entry.ranges()):
+            start, stop = max(rows.start, held.start), min(rows.stop, held.stop)
+            if start < stop:
+                reason = harm(self._files, self._path(split, name, number), entry.files[number])
+                if reason:
+                    found = _said({number: reason}, entry)
+                    raise PredictionError(f"predictions of {name} on {split}", found, "fill the store again")
+                parts.append(self._map(split, name, number)[start - held.start : stop - held.start])
+        return np.concatenate(parts)
+
+    def true_class(self, split: str, members: Sequence[str], labels: NDArray[np.int64]) -> Floats:
+        """(M, N) each member's probability of the true class: what log-loss weights are solved on, C times smaller.
+
+        Raises:
+            PredictionError: as ``chunks``; or a member failed on a row.
+        """
+        columns = np.empty((len(members), len(labels)))
+        for rows, probs in self.chunks(split, members):
+            for member, output in enumerate(probs):
+                columns[member, rows] = true_class(output[None], labels[rows])[0]
+        return columns
+
+    def members(self, split: str) -> tuple[str, ...]:
+        """Members whose predictions of a split are listed."""
+        return tuple(self._manifest(split)[0])
+
+    def _wanted(
+        self,
+        spec: EnsembleSpec,
+        name: str,
+        folder: Path,
+        data: Labelled,
+        digest: str,
+        out_of_fold: OutOfFold | None,
+    ) -> Entry:
+        job, classes = spec.job(name), tuple(spec.classes or ())
+        row_bytes = len(classes) * np.dtype(self.dtype).itemsize
+        return Entry(
+            member=member_digest(job, folder, checkpoint=out_of_fold is None),
+            code=code_digest(job, folder),
+            data=digest,
+            classes=classes,
+            dtype=self.dtype,
+            rows=len(data),
+            partition_rows=max(1, self.partition_bytes // row_bytes),
+            out_of_fold=None if out_of_fold is None else str(out_of_fold),
+        )
+
+    def _stale(
+        self, split: str, name: str, damage: str | None, found: Entry | None, wanted: Entry
+    ) -> tuple[str | None, list[int]]:
+        """Why a member has to be computed, None if it has not, and the partitions."""
+        everything = list(range(len(wanted.ranges())))
+        reason = damage or (NEW if found is None else wanted.difference(found))
+        if reason or found is None:
+            return reason, everything
+        harmed = self._harmed(split, name, found)
+        if not harmed:
+            return None, []
+        return _said(harmed, found), list(harmed)
+
+    def _harmed(self, split: str, name: str, entry: Entry) -> dict[int, str]:
+        found = {
+            number: harm(self._files, self._path(split, name, number), digest)
+            for number, digest in enumerate(entry.files)
+        }
+        return {number: what for number, what in found.items() if what is not None}
+
+    def _checked(self, split: str, members: Sequence[str]) -> dict[str, Entry]:
+        known, damage = self._manifest(split)
+        for name in members:
+            reason = damage or (NEW if name not in known else None)
+            if reason is None and (harmed := self._harmed(split, name, known[name])):
+                reason = _said(harmed, known[name])
+            if reason:
+                raise PredictionError(f"predictions of {name} on {split}", reason, "fill the store again")
+        return {name: known[name] for name in members}
+
+    def _manifest(self, split: str) -> tuple[dict[str, Entry], str | None]:
+        path = f"{self._root}/{split}/manifest.json"
+        if self._files.get_file_info(path).type != filesystems.FileType.File:
+            return {}, None
+        with self._files.open_input_stream(path) as file:
+            raw = file.read()
+        try:
+            manifest = json.loads(raw)
+            if manifest["version"] != _VERSION:
+                return {}, f"the manifest has version {manifest['version']}"
+            return {name: _entry(entry) for name, entry in manifest["members"].items()}, None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return {}, "the manifest is damaged"
+
+    def _write_manifest(self, split: str, entries: Mapping[str, Entry]) -> None:
+        members = {name: asdict(entry) for name, entry in entries.items()}
+        text = json.dumps({"version": _VERSION, "split": split, "members": members}, indent=1)
+        replace_file(self._files, f"{self._root}/{split}/manifest.json", text.encode())
+
+    def _windows(
+        self, entry: Entry, numbers: Sequence[int], data: Labelled
+    ) -> Iterator[tuple[list[int], slice | NDArray[np.int64]]]:
+        """Partitions that are computed at once, with their rows: as many as fit ``window_bytes`` with their inputs."""
+        row_bytes = sum(array.nbytes for array in data.inputs.values()) // max(1, len(data)) + 4 * len(entry.classes)
+        size = len(numbers) if entry.out_of_fold else max(1, self.window_bytes // (row_bytes * entry.partition_rows))
+        ranges = entry.ranges()
+        for at in range(0, len(numbers), size):
+            some = list(numbers[at : at + size])
+            if some[-1] - some[0] == len(some) - 1:
+                yield some, slice(ranges[some[0]].start, ranges[some[-1]].stop)
+            else:
+                yield some, np.r_[tuple(ranges[number] for number in some)]
+
+    def _write(
+        self, split: str, name: str, probs: NDArray[Any], entry: Entry, numbers: Sequence[int]
+    ) -> dict[int, str]:
+        """Write partitions from the rows of ``probs``, which are theirs one after another; their digests."""
+        ranges = entry.ranges()
+        wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
+        if probs.shape != wanted:
+            found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} classes"
+            raise PredictionError(f"predictions of {name}", found, "give one row of class probabilities per row")
+        digests = {}
+        at = 0
+        for number in numbers:
+            size = ranges[number].stop - ranges[number].start
+            part = probs[at : at + size].astype(entry.dtype, copy=False)
+            digests[number] = write_partition(self._files, self._path(split, name, number), part)
+            at += size
+        return digests
+
+    def _map(self, split: str, name: str, number: int) -> NDArray[Any]:
+        return map_partition(self._files, self._path(split, name, number))
+
+    def _path(self, split: str, name: str, number: int) -> str:
+        return f"{self._root}/{split}/{name}/{number:05}.arrow"
+
+
+def _entry(said: Mapping[str, Any]) -> Entry:
+    return Entry(**{**said, "classes": tuple(said["classes"]), "files": tuple(said["files"])})
+
+
+def _said(harmed: Mapping[int, str], entry: Entry) -> str:
+    what = " and ".join(sorted(set(harmed.values())))
+    if len(entry.files) == 1:
+        return f"its file is {what}"
+    return f"partition {', '.join(map(str, harmed))} of {len(entry.files)} is {what}"

@@ -1,0 +1,93 @@
+"""A run's probe set: a few held-out rows and what the run's ensemble answers to them, kept beside its spec.
+
+Whoever deploys the spec can see that what is served is what was tuned.
+"""
+
+# B rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.wire.arrow_tensors import read_column, write_column
+from quorate.fusion.errors import PromotionError, RequestError
+from quorate.tuning.data.datasets import Labelled
+
+PROBE_ROWS = 32
+# Stored predictions and served answers differ by rounding: other batch sizes, another device, float16 in the store, and
+# much more where a member computes in 8 bits of mantissa.
+TOLERANCE = 2e-3
+TOLERANCE_IN_FEW_BITS = 2e-2
+_TOLERANCE = b"tolerance"
+_FILE = "probe.arrow"
+_EXPECTED = "expected answer"  # no input can be called so: names hold no blanks
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Rows and their answers.
+
+    Attributes:
+        inputs: (B, *shape) by request input.
+        expected: (B, C) float32, fused from the run's stored predictions.
+        tolerance: how far a served number may be from it.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    expected: NDArray[np.float32]
+    tolerance: float = TOLERANCE
+
+
+def save_probe(
+    folder: Path, spec: EnsembleSpec, data: Labelled, rows: NDArray[np.intp], expected: NDArray[Any]
+) -> None:
+    """Keep the first rows.
+
+    Args:
+        folder: where the spec is.
+        spec: its inputs are kept, others left out.
+        data: what the run judged on.
+        rows: (N,) numbers of the rows that every member answered.
+        expected: (N, C) the run's answers to these.
+    """
+    inputs = data.rows(rows[:PROBE_ROWS]).inputs
+    columns = {name: write_column(np.ascontiguousarray(inputs[name])) for name in spec.inputs}
+    columns[_EXPECTED] = write_column(np.asarray(expected[:PROBE_ROWS], dtype=np.float32))
+    table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(_tolerance(spec)).encode()})
+    with pa.OSFile(str(folder / _FILE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _tolerance(spec: EnsembleSpec) -> float:
+    few_bits = any(member.config.get("format", "fp32") != "fp32" for member in spec.members.values())
+    return TOLERANCE_IN_FEW_BITS if few_bits else TOLERANCE
+
+
+def load_probe(folder: Path, spec: EnsembleSpec) -> Probe:
+    """Read what ``save_probe`` kept.
+
+    Raises:
+        PromotionError: there is none, or it is not of this spec.
+    """
+    fix = "promote a run that quorate tune made, or deploy the spec unverified"
+    try:
+        with pa.OSFile(str(folder / _FILE), "rb") as source:
+            table = pa.ipc.open_file(source).read_all().combine_chunks()
+        columns = {name: table.column(name).chunk(0) for name in (*spec.inputs, _EXPECTED)}
+        inputs = {
+            name: read_column(name, columns[name], tensor.datatype, tensor.shape)
+            for name, tensor in spec.inputs.items()
+        }
+        expected = read_column(_EXPECTED, columns[_EXPECTED], "FP32", (-1,))
+        tolerance = float(table.schema.metadata[_TOLERANCE])
+    except (OSError, pa.ArrowException, KeyError, IndexError, TypeError, ValueError, RequestError) as error:
+        raise PromotionError(f"{folder / _FILE}", f"cannot be read ({error})", fix) from None
+    return Probe(inputs, expected, tolerance)

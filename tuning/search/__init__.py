@@ -1,0 +1,1 @@
+"""The architecture search: space, trials on Ray Tune, and the specs worth deploying."""

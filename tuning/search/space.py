@@ -1,0 +1,191 @@
+"""What an architecture search may choose: member families with their ranges, topologies, rules, formats, deadlines.
+
+The space is conditional (define by run, Optuna's term): which questions are asked depends on the answers before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from quorate.deployments.spec.schema import Name, Resources, Seconds
+from quorate.fusion.errors import SweepError
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+FamilyName = Literal["cnn", "rnn", "transformer", "mlp"]
+Topology = Literal["parallel", "cascade", "stack", "chain", "shared_trunk"]
+RuleName = Literal["weighted_mean", "mean", "geometric_mean", "median", "trimmed_mean", "soft_vote"]
+Format = Literal["fp32", "bf16", "int8"]
+Objective = Literal["log_loss", "error_rate", "p95_latency_s", "device_s_per_request", "memory_bytes"]
+Whole = Annotated[int, Field(ge=1)]
+Params = dict[str, Any]
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> Self:
+        for name, value in self:
+            if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str) and value[0] > value[1]:
+                raise ValueError(f"{name}: the range ends at {value[1]:g}, before it begins at {value[0]:g}")
+        return self
+
+
+class Family(_Frozen):
+    """Ranges of one family's hyper-parameters, both ends included."""
+
+    width: tuple[Whole, Whole] = (8, 64)
+    depth: tuple[Whole, Whole] = (1, 3)
+    dropout: tuple[Share, Share] = (0.0, 0.3)
+    learning_rate: tuple[Rate, Rate] = (5e-4, 1e-2)
+    jitter: tuple[Share, Share] = (0.0, 0.15)
+
+
+class Heads(_Frozen):
+    """Ranges of members that read members, both ends included: perceptrons over what those say."""
+
+    width: tuple[Whole, Whole] = (16, 128)
+    depth: tuple[Whole, Whole] = (1, 2)
+    dropout: tuple[Share, Share] = (0.0, 0.3)
+    learning_rate: tuple[Rate, Rate] = (1e-3, 1e-2)
+
+
+FAMILIES: dict[FamilyName, Family] = {
+    "cnn": Family(width=(4, 32)),
+    "rnn": Family(width=(16, 96), depth=(1, 2)),
+    "transformer": Family(width=(16, 64), depth=(1, 3), learning_rate=(5e-4, 5e-3)),
+    "mlp": Family(width=(16, 192)),
+}
+
+
+class SearchSpace(_Frozen):
+    """The whole space. Narrow it by naming less.
+
+    Attributes:
+        name: of the ensembles that come out.
+        families: of members to train; none trains no members.
+        heads: of chains and shared trunks.
+        head_trials: heads to train, for the two topologies in turn; none leaves both out.
+        epochs: of a member that no rung stops.
+        batch_size: rows in a training step.
+        topologies: parallel (a rule over members that read the request), cascade (dear members only for rows that are
+            not clear), stack (a learned rule over members), chain (a member that reads the request and another member),
+            shared_trunk (several heads read one member's features).
+        rules: of parallel members.
+        formats: of members' numbers; int8 needs torchao (``pip install 'quorate[int8]'``).
+        deadline_s: range of deadlines to try where latency is an objective; from the measured latencies when None.
+        candidates: members that structures choose from, the most useful ones of those trained and given.
+        resources: of a trial, and of the members of the specs that come out.
+    """
+
+    name: Name = "searched"
+    families: dict[FamilyName, Family] = Field(default_factory=lambda: dict(FAMILIES))
+    heads: Heads = Field(default_factory=Heads)
+    head_trials: Annotated[int, Field(ge=0)] = 6
+    epochs: Whole = 30
+    batch_size: Whole = 64
+    topologies: Annotated[tuple[Topology, ...], Field(min_length=1)] = (
+        "parallel", "cascade", "stack", "chain", "shared_trunk",
+    )  # fmt: skip
+    rules: Annotated[tuple[RuleName, ...], Field(min_length=1)] = ("weighted_mean", "mean", "geometric_mean", "median")
+    formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("fp32",)
+    deadline_s: tuple[Seconds, Seconds] | None = None
+    candidates: Annotated[int, Field(ge=1, le=32)] = 8
+    resources: Resources = Resources(num_cpus=1.0)
+
+    def fitting(self, shape: Sequence[int]) -> SearchSpace:
+        """The space for one request input: images can be read by every family, flat rows by perceptrons alone.
+
+        Raises:
+            SweepError: no family can read rows of this shape.
+        """
+        if len(shape) == 3:
+            return self
+        kept = {name: family for name, family in self.families.items() if name == "mlp" and len(shape) == 1}
+        if self.families and not kept:
+            fix = "give images (channels, height, width), flat rows for mlp, or a spec with members of your own"
+            raise SweepError("families", f"none of {', '.join(self.families)} reads rows {list(shape)}", fix)
+        return self.model_copy(update={"families": kept})
+
+
+def suggest_member(trial: BaseTrial, space: SearchSpace, shape: Sequence[int]) -> tuple[Params, Params]:
+    """Ask for one member.
+
+    Args:
+        trial: Optuna's.
+        space: fitting the data.
+        shape: of one row, (channels, height, width) or (features,).
+
+    Returns:
+        The config for ``architectures.build``, and what goes into ``Training``.
+    """
+    name: Any = trial.suggest_categorical("family", sorted(space.families))
+    family = space.families[name]
+    image = list(shape) if len(shape) == 3 else [1, 1, *shape]
+    config: Params = {"family": name, "image": image}
+    config["width"] = _width(trial, name, family)
+    config["depth"] = trial.suggest_int(f"{name}.depth", family.depth[0], _deepest(name, family, image))
+    config["dropout"] = round(trial.suggest_float(f"{name}.dropout", *family.dropout), 3)
+    if name == "rnn":
+        config["cell"] = trial.suggest_categorical("rnn.cell", ["gru", "lstm"])
+    if name == "transformer":
+        config["heads"] = trial.suggest_categorical("transformer.heads", [1, 2, 4])
+        config["patch"] = trial.suggest_categorical("transformer.patch", _patches(image))
+    how: Params = {"learning_rate": trial.suggest_float(f"{name}.learning_rate", *family.learning_rate, log=True)}
+    if len(shape) == 3:
+        how["jitter"] = round(trial.suggest_float(f"{name}.jitter", *family.jitter), 3)
+    return config, how
+
+
+def suggest_head(
+    trial: BaseTrial, space: SearchSpace, topology: Topology, sources: Sequence[str]
+) -> tuple[str, Params, Params]:
+    """Ask for one head of a chain or a shared trunk.
+
+    Args:
+        sources: whom it can read.
+
+    Returns:
+        The source, width, depth and dropout of the head, and what goes into ``Training``.
+    """
+    source = str(trial.suggest_categorical(f"{topology}.source", list(sources)))
+    heads = space.heads
+    config: Params = {
+        "width": trial.suggest_int(f"{topology}.width", *heads.width, log=True),
+        "depth": trial.suggest_int(f"{topology}.depth", *heads.depth),
+        "dropout": round(trial.suggest_float(f"{topology}.dropout", *heads.dropout), 3),
+    }
+    rate = trial.suggest_float(f"{topology}.learning_rate", *heads.learning_rate, log=True)
+    return source, config, {"learning_rate": rate}
+
+
+def _width(trial: BaseTrial, name: str, family: Family) -> int:
+    low, high = family.width
+    if name != "transformer":
+        return trial.suggest_int(f"{name}.width", low, high, log=True)
+    low, high = -(-low // 4), max(high // 4, -(-low // 4))  # 1, 2 and 4 heads divide every width
+    return 4 * trial.suggest_int(f"{name}.width_by_4", low, high, log=True)
+
+
+def _deepest(name: str, family: Family, image: Sequence[int]) -> int:
+    """A cnn halves the image after each stage but the last."""
+    side = min(image[1:])
+    most = side.bit_length() if name == "cnn" else family.depth[1]
+    return max(family.depth[0], min(family.depth[1], most))
+
+
+def _patches(image: Sequence[int]) -> list[int]:
+    """Patch sizes that divide both sides and leave 4 to 64 of them; the whole image where there is none."""
+    sizes = [p for p in range(2, 17) if image[1] % p == 0 and image[2] % p == 0]
+    fitting = [p for p in sizes if 4 <= (image[1] // p) * (image[2] // p) <= 64]
+    return fitting or sizes[-1:] or [1]

@@ -1,0 +1,341 @@
+"""One structure, evaluated on stored predictions: its rule fitted, its loss on other rows, its cost predicted."""
+
+# M members, N rows, C classes, K columns of the table
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quorate.fusion.base import Rule
+from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
+from quorate.fusion.learned.cascade import Cascade, fit_cascade
+from quorate.fusion.learned.stacking import fit_stacking
+from quorate.fusion.loading import load_rule
+from quorate.fusion.training import Training
+from quorate.tuning.latency.curves import Curve, Overhead, cascade_s, chain_s, parallel_s
+from quorate.tuning.search.space import Format, Objective, SearchSpace, Topology
+from quorate.tuning.solvers.simplex import simplex_weights
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+# A stack's fit is an optimisation of hundreds of numbers, the others' are solved in milliseconds.
+_FOLDS, _STACK_FOLDS = 4, 2
+# A member with less than this share of the weight costs what any other costs and moves no answer.
+_LEAST_WEIGHT = 0.01
+# Less lets L-BFGS run for seconds and wins nothing; so does a stack over logits, beside which geometric_mean does well.
+_L2 = (3e-3, 1e-1)
+_WEIGHTED = ("weighted_mean", "geometric_mean", "soft_vote")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What is searched.
+
+    Attributes:
+        members: that the fusion reads; what those read themselves follows from the table.
+        format: of all members' numbers.
+        stages: of a cascade, members in each.
+        options: of the rule's fit: ``max_loss`` of a cascade, ``l2`` of a stack.
+    """
+
+    topology: Topology
+    rule: str
+    members: tuple[str, ...]
+    format: Format = "fp32"
+    stages: tuple[tuple[str, ...], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    deadline_s: float = 1.0
+    quorum: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, words: Mapping[str, Any]) -> Structure:
+        stages = tuple(tuple(stage) for stage in words["stages"])
+        return cls(**{**words, "members": tuple(words["members"]), "stages": stages})
+
+
+@dataclass(frozen=True)
+class Column:
+    """One member in one format: its column of the table.
+
+    Attributes:
+        reads: other members whose outputs it reads.
+        gpus: share of a GPU it holds while it runs; 0 on a CPU, where the core's seconds are counted.
+    """
+
+    name: str
+    curve: Curve
+    memory_bytes: int
+    reads: tuple[str, ...] = ()
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Stored predictions and measured cost, all that a structure's evaluation reads.
+
+    Attributes:
+        columns: K of them; a trunk has cost but no predictions, its ``probs`` are NaN.
+        probs: (K, N, C) float32.
+        labels: (N,).
+        overhead: what serving adds to the members' time.
+        batch: rows that the latency is told for.
+    """
+
+    columns: tuple[Column, ...]
+    probs: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    overhead: Overhead = field(default_factory=Overhead)
+    batch: int = 1
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        return {column.name: index for index, column in enumerate(self.columns)}
+
+    def column(self, name: str) -> Column:
+        return self.columns[self.place[name]]
+
+    def rows_of(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """(M, N, C)."""
+        return self.probs[[self.place[name] for name in names]]
+
+    def closure(self, names: Sequence[str]) -> list[str]:
+        """The members and all they read, each once."""
+        found: list[str] = []
+        for name in names:
+            found += [one for one in [*self.closure(self.column(name).reads), name] if one not in found]
+        return found
+
+    def latency_s(self, name: str) -> float:
+        """95th percentile of a member with what it waits for."""
+        column = self.column(name)
+        return chain_s([self._asked_s(column.reads), column.curve.p95_s[self.batch]])
+
+    def step_s(self, names: Sequence[str]) -> float:
+        """Of members asked side by side, each with what it waits for."""
+        return chain_s([self.overhead.of(len(names)), parallel_s([self.latency_s(name) for name in names])])
+
+    def _asked_s(self, reads: Sequence[str]) -> float:
+        return self.step_s(reads) if reads else 0.0
+
+    def serving_s(self, names: Sequence[str]) -> float:
+        """What serving adds for members asked side by side, along the longest way below them."""
+        return self.overhead.of(len(names)) + max(
+            (self.serving_s(reads) for name in names if (reads := self.column(name).reads)), default=0.0
+        )
+
+    def without_overhead(self) -> Table:
+        return replace(self, overhead=Overhead())
+
+
+@dataclass(frozen=True)
+class Menu:
+    """What structures can be made of.
+
+    Attributes:
+        members: base members.
+        chains: head -> the member it reads, beside the request.
+        trunks: trunk -> its heads.
+        formats: those that base members were run in: format -> member -> its column; a member that is not there stays.
+        deadline_s, quorum: of structures where they are not searched.
+    """
+
+    members: tuple[str, ...]
+    chains: Mapping[str, str] = field(default_factory=dict)
+    trunks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    formats: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"fp32": {}})
+    deadline_s: float = 1.0
+    quorum: int = 1
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A structure as it would be deployed, and what it is worth.
+
+    Attributes:
+        structure: without the members that got no weight.
+        values: every objective by name.
+    """
+
+    structure: Structure
+    values: Mapping[str, float]
+
+
+def suggest_structure(trial: BaseTrial, space: SearchSpace, menu: Menu, latency: Mapping[str, float]) -> Structure:
+    """Ask for one structure.
+
+    Args:
+        latency: of each base member, for the order of a cascade's stages.
+    """
+    makings = {"chain": menu.chains, "shared_trunk": menu.trunks, "cascade": menu.members[1:]}
+    possible = [name for name in space.topologies if makings.get(name, True)]
+    topology = trial.suggest_categorical("topology", possible or ["parallel"])
+    timing = _timing(trial, space, menu)
+    if topology == "chain":
+        head = trial.suggest_categorical("chain.head", sorted(menu.chains))
+        return Structure("chain", "weighted_mean", (menu.chains[head], head), **timing)
+    if topology == "shared_trunk":
+        trunk = trial.suggest_categorical("trunk", sorted(menu.trunks))
+        heads = menu.trunks[trunk]
+        chosen = tuple(head for head in heads if trial.suggest_categorical(f"use.{head}", [True, False]))
+        return Structure("shared_trunk", "weighted_mean", chosen if len(chosen) > 1 else heads, **timing)
+    numbers: Any = trial.suggest_categorical("format", list(menu.formats))
+    used = [name for name in menu.members if trial.suggest_categorical(f"use.{name}", [True, False])]
+    names = tuple(menu.formats[numbers].get(name, name) for name in used or menu.members[:1])
+    if topology == "stack":
+        options = {"l2": trial.suggest_float("stack.l2", *_L2, log=True)}
+        return Structure("stack", "stacking", names, numbers, options=options, **timing)
+    if topology == "cascade":
+        first = trial.suggest_int("cascade.first", 1, 2)
+        options = {"max_loss": trial.suggest_float("cascade.max_loss", 0.0, 0.02)}
+        quickest = tuple(sorted(names, key=lambda name: (latency[name], name)))
+        if len(names) > first:
+            stages = (quickest[:first], quickest[first:])
+            return Structure("cascade", "cascade", names, numbers, stages, options, **timing)
+    rule = trial.suggest_categorical("rule", list(space.rules))
+    return Structure("parallel", rule, names, numbers, **timing)
+
+
+def _timing(trial: BaseTrial, space: SearchSpace, menu: Menu) -> dict[str, Any]:
+    if space.deadline_s is None:
+        return {"deadline_s": menu.deadline_s, "quorum": menu.quorum}
+    deadline = trial.suggest_float("deadline_s", *space.deadline_s, log=True)
+    return {"deadline_s": round(deadline, 6), "quorum": trial.suggest_int("quorum", 1, 3)}
+
+
+def evaluate(structure: Structure, table: Table, seed: int = 0) -> Evaluated:
+    """Fit the structure's rule and judge it on rows it was not fitted on.
+
+    Raises:
+        FusionError, TuningError: the rule cannot be fitted on these predictions.
+    """
+    structure = _pruned(structure, table)
+    outputs, labels = table.rows_of(structure.members), table.labels
+    present = _in_time(structure, table, seed)
+    answered = present.sum(axis=0) >= structure.quorum
+    fused = np.full(outputs.shape[1:], np.nan)
+    for fit_on, judge_on in _folds(structure, len(labels), seed):
+        judged = judge_on[answered[judge_on]]
+        if len(judged):
+            rule = fit_rule(structure, outputs[:, fit_on], labels[fit_on])
+            parts = torch.from_numpy(outputs[:, judged]), torch.from_numpy(present[:, judged])
+            fused[judged] = rule.fuse(*parts).values.numpy()
+    values = {**_losses(fused, labels, answered), **cost(structure, table)}
+    if not all(map(math.isfinite, values.values())):
+        raise ValueError(f"the objective is not a number: {values}")
+    return Evaluated(structure, values)
+
+
+def fit_rule(structure: Structure, outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> Rule:
+    """The structure's rule, fitted.
+
+    Args:
+        outputs: (M, N, C) of its members.
+        labels: (N,).
+    """
+    names = structure.members
+    tensors, truth = torch.from_numpy(outputs), torch.from_numpy(labels)
+    if structure.rule == "stacking":
+        training = Training(member_dropout=0.0 if len(names) == 1 else 0.1)
+        return fit_stacking(names, tensors, truth, training=training, l2=structure.options["l2"])
+    if structure.rule == "cascade":
+        weights = simplex_weights(outputs, labels).values
+        weights = np.maximum(weights, _LEAST_WEIGHT) / np.maximum(weights, _LEAST_WEIGHT).sum()
+        return fit_cascade(
+            names, structure.stages, tensors, truth,
+            max_loss=structure.options["max_loss"], weights=[float(weight) for weight in weights],
+        )  # fmt: skip
+    solved = None
+    if structure.rule in _WEIGHTED:
+        values = simplex_weights(outputs, labels).values
+        solved = {name: float(value) for name, value in zip(names, values, strict=True)}
+    return load_rule(structure.rule).from_spec(names, solved, {})
+
+
+def cost(structure: Structure, table: Table) -> dict[str, float]:
+    """Predicted latency, device seconds and memory."""
+    everyone = table.closure(structure.members)
+    columns = [table.column(name) for name in everyone]
+    seconds = {column.name: column.curve.row_s * (column.gpus or 1.0) for column in columns}
+    if structure.rule == "cascade":
+        stages = [table.step_s(stage) for stage in structure.stages]
+        reached = _reached(structure, table)
+        latency = cascade_s(stages, reached)
+        work = cascade_s([sum(seconds[name] for name in stage) for stage in structure.stages], reached)
+    else:
+        latency = table.step_s(structure.members)
+        work = sum(seconds.values())
+    return {
+        "p95_latency_s": min(latency, structure.deadline_s),
+        "device_s_per_request": work,
+        "memory_bytes": float(sum(column.memory_bytes for column in columns)),
+    }
+
+
+def _reached(structure: Structure, table: Table) -> list[float]:
+    """Share of rows that reach each stage."""
+    outputs = table.rows_of(structure.members)
+    rule = fit_rule(structure, outputs, table.labels)
+    assert isinstance(rule, Cascade)
+    tensors, reached, left = torch.from_numpy(outputs), [1.0], torch.ones(outputs.shape[1], dtype=torch.bool)
+    for stage in range(len(structure.stages) - 1):
+        left = left & ~rule.decide(stage, tensors, torch.ones(outputs.shape[:2], dtype=torch.bool))
+        reached.append(float(left.float().mean()))
+    return reached
+
+
+def _pruned(structure: Structure, table: Table) -> Structure:
+    """Without members that the solved weights leave out: a quorum of those that are left."""
+    names = structure.members
+    if structure.rule in _WEIGHTED and len(names) > 1:
+        weights = simplex_weights(table.rows_of(names), table.labels).values
+        names = tuple(name for name, weight in zip(names, weights, strict=True) if weight >= _LEAST_WEIGHT)
+    words = {**structure.to_json(), "members": names, "quorum": min(structure.quorum, len(names))}
+    return Structure.from_json(words)
+
+
+def _in_time(structure: Structure, table: Table, seed: int) -> NDArray[np.bool_]:
+    """(M, N) whether a member answers by the deadline, each row drawn from its measured forward passes."""
+    shape = len(structure.members), len(table.labels)
+    random = np.random.default_rng(seed)
+    seconds = np.full(shape, table.overhead.of(len(structure.members)))
+    for place, name in enumerate(structure.members):
+        seconds[place] += table.serving_s(reads) if (reads := table.column(name).reads) else 0.0
+        for one in table.closure([name]):
+            seconds[place] += random.choice(np.asarray(table.column(one).curve.single_s), shape[1])
+    return np.asarray(seconds <= structure.deadline_s)
+
+
+def _folds(structure: Structure, rows: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Pairs of rows to fit on and rows to judge on; a rule without numbers to fit is judged on all at once."""
+    everything = np.arange(rows)
+    if structure.rule not in (*_WEIGHTED, "stacking", "cascade"):
+        return [(everything, everything)]
+    folds = min(_STACK_FOLDS if structure.rule == "stacking" else _FOLDS, rows)
+    parts = np.array_split(np.random.default_rng(seed).permutation(rows), folds)
+    return [(np.setdiff1d(everything, part), np.sort(part)) for part in parts]
+
+
+def _losses(fused: NDArray[Any], labels: NDArray[np.int64], answered: NDArray[np.bool_]) -> dict[str, float]:
+    """A row without a quorum has no answer: it is wrong, and as good as knowing nothing."""
+    rows = np.arange(len(labels))
+    right = np.where(answered, fused[rows, labels], 1.0 / fused.shape[1])
+    chosen = np.where(answered, np.nan_to_num(fused).argmax(axis=1), -1)
+    return {
+        "log_loss": float(-np.log(np.maximum(right, LEAST_PROBABILITY)).mean()),
+        "error_rate": float((chosen != labels).mean()),
+    }
+
+
+OBJECTIVES: tuple[Objective, ...] = ("log_loss", "error_rate", "p95_latency_s", "device_s_per_request", "memory_bytes")

@@ -1,0 +1,1 @@
+"""Weights solved over stored predictions, one method a file."""

@@ -1,0 +1,1 @@
+"""Members trained: the loop, its checkpoints, students, heads, fewer bits."""
