@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from quorate.deployments.control.devices import logical_gpus
 from quorate.deployments.spec.schema import Resources
-from quorate.fusion.errors import SweepError
+from quorate.tuning.errors import SweepError
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quorate.fusion.errors import PredictionError, TuningError
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
+from quorate.tuning.errors import PredictionError, TuningError
 
 Floats = NDArray[np.float64]
 

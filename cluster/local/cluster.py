@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from quorate.deployments.control.devices import logical_gpus
-from quorate.fusion.errors import ClusterError
+from quorate.deployments.errors import ClusterError
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 45.0

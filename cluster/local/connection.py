@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from quorate.cluster.local import cluster as local
-from quorate.fusion.errors import ClusterError
+from quorate.deployments.errors import ClusterError
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ import orjson
 import pyarrow as pa
 
 from quorate.deployments.client.remote_errors import refusal, remote_error
+from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE, ERROR, PARAMETERS, Sink
-from quorate.fusion.errors import RequestError, UnavailableError
 
 # A record batch as it is sent: small enough that the first answers come soon.
 SENT_ROWS, SENT_BYTES = 4096, 16 << 20

@@ -17,9 +17,9 @@ import orjson
 from numpy.typing import NDArray
 
 from quorate.deployments.client.remote_errors import refusal
+from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.datatypes import datatype_of, decode, encode
-from quorate.fusion.errors import RequestError, UnavailableError
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult

@@ -25,9 +25,9 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client
+from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.datatypes import numpy_dtype
-from quorate.fusion.errors import RequestError, UnavailableError
 
 # More than one, so that nothing on the way gets by with remembering the last.
 NUM_PAYLOADS = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from quorate.fusion import errors
+from quorate.deployments import errors
 
 _BY_STATUS: dict[int, type[errors.RemoteError]] = {
     401: errors.RemoteUnauthenticatedError,

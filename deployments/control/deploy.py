@@ -22,13 +22,13 @@ from quorate.deployments.control.directory import member_app
 from quorate.deployments.control.fusion_replica import FusionReplica
 from quorate.deployments.control.registry import Publication
 from quorate.deployments.control.rollout import CONTROL_TIMEOUT_S, Candidate, own_words
+from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.members.replica import MemberReplica
 from quorate.deployments.security.doors import Doors, at_port
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import pin
 from quorate.deployments.spec.schema import Replicas, Resources
 from quorate.deployments.wire.datatypes import zeros
-from quorate.fusion.errors import ClusterError, DeployError
 
 HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 5.0

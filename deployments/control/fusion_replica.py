@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from quorate.deployments.control import door_records
 from quorate.deployments.control.registry import Publication, history, live, stored
+from quorate.deployments.errors import CredentialError, DeployError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import at_port
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import CredentialError, DeployError, QuorateError
+from quorate.fusion.errors import QuorateError
 
 if TYPE_CHECKING:
     import uvicorn

@@ -16,8 +16,8 @@ from typing import Any
 
 from ray.experimental import internal_kv
 
+from quorate.deployments.errors import UnavailableError
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import UnavailableError
 
 KEPT = 10
 # A publication takes at most about this long; a lock that is older was left by a process that died.

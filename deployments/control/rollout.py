@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ray.serve.handle import DeploymentHandle
 
 from quorate.deployments.control.registry import Publication
-from quorate.fusion.errors import DeployError
+from quorate.deployments.errors import DeployError
 
 CONTROL_TIMEOUT_S = 30.0
 # Serve's own traces never reach a user; our errors in them do, by this shape.

@@ -19,11 +19,12 @@ from quorate.deployments.engine.graph_run import Flow, discount
 from quorate.deployments.engine.request import Answer, Explanation, Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.row_errors import nonfinite_row
+from quorate.deployments.errors import DeadlineError
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.member import Member, MemberReply
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.base import FusedArrays
-from quorate.fusion.errors import DeadlineError, QuorateError, QuorumError
+from quorate.fusion.errors import QuorateError, QuorumError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)

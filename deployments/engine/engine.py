@@ -21,19 +21,13 @@ from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import Lane, Lanes
 from quorate.deployments.engine.row_errors import nonfinite_row
+from quorate.deployments.errors import DeadlineError, OverloadedError, RequestError, UnavailableError
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.member import Member, MemberReply
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.messages import Kind, Payload, RowStatus
 from quorate.deployments.transport.tcp import ClientKeys
-from quorate.fusion.errors import (
-    DeadlineError,
-    OverloadedError,
-    QuorateError,
-    QuorumError,
-    RequestError,
-    UnavailableError,
-)
+from quorate.fusion.errors import QuorateError, QuorumError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)

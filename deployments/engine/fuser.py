@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.postprocessing import Finish, build_finish
+from quorate.deployments.errors import SpecError
 from quorate.deployments.routing.member import MemberReply
 from quorate.deployments.spec.schema import FusionSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.base import Fused, FusedArrays, Rule
-from quorate.fusion.errors import FusionError, SpecError
+from quorate.fusion.errors import FusionError
 from quorate.fusion.features.base import FeatureRule
 from quorate.fusion.learned.gate import Gate
 from quorate.fusion.loading import load_feature_rule, load_rule

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.engine.revision import Revision, build_revision
+from quorate.deployments.errors import RequestError
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import FusionSpec
-from quorate.fusion.errors import RequestError
 
 # A call given up after less than this share of the ensemble's deadline says nothing about the member.
 FAIR_SHARE = 0.5

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.fusion.errors import NonFiniteRowError
+from quorate.deployments.errors import NonFiniteRowError
 
 
 def nonfinite_row(row: int, members: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> NonFiniteRowError:

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.spec.files import file_digest
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 from quorate.deployments.wire.datatypes import zeros
-from quorate.fusion.errors import MemberLoadError
 
 Array = NDArray[Any]
 

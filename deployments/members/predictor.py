@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.model import Model
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.messages import RowStatus
 from quorate.deployments.wire.datatypes import datatype_of, has_name
-from quorate.fusion.errors import MemberLoadError
 
 Array = NDArray[Any]
 

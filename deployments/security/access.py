@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from quorate.deployments.errors import ForbiddenError, UnauthenticatedError
 from quorate.deployments.security.doors import Doors, is_loopback
 from quorate.deployments.security.tokens import among, digest
-from quorate.fusion.errors import ForbiddenError, UnauthenticatedError
 
 
 class Level(IntEnum):

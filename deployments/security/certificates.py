@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import grpc
 
+from quorate.deployments.errors import CredentialError
 from quorate.deployments.security.credentials import pem_fault
 from quorate.deployments.security.tokens import read_private
-from quorate.fusion.errors import CredentialError
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quorate.deployments.errors import CredentialError
 from quorate.deployments.security.tokens import read_tokens
-from quorate.fusion.errors import CredentialError
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorate.deployments.errors import DeployError, ExposureError
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.tokens import digest, read_tokens
-from quorate.fusion.errors import DeployError, ExposureError
 
 LOOPBACK = "127.0.0.1"
 

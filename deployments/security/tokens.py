@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from quorate.fusion.errors import CredentialError
+from quorate.deployments.errors import CredentialError
 
 # 32 hexadecimal digits are 128 bits: beyond guessing, also for who has the digest.
 MIN_TOKEN_CHARS = 32

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import orjson
 
 from quorate.deployments.engine.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 from quorate.deployments.server.service import Service
 from quorate.deployments.spec.patch import without_files
 from quorate.deployments.wire.inference import VERSION, Scalar
 from quorate.deployments.wire.limits import MAX_ROWS
-from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 
 # There is no cache of answers: their count stays 0.
 _NOT_COUNTED = ("cache_hit", "cache_miss")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.engine.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 from quorate.deployments.metrics.statistics import Tally
 from quorate.deployments.server.classification import top_classes
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -27,7 +28,6 @@ from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.wire.datatypes import datatype_of, decode, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.limits import MAX_ERROR_BYTES, MAX_ROWS
-from quorate.fusion.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 
 Array = NDArray[Any]
 # Makes a spec the live one on every fusion replica.

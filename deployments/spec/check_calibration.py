@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from quorate.fusion.errors import SpecError
+from quorate.deployments.errors import SpecError
 from quorate.fusion.registry import RuleEntry
 
 if TYPE_CHECKING:

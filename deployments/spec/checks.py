@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_calibration import check_calibration
-from quorate.fusion.errors import SpecError
 from quorate.fusion.registry import RULES, RuleEntry
 
 if TYPE_CHECKING:

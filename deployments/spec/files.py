@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberSpec
-from quorate.fusion.errors import SpecError
 
 MAX_SPEC_BYTES = 4 << 20
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import FusionSpec
-from quorate.fusion.errors import RequestError
 
 _CHANGEABLE = tuple(name for name in FusionSpec.model_fields if name != "state")
 

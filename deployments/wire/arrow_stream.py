@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.wire.byte_stream import ByteStream
 from quorate.deployments.wire.limits import MAX_ROWS
-from quorate.fusion.errors import RequestError
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
 # Metadata, JSON objects both: of a request's schema and of an answer's record batch, its parameters; of the empty

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quorate.fusion.errors import RequestError
+from quorate.deployments.errors import RequestError
 
 Array = NDArray[Any]
 _TYPES: dict[str, tuple[pa.DataType, ...]] = {

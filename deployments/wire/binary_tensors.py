@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.wire.datatypes import CODES, decode
-from quorate.fusion.errors import RequestError
 
 Array = NDArray[Any]
 MAX_DIMS = 32

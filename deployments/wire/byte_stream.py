@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from quorate.fusion.errors import RequestError
+from quorate.deployments.errors import RequestError
 
 # ASGI's: the next part of a request's body, or word that the client hung up.
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.binary_tensors import parse_datatype, parse_raw, parse_shape
 from quorate.deployments.wire.datatypes import datatype_of, encode, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
-from quorate.fusion.errors import RequestError
 
 Array = NDArray[Any]
 _FIELDS = {

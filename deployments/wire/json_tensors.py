@@ -12,10 +12,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.wire.binary_tensors import parse_datatype, parse_raw, parse_shape
 from quorate.deployments.wire.datatypes import datatype_of, encode, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, Body, InferRequest, InferResponse, Scalar
-from quorate.fusion.errors import RequestError
 
 Array = NDArray[Any]
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}

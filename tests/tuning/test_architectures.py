@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from quorate.fusion.errors import ArchitectureError
 from quorate.tuning import build
+from quorate.tuning.errors import ArchitectureError
 
 CONFIGS = [
     {"family": "cnn", "width": 8, "depth": 3},

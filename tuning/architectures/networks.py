@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quorate.fusion.errors import ArchitectureError
 from quorate.tuning.architectures.precision import in_format
+from quorate.tuning.errors import ArchitectureError
 
 
 class ConvNet(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from quorate.fusion.errors import ArchitectureError
+from quorate.tuning.errors import ArchitectureError
 
 Format = Literal["fp32", "bf16", "int8"]
 FORMATS: tuple[str, ...] = get_args(Format)

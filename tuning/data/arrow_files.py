@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from quorate.fusion.errors import DataError
+from quorate.tuning.errors import DataError
 
 _BATCH_BYTES = 16 << 20
 

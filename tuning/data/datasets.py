@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.fusion.errors import DataError
+from quorate.tuning.errors import DataError
 
 MEMORY_BYTES = 1 << 30
 _COPIED_BYTES = 16 << 20

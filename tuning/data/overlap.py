@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.fusion.errors import DataError
 from quorate.tuning.data.datasets import Labelled, check_labelled
+from quorate.tuning.errors import DataError
 
 
 def check_rows(validation: Labelled, held_out: Labelled) -> None:

@@ -24,7 +24,8 @@ from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.unix import LocalListener
-from quorate.fusion.errors import PredictionError, QuorateError
+from quorate.fusion.errors import QuorateError
+from quorate.tuning.errors import PredictionError
 
 Inputs = Mapping[str, NDArray[Any]]
 _READY_S = 60.0

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.schema import MemberJob
-from quorate.fusion.errors import DataError, PredictionError, TuningError
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.training.train import Training, save_weights, train
 

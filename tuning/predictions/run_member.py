@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.messages import RowStatus
-from quorate.fusion.errors import PredictionError, TuningError
+from quorate.tuning.errors import PredictionError, TuningError
 
 if TYPE_CHECKING:
     from quorate.deployments.members.predictor import Predictor

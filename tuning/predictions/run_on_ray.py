@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from quorate.deployments.members.model import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.schema import MemberJob, Resources
-from quorate.fusion.errors import PredictionError, QuorateError
+from quorate.fusion.errors import QuorateError
+from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
 
 _ROW = "__row__"

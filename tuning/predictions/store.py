@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import PredictionError
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.digests import code_digest, member_digest
 from quorate.tuning.predictions.partitions import harm, map_partition, replace_file, write_partition
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members

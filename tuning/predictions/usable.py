@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.fusion.errors import PredictionError
+from quorate.tuning.errors import PredictionError
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.wire.arrow_tensors import read_column, write_column
-from quorate.fusion.errors import PromotionError, RequestError
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import PromotionError
 
 PROBE_ROWS = 32
 # Stored predictions and served answers differ by rounding: other batch sizes, another device, float16 in the store, and

@@ -13,7 +13,7 @@ from typing import Any
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec, save_spec
-from quorate.fusion.errors import TuningError
+from quorate.tuning.errors import TuningError
 
 
 def new_run_folder(runs: Path | str, name: str) -> Path:

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save
 from quorate.deployments.members.model import load_model
 from quorate.deployments.spec.files import file_digest
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
-from quorate.fusion.errors import SweepError
 from quorate.tuning.architectures.heads import trunk_state
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import SweepError
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.search.journal import Finished, Journal, resume_hint, saving
 from quorate.tuning.search.member_search import Say, bare_spec

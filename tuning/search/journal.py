@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from quorate.fusion.errors import SweepError
 from quorate.tuning.atomic_files import storage_failed, write_whole
+from quorate.tuning.errors import SweepError
 
 Phase = Literal["members", "heads", "structures"]
 

@@ -20,8 +20,8 @@ from safetensors.numpy import load
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import file_digest, parse_spec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
-from quorate.fusion.errors import SweepError
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import SweepError
 from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.scoring import Floats, true_class

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from quorate.deployments.spec.schema import Name, Resources, Seconds
-from quorate.fusion.errors import SweepError
+from quorate.tuning.errors import SweepError
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.fusion.errors import SweepError
+from quorate.tuning.errors import SweepError
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.search.journal import Finished, Journal
 from quorate.tuning.search.sampler import Proposals, SamplerName

@@ -21,9 +21,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import DataError, SweepError
 from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.data.datasets import Labelled, Splits, check_labelled
+from quorate.tuning.errors import DataError, SweepError
 from quorate.tuning.latency.curves import Measured
 from quorate.tuning.runs.run_folder import new_run_folder
 from quorate.tuning.search.journal import Finished, holding, saving

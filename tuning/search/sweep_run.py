@@ -17,8 +17,8 @@ from ray import tune
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec, Resources
-from quorate.fusion.errors import PredictionError, SweepError
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import PredictionError, SweepError
 from quorate.tuning.latency.curves import Curve, Measured, Overhead, load_measured, measure_on_ray
 from quorate.tuning.latency.overhead import overhead_on_ray
 from quorate.tuning.predictions.run_member import tunable_members

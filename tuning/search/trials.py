@@ -23,7 +23,7 @@ from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 
 from quorate.deployments.spec.schema import Resources
-from quorate.fusion.errors import SweepError
+from quorate.tuning.errors import SweepError
 
 _WORKER_DEATHS = 3
 # Until Ray gives up a node that is lost (health checks every 3 s, five missed) it starts workers there, which die at

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quorate.fusion.errors import TuningError
+from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats, check_predictions, find_metric
 from quorate.tuning.solvers.greedy import greedy_weights
 from quorate.tuning.solvers.weights import Weights, score_weights

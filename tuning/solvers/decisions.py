@@ -20,7 +20,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from quorate.fusion.calibration.calibration import Calibration
-from quorate.fusion.errors import TuningError
+from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats, check_finite, check_predictions
 from quorate.tuning.solvers.evolution import evolve, on_simplex
 from quorate.tuning.solvers.simplex import simplex_weights

@@ -13,7 +13,7 @@ import numpy as np
 from cmaes import CMA
 from numpy.typing import ArrayLike
 
-from quorate.fusion.errors import TuningError
+from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats, MetricLike, check_finite, check_predictions, find_metric
 from quorate.tuning.solvers.greedy import greedy_weights
 from quorate.tuning.solvers.weights import Weights, score_weights

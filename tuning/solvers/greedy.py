@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quorate.fusion.errors import PredictionError, TuningError
+from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.scoring import (
     Floats,
     Metric,

@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quorate.fusion.errors import TuningError
+from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats, check_predictions, true_class
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
 from quorate.tuning.solvers.weights import Weights

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quorate.fusion.errors import PredictionError, QuorateError, TuningError
+from quorate.fusion.errors import QuorateError
+from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.scoring import Floats, check_finite, check_predictions, residual_gram, true_class
 from quorate.tuning.solvers.columns import Columns, TrueClass

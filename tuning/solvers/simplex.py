@@ -16,7 +16,7 @@ import scipy.linalg
 import scipy.optimize
 from numpy.typing import ArrayLike
 
-from quorate.fusion.errors import TuningError
+from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats, check_predictions, residual_gram, true_class
 from quorate.tuning.solvers.columns import Columns, TrueClass
 from quorate.tuning.solvers.weights import Weights

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
-from quorate.fusion.errors import ArchitectureError, MergeError
+from quorate.fusion.errors import MergeError
 from quorate.fusion.merging.batchnorm import reestimate_batchnorm
 from quorate.fusion.merging.checkpoints import State
 from quorate.fusion.merging.soups import greedy_soup
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import ArchitectureError
 from quorate.tuning.training.train import Trained, save_weights
 
 TRAINED_HERE = "quorate.tuning.architectures:build"

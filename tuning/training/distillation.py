@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quorate.fusion.errors import PredictionError, TuningError
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.training.train import Loss, Trained, Training, train
 
 _FLOOR = 1e-12

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quorate.deployments.spec.files import file_digest
-from quorate.fusion.errors import DataError, TuningError
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.errors import DataError, TuningError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from quorate.deployments.members.model import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import ArchitectureError, MergeError
+from quorate.fusion.errors import MergeError
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 from quorate.fusion.evaluation.significance import Interval, paired_bootstrap
 from quorate.tuning.architectures.precision import parameter_bytes
 from quorate.tuning.data.datasets import Labelled, check_labelled
+from quorate.tuning.errors import ArchitectureError
 from quorate.tuning.latency.curves import chain_s, measure, parallel_s
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import PredictionStore

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec
-from quorate.fusion.errors import DeployError, PromotionError
+from quorate.tuning.errors import PromotionError
 from quorate.tuning.runs.probe import Probe, load_probe
 
 if TYPE_CHECKING:

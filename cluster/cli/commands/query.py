@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client, Result
+from quorate.deployments.errors import RequestError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.datatypes import numpy_dtype
-from quorate.fusion.errors import RequestError
 
 
 def ask(

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from quorate.deployments.client.client import Client
+from quorate.deployments.errors import RequestError
 from quorate.deployments.security.credentials import Credentials
-from quorate.fusion.errors import RequestError
 
 SUFFIXES = (".parquet", ".arrow")
 _ROWS = 4096

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.local import cluster as local
 from quorate.cluster.local.connection import connected
+from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import ClusterError, DeployError
 
 if TYPE_CHECKING:
     from quorate.deployments.control.deploy import Deployed

@@ -15,7 +15,7 @@ from rich.table import Table
 from quorate.cluster.cli.commands.tune import read_rows
 from quorate.cluster.local.connection import connected
 from quorate.deployments.spec.files import load_spec
-from quorate.fusion.errors import DataError, SweepError
+from quorate.tuning.errors import DataError, SweepError
 
 if TYPE_CHECKING:
     from quorate.tuning import Labelled, Splits, SweepResult

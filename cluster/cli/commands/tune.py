@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quorate.cluster.local.connection import connected
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import SpecError
 
 if TYPE_CHECKING:
     from quorate.tuning import DecisionResult, Labelled, TuneResult

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 from grpc.aio import ServicerContext
 
+from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
 from quorate.deployments.security.doors import Doors, at_port
@@ -23,7 +24,7 @@ from quorate.deployments.server.service import Service, clip
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.grpc_tensors import dump_response, parse_infer, parse_parameters
 from quorate.deployments.wire.limits import MAX_BODY_BYTES
-from quorate.fusion.errors import QuorateError, RequestError, UnavailableError
+from quorate.fusion.errors import QuorateError
 
 Message = TypeVar("Message")
 Reply = TypeVar("Reply")

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from quorate.deployments.errors import OverloadedError, RequestError, UnauthenticatedError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.http.access import check_management, check_request
@@ -27,7 +28,7 @@ from quorate.deployments.server.service import Service, clip
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
-from quorate.fusion.errors import OverloadedError, QuorateError, RequestError, UnauthenticatedError
+from quorate.fusion.errors import QuorateError
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

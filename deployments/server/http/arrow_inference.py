@@ -21,13 +21,14 @@ import orjson
 import pyarrow as pa
 
 from quorate.deployments.engine.request import PRIORITY_LEVELS
+from quorate.deployments.errors import OverloadedError, RequestError
 from quorate.deployments.server.service import Service, clip
 from quorate.deployments.wire.arrow_stream import ERROR, PARAMETERS, Sink, read_batches, read_schema
 from quorate.deployments.wire.arrow_tensors import check_type, read_column, write_column
 from quorate.deployments.wire.byte_stream import ByteStream, Receive
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.json_tensors import parse_parameters
-from quorate.fusion.errors import OverloadedError, QuorateError, RequestError
+from quorate.fusion.errors import QuorateError
 
 _log = logging.getLogger(__name__)
 # A server that is overloaded for so long ends the stream.

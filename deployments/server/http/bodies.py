@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import zlib
 
+from quorate.deployments.errors import BodySizeError, OverloadedError, RequestError
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body
 from quorate.deployments.wire.limits import MAX_BODY_BYTES
-from quorate.fusion.errors import BodySizeError, OverloadedError, RequestError
 
 Headers = list[tuple[bytes, bytes]]
 

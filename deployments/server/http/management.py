@@ -6,9 +6,9 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.server.management import Management
 from quorate.deployments.wire.json_tensors import parse_object, parse_parameters
-from quorate.fusion.errors import RequestError
 
 Answer = Callable[[Management, Mapping[str, str], bytes], Any]
 

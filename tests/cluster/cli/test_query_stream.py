@@ -8,7 +8,7 @@ from pyarrow import parquet
 from quorate.cluster.cli.commands.query import ask
 from quorate.cluster.cli.commands.query_stream import ask_file
 from quorate.deployments import Client
-from quorate.fusion.errors import RequestError
+from quorate.deployments.errors import RequestError
 
 ROWS = np.random.default_rng(1).normal(size=(9000, 2)).astype(np.float32)
 

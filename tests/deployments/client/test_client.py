@@ -8,9 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from quorate.deployments import Client
-from quorate.fusion import errors
-from quorate.fusion.errors import RemoteError
+from quorate.deployments import Client, errors
+from quorate.deployments.errors import RemoteError
 
 ROW = np.zeros((1, 2), np.float32)
 

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from quorate.deployments.client.load_test import Load, bench, random_inputs
+from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
 from quorate.deployments.wire.datatypes import numpy_dtype
-from quorate.fusion.errors import RemoteError, RequestError, UnavailableError
 
 METADATA = {"name": "m", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], "outputs": []}
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from quorate.deployments import Client, parse_spec
+from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 from quorate.deployments.spec.patch import revise, without_files
 from quorate.deployments.wire import open_inference_pb2 as pb
-from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 from tests.deployments.support.traffic import Traffic
 
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"

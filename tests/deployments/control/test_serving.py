@@ -11,7 +11,7 @@ import pytest
 from scipy.special import softmax
 
 from quorate.deployments import Client, parse_spec
-from quorate.fusion.errors import DeployError
+from quorate.deployments.errors import DeployError
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.traffic import Traffic
 
@@ -189,7 +189,7 @@ def test_new_weights_go_live_without_a_restart_and_roll_back(deploy):
 
 def test_each_rollback_goes_back_further(deploy):
     from quorate.deployments.control import deploy as applications
-    from quorate.fusion.errors import ClusterError
+    from quorate.deployments.errors import ClusterError
 
     specs = [ensemble("back", {"a": member(config={"shift": shift})}, weights={"a": 1.0}) for shift in (1, 2, 3)]
     url = "".join({deploy(spec).http for spec in specs})

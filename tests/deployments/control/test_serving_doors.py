@@ -11,9 +11,9 @@ import pytest
 import trustme
 
 from quorate.deployments import Client, Credentials, Doors
+from quorate.deployments.errors import DeployError
 from quorate.deployments.security.doors import doors_from_files
 from quorate.deployments.wire import open_inference_pb2 as pb
-from quorate.fusion.errors import DeployError
 
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.array([[0.5, -1.0]], np.float32)

@@ -10,8 +10,8 @@ from scipy.special import softmax
 
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.files import dump_spec
-from quorate.fusion.errors import SpecError
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.factories.oracle import NAN, NONE
 from tests.deployments.support.member_threads import running

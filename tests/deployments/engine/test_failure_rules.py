@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from quorate.fusion.errors import DeadlineError, OverloadedError, QuorateError, QuorumError
+from quorate.deployments.errors import DeadlineError, OverloadedError
+from quorate.fusion.errors import QuorateError, QuorumError
 from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import assert_right, ensemble, metric, row, rows, serving, until
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.special import softmax
 
 from quorate.deployments import parse_spec
-from quorate.fusion.errors import DeadlineError, NonFiniteRowError, QuorumError, SpecError
+from quorate.deployments.errors import DeadlineError, NonFiniteRowError, SpecError
+from quorate.fusion.errors import QuorumError
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.factories.oracle import NAN, NONE, RAISE, SLEEP
 from tests.deployments.support.graphs import PLAIN, ask, ask_all, first, member, rows_of, spec_of

@@ -8,7 +8,8 @@ import signal
 import numpy as np
 import pytest
 
-from quorate.fusion.errors import DeadlineError, QuorateError
+from quorate.deployments.errors import DeadlineError
+from quorate.fusion.errors import QuorateError
 from tests.deployments.support.member_processes import MEMBERS, assert_right, ensemble, row, serving, until
 
 DEADLINE_S = 2.0

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from scipy.special import softmax
 
 from quorate.deployments import parse_spec
-from quorate.fusion.errors import SpecError
+from quorate.deployments.errors import SpecError
 from quorate.fusion.learned.cascade import Cascade
 from quorate.fusion.learned.gate import fit_gate
 from tests.deployments.support.factories.graph import evaluate

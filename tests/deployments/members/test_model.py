@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from quorate.deployments import load_model, parse_spec
+from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.files import file_digest
-from quorate.fusion.errors import MemberLoadError
 
 FACTORIES = """
 import numpy as np

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 
-from quorate.fusion.errors import DeadlineError
+from quorate.deployments.errors import DeadlineError
 from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import assert_right, ensemble, row, serving, until
 

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from quorate.deployments import Client, Credentials, Doors
+from quorate.deployments.errors import RemoteError
 from quorate.deployments.wire import open_inference_pb2 as pb
-from quorate.fusion.errors import RemoteError
 
 ASKS, MANAGES = "ask-" + "0123456789abcdef" * 2, "manage-" + "0123456789abcdef" * 2
 TOKENS = {"none": "", "wrong": f"Bearer {ASKS[:-1]}", "ask": f"Bearer {ASKS}", "manage": f"Bearer {MANAGES}"}

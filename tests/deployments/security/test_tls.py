@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives import serialization
 
 from quorate.deployments import Client, Credentials, Doors
 from quorate.deployments.client.load_test import Load, bench
+from quorate.deployments.errors import CredentialError, UnauthenticatedError, UnavailableError
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import doors_from_files
 from quorate.deployments.wire import open_inference_pb2 as pb
-from quorate.fusion.errors import CredentialError, UnauthenticatedError, UnavailableError
 
 ROWS = np.array([[0.5, -1.0]], np.float32)
 TOKEN = "0123456789abcdef" * 3

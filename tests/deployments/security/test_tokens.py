@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from quorate.deployments import Credentials, Doors
+from quorate.deployments.errors import CredentialError, DeployError, ExposureError, ForbiddenError, UnauthenticatedError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Tls
 from quorate.deployments.security.doors import doors_from_files, is_loopback
 from quorate.deployments.security.tokens import read_tokens
-from quorate.fusion.errors import CredentialError, DeployError, ExposureError, ForbiddenError, UnauthenticatedError
 
 ONE, TWO = "a" * 16 + "-._~+/0123456789==", "b" * 64
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from quorate.deployments import Client
-from quorate.fusion.errors import NotFoundError, RequestError, UnavailableError
+from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError
 
 ROWS = np.random.default_rng(3).normal(size=(1000, 2)).astype(np.float32)
 ARROW = "application/vnd.apache.arrow.stream"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from quorate.deployments import Client
+from quorate.deployments.errors import OverloadedError, RequestError
 from quorate.deployments.wire import open_inference_pb2 as pb
-from quorate.fusion.errors import OverloadedError, RequestError
 
 ROW = np.zeros((1, 2), np.float32)
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 import yaml
 
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.files import dump_spec, file_digest, load_spec, parse_spec, save_spec
-from quorate.fusion.errors import SpecError
 
 VALID = yaml.safe_load(
     """

@@ -7,8 +7,8 @@ import pytest
 from pyarrow import feather, parquet
 from sklearn.datasets import load_digits
 
-from quorate.fusion.errors import DataError
 from quorate.tuning import Labelled, digits, idx_images, read_table
+from quorate.tuning.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 

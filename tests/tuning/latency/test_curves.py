@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from quorate.deployments import parse_spec
-from quorate.fusion.errors import PredictionError
+from quorate.tuning.errors import PredictionError
 from quorate.tuning.latency.curves import Curve, Measured, Overhead, load_measured, measure
 from quorate.tuning.latency.local_serving import seconds_of_requests
 from quorate.tuning.latency.overhead import measure_overhead

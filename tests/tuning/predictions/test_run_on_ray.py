@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from quorate.deployments import parse_spec
-from quorate.fusion.errors import PredictionError
 from quorate.tuning import Labelled, PredictionStore, pick_runner, run_in_process
+from quorate.tuning.errors import PredictionError
 
 
 @pytest.fixture(scope="module")

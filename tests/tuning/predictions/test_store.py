@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quorate.deployments import parse_spec
-from quorate.fusion.errors import DataError, PredictionError, TuningError
 from quorate.tuning import (
     Labelled,
     OutOfFold,
@@ -23,6 +22,7 @@ from quorate.tuning import (
     save_weights,
     train,
 )
+from quorate.tuning.errors import DataError, PredictionError, TuningError
 from tests.tuning.support.big_ensemble import big_ensemble
 
 MEMBERS = ("weak", "middle", "strong")

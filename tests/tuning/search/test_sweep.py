@@ -18,7 +18,6 @@ from ray import tune
 from quorate.deployments import load_spec
 from quorate.deployments.engine.graph import build_graph
 from quorate.deployments.engine.revision import build_revision
-from quorate.fusion.errors import DataError, SweepError
 from quorate.tuning import (
     Labelled,
     SearchSpace,
@@ -30,6 +29,7 @@ from quorate.tuning import (
     run_in_process,
     sweep,
 )
+from quorate.tuning.errors import DataError, SweepError
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.search.space import Family
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from quorate.fusion.errors import TuningError
 from quorate.tuning import bagged_weights, greedy_weights, simplex_weights
+from quorate.tuning.errors import TuningError
 
 
 def many_weak(members, rows, seed, skill):

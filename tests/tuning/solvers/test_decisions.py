@@ -8,8 +8,8 @@ import sklearn.metrics
 import torch
 
 from quorate.fusion import WeightedMean
-from quorate.fusion.errors import TuningError
 from quorate.tuning import decision_weights, evolved_weights, greedy_weights, simplex_weights
+from quorate.tuning.errors import TuningError
 
 SKLEARN = {
     "accuracy": sklearn.metrics.accuracy_score,

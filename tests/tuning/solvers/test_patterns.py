@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from quorate.fusion.errors import TuningError
 from quorate.tuning import pattern_weights, simplex_weights, worthwhile_patterns
+from quorate.tuning.errors import TuningError
 
 
 def predictions(members, rows, classes, seed):

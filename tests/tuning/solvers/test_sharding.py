@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from quorate.fusion.errors import PredictionError, TuningError
 from quorate.tuning import PredictionShards, PredictionStore, greedy_weights, simplex_weights
+from quorate.tuning.errors import PredictionError, TuningError
 
 
 def predictions(members, rows, classes, seed):

@@ -9,8 +9,8 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.fusion.errors import PredictionError, TuningError
 from quorate.tuning import Weights, greedy_path, greedy_weights, score_weights, simplex_weights
+from quorate.tuning.errors import PredictionError, TuningError
 
 
 def predictions(members, rows, classes, seed, twins=False):

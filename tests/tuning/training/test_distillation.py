@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from quorate.fusion.errors import PredictionError, TuningError
 from quorate.tuning import Distillation, Training, distil, run_in_process, train
+from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.training.distillation import distillation_loss
 
 STUDENT = {"family": "mlp", "width": 8, "depth": 1}

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from quorate.deployments.members.model import load_model
-from quorate.fusion.errors import ArchitectureError
 from quorate.tuning import build, run_in_process
 from quorate.tuning.architectures.precision import parameter_bytes
+from quorate.tuning.errors import ArchitectureError
 
 torchao = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 FAMILIES = [

@@ -7,8 +7,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from quorate.fusion.errors import DataError, TuningError
 from quorate.tuning import Labelled, Training, build, digits, save_weights, train
+from quorate.tuning.errors import DataError, TuningError
 
 SMALL = {"family": "mlp", "width": 16, "depth": 1}
 

@@ -7,8 +7,8 @@ import pytest
 
 from quorate.deployments import Client, parse_spec, save_spec
 from quorate.deployments.control.rollout import Share
-from quorate.fusion.errors import PromotionError
 from quorate.tuning import Labelled, promote, tune_weights
+from quorate.tuning.errors import PromotionError
 from quorate.tuning.runs.probe import load_probe, save_probe
 from quorate.tuning.workflows.promote import compare
 from tests.deployments.support.traffic import Traffic

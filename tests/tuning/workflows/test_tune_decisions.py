@@ -9,8 +9,8 @@ import torch
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
 from quorate.fusion import Calibration, WeightedMean
-from quorate.fusion.errors import TuningError
 from quorate.tuning import Labelled, decision_gain, tune_decisions
+from quorate.tuning.errors import TuningError
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.runs.probe import load_probe
 

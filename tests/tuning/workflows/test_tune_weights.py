@@ -8,7 +8,6 @@ import torch
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
 from quorate.fusion import WeightedMean
-from quorate.fusion.errors import DataError, PredictionError, TuningError
 from quorate.tuning import (
     Labelled,
     PredictionStore,
@@ -17,6 +16,7 @@ from quorate.tuning import (
     tune_decisions,
     tune_weights,
 )
+from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.evaluation.figures import Evidence, class_gains
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import judge

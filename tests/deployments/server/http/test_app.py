@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quorate.deployments import Client
-from quorate.fusion.errors import RemoteError, RequestError
+from quorate.deployments.errors import RemoteError, RequestError
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(5, 2)).astype(np.float32)

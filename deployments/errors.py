@@ -1,0 +1,196 @@
+"""What can go wrong with a spec, a request, a deployment or a client; each with its code on both wires."""
+
+from __future__ import annotations
+
+from quorate.fusion.errors import QuorateError, QuorumError
+
+
+class SpecError(QuorateError):
+    """A spec that cannot be served; raised before anything starts."""
+
+    http_status, grpc_code = 400, "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, found: str, fix: str):
+        super().__init__(field, found, fix)
+        self.field, self.found, self.fix = field, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.found}; {self.fix}"
+
+
+class DeadlineError(QuorumError):
+    """The deadline passed before the quorum was in."""
+
+    http_status, grpc_code = 504, "DEADLINE_EXCEEDED"
+
+
+class OverloadedError(QuorateError):
+    """A bounded queue is full; the request was not started."""
+
+    http_status, grpc_code = 503, "RESOURCE_EXHAUSTED"
+
+    def __init__(self, what: str, limit: int, retry_after_s: float):
+        super().__init__(what, limit, retry_after_s)
+        self.what, self.limit, self.retry_after_s = what, limit, retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.what} already holds its limit of {self.limit}; retry after {self.retry_after_s:g} s"
+
+
+class UnavailableError(QuorateError):
+    http_status, grpc_code = 503, "UNAVAILABLE"
+
+
+class RequestError(QuorateError):
+    """The client's request is malformed or does not fit the model."""
+
+    http_status, grpc_code = 400, "INVALID_ARGUMENT"
+
+
+class NotFoundError(RequestError):
+    """The client named something that is not there."""
+
+    http_status, grpc_code = 404, "NOT_FOUND"
+
+
+class UnknownModelError(NotFoundError):
+    def __init__(self, model: str, known: str, version: str = ""):
+        super().__init__(model, known, version)
+        self.model, self.known, self.version = model, known, version
+
+    def __str__(self) -> str:
+        version = f" version {self.version[:60]}" if self.version else ""
+        return f"Request for unknown model: '{self.model}'{version} is not found; this server has {self.known}"
+
+
+class UnsupportedError(RequestError):
+    http_status, grpc_code = 501, "UNIMPLEMENTED"
+
+
+class BodySizeError(RequestError):
+    """A request is longer than the server takes."""
+
+    http_status, grpc_code = 413, "RESOURCE_EXHAUSTED"
+
+    def __init__(self, found: str, limit_bytes: int):
+        super().__init__(found, limit_bytes)
+        self.found, self.limit_bytes = found, limit_bytes
+
+    def __str__(self) -> str:
+        return f"the body {self.found} over {self.limit_bytes} bytes; send fewer rows at once"
+
+
+class NonFiniteRowError(RequestError):
+    """A row for which models gave only NaN or infinity: asking again gives the same."""
+
+    def __init__(self, row: int, members: str, cause: str):
+        super().__init__(row, members, cause)
+        self.row, self.members, self.cause = row, members, cause
+
+    def __str__(self) -> str:
+        return f"row {self.row} got no finite answer from {self.members}: {self.cause}; change the row or leave it out"
+
+
+class UnauthenticatedError(QuorateError):
+    """The client did not say who it is, or not rightly."""
+
+    http_status, grpc_code = 401, "UNAUTHENTICATED"
+
+
+class ForbiddenError(QuorateError):
+    """The client is known, or need not be, but may not do this."""
+
+    http_status, grpc_code = 403, "PERMISSION_DENIED"
+
+
+class RemoteError(QuorateError):
+    """A server refused; the text is its own. The kinds below are also the errors that the server met.
+
+    Attributes:
+        status: the HTTP status.
+        retry_after_s: when the server would like to be asked again; 0 where it did not say.
+    """
+
+    def __init__(self, status: int, text: str, retry_after_s: float = 0.0):
+        # Not super(): the kinds have a second parent, with arguments of its own.
+        QuorateError.__init__(self, status, text, retry_after_s)
+        self.status, self.text, self.retry_after_s = status, text, retry_after_s
+
+    def __str__(self) -> str:
+        return f"the server answered {self.status}: {self.text}"
+
+
+class RemoteRequestError(RemoteError, RequestError):
+    """400, or another status of the client's making."""
+
+
+class RemoteUnauthenticatedError(RemoteError, UnauthenticatedError):
+    """401."""
+
+
+class RemoteForbiddenError(RemoteError, ForbiddenError):
+    """403."""
+
+
+class RemoteNotFoundError(RemoteRequestError, NotFoundError):
+    """404."""
+
+
+class RemoteUnsupportedError(RemoteRequestError, UnsupportedError):
+    """501."""
+
+
+class RemoteUnavailableError(RemoteError, UnavailableError):
+    """503, without a time to come back."""
+
+
+class RemoteOverloadedError(RemoteError, OverloadedError):
+    """503, with a time to come back."""
+
+
+class RemoteDeadlineError(RemoteError, DeadlineError):
+    """504."""
+
+
+class MemberLoadError(QuorateError):
+    """A member's model or weights could not be loaded where the replica runs."""
+
+    def __init__(self, member: str, found: str, fix: str):
+        super().__init__(member, found, fix)
+        self.member, self.found, self.fix = member, found, fix
+
+    def __str__(self) -> str:
+        return f"members.{self.member}: {self.found}; {self.fix}"
+
+
+class DeployError(QuorateError):
+    """The cluster cannot run what the spec asks."""
+
+
+class ExposureError(DeployError):
+    """Doors that would be open to the network without anyone having said so."""
+
+    def __init__(self, host: str):
+        super().__init__(host)
+        self.host = host
+
+    def __str__(self) -> str:
+        return (
+            f"{self.host} is reachable from other machines, and anyone there could ask; give --auth-token-file FILE, "
+            "or --insecure if that is meant"
+        )
+
+
+class CredentialError(DeployError):
+    """A file of tokens, a certificate or a key that cannot be used."""
+
+    def __init__(self, path: str, found: str, fix: str):
+        super().__init__(path, found, fix)
+        self.path, self.found, self.fix = path, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.found}; {self.fix}"
+
+
+class ClusterError(QuorateError):
+    """No cluster, or not the one that was asked for."""

@@ -1,0 +1,38 @@
+"""What can go wrong while tuning: with data, predictions, architectures, sweeps and promotion."""
+
+from __future__ import annotations
+
+from quorate.fusion.errors import QuorateError
+
+
+class TuningError(QuorateError):
+    """Something asked of tuning cannot be done; raised before long work starts where it can be known."""
+
+    http_status, grpc_code = 400, "INVALID_ARGUMENT"
+
+    def __init__(self, what: str, found: str, fix: str):
+        super().__init__(what, found, fix)
+        self.what, self.found, self.fix = what, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.found}; {self.fix}"
+
+
+class ArchitectureError(TuningError):
+    """A network that cannot be built from its config."""
+
+
+class DataError(TuningError):
+    """Labelled data that cannot be read, or does not fit the spec."""
+
+
+class PredictionError(TuningError):
+    """Stored or given predictions that weights cannot be solved on."""
+
+
+class PromotionError(TuningError):
+    """A run's ensemble that was not made the live one; the old one still answers."""
+
+
+class SweepError(TuningError):
+    """A sweep that cannot start, go on or be taken up again."""
