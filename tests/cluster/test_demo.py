@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+pytestmark = pytest.mark.ray
+
 import pytest
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"

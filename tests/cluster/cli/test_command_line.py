@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+pytestmark = pytest.mark.ray
+
 import numpy as np
 import psutil
 import pytest

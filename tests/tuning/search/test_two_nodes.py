@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+pytestmark = pytest.mark.ray
+
 import pytest
 
 SCRIPT = (
