@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-pytestmark = pytest.mark.ray
-
 import pytest
+
+pytestmark = pytest.mark.ray
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(python|bash|yaml)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-pytestmark = pytest.mark.ray
-
 import pytest
+
+pytestmark = pytest.mark.ray
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show: members on the device, pinning by Ray, training. ``make test-gpu`` on a machine that has one."""
+"""What only a GPU can show: members on the device, pinning by Ray, training. Run it with ``make test-gpu``."""
 
 import os
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-pytestmark = pytest.mark.ray
-
 import numpy as np
 import psutil
 import pytest
+
+pytestmark = pytest.mark.ray
 
 SPEC = """
 name: tiny

@@ -8,9 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-pytestmark = pytest.mark.ray
-
 import pytest
+
+pytestmark = pytest.mark.ray
 
 SCRIPT = (
     "import sys; from pathlib import Path; from tests.tuning.support.two_nodes import main; main(Path(sys.argv[1]))"
