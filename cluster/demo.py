@@ -134,10 +134,10 @@ def _serve(result: TuneResult, test: Labelled, console: Console) -> Served:
     """Deploy the tuned spec on a cluster of the demo's own, and send it every test row."""
     place = Path(tempfile.mkdtemp(prefix="quorate-"))
     with console.status("starting a local cluster") as status, local.hosting(place, announce=False):
-        from quorate.deployments.control import deploy as applications
+        from quorate.deployments.control.deploy import deploy
 
         status.update("starting members")
-        deployed = applications.deploy(result.spec, result.folder)
+        deployed = deploy(result.spec, result.folder)
         status.update(f"asking {deployed.http}")
         return _ask(deployed.http, result, test)
 

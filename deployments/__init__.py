@@ -16,7 +16,7 @@ _HOME = {
     "FusionSpec": "spec.schema",
     "MemberSpec": "spec.schema",
     "deploy": "control.deploy",
-    "load_model": "members.model",
+    "load_model": "members.loading",
     "load_spec": "spec.files",
     "parse_spec": "spec.files",
     "save_spec": "spec.files",

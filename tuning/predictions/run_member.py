@@ -41,7 +41,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
         MemberLoadError: the member cannot be loaded.
         PredictionError: it failed on every row.
     """
-    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
 
     predictor = Predictor(load_model(job.name, job.member, folder), job)

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.schema import MemberJob, Resources
 from quorate.fusion.errors import QuorateError

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import MergeError
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY

@@ -52,9 +52,9 @@ def status(address: str | None = None) -> list[dict[str, Any]]:
     if address is None and local.find() is None:
         return []
     with connected(address):
-        from quorate.deployments.control import deploy as applications
+        from quorate.deployments.control.describe import describe_fusion, ensembles
 
-        return [_status_of(name, applications.describe_fusion(name)) for name in applications.ensembles()]
+        return [_status_of(name, describe_fusion(name)) for name in ensembles()]
 
 
 def http_address(name: str, address: str | None = None) -> str:
@@ -81,20 +81,21 @@ def down(name: str | None, address: str | None = None) -> list[str]:
         local.stop(cluster)
         return ["the local cluster"]
     with connected(address):
-        from quorate.deployments.control import deploy as applications
+        from quorate.deployments.control.deploy import delete
+        from quorate.deployments.control.describe import ensembles
 
-        names = applications.ensembles() if name is None else [name]
+        names = ensembles() if name is None else [name]
         for ensemble in names:
-            applications.delete(ensemble)
+            delete(ensemble)
     return names
 
 
 def rollback(name: str, address: str | None = None) -> str:
     """Publish the revision before the live one; returns its name."""
     with connected(address):
-        from quorate.deployments.control import deploy as applications
+        from quorate.deployments.control.deploy import rollback
 
-        return applications.rollback(name).revision
+        return rollback(name).revision
 
 
 def promote(
@@ -115,8 +116,8 @@ def promote(
 def _deploy(request: DeployRequest) -> Deployed:
     from rich.console import Console
 
-    from quorate.deployments.control import deploy as applications
     from quorate.deployments.control import placement
+    from quorate.deployments.control.deploy import deploy
 
     unplaced = [p for p in placement.plan(request.spec, placement.inventory()) if p.problem]
     if unplaced:
@@ -127,7 +128,7 @@ def _deploy(request: DeployRequest) -> Deployed:
     if request.doors is not None and request.doors.warning:
         Console(stderr=True).print(f"warning: {request.doors.warning}", style="yellow", markup=False)
     with console.status("starting members") as shown:
-        return applications.deploy(
+        return deploy(
             request.spec, request.folder, request.doors, http_port=request.http_port, grpc_port=request.grpc_port,
             timeout_s=request.timeout_s, progress=lambda states: shown.update(_progress(states)),
         )  # fmt: skip
@@ -140,17 +141,17 @@ def _progress(states: dict[str, str]) -> str:
 
 def _fusion(name: str, address: str | None) -> dict[str, Any]:
     with connected(address):
-        from quorate.deployments.control import deploy as applications
+        from quorate.deployments.control.describe import describe_fusion, ensembles
 
-        found = applications.describe_fusion(name)
+        found = describe_fusion(name)
         if not found:
-            known = ", ".join(applications.ensembles()) or "none"
+            known = ", ".join(ensembles()) or "none"
             raise ClusterError(f"no ensemble '{name}' runs here (running: {known}); deploy it first")
     return found[0]
 
 
 def _status_of(name: str, fusion: list[dict[str, Any]]) -> dict[str, Any]:
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_member
 
     members = list(fusion[0]["spec"]["members"]) if fusion else []
     return {
@@ -161,5 +162,5 @@ def _status_of(name: str, fusion: list[dict[str, Any]]) -> dict[str, Any]:
         "tls": fusion[0]["tls"] if fusion else False,
         "token": fusion[0]["token"] if fusion else False,
         "ready": fusion[0]["ready"] if fusion else {},
-        "members": {member: applications.describe_member(name, member) for member in members},
+        "members": {member: describe_member(name, member) for member in members},
     }

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES

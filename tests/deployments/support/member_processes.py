@@ -35,7 +35,7 @@ def _serve(job, path, started):
     import torch
 
     from quorate.deployments.members.inference_loop import InferenceLoop
-    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.transport.unix import LocalListener
 
