@@ -24,6 +24,7 @@ class Doors:
 
     Attributes:
         http: URL of its HTTP door.
+        http_door: what answers there.
         grpc: address of its gRPC door.
         engine: what answers; look, don't touch: it lives on another thread.
         keeper: who may come in.
@@ -56,8 +57,9 @@ class Doors:
         grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0, self.keeper, self.certificates)
         await grpc_door.start()
         listener = socket.create_server(("127.0.0.1", 0))
+        self.http_door = HttpDoor(service, self.keeper)
         config = uvicorn.Config(
-            HttpDoor(service, self.keeper), interface="asgi3", lifespan="off", log_level="error",
+            self.http_door, interface="asgi3", lifespan="off", log_level="error",
             http=JoinedHttpProtocol, timeout_graceful_shutdown=3,
         )  # fmt: skip
         config.load()
