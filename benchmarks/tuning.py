@@ -86,9 +86,10 @@ def structure_trials(trials: int = 200) -> None:
     from quorate.deployments.spec.schema import Resources
     from quorate.tuning.latency.curves import Curve
     from quorate.tuning.search.space import SearchSpace
-    from quorate.tuning.search.structure_search import StructureSearch
-    from quorate.tuning.search.structure_trial import StructureTrial
-    from quorate.tuning.search.structures import Column, Menu, Table
+    from quorate.tuning.search.structures.structure import Menu
+    from quorate.tuning.search.structures.structure_search import StructureSearch
+    from quorate.tuning.search.structures.structure_trial import StructureTrial
+    from quorate.tuning.search.structures.table import Column, Table
     from quorate.tuning.search.trials import Limits, run_trials
 
     probs, labels = predictions(8, 10_000, 10)

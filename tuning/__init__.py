@@ -26,7 +26,7 @@ _HOME = {
     "PredictionStore": "predictions.store",
     "SearchSpace": "search.space",
     "Splits": "data.datasets",
-    "SweepResult": "search.sweep",
+    "SweepResult": "search.result",
     "TuneResult": "workflows.tune_weights",
     "Trained": "training.train",
     "Training": "training.train",

@@ -25,7 +25,8 @@ from quorate.deployments.errors import DeadlineError, OverloadedError, RequestEr
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.member import Member, MemberReply
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.transport.messages import Kind, Payload, RowStatus
+from quorate.deployments.transport.messages import Kind, Payload
+from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.transport.tcp import ClientKeys
 from quorate.fusion.errors import QuorateError, QuorumError
 
@@ -195,9 +196,9 @@ class Engine:
             raise UnavailableError(f"member '{name}' could not answer ({reply.reason}); retry later")
         bad = np.flatnonzero(reply.status)
         if len(bad):
-            if (reply.status[bad] == RowStatus.NONFINITE).all():
+            if (reply.status[bad] == RowState.NONFINITE).all():
                 raise nonfinite_row(int(bad[0]), [name], inputs)
-            reason = RowStatus(int(reply.status[bad[0]])).name.lower()
+            reason = RowState(int(reply.status[bad[0]])).reason
             raise UnavailableError(f"member '{name}' failed on row {bad[0]} ({reason}); check the input")
         return reply
 

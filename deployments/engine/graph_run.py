@@ -27,7 +27,7 @@ from quorate.deployments.engine.selection import Steering, steering
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.member import Ask, Member, MemberReply
 from quorate.deployments.transport.messages import Payload
-from quorate.deployments.transport.row_state import RowState, state_of
+from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.errors import QuorateError
 
 Array = NDArray[Any]
@@ -213,7 +213,7 @@ class Flow:
         if ask is None:
             reply = MemberReply(None, None, member.reason)
             self._metrics.member_replied(name, reply)
-            self._settle(name, rows, state_of(reply.reason))
+            self._settle(name, rows, RowState.of(reply.reason))
         elif not ask.finished:
             self._asks[token] = (name, ask)
 
@@ -221,7 +221,7 @@ class Flow:
         self._asks.pop(token, None)
         self._metrics.member_replied(name, reply)
         if reply.values is None or reply.status is None:
-            self._settle(name, rows, state_of(reply.reason))
+            self._settle(name, rows, RowState.of(reply.reason))
         else:
             self._settle(name, rows, reply.status, reply.values)
         self._on_reply()

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from quorate.deployments.routing.replica import Peer
-from quorate.deployments.transport.messages import Kind, Message, Payload, RowStatus
+from quorate.deployments.transport.messages import Kind, Message, Payload
+from quorate.deployments.transport.row_state import RowState
 
 # A check that has no answer by then says nothing: calls that are late are counted by themselves.
 CHECK_S = 5.0
@@ -64,4 +65,4 @@ class KnownGood:
 
 
 def _is_good(message: Message) -> bool:
-    return len(message.tensors) == 2 and message.tensors[1].tolist() == [RowStatus.OK]
+    return len(message.tensors) == 2 and message.tensors[1].tolist() == [RowState.OK]

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from quorate.deployments.routing.health_probe import KnownGood
 from quorate.deployments.routing.replica import Address, Peer
-from quorate.deployments.transport.messages import Kind, Message, Payload, RowStatus
+from quorate.deployments.transport.messages import Kind, Message, Payload
+from quorate.deployments.transport.row_state import LAST_OF_REPLICA, RowState
 from quorate.deployments.transport.tcp import ClientKeys
 
 Array = NDArray[Any]
 
 _FAILURE = Kind.FAILURE  # looking a name up in an enum takes Python 3.11 longer than the call it is for
-_LAST_STATUS = int(max(RowStatus))
+
 _UINT8 = np.dtype(np.uint8)
 FAILURES_TO_LEAVE_OUT = 5
 LEFT_OUT_S = 1.0
@@ -43,7 +44,7 @@ class MemberReply:
 
     Attributes:
         values: (B, ...), None when there is nothing usable.
-        status: (B,) RowStatus, None with values.
+        status: (B,) RowState, None with values.
         reason: why nothing is usable: deadline, dead, error, shape or shed.
         inference_s: seconds the replica computed.
         failed_rows: how many rows of ``values`` may not be used.
@@ -229,13 +230,13 @@ class Member:
             return MemberReply(None, None, "shape")
         values, status = message.tensors
         failed_rows = len(status.nonzero()[0])  # OK is 0
-        if failed_rows and int(status.max()) > _LAST_STATUS:
+        if failed_rows and int(status.max()) > LAST_OF_REPLICA:
             self.failed(peer, "shape")
             return MemberReply(None, None, "shape")
         if failed_rows < rows:
             self._succeeded(peer, latency_s)
         else:
-            self.suspect(peer, RowStatus(int(status[0])).name.lower())
+            self.suspect(peer, RowState(int(status[0])).reason)
         return MemberReply(values, status, inference_s=message.number, failed_rows=failed_rows, latency_s=latency_s)
 
     def suspect(self, peer: Peer, reason: str) -> None:

@@ -80,11 +80,12 @@ class FusionServer:
     """Runs an ensemble's fusion. Its methods may be called from any other thread than its own.
 
     Attributes:
-        engine: what answers; it lives on the server's thread.
+        engine: what answers; it lives on the server's thread, likewise ``http_door``.
         http_port: that it listens on, likewise ``grpc_port``.
     """
 
     engine: Engine
+    http_door: HttpDoor
     http_port: int
     grpc_port: int
 
@@ -195,7 +196,8 @@ class FusionServer:
             await self._wait_for_members()
             await grpc_door.start()
             spare_loaded()
-            self._http = _http_server(HttpDoor(service, settings.keeper), settings.certificates)
+            self.http_door = HttpDoor(service, settings.keeper)
+            self._http = _http_server(self.http_door, settings.certificates)
             self._loop.call_soon(self._started.set)
             await self._http.serve(sockets=[listener])
             await grpc_door.stop(GRPC_GRACE_S)
@@ -256,10 +258,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _http_server(door: HttpDoor, certificates: Certificates | None) -> uvicorn.Server:
-    # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica.
+    # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica. Its default logging
+    # configuration closes the handlers of Serve, whose next controller could then not adopt the replica.
     config = uvicorn.Config(
         door, interface="asgi3", lifespan="off", access_log=False, log_level="warning", http=JoinedHttpProtocol,
-        proxy_headers=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False,
+        log_config=None, proxy_headers=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False,
     )  # fmt: skip
     config.load()
     config.ssl = None if certificates is None else certificates.context

@@ -44,15 +44,6 @@ class Kind(IntEnum):
     LEAVING = 19  # the replica drains: finish what is under way, send nothing new
 
 
-class RowStatus(IntEnum):
-    """Why a row of an answer may not be used; 0 is a good row."""
-
-    OK = 0
-    ERROR = 1
-    NONFINITE = 2
-    SHAPE = 3
-
-
 _KINDS = {int(kind): kind for kind in Kind}
 
 

@@ -42,6 +42,11 @@ class Doors:
         """What answers; look, don't touch: it lives on another thread."""
         return self.server.engine
 
+    @property
+    def http_door(self):
+        """What answers HTTP."""
+        return self.server.http_door
+
     def close(self):
         self.server.stop()
         self._members.stop()

@@ -34,7 +34,7 @@ from quorate.tuning.predictions.usable import answered_by_all, usable_rows
 from quorate.tuning.runs.probe import save_probe
 from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import Floats
-from quorate.tuning.search.variants import missing_library
+from quorate.tuning.search.members.formats import missing_library
 from quorate.tuning.solvers.simplex import simplex_weights
 from quorate.tuning.training.compression_candidates import in_format, with_soups, with_student
 from quorate.tuning.training.distillation import Distillation, distil

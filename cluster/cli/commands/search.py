@@ -19,7 +19,7 @@ from quorate.tuning.errors import DataError, SweepError
 
 if TYPE_CHECKING:
     from quorate.tuning import Labelled, Splits, SweepResult
-    from quorate.tuning.search.sweep import Progress
+    from quorate.tuning.search.settings import Progress
 
 _PHASES = ("members", "measuring", "structures", "report")
 _SHOWN_PICKS = 5
@@ -68,7 +68,8 @@ def resume(run: Path, time_s: float | None, address: str | None, quiet: bool) ->
     Raises:
         QuorateError: there is none, another process runs it, or its rows are not what they were.
     """
-    from quorate.tuning.search.sweep import read_settings, resume_sweep
+    from quorate.tuning.search.settings import read_settings
+    from quorate.tuning.search.sweep import resume_sweep
 
     settings, _ = read_settings(run)
     if "data" not in settings.origin:

@@ -17,8 +17,9 @@ from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.http.access import check_management, check_request
 from quorate.deployments.server.http.arrow_inference import StreamInference, dump_stream
-from quorate.deployments.server.http.bodies import Headers, pack_answer, read_body
-from quorate.deployments.server.http.disconnect import Watch
+from quorate.deployments.server.http.bodies import BodyMemory, IncomingBody
+from quorate.deployments.server.http.compression import Headers, pack_answer
+from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
@@ -41,12 +42,17 @@ _JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class HttpDoor:
-    """Serves one ensemble; give it to uvicorn."""
+    """Serves one ensemble; give it to uvicorn.
+
+    Attributes:
+        bodies: what requests that are not parsed yet hold.
+    """
 
     def __init__(self, service: Service, keeper: Doorkeeper | None = None):
         self._service, self._management = service, Management(service)
         self._keeper = keeper or Doorkeeper(Doors())
-        self._watch = Watch()
+        self.bodies = BodyMemory()
+        self._clients = DisconnectWatcher()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -119,8 +125,9 @@ class HttpDoor:
         if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
             return _wrong_method(method, ", ".join(route.methods))
         check_management(self._keeper, scope["path"], scope["headers"])
-        body = await read_body(scope["headers"], receive)
-        reply = route.answer(self._management, bytes(body.json or b""))
+        with IncomingBody(self.bodies) as incoming:
+            body = await incoming.read(scope["headers"], receive)
+            reply = route.answer(self._management, bytes(body.json or b""))
         if inspect.isawaitable(reply):
             reply = await reply
         return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
@@ -129,17 +136,18 @@ class HttpDoor:
         started = perf_counter()
         metrics = self._service.engine.metrics
         try:
-            body = await read_body(scope["headers"], receive)
-            if body.json is None:
-                assert body.binary is not None
-                request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
-            else:
-                request, binary = parse_infer(body, model, version)
+            with IncomingBody(self.bodies) as incoming:
+                body = await incoming.read(scope["headers"], receive)
+                if body.json is None:
+                    assert body.binary is not None
+                    request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
+                else:
+                    request, binary = parse_infer(body, model, version)
         except RequestError:
             metrics.answered("invalid")
             raise
         parsed = perf_counter()
-        response = await self._watch.work_for(receive, self._service.infer(request))
+        response = await self._clients.work_for(receive, self._service.infer(request))
         fused = perf_counter()
         if _ARROW in _header(scope, b"accept").lower():
             return 200, [(b"content-type", _ARROW)], dump_stream(response)

@@ -23,7 +23,8 @@ from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
 from quorate.deployments.transport.curve import guarded_router, key_pair
 from quorate.deployments.transport.framing import StreamCutter, to_stream
-from quorate.deployments.transport.messages import Kind, Payload, RowStatus, pack, unpack
+from quorate.deployments.transport.messages import Kind, Payload, pack, unpack
+from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.transport.tcp import HEARTBEAT_S, SILENCE_S, RemoteListener
 from quorate.deployments.transport.unix import LocalListener
 from quorate.fusion.errors import QuorumError
@@ -220,7 +221,7 @@ def assert_answers(line):
     line.send(pack(Kind.CALL, 5, 10.0, [row(9)["row"]]))
     reply = unpack(line.receive())
     assert (reply.kind, reply.call_id) == (Kind.ANSWER, 5)
-    assert reply.tensors[1].tolist() == [RowStatus.OK]
+    assert reply.tensors[1].tolist() == [RowState.OK]
 
 
 def test_stream_of_garbage_costs_its_own_line_only(tmp_path):

@@ -8,8 +8,9 @@ from quorate.tuning.errors import PredictionError
 from quorate.tuning.latency.curves import Curve, Measured, Overhead, load_measured, measure
 from quorate.tuning.latency.local_serving import seconds_of_requests
 from quorate.tuning.latency.overhead import measure_overhead
-from quorate.tuning.search.latency_check import check_latency
-from quorate.tuning.search.structures import Column, Structure, Table
+from quorate.tuning.search.structures.latency_check import check_latency
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Column, Table
 
 SLEEPS_S = {"quick": 0.003, "slow": 0.008}
 

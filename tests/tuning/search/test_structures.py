@@ -9,9 +9,12 @@ import sklearn.metrics
 from quorate.tuning.latency.curves import Curve, Overhead
 from quorate.tuning.search.asha import cutoffs, rungs
 from quorate.tuning.search.journal import Finished
+from quorate.tuning.search.members.candidates import choose_candidates
+from quorate.tuning.search.pareto import pareto
 from quorate.tuning.search.space import SearchSpace, suggest_head
-from quorate.tuning.search.structure_search import choose_candidates, pareto
-from quorate.tuning.search.structures import Column, Structure, Table, evaluate
+from quorate.tuning.search.structures.evaluation import evaluate
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Column, Table
 
 N, C = 300, 4
 

@@ -10,17 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from quorate.tuning.errors import SweepError
-from quorate.tuning.scoring import member_losses
 from quorate.tuning.search.journal import Finished, Journal
-from quorate.tuning.search.sampler import Proposals, SamplerName
-from quorate.tuning.search.space import Objective, SearchSpace
-from quorate.tuning.search.structures import Menu, Structure, Table, suggest_structure
+from quorate.tuning.search.sampler import Proposals
+from quorate.tuning.search.space import Objective, SamplerName, SearchSpace
+from quorate.tuning.search.structures.structure import Menu, Structure, suggest_structure
+from quorate.tuning.search.structures.table import Table
 from quorate.tuning.search.trials import Task, generation
-from quorate.tuning.solvers.greedy import greedy_path
 
 
 class StructureSearch:
@@ -112,59 +107,3 @@ class StructureSearch:
 
     def _config(self, number: int, structure: Structure) -> dict[str, Any]:
         return {"number": number, "structure": structure.to_json(), "seed": self._seed}
-
-
-def choose_candidates(
-    names: Sequence[str],
-    probs: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    cost: Mapping[str, float],
-    count: int,
-) -> tuple[str, ...]:
-    """The members that structures choose from.
-
-    Half are those that greedy selection takes first; then come those that no other member betters in both log-loss and
-    cost, from the cheapest; then whoever has the lowest log-loss.
-
-    Args:
-        probs: (M, N, C) on the validation rows.
-        labels: (N,).
-        cost: of each member, such as its bytes.
-        count: at most so many.
-    """
-    losses = dict(zip(names, member_losses(probs, labels).tolist(), strict=True))
-    by_loss = sorted(names, key=lambda name: (losses[name], name))
-    greedy = list(dict.fromkeys(names[index] for index in greedy_path(probs, labels).order))
-    frugal = [n for n in by_loss if all(losses[o] >= losses[n] or cost[o] > cost[n] for o in names)]
-    order = [*greedy[: -(-count // 2)], *sorted(frugal, key=lambda n: cost[n]), *greedy, *by_loss]
-    chosen = set(list(dict.fromkeys(order))[:count])
-    return tuple(name for name in names if name in chosen)
-
-
-def pareto(finished: Sequence[Finished], objectives: Sequence[Objective]) -> list[Finished]:
-    """Trials that no other betters in one objective without losing in another, the lowest first objective first.
-
-    Of several with the same values the first proposed stays.
-    """
-    good = [trial for trial in finished if trial.failure is None]
-    points = np.array([[trial.values[name] for name in objectives] for trial in good])
-    front, seen = [], set()
-    for index, trial in enumerate(good):
-        dominated = ((points <= points[index]).all(axis=1) & (points < points[index]).any(axis=1)).any()
-        key = tuple(points[index])
-        if not dominated and key not in seen:
-            seen.add(key)
-            front.append(trial)
-    return sorted(front, key=lambda trial: (*(trial.values[name] for name in objectives), trial.number))
-
-
-def check_any(finished: Sequence[Finished], folder: Path) -> None:
-    """Refuse a search in which nothing worked.
-
-    Raises:
-        SweepError: with the first failure.
-    """
-    if not any(trial.failure is None for trial in finished):
-        found = next((trial.failure for trial in finished), "none ran in the time given")
-        fix = f"change the space, or give more time: quorate tune --resume {folder}"
-        raise SweepError("structures", f"not one of {len(finished)} trials worked: {found}", fix)

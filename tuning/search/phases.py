@@ -28,19 +28,22 @@ from quorate.tuning.predictions.usable import answered_by_all
 from quorate.tuning.ray_session import check_room, ray_session
 from quorate.tuning.runs.given import read_given
 from quorate.tuning.scoring import member_losses, true_class
-from quorate.tuning.search.head_search import HeadSearch
 from quorate.tuning.search.journal import Finished, saving
-from quorate.tuning.search.latency_check import check_latency
-from quorate.tuning.search.member_search import MemberSearch, bare_spec
-from quorate.tuning.search.member_trial import MemberTrial
-from quorate.tuning.search.pareto import Picker, spread
-from quorate.tuning.search.structure_search import StructureSearch, check_any, choose_candidates, pareto
-from quorate.tuning.search.structure_trial import StructureTrial
-from quorate.tuning.search.structures import Column, Menu, Table
-from quorate.tuning.search.sweep import How, Progress, Settings, SweepResult
-from quorate.tuning.search.sweep_report import save_result
+from quorate.tuning.search.members.candidates import choose_candidates
+from quorate.tuning.search.members.formats import add_formats, member_bytes
+from quorate.tuning.search.members.head_search import HeadSearch
+from quorate.tuning.search.members.member_search import MemberSearch, bare_spec
+from quorate.tuning.search.members.member_trial import MemberTrial
+from quorate.tuning.search.pareto import Picker, pareto, spread
+from quorate.tuning.search.report import save_result
+from quorate.tuning.search.result import SweepResult
+from quorate.tuning.search.settings import Progress, RunOptions, Settings
+from quorate.tuning.search.structures.latency_check import check_latency
+from quorate.tuning.search.structures.structure import Menu
+from quorate.tuning.search.structures.structure_search import StructureSearch
+from quorate.tuning.search.structures.structure_trial import StructureTrial
+from quorate.tuning.search.structures.table import Column, Table
 from quorate.tuning.search.trials import Generations, Limits, Task, run_trials
-from quorate.tuning.search.variants import add_formats, member_bytes
 
 # Of the time there is, members may take this share; structures over stored predictions are quick.
 _MEMBERS_SHARE = 0.7
@@ -56,10 +59,11 @@ class SweepRun:
         folder: Path,
         settings: Settings,
         rows: Mapping[str, Labelled],
-        how: How,
+        options: RunOptions,
     ):
-        self._folder, self._settings, self._rows, self._how, self._tell = folder, settings, rows, how, how.on_progress
-        self._until = None if how.time_s is None else time.monotonic() + how.time_s
+        self._folder, self._settings, self._rows, self._options = folder, settings, rows, options
+        self._tell = options.on_progress
+        self._until = None if options.time_s is None else time.monotonic() + options.time_s
         self._space = settings.space
         self._store = PredictionStore(folder / "predictions")
         self._given = read_given(folder)
@@ -78,7 +82,7 @@ class SweepRun:
                 inputs = self._rows["validation"].inputs
                 checks = {
                     str(place): check_latency(pick.structure, pick.spec, pick.folder, picker.table, inputs)
-                    for place, pick in enumerate(picks[: self._how.check])
+                    for place, pick in enumerate(picks[: self._options.check])
                 }
         with self._timed("report"):
             result = SweepResult(
@@ -193,7 +197,7 @@ class SweepRun:
         if until is not None and phase == "members":
             now = time.monotonic()
             until = now + _MEMBERS_SHARE * max(0.0, until - now)
-        limits = Limits(resources, self._settings.parallel, self._how.workers, until, self._how.callbacks)
+        limits = Limits(resources, self._settings.parallel, self._options.workers, until, self._options.callbacks)
         watched = _Watched(search, lambda: self._progress(phase, search, total))
         self._complete &= run_trials(trainable, watched, limits)
 
@@ -306,3 +310,15 @@ class _Watched:
 def _reading(member: MemberSpec, rows: Mapping[str, Labelled]) -> MemberSpec:
     """The member, reading the request alone: enough to tell the request's shape."""
     return member.model_copy(update={"inputs": tuple(rows["validation"].inputs), "output": "logits"})
+
+
+def check_any(finished: Sequence[Finished], folder: Path) -> None:
+    """Refuse a search in which nothing worked.
+
+    Raises:
+        SweepError: with the first failure.
+    """
+    if not any(trial.failure is None for trial in finished):
+        found = next((trial.failure for trial in finished), "none ran in the time given")
+        fix = f"change the space, or give more time: quorate tune --resume {folder}"
+        raise SweepError("structures", f"not one of {len(finished)} trials worked: {found}", fix)

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.tuning.search.structures import Structure, Table, cost
+from quorate.tuning.search.structures.evaluation import cost
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Table
 
 _REQUESTS = 200
 

@@ -14,9 +14,9 @@ from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.runs.run_folder import save_report
 from quorate.tuning.scoring import true_class
 from quorate.tuning.search.journal import Finished
-from quorate.tuning.search.latency_check import latency_rows
 from quorate.tuning.search.pareto import Pick, Picker
-from quorate.tuning.search.sweep import SweepResult
+from quorate.tuning.search.result import SweepResult
+from quorate.tuning.search.structures.latency_check import latency_rows
 
 
 def save_result(result: SweepResult, picker: Picker, classes: Sequence[str]) -> None:

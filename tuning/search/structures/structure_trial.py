@@ -10,7 +10,9 @@ import torch
 from ray import tune
 
 from quorate.fusion.errors import QuorateError
-from quorate.tuning.search.structures import Structure, Table, evaluate
+from quorate.tuning.search.structures.evaluation import evaluate
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Table
 
 
 class StructureTrial(tune.Trainable):

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,143 +19,20 @@ from quorate.fusion.learned.cascade import Cascade, fit_cascade
 from quorate.fusion.learned.stacking import fit_stacking
 from quorate.fusion.loading import load_rule
 from quorate.fusion.training import Training
-from quorate.tuning.latency.curves import Curve, Overhead, cascade_s, chain_s, parallel_s
-from quorate.tuning.search.space import Format, Objective, SearchSpace, Topology
+from quorate.tuning.latency.curves import cascade_s
+from quorate.tuning.search.space import Objective
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Table
 from quorate.tuning.solvers.simplex import simplex_weights
 
 if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
+    pass
 
 # A stack's fit is an optimisation of hundreds of numbers, the others' are solved in milliseconds.
 _FOLDS, _STACK_FOLDS = 4, 2
 # A member with less than this share of the weight costs what any other costs and moves no answer.
 _LEAST_WEIGHT = 0.01
-# Less lets L-BFGS run for seconds and wins nothing; so does a stack over logits, beside which geometric_mean does well.
-_L2 = (3e-3, 1e-1)
 _WEIGHTED = ("weighted_mean", "geometric_mean", "soft_vote")
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What is searched.
-
-    Attributes:
-        members: that the fusion reads; what those read themselves follows from the table.
-        format: of all members' numbers.
-        stages: of a cascade, members in each.
-        options: of the rule's fit: ``max_loss`` of a cascade, ``l2`` of a stack.
-    """
-
-    topology: Topology
-    rule: str
-    members: tuple[str, ...]
-    format: Format = "fp32"
-    stages: tuple[tuple[str, ...], ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    deadline_s: float = 1.0
-    quorum: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, words: Mapping[str, Any]) -> Structure:
-        stages = tuple(tuple(stage) for stage in words["stages"])
-        return cls(**{**words, "members": tuple(words["members"]), "stages": stages})
-
-
-@dataclass(frozen=True)
-class Column:
-    """One member in one format: its column of the table.
-
-    Attributes:
-        reads: other members whose outputs it reads.
-        gpus: share of a GPU it holds while it runs; 0 on a CPU, where the core's seconds are counted.
-    """
-
-    name: str
-    curve: Curve
-    memory_bytes: int
-    reads: tuple[str, ...] = ()
-    gpus: float = 0.0
-
-
-@dataclass(frozen=True)
-class Table:
-    """Stored predictions and measured cost, all that a structure's evaluation reads.
-
-    Attributes:
-        columns: K of them; a trunk has cost but no predictions, its ``probs`` are NaN.
-        probs: (K, N, C) float32.
-        labels: (N,).
-        overhead: what serving adds to the members' time.
-        batch: rows that the latency is told for.
-    """
-
-    columns: tuple[Column, ...]
-    probs: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    overhead: Overhead = field(default_factory=Overhead)
-    batch: int = 1
-
-    @cached_property
-    def place(self) -> dict[str, int]:
-        return {column.name: index for index, column in enumerate(self.columns)}
-
-    def column(self, name: str) -> Column:
-        return self.columns[self.place[name]]
-
-    def rows_of(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """(M, N, C)."""
-        return self.probs[[self.place[name] for name in names]]
-
-    def closure(self, names: Sequence[str]) -> list[str]:
-        """The members and all they read, each once."""
-        found: list[str] = []
-        for name in names:
-            found += [one for one in [*self.closure(self.column(name).reads), name] if one not in found]
-        return found
-
-    def latency_s(self, name: str) -> float:
-        """95th percentile of a member with what it waits for."""
-        column = self.column(name)
-        return chain_s([self._asked_s(column.reads), column.curve.p95_s[self.batch]])
-
-    def step_s(self, names: Sequence[str]) -> float:
-        """Of members asked side by side, each with what it waits for."""
-        return chain_s([self.overhead.of(len(names)), parallel_s([self.latency_s(name) for name in names])])
-
-    def _asked_s(self, reads: Sequence[str]) -> float:
-        return self.step_s(reads) if reads else 0.0
-
-    def serving_s(self, names: Sequence[str]) -> float:
-        """What serving adds for members asked side by side, along the longest way below them."""
-        return self.overhead.of(len(names)) + max(
-            (self.serving_s(reads) for name in names if (reads := self.column(name).reads)), default=0.0
-        )
-
-    def without_overhead(self) -> Table:
-        return replace(self, overhead=Overhead())
-
-
-@dataclass(frozen=True)
-class Menu:
-    """What structures can be made of.
-
-    Attributes:
-        members: base members.
-        chains: head -> the member it reads, beside the request.
-        trunks: trunk -> its heads.
-        formats: those that base members were run in: format -> member -> its column; a member that is not there stays.
-        deadline_s, quorum: of structures where they are not searched.
-    """
-
-    members: tuple[str, ...]
-    chains: Mapping[str, str] = field(default_factory=dict)
-    trunks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    formats: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {"fp32": {}})
-    deadline_s: float = 1.0
-    quorum: int = 1
 
 
 @dataclass(frozen=True)
@@ -170,48 +46,6 @@ class Evaluated:
 
     structure: Structure
     values: Mapping[str, float]
-
-
-def suggest_structure(trial: BaseTrial, space: SearchSpace, menu: Menu, latency: Mapping[str, float]) -> Structure:
-    """Ask for one structure.
-
-    Args:
-        latency: of each base member, for the order of a cascade's stages.
-    """
-    makings = {"chain": menu.chains, "shared_trunk": menu.trunks, "cascade": menu.members[1:]}
-    possible = [name for name in space.topologies if makings.get(name, True)]
-    topology = trial.suggest_categorical("topology", possible or ["parallel"])
-    timing = _timing(trial, space, menu)
-    if topology == "chain":
-        head = trial.suggest_categorical("chain.head", sorted(menu.chains))
-        return Structure("chain", "weighted_mean", (menu.chains[head], head), **timing)
-    if topology == "shared_trunk":
-        trunk = trial.suggest_categorical("trunk", sorted(menu.trunks))
-        heads = menu.trunks[trunk]
-        chosen = tuple(head for head in heads if trial.suggest_categorical(f"use.{head}", [True, False]))
-        return Structure("shared_trunk", "weighted_mean", chosen if len(chosen) > 1 else heads, **timing)
-    numbers: Any = trial.suggest_categorical("format", list(menu.formats))
-    used = [name for name in menu.members if trial.suggest_categorical(f"use.{name}", [True, False])]
-    names = tuple(menu.formats[numbers].get(name, name) for name in used or menu.members[:1])
-    if topology == "stack":
-        options = {"l2": trial.suggest_float("stack.l2", *_L2, log=True)}
-        return Structure("stack", "stacking", names, numbers, options=options, **timing)
-    if topology == "cascade":
-        first = trial.suggest_int("cascade.first", 1, 2)
-        options = {"max_loss": trial.suggest_float("cascade.max_loss", 0.0, 0.02)}
-        quickest = tuple(sorted(names, key=lambda name: (latency[name], name)))
-        if len(names) > first:
-            stages = (quickest[:first], quickest[first:])
-            return Structure("cascade", "cascade", names, numbers, stages, options, **timing)
-    rule = trial.suggest_categorical("rule", list(space.rules))
-    return Structure("parallel", rule, names, numbers, **timing)
-
-
-def _timing(trial: BaseTrial, space: SearchSpace, menu: Menu) -> dict[str, Any]:
-    if space.deadline_s is None:
-        return {"deadline_s": menu.deadline_s, "quorum": menu.quorum}
-    deadline = trial.suggest_float("deadline_s", *space.deadline_s, log=True)
-    return {"deadline_s": round(deadline, 6), "quorum": trial.suggest_int("quorum", 1, 3)}
 
 
 def evaluate(structure: Structure, table: Table, seed: int = 0) -> Evaluated:

@@ -11,7 +11,7 @@ from quorate.tuning.data.datasets import Labelled
 from quorate.tuning.predictions.run_on_ray import run_on_ray
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.search.journal import saving
-from quorate.tuning.search.member_search import Say, bare_spec
+from quorate.tuning.search.members.member_search import Say, bare_spec
 from quorate.tuning.search.space import SearchSpace
 
 ARCHITECTURES = "quorate.tuning.architectures:build"
