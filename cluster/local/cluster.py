@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from quorate.deployments.control.devices import logical_gpus
+from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.errors import ClusterError
 
 START_TIMEOUT_S = 90.0

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from quorate.deployments.client.remote_errors import refusal
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.wire.datatypes import datatype_of, decode, encode
+from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.datatypes import datatype_of
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult

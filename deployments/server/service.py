@@ -25,7 +25,8 @@ from quorate.deployments.server.classification import top_classes
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.spec.schema import TensorSpec
-from quorate.deployments.wire.datatypes import datatype_of, decode, numpy_dtype
+from quorate.deployments.wire.binary_tensors import decode
+from quorate.deployments.wire.datatypes import datatype_of, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.limits import MAX_ERROR_BYTES, MAX_ROWS
 
