@@ -33,7 +33,8 @@ def validate(spec: Spec, as_json: Json = False) -> None:
 
     Example: quorate validate digits.yaml
     """
-    from quorate.deployments.spec.files import load_spec, pin
+    from quorate.deployments.spec.digests import pin
+    from quorate.deployments.spec.files import load_spec
 
     loaded = pin(load_spec(spec), spec.parent)
     if any(fusion.options or fusion.state for fusion in loaded.all_fusions.values()):

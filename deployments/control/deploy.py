@@ -21,8 +21,8 @@ from quorate.deployments.control.rollout import CONTROL_TIMEOUT_S, Check, rehear
 from quorate.deployments.control.serve_apps import Progress
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.doors import Doors, at_port
+from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.files import pin
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import pytest
 
 from quorate.deployments import Client, parse_spec
 from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
-from quorate.deployments.spec.patch import revise, without_files
 from quorate.deployments.wire import open_inference_pb2 as pb
 from tests.deployments.support.traffic import Traffic
 
@@ -207,15 +206,3 @@ def test_loading_anything_but_a_revision_of_the_ensemble_is_refused(deployed, cl
 def test_a_server_without_a_cluster_says_that_nothing_can_be_published(pair):
     with Client(pair.http, model="pair") as client, pytest.raises(UnavailableError, match="stands alone"):
         client.publish({"weights": {"a": 1, "b": 2}})
-
-
-def test_no_name_of_a_file_goes_out_and_a_class_may_be_called_state():
-    fusion = {"rule": "stacking", "state": "s.safetensors", "calibration": {"state": "c", "bias": {"state": 0.5}}}
-    assert without_files(fusion) == {"rule": "stacking", "calibration": {"bias": {"state": 0.5}}}
-
-
-def test_what_a_config_leaves_out_stays_and_null_takes_away():
-    spec = parse_spec(SPEC)
-    revised = revise(spec, '{"fusion": {"quorum": 2}}').fusion
-    assert (revised.quorum, revised.weights, revised.deadline_s) == (2, {"a": 0.5, "b": 0.5}, 5.0)
-    assert revise(spec, '{"fusion": {"rule": "mean", "weights": null}}').fusion.weights is None

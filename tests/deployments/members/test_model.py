@@ -10,7 +10,7 @@ from torch import nn
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.digests import file_digest
 
 FACTORIES = """
 import numpy as np

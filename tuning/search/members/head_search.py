@@ -17,7 +17,7 @@ from safetensors.numpy import load
 from safetensors.torch import load_file, save
 
 from quorate.deployments.members.loading import load_model
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 from quorate.tuning.architectures.heads import trunk_state
 from quorate.tuning.architectures.networks import build

@@ -15,7 +15,7 @@ import torch
 from ray import tune
 from safetensors.torch import save
 
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.atomic_files import storage_failed, write_whole
