@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.data.datasets import Labelled, Splits, check_labelled
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from quorate.tuning.search.pareto import Pick
 
 _SETTINGS = "sweep.json"
+_SHOWN_PICKS = 5
 # Members stop on rows of their own, so that the validation rows judge them as they judge everybody else.
 _STOPPING_SHARE = 8
 
@@ -86,8 +88,8 @@ class How:
     check: int = 1
 
 
-@dataclass(frozen=True)
-class SweepResult:
+@dataclass(frozen=True, repr=False)
+class SweepResult(Displayed):
     """What a sweep found.
 
     Attributes:
@@ -142,6 +144,39 @@ class SweepResult:
             "latency": {place: {**asdict(check), "error_s": check.error_s} for place, check in self.latency.items()},
             "verdict": self.verdict,
         }
+
+    def tables(self) -> Sequence[Table]:
+        """The Pareto set, the verdict on the best, and what to do next."""
+        rows = [
+            (
+                str(place),
+                pick.structure.topology,
+                pick.structure.rule,
+                ", ".join(pick.structure.members),
+                *(objective_text(name, pick.values[name]) for name in self.objectives),
+                f"{pick.judgement.tuned.log_loss:.4f}",
+            )
+            for place, pick in enumerate(self.pareto[:_SHOWN_PICKS])
+        ]
+        lines = [f"{len(self.structures)} structures and {len(self.members)} members tried"]
+        if not self.complete:
+            lines.append(f"the time was up; quorate tune --resume {self.folder} tries the rest")
+        lines += [
+            self.verdict,
+            f"quorate deploy {self.best.folder / 'spec.yaml'}",
+            f"{self.folder / 'report.html'} shows it all",
+        ]
+        columns = ("pick", "topology", "rule", "members", *self.objectives, "held-out log-loss")
+        return [Table(columns, rows, lines=lines)]
+
+
+def objective_text(objective: str, value: float) -> str:
+    """A value with its unit."""
+    if objective == "p95_latency_s":
+        return f"{value * 1e3:.2f} ms"
+    if objective == "memory_bytes":
+        return f"{value / 2**20:.2f} MiB"
+    return f"{value:.4g}"
 
 
 def sweep(

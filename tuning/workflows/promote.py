@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec
@@ -46,8 +47,8 @@ class CanaryReport:
     median_s: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Promotion:
+@dataclass(frozen=True, repr=False)
+class Promotion(Displayed):
     """What is live now.
 
     Attributes:
@@ -68,6 +69,21 @@ class Promotion:
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        """What is live now, and how that was made sure of."""
+        lines = [
+            f"{self.name} answers with revision {self.revision}; "
+            f"quorate rollback {self.name} goes back to {self.previous}",
+            f"{self.probe_rows} probe rows answered as in the run, to {self.largest_difference:.1g}",
+        ]
+        if self.canary is not None:
+            rates, medians = self.canary.error_rates, self.canary.median_s
+            lines.append(
+                f"canary: {self.canary.answers} requests, errors {rates[1]:.2%} (before {rates[0]:.2%}), "
+                f"median {1e3 * medians[1]:.1f} ms (before {1e3 * medians[0]:.1f} ms)"
+            )
+        return [Table(lines=lines)]
 
 
 def promote(
