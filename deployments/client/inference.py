@@ -124,7 +124,7 @@ class Calls:
         if undecided or len(arrays) < len(given) or not given:
             known = yield from self._known_inputs(name)
             for key, value in undecided.items():
-                (given if key in known else parameters)[key] = value
+                (parameters if key not in known and isinstance(value, str | int | float) else given)[key] = value
             arrays = {
                 key: value if isinstance(value, np.ndarray) else _fitted(key, value, known)
                 for key, value in given.items()
@@ -178,7 +178,7 @@ def _sorted_out(
     for name, value in named.items():
         if isinstance(value, np.ndarray):
             given[name] = value
-        elif name in PARAMETERS and isinstance(value, str | int | float | bool):
+        elif name in PARAMETERS and isinstance(value, str | int | float):
             parameters[name] = value
         else:
             undecided[name] = value
@@ -187,7 +187,7 @@ def _sorted_out(
 
 def _fitted(name: str, value: ArrayLike, known: Mapping[str, Metadata]) -> Array:
     if name not in known:
-        raise RequestError(f"there is no input '{name}'; the model reads {', '.join(known)}")
+        raise RequestError(f"'{name}' is no input of the model, which reads {', '.join(known)}")
     return as_input(value, known[name])
 
 
@@ -199,11 +199,7 @@ def _infer_request(path: str, arrays: Mapping[str, Array], parameters: Mapping[s
         blobs.append(encode(array))
         size = {"binary_data_size": len(blobs[-1])}
         tensors.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
-    try:
-        head = orjson.dumps({"inputs": tensors, "parameters": {**parameters, "binary_data_output": True}})
-    except TypeError:
-        wrong = next(name for name, value in parameters.items() if not isinstance(value, str | int | float | bool))
-        raise RequestError(f"'{wrong}' is neither an input of the model nor a parameter; see Client.metadata") from None
+    head = orjson.dumps({"inputs": tensors, "parameters": {**parameters, "binary_data_output": True}})
     headers = {_HEADER_LENGTH: str(len(head)), "content-type": "application/octet-stream"}
     return Request("POST", path, b"".join([head, *blobs]), headers)
 

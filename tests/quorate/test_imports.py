@@ -23,7 +23,9 @@ def test_importing_a_package_imports_nothing_heavy(package, tmp_path):
     assert run(f"import sys, {package}; print(*sorted(set({LATER!r}) & set(sys.modules)))", tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["load_spec", "Client", "AsyncClient", "deploy", "connect", "tune", "sweep", "promote"])
+@pytest.mark.parametrize(
+    "name", ["load_spec", "Client", "AsyncClient", "deploy", "connect", "tune", "sweep", "promote"]
+)
 def test_the_front_door_loads_neither_torch_nor_ray_before_a_call(name, tmp_path):
     code = f"import sys, quorate; quorate.{name}; print(*({{'torch', 'ray'}} & set(sys.modules)))"
     assert run(code, tmp_path) == []
@@ -32,7 +34,7 @@ def test_the_front_door_loads_neither_torch_nor_ray_before_a_call(name, tmp_path
 @pytest.mark.parametrize("folder", ["the checkout's root", "another folder"])
 def test_the_packages_are_found_once_from_anywhere(folder, tmp_path):
     place = ROOT if folder == "the checkout's root" else tmp_path
-    code = "import quorate, quorate.fusion as f, quorate.cluster as c; print(quorate.load_spec.__module__, f.__file__)"
+    code = "import quorate, quorate.fusion as f; print(quorate.load_spec.__module__, f.__file__)"
     module, file = run(code, place)
     assert module == "quorate.deployments.spec.files"
     assert Path(file).name == "__init__.py"
