@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from quorate.deployments.engine.engine import Engine
-    from quorate.deployments.engine.revision_set import Lanes
+    from quorate.deployments.engine.revision_set import RevisionSet
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class FusionReplica:
 
     def discard(self, revision: str) -> None:
         """Instead of the second step: forget it."""
-        self._with_lanes(lambda lanes: lanes.discard(revision))
+        self._with_revisions(lambda revisions: revisions.discard(revision))
 
     def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
         """What a prepared revision answers, (B, C); requests go on with the live one."""
@@ -76,15 +76,15 @@ class FusionReplica:
 
     def start_canary(self, revision: str, share: float) -> None:
         """Give a prepared revision a share of the requests."""
-        self._with_lanes(lambda lanes: lanes.start_canary(revision, share))
+        self._with_revisions(lambda revisions: revisions.start_canary(revision, share))
 
     def watched(self) -> dict[str, dict[str, Any]]:
         """How requests of the live revision and of the canary went."""
-        return self._with_lanes(lambda lanes: lanes.watched())
+        return self._with_revisions(lambda revisions: revisions.outcomes())
 
     def commit(self, revision: str) -> None:
         """Second step: use it from the next batch on."""
-        self._with_lanes(lambda lanes: lanes.commit(revision))
+        self._with_revisions(lambda revisions: revisions.commit(revision))
 
     def admit(self) -> bool:
         """Read again whose tokens open the doors."""
@@ -218,7 +218,7 @@ class FusionReplica:
         for name, app in publication.apps.items():
 
             def on_replicas(addresses: dict[str, Any], app: str = app) -> None:
-                self._loop.call_soon_threadsafe(engine.lanes.set_replicas, app, addresses)
+                self._loop.call_soon_threadsafe(engine.revisions.set_replicas, app, addresses)
 
             listen(app, on_replicas)
             if app not in self._handles:
@@ -258,10 +258,10 @@ class FusionReplica:
         assert self._engine is not None
         return (await self._engine.infer(inputs, revision=revision)).values
 
-    def _with_lanes(self, work: Callable[[Lanes], T]) -> T:
+    def _with_revisions(self, work: Callable[[RevisionSet], T]) -> T:
         async def done() -> T:
             assert self._engine is not None
-            return work(self._engine.lanes)
+            return work(self._engine.revisions)
 
         return self._on_loop(done())
 

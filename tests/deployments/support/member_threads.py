@@ -44,7 +44,7 @@ class MemberThreads:
         engine = Engine(self._spec, FACTORIES, "here")
         for name in self._spec.members:
             address = Address("only", "here", str(self._path(name)), "", **self._outputs[name])
-            engine.lanes.set_replicas(name, {"only": address})
+            engine.revisions.set_replicas(name, {"only": address})
         while not all(engine.ready().values()):
             engine.reconcile()
             await asyncio.sleep(0.01)
