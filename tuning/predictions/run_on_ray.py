@@ -69,7 +69,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
             batch_size=job.member.max_batch_size,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=job.member.replicas.max),
-            **_remote_arguments(job.member.resources),
+            **remote_arguments(job.member.resources),
         )
         try:
             for batch in answers.iter_batches(batch_format="numpy", batch_size=None):
@@ -84,7 +84,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
 def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
     import ray
 
-    task = ray.remote(run_in_process).options(**_remote_arguments(job.member.resources))
+    task = ray.remote(run_in_process).options(**remote_arguments(job.member.resources))
     try:
         found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), ray.put(inputs)))
     except ray.exceptions.RayError as error:
@@ -136,7 +136,7 @@ def _restored(column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return column.reshape(len(column), *shape)
 
 
-def _remote_arguments(resources: Resources) -> dict[str, Any]:
+def remote_arguments(resources: Resources) -> dict[str, Any]:
     arguments: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
     if resources.accelerator_type:
         arguments["accelerator_type"] = resources.accelerator_type
