@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := cluster deployments fusion tuning
+PACKAGES := quorate cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*'))
 
@@ -18,7 +18,7 @@ $(VENV)/python:
 
 $(VENV)/dependencies: $(VENV)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]' --config-settings editable_mode=strict
 	touch $@
 
 $(VENV)/files: $(VENV)/dependencies .FORCE
@@ -69,9 +69,10 @@ test-openapi: setup $(VENV)-openapi/installed
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addprefix -p quorate.,$(PACKAGES))
+# From where the links of the editable install are: from here, quorate is the front door's folder alone.
+	cd build/__editable__.* && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p quorate
 	MYPYPATH=benchmarks/serving_peers $(BIN)/mypy --no-warn-return-any --allow-untyped-calls --disable-error-code misc benchmarks/*.py
-	$(BIN)/lint-imports
+	cd build/__editable__.* && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -75,7 +75,7 @@ def watch(candidate: Candidate, live: str, share: float, seconds: float) -> Cana
     until = time.monotonic() + seconds
     while True:
         time.sleep(min(_POLL_S, max(until - time.monotonic(), 0.0)))
-        seen = candidate.watched()
+        seen = candidate.outcomes()
         if candidate.revision not in seen:
             found = "the fusion replicas that had it were replaced during the canary"
             raise CanaryError(candidate.revision, found, "promote again")

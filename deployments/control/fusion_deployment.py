@@ -68,9 +68,9 @@ class FusionDeployment:
         """Give a prepared revision a share of the requests."""
         self._server.with_revisions(lambda revisions: revisions.start_canary(revision, share))
 
-    def watched(self) -> dict[str, dict[str, Any]]:
+    def outcomes(self) -> dict[str, dict[str, Any]]:
         """How requests of the live revision and of the canary went."""
-        return self._server.with_revisions(lambda revisions: revisions.watched())
+        return self._server.with_revisions(lambda revisions: revisions.outcomes())
 
     def commit(self, revision: str) -> None:
         """Second step: use it from the next batch on."""

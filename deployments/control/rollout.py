@@ -81,9 +81,9 @@ class Candidate:
         """Give it a share of the clients' requests, 0 to 1."""
         self._all("start_canary", self.revision, share)
 
-    def watched(self) -> dict[str, Share]:
+    def outcomes(self) -> dict[str, Share]:
         """How requests went with the live revision and with this one, by revision."""
-        replies = self._all("watched")
+        replies = self._all("outcomes")
         names = {name for reply in replies for name in reply}
         return {name: _sum([reply[name] for reply in replies if name in reply]) for name in names}
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from quorate.deployments.metrics.counters import Count, Counter, Histogram, Series
-from quorate.deployments.routing.member import MemberReply
+from quorate.deployments.metrics.counters import Counter, CounterChild, Histogram, HistogramChild
+from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.row_state import LAST_OF_REPLICA, RowState
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -53,9 +53,9 @@ class Metrics:
         self.queued_rows = queued.labels(ensemble)
         labels = [*one, "member", "state"]
         self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
-        self._replies: dict[tuple[str, str], Count] = {}
-        self._failed_rows: dict[tuple[str, RowState], Count] = {}
-        self._inference: dict[str, Series] = {}
+        self._replies: dict[tuple[str, str], CounterChild] = {}
+        self._failed_rows: dict[tuple[str, RowState], CounterChild] = {}
+        self._inference: dict[str, HistogramChild] = {}
         self._health: dict[tuple[str, str], Gauge] = {}
         self.know(members)
 

@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from quorate.deployments.engine.engine import Engine
-from quorate.deployments.engine.revision_set import Lanes
+from quorate.deployments.engine.revision_set import RevisionSet
 from quorate.deployments.errors import CredentialError, DeployError
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.routing.replica import Address
@@ -150,11 +150,11 @@ class FusionServer:
 
         return self.call(answer())
 
-    def with_revisions(self, work: Callable[[Lanes], T]) -> T:
+    def with_revisions(self, work: Callable[[RevisionSet], T]) -> T:
         """Do something with the revisions on the server's thread."""
 
         async def done() -> T:
-            return work(self.engine.lanes)
+            return work(self.engine.revisions)
 
         return self.call(done())
 
@@ -209,7 +209,7 @@ class FusionServer:
         for app in served.apps.values():
 
             def on_replicas(addresses: dict[str, Address], app: str = app) -> None:
-                self._loop.call_soon_threadsafe(self.engine.lanes.set_replicas, app, addresses)
+                self._loop.call_soon_threadsafe(self.engine.revisions.set_replicas, app, addresses)
 
             self._find_member(app, on_replicas)
 

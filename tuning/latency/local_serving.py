@@ -104,7 +104,7 @@ async def _ask(
     engine = Engine(spec, folder, "here")
     try:
         for name, address in addresses.items():
-            engine.lanes.set_replicas(name, {"only": address})
+            engine.revisions.set_replicas(name, {"only": address})
         until = time.monotonic() + _READY_S
         while not all(engine.ready().values()) and time.monotonic() < until:
             engine.reconcile()

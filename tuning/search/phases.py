@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ray import tune
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec, Resources
 from quorate.tuning.data.datasets import Labelled
 from quorate.tuning.errors import PredictionError, SweepError
-from quorate.tuning.latency.curves import Curve, Measured, Overhead, load_measured, measure_on_ray
-from quorate.tuning.latency.overhead import overhead_on_ray
-from quorate.tuning.predictions.run_member import tunable_members
+from quorate.tuning.latency.curves import Curve, Measured, Overhead, load_measured, measure_members
+from quorate.tuning.latency.overhead import measure_overhead
+from quorate.tuning.predictions.run_member import Inputs, run_in_process, tunable_members
 from quorate.tuning.predictions.run_on_ray import pick_runner
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.predictions.usable import answered_by_all
 from quorate.tuning.ray_session import check_room, ray_session
 from quorate.tuning.runs.given import read_given
 from quorate.tuning.scoring import member_losses, true_class
+from quorate.tuning.search.callbacks import Callbacks
+from quorate.tuning.search.generations import Generations, Task
 from quorate.tuning.search.journal import Finished, saving
 from quorate.tuning.search.members.candidates import choose_candidates
 from quorate.tuning.search.members.formats import add_formats, member_bytes
@@ -43,7 +44,8 @@ from quorate.tuning.search.structures.structure import Menu
 from quorate.tuning.search.structures.structure_search import StructureSearch
 from quorate.tuning.search.structures.structure_trial import StructureTrial
 from quorate.tuning.search.structures.table import Column, Table
-from quorate.tuning.search.trials import Generations, Limits, Task, run_trials
+from quorate.tuning.search.trial_runner import Phase, run_trials
+from quorate.tuning.search.worker_pool import WorkerPool
 
 # Of the time there is, members may take this share; structures over stored predictions are quick.
 _MEMBERS_SHARE = 0.7
@@ -69,19 +71,21 @@ class SweepRun:
         self._given = read_given(folder)
         self._seconds: dict[str, float] = {}
         self._complete = True
+        self._pool = WorkerPool(options.workers or 2 * settings.parallel)
+        self._callbacks = Callbacks(options.callbacks, folder)
 
     def run(self, given: Measured) -> SweepResult:
         """Go through the phases; what is given is not measured."""
-        with ray_session():
+        with ray_session(), self._pool, self._callbacks:
             members, trained = self._members()
             picker, structures = self._structures(members, given)
             with self._timed("picks"):
                 front = spread(pareto(structures, self._settings.objectives), _MOST_PICKS)
                 picks = tuple(picker.pick(place, trial) for place, trial in enumerate(front))
             with self._timed("latency"):
-                inputs = self._rows["validation"].inputs
+                inputs, call = self._rows["validation"].inputs, self._pool.call
                 checks = {
-                    str(place): check_latency(pick.structure, pick.spec, pick.folder, picker.table, inputs)
+                    str(place): check_latency(pick.structure, pick.spec, pick.folder, picker.table, inputs, call)
                     for place, pick in enumerate(picks[: self._options.check])
                 }
         with self._timed("report"):
@@ -108,8 +112,8 @@ class SweepRun:
             if again:
                 raise SweepError("members", f"{', '.join(sorted(again))} is a name of both", "rename the given one")
             data = {name: self._rows[name] for name in ("train", "stopping", "validation", "held-out")}
-            trainable = tune.with_parameters(MemberTrial, data=data)
-            self._run_phase("members", trainable, search, self._space.resources, self._settings.member_trials)
+            phase = Phase("members", MemberTrial, data, self._space.resources, self._members_until())
+            self._run_phase(phase, search, self._settings.member_trials)
             trained = [search.finished[number] for number in sorted(search.finished)]
             members |= search.members
         if not members:
@@ -144,7 +148,7 @@ class SweepRun:
         base = {name: members[name] for name in sorted(chosen, key=lambda name: float(losses[name]))}
         heads = self._heads(base)
         with self._timed("formats"):
-            variants, formats = add_formats(self._folder, self._space, self._rows, base, self._say)
+            variants, formats = add_formats(self._folder, self._space, self._rows, base, self._run_member, self._say)
         everyone = {**{name: members[name] for name in chosen}, **variants, **(heads.trunks if heads else {})}
         everyone |= heads.members if heads else {}
         with self._timed("measuring"):
@@ -160,8 +164,8 @@ class SweepRun:
             parallel=self._settings.parallel, sampler=self._settings.sampler, say=self._say,
         )  # fmt: skip
         with self._timed("structures"):
-            trainable = tune.with_parameters(StructureTrial, table=table)
-            self._run_phase("structures", trainable, search, Resources(num_cpus=1.0), self._settings.trials)
+            phase = Phase("structures", StructureTrial, table, Resources(num_cpus=1.0), self._until)
+            self._run_phase(phase, search, self._settings.trials)
         structures = [search.finished[number] for number in sorted(search.finished)]
         check_any(structures, self._folder)
         judged_on = self._rows["held-out"]
@@ -180,26 +184,26 @@ class SweepRun:
                 seed=self._settings.seed, parallel=self._settings.parallel, say=self._say,
             )  # fmt: skip
             data = {split: part for name in self._rows for split, part in search.inputs(name).items()}
-            trainable = tune.with_parameters(MemberTrial, data=data)
-            self._run_phase("heads", trainable, search, self._space.resources, search.trials)
+            phase = Phase("heads", MemberTrial, data, self._space.resources, self._until)
+            self._run_phase(phase, search, search.trials)
         return search
 
-    def _run_phase(
-        self,
-        phase: str,
-        trainable: Any,
-        search: MemberSearch | HeadSearch | StructureSearch,
-        resources: Resources,
-        total: int,
-    ) -> None:
-        check_room(resources)
-        until = self._until
-        if until is not None and phase == "members":
-            now = time.monotonic()
-            until = now + _MEMBERS_SHARE * max(0.0, until - now)
-        limits = Limits(resources, self._settings.parallel, self._options.workers, until, self._options.callbacks)
-        watched = _Watched(search, lambda: self._progress(phase, search, total))
-        self._complete &= run_trials(trainable, watched, limits)
+    def _members_until(self) -> float | None:
+        if self._until is None:
+            return None
+        now = time.monotonic()
+        return now + _MEMBERS_SHARE * max(0.0, self._until - now)
+
+    def _run_phase(self, phase: Phase, search: MemberSearch | HeadSearch | StructureSearch, total: int) -> None:
+        check_room(phase.resources)
+        watched = _Watched(search, lambda: self._progress(phase.name, search, total))
+        self._complete &= run_trials(self._pool, phase, watched, self._callbacks)
+
+    def _run_member(self, job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+        """A ``Runner`` on the sweep's workers."""
+        read = {name: inputs[name] for name in job.member.inputs}
+        found: NDArray[np.float32] = self._pool.call(job.member.resources, run_in_process, job, folder.resolve(), read)
+        return found
 
     def _progress(self, phase: str, search: MemberSearch | HeadSearch | StructureSearch, total: int) -> None:
         trials = list(search.finished.values())
@@ -265,8 +269,11 @@ class SweepRun:
             self._tell(Progress("measuring", 0, 0, len(missing)))
             read = heads.inputs("validation")["validation"].inputs if heads else inputs
             jobs = [self._job(name, members[name]) for name in missing]
-            known |= dict(zip(missing, measure_on_ray(jobs, self._folder, read), strict=True))
-        overhead = given.overhead or before.overhead or overhead_on_ray(inputs, len(self._rows["validation"].classes))
+            known |= dict(zip(missing, measure_members(jobs, self._folder, read, self._pool.call), strict=True))
+        overhead = given.overhead or before.overhead
+        if overhead is None:
+            few, classes = {name: array[:64] for name, array in inputs.items()}, len(self._rows["validation"].classes)
+            overhead = self._pool.call(Resources(num_cpus=1.0), measure_overhead, few, classes)
         found = Measured(known, overhead)
         with saving(self._folder):
             found.save(self._folder)

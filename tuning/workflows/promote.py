@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec
 from quorate.tuning.errors import PromotionError
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 CANARY_S = 30.0
 
 
-@dataclass(frozen=True)
-class Promotion:
+@dataclass(frozen=True, repr=False)
+class Promotion(Displayed):
     """What is live now.
 
     Attributes:
@@ -41,6 +42,21 @@ class Promotion:
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        """What is live now, and how that was made sure of."""
+        lines = [
+            f"{self.name} answers with revision {self.revision}; "
+            f"quorate rollback {self.name} goes back to {self.previous}",
+            f"{self.probe_rows} probe rows answered as in the run, to {self.largest_difference:.1g}",
+        ]
+        if self.canary is not None:
+            rates, medians = self.canary.error_rates, self.canary.median_s
+            lines.append(
+                f"canary: {self.canary.answers} requests, errors {rates[1]:.2%} (before {rates[0]:.2%}), "
+                f"median {1e3 * medians[1]:.1f} ms (before {1e3 * medians[0]:.1f} ms)"
+            )
+        return [Table(lines=lines)]
 
 
 def promote(

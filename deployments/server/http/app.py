@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from time import perf_counter
@@ -12,9 +11,10 @@ from typing import Any
 
 import orjson
 
-from quorate.deployments.errors import OverloadedError, RequestError, UnauthenticatedError
+from quorate.deployments.errors import OverloadedError, UnauthenticatedError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
+from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.http.access import check_management, check_request
 from quorate.deployments.server.http.arrow_inference import StreamInference, dump_stream
 from quorate.deployments.server.http.bodies import BodyMemory, IncomingBody
@@ -25,7 +25,7 @@ from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
 from quorate.deployments.server.http.streams import first_of, send_stream
 from quorate.deployments.server.management import Management
-from quorate.deployments.server.service import Service, clip
+from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
@@ -35,7 +35,6 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Reply = tuple[int, Headers, "bytes | AsyncIterator[bytes]"]
 
-_log = logging.getLogger(__name__)
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
@@ -61,11 +60,8 @@ class HttpDoor:
             status, headers, body = await self._answer(scope, receive)
         except asyncio.CancelledError:
             return  # the client is gone
-        except QuorateError as error:
+        except Exception as error:
             status, headers, body = _error(error)
-        except Exception:
-            _log.exception("a request failed")
-            status, headers, body = 500, _JSON, b'{"error":"internal error; the server log has the details"}'
         if not isinstance(body, bytes):
             await send_stream(send, status, headers, body)
             return
@@ -134,18 +130,13 @@ class HttpDoor:
 
     async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
         started = perf_counter()
-        metrics = self._service.engine.metrics
-        try:
-            with IncomingBody(self.bodies) as incoming:
-                body = await incoming.read(scope["headers"], receive)
-                if body.json is None:
-                    assert body.binary is not None
-                    request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
-                else:
-                    request, binary = parse_infer(body, model, version)
-        except RequestError:
-            metrics.answered("invalid")
-            raise
+        with self._service.reading(), IncomingBody(self.bodies) as incoming:
+            body = await incoming.read(scope["headers"], receive)
+            if body.json is None:
+                assert body.binary is not None
+                request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
+            else:
+                request, binary = parse_infer(body, model, version)
         parsed = perf_counter()
         response = await self._clients.work_for(receive, self._service.infer(request))
         fused = perf_counter()
@@ -181,10 +172,11 @@ def _wrong_method(method: str, right: str) -> Reply:
     )
 
 
-def _error(error: QuorateError) -> Reply:
+def _error(error: Exception) -> Reply:
     headers = list(_JSON)
     if isinstance(error, OverloadedError):
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     if isinstance(error, UnauthenticatedError):
         headers.append((b"www-authenticate", b"Bearer"))
-    return error.http_status, headers, orjson.dumps({"error": clip(str(error))})
+    status = error.http_status if isinstance(error, QuorateError) else 500
+    return status, headers, orjson.dumps({"error": error_text(error)})

@@ -101,7 +101,7 @@ def test_other_numbers_are_another_revision_and_no_member_restarts():
     async def scenario():
         async with running(spec_of("tuned")) as engine:
             before = await engine.infer(ROWS)
-            engine.lanes.commit(engine.prepare(tuned))
+            engine.revisions.commit(engine.prepare(tuned))
             return before, await engine.infer(ROWS)
 
     before, after = asyncio.run(scenario())

@@ -106,7 +106,7 @@ def test_port_answers_only_who_proves_the_cluster_key():
         engine = Engine(ONE_MEMBER, FACTORIES, "node", keys)
         try:
             for _ in range(20):
-                engine.lanes.set_replicas("a", {"r": address})
+                engine.revisions.set_replicas("a", {"r": address})
                 with contextlib.suppress(AssertionError):
                     await until(lambda: engine.ready()["a"] == 1, timeout_s=0.05)
                     return await engine.infer(row(3))
@@ -166,7 +166,7 @@ def test_node_that_vanishes_without_a_word_is_noticed_by_its_missing_heartbeats(
         async with Cable((host, int(port))) as cable:
             engine = Engine(ONE_MEMBER, FACTORIES, "node", key_pair(secret, "fusion").for_client())
             try:
-                engine.lanes.set_replicas("a", {"r": replace(address, tcp=f"tcp://127.0.0.1:{cable.port}")})
+                engine.revisions.set_replicas("a", {"r": replace(address, tcp=f"tcp://127.0.0.1:{cable.port}")})
                 await until(lambda: engine.ready()["a"] == 1)
                 await asyncio.sleep(2 * HEARTBEAT_S)  # quiet is no sign of death
                 assert_right(await engine.infer(row(3)), row(3))
@@ -276,7 +276,7 @@ def test_mad_member_costs_only_itself(tmp_path):
         engine = Engine(spec, FACTORIES, "node")
         try:
             for name, path in paths.items():
-                engine.lanes.set_replicas(name, {"r": Address("r", "node", str(path), "")})
+                engine.revisions.set_replicas(name, {"r": Address("r", "node", str(path), "")})
             await until(lambda: all(engine.ready().values()))
             answer = await engine.infer(row(4))
             assert "a" in answer.members_used

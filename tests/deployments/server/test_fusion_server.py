@@ -1,5 +1,6 @@
 """The thread that runs the engine and both doors, with members on threads and no Ray."""
 
+import logging
 import socket
 
 import httpx
@@ -61,6 +62,22 @@ def reweighted(spec, weight):
 def revision_that_answers(server):
     with Client(f"http://127.0.0.1:{server.http_port}", model="served") as client:
         return client.infer(x=X).parameters["revision"]
+
+
+class Handler(logging.NullHandler):
+    closed = False
+
+    def close(self):
+        self.closed = True
+        super().close()
+
+
+def test_it_leaves_the_log_handlers_of_the_process_open(spec, members):
+    handler = Handler()
+    server = FusionServer(ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors())), make_engine, members.find)
+    server.start(served(spec))
+    server.stop()
+    assert not handler.closed
 
 
 def test_it_answers_from_the_moment_that_it_is_started(server, spec):

@@ -48,7 +48,7 @@ class MemberThreads:
         """An engine that reaches all of them."""
         engine = Engine(self._spec, FACTORIES, "here")
         for name in self._spec.members:
-            self.find(name, functools.partial(engine.lanes.set_replicas, name))
+            self.find(name, functools.partial(engine.revisions.set_replicas, name))
         while not all(engine.ready().values()):
             engine.reconcile()
             await asyncio.sleep(0.01)

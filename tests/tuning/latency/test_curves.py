@@ -39,6 +39,10 @@ def ensemble(*names):
     return parse_spec({**words, "members": {name: known[name] for name in sorted(needed)}, "fusion": fusion})
 
 
+def here(resources, function, *args):
+    return function(*args)
+
+
 ROWS = {"row": np.zeros((5, 3), np.float32)}
 
 
@@ -55,9 +59,7 @@ def test_serving_takes_time_beside_the_members_and_little(overhead):
 @pytest.mark.parametrize(
     ("topology", "names", "at_least_s"), [("parallel", ("quick", "slow"), 0.008), ("chain", ("behind",), 0.006)]
 )
-def test_a_prediction_with_the_overhead_is_near_what_serving_takes(
-    cluster, sleepers, overhead, topology, names, at_least_s
-):
+def test_a_prediction_with_the_overhead_is_near_what_serving_takes(sleepers, overhead, topology, names, at_least_s):
     quick_and_slow = ensemble("quick", "slow")
     curves = {name: measure(quick_and_slow.job(name), sleepers, ROWS) for name in SLEEPS_S}
     curves["behind"] = curves["quick"]  # it sleeps as long
@@ -65,7 +67,7 @@ def test_a_prediction_with_the_overhead_is_near_what_serving_takes(
     columns = tuple(Column(name, curve, 0, reads.get(name, ())) for name, curve in curves.items())
     probs = np.tile(np.float32([0.2, 0.8]), (len(columns), 10, 1))
     table = Table(columns, probs, np.ones(10, dtype=np.int64), overhead)
-    check = check_latency(Structure(topology, "mean", names), ensemble(*names), sleepers, table, ROWS)
+    check = check_latency(Structure(topology, "mean", names), ensemble(*names), sleepers, table, ROWS, here)
     assert check.measured_s > at_least_s
     assert check.predicted_s - check.serving_s > at_least_s
     assert check.serving_s > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.tuning.data.datasets import Labelled
-from quorate.tuning.predictions.run_on_ray import run_on_ray
+from quorate.tuning.predictions.run_member import Runner
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.search.journal import saving
 from quorate.tuning.search.members.member_search import Say, bare_spec
@@ -24,13 +24,19 @@ def missing_library(numbers: str) -> str:
 
 
 def add_formats(
-    folder: Path, space: SearchSpace, rows: Mapping[str, Labelled], members: Mapping[str, MemberSpec], say: Say
+    folder: Path,
+    space: SearchSpace,
+    rows: Mapping[str, Labelled],
+    members: Mapping[str, MemberSpec],
+    run: Runner,
+    say: Say,
 ) -> tuple[dict[str, MemberSpec], dict[str, dict[str, str]]]:
     """Run members in every format of the space; those that are not networks of ours stay as they are.
 
     Args:
         folder: the run's, with its store.
         members: candidates by name.
+        run: runs a member over rows.
         say: told which formats are left out.
 
     Returns:
@@ -54,7 +60,7 @@ def add_formats(
             spec = bare_spec(space.name, words, rows["validation"])
             for split in ("validation", "held-out"):
                 with saving(folder):
-                    store.fill(spec, folder, rows[split], split, run=run_on_ray)
+                    store.fill(spec, folder, rows[split], split, run=run)
         found |= variants
     return found, formats or {"fp32": {}}
 

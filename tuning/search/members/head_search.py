@@ -25,12 +25,12 @@ from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.data.datasets import Labelled
 from quorate.tuning.errors import SweepError
 from quorate.tuning.scoring import member_losses
+from quorate.tuning.search.generations import Task, unfinished
 from quorate.tuning.search.journal import Finished, Journal, resume_hint, saving
 from quorate.tuning.search.members.member_search import Say, bare_spec
 from quorate.tuning.search.sampler import Proposals
 from quorate.tuning.search.space import SearchSpace, Topology, suggest_head
 from quorate.tuning.search.structures.structure import Menu
-from quorate.tuning.search.trials import Task, unfinished
 
 # The best members that chains may read, and those whose features heads may share.
 _CHAINED, _TRUNKS = 3, 1

@@ -27,10 +27,10 @@ from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.search.asha import cutoffs
+from quorate.tuning.search.generations import Task, unfinished
 from quorate.tuning.search.journal import Finished, Journal, resume_hint, saving
 from quorate.tuning.search.sampler import Proposals
 from quorate.tuning.search.space import SearchSpace, suggest_member
-from quorate.tuning.search.trials import Task, unfinished
 from quorate.tuning.solvers.simplex import solve_log_loss
 
 _PHASE = "members"

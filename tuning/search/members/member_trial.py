@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ray import tune
 from safetensors.torch import save
 
 from quorate.deployments.spec.digests import file_digest
@@ -26,12 +24,11 @@ from quorate.tuning.training.checkpoint import drop_checkpoints, load_checkpoint
 from quorate.tuning.training.train import Training, TrainingRun, save_weights
 
 
-class MemberTrial(tune.Trainable):
-    """One step is one epoch; the last one also predicts. The outcome of a trial that fails says why."""
+class MemberTrial:
+    """One step is one epoch; the last one also predicts (``worker_pool.Trial``). A failure's reason is its outcome."""
 
-    def setup(self, config: dict[str, Any], data: Mapping[str, Labelled] | None = None) -> None:
-        if data is not None:
-            self._data = data
+    def __init__(self, config: Mapping[str, Any], data: Mapping[str, Labelled]):
+        self._data = data
         # The object store's arrays are read-only; nothing here writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         torch.set_num_threads(max(1, int(config["threads"])))
@@ -46,29 +43,25 @@ class MemberTrial(tune.Trainable):
         self._run: TrainingRun | None = None
         self._said: list[str] = []
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
+    def step(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         try:
             return self._step()
         except QuorateError as error:
             return self._failed(str(error))
         except Exception as error:
             if storage_failed(error):
-                return {"done": True, "outcome": json.dumps({"storage": str(getattr(error, "strerror", error))})}
+                return {}, {"storage": str(getattr(error, "strerror", error))}
             return self._failed(f"{type(error).__name__}: {error}")
 
-    def _step(self) -> dict[str, Any]:
+    def _step(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
         run = self._run = self._run or self._start()
         if not run.finished:
             epoch = run.step()
             save_checkpoint(self._place, epoch.number, *run.state())
         behind = self._behind(run)
         if run.finished or behind:
-            return {"done": True, "outcome": json.dumps(self._finish(run, behind))}
-        return {"epoch": epoch.number, "log_loss": epoch.validation_log_loss}
+            return {}, self._finish(run, behind)
+        return {"epoch": epoch.number, "log_loss": epoch.validation_log_loss}, None
 
     def _start(self) -> TrainingRun:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -113,10 +106,9 @@ class MemberTrial(tune.Trainable):
             "said": self._said,
         }
 
-    def _failed(self, reason: str) -> dict[str, Any]:
+    def _failed(self, reason: str) -> tuple[dict[str, Any], dict[str, Any]]:
         history = [] if self._run is None else [_finite(asdict(epoch)) for epoch in self._run.history]
-        outcome = {"failure": reason[:500], "history": history, "said": self._said}
-        return {"done": True, "outcome": json.dumps(outcome)}
+        return {}, {"failure": reason[:500], "history": history, "said": self._said}
 
     @property
     def _place(self) -> Path:

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.schema import Resources
+from quorate.tuning.latency.curves import Call
+from quorate.tuning.latency.local_serving import seconds_of_requests
 from quorate.tuning.search.structures.evaluation import cost
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Table
@@ -36,23 +39,20 @@ class LatencyCheck:
 
 
 def check_latency(
-    structure: Structure, spec: EnsembleSpec, folder: Path, table: Table, inputs: Mapping[str, NDArray[Any]]
+    structure: Structure, spec: EnsembleSpec, folder: Path, table: Table, inputs: Mapping[str, NDArray[Any]], call: Call
 ) -> LatencyCheck:
-    """Serve a structure on the cluster, each member in a process of its own, and ask it.
+    """Serve a structure, each member in a process of its own, and ask it.
 
     Args:
         structure: with its deployable ``spec`` in ``folder``.
         table: its predicted cost.
         inputs: request rows.
+        call: runs a function where resources are held.
     """
-    import ray
-
-    from quorate.tuning.latency.local_serving import seconds_of_requests
-
     gpus = sum(member.resources.num_gpus for member in spec.members.values())
-    task = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus))(seconds_of_requests)
+    resources = Resources(num_cpus=1.0, num_gpus=min(1.0, gpus))
     rows = {name: np.asarray(array[:_REQUESTS]) for name, array in inputs.items()}
-    seconds: NDArray[np.float64] = ray.get(task.remote(spec, folder.resolve(), rows, _REQUESTS))
+    seconds: NDArray[np.float64] = call(resources, seconds_of_requests, spec, folder.resolve(), rows, _REQUESTS)
     predicted = cost(structure, table)["p95_latency_s"]
     measured = seconds.mean() if structure.rule == "cascade" else np.percentile(seconds, 95)
     alone = cost(structure, table.without_overhead())["p95_latency_s"]

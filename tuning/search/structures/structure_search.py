@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quorate.tuning.search.generations import Task, generation
 from quorate.tuning.search.journal import Finished, Journal
 from quorate.tuning.search.sampler import Proposals
 from quorate.tuning.search.space import Objective, SamplerName, SearchSpace
 from quorate.tuning.search.structures.structure import Menu, Structure, suggest_structure
 from quorate.tuning.search.structures.table import Table
-from quorate.tuning.search.trials import Task, generation
 
 
 class StructureSearch:

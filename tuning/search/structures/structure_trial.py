@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from ray import tune
 
-from quorate.fusion.errors import QuorateError
 from quorate.tuning.search.structures.evaluation import evaluate
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Table
 
 
-class StructureTrial(tune.Trainable):
-    """Evaluates one structure; a failure's reason is its outcome."""
+class StructureTrial:
+    """Evaluates one structure (``worker_pool.Trial``); a failure's reason is its outcome."""
 
-    def setup(self, config: dict[str, Any], table: Table | None = None) -> None:
-        if table is not None:
-            torch.set_num_threads(1)
-            # Rules make tensors of these; torch warns about arrays it may not write to.
-            self._table = Table(table.columns, table.probs.copy(), table.labels.copy(), table.overhead, table.batch)
-        self._structure, self._seed = Structure.from_json(config["structure"]), config["seed"]
+    def __init__(self, config: Mapping[str, Any], table: Table):
+        # The object store's arrays are read-only; nothing here writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        torch.set_num_threads(1)
+        self._structure, self._seed, self._table = Structure.from_json(config["structure"]), config["seed"], table
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
+    def step(self) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
             found = evaluate(self._structure, self._table, self._seed)
-        except (QuorateError, ValueError, ArithmeticError, RuntimeError) as error:
-            return {"done": True, "outcome": json.dumps({"failure": f"{type(error).__name__}: {error}"[:500]})}
+        except Exception as error:  # whatever is wrong with one structure, the others go on
+            return {}, {"failure": f"{type(error).__name__}: {error}"[:500]}
         values = {name: value for name, value in found.values.items() if math.isfinite(value)}
-        outcome = {"structure": found.structure.to_json(), "values": values}
-        return {"done": True, **values, "outcome": json.dumps(outcome)}
+        return values, {"structure": found.structure.to_json(), "values": values}

@@ -110,7 +110,7 @@ def header(value):
         (GOOD + b"x", LENGTH, "1 bytes of binary data belong to no input"),
         (*binary_body(size=36), "needs 40 bytes but has 36"),
         (*binary_body(np.zeros((5, 3), np.float32), size=20), "needs 60 bytes but has 20"),
-        (GOOD[:-1], header(0), "no whole rows"),
+        (GOOD[:-1], header(0), "not a whole number of rows"),
         (b"not gzip", {"Content-Encoding": "gzip"}, "is not gzip"),
         (gzip.compress(GOOD)[:-3], {"Content-Encoding": "gzip"}, "does not end"),
         (gzip.compress(GOOD) + b"x", {"Content-Encoding": "gzip"}, "does not end"),

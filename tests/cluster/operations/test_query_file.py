@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from quorate.cluster.cli.commands.query import ask
-from quorate.cluster.cli.commands.query_stream import ask_file
+from quorate.cluster.operations.query import query
+from quorate.cluster.operations.query_file import query_file
 from quorate.deployments import Client
 from quorate.deployments.errors import RequestError
 
@@ -37,8 +37,8 @@ def write(path, rows=ROWS):
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "stream.arrow"])
 @pytest.mark.parametrize("output", ["answers.parquet", "answers.arrow"])
 def test_a_file_of_rows_becomes_a_file_of_answers_in_the_same_order(pair, expected, tmp_path, name, output):
-    done = ask_file(pair.http, "pair", write(tmp_path / name), tmp_path / output, {})
-    assert done == {"rows": len(ROWS), "degraded": 0}
+    done = query_file("pair", write(tmp_path / name), tmp_path / output, url=pair.http)
+    assert (done.rows, done.degraded) == (len(ROWS), 0)
     if output.endswith(".parquet"):
         table = parquet.read_table(tmp_path / output)
     else:
@@ -51,7 +51,7 @@ def test_a_file_of_rows_becomes_a_file_of_answers_in_the_same_order(pair, expect
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow"])
 def test_a_small_file_is_asked_like_any_other(pair, expected, tmp_path, name):
-    result = ask(pair.http, "pair", None, write(tmp_path / name, ROWS[:5]))
+    result = query("pair", write(tmp_path / name, ROWS[:5]), url=pair.http)
     np.testing.assert_array_equal(result.outputs["fused"], expected[:5])
 
 
@@ -68,5 +68,5 @@ def test_a_file_that_does_not_fit_is_refused_with_a_sentence(pair, tmp_path):
         (rows, tmp_path / "no folder" / "answers.parquet", "answers.parquet cannot be written"),
     ):
         with pytest.raises(RequestError) as error:
-            ask_file(pair.http, "pair", path, output, {})
+            query_file("pair", path, output, url=pair.http)
         assert sentence in str(error.value)
