@@ -1,0 +1,39 @@
+"""What the registry relies on, of the cluster's store and of the dict that stands in for it."""
+
+import pytest
+
+from quorate.deployments.control.ray_private import ClusterStore
+from tests.deployments.support.memory_store import MemoryStore
+
+
+class StoreContract:
+    """Give it a ``store``; keys that a test leaves are its own."""
+
+    def test_what_is_put_is_got_until_it_is_deleted(self, store):
+        assert store.get("contract/a") == b""
+        assert store.put("contract/a", b"one")
+        assert store.put("contract/a", b"two")
+        assert store.get("contract/a") == b"two"
+        store.delete("contract/a")
+        store.delete("contract/a")
+        assert store.get("contract/a") == b""
+
+    def test_only_the_first_gets_a_key_that_must_be_new(self, store):
+        assert store.put("contract/b", b"first", overwrite=False)
+        assert not store.put("contract/b", b"second", overwrite=False)
+        assert store.get("contract/b") == b"first"
+        store.delete("contract/b")
+        assert store.put("contract/b", b"third", overwrite=False)
+        store.delete("contract/b")
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self):
+        return MemoryStore()
+
+
+class TestClusterStore(StoreContract):
+    @pytest.fixture
+    def store(self, cluster):
+        return ClusterStore()
