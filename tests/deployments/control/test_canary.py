@@ -73,7 +73,7 @@ def seen(answers, errors=0):
 
 
 def watching(new):
-    return candidate(watched=[{"live": seen(1000), SPEC.revision: new}])
+    return candidate(outcomes=[{"live": seen(1000), SPEC.revision: new}])
 
 
 def test_a_canary_that_does_as_well_is_reported():
@@ -93,7 +93,7 @@ def test_a_canary_that_hardly_anyone_asked_proves_nothing():
 
 def test_a_canary_whose_replicas_are_gone_is_over():
     with pytest.raises(CanaryError, match="were replaced during the canary"):
-        watch(candidate(watched=[{"live": seen(1000)}]), "live", 0.1, seconds=0.0)
+        watch(candidate(outcomes=[{"live": seen(1000)}]), "live", 0.1, seconds=0.0)
 
 
 def share(answers, errors=0, degraded=0, latency_s=0.002):
