@@ -14,9 +14,9 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
 from quorate.deployments.control.describe import applications, describe
-from quorate.deployments.control.directory import member_app
 from quorate.deployments.control.fusion_deployment import FusionDeployment
 from quorate.deployments.control.member_deployment import MemberDeployment
+from quorate.deployments.control.placement import actor_options
 from quorate.deployments.control.rollout import own_message
 from quorate.deployments.errors import DeployError
 from quorate.deployments.security.doors import Doors
@@ -87,7 +87,9 @@ class ServeApp:
 
 
 def member_application(spec: EnsembleSpec, name: str, folder: Path) -> ServeApp:
-    """A member's; a changed member gets another name.
+    """A member's; its name is of this state of the member.
+
+    A changed member is another application: it starts beside the old one, and no answer mixes the two.
 
     Args:
         folder: what the spec's relative paths start from.
@@ -96,23 +98,13 @@ def member_application(spec: EnsembleSpec, name: str, folder: Path) -> ServeApp:
     folders = (str(folder), str(Path.cwd()))
     job = spec.job(name).model_dump_json()
     app = ServeApp("", MemberDeployment, (job,), member.replicas, member.resources, folders)
-    return replace(app, name=member_app(spec.name, name, app.fingerprint))
+    return replace(app, name=f"{spec.name}.{name}.{app.fingerprint[:8]}")
 
 
 def fusion_application(spec: EnsembleSpec, doors: Doors, http_port: int, grpc_port: int) -> ServeApp:
     """The fusion's; only what restarts it is in its fingerprint, so a new revision of the same wiring is not."""
     arguments = (spec.name, spec.wiring, doors.host, http_port, grpc_port, doors.tls)
     return ServeApp(spec.name, FusionDeployment, arguments, spec.serving.replicas, spec.serving.resources)
-
-
-def actor_options(resources: Resources) -> dict[str, Any]:
-    """What one replica holds, as Ray's options."""
-    options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
-    if resources.accelerator_type:
-        options["accelerator_type"] = resources.accelerator_type
-    if resources.labels:
-        options["label_selector"] = dict(resources.labels)
-    return options
 
 
 def scaling(replicas: Replicas) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.schema import TensorSpec
-from quorate.deployments.wire.datatypes import datatype_of, decode, numpy_dtype
+from quorate.deployments.wire.binary_tensors import decode
+from quorate.deployments.wire.datatypes import datatype_of, numpy_dtype
 from quorate.deployments.wire.inference import InferRequest
 from quorate.deployments.wire.limits import MAX_ROWS
 

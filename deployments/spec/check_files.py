@@ -71,5 +71,7 @@ def _find(module: str) -> ModuleSpec | None:
     for part in parts:
         if found is None or found.submodule_search_locations is None:
             return None
-        found = PathFinder.find_spec(f"{found.name}.{part}", found.submodule_search_locations)
+        # A package that is imported may have made its path longer than its spec says.
+        places = getattr(sys.modules.get(found.name), "__path__", found.submodule_search_locations)
+        found = PathFinder.find_spec(f"{found.name}.{part}", places)
     return found

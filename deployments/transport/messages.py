@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.wire.datatypes import BY_CODE, CODES, decode, encode, name_of, numpy_dtype
+from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.datatypes import BY_CODE, CODES, name_of, numpy_dtype
 
 Array = NDArray[Any]
 Frame = bytes | memoryview

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from quorate.deployments import Doors, parse_spec
-from quorate.deployments.control.serve_apps import actor_options, fusion_application, member_application, scaling
+from quorate.deployments.control.placement import actor_options
+from quorate.deployments.control.serve_apps import fusion_application, member_application, scaling
 from quorate.deployments.spec.schema import Replicas, Resources
 
 FOLDER = Path("/models")
