@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorate.cluster.arguments.labelled_rows import halves, read_rows
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
-from quorate.cluster.operations.labelled_rows import halves, read_rows
-from quorate.cluster.operations.spec_and_folder import SpecLike, spec_and_folder
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.extras import require
 from quorate.tuning.errors import SweepError
