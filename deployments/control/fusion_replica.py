@@ -155,12 +155,12 @@ class FusionReplica:
         from quorate.deployments.server.http.app import HttpDoor
         from quorate.deployments.server.http.protocol import JoinedHttpProtocol
         from quorate.deployments.server.service import Service
-        from quorate.deployments.transport.curve import cluster_secret, key_pair
+        from quorate.deployments.transport.key_store import cluster_keys
 
         self._loop = asyncio.get_running_loop()
-        keys = key_pair(cluster_secret(), "fusion").for_client()
+        tls = cluster_keys().for_client()
         node_id = ray.get_runtime_context().get_node_id()
-        engine = Engine(publication.spec, publication.folder, node_id, keys, publication.apps)
+        engine = Engine(publication.spec, publication.folder, node_id, tls, publication.apps)
         service = Service(engine, self._publish_revision)
         grpc_door, _ = grpc_server(service, self._host, self._grpc_port, self._keeper, self._certificates)
         listener = _listener(self._host, self._http_port)

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.batch import Batch
@@ -26,7 +26,6 @@ from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.member import Member, MemberReply
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.messages import Kind, Payload, RowStatus
-from quorate.deployments.transport.tcp import ClientKeys
 from quorate.fusion.errors import QuorateError, QuorumError
 
 Array = NDArray[Any]
@@ -54,14 +53,13 @@ class Engine:
         spec: EnsembleSpec,
         folder: Path,
         node_id: str = "",
-        keys: ClientKeys | None = None,
+        tls: ssl.SSLContext | None = None,
         apps: Mapping[str, str] | None = None,
     ):
         self.spec = spec
         self.metrics = Metrics(spec.name, spec.members)
-        self._context: zmq.Context[Any] = zmq.Context()
         rows = spec.serving.max_queued_rows
-        self.lanes = Lanes(spec, folder, lambda name: Member(name, self._context, node_id, keys, rows), apps)
+        self.lanes = Lanes(spec, folder, lambda name: Member(name, node_id, tls, rows), apps)
         self._queue = Waiting()
         self._queued_rows = 0
         self._unanswered = 0
@@ -82,7 +80,7 @@ class Engine:
         return self._queued_rows
 
     def reconcile(self) -> None:
-        """Mend lost lines; call this about once a second."""
+        """Connect again where a connection was lost; call this about once a second."""
         self.lanes.reconcile()
         for name, member in self.lanes.live.members.items():
             self.metrics.members(name, member.ready(), member.left_out())
@@ -211,7 +209,6 @@ class Engine:
         self._queue.clear()
         self._queued_rows = 0
         self.lanes.close()
-        self._context.term()
 
     def _submit(self, request: Request, now: float) -> None:
         limit = self.spec.serving.max_queued_rows

@@ -44,23 +44,21 @@ class MemberReplica:
 
     def _bind(self) -> None:
         import ray
-        import zmq
 
-        from quorate.deployments.transport.curve import cluster_secret, guarded_router, key_pair
-        from quorate.deployments.transport.tcp import RemoteListener
-        from quorate.deployments.transport.unix import LocalListener
+        from quorate.deployments.transport.key_store import cluster_keys
+        from quorate.deployments.transport.tcp import TcpListener
+        from quorate.deployments.transport.unix import UnixListener
 
-        secret, host, replica_id = cluster_secret(), ray.util.get_node_ip_address(), _replica_id()
-        router, self._authenticator = guarded_router(zmq.Context(), secret)
-        port = router.bind_to_random_port(f"tcp://{host}")
+        host, replica_id = ray.util.get_node_ip_address(), _replica_id()
         path = socket_folder() / replica_id
-        self._listeners: list[Listener] = [LocalListener(path), RemoteListener(router)]
+        between_nodes = TcpListener(host, cluster_keys().for_server())
+        self._listeners: list[Listener] = [UnixListener(path), between_nodes]
         self._address = {
             "replica_id": replica_id,
             "node_id": ray.get_runtime_context().get_node_id(),
             "path": str(path),
-            "tcp": f"tcp://{host}:{port}",
-            "server_key": key_pair(secret, "member").public,
+            "host": host,
+            "port": between_nodes.port,
             "datatype": self._predictor.datatype,
             "dims": self._predictor.dims,
         }
@@ -110,7 +108,6 @@ class MemberReplica:
         if hasattr(self, "_inference") and self._inference.is_alive():
             time.sleep(HANDOVER_S)
             self._inference.drain(timeout_s=15)
-            self._authenticator.stop()
 
 
 def _replica_id() -> str:

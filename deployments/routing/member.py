@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.routing.health_probe import KnownGood
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.transport.messages import Kind, Message, Payload, RowStatus
-from quorate.deployments.transport.tcp import ClientKeys
 
 Array = NDArray[Any]
 
@@ -91,7 +90,7 @@ class Ask:
 
     def _send(self, peer: Peer) -> None:
         self._tried.append(peer)
-        self._lines[peer] = 0  # a lost line may reply before call() has returned
+        self._lines[peer] = 0  # a lost connection may reply before call() has returned
         self._lines[peer] = peer.call(self._kind, self._payload, self.expires, partial(self._reply, peer))
 
     def _hedge(self) -> None:
@@ -148,9 +147,8 @@ class Member:
     def __init__(
         self,
         name: str,
-        context: zmq.Context[Any],
         node_id: str,
-        keys: ClientKeys | None = None,
+        tls: ssl.SSLContext | None = None,
         max_outstanding_rows: int = 4096,
     ):
         self.name = name
@@ -159,7 +157,7 @@ class Member:
         self.patience_s = 0.0
         self._max_outstanding_rows = max_outstanding_rows
         self.peers: dict[str, Peer] = {}
-        self._context, self._node_id, self._keys = context, node_id, keys
+        self._node_id, self._tls = node_id, tls
         self._announced: dict[str, Address] = {}
         self._left_out_reason = "dead"
         self._left_out_until: dict[Peer, float] = {}
@@ -176,10 +174,10 @@ class Member:
         self.reconcile()
 
     def reconcile(self) -> None:
-        """Connect to announced replicas that no line leads to, be they new or lost a moment ago."""
+        """Connect to announced replicas that no connection leads to, be they new or lost a moment ago."""
         for replica_id, address in self._announced.items():
             if replica_id not in self.peers:
-                self.peers[replica_id] = Peer(self._context, address, self._node_id, self._keys, self._lost)
+                self.peers[replica_id] = Peer(address, self._node_id, self._tls, self._lost)
         # A replica that is announced no more goes on answering until it says that it leaves: its successor may be
         # announced this very moment, and some milliseconds from its first call.
         if any(peer.ready for replica_id, peer in self.peers.items() if replica_id in self._announced):
