@@ -6,7 +6,6 @@ A fusion replica that starts later reads here what it serves and whom it admits.
 from __future__ import annotations
 
 import json
-import secrets
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,10 +19,13 @@ from pydantic import TypeAdapter
 from quorate.deployments.errors import UnavailableError
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.transport.keys import ClusterKeys
 
 KEPT = 10
 # A publication takes at most about this long; a lease that is older was left by a process that died.
 LEASE_S = 90.0
+_KEYS = "data-plane-keys"
+_BETWEEN_KEYS = b"\0"  # PEM is text
 WAIT_S = 10.0
 _POLL_S = 0.05
 _DOORS = TypeAdapter(Doors)
@@ -100,10 +102,12 @@ class Registry:
         self._store.delete(_history_key(ensemble))
         self._store.delete(_doors_key(ensemble))
 
-    def cluster_secret(self) -> bytes:
-        """What replicas on different nodes prove to each other that they know; made by whoever asks first."""
-        self._store.put("data-plane-secret", secrets.token_bytes(32), overwrite=False)
-        return self._store.get("data-plane-secret")
+    def cluster_keys(self) -> ClusterKeys:
+        """By which replicas on different nodes know each other; made by whoever asks first."""
+        if not self._store.get(_KEYS):
+            made = ClusterKeys.make()
+            self._store.put(_KEYS, made.certificate + _BETWEEN_KEYS + made.private_key, overwrite=False)
+        return ClusterKeys(*self._store.get(_KEYS).split(_BETWEEN_KEYS))
 
     @contextmanager
     def lease(self, ensemble: str, wait_s: float = WAIT_S) -> Iterator[None]:

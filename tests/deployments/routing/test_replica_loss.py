@@ -79,7 +79,7 @@ def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
         async with serving(ensemble(quorum=3), {"a": 2}) as (engine, fleet):
             for number in range(1, 9):
                 victim = fleet.replicas["a"].pop()
-                victim.kill()  # blocks the event loop: nobody has looked at the line when the next call is sent
+                victim.kill()  # blocks the event loop: nobody has looked at the connection when the next call is sent
                 assert_right(await engine.infer(row(number)), row(number))
                 fleet.launch("a").wait()
                 fleet.announce(engine)
