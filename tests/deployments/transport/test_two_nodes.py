@@ -12,7 +12,7 @@ import pytest
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import QuorumError
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.transport.keys import ClusterKeys
