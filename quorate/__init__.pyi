@@ -41,3 +41,5 @@ from .tuning.workflows.compress import Compression as Compression
 from .tuning.workflows.promote import Promotion as Promotion
 from .tuning.workflows.tune_decisions import DecisionResult as DecisionResult
 from .tuning.workflows.tune_weights import TuneResult as TuneResult
+
+__all__: list[str]

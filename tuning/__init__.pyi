@@ -51,3 +51,5 @@ from .workflows.tune_decisions import decision_gain as decision_gain
 from .workflows.tune_decisions import tune_decisions as tune_decisions
 from .workflows.tune_weights import TuneResult as TuneResult
 from .workflows.tune_weights import tune_weights as tune_weights
+
+__all__: list[str]
