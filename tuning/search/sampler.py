@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from quorate.tuning.search.journal import Finished
+from quorate.tuning.search.space import SamplerName
 
-SamplerName = Literal["tpe", "nsga2", "random"]
 Define = Callable[[optuna.Trial], Any]
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

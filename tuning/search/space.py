@@ -14,6 +14,8 @@ from typing_extensions import Self
 from quorate.deployments.spec.schema import Name, Resources, Seconds
 from quorate.tuning.errors import SweepError
 
+SamplerName = Literal["tpe", "nsga2", "random"]
+
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.digests import file_digest
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.data.datasets import Labelled
 from quorate.tuning.errors import DataError, TuningError

@@ -12,7 +12,7 @@ import pytest
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import QuorumError
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.transport.keys import ClusterKeys
@@ -65,7 +65,7 @@ def on_the_near_node(nodes, addresses, scenario):
     async def found():
         engine = Engine(SPEC, FACTORIES, "near", KEYS.for_client())
         try:
-            engine.lanes.set_replicas("a", {address.replica_id: address for address in addresses})
+            engine.revisions.set_replicas("a", {address.replica_id: address for address in addresses})
             await until(lambda: engine.ready()["a"] == len(addresses))
             await scenario(engine)
         finally:
@@ -125,7 +125,7 @@ def test_call_to_a_node_that_vanishes_is_answered_by_another_replica(nodes, tmp_
     path = Path(tmp_path) / "a"
 
     async def scenario(engine):
-        far, near = engine.lanes.live.members["a"].peers.values()
+        far, near = engine.revisions.live.members["a"].replicas.values()
         nodes.cut()
         call = asyncio.create_task(engine.infer(row(6)))
         await until(lambda: far.outstanding_rows == 1)
@@ -143,7 +143,7 @@ def test_member_that_computes_for_longer_than_silence_may_last_is_not_cut(nodes)
     """Neither while it is quiet nor while it leaves unread what is sent to it."""
 
     async def scenario(engine):
-        [peer] = engine.lanes.live.members["a"].peers.values()
+        [peer] = engine.revisions.live.members["a"].replicas.values()
         slow = row(7, oracle.SLEEP + int(1500 * SILENCE_S), "a")
         first = asyncio.create_task(engine.infer(slow))
         await until(lambda: peer.outstanding_rows == 1)
@@ -151,7 +151,7 @@ def test_member_that_computes_for_longer_than_silence_may_last_is_not_cut(nodes)
         peer.call(Kind.CALL, Payload.of([LARGE, LARGE[:, :1]]), math.inf, second.set_result)
         assert_right(await first, slow)
         assert (await second).text == "2 tensors for 1 inputs"
-        assert list(engine.lanes.live.members["a"].peers.values()) == [peer]
+        assert list(engine.revisions.live.members["a"].replicas.values()) == [peer]
 
     with far_member(nodes) as (_, address):
         on_the_near_node(nodes, [address], scenario)
