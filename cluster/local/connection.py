@@ -73,7 +73,7 @@ def _init(address: str):  # type: ignore[no-untyped-def]  # Ray is imported when
     import ray
     from ray import serve  # noqa: F401  (importing it sets its logger up)
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # under load it warns of what it then retries
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
-from quorate.cluster.operations.labelled_rows import halves, read_rows, read_training_rows
-from quorate.cluster.operations.spec_and_folder import SpecLike, spec_and_folder
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
-    from quorate.cluster.operations.labelled_rows import Rows
+    from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.tuning.workflows.compress import Compression
 
 
@@ -58,7 +58,7 @@ def compress(
     require("tune", "compress")
     from quorate.tuning.predictions.run_on_ray import pick_runner
     from quorate.tuning.training.distillation import Distillation
-    from quorate.tuning.training.train import Training
+    from quorate.tuning.training.training_run import Training
     from quorate.tuning.workflows import compress as workflow
 
     found, place = spec_and_folder(spec, folder)

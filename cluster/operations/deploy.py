@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected
 from quorate.cluster.operations.connect import Ensemble
-from quorate.cluster.operations.spec_and_folder import SpecLike, spec_and_folder
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors

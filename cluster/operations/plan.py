@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected
-from quorate.cluster.operations.spec_and_folder import SpecLike, spec_and_folder
 from quorate.deployments.display import Displayed, Table
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quorate.cluster.operations.row_files import read_arrays
+from quorate.cluster.arguments.row_files import read_arrays
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.inference import Result
 from quorate.deployments.security.credentials import Credentials

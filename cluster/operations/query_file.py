@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorate.cluster.arguments.row_files import read_batches
 from quorate.cluster.operations.query import url_of
-from quorate.cluster.operations.row_files import read_batches
 from quorate.deployments.client.client import Client
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
-from quorate.cluster.operations.labelled_rows import halves, read_rows, read_training_rows
-from quorate.cluster.operations.spec_and_folder import SpecLike, spec_and_folder
 from quorate.fusion.extras import require
 from quorate.tuning.errors import TuningError
 
 if TYPE_CHECKING:
-    from quorate.cluster.operations.labelled_rows import Rows
+    from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.tuning.workflows.tune_decisions import DecisionResult
     from quorate.tuning.workflows.tune_weights import TuneResult
 
@@ -59,8 +59,7 @@ def tune(
         data: a table, a folder of IDX files, or ``Labelled`` rows, that no member was trained on.
         metric: what to make best; all but log_loss move borders between classes too.
         folder: what the spec's paths start from; that of the file, or the current one, when None.
-        train: the rows that the members were trained on: weights are solved on them, out of fold, and all of ``data``
-            judges. With log_loss only.
+        train: the rows that the members were trained on: solved on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
         label: the table's column that holds the class.
         runs: where the run's folder is made.
@@ -73,7 +72,9 @@ def tune(
         TuningError: the spec has members whose weights cannot be solved.
     """
     require("tune", "tune")
+    from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.predictions.run_on_ray import pick_runner
+    from quorate.tuning.training.training_run import Training
     from quorate.tuning.workflows import tune_decisions, tune_weights
 
     found, place = spec_and_folder(spec, folder)
@@ -89,9 +90,6 @@ def tune(
     if train is None:
         solved_on, judged_on = halves(read_rows(found, data, label), seed)
     else:
-        from quorate.tuning.predictions.out_of_fold import OutOfFold
-        from quorate.tuning.training.train import Training
-
         solved_on, judged_on = read_training_rows(found, train, label), read_rows(found, data, label)
         out_of_fold = OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)
     with connected_if_named(address):

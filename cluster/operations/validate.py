@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.cluster.operations.spec_and_folder import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.digests import pin
 

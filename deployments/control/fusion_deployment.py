@@ -161,11 +161,10 @@ def _make_engine(served: Served) -> Engine:
     import ray
 
     from quorate.deployments.engine.engine import Engine
-    from quorate.deployments.transport.curve import key_pair
 
-    keys = key_pair(Registry(ClusterStore()).cluster_secret(), "fusion").for_client()
+    tls = Registry(ClusterStore()).cluster_keys().for_client()
     node_id = ray.get_runtime_context().get_node_id()
-    return Engine(served.spec, served.folder, node_id, keys, served.apps)
+    return Engine(served.spec, served.folder, node_id, tls, served.apps)
 
 
 def _reachable(host: str) -> str:

@@ -86,7 +86,7 @@ def _place() -> Place:
         node_id=ray.get_runtime_context().get_node_id(),
         host=ray.util.get_node_ip_address(),
         socket_folder=_private_folder(),
-        secret=Registry(ClusterStore()).cluster_secret(),
+        keys=Registry(ClusterStore()).cluster_keys(),
     )
 
 

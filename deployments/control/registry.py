@@ -6,20 +6,22 @@ A fusion replica that starts later reads here what it serves and whom it admits.
 from __future__ import annotations
 
 import json
-import secrets
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
 from quorate.deployments.errors import UnavailableError
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
+
+if TYPE_CHECKING:
+    from quorate.deployments.transport.keys import ClusterKeys
 
 KEPT = 10
 # A publication takes at most about this long; a lease that is older was left by a process that died.
@@ -100,10 +102,13 @@ class Registry:
         self._store.delete(_history_key(ensemble))
         self._store.delete(_doors_key(ensemble))
 
-    def cluster_secret(self) -> bytes:
-        """What replicas on different nodes prove to each other that they know; made by whoever asks first."""
-        self._store.put("data-plane-secret", secrets.token_bytes(32), overwrite=False)
-        return self._store.get("data-plane-secret")
+    def cluster_keys(self) -> ClusterKeys:
+        """What replicas on different nodes prove to each other that they have; made by whoever asks first."""
+        from quorate.deployments.transport.keys import ClusterKeys
+
+        if not self._store.get("data-plane-keys"):
+            self._store.put("data-plane-keys", ClusterKeys.make().to_json(), overwrite=False)
+        return ClusterKeys.from_json(self._store.get("data-plane-keys"))
 
     @contextmanager
     def lease(self, ensemble: str, wait_s: float = WAIT_S) -> Iterator[None]:

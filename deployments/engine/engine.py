@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.batch import Batch
@@ -28,7 +28,6 @@ from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.transport.tcp import ClientKeys
 from quorate.fusion.errors import QuorateError
 
 Array = NDArray[Any]
@@ -56,16 +55,15 @@ class Engine:
         spec: EnsembleSpec,
         folder: Path,
         node_id: str = "",
-        keys: ClientKeys | None = None,
+        tls: ssl.SSLContext | None = None,
         apps: Mapping[str, str] | None = None,
     ):
         self.spec = spec
         self.metrics = Metrics(spec.name, spec.members)
-        self._context: zmq.Context[Any] = zmq.Context()
         rows = spec.serving.max_queued_rows
 
         def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
-            return Peer(self._context, address, node_id, keys, on_lost)
+            return Peer(address, node_id, tls, on_lost)
 
         self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, rows), apps)
         self._queue = RequestQueue(rows)
@@ -188,7 +186,6 @@ class Engine:
         for request in self._queue.take_all():
             _fail(request, UnavailableError("the server is stopping; retry"))
         self.revisions.close()
-        self._context.term()
 
     def _submit(self, request: Request, now: float) -> None:
         for shed in self._queue.add(request, now):
@@ -228,7 +225,7 @@ class Engine:
         return requests
 
     def _join(self, request: Request, first: Request) -> bool:
-        """Where fusions have their share of the deadline, a batch has one: nobody is degraded by another's haste."""
+        """Where inner fusions have a share of the deadline, all requests of a batch must have the same one."""
         flat = self.revisions.get(first.revision).revision.graph.flat
         return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import zmq
 
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
@@ -16,9 +15,9 @@ from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.connection import Listener
-from quorate.deployments.transport.curve import guarded_router, key_pair
-from quorate.deployments.transport.tcp import RemoteListener
-from quorate.deployments.transport.unix import LocalListener
+from quorate.deployments.transport.keys import ClusterKeys
+from quorate.deployments.transport.tcp import TcpListener
+from quorate.deployments.transport.unix import UnixListener
 
 # A replica that is told to stop takes calls for this long yet: its successor is known everywhere before it leaves.
 HANDOVER_S = 1.0
@@ -31,14 +30,14 @@ class Place:
 
     Attributes:
         socket_folder: for the socket file that fusion replicas of its node use.
-        secret: of the cluster; those of other nodes prove that they have it.
+        keys: of the cluster; those of other nodes prove that they have them.
     """
 
     replica_id: str
     node_id: str
     host: str
     socket_folder: Path
-    secret: bytes
+    keys: ClusterKeys
 
 
 class MemberReplica:
@@ -65,19 +64,18 @@ class MemberReplica:
         self._inference.start()
 
     def _listen(self, place: Place) -> list[Listener]:
-        router, self._authenticator = guarded_router(zmq.Context(), place.secret)
-        port = router.bind_to_random_port(f"tcp://{place.host}")
+        between_nodes = TcpListener(place.host, place.keys.for_server())
         path = place.socket_folder / place.replica_id
         self.address: dict[str, Any] = {
             "replica_id": place.replica_id,
             "node_id": place.node_id,
             "path": str(path),
-            "tcp": f"tcp://{place.host}:{port}",
-            "server_key": key_pair(place.secret, "member").public,
+            "host": place.host,
+            "port": between_nodes.port,
             "datatype": self._predictor.datatype,
             "dims": self._predictor.dims,
         }
-        return [LocalListener(path), RemoteListener(router)]
+        return [UnixListener(path), between_nodes]
 
     @property
     def busy_s(self) -> float:
@@ -112,4 +110,3 @@ class MemberReplica:
         if self._inference.is_alive():
             time.sleep(HANDOVER_S)
             self._inference.drain(timeout_s=DRAIN_TIMEOUT_S)
-            self._authenticator.stop()

@@ -81,7 +81,7 @@ def test_an_exported_program_runs_on_the_gpu(folder, spec, images):
     np.testing.assert_allclose(on_gpu.predict(images), expected, atol=2e-2)
 
 
-@pytest.mark.parametrize("rule", [Mean(3), WeightedMean([0.5, 0.3, 0.2]), GeometricMean([0.2, 0.5, 0.3]), Median(3)])
+@pytest.mark.parametrize("rule", [Mean(3), WeightedMean([0.5, 0.3, 0.2]), GeometricMean(3, [0.2, 0.5, 0.3]), Median(3)])
 def test_rules_fuse_tensors_of_the_gpu_as_those_of_the_cpu(rule):
     outputs = torch.rand(3, 64, 10, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
     outputs[1, :5] = float("nan")

@@ -91,8 +91,8 @@ def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
 def test_lost_connection_is_made_again():
     async def scenario():
         async with serving(ensemble()) as (engine, _):
-            [line] = engine.revisions.live.members["b"].replicas.values()
-            line.close()
+            [peer] = engine.revisions.live.members["b"].replicas.values()
+            peer.close()
             assert dict((await engine.infer(row(1))).members_missing) == {"b": "dead"}
             engine.reconcile()
             await until(lambda: engine.ready()["b"] == 1)

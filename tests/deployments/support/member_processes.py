@@ -37,7 +37,7 @@ def _serve(job, path, started):
     from quorate.deployments.members.inference_loop import InferenceLoop
     from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
-    from quorate.deployments.transport.unix import LocalListener
+    from quorate.deployments.transport.unix import UnixListener
 
     drain = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: drain.set())
@@ -45,7 +45,7 @@ def _serve(job, path, started):
     torch.set_num_threads(1)
     predictor = Predictor(load_model(job.name, job.member, FACTORIES), job)
     predictor.warm_up()
-    loop = InferenceLoop(predictor, job.member.inputs, job.member.max_batch_size, [LocalListener(path)])
+    loop = InferenceLoop(predictor, job.member.inputs, job.member.max_batch_size, [UnixListener(path)])
     loop.start()
     started.send(True)
     while loop.is_alive() and not drain.wait(0.2):
@@ -75,7 +75,7 @@ class MemberProcess:
 
     @property
     def address(self):
-        return Address(self.replica_id, "node", str(self.path), "")
+        return Address(self.replica_id, "node", str(self.path))
 
     def signal(self, number):
         os.kill(self.pid, number)

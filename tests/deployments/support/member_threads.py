@@ -13,7 +13,7 @@ from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
-from quorate.deployments.transport.unix import LocalListener
+from quorate.deployments.transport.unix import UnixListener
 
 FACTORIES = Path(__file__).parent / "factories"
 
@@ -32,7 +32,7 @@ class MemberThreads:
         predictor = Predictor(load_model(name, member, FACTORIES), self._spec.job(name))
         predictor.warm_up()
         self._outputs[name] = {"datatype": predictor.datatype, "dims": predictor.dims}
-        listener = LocalListener(self._path(name))
+        listener = UnixListener(self._path(name))
         loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [listener])
         loop.start()
         return loop
@@ -42,7 +42,7 @@ class MemberThreads:
 
     def find(self, name, on_replicas):
         """Tell where a member's replica is."""
-        on_replicas({"only": Address("only", "here", str(self._path(name)), "", **self._outputs[name])})
+        on_replicas({"only": Address("only", "here", str(self._path(name)), **self._outputs[name])})
 
     async def engine(self):
         """An engine that reaches all of them."""

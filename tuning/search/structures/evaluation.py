@@ -19,6 +19,7 @@ from quorate.fusion.learned.cascade import Cascade, fit_cascade
 from quorate.fusion.learned.stacking import fit_stacking
 from quorate.fusion.loading import load_rule
 from quorate.fusion.training import Training
+from quorate.tuning.data.folds import Fold, stratified_folds
 from quorate.tuning.latency.curves import cascade_s
 from quorate.tuning.search.space import Objective
 from quorate.tuning.search.structures.structure import Structure
@@ -59,7 +60,7 @@ def evaluate(structure: Structure, table: Table, seed: int = 0) -> Evaluated:
     present = _in_time(structure, table, seed)
     answered = present.sum(axis=0) >= structure.quorum
     fused = np.full(outputs.shape[1:], np.nan)
-    for fit_on, judge_on in _folds(structure, len(labels), seed):
+    for fit_on, judge_on in _folds(structure, labels, seed):
         judged = judge_on[answered[judge_on]]
         if len(judged):
             rule = fit_rule(structure, outputs[:, fit_on], labels[fit_on])
@@ -151,14 +152,12 @@ def _in_time(structure: Structure, table: Table, seed: int) -> NDArray[np.bool_]
     return np.asarray(seconds <= structure.deadline_s)
 
 
-def _folds(structure: Structure, rows: int, seed: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def _folds(structure: Structure, labels: NDArray[np.int64], seed: int) -> list[Fold]:
     """Pairs of rows to fit on and rows to judge on; a rule without numbers to fit is judged on all at once."""
-    everything = np.arange(rows)
     if structure.rule not in (*_WEIGHTED, "stacking", "cascade"):
+        everything = np.arange(len(labels))
         return [(everything, everything)]
-    folds = min(_STACK_FOLDS if structure.rule == "stacking" else _FOLDS, rows)
-    parts = np.array_split(np.random.default_rng(seed).permutation(rows), folds)
-    return [(np.setdiff1d(everything, part), np.sort(part)) for part in parts]
+    return stratified_folds(labels, _STACK_FOLDS if structure.rule == "stacking" else _FOLDS, seed)
 
 
 def _losses(fused: NDArray[Any], labels: NDArray[np.int64], answered: NDArray[np.bool_]) -> dict[str, float]:
