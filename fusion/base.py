@@ -208,6 +208,17 @@ def _finite_rows(outputs: Tensor) -> Tensor:
     return finite
 
 
+def equal_shares(present: Tensor) -> Tensor:
+    """(M, B) float32, one share for each present member of a row."""
+    counts = present.float()
+    return counts / counts.sum(dim=0)
+
+
+def count_coverage(present: Tensor) -> Tensor:
+    """(B,) float32, the share of members that answered."""
+    return present.float().mean(dim=0)
+
+
 def check_words(
     rule: str, members: Sequence[str], weights: Mapping[str, float] | None, options: Mapping[str, Any]
 ) -> None:

@@ -198,14 +198,3 @@ class StandIn(nn.Module):
     def forward(self, rows: Tensor, present: Tensor) -> Tensor:
         """Rows (B, F_m) where present (B,), the stand-in elsewhere."""
         return torch.where(present.unsqueeze(-1), rows, self.vector)
-
-
-def equal_shares(present: Tensor) -> Tensor:
-    """(M, B) float32, one share for each present member of a row."""
-    counts = present.float()
-    return counts / counts.sum(dim=0)
-
-
-def count_coverage(present: Tensor) -> Tensor:
-    """(B,) float32, the share of members that answered."""
-    return present.float().mean(dim=0)

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from quorate.fusion.base import Fused
+from quorate.fusion.base import Fused, count_coverage, equal_shares
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.features.base import count_coverage, equal_shares
 from quorate.fusion.learned.base import LearnedRule, check_over, read
 from quorate.fusion.learned.logistic_regression import fit_logistic_regression
 from quorate.fusion.training import Training, drop_members, examples, seeded, train
