@@ -225,14 +225,16 @@ def check_words(
     """Refuse what the rule would not read.
 
     Raises:
-        RuleOptionError: weights for a rule without them or for a stranger, or an option that is not in the catalogue.
+        RuleOptionError: weights for a rule without them or for no member, or an option that is not in the registry.
     """
     entry = RULES[rule]
     if weights is not None and not entry.weighted:
         raise RuleOptionError(rule, "weights", dict(weights), "leave them out: this rule has no weights")
-    strangers = sorted(set(weights or ()) - set(members))
-    if strangers:
-        raise RuleOptionError(rule, "weights", strangers, f"name only members of the fusion: {', '.join(members)}")
+    unknown_members = sorted(set(weights or ()) - set(members))
+    if unknown_members:
+        raise RuleOptionError(
+            rule, "weights", unknown_members, f"name only members of the fusion: {', '.join(members)}"
+        )
     unknown = sorted(set(options) - set(entry.options))
     if unknown:
         known = f"use {', '.join(entry.options)}" if entry.options else "leave it out: this rule has no options"

@@ -210,7 +210,7 @@ def build_fuser(name: str, fusion: FusionSpec, folder: Path, classes: tuple[str,
         rule = build_rule(fusion, asked, folder)
         finish = build_finish(fusion, asked, folder, classes or ())
     except FusionError as error:
-        raise SpecError(name if name != "fused" else "fusion", str(error), "mend the fusion's options") from None
+        raise SpecError(name if name != "fused" else "fusion", str(error), "correct the fusion's options") from None
     return Fuser(name, fusion, rule, asked, finish)
 
 
