@@ -1,7 +1,7 @@
 """How long a fusion takes beside the bare numpy expression: ``OMP_NUM_THREADS=1 python benchmarks/fusion.py``.
 
 Each rule fuses B=64 rows of C=1000 classes from M=8 members on one core, alternating with the expression that one
-would write without masks, order-free sums, contributions or checks. Prints the median of each, and the ratio of the
+would write without masks, contributions or checks. Prints the median of each, and the ratio of the
 medians with its spread over five rounds. Times are the thread's CPU time, so that a machine shared with others says
 something too.
 """

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quorate.fusion.errors import MemberCountError, RuleOptionError, ShapeError
-from quorate.fusion.numerics.order_free import in_place
-from quorate.fusion.numerics.scratch import room
-from quorate.fusion.numerics.tracing import tracing
+from quorate.fusion.numerics.scratch import scratch
+from quorate.fusion.numerics.tracing import for_numpy, tracing
 from quorate.fusion.registry import RULES
 
 
@@ -41,7 +40,7 @@ class Fused:
 
 @dataclass(slots=True)
 class FusedArrays:
-    """``Fused`` in NumPy's arrays, for who serves rows and needs no gradient."""
+    """``Fused`` in NumPy's arrays, for serving, which needs no gradient."""
 
     values: NDArray[np.float32]
     contributions: NDArray[np.float32]
@@ -68,9 +67,6 @@ class Rule(ABC):
     """
 
     name: ClassVar[str]
-    linear: ClassVar[bool] = False
-    """Whether values are nothing but sums of share times output: an output that is not finite shows in them, so that
-    looking at those is enough, and whatever finite numbers stand in an absent row count nothing."""
     num_members: int
     spec_weights: list[float] | None = None
     options: Mapping[str, Any] = {}
@@ -143,13 +139,7 @@ class Rule(ABC):
         outputs = outputs.float()
         if not outputs.shape[1]:
             return Fused(outputs.sum(dim=0), outputs.sum(dim=2), outputs.sum(dim=(0, 2)))
-        if not tracing():
-            fused = self._fuse_if_finite(outputs, present)
-            if fused is not None:
-                return fused
-        finite = _finite_rows(outputs)
-        present = finite if present is None else finite & present
-        return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
+        return self._fuse_checked(outputs, present)
 
     def fuse_arrays(self, outputs: NDArray[np.float32], present: NDArray[np.bool_] | None = None) -> FusedArrays:
         """``fuse`` of NumPy's arrays, without a gradient; the same to the bit."""
@@ -165,33 +155,23 @@ class Rule(ABC):
         if present is not None:
             check_mask(present, tuple(outputs.shape[:2]))
 
-    def _fuse_if_finite(self, outputs: Tensor, present: Tensor | None) -> Fused | None:
-        """Fuse checked input; None where it holds NaN or infinity, if only in a row that is absent."""
+    def _fuse_checked(self, outputs: Tensor, present: Tensor | None) -> Fused:
+        """Fuse input of the right shapes; a row that is not finite becomes an absent one."""
         # One NaN or infinity makes a sum one: a finite sum clears all rows in a fortieth of the time of isfinite.
-        if not self.linear and not math.isfinite(outputs.sum().item()):
-            return None
-        if present is None or bool(present.all()):
-            fused = self._fuse_complete(outputs)
-        else:
-            fused = self._fuse_finite(outputs, present)
-        return None if self.linear and not math.isfinite(fused.values.sum().item()) else fused
-
-    def _fuse_finite(self, outputs: Tensor, present: Tensor) -> Fused:
-        """Fuse finite input that members are missing from; absent rows hold any numbers."""
-        if self.linear:
-            return self._fuse(outputs, present)
-        there = present.unsqueeze(-1)
-        if not in_place(outputs):
-            return self._fuse(outputs * there, present)
-        kept = torch.from_numpy(room(tuple(outputs.shape), np.float32, "members"))
-        return self._fuse(torch.mul(outputs, there, out=kept), present)
+        if not tracing() and math.isfinite(outputs.sum().item()):
+            if present is None or bool(present.all()):
+                return self._fuse_complete(outputs)
+            return self._fuse(_zeroed(outputs, present), present)
+        finite = _finite_rows(outputs)
+        present = finite if present is None else finite & present
+        return self._fuse(torch.where(present.unsqueeze(-1), outputs, 0.0), present)
 
     @abstractmethod
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
         """Fuse checked input; raise ``QuorumError`` for a row that too few answered.
 
         Args:
-            outputs: (M, B, C) float32, finite, absent rows zeroed (as they are for a linear rule).
+            outputs: (M, B, C) float32, finite, absent rows zeroed.
             present: (M, B) bool.
         """
 
@@ -210,6 +190,14 @@ def check_mask(present: Tensor, shape: tuple[int, ...]) -> None:
         raise ShapeError("present", f"{shape} torch.bool", f"{tuple(present.shape)} {present.dtype}")
 
 
+def _zeroed(outputs: Tensor, present: Tensor) -> Tensor:
+    """Finite outputs with zeros in the rows that are absent."""
+    there = present.unsqueeze(-1)
+    if not for_numpy(outputs):
+        return outputs * there
+    return torch.mul(outputs, there, out=torch.from_numpy(scratch(tuple(outputs.shape), np.float32, "members")))
+
+
 def _finite_rows(outputs: Tensor) -> Tensor:
     """(M, B) bool. Only rows with a sum that is not finite are looked at number by number."""
     if tracing():
@@ -220,20 +208,33 @@ def _finite_rows(outputs: Tensor) -> Tensor:
     return finite
 
 
+def equal_shares(present: Tensor) -> Tensor:
+    """(M, B) float32, one share for each present member of a row."""
+    counts = present.float()
+    return counts / counts.sum(dim=0)
+
+
+def count_coverage(present: Tensor) -> Tensor:
+    """(B,) float32, the share of members that answered."""
+    return present.float().mean(dim=0)
+
+
 def check_words(
     rule: str, members: Sequence[str], weights: Mapping[str, float] | None, options: Mapping[str, Any]
 ) -> None:
     """Refuse what the rule would not read.
 
     Raises:
-        RuleOptionError: weights for a rule without them or for a stranger, or an option that is not in the catalogue.
+        RuleOptionError: weights for a rule without them or for no member, or an option that is not in the registry.
     """
     entry = RULES[rule]
     if weights is not None and not entry.weighted:
         raise RuleOptionError(rule, "weights", dict(weights), "leave them out: this rule has no weights")
-    strangers = sorted(set(weights or ()) - set(members))
-    if strangers:
-        raise RuleOptionError(rule, "weights", strangers, f"name only members of the fusion: {', '.join(members)}")
+    unknown_members = sorted(set(weights or ()) - set(members))
+    if unknown_members:
+        raise RuleOptionError(
+            rule, "weights", unknown_members, f"name only members of the fusion: {', '.join(members)}"
+        )
     unknown = sorted(set(options) - set(entry.options))
     if unknown:
         known = f"use {', '.join(entry.options)}" if entry.options else "leave it out: this rule has no options"

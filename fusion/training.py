@@ -1,4 +1,4 @@
-"""Training of learned rules on stored predictions: examples, member dropout, and two optimizers.
+"""Training of learned rules on stored predictions: examples, member dropout, and AdamW.
 
 All of it is deterministic for a seed, on one machine and thread count.
 """
@@ -137,27 +137,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def minimise(loss: Callable[[], Tensor], parameters: Iterable[Tensor], max_iterations: int = 2000) -> None:
-    """Full-batch L-BFGS: for small smooth losses, to the optimum of a convex one."""
-    optimizer = torch.optim.LBFGS(
-        list(parameters),
-        max_iter=max_iterations,
-        max_eval=2 * max_iterations,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
 def train(

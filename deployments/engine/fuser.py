@@ -218,16 +218,28 @@ def build_fuser(name: str, fusion: FusionSpec, folder: Path, classes: tuple[str,
     Raises:
         SpecError: it cannot be built from these options or this state.
     """
-    entry = RULES[fusion.rule]
-    # A cascade's stages, and the columns that a head behind features was trained on, hold every member.
-    whole = fusion.weights is None or entry.steered or entry.reads == ("features",)
-    asked = fusion.members if whole else tuple(n for n in fusion.members if (fusion.weights or {})[n] > 0)
+    asked = asked_members(fusion)
     try:
         rule = build_rule(fusion, asked, folder)
         around = build_postprocessing(fusion, asked, folder, classes or ())
     except FusionError as error:
         raise SpecError(name if name != "fused" else "fusion", str(error), "correct the fusion's options") from None
     return Fuser(name, fusion, rule, asked, around)
+
+
+def asked_members(fusion: FusionSpec) -> tuple[str, ...]:
+    """The members that a rule is built over, those of weight 0 left out.
+
+    In the order of their names: sums over members run in that order, so that the order in which a spec lists them
+    changes no bit of an answer. Rules over features add by name themselves, and without a layout their columns stand
+    as the spec lists the members.
+    """
+    entry = RULES[fusion.rule]
+    if entry.reads == ("features",):
+        return fusion.members
+    # A cascade's stages hold every member.
+    everyone = fusion.weights is None or entry.steered
+    return tuple(sorted(n for n in fusion.members if everyone or (fusion.weights or {})[n] > 0))
 
 
 def build_rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:

@@ -127,8 +127,10 @@ def fit_calibration(kind: str, probabilities: NDArray[Any], labels: NDArray[Any]
 
     # A temperature is above 0; with scales per class the sign is the data's to choose.
     bounds = [(1e-3, 1e3)] if kind == "temperature" else None
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000})
-    if not found.success:
+    # No stop at a small step of the loss: only where the gradient is 0 is the answer the data's.
+    options = {"maxiter": 5000, "maxfun": 10_000, "maxcor": 30, "gtol": 1e-9, "ftol": 0.0}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    if not found.success and np.abs(found.jac).max() > 1e-6:
         raise FusionError(
             f"calibration by {kind} stopped: {found.message}; give more rows, or a kind with fewer numbers"
         )

@@ -129,7 +129,7 @@ class FeatureRule(nn.Module, ABC):
             values (B, F), contributions (M, B), coverage (B,).
 
         Raises:
-            RuleOptionError: features of a stranger.
+            RuleOptionError: features of no member.
             MemberCountError: present has another M.
             ShapeError: an argument has another shape.
             QuorumError: a row has no member.
@@ -149,9 +149,9 @@ class FeatureRule(nn.Module, ABC):
         return Fused(fused.values, fused.contributions[self._back], fused.coverage)
 
     def _batch_size(self, features: Mapping[str, Tensor]) -> int:
-        strangers = sorted(set(features) - set(self.members))
-        if strangers:
-            raise RuleOptionError(self.name, "features", strangers, f"give features of {', '.join(self.members)} only")
+        unknown = sorted(set(features) - set(self.members))
+        if unknown:
+            raise RuleOptionError(self.name, "features", unknown, f"give features of {', '.join(self.members)} only")
         if not features:
             raise QuorumError("one member in every row", "no features at all")
         batch = next(iter(features.values())).shape[0]
@@ -198,14 +198,3 @@ class StandIn(nn.Module):
     def forward(self, rows: Tensor, present: Tensor) -> Tensor:
         """Rows (B, F_m) where present (B,), the stand-in elsewhere."""
         return torch.where(present.unsqueeze(-1), rows, self.vector)
-
-
-def equal_shares(present: Tensor) -> Tensor:
-    """(M, B) float32, one share for each present member of a row."""
-    counts = present.float()
-    return counts / counts.sum(dim=0)
-
-
-def count_coverage(present: Tensor) -> Tensor:
-    """(B,) float32, the share of members that answered."""
-    return present.float().mean(dim=0)

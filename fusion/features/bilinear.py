@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quorate.fusion.base import Fused
+from quorate.fusion.base import Fused, count_coverage, equal_shares
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.features.base import FeatureRule, StandIn, by_member, count_coverage, equal_shares
+from quorate.fusion.features.base import FeatureRule, StandIn, by_member
 
 
 class BilinearFusion(FeatureRule):

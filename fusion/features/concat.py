@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quorate.fusion.base import Fused
+from quorate.fusion.base import Fused, count_coverage
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.features.base import FeatureRule, StandIn, by_member, count_coverage
+from quorate.fusion.features.base import FeatureRule, StandIn, by_member
 
 
 class Concat(FeatureRule):

@@ -1,4 +1,4 @@
-"""Cascade: cheap members first, dear ones only for the rows that are not clear by then.
+"""Cascade: cheap members first, expensive ones only for the rows that are not clear by then.
 
 Wang et al. 2022 (ICLR, "Wisdom of committees"): each stage averages everybody asked so far, and a row leaves at the
 first stage that is sure enough. A server asks stage by stage:

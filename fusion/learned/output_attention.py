@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quorate.fusion.base import Fused
+from quorate.fusion.base import Fused, count_coverage
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.features.base import count_coverage
 from quorate.fusion.learned.base import LearnedRule, check_over, read
 from quorate.fusion.training import Training, examples, label_column, mixture_loss, seeded, train
 

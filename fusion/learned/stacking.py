@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from quorate.fusion.base import Fused
+from quorate.fusion.base import Fused, count_coverage, equal_shares
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.features.base import count_coverage, equal_shares
 from quorate.fusion.learned.base import LearnedRule, check_over, read
-from quorate.fusion.training import Training, drop_members, examples, minimise, seeded, train
+from quorate.fusion.learned.logistic_regression import fit_logistic_regression
+from quorate.fusion.training import Training, drop_members, examples, seeded, train
 
 
 class _Network(nn.Module):
@@ -106,7 +107,7 @@ def fit_stacking(
 ) -> Stacking:
     """Train a stacking rule for log-loss on rows that the members were not trained on.
 
-    With ``hidden`` 0 L-BFGS finds the optimum of mean log-loss + l2 / 2 * squared weights and stand-ins, scikit-learn's
+    With ``hidden`` 0 it is the optimum of mean log-loss + l2 / 2 * squared weights and stand-ins, scikit-learn's
     ``LogisticRegression(C=1 / (l2 * N))``; members left out are drawn once for each row. Otherwise AdamW trains a
     hidden layer, members left out anew in every step.
 
@@ -131,8 +132,8 @@ def fit_stacking(
     said = read(data.outputs, over)
     with seeded(how.seed):
         network = _Network(len(members), outputs.shape[2], hidden)
-    network.stand_in_by_mean(said, data.present, torch.ones(len(members), dtype=torch.bool))
     if hidden:
+        network.stand_in_by_mean(said, data.present, torch.ones(len(members), dtype=torch.bool))
         seen = data.present if how.member_dropout == 0 else torch.zeros_like(data.present)
         train(
             lambda rows, there: cross_entropy(network(said[:, rows], there), data.labels[rows]),
@@ -142,15 +143,19 @@ def fit_stacking(
         )
     else:
         seen = drop_members(data.present, how.member_dropout, torch.Generator().manual_seed(how.seed))
-        said = said.double()
-        _fit_linear(network.double(), said, seen, data.labels, l2)
+        _fit_linear(network, said, seen, data.labels, l2)
     network.stand_in_by_mean(said, data.present, seen.all(dim=1))
-    return Stacking(members, network.float(), over, hidden)
+    return Stacking(members, network, over, hidden)
 
 
+@torch.no_grad()
 def _fit_linear(network: _Network, said: Tensor, seen: Tensor, labels: Tensor, l2: float) -> None:
-    def loss() -> Tensor:
-        penalty = network.weight.square().sum() + network.stand_in.square().sum()
-        return cross_entropy(network(said, seen), labels) + l2 / 2 * penalty
-
-    minimise(loss, network.parameters())
+    """Logistic regression on outputs (M, N, C) where seen (M, N), and on indicators of who is missing."""
+    num_members, rows, num_classes = said.shape
+    heard = torch.where(seen.unsqueeze(-1), said, 0.0).permute(1, 0, 2).reshape(rows, -1)
+    features = torch.cat([heard, (~seen).T, torch.ones(rows, 1)], dim=1).double().numpy()
+    penalised = np.arange(features.shape[1]) < features.shape[1] - 1  # not the bias
+    found = torch.from_numpy(fit_logistic_regression(features, labels.numpy(), num_classes, l2, penalised))
+    network.weight.copy_(found[: heard.shape[1]].view(num_members, num_classes, num_classes))
+    network.stand_in.copy_(found[heard.shape[1] : -1])
+    network.bias.copy_(found[-1])

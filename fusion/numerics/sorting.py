@@ -1,4 +1,4 @@
-"""Members' values in ascending order: what a median reads, and an order that owes nothing to that of the members."""
+"""Members' values in ascending order, number by number: what a median and a trimmed mean read."""
 
 # M members; trailing dimensions are free
 

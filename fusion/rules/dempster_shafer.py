@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.numerics.order_free import Rows, in_place, order_free
-from quorate.fusion.numerics.products import multiply_members
-from quorate.fusion.numerics.rounding import UNIT
-from quorate.fusion.numerics.scratch import room
+from quorate.fusion.numerics.product import multiply_members
+from quorate.fusion.numerics.scratch import in_blocks, scratch
+from quorate.fusion.numerics.tracing import for_numpy
 from quorate.fusion.rules.weighting import WeightedRule
 
 
@@ -45,11 +44,6 @@ class DempsterShafer(WeightedRule):
             raise RuleOptionError(self.name, "weights", reliability, "give reliabilities from 0 to 1")
         self.reliability = torch.tensor(reliability, dtype=torch.float64)
 
-    def _only(self, kept: Tensor, shares: Tensor) -> DempsterShafer:
-        rule = super()._only(kept, shares)
-        rule.reliability = self.reliability.to(kept.device)[kept]
-        return rule
-
     def _decide(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor | None]:
         values = self._values(outputs, shares, present)
         return values, values.detach().amax(dim=-1) == 0
@@ -59,34 +53,28 @@ class DempsterShafer(WeightedRule):
         if present is not None:
             reliability = reliability * present
 
-        def formula(rows: Rows, rank: bool) -> tuple[Tensor, Tensor]:
+        def formula(rows: slice) -> Tensor:
             r = (reliability if reliability.shape[1] == 1 else reliability[:, rows]).unsqueeze(-1)
             believed = _one_column_more(outputs[:, rows]).mul_(r).add_(1 - r)
-            return _pignistic(*multiply_members(believed, rank, outputs[:, rows]))
+            return _pignistic(multiply_members(believed, outputs[:, rows])).float()
 
-        return order_free(formula, outputs)
+        return in_blocks(formula, outputs)
 
 
 def _one_column_more(outputs: Tensor) -> Tensor:
     """(M, B, C + 1) float64, zeros for a class that nobody believes in: its product is what is left undecided."""
-    if not in_place(outputs):
+    if not for_numpy(outputs):
         return pad(outputs.double(), (0, 1))
     *rows, classes = outputs.shape
-    wide = torch.from_numpy(room((*rows, classes + 1), np.float64))
+    wide = torch.from_numpy(scratch((*rows, classes + 1), np.float64))
     wide[..., :classes] = outputs
     wide[..., classes] = 0.0
     return wide
 
 
-def _pignistic(product: Tensor, error: float) -> tuple[Tensor, Tensor]:
-    """(B, C) from unnormalised mass of the classes and of nobody (B, C + 1); zeros where there is none; the error."""
+def _pignistic(product: Tensor) -> Tensor:
+    """(B, C) from the unnormalised mass of the classes and of none of them (B, C + 1); zeros where there is no mass."""
     classes, undecided = product[:, :-1], product[:, -1:]
-    num_classes = classes.shape[-1]
     mass = (classes - undecided).clamp(min=0)
     total = mass.sum(dim=-1, keepdim=True) + undecided
-    total = torch.where(total > 0, total, 1.0)
-    share = (mass + undecided / num_classes) / total
-    # What a class gains over the undecided mass is a difference of two products, together at most its share and twice
-    # that mass; so is the total.
-    lost = 2 * undecided.detach() / total.detach()
-    return share, share.detach() * (error * (2 + num_classes * lost) + 32 * UNIT) + error * lost
+    return (mass + undecided / classes.shape[-1]) / torch.where(total > 0, total, 1.0)

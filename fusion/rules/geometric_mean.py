@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from quorate.fusion.errors import RuleOptionError
-from quorate.fusion.numerics.order_free import Rows, in_place, order_free, sum_members
-from quorate.fusion.numerics.rounding import UNIT
-from quorate.fusion.numerics.scratch import room
+from quorate.fusion.numerics.scratch import in_blocks, scratch
+from quorate.fusion.numerics.tracing import for_numpy
+from quorate.fusion.numerics.weighted_sum import weighted_sum
 from quorate.fusion.rules.weighting import WeightedRule
 
 
@@ -42,19 +42,16 @@ class GeometricMean(WeightedRule):
         self.options = {"floor": self.floor}
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
-        def formula(rows: Rows, rank: bool) -> tuple[Tensor, float | Tensor]:
-            part = self._logs(outputs[:, rows])
-            pooled = sum_members(shares if shares.dim() == 1 else shares[:, rows], part, rank)
-            # An error in a logarithm is a relative error of its exponential, and once more of the row's total.
-            error: float | Tensor = 0.0 if rank else (4 * (len(part) + 2) * float(-pooled.detach().amin()) + 32) * UNIT
-            return pooled.softmax(dim=-1), error
+        def formula(rows: slice) -> Tensor:
+            pooled = weighted_sum(shares if shares.dim() == 1 else shares[:, rows], self._logs(outputs[:, rows]))
+            return pooled.softmax(dim=-1).float()
 
-        return order_free(formula, outputs)
+        return in_blocks(formula, outputs)
 
     def _logs(self, outputs: Tensor) -> Tensor:
-        if not in_place(outputs):
+        if not for_numpy(outputs):
             return outputs.clamp(min=self.floor).log()
         # numpy's float32 logarithm takes half of torch's time, and torch's clamp a quarter of numpy's.
-        logs = room(tuple(outputs.shape), np.float32)
+        logs = scratch(tuple(outputs.shape), np.float32)
         torch.clamp(outputs, min=self.floor, out=torch.from_numpy(logs))
         return torch.from_numpy(np.log(logs, out=logs))

@@ -7,9 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quorate.fusion.numerics.order_free import Rows, order_free, widened
-from quorate.fusion.numerics.products import multiply_members
-from quorate.fusion.numerics.rounding import UNIT
+from quorate.fusion.numerics.product import multiply_members
 from quorate.fusion.rules.weighting import WeightedRule, normalise
 
 
@@ -27,10 +25,4 @@ class Product(WeightedRule):
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         factors = outputs if present is None else torch.where(present.unsqueeze(-1), outputs, 1.0)
-
-        def formula(rows: Rows, rank: bool) -> tuple[Tensor, float]:
-            product, error = multiply_members(widened(factors[:, rows]), rank, factors[:, rows])
-            total = product.sum(dim=-1, keepdim=True)
-            return product / torch.where(total > 0, total, 1.0), 2 * error + 32 * UNIT
-
-        return normalise(order_free(formula, factors), outputs, shares)
+        return normalise(multiply_members(factors, factors), outputs, shares).float()

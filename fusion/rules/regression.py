@@ -12,9 +12,9 @@ from torch import Tensor
 
 from quorate.fusion.base import Fused
 from quorate.fusion.errors import ShapeError
-from quorate.fusion.numerics.order_free import Rows, in_place, order_free, sum_members, weighted_sum, widened
-from quorate.fusion.numerics.rounding import UNIT
-from quorate.fusion.numerics.tracing import require, surely, tracing
+from quorate.fusion.numerics.scratch import in_blocks, widened
+from quorate.fusion.numerics.tracing import for_numpy, require, surely, tracing
+from quorate.fusion.numerics.weighted_sum import weighted_sum
 from quorate.fusion.rules.order_statistics import median
 from quorate.fusion.rules.weighting import WeightedMembers, WeightedRule, pool
 
@@ -76,22 +76,19 @@ class InverseVariance(WeightedMembers):
         weights = shares * (shares > 0).sum(dim=0)
         if not surely(present):
             variances = torch.where(present.unsqueeze(-1), variances, 1.0)  # the absent weigh 0
-        numbers = means.shape[-1]
 
-        def formula(rows: Rows, rank: bool) -> tuple[Tensor, Tensor]:
-            w, m, precision = weights[:, rows], means[:, rows], widened(variances[:, rows]).reciprocal_()
-            variance = 1 / sum_members(w, precision, rank)
+        def formula(rows: slice) -> Tensor:
+            w, precision = weights[:, rows], widened(variances[:, rows]).reciprocal_()
+            variance = 1 / weighted_sum(w, precision)
             influence = _mean_product(precision, variance)
-            pulls = precision.mul_(widened(m, "means")) if in_place(outputs) else precision * m
-            mean = sum_members(w, pulls, rank) * variance
-            values = torch.cat([mean, variance, (w * influence).T], dim=-1)
-            magnitudes = values.detach().abs()
-            if not one_signed(m):  # means that cancel are as far off as their magnitudes say
-                magnitudes[:, :numbers] = sum_members(w, pulls.detach().abs(), False) * variance.detach()
-            return values, magnitudes * ((4 * len(w) + numbers + 16) * UNIT)
+            if for_numpy(outputs):
+                pulls = precision.mul_(widened(means[:, rows], "means"))
+            else:
+                pulls = precision * means[:, rows]
+            return torch.cat([weighted_sum(w, pulls) * variance, variance, (w * influence).T], dim=-1).float()
 
-        values = order_free(formula, outputs)
-        return Fused(values[:, : 2 * numbers], values[:, 2 * numbers :].T.detach(), coverage)
+        values, numbers = in_blocks(formula, outputs), 2 * means.shape[-1]
+        return Fused(values[:, :numbers], values[:, numbers:].T.detach(), coverage)
 
 
 class MixtureMoments(WeightedRule):
@@ -108,27 +105,20 @@ class MixtureMoments(WeightedRule):
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         means, variances = split_moments(outputs)
-        mean = pool(means, shares)
+        mean = weighted_sum(shares, means)
         # Around the fused mean: the textbook difference of two squares cancels where means are large.
-        if in_place(outputs):
-            spread = widened(means, "means").sub_(mean.double()).square_()
-            return torch.cat([mean, weighted_sum(shares, spread.add_(widened(variances, "variances")))], dim=-1)
-        spread = (means.double() - mean.double()) ** 2
-        return torch.cat([mean, weighted_sum(shares, variances.double() + spread)], dim=-1)
+        off = widened(means, "means").sub_(mean) if for_numpy(outputs) else means.double() - mean
+        spread = weighted_sum(shares, off.square_() if for_numpy(outputs) else off.square())
+        return torch.cat([mean, weighted_sum(shares, variances) + spread], dim=-1).float()
 
 
 def _mean_product(precision: Tensor, variance: Tensor) -> Tensor:
     """(M, B, K) and (B, K) to (M, B), the mean of the products over K."""
-    if not in_place(precision):
+    if not for_numpy(precision):
         return (precision * variance).mean(dim=-1)
     # As a product of matrices: a fifth of the time.
     total = np.matmul(precision.numpy().transpose(1, 0, 2), variance.numpy()[:, :, None])
     return torch.from_numpy(total[..., 0].T / variance.shape[-1])
-
-
-def one_signed(numbers: Tensor) -> bool:
-    """Whether nothing cancels in a sum of these; never while tracing."""
-    return surely(numbers.amin() >= 0) or surely(numbers.amax() <= 0)
 
 
 def split_moments(outputs: Tensor) -> tuple[Tensor, Tensor]:

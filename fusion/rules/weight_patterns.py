@@ -84,9 +84,9 @@ def read_patterns(rule: str, members: Sequence[str], found: Any) -> list[dict[in
         )
         if not numbers or not pattern:
             raise RuleOptionError(rule, "patterns", pattern, fix)
-        strangers = sorted(str(name) for name in pattern if name not in index)
-        if strangers:
+        unknown = sorted(str(name) for name in pattern if name not in index)
+        if unknown:
             known = f"name only members that are asked, of weight above 0: {', '.join(members)}"
-            raise RuleOptionError(rule, "patterns", strangers, known)
+            raise RuleOptionError(rule, "patterns", unknown, known)
         read.append({index[name]: float(weight) for name, weight in pattern.items()})
     return read

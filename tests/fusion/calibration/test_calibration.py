@@ -42,6 +42,23 @@ def test_fit_finds_the_temperature_and_the_bias_that_made_the_labels() -> None:
     assert vector.scale == pytest.approx([0.5] * 3, rel=0.08)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_fit_ends_where_the_slope_of_the_loss_is_zero(kind: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    logits = 4 * random.normal(size=(400, 6))
+    labels = (logits / 3 + random.gumbel(size=logits.shape)).argmax(axis=1)
+    probabilities = torch.tensor(logits).softmax(-1).numpy()
+    fitted = fit_calibration(kind, probabilities, labels)
+    scale, bias = np.array(fitted.scale), np.array(fitted.bias or 0.0)
+    wrong = torch.tensor(scale * np.log(probabilities) + bias).softmax(-1).numpy() - np.eye(6)[labels]
+    if kind != "bias":
+        by_class = (wrong * np.log(probabilities)).mean(axis=0)
+        assert np.abs(by_class.sum() if kind == "temperature" else by_class).max() < 1e-7
+    if kind != "temperature":
+        assert np.abs(wrong.mean(axis=0)).max() < 1e-7
+
+
 def test_temperature_of_two_classes_is_logistic_regression_without_intercept() -> None:
     logits = RANDOM.normal(size=(500, 1)) * 2
     labels = (RANDOM.random(500) < 1 / (1 + np.exp(-0.6 * logits[:, 0]))).astype(int)

@@ -201,7 +201,7 @@ def test_a_tenth_and_two_tenths_tie_with_three_tenths() -> None:
 
 def test_threshold_accepts_each_class_by_its_own() -> None:
     outputs = rows([0.9, 0.4, 0.1], [0.7, 0.2, 0.3])
-    assert Threshold(2, threshold=[0.8, 0.25, 0.5]).fuse(outputs).values.tolist() == [[1, 1, 0]]
+    assert Threshold(2, threshold=[0.75, 0.25, 0.5]).fuse(outputs).values.tolist() == [[1, 1, 0]]
     assert Threshold(2, threshold=0.35, at_least=1).fuse(outputs).values.tolist() == [[1, 1, 0]]
     assert Threshold(2, threshold=0.35, at_least=2).fuse(outputs).values.tolist() == [[1, 0, 0]]
     rejected = Threshold(2, threshold=0.95, reject=True).fuse(outputs)

@@ -34,6 +34,16 @@ def assert_same_bits(one: Fused, other: Fused) -> None:
         assert torch.equal(one.abstained, other.abstained)
 
 
+def assert_close(one: Fused, other: Fused) -> None:
+    """Equal but for rounding, which is all that the order of members may change."""
+    for mine, yours in ((one.values, other.values), (one.contributions, other.contributions)):
+        torch.testing.assert_close(mine, yours, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(one.coverage, other.coverage, rtol=1e-6, atol=1e-6)
+    assert (one.abstained is None) == (other.abstained is None)
+    if one.abstained is not None and other.abstained is not None:
+        assert torch.equal(one.abstained, other.abstained)
+
+
 def every_mask(num_members: int) -> Tensor:
     """(M, 2**M - 1) bool, every pattern of who answered but nobody."""
     patterns = [pattern for pattern in product([True, False], repeat=num_members) if any(pattern)]
@@ -97,7 +107,7 @@ class FusionContract(ABC):
         assert coverage[0] == 1
         assert ((coverage[1:] > 0) & (coverage[1:] < 1)).all()
 
-    def test_order_of_members_never_changes_a_bit(self) -> None:
+    def test_order_of_members_changes_nothing_but_rounding(self) -> None:
         if not self.order_free:
             pytest.skip("the order is the rule")
 
@@ -110,7 +120,7 @@ class FusionContract(ABC):
             present = present.index_fill(0, torch.tensor(0), True) if masked else torch.ones_like(present)
             fused = rule.fuse(outputs, present)
             moved = self.only(rule, order.tolist()).fuse(outputs[order], present[order])
-            assert_same_bits(moved, Fused(fused.values, fused.contributions[order], fused.coverage, fused.abstained))
+            assert_close(moved, Fused(fused.values, fused.contributions[order], fused.coverage, fused.abstained))
 
         holds()
 
@@ -190,7 +200,7 @@ class FusionContract(ABC):
         rule, masks = self.make(3), every_mask(3)
         outputs = self.outputs(3, 7).requires_grad_()
         fused = rule.fuse(outputs, masks)
-        assert torch.equal(fused.values, rule.fuse(outputs.detach(), masks).values)
+        torch.testing.assert_close(fused.values, rule.fuse(outputs.detach(), masks).values)
         slope = torch.randn(fused.values.shape, generator=torch.Generator().manual_seed(1))
         (fused.values * slope).sum().backward()  # type: ignore[no-untyped-call]
         assert outputs.grad is not None

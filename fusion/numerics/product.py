@@ -1,15 +1,14 @@
-"""A product over members that does not underflow."""
+"""A product over members that does not underflow, member after member in the order given."""
 
 # M members, B batch, K numbers a row
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from quorate.fusion.numerics.rounding import UNIT
-from quorate.fusion.numerics.sorting import ranked
-from quorate.fusion.numerics.tracing import tracing
+from quorate.fusion.numerics.tracing import for_numpy, tracing
 
 # Six factors no smaller than float32's smallest, 1.4e-45, and no larger than its largest, 3.4e38, stay in float64's
 # normal range.
@@ -18,23 +17,25 @@ _RUN = 6
 _PROBABILITY, _SMALLEST = 1.00001, 1e-290
 
 
-def multiply_members(factors: Tensor, rank: bool, probabilities: Tensor) -> tuple[Tensor, float]:
+def multiply_members(factors: Tensor, probabilities: Tensor) -> Tensor:
     """Product over the first dimension, up to one power of two for each row.
 
     Args:
-        factors: (M, B, K) float64, from 1.4e-45 to 3.4e38, or 0.
-        rank: multiply in ascending order instead of the fastest.
+        factors: (M, B, K) float32 or float64, from 1.4e-45 to 3.4e38, or 0.
         probabilities: (M, B, C) float32, what the factors come from: where none of these is above 1, no factor is.
 
     Returns:
-        (B, K) float64, and by how much two orders may differ, relative to each product.
+        (B, K) float64.
     """
-    error = (2 * len(factors) + 2) * UNIT
-    if not tracing():
-        product = ranked(factors).cumprod(dim=0)[-1] if rank else factors.prod(dim=0)
-        if _is_safe(factors.detach(), product.detach(), probabilities.detach()):
-            return product, error
-    return _scaled_product(ranked(factors) if rank else factors), error
+    if tracing():
+        return _scaled_product(factors.double())
+    if for_numpy(factors):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # not safe then, and done again
+            product = torch.from_numpy(np.multiply.reduce(factors.detach().numpy(), axis=0, dtype=np.float64))
+    else:
+        product = factors.double().prod(dim=0)
+    safe = _is_safe(factors.detach(), product.detach(), probabilities.detach())
+    return product if safe else _scaled_product(factors.double())
 
 
 def _is_safe(factors: Tensor, product: Tensor, probabilities: Tensor) -> bool:
@@ -48,7 +49,8 @@ def _scaled_product(factors: Tensor) -> Tensor:
     product = torch.ones_like(factors[0])
     exponent = torch.zeros_like(product)
     for run in torch.split(factors, _RUN):
-        product = product * run.prod(dim=0)
+        for factor in run:  # one by one: the bits of the plain product, for a power of two changes none
+            product = product * factor
         # Not frexp: torch 2.13's inductor writes C++ for it that does not compile.
         shift = torch.where(product != 0, product.abs(), 1.0).detach().log2().floor()
         product, exponent = product * torch.pow(2.0, -shift), exponent + shift
