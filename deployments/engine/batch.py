@@ -155,7 +155,7 @@ class Batch:
         there = presence.cut(start, start + rows)
         output = self._revision.graph.output
         states = there.first(len(output.asked))
-        enough = output.enough(states) if states.any() else None  # nearly always all are there: OK is 0
+        enough = output.enough(states) if np.count_nonzero(states) else None  # nearly always all are there: OK is 0
         all_enough = enough is None or bool(enough.all())
         fused: FusedArrays | None = None
         if outputs is not None and (enough is None or enough.any()):
@@ -174,11 +174,12 @@ class Batch:
             cut = slice(at - start, at - start + request.rows)
             if request.future.done():
                 continue
-            own = presence.cut(at, at + request.rows)
             if fused is None or not (all_enough or (enough is not None and enough[cut].all())):
+                own = presence.cut(at, at + request.rows)
                 request.future.set_exception(shortage(output, own, len(self._fused), request.inputs))
             else:
-                request.future.set_result(self._cut(request, fused, account or own.account(), at, cut))
+                own_account = account or presence.cut(at, at + request.rows).account()
+                request.future.set_result(self._cut(request, fused, own_account, at, cut))
 
     def _fuse(self, outputs: Array, states: States, enough: Mask | None, at: int) -> FusedArrays:
         """Fuse rows from ``at`` on that have enough members; all rows have all of them where ``enough`` is None."""

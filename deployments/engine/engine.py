@@ -220,8 +220,9 @@ class Engine:
 
     def _next_requests(self) -> list[Request]:
         """The oldest requests that can travel together."""
+        waiting = self._queue.rows
         requests, arrived = self._queue.take(self.spec.serving.max_batch_size, self._join)
-        self.metrics.batched(sum(request.rows for request in requests), time.monotonic() - arrived)
+        self.metrics.batched(waiting - self._queue.rows, time.monotonic() - arrived)
         return requests
 
     def _join(self, request: Request, first: Request) -> bool:

@@ -56,13 +56,17 @@ class Presence:
         """(count, B) states of the first nodes."""
         return self.states[:count]
 
+    def complete(self) -> bool:
+        """Whether every node gave every row."""
+        return not np.count_nonzero(self.states)  # OK is 0
+
     def alike(self) -> bool:
         """Whether all rows have the same members."""
-        return not self.states.any() or bool((self.states == self.states[:, :1]).all())
+        return self.complete() or bool((self.states == self.states[:, :1]).all())
 
     def account(self) -> Account:
         """Who is used, who is missing and why."""
-        if not self.states.any():  # as nearly always: OK is 0
+        if self.complete():  # as nearly always
             return Account(self.nodes, {}, {})
         used, missing, rows_missing = [], {}, {}
         for name, states in zip(self.nodes, self.states, strict=True):

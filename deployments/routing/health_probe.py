@@ -20,8 +20,8 @@ CHECK_S = 5.0
 
 # Called with a replica and, when it failed on the good row too, the reason of the failure that led to the check.
 OnVerdict = Callable[[Peer, "str | None"], None]
-# Called with a replica that was tried again, its answer, how many rows were asked and how long it took.
-OnAnswer = Callable[[Peer, Message, int, float], None]
+# Called with a replica that was tried again, its answer, the question and how long it took.
+OnAnswer = Callable[[Peer, Message, Kind, Payload, float], object]
 
 
 class HealthProbe:
@@ -67,7 +67,7 @@ class HealthProbe:
         def on_reply(message: Message | None) -> None:
             now = time.monotonic()
             if message is not None and message.kind == Kind.ANSWER and now <= expires:
-                self._on_answer(peer, message, payload.rows, now - started)
+                self._on_answer(peer, message, kind, payload, now - started)
 
         self.trials[peer] = peer.call(kind, payload, expires, on_reply)
 

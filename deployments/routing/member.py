@@ -42,7 +42,7 @@ class Member:
         self.patience_s = 0.0
         self.hedge = Hedge()
         self.breaker: CircuitBreaker[Peer] = CircuitBreaker()
-        self.probe = HealthProbe(self._verdict, self._tried_again)
+        self.probe = HealthProbe(self._verdict, self.read)
         self._connect, self._max_outstanding_rows = connect, max_outstanding_rows
         self._announced: dict[str, Address] = {}
         self._replicas: dict[str, Peer] = {}
@@ -106,9 +106,21 @@ class Member:
 
     def read(self, peer: Peer, message: Message, kind: Kind, payload: Payload, latency_s: float) -> MemberReply:
         """Check an answer, judge the replica by it, and keep a row that was answered well."""
-        reply = self._judge(peer, message, payload.rows, latency_s)
-        if reply.values is not None and not reply.failed_rows:
-            self.probe.remember(kind, payload)
+        reply = read_reply(message, payload.rows, latency_s)
+        if reply.status is None:
+            if reply.reason == "shape":
+                self.failed(peer, reply.reason)
+            else:
+                self.probe.check(peer, reply.reason)
+        elif reply.failed_rows < payload.rows:
+            self.breaker.succeeded(peer)
+            if self.probe.checks or self.probe.trials:
+                self.probe.forget(peer)
+            self.hedge.answered(latency_s)
+            if not reply.failed_rows:
+                self.probe.remember(kind, payload)
+        else:  # no row was answered: that counts if a row known to be good fails too
+            self.probe.check(peer, RowState(int(reply.status[0])).reason)
         return reply
 
     def failed(self, peer: Peer, reason: str) -> None:
@@ -120,33 +132,11 @@ class Member:
         for peer in list(self._replicas.values()):
             peer.close()
 
-    def _judge(self, peer: Peer, message: Message, rows: int, latency_s: float) -> MemberReply:
-        reply = read_reply(message, rows, latency_s)
-        if reply.status is None:
-            if reply.reason == "shape":
-                self.failed(peer, reply.reason)
-            else:
-                self.probe.check(peer, reply.reason)
-        elif reply.failed_rows < rows:
-            self._succeeded(peer, latency_s)
-        else:  # no row was answered: that counts if a row known to be good fails too
-            self.probe.check(peer, RowState(int(reply.status[0])).reason)
-        return reply
-
-    def _succeeded(self, peer: Peer, latency_s: float) -> None:
-        self.breaker.succeeded(peer)
-        if self.probe.checks or self.probe.trials:
-            self.probe.forget(peer)
-        self.hedge.answered(latency_s)
-
     def _verdict(self, peer: Peer, reason: str | None) -> None:
         if reason is None:
             peer.failures = 0
         else:
             self.failed(peer, reason)
-
-    def _tried_again(self, peer: Peer, message: Message, rows: int, latency_s: float) -> None:
-        self._judge(peer, message, rows, latency_s)
 
     def _lost(self, peer: Peer) -> None:
         if self._replicas.get(peer.address.replica_id) is peer:

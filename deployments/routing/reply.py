@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,20 +44,15 @@ def read_reply(message: Message, rows: int, latency_s: float) -> MemberReply:
     """The usable rows of a replica's message; a message that does not fit the question has none."""
     if message.kind is _FAILURE:
         return MemberReply(None, None, "error")
-    if not _well_formed(message.tensors, rows):
+    if len(message.tensors) != 2:
         return MemberReply(None, None, "shape")
     values, status = message.tensors
+    shape = values.shape
+    if not shape or shape[0] != rows or values.dtype.kind not in "biuf":
+        return MemberReply(None, None, "shape")
+    if status.shape != (rows,) or status.dtype != _UINT8:
+        return MemberReply(None, None, "shape")
     failed_rows = len(status.nonzero()[0])  # OK is 0
     if failed_rows and int(status.max()) > LAST_OF_REPLICA:
         return MemberReply(None, None, "shape")
     return MemberReply(values, status, "", message.number, failed_rows, latency_s)
-
-
-def _well_formed(tensors: Sequence[Array], rows: int) -> bool:
-    """Whether an answer holds one value and one state for each row, in numbers."""
-    if len(tensors) != 2:
-        return False
-    values, status = tensors
-    shape = values.shape
-    fits = len(shape) > 0 and shape[0] == rows and status.shape == (rows,)
-    return fits and values.dtype.kind in "biuf" and status.dtype == _UINT8

@@ -18,7 +18,7 @@ class Probe(HealthProbe):
         self.verdicts, self.answers = [], []
         super().__init__(
             lambda replica, reason: self.verdicts.append((replica, reason)),
-            lambda replica, message, rows, latency_s: self.answers.append((replica, rows)),
+            lambda replica, message, kind, payload, latency_s: self.answers.append((replica, payload.rows)),
         )
 
 
