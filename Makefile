@@ -1,9 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := quorate cluster deployments fusion tuning
+FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
-FILES := $(sort $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*'))
+FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
 .PHONY: setup demo test test-fast soak coverage test-gpu test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
@@ -69,9 +69,9 @@ test-openapi: setup $(VENV)-openapi/installed
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-# From where the links of the editable install are: from here, quorate is the front door's folder alone.
-	cd build/__editable__.* && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p quorate
+	$(BIN)/mypy -p quorate $(addprefix -p quorate.,$(FLOORS))
 	MYPYPATH=benchmarks/serving_peers $(BIN)/mypy --no-warn-return-any --allow-untyped-calls --disable-error-code misc benchmarks/*.py
+# From where the links of the editable install are: here, quorate is the front door's folder alone.
 	cd build/__editable__.* && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 format: setup

@@ -10,3 +10,5 @@ from .spec.files import parse_spec as parse_spec
 from .spec.files import save_spec as save_spec
 from .spec.schema import FusionSpec as FusionSpec
 from .spec.schema import MemberSpec as MemberSpec
+
+__all__: list[str]

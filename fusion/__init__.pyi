@@ -64,3 +64,5 @@ from .sequences.generation import generate as generate
 from .sequences.token_fusion import fuse_tokens as fuse_tokens
 from .training import Training as Training
 from .training import drop_members as drop_members
+
+__all__: list[str]

@@ -33,11 +33,13 @@ from .deployments.spec.ensemble import EnsembleSpec as EnsembleSpec
 from .deployments.spec.files import load_spec as load_spec
 from .deployments.spec.files import save_spec as save_spec
 from .fusion.errors import QuorateError as QuorateError
-from .tuning.data.datasets import Labelled as Labelled
-from .tuning.data.datasets import Splits as Splits
+from .tuning.data.labelled import Labelled as Labelled
+from .tuning.data.labelled import Splits as Splits
 from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression
 from .tuning.workflows.promote import Promotion as Promotion
 from .tuning.workflows.tune_decisions import DecisionResult as DecisionResult
 from .tuning.workflows.tune_weights import TuneResult as TuneResult
+
+__all__: list[str]

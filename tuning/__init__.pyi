@@ -1,10 +1,10 @@
 from .architectures.networks import build as build
-from .data.datasets import Labelled as Labelled
-from .data.datasets import Splits as Splits
-from .data.datasets import digits as digits
-from .data.datasets import idx_images as idx_images
-from .data.datasets import read_table as read_table
-from .data.datasets import split as split
+from .data.digits import digits as digits
+from .data.idx_files import idx_images as idx_images
+from .data.labelled import Labelled as Labelled
+from .data.labelled import Splits as Splits
+from .data.labelled import split as split
+from .data.tables import read_table as read_table
 from .evaluation.verdict import Judgement as Judgement
 from .latency.curves import Measured as Measured
 from .latency.curves import load_measured as load_measured
@@ -33,13 +33,13 @@ from .solvers.sharding import PredictionShards as PredictionShards
 from .solvers.simplex import simplex_weights as simplex_weights
 from .solvers.weights import Weights as Weights
 from .solvers.weights import score_weights as score_weights
+from .training.checkpoint import save_weights as save_weights
 from .training.distillation import Distillation as Distillation
 from .training.distillation import distil as distil
-from .training.train import Epoch as Epoch
-from .training.train import Trained as Trained
-from .training.train import Training as Training
-from .training.train import save_weights as save_weights
 from .training.train import train as train
+from .training.training_run import Epoch as Epoch
+from .training.training_run import Trained as Trained
+from .training.training_run import Training as Training
 from .workflows.compress import Candidate as Candidate
 from .workflows.compress import Compression as Compression
 from .workflows.compress import compress as compress
@@ -51,3 +51,5 @@ from .workflows.tune_decisions import decision_gain as decision_gain
 from .workflows.tune_decisions import tune_decisions as tune_decisions
 from .workflows.tune_weights import TuneResult as TuneResult
 from .workflows.tune_weights import tune_weights as tune_weights
+
+__all__: list[str]

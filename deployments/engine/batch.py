@@ -78,7 +78,7 @@ class Batch:
         self._settle()
 
     def abandon(self, request: Request) -> None:
-        """The client is gone; when it was the last one, the members are told."""
+        """The client is gone; after the last one, the calls to the members are cancelled."""
         if request in self._open:
             self._open.remove(request)
             if not self._open:
@@ -92,7 +92,7 @@ class Batch:
 
     def _changed(self) -> None:
         self._release()
-        if self._fan_out.complete:  # before that only a deadline ends a request, and the alarm is set for those
+        if self._fan_out.complete:  # before that only a deadline ends a request, and the timer is set for those
             self._settle()
 
     def _release(self) -> None:
@@ -101,7 +101,7 @@ class Batch:
             self._on_first()
 
     def _settle(self) -> None:
-        """Answer whom we can, and set the alarm for the next deadline."""
+        """Answer the requests that can be answered, and set a timer for the next deadline."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -225,7 +225,7 @@ class Engine:
         return requests
 
     def _join(self, request: Request, first: Request) -> bool:
-        """Where fusions have their share of the deadline, a batch has one: nobody is degraded by another's haste."""
+        """Where inner fusions have a share of the deadline, all requests of a batch must have the same one."""
         flat = self.revisions.get(first.revision).revision.graph.flat
         return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 

@@ -36,7 +36,7 @@ class FanOut(Protocol):
         """Whether nothing more will come."""
 
     def so_far(self) -> Mapping[str, MemberReply]:
-        """Each member's reply as it stands, also of those that are asked for other members' sake."""
+        """Each member's reply as it stands, also of those that only other members read."""
 
     def input_coverage(self) -> Mapping[str, Array]:
         """(B,) the coverage of what each fused member read, where that was not all."""

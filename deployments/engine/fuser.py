@@ -40,7 +40,7 @@ class Fuser:
 
     Attributes:
         name: the fusion's name in the spec.
-        fusion: its words.
+        fusion: its part of the spec.
         rule: over ``asked``.
         asked: the members that count; one of weight 0 is not asked at all.
         around: calibrations before and after the rule, and the decision.

@@ -1,4 +1,4 @@
-"""The graph that a spec's ``inputs`` lists make: who reads whom, and whom an answer needs."""
+"""The graph that a spec's ``inputs`` lists make: which member reads which, and which ones an answer needs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Graph:
 
     @staticmethod
     def selects(fuser: Fuser) -> bool:
-        """Whether the rule decides whom to ask."""
+        """Whether the rule decides which members are asked."""
         return RULES[fuser.fusion.rule].steered
 
     @cached_property

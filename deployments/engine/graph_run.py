@@ -1,7 +1,7 @@
 """One batch on its way through a graph: members that read members, fusions that members read, gates and cascades.
 
-Everything is asked for by rows: a member runs on the rows that somebody wants of it and whose sources are all there,
-a row whose source is missing is missing too, for the same reason. An inner fusion closes when all its members have
+Everything is asked for by rows: a member runs on the rows that are wanted of it and whose sources are all there; a row
+whose source is missing is missing too, for the same reason. An inner fusion closes when all its members have
 replied, or at its share of the deadline with those that have, under its own quorum.
 """
 

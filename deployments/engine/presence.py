@@ -149,7 +149,7 @@ def coverage_behind(
     """(B,) the lowest coverage among all that a member reads, directly or not; None when that was all there is.
 
     Args:
-        sources: what a member reads; nothing for anything that is no member.
+        sources: what a member reads; an empty list for anything that is not a member.
         fused: (B,) the coverage of an inner fusion; None for anything else, and where it is 1 throughout.
     """
     lowest: Array | None = None

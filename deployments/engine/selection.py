@@ -107,7 +107,7 @@ class CascadeSelection(Selection):
 
 
 def build_selection(fuser: Fuser, columns: Mapping[str, Array], asked: Sequence[str]) -> Selection:
-    """How a fusion asks its members, of whom only those in ``asked``."""
+    """How a fusion asks those of its members that are in ``asked``."""
     if isinstance(fuser.rule, Gate):
         return GateSelection(fuser, asked, fuser.rule, columns)
     if isinstance(fuser.rule, Cascade):

@@ -72,7 +72,7 @@ class Call:
             self._hedge_timer = asyncio.get_running_loop().call_later(delay_s, self._hedge)
 
     def give_up(self, reason: str = "deadline") -> None:
-        """The batch no longer waits; the replicas are told, and an answer by the deadline was owed."""
+        """The batch no longer waits: cancel it. Who has not answered by the deadline has failed."""
         if self.finished:
             return
         # A client may allow next to no time: that says nothing about the member, and must not shut it out for others.

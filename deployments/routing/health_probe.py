@@ -1,7 +1,7 @@
 """Whether a replica works: it is asked a row that the member has answered before.
 
-Without this a client that sends only rows that no model can take would have the member left out for everybody. Until a
-member has answered any row at all nothing can be told, and no replica is blamed: nobody would gain by that.
+Without this a client that sends only rows that no model can take would have the member left out for all clients.
+Until a member has answered any row at all this cannot be decided, and failures do not count against a replica.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class HealthProbe:
         self.trials[peer] = peer.call(kind, payload, expires, on_reply)
 
     def forget(self, peer: Peer) -> None:
-        """A replica is gone, or known to work: nothing need be asked of it."""
+        """A replica is gone, or known to work: it need not be asked."""
         self.trials.pop(peer, None)
         self._end_check(peer)
 

@@ -28,7 +28,7 @@ class Management:
         self._service = service
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
-        """A model's configuration, as far as Triton's words for it fit; the ensemble's fusion is a parameter."""
+        """A model's configuration, as far as Triton's fields fit; the ensemble's fusion is a parameter."""
         metadata = self._service.model_metadata(model, version)
         config = {
             "name": model,

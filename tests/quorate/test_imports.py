@@ -23,6 +23,11 @@ def test_importing_a_package_imports_nothing_heavy(package, tmp_path):
     assert run(f"import sys, {package}; print(*sorted(set({LATER!r}) & set(sys.modules)))", tmp_path) == []
 
 
+def test_the_command_line_starts_without_what_its_commands_need(tmp_path):
+    code = f"import sys, quorate.cluster.cli.main; print(*sorted(set({LATER!r}) & set(sys.modules)))"
+    assert set(run(code, tmp_path)) <= {"typer", "rich"}
+
+
 @pytest.mark.parametrize(
     "name", ["load_spec", "Client", "AsyncClient", "deploy", "connect", "tune", "sweep", "promote"]
 )
@@ -60,4 +65,4 @@ def test_no_public_name_hides_a_package_or_the_other_way_round():
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="nothing_like_it"):
-        quorate.nothing_like_it  # noqa: B018
+        quorate.nothing_like_it  # type: ignore[attr-defined]  # noqa: B018

@@ -77,7 +77,7 @@ def _wait(name: str, near: Connection) -> None:
     except EOFError:
         found = "its process died"
     if found:
-        raise PredictionError(f"members.{name}", found, "mend the member")
+        raise PredictionError(f"members.{name}", found, "correct the member")
 
 
 def _serve(spec: EnsembleSpec, name: str, folder: Path, path: Path, far: Connection) -> None:

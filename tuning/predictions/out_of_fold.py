@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.schema import MemberJob
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.architectures import BUILD
 from quorate.tuning.data.folds import Fold, stratified_folds
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.predictions.run_member import run_in_process
-from quorate.tuning.training.train import Training, save_weights, train
-
-_TRAINED_HERE = "quorate.tuning.architectures:build"
+from quorate.tuning.training.checkpoint import save_weights
+from quorate.tuning.training.train import train
+from quorate.tuning.training.training_run import Training
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def predict_out_of_fold(job: MemberJob, data: Labelled, how: OutOfFold) -> NDArr
         TuningError: the member is not of a family that is trained here.
         DataError: a class has fewer rows than there are folds.
     """
-    if job.member.model != _TRAINED_HERE:
-        fix = f"members of {_TRAINED_HERE} are trained here; for others give rows they were not trained on"
+    if job.member.model != BUILD:
+        fix = f"members of {BUILD} are trained here; for others give rows they were not trained on"
         raise TuningError(f"members.{job.name}.model", job.member.model, fix)
     rarest = int(np.bincount(data.labels, minlength=len(data.classes)).min())
     if rarest < how.folds:
@@ -79,7 +80,7 @@ def _predicted(job: MemberJob, data: Labelled, folds: list[Fold], how: OutOfFold
         return list(ray.get([task.remote(job, rows, *fold, how) for fold in folds]))
     except ray.exceptions.RayError as error:
         found = f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}"
-        raise PredictionError(f"members.{job.name}", found, "see the cluster's logs, mend the member") from error
+        raise PredictionError(f"members.{job.name}", found, "see the cluster's logs, correct the member") from error
 
 
 def predict_fold(

@@ -54,7 +54,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
         raise PredictionError(
             f"members.{job.name}",
             f"every row failed ({predictor.last_error or 'no output is finite'})",
-            "mend the member",
+            "correct the member",
         )
     return probs
 

@@ -98,7 +98,7 @@ def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.flo
 
 def _gave_up(job: MemberJob, error: Exception) -> PredictionError:
     found = f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}"
-    return PredictionError(f"members.{job.name}", found, "see the cluster's logs, mend the member")
+    return PredictionError(f"members.{job.name}", found, "see the cluster's logs, correct the member")
 
 
 class _MemberActor:

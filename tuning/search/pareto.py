@@ -20,7 +20,7 @@ from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.fusion.base import Rule
 from quorate.tuning.atomic_files import write_whole
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Judgement, judge_answers
 from quorate.tuning.runs.probe import save_probe

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec, Resources
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import PredictionError, SweepError
 from quorate.tuning.latency.curves import Curve, Measured, Overhead, load_measured, measure_members
 from quorate.tuning.latency.overhead import measure_overhead
+from quorate.tuning.predictions.answered_rows import answered_by_all
 from quorate.tuning.predictions.run_member import Inputs, run_in_process, tunable_members
 from quorate.tuning.predictions.run_on_ray import pick_runner
 from quorate.tuning.predictions.store import PredictionStore
-from quorate.tuning.predictions.usable import answered_by_all
 from quorate.tuning.ray_session import check_room, ray_session
-from quorate.tuning.runs.given import read_given
+from quorate.tuning.runs.input_spec import read_input_spec
 from quorate.tuning.scoring import member_losses, true_class
 from quorate.tuning.search.callbacks import Callbacks
 from quorate.tuning.search.generations import Generations, Task
@@ -68,7 +68,7 @@ class SweepRun:
         self._until = None if options.time_s is None else time.monotonic() + options.time_s
         self._space = settings.space
         self._store = PredictionStore(folder / "predictions")
-        self._given = read_given(folder)
+        self._given = read_input_spec(folder)
         self._seconds: dict[str, float] = {}
         self._complete = True
         self._pool = WorkerPool(options.workers or 2 * settings.parallel)
@@ -224,7 +224,7 @@ class SweepRun:
             self._say(f"{name} is left out: it failed on most {split} rows")
         usable = np.all([answered[name] for name in kept], axis=0) if kept else np.zeros(0, bool)
         if not usable.any():
-            raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
+            raise PredictionError("predictions", "no row was answered by every member", "correct the members that fail")
         stacked = np.stack([np.asarray(arrays[name][usable], dtype=np.float32) for name in kept])
         return kept, stacked, self._rows[split].labels[usable]
 

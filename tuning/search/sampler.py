@@ -53,7 +53,7 @@ class Proposals:
 
     def learn(self, finished: Sequence[Finished], values: Mapping[int, Sequence[float]]) -> None:
         """Add trials that were proposed by another study, with what they are worth now."""
-        self._study.sampler = RandomSampler(seed=0)  # a dear sampler would compute proposals that nobody reads
+        self._study.sampler = RandomSampler(seed=0)  # an expensive sampler would compute proposals that nobody reads
         for trial in finished:
             self._study.enqueue_trial(dict(trial.params))
             asked = self._study.ask()

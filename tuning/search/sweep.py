@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.tuning.data.datasets import Labelled, Splits, check_labelled
+from quorate.tuning.data.labelled import Labelled, Splits, check_labelled
 from quorate.tuning.errors import DataError
 from quorate.tuning.latency.curves import Measured
-from quorate.tuning.runs.given import keep_given
+from quorate.tuning.runs.input_spec import save_input_spec
 from quorate.tuning.runs.run_folder import new_run_folder
 from quorate.tuning.search.journal import holding, saving
 from quorate.tuning.search.result import SweepResult
@@ -89,7 +89,7 @@ def sweep(
         rows = _rows(settings, data)
         save_settings(where, settings, _digests(rows))
         if spec is not None:
-            keep_given(spec, folder, where)
+            save_input_spec(spec, folder, where)
         return _run(where, settings, rows, options, measured)
 
 

@@ -78,8 +78,9 @@ def worthwhile_patterns(
 ) -> tuple[Pattern, ...]:
     """Patterns that weights of their own serve better than rescaled ones, on rows they were not solved on.
 
-    Kept is what gains more than twice its standard error in cross-validation, where both the full weights and the pattern's
-    are solved on the other folds. Only members of weight above 0 are asked in serving, so only they make patterns.
+    Kept is what gains more than twice its standard error in cross-validation, where both the full weights and the
+    pattern's are solved on the other folds. Only members of weight above 0 are asked in serving, so only they make
+    patterns.
 
     Args:
         probs: (M, N, C) probabilities.

@@ -26,12 +26,12 @@ from quorate.fusion.errors import MergeError
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 from quorate.fusion.evaluation.significance import Interval, paired_bootstrap
 from quorate.tuning.architectures.precision import parameter_bytes
-from quorate.tuning.data.datasets import Labelled, check_labelled
+from quorate.tuning.data.labelled import Labelled, check_labelled
 from quorate.tuning.errors import ArchitectureError
 from quorate.tuning.latency.curves import chain_s, measure, parallel_s
+from quorate.tuning.predictions.answered_rows import answered_by_all, usable_rows
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import PredictionStore
-from quorate.tuning.predictions.usable import answered_by_all, usable_rows
 from quorate.tuning.runs.probe import save_probe
 from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import Floats

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
-from quorate.tuning.data.datasets import Labelled
 from quorate.tuning.data.folds import stratified_folds
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import gain_rows, judgement_rows, write_page

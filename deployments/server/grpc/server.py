@@ -238,7 +238,7 @@ def grpc_server(
         ("grpc.max_receive_message_length", MAX_BODY_BYTES),
         ("grpc.max_send_message_length", -1),  # an answer is no larger than what was asked for
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
-        # A client that is gone without a word is found out, and its streams end.
+        # A client that is gone without closing its connection is noticed, and its streams end.
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS),

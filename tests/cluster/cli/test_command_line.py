@@ -77,6 +77,11 @@ def test_every_command_has_help_with_an_example(shell):
         assert f"Example: quorate {command}" in shell.run(command, "--help")
 
 
+def test_the_version_and_the_shells_completion_are_there(shell):
+    assert shell.run("--version").startswith("quorate ")
+    assert {"--install-completion", "--show-completion"} <= set(shell.run("--help").split())
+
+
 def test_wrong_usage_ends_with_2_and_a_sentence(shell):
     assert "No such command" in shell.run("fly", code=2)
     assert "Missing option '--input'" in shell.run("query", "tiny", code=2)
@@ -181,6 +186,24 @@ def test_bench_measures_what_comes_back(shell, deployed):
     assert "answers/s" in shell.run("bench", "tiny", "--duration", "0.5")
 
 
+def test_python_sees_what_the_command_line_deployed_and_prints_nothing(shell, deployed):
+    code = """
+import sys, quorate
+ensemble = quorate.connect("tiny")
+answer = ensemble.infer(x=[[1, 2, 3, 4]], deadline_ms=4000)
+assert answer.classes == ("left", "right") and "left" in answer._repr_html_()
+again = quorate.deploy("spec.yaml", on_step=lambda step: None)
+assert (again.url, again.members) == (ensemble.url, {"a": 1, "b": 1})
+found = quorate.status()
+assert found["tiny"].url == ensemble.url and "RAY_AUTH_TOKEN_PATH" not in __import__("os").environ
+assert quorate.plan("spec.yaml").fits
+"""
+    env = {name: value for name, value in shell.env.items() if name != "RAY_AUTH_MODE"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=shell.folder, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert deployed["name"] in shell.run("status")
+
+
 def test_plan_says_why_a_member_has_no_place(shell, deployed):
     (shell.folder / "large.yaml").write_text(SPEC.replace("num_gpus: 1,", "num_gpus: 64,", 1))
     placed = shell.json("plan", "large.yaml", code=1)
@@ -231,6 +254,7 @@ def test_foreground_serves_until_it_is_told_to_stop(shell):
     process = subprocess.Popen(
         [*command, *words], cwd=folder, env=front.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
+    assert process.stdout is not None
     try:
         line = process.stdout.readline()
         assert listening(int(json.loads(line)["http"].rpartition(":")[2]))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,9 +31,14 @@ def folder(tmp_path_factory):
     inputs = {"image": {"datatype": "FP32", "shape": [1, 8, 8]}}
     words = {"name": "two", "inputs": inputs, "classes": list("0123456789"), "members": members}
     save_spec(parse_spec({**words, "fusion": {"rule": "mean"}}), folder / "two.yaml")
-    np.savez(folder / "train.npz", label=splits.train.labels, **splits.train.inputs)
-    np.savez(folder / "other.npz", label=splits.validation.labels, **splits.validation.inputs)
+    save_rows(folder / "train.npz", splits.train)
+    save_rows(folder / "other.npz", splits.validation)
     return folder
+
+
+def save_rows(path, rows):
+    arrays: dict[str, Any] = {"label": rows.labels, **rows.inputs}
+    np.savez(path, **arrays)
 
 
 def quorate(folder, *arguments, code=0):
@@ -71,5 +77,5 @@ def test_tune_for_accuracy_writes_what_decides(folder):
     report = json.loads(quorate(folder, "tune", "two.yaml", *options))
     assert report["gain"]["metric"] == "accuracy"
     spec = load_spec(folder / report["spec"])
-    assert (spec.fusion.calibration is not None) == (report["method"] == "decisions")
+    assert (spec.output_fusion.calibration is not None) == (report["method"] == "decisions")
     quorate(folder, "validate", report["spec"])

@@ -64,4 +64,4 @@ def test_what_is_not_of_the_datatype_is_refused_with_a_sentence(given, datatype,
 def test_a_data_frame_is_its_columns():
     assert list(by_name(pd.DataFrame({"a": [1], "b": [2]}))) == ["a", "b"]
     with pytest.raises(RequestError, match="inputs are a list; give a mapping"):
-        by_name([1, 2])
+        by_name([1, 2])  # type: ignore[arg-type]

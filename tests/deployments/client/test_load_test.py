@@ -12,7 +12,11 @@ from quorate.deployments.client.load_test import Load, bench, random_inputs
 from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
 from quorate.deployments.wire.datatypes import numpy_dtype
 
-METADATA = {"name": "m", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}], "outputs": []}
+METADATA: dict[str, object] = {
+    "name": "m",
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+    "outputs": [],
+}
 
 
 class Server:
@@ -50,7 +54,8 @@ class Server:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                status, body = 404, {"error": "no such model"}
+                status: int = 404
+                body: object = {"error": "no such model"}
                 if head.startswith(b"GET /v2/models/m "):
                     status, body = 200, METADATA
                 elif head.startswith(b"POST /v2/models/m/infer "):

@@ -7,14 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from quorate.deployments.spec.schema import MemberSpec
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.architectures import BUILD
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.run_member import Runner
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.search.journal import saving
 from quorate.tuning.search.members.member_search import Say, bare_spec
 from quorate.tuning.search.space import SearchSpace
-
-ARCHITECTURES = "quorate.tuning.architectures:build"
 
 
 def missing_library(numbers: str) -> str:
@@ -49,7 +48,7 @@ def add_formats(
         if missing := missing_library(numbers):
             say(f"{numbers} is left out: {missing}")
             continue
-        ours = {name: member for name, member in members.items() if member.model == ARCHITECTURES}
+        ours = {name: member for name, member in members.items() if member.model == BUILD}
         formats[numbers] = {name: f"{name}-{numbers}" for name in ours}
         variants = {
             f"{name}-{numbers}": member.model_copy(update={"config": {**member.config, "format": numbers}})
@@ -68,7 +67,7 @@ def add_formats(
 def member_bytes(folder: Path, member: MemberSpec) -> float:
     """What a member's parameters take in memory: of our own networks counted, else the size of its file."""
     path = folder / (member.weights or member.model)
-    if member.config.get("format", "fp32") != "fp32" and member.model == ARCHITECTURES:
+    if member.config.get("format", "fp32") != "fp32" and member.model == BUILD:
         from safetensors.torch import load_file
 
         from quorate.tuning.architectures.networks import build

@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
+from quorate.tuning.architectures import BUILD, HEAD, TRUNK
 from quorate.tuning.architectures.heads import trunk_state
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.atomic_files import write_whole
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import SweepError
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.search.generations import Task, unfinished
@@ -34,7 +35,6 @@ from quorate.tuning.search.structures.structure import Menu
 
 # The best members that chains may read, and those whose features heads may share.
 _CHAINED, _TRUNKS = 3, 1
-ARCHITECTURES = "quorate.tuning.architectures:build"
 
 
 class HeadSearch:
@@ -149,7 +149,7 @@ class HeadSearch:
         found: dict[Topology, list[str]] = {}
         if "chain" in self._space.topologies:
             found["chain"] = list(self._sources)[:_CHAINED]
-        ours = [name for name, member in self._sources.items() if member.model == ARCHITECTURES]
+        ours = [name for name, member in self._sources.items() if member.model == BUILD]
         if "shared_trunk" in self._space.topologies and ours:
             self.trunks = {
                 f"{name}-trunk": self._make_trunk(f"{name}-trunk", self._sources[name]) for name in ours[:_TRUNKS]
@@ -163,7 +163,7 @@ class HeadSearch:
         path = f"members/{name}.safetensors"
         with saving(self._folder):
             write_whole(self._folder / path, save({k: v.contiguous() for k, v in trunk_state(network).items()}))
-        changed = {"model": "quorate.tuning.architectures:trunk", "weights": path, "output": "features"}
+        changed = {"model": TRUNK, "weights": path, "output": "features"}
         return member.model_copy(update={**changed, "digest": file_digest(self._folder / path)})
 
     def _run(self, member: MemberSpec, name: str) -> dict[str, NDArray[np.float32]]:
@@ -187,7 +187,7 @@ class HeadSearch:
         self._made_from[number] = {"name": name, "reads": source, "source": self._digest(source)}
         features = sum(self._width(read) for read in reads)
         member = {
-            "model": "quorate.tuning.architectures:head",
+            "model": HEAD,
             "config": {"features": features, "classes": len(self._data["train"].classes), **config},
             "weights": f"members/{name}.safetensors",
             "inputs": reads,

@@ -21,7 +21,8 @@ from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.architectures import BUILD
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import SweepError
 from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
 from quorate.tuning.predictions.store import PredictionStore
@@ -155,7 +156,7 @@ class MemberSearch:
     ) -> dict[str, Any]:
         name = f"{config['family']}-{number:03d}"
         member = {
-            "model": "quorate.tuning.architectures:build",
+            "model": BUILD,
             "config": {**config, "classes": len(self._data["train"].classes)},
             "weights": f"members/{name}.safetensors",
             "inputs": list(self._data["train"].inputs),

@@ -16,12 +16,13 @@ from safetensors.torch import save
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
+from quorate.tuning.architectures import HEAD
 from quorate.tuning.atomic_files import storage_failed, write_whole
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.search.asha import best_by
-from quorate.tuning.training.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint
-from quorate.tuning.training.train import Training, TrainingRun, save_weights
+from quorate.tuning.training.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint, save_weights
+from quorate.tuning.training.training_run import Training, TrainingRun
 
 
 class MemberTrial:
@@ -67,7 +68,7 @@ class MemberTrial:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         how = Training(**self._how, device=device)
         config, inputs = self._job.member.config, self._job.member.inputs
-        if self._job.member.model.endswith(":head"):
+        if self._job.member.model == HEAD:
             words = {name: value for name, value in config.items() if name != "features"}
             config = {"family": "mlp", "image": [1, 1, config["features"]], **words}
         train, stopping = (_side_by_side(self._data[split], inputs) for split in ("train", "stopping"))

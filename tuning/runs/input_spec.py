@@ -13,7 +13,7 @@ from quorate.tuning.runs.run_folder import copy_factory, save_deployable
 _PLACE = "given"
 
 
-def keep_given(spec: EnsembleSpec, source: Path, run: Path) -> None:
+def save_input_spec(spec: EnsembleSpec, source: Path, run: Path) -> None:
     """Copy a spec, its checkpoints and the factories beside it."""
     (run / _PLACE).mkdir()
     kept = save_deployable(spec, source, run / _PLACE)
@@ -21,7 +21,7 @@ def keep_given(spec: EnsembleSpec, source: Path, run: Path) -> None:
         copy_factory(run / _PLACE, member.model, run)
 
 
-def read_given(run: Path) -> EnsembleSpec | None:
+def read_input_spec(run: Path) -> EnsembleSpec | None:
     """The spec that was kept, with paths that start from the run's folder; None when none was given."""
     path = run / _PLACE / "spec.yaml"
     if not path.is_file():

@@ -15,7 +15,7 @@ from quorate.tuning.errors import PredictionError
 
 
 @dataclass(frozen=True)
-class Usable:
+class AnsweredRows:
     """Predictions and labels of such rows.
 
     Attributes:
@@ -29,14 +29,14 @@ class Usable:
     rows: NDArray[np.intp]
 
 
-def usable_rows(names: Sequence[str], predictions: Sequence[NDArray[Any]], labels: NDArray[np.int64]) -> Usable:
+def usable_rows(names: Sequence[str], predictions: Sequence[NDArray[Any]], labels: NDArray[np.int64]) -> AnsweredRows:
     """Leave out the rows that some member did not answer.
 
     Raises:
         PredictionError: a member failed on more than half of the rows.
     """
     rows = check_usable(names, np.array([np.isfinite(output).all(axis=1) for output in predictions]))
-    return Usable(np.stack([output[rows] for output in predictions]), labels[rows], rows)
+    return AnsweredRows(np.stack([output[rows] for output in predictions]), labels[rows], rows)
 
 
 def check_usable(names: Sequence[str], answered: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -48,10 +48,10 @@ def check_usable(names: Sequence[str], answered: NDArray[np.bool_]) -> NDArray[n
     for name, good in zip(names, answered, strict=True):
         if good.mean() < 0.5:
             found = f"it failed on {len(good) - int(good.sum())} of {len(good)} rows"
-            raise PredictionError(f"members.{name}", found, "mend the member, or leave it out of the fusion")
+            raise PredictionError(f"members.{name}", found, "correct the member, or leave it out of the fusion")
     rows = np.flatnonzero(answered.all(axis=0))
     if not len(rows):
-        raise PredictionError("predictions", "no row was answered by every member", "mend the members that fail")
+        raise PredictionError("predictions", "no row was answered by every member", "correct the members that fail")
     return rows
 
 

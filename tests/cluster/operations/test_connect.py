@@ -1,0 +1,51 @@
+"""A running ensemble as an object, where only its HTTP door is in reach."""
+
+import numpy as np
+import pytest
+
+import quorate
+from quorate.deployments.errors import ClusterError, UnavailableError
+
+ROWS = np.zeros((2, 2), np.float32)
+
+
+def test_over_its_url_it_answers_and_shows_itself(pair):
+    with quorate.connect("pair", url=pair.http) as ensemble:
+        answers = ensemble.infer(x=ROWS), ensemble.infer({"x": ROWS.tolist()})
+        np.testing.assert_array_equal(answers[0].outputs["fused"], answers[1].outputs["fused"])
+        assert repr(ensemble) == f"pair answers at {pair.http}"
+        assert ensemble._repr_html_() == f"<div>pair answers at {pair.http}</div>"
+        with pytest.raises(UnavailableError, match="no revision can be published"):
+            ensemble.publish({"weights": {"a": 1.0, "b": 0.0}})
+
+
+@pytest.mark.parametrize("what", ["status", "rollback", "down"])
+def test_what_needs_the_cluster_says_so(pair, what):
+    with (
+        quorate.connect("pair", url=pair.http) as ensemble,
+        pytest.raises(ClusterError, match=f"{what} needs"),
+    ):
+        getattr(ensemble, what)()
+
+
+def test_an_address_alone_does_not_name_an_ensemble():
+    with pytest.raises(ClusterError, match="connect with its name"):
+        quorate.connect(url="http://127.0.0.1:9")
+
+
+def test_rows_in_memory_are_asked_like_a_file(pair):
+    asked = quorate.query("pair", {"x": [[0.5, 1.0]]}, url=pair.http, explain=True)
+    assert asked.outputs["fused"].shape == (1, 3)
+    assert set(asked.to_dict()) == {"outputs", "parameters"}
+
+
+def test_where_no_local_cluster_runs_nothing_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUORATE_HOME", str(tmp_path))
+    monkeypatch.setattr("quorate.cluster.local.connection._joined", lambda: False)
+    assert len(quorate.status()) == 0
+    assert repr(quorate.status()) == "nothing runs; quorate deploy SPEC starts an ensemble"
+    assert repr(quorate.down()) == "nothing was running"
+    with pytest.raises(ClusterError, match="no local cluster runs"):
+        quorate.connect("pair")
+    with pytest.raises(KeyError):
+        quorate.status()["pair"]
