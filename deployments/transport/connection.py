@@ -72,6 +72,9 @@ class Connection(asyncio.BufferedProtocol):
         """Send a message, in order, without waiting. A connection that cannot takes no more and is lost soon."""
         if self._closed:
             return
+        if self._unsent_bytes > MAX_UNREAD_BYTES:  # before this message, which may be larger than that by itself
+            self.abort()
+            return
         parts = to_stream(frames)
         if self._writable and len(parts) == 1:
             self._write(parts[0])
@@ -79,8 +82,6 @@ class Connection(asyncio.BufferedProtocol):
         self._unsent.extend(parts)
         self._unsent_bytes += sum(map(len, parts))
         self._flush()
-        if self._unsent_bytes > MAX_UNREAD_BYTES:
-            self.abort()
 
     def abort(self) -> None:
         """Cut it; ``on_lost`` is called soon."""

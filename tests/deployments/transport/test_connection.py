@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import uvloop
 
+from quorate.deployments.transport import connection as connection_module
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
 from quorate.deployments.transport.keys import ClusterKeys
 from quorate.deployments.transport.tcp import TcpListener, connect_tcp
@@ -135,7 +136,9 @@ def test_connection_closed_before_it_was_made_calls_nobody(run, listening):
     run(scenario)
 
 
-def test_listener_that_closes_sends_what_is_unsent(run, listening):
+def test_listener_that_closes_sends_what_is_unsent(run, listening, monkeypatch):
+    monkeypatch.setattr(connection_module, "FLUSH_S", 30.0)
+
     async def scenario():
         listener, connect = listening()
         far, near = End(), End()

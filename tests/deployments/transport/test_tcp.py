@@ -8,6 +8,7 @@ import ssl
 
 import pytest
 
+from quorate.deployments.transport import connection as connection_module
 from quorate.deployments.transport import tcp
 from quorate.deployments.transport.framing import to_stream
 from quorate.deployments.transport.keys import ClusterKeys
@@ -150,6 +151,20 @@ def test_silent_peers_take_no_more_than_their_places_and_keep_nobody_out():
             assert len(listener._connections) <= MAX_UNPROVED + 1
             for _, writer in writers:
                 writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_message_larger_than_what_may_wait_goes_through(monkeypatch):
+    monkeypatch.setattr(connection_module, "MAX_UNREAD_BYTES", 1 << 20)
+    large = bytes(20 << 20)
+
+    async def scenario():
+        async with listening() as (listener, far):
+            connection = connect_tcp("127.0.0.1", listener.port, KEYS.for_client(), *End().calls())
+            connection.send([large])
+            assert (await far.message())[1] == [large]
+            connection.close()
 
     asyncio.run(scenario())
 
