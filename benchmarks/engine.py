@@ -35,7 +35,7 @@ from quorate.deployments.engine.engine import Engine  # noqa: E402
 from quorate.deployments.members.inference_loop import InferenceLoop  # noqa: E402
 from quorate.deployments.members.predictor import Predictor  # noqa: E402
 from quorate.deployments.routing.replica import Address  # noqa: E402
-from quorate.deployments.transport.unix import LocalListener  # noqa: E402
+from quorate.deployments.transport.unix import UnixListener  # noqa: E402
 
 REQUESTS = {1: 1500, 64: 9600}  # by the number of clients
 SPEC = parse_spec(
@@ -55,7 +55,7 @@ def serve_member(name: str, path: Path) -> None:
     member = SPEC.members[name]
     predictor = Predictor(load_model(name, member, PEERS), SPEC.job(name))
     predictor.warm_up()
-    loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [LocalListener(path)])
+    loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [UnixListener(path)])
     loop.start()
     print("up", flush=True)
     sys.stdin.read()
@@ -65,7 +65,7 @@ def serve_member(name: str, path: Path) -> None:
 async def connect(folder: Path) -> Engine:
     engine = Engine(SPEC, PEERS, "here")
     for name in SPEC.members:
-        engine.lanes.set_replicas(name, {"only": Address("only", "here", str(folder / name), "")})
+        engine.revisions.set_replicas(name, {"only": Address("only", "here", str(folder / name))})
     while not all(engine.ready().values()):  # noqa: ASYNC110 (an engine tells nobody)
         await asyncio.sleep(0.01)
     return engine

@@ -81,15 +81,17 @@ def against_autogluon(python: str, probs: NDArray[Any], labels: NDArray[np.int64
 def structure_trials(trials: int = 200) -> None:
     """An architecture search's second phase alone: Ray Tune, Optuna, weights solved inside each trial."""
     import ray
-    from ray import tune
 
     from quorate.deployments.spec.schema import Resources
     from quorate.tuning.latency.curves import Curve
+    from quorate.tuning.search.callbacks import Callbacks
     from quorate.tuning.search.space import SearchSpace
-    from quorate.tuning.search.structure_search import StructureSearch
-    from quorate.tuning.search.structure_trial import StructureTrial
-    from quorate.tuning.search.structures import Column, Menu, Table
-    from quorate.tuning.search.trials import Limits, run_trials
+    from quorate.tuning.search.structures.structure import Menu
+    from quorate.tuning.search.structures.structure_search import StructureSearch
+    from quorate.tuning.search.structures.structure_trial import StructureTrial
+    from quorate.tuning.search.structures.table import Column, Table
+    from quorate.tuning.search.trial_runner import Phase, run_trials
+    from quorate.tuning.search.worker_pool import WorkerPool
 
     probs, labels = predictions(8, 10_000, 10)
     names = tuple(f"member-{number}" for number in range(8))
@@ -103,9 +105,9 @@ def structure_trials(trials: int = 200) -> None:
             seed=0, parallel=8, sampler="tpe", say=print,
         )  # fmt: skip
         started = time.perf_counter()
-        trainable = tune.with_parameters(StructureTrial, table=table)
-        report = lambda number, result: inside.append(result["time_this_iter_s"])  # noqa: E731
-        run_trials(trainable, search, Limits(Resources(num_cpus=1.0), 8), report)
+        phase = Phase("structures", StructureTrial, table, Resources(num_cpus=1.0))
+        with WorkerPool(2) as pool:
+            run_trials(pool, phase, search, Callbacks([], Path(folder)))
         wall = time.perf_counter() - started
     ray.shutdown()
     failed = sum(trial.failure is not None for trial in search.finished.values())

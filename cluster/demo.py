@@ -164,10 +164,10 @@ def _serve(result: TuneResult, test: Labelled, say: Say) -> Served:
     place = Path(tempfile.mkdtemp(prefix="quorate-"))
     say("starting a local cluster")
     with local.hosting(place, announce=False):
-        from quorate.deployments.control import deploy as applications
+        from quorate.deployments.control.deploy import deploy as start
 
         say("starting members")
-        deployed = applications.deploy(result.spec, result.folder)
+        deployed = start(result.spec, result.folder)
         say(f"asking {deployed.http}")
         return _ask(deployed.http, result, test)
 

@@ -1,7 +1,7 @@
 from .client.async_client import AsyncClient as AsyncClient
 from .client.client import Client as Client
 from .control.deploy import deploy as deploy
-from .members.model import load_model as load_model
+from .members.loading import load_model as load_model
 from .security.credentials import Credentials as Credentials
 from .security.doors import Doors as Doors
 from .spec.ensemble import EnsembleSpec as EnsembleSpec

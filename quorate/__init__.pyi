@@ -33,10 +33,10 @@ from .deployments.spec.ensemble import EnsembleSpec as EnsembleSpec
 from .deployments.spec.files import load_spec as load_spec
 from .deployments.spec.files import save_spec as save_spec
 from .fusion.errors import QuorateError as QuorateError
-from .tuning.data.datasets import Labelled as Labelled
-from .tuning.data.datasets import Splits as Splits
+from .tuning.data.labelled import Labelled as Labelled
+from .tuning.data.labelled import Splits as Splits
+from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
-from .tuning.search.sweep import SweepResult as SweepResult
 from .tuning.workflows.compress import Compression as Compression
 from .tuning.workflows.promote import Promotion as Promotion
 from .tuning.workflows.tune_decisions import DecisionResult as DecisionResult

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.files import check_files, load_spec, parse_spec
+from quorate.deployments.spec.files import load_spec, parse_spec
 
 SpecLike = str | Path | EnsembleSpec | Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from quorate.tuning.search.sweep import Progress
+    from quorate.tuning.search.settings import Progress
 
 _PHASES = ("members", "measuring", "structures", "report")
 
@@ -45,7 +45,7 @@ class _NoLive:
 
 
 def _progress(seen: dict[str, Progress]) -> Table:
-    from quorate.tuning.search.sweep import objective_text
+    from quorate.tuning.search.result import objective_text
 
     shown = Table("", "trials", "failed", "best so far")
     for phase in (name for name in _PHASES if name in seen):

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
-from quorate.deployments.control.devices import logical_gpus
+from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.errors import ClusterError
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once

@@ -159,9 +159,9 @@ def connect(
 
 
 def _only_one() -> str:
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import ensembles
 
-    running = applications.ensembles()
+    running = ensembles()
     if len(running) != 1:
         known = f"{', '.join(running)} run here; connect with a name" if running else "nothing runs here; deploy first"
         raise ClusterError(known)

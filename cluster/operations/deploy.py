@@ -100,8 +100,8 @@ def foreground(
 
 
 def _deploy(request: _Request, address: str | None, credentials: Credentials | None) -> Ensemble:
-    from quorate.deployments.control import deploy as applications
     from quorate.deployments.control import placement
+    from quorate.deployments.control.deploy import deploy as start
 
     unplaced = [p for p in placement.plan(request.spec, placement.inventory()) if p.problem]
     if unplaced:
@@ -109,7 +109,7 @@ def _deploy(request: _Request, address: str | None, credentials: Credentials | N
             f"no place for {unplaced[0].member}: {unplaced[0].problem}; change its resources or add nodes"
         )
     say = request.on_step or (lambda step: None)
-    done = applications.deploy(
+    done = start(
         request.spec, request.folder, request.doors, http_port=request.http_port, grpc_port=request.grpc_port,
         timeout_s=request.timeout_s, progress=lambda states: say(_progress(states)),
     )  # fmt: skip

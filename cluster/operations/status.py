@@ -100,16 +100,16 @@ def status(*, address: str | None = None) -> Status:
     if nothing_runs(address):
         return Status()
     with connected(address):
-        from quorate.deployments.control import deploy as applications
+        from quorate.deployments.control.describe import ensembles
 
-        return Status(tuple(status_of(name) for name in applications.ensembles()))
+        return Status(tuple(status_of(name) for name in ensembles()))
 
 
 def status_of(name: str) -> EnsembleStatus:
     """One ensemble of the connected cluster."""
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_fusion, describe_member
 
-    fusion = applications.describe_fusion(name)
+    fusion = describe_fusion(name)
     first: Mapping[str, Any] = fusion[0] if fusion else {}
     members = list(first["spec"]["members"]) if fusion else []
     return EnsembleStatus(
@@ -120,7 +120,7 @@ def status_of(name: str) -> EnsembleStatus:
         tls=first.get("tls", False),
         token=first.get("token", False),
         ready=first.get("ready", {}),
-        members={member: applications.describe_member(name, member) for member in members},
+        members={member: describe_member(name, member) for member in members},
     )
 
 
@@ -130,12 +130,12 @@ def running_fusion(name: str) -> Mapping[str, Any]:
     Raises:
         ClusterError: no such ensemble runs, or none of its doors is open.
     """
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_fusion, ensembles
 
-    found = applications.describe_fusion(name)
+    found = describe_fusion(name)
     if found:
         return found[0]
-    known = applications.ensembles()
+    known = ensembles()
     if name in known:
         raise ClusterError(f"'{name}' is deployed but no fusion replica of it answers; deploy it again")
     raise ClusterError(f"no ensemble '{name}' runs here (running: {', '.join(known) or 'none'}); deploy it first")

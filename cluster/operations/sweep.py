@@ -16,8 +16,9 @@ from quorate.tuning.errors import SweepError
 
 if TYPE_CHECKING:
     from quorate.tuning.data.datasets import Labelled, Splits
+    from quorate.tuning.search.result import SweepResult
+    from quorate.tuning.search.settings import Progress
     from quorate.tuning.search.space import Objective, SearchSpace
-    from quorate.tuning.search.sweep import Progress, SweepResult
 
     SweepRows = str | Path | Labelled | Splits
 
@@ -105,7 +106,8 @@ def resume(
     require("tune", "resume")
     from quorate.deployments.spec.files import load_spec
     from quorate.tuning.data.datasets import Splits
-    from quorate.tuning.search.sweep import read_settings, resume_sweep
+    from quorate.tuning.search.settings import read_settings
+    from quorate.tuning.search.sweep import resume_sweep
 
     folder = Path(run)
     settings, _ = read_settings(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.deployments.display import Displayed, Table
-from quorate.deployments.spec.files import pin
+from quorate.deployments.spec.digests import pin
 
 
 @dataclass(frozen=True, repr=False)

@@ -23,7 +23,8 @@ from quorate.deployments.client.remote_errors import refusal
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RemoteRequestError, RequestError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.wire.datatypes import datatype_of, decode, encode
+from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.datatypes import datatype_of
 
 Array = NDArray[Any]
 Scalar = str | int | float | bool

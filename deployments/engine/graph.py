@@ -1,4 +1,4 @@
-"""The graph that a spec's ``inputs`` lists make: who reads whom, and whom an answer needs."""
+"""The graph that a spec's ``inputs`` lists make: which member reads which, and which ones an answer needs."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class Graph:
     @cached_property
     def flat(self) -> bool:
         """Whether all members read the request alone, and all are asked at once."""
-        return not self.upstream and not self.inner and not self.steered(self.output) and not self._chained
+        return not self.upstream and not self.inner and not self.selects(self.output) and not self._chained
 
     @property
     def _chained(self) -> bool:
         return any(source in self.spec.members for name in self.members for source in self.spec.members[name].inputs)
 
     @staticmethod
-    def steered(fuser: Fuser) -> bool:
-        """Whether the rule decides whom to ask."""
+    def selects(fuser: Fuser) -> bool:
+        """Whether the rule decides which members are asked."""
         return RULES[fuser.fusion.rule].steered
 
     @cached_property

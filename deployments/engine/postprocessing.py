@@ -21,7 +21,7 @@ from quorate.fusion.calibration.decision import Decision
 
 
 @dataclass(frozen=True)
-class Finish:
+class Postprocessing:
     """Calibrations and decision of one fusion.
 
     Attributes:
@@ -50,8 +50,10 @@ class Finish:
         return fused if self.decision is None else self.decision.apply(fused)
 
 
-def build_finish(fusion: FusionSpec, asked: tuple[str, ...], folder: Path, classes: tuple[str, ...]) -> Finish:
-    """What the words of a fusion ask for.
+def build_postprocessing(
+    fusion: FusionSpec, asked: tuple[str, ...], folder: Path, classes: tuple[str, ...]
+) -> Postprocessing:
+    """What a fusion's spec asks for.
 
     Args:
         asked: the members in the order of the rule.
@@ -61,25 +63,25 @@ def build_finish(fusion: FusionSpec, asked: tuple[str, ...], folder: Path, class
     Raises:
         RuleOptionError: a file's tensors do not fit.
     """
-    words = fusion.member_calibration
-    members = {row: _calibration(words[n], folder, classes) for row, n in enumerate(asked) if n in words}
+    specs = fusion.member_calibration
+    members = {row: _calibration(specs[n], folder, classes) for row, n in enumerate(asked) if n in specs}
     after = None if fusion.calibration is None else _calibration(fusion.calibration, folder, classes)
-    return Finish(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
+    return Postprocessing(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
 
 
-def _calibration(words: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:
+def _calibration(spec: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:
     state: Mapping[str, torch.Tensor] | None = None
-    if words.state:
+    if spec.state:
         from safetensors.torch import load_file
 
-        state = load_file(folder / words.state)
-    return Calibration.from_spec(words.model_dump(), classes, state)
+        state = load_file(folder / spec.state)
+    return Calibration.from_spec(spec.model_dump(), classes, state)
 
 
-def _decision(words: DecisionSpec, classes: tuple[str, ...]) -> Decision:
+def _decision(spec: DecisionSpec, classes: tuple[str, ...]) -> Decision:
     thresholds: tuple[float, ...] = ()
-    if isinstance(words.thresholds, dict):
-        thresholds = tuple(words.thresholds[name] for name in classes)
-    elif words.thresholds is not None:
-        thresholds = (words.thresholds,)
-    return Decision(thresholds, words.reject_below or 0.0)
+    if isinstance(spec.thresholds, dict):
+        thresholds = tuple(spec.thresholds[name] for name in classes)
+    elif spec.thresholds is not None:
+        thresholds = (spec.thresholds,)
+    return Decision(thresholds, spec.reject_below or 0.0)

@@ -21,7 +21,7 @@ from quorate.fusion.base import FusedArrays
 
 @dataclass(frozen=True)
 class Revision:
-    """Rules with their weights, and how long and for whom they wait.
+    """Rules with their weights, and which members they wait for, how long.
 
     Attributes:
         name: what an answer calls it.

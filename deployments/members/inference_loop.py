@@ -20,7 +20,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.members.predictor import Predictor, join
-from quorate.deployments.transport.connection import Line, Listener
+from quorate.deployments.transport.connection import Connection, Listener
 from quorate.deployments.transport.messages import Frame, FramingError, Kind, Message, pack, pack_failure, unpack
 
 Array = NDArray[Any]
@@ -33,7 +33,7 @@ QUIET_S = 0.2
 
 @dataclass(slots=True)
 class _Call:
-    line: Line
+    connection: Connection
     call_id: int
     kind: Kind
     tensors: tuple[Array, ...]
@@ -49,7 +49,7 @@ class _Call:
 
 
 class InferenceLoop(threading.Thread):
-    """Owns the lines and the model; everything a replica does for requests happens on this thread's event loop.
+    """Owns the connections and the model; everything a replica does for requests happens on this thread's event loop.
 
     Attributes:
         queued_rows: rows waiting now.
@@ -69,8 +69,8 @@ class InferenceLoop(threading.Thread):
         self._num_threads = num_threads
         self._listeners = tuple(listeners)
         self._queue: deque[_Call] = deque()
-        self._waiting: dict[tuple[Line, int], _Call] = {}
-        self._lines: set[Line] = set()
+        self._waiting: dict[tuple[Connection, int], _Call] = {}
+        self._connections: set[Connection] = set()
         self._loop = uvloop.new_event_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._leaving = False
@@ -107,44 +107,44 @@ class InferenceLoop(threading.Thread):
             for listener in self._listeners:
                 await listener.close()
 
-    def _read(self, line: Line, frames: list[Frame]) -> None:
+    def _read(self, connection: Connection, frames: list[Frame]) -> None:
         try:
             message = unpack(frames)
         except FramingError:
             return  # not one of our peers: nothing to answer to
         self._heard_at = time.monotonic()
         if message.kind in _CALLS:
-            self._queue_call(line, message)
+            self._queue_call(connection, message)
         elif message.kind == Kind.HELLO:
-            self._lines.add(line)
-            line.send(pack(Kind.LEAVING if self._leaving else Kind.WELCOME))
+            self._connections.add(connection)
+            connection.send(pack(Kind.LEAVING if self._leaving else Kind.WELCOME))
         elif message.kind == Kind.CANCEL:
-            call = self._waiting.get((line, message.call_id))
+            call = self._waiting.get((connection, message.call_id))
             if call is not None:
                 call.cancelled = True
 
-    def _queue_call(self, line: Line, message: Message) -> None:
+    def _queue_call(self, connection: Connection, message: Message) -> None:
         found = _unfit(message.tensors, len(self._input_names))
         if found:
-            line.send(pack_failure(message.call_id, found))
+            connection.send(pack_failure(message.call_id, found))
             return
         tensors, expires = message.tensors, self._heard_at + message.number
-        call = _Call(line, message.call_id, message.kind, tensors, len(tensors[0]), expires)
+        call = _Call(connection, message.call_id, message.kind, tensors, len(tensors[0]), expires)
         self._queue.append(call)
-        self._waiting[line, call.call_id] = call
+        self._waiting[connection, call.call_id] = call
         self.queued_rows += call.rows
         self._schedule()
 
-    def _lose(self, line: Line) -> None:
+    def _lose(self, connection: Connection) -> None:
         """A fusion replica is gone: nobody waits for what it asked."""
-        self._lines.discard(line)
+        self._connections.discard(connection)
         for call in self._queue:
-            call.cancelled = call.cancelled or call.line == line
+            call.cancelled = call.cancelled or call.connection == connection
 
     def _leave(self) -> None:
         self._leaving = True
-        for line in self._lines:
-            line.send(pack(Kind.LEAVING))
+        for connection in self._connections:
+            connection.send(pack(Kind.LEAVING))
         self._heard_at = time.monotonic()
         self._leave_when_quiet()
 
@@ -180,7 +180,7 @@ class InferenceLoop(threading.Thread):
             if not dropped and batch and (rows + call.rows > self._max_batch_size or not call.joins(batch[0])):
                 break
             self._queue.popleft()
-            self._waiting.pop((call.line, call.call_id), None)
+            self._waiting.pop((call.connection, call.call_id), None)
             self.queued_rows -= call.rows
             if not dropped:
                 batch.append(call)
@@ -200,7 +200,7 @@ class InferenceLoop(threading.Thread):
         at = 0
         for call in batch:
             rows = slice(at, at + call.rows)
-            call.line.send(pack(_ANSWER, call.call_id, elapsed, (values[rows], status[rows])))
+            call.connection.send(pack(_ANSWER, call.call_id, elapsed, (values[rows], status[rows])))
             at += call.rows
 
     def _in_chunks(self, inputs: dict[str, Array], kind: Kind) -> tuple[Array, NDArray[np.uint8]]:

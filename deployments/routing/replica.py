@@ -1,20 +1,18 @@
-"""A fusion replica's line to one member replica: calls out, answers in, and word at once when the replica is gone."""
+"""A member replica as a fusion replica sees it: calls out, answers in, and a callback at once when it is lost."""
 
 from __future__ import annotations
 
 import itertools
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import zmq
-
-from quorate.deployments.transport.connection import Line
+from quorate.deployments.transport.connection import Connection
 from quorate.deployments.transport.messages import Frame, FramingError, Kind, Message, Payload, pack, unpack
-from quorate.deployments.transport.tcp import ClientKeys, RemoteLine
-from quorate.deployments.transport.unix import LocalLine
+from quorate.deployments.transport.tcp import connect_tcp
+from quorate.deployments.transport.unix import connect_unix
 
 _REPLIES = (Kind.ANSWER, Kind.FAILURE)
 # Called once per call: with the answer, or with None when the replica was lost.
@@ -27,15 +25,15 @@ class Address:
 
     replica_id: str
     node_id: str
-    path: str
-    tcp: str
-    server_key: str = ""  # CURVE public key (Z85) that the port proves
+    path: str = ""
+    host: str = ""
+    port: int = 0
     datatype: str = ""  # of what the model returns; empty where it has not been run yet
     dims: tuple[int, ...] = ()  # and the shape of a row of it, -1 where a size is free
 
 
 class Peer:
-    """One replica and its line. All methods run on the event loop's thread.
+    """One replica and the connection to it. All methods run on the event loop's thread.
 
     Attributes:
         outstanding_rows: rows sent and not yet answered.
@@ -47,10 +45,9 @@ class Peer:
 
     def __init__(
         self,
-        context: zmq.Context[Any],
         address: Address,
         node_id: str,
-        keys: ClientKeys | None,
+        tls: ssl.SSLContext | None,
         on_lost: Callable[[Peer], None],
     ):
         self.address = address
@@ -62,43 +59,43 @@ class Peer:
         self.closed = False
         self._pending: dict[int, tuple[OnReply, int]] = {}
         self._on_lost = on_lost
-        self._line: LocalLine | RemoteLine
         if address.path and node_id == address.node_id:
-            self._line = LocalLine.connect(Path(address.path), self._read, self._lose)
+            self._connection = connect_unix(Path(address.path), self._read, self._lose)
         else:
-            self._line = RemoteLine(context, address.tcp, address.server_key, keys, self._read, self._lose)
-        self._line.send(pack(Kind.HELLO))
+            assert tls is not None, "a replica on another node is reached with the cluster's keys only"
+            self._connection = connect_tcp(address.host, address.port, tls, self._read, self._lose)
+        self._connection.send(pack(Kind.HELLO))
 
     def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply) -> int:
         """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time."""
         call_id = next(self._ids)
         self._pending[call_id] = (on_reply, payload.rows)
         self.outstanding_rows += payload.rows
-        self._line.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
+        self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
         return call_id
 
     def drop(self, call_id: int) -> None:
         """Nobody waits any more: the replica need not start it, and its answer will be ignored."""
         if self._forget(call_id) is not None and not self.closed:
-            self._line.send(pack(Kind.CANCEL, call_id))
+            self._connection.send(pack(Kind.CANCEL, call_id))
             self._close_if_left()
 
     def close(self) -> None:
-        """Cut the line; calls under way end as lost."""
+        """Cut the connection; calls under way end as lost."""
         if self.closed:
             return
         self.closed = True
-        self._line.close()
+        self._connection.close()
         pending, self._pending = self._pending, {}
         self.outstanding_rows = 0
         self._on_lost(self)
         for on_reply, _ in pending.values():
             on_reply(None)
 
-    def _lose(self, line: Line) -> None:
+    def _lose(self, connection: Connection) -> None:
         self.close()
 
-    def _read(self, line: Line, frames: list[Frame]) -> None:
+    def _read(self, connection: Connection, frames: list[Frame]) -> None:
         try:
             message = unpack(frames)
         except FramingError:

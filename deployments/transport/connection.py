@@ -1,39 +1,222 @@
-"""What carries messages between a fusion replica and a member replica, be they on one node or on two.
+"""A connection between a fusion replica and a member replica: one protocol, over a Unix socket and over TCP with TLS.
 
-Both ends live on an event loop. Within a node a line is a Unix socket (local_lines.py), between nodes it is ZeroMQ with
-CURVE (remote_lines.py).
+Both ends live on an event loop. How to connect and to listen is in ``unix`` (on one node) and ``tcp`` (between nodes).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import asyncio
+import socket
+import ssl
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import cast
 
-from quorate.deployments.transport.messages import Frame
+from quorate.deployments.transport.framing import StreamCutter, to_stream
+from quorate.deployments.transport.messages import Frame, FramingError
+from quorate.deployments.transport.tls import PIECE_BYTES, TlsSession
 
-# One that leaves this much unread has stopped: the line is cut instead of growing without bound.
+# One that leaves this much unread has stopped: the connection is cut instead of growing without bound.
 MAX_UNREAD_BYTES = 128 << 20
-MAX_UNREAD_MESSAGES = 1000
-# What is unsent when a member replica closes its lines may take this long yet.
+# What is unsent when a member replica closes its connections may take this long yet.
 FLUSH_S = 0.5
+BACKLOG = 128
+# The event loop holds this much for the socket; what is beyond waits here, unencrypted and uncopied.
+_WRITE_AHEAD_BYTES = 1 << 18
+
+OnFrames = Callable[["Connection", list[Frame]], None]
+OnLost = Callable[["Connection"], None]
 
 
-class Line(Protocol):
-    """A connection to one replica; two objects for the same connection are equal."""
+class Connection(asyncio.BufferedProtocol):
+    """One connected socket; the same at both ends.
+
+    Args:
+        on_frames: called with each message.
+        on_lost: called once when the connection is lost or could not be made, not when it was closed here.
+        tls: proves and encrypts; None within a node, where the kernel keeps other users out.
+
+    Attributes:
+        ended: done when the socket is closed.
+    """
+
+    def __init__(self, on_frames: OnFrames, on_lost: OnLost, tls: TlsSession | None = None):
+        self._on_frames, self._on_lost, self._tls = on_frames, on_lost, tls
+        self._cutter = StreamCutter()
+        self._transport: asyncio.Transport | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._unsent: deque[Frame] = deque()
+        self._unsent_bytes = 0
+        self._writable = False  # connected, proved, and the socket takes more
+        self._closed = False
+        self._finishing = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def established(self) -> bool:
+        """Whether the other end has proved who it is."""
+        return self._transport is not None and (self._tls is None or self._tls.established)
+
+    def connect(self, connect: Callable[[], Awaitable[object]]) -> None:
+        """Have ``connect`` join this protocol to a socket; messages may be sent at once."""
+        self._connecting = asyncio.get_running_loop().create_task(self._connect(connect))
+
+    async def _connect(self, connect: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await connect()
+        except (OSError, asyncio.TimeoutError):
+            self.abort()
 
     def send(self, frames: list[Frame]) -> None:
-        """Send a message, in order, without waiting. A line that cannot takes no more and is lost soon."""
+        """Send a message, in order, without waiting. A connection that cannot takes no more and is lost soon."""
+        if self._closed:
+            return
+        parts = to_stream(frames)
+        if self._writable and len(parts) == 1:
+            self._write(parts[0])
+            return
+        self._unsent.extend(parts)
+        self._unsent_bytes += sum(map(len, parts))
+        self._flush()
+        if self._unsent_bytes > MAX_UNREAD_BYTES:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut it; ``on_lost`` is called soon."""
+        self._writable = False
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            asyncio.get_running_loop().call_soon(self.connection_lost, None)
+
+    def close(self) -> None:
+        """Cut it; nobody is called back any more."""
+        self._closed = True
+        self._drop_unsent()
+        self.abort()
+
+    def finish(self) -> None:
+        """Send what is unsent, then cut it."""
+        self._closed = self._finishing = True
+        if not self.established:
+            self.close()
+        elif not self._unsent:
+            cast(asyncio.Transport, self._transport).close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_AHEAD_BYTES)
+        if self._closed:
+            self._transport.abort()
+        elif self._tls is None:
+            self.resume_writing()
+        else:
+            self._shake_hands(self._tls)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        if self.established:
+            self._writable = True
+            self._flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._cutter.buffer() if self._tls is None else self._tls.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            if self._tls is None:
+                self._deliver(nbytes)
+            else:
+                self._decrypt(self._tls, nbytes)
+        except (FramingError, ssl.SSLError):
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._writable = False
+        self._drop_unsent()
+        if not self.ended.done():
+            self.ended.set_result(None)
+        if not self._closed:
+            self._closed = True
+            self._on_lost(self)
+
+    def _shake_hands(self, tls: TlsSession) -> None:
+        words = tls.handshake()
+        if words:
+            cast(asyncio.Transport, self._transport).write(words)
+        if tls.established:
+            self.resume_writing()
+
+    def _decrypt(self, tls: TlsSession, nbytes: int) -> None:
+        tls.received(nbytes)
+        if not tls.established:
+            self._shake_hands(tls)
+        if tls.established:
+            while size := tls.decrypt(self._cutter.buffer()):
+                self._deliver(size)
+
+    def _deliver(self, nbytes: int) -> None:
+        for frames in self._cutter.filled(nbytes):
+            if not self._closed:
+                self._on_frames(self, frames)
+
+    def _flush(self) -> None:
+        """Write what is unsent for as long as the socket takes it."""
+        while self._writable and self._unsent:
+            part = self._unsent.popleft()
+            if len(part) > PIECE_BYTES and self._tls is not None:
+                self._unsent.appendleft(memoryview(part)[PIECE_BYTES:])
+                part = memoryview(part)[:PIECE_BYTES]
+            self._unsent_bytes -= len(part)
+            self._write(part)
+        if self._finishing and not self._unsent:
+            cast(asyncio.Transport, self._transport).close()
+
+    def _write(self, part: Frame) -> None:
+        transport = cast(asyncio.Transport, self._transport)
+        transport.write(part if self._tls is None else self._tls.encrypt(part))
+
+    def _drop_unsent(self) -> None:
+        self._unsent.clear()
+        self._unsent_bytes = 0
 
 
-OnFrames = Callable[[Line, list[Frame]], None]
-OnLost = Callable[[Line], None]
+class Listener(ABC):
+    """Where a member replica takes connections from fusion replicas; bound when made, silent until ``open``."""
 
-
-class Listener(Protocol):
-    """Where a member replica takes lines from fusion replicas; bound when made, silent until ``open``."""
+    def __init__(self, listening: socket.socket):
+        self._listening = listening
+        self._connections: dict[Connection, None] = {}  # in the order of their arrival
 
     async def open(self, on_frames: OnFrames, on_lost: OnLost) -> None:
-        """Begin to take lines and messages on the running event loop; ``on_lost`` is called where a loss is seen."""
+        """Begin to take connections and messages on the running event loop."""
+
+        def accept() -> Connection:
+            connection = self._accept(on_frames, on_lost)
+            self._connections[connection] = None
+            connection.ended.add_done_callback(lambda _: self._connections.pop(connection, None))
+            return connection
+
+        self._server = await self._serve(accept)
 
     async def close(self) -> None:
-        """Send what is unsent, for ``FLUSH_S`` at most, and cut all lines."""
+        """Send what is unsent, for ``FLUSH_S`` at most, and cut all connections."""
+        self._server.close()
+        for connection in list(self._connections):
+            connection.finish()
+        if self._connections:
+            await asyncio.wait([connection.ended for connection in self._connections], timeout=FLUSH_S)
+        for connection in list(self._connections):
+            connection.close()
+
+    def _accept(self, on_frames: OnFrames, on_lost: OnLost) -> Connection:
+        return Connection(on_frames, on_lost)
+
+    @abstractmethod
+    async def _serve(self, accept: Callable[[], Connection]) -> asyncio.AbstractServer:
+        """Have the event loop accept on the socket."""

@@ -1,4 +1,4 @@
-"""Messages on a byte stream: a list of frames (framing.py) as one run of bytes, and such runs cut into frames again.
+"""Messages on a byte stream: a list of frames (messages.py) as one run of bytes, and such runs cut into frames again.
 
 A message is a prefix, the length of each frame, and the frames, all padded to 8 bytes so that tensors lie aligned.
 """
@@ -96,7 +96,7 @@ def _layout(data: memoryview, at: int, end: int) -> _Layout | None:
         return None
     magic, count = _PREFIX.unpack_from(data, at)
     if magic != _MAGIC or count > MAX_FRAMES:
-        raise FramingError(f"a stream that says {magic!r} and {count} frames; not one of ours")
+        raise FramingError(f"the stream starts a message with {magic!r} and {count} frames; not one of ours")
     at += _PREFIX.size
     if end - at < 8 * count:
         return None

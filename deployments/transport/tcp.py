@@ -1,154 +1,116 @@
-"""Lines between nodes: ZeroMQ over TCP; CURVE proves that both ends belong to the cluster (curve.py).
+"""Connections between nodes: TCP, on which both ends prove with TLS that they belong to the cluster (keys.py).
 
-Heartbeats (ZMTP 3.1 PING) end a line whose other node vanished without a word.
+A node that vanishes sends no end of file, so its silence has to be noticed. That cannot be asked of the process there:
+a model may hold its interpreter for many seconds, and is no less alive. It is asked of the kernel, which acknowledges
+data and probes whatever the process does: when idle, a keep-alive probe goes out every second; otherwise what is in
+flight is the probe. ``TCP_USER_TIMEOUT`` is no use: it also cuts a living peer whose process has not read for so long
+that its receive window is full. So both ends look into ``TCP_INFO``; the kernel's own keep-alive limit stands behind.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+import math
+import socket
+import ssl
+import struct
+from collections.abc import Callable
 
-import zmq
-from zmq.utils.monitor import parse_monitor_message
+from quorate.deployments.transport.connection import BACKLOG, Connection, Listener, OnFrames, OnLost
+from quorate.deployments.transport.tls import TlsSession
 
-from quorate.deployments.transport.connection import FLUSH_S, MAX_UNREAD_MESSAGES, OnFrames, OnLost
-from quorate.deployments.transport.messages import Frame
+SILENCE_S = 3.0  # no acknowledgement for so long: the connection is lost
+HANDSHAKE_S = 3.0  # for a peer to prove itself, not counting time in which our own event loop was busy
+CONNECT_S = 3.0
+MAX_UNPROVED = 128  # connections at one port whose peers have not proved themselves; beyond, the oldest is cut
 
-HEARTBEAT_S = 1.0
-SILENCE_S = 3.0  # nothing at all heard for so long: the line is lost
-
-_LOST_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-_LOST_EVENTS |= zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-
-
-def set_heartbeat(socket: zmq.Socket[Any]) -> None:
-    """Have both ends of every line of this socket notice within ``SILENCE_S`` that the other is gone."""
-    socket.setsockopt(zmq.HEARTBEAT_IVL, int(1e3 * HEARTBEAT_S))
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(1e3 * SILENCE_S))
-    socket.setsockopt(zmq.HEARTBEAT_TTL, int(1e3 * SILENCE_S))
-    socket.setsockopt(zmq.HANDSHAKE_IVL, int(1e3 * SILENCE_S))
-
-
-@dataclass(frozen=True)
-class ClientKeys:
-    """The CURVE key pair that fusion replicas prove to members on other nodes."""
-
-    public: str
-    secret: str
+_TICK_S = 0.5
+# Two looks in turn must find it silent: one may fall between a probe and its answer.
+_SUSPECT_S = SILENCE_S - 2 * _TICK_S - 0.1
+_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 2}
+# Linux 6.15: probes of a full peer, too, come once a second. Before that their distance doubles, so that one that has
+# not read for a while and then vanishes is noticed when it has been silent for as long again.
+_TCP_RTO_MAX_MS, _PROBE_MS = 44, 1000
+# struct tcp_info of linux/tcp.h up to tcpi_last_ack_recv
+_INFO = struct.Struct("=8B13I")
+_PROBES, _UNACKNOWLEDGED, _LAST_DATA, _LAST_ACKNOWLEDGEMENT = 3, 12, 19, 20
 
 
-class RemoteLine:
-    """A fusion replica's line to the port of one member replica."""
+def connect_tcp(host: str, port: int, context: ssl.SSLContext, on_frames: OnFrames, on_lost: OnLost) -> Connection:
+    """A connection that may be used at once; ``on_lost`` is called when it cannot be made."""
+    connection = _TcpConnection(on_frames, on_lost, TlsSession(context, server_side=False))
+    connection.handshake_s = math.inf  # a model may keep the other end from its event loop for longer than HANDSHAKE_S
 
-    def __init__(
-        self,
-        context: zmq.Context[Any],
-        endpoint: str,
-        server_key: str,
-        keys: ClientKeys | None,
-        on_frames: OnFrames,
-        on_lost: OnLost,
-    ):
-        self._on_frames, self._on_lost = on_frames, on_lost
+    async def connect() -> None:
+        await asyncio.wait_for(asyncio.get_running_loop().create_connection(lambda: connection, host, port), CONNECT_S)
+
+    connection.connect(connect)
+    return connection
+
+
+class TcpListener(Listener):
+    """A port of a member replica.
+
+    Attributes:
+        port: the number of it.
+    """
+
+    def __init__(self, host: str, context: ssl.SSLContext):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__(socket.create_server((host, 0), family=family, backlog=BACKLOG))
+        self._context = context
+        self.port: int = self._listening.getsockname()[1]
+
+    def _accept(self, on_frames: OnFrames, on_lost: OnLost) -> Connection:
+        unproved = [connection for connection in self._connections if not connection.established]
+        if len(unproved) >= MAX_UNPROVED:
+            unproved[0].close()
+        return _TcpConnection(on_frames, on_lost, TlsSession(self._context, server_side=True))
+
+    async def _serve(self, accept: Callable[[], Connection]) -> asyncio.AbstractServer:
+        return await asyncio.get_running_loop().create_server(accept, sock=self._listening)
+
+
+class _TcpConnection(Connection):
+    """Cut when the peer does not prove itself, or its node has vanished."""
+
+    handshake_s = HANDSHAKE_S
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket: socket.socket = transport.get_extra_info("socket")
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE.items():
+            self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, _PROBE_MS)
+        self._ticks = 0
+        self._suspected = False
         self._loop = asyncio.get_running_loop()
-        self._closed = False
-        self._socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
-        if keys is not None:
-            self._socket.curve_publickey = keys.public.encode()
-            self._socket.curve_secretkey = keys.secret.encode()
-            self._socket.curve_serverkey = server_key.encode()
-        self._open(endpoint)
+        self._timer = self._loop.call_later(_TICK_S, self._tick)
+        super().connection_made(transport)
 
-    def _open(self, endpoint: str) -> None:
-        socket = self._socket
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.SNDHWM, MAX_UNREAD_MESSAGES)
-        socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)  # a lost replica is lost: the directory tells of its successor
-        set_heartbeat(socket)
-        self._monitor = socket.get_monitor_socket(_LOST_EVENTS)
-        self._loop.add_reader(self._monitor.FD, self._read_monitor)
-        self._loop.add_reader(socket.FD, self._read)
-        socket.connect(endpoint)
-        # ZeroMQ signals only readers that it has seen go to sleep: without this first look no event would ever wake us.
-        self._loop.call_soon(self._read)
-        self._loop.call_soon(self._read_monitor)
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
 
-    def send(self, frames: list[Frame]) -> None:
-        try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
-        except zmq.Again:  # the replica is gone and its monitor has yet to say so, or it reads nothing any more
-            self._loop.call_soon(self._lose)  # not at once: whoever calls must first learn the call's number
+    def _tick(self) -> None:
+        assert self._transport is not None
+        if self._transport.is_closing():
             return
-        # Sending may swallow the edge that would have woken the reader (zmq_getsockopt(3), ZMQ_FD).
-        self._loop.call_soon(self._read)
-
-    def close(self) -> None:
-        """Cut it; nobody is called back any more."""
-        if self._closed:
-            return
-        self._closed = True
-        self._loop.remove_reader(self._socket.FD)
-        self._loop.remove_reader(self._monitor.FD)
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
-        self._socket.close(linger=0)
-
-    def _lose(self) -> None:
-        if not self._closed:
-            self.close()
-            self._on_lost(self)
-
-    def _read(self) -> None:
-        while not self._closed and _readable(self._socket):
-            self._on_frames(self, list(self._socket.recv_multipart(zmq.NOBLOCK)))
-
-    def _read_monitor(self) -> None:
-        while not self._closed and _readable(self._monitor):
-            event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
-            if event["event"] & _LOST_EVENTS:
-                self._read()  # answers that arrived before the line broke still count
-                self._lose()
+        # Ticks are counted, not seconds: a batch of 5 s is one tick, and what has arrived meanwhile is read after it.
+        self._ticks += 1
+        suspected, self._suspected = self._suspected, _silent(self._socket)
+        unproved = not self.established and self._ticks * _TICK_S >= self.handshake_s
+        if unproved or (suspected and self._suspected):
+            self.abort()
+        else:
+            self._timer = self._loop.call_later(_TICK_S, self._tick)
 
 
-def _readable(socket: zmq.Socket[Any]) -> bool:
-    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
-
-
-@dataclass(frozen=True)
-class _RoutedLine:
-    """A member replica's line to one fusion replica, one of many on a ROUTER socket."""
-
-    listener: RemoteListener
-    identity: bytes
-
-    def send(self, frames: list[Frame]) -> None:
-        self.listener.send(self.identity, frames)
-
-
-class RemoteListener:
-    """The port of a member replica; give it a bound ROUTER socket, which never tells that a line is lost."""
-
-    def __init__(self, socket: zmq.Socket[bytes]):
-        self._socket = socket
-
-    async def open(self, on_frames: OnFrames, on_lost: OnLost) -> None:
-        self._on_frames = on_frames
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket.FD, self._read)
-        self._loop.call_soon(self._read)
-
-    def send(self, identity: bytes, frames: list[Frame]) -> None:
-        """A message for a replica that is gone, or that reads nothing, is dropped (zmq_socket(3), ROUTER)."""
-        self._socket.send_multipart([identity, *frames], zmq.NOBLOCK, copy=False)
-        self._loop.call_soon(self._read)
-
-    async def close(self) -> None:
-        self._loop.remove_reader(self._socket.FD)
-        self._socket.close(linger=int(1e3 * FLUSH_S))
-
-    def _read(self) -> None:
-        while not self._socket.closed and _readable(self._socket):
-            identity, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            self._on_frames(_RoutedLine(self, identity), list(frames))
+def _silent(sock: socket.socket) -> bool:
+    """Whether something waits for an acknowledgement, and none has come for long."""
+    info = _INFO.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+    heard_ms: int = min(info[_LAST_DATA], info[_LAST_ACKNOWLEDGEMENT])
+    return bool(info[_PROBES] or info[_UNACKNOWLEDGED]) and heard_ms >= 1e3 * _SUSPECT_S

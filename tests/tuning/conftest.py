@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from quorate.deployments import EnsembleSpec, parse_spec
 from quorate.tuning import PredictionStore, Splits, Training, digits, save_weights, train
+
+# Networks this small train fastest on one thread, and on a busy machine threads that wait for each other take minutes.
+torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Members that read other members: heads over what those say, and trunks that give features instead of logits.
 
 In a spec ``model: quorate.tuning.architectures:head`` with ``inputs: [image, cnn]`` is the second link of a chain, and
-several such heads over one ``model: quorate.tuning.architectures:trunk`` share what is dear to compute.
+several such heads over one ``model: quorate.tuning.architectures:trunk`` share what is expensive to compute.
 """
 
 # B batch, F features

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.tuning.data.datasets import Labelled, check_labelled
+from quorate.tuning.data.labelled import Labelled, check_labelled
 from quorate.tuning.errors import DataError
 
 

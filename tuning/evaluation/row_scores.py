@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quorate.tuning.predictions.answered_rows import check_usable
 from quorate.tuning.predictions.store import PredictionStore
-from quorate.tuning.predictions.usable import check_usable
 from quorate.tuning.scoring import Floats, true_class
 
 

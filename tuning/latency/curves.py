@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.atomic_files import write_whole
 
 _RUNS, _RUNS_S, _WARM_UP = 40, 0.25, 3
+# Runs ``function(*args)`` in a process that holds resources: call(resources, function, *args).
+Call = Callable[..., Any]
+
 _FILE = "measured.json"
 
 
@@ -112,7 +115,7 @@ def measure(job: MemberJob, folder: Path, inputs: Mapping[str, NDArray[Any]], th
     """
     import torch
 
-    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
 
     torch.set_num_threads(threads)
@@ -139,27 +142,20 @@ def _passes(predictor: Any, rows: Mapping[str, NDArray[Any]], probabilities: boo
         yield time.perf_counter() - started
 
 
-def measure_on_ray(jobs: Sequence[MemberJob], folder: Path, inputs: Mapping[str, NDArray[Any]]) -> list[Curve]:
-    """Measure members one after the other, each holding its resources on the cluster: none slows another down."""
-    import ray
-
-    groups: dict[tuple[float, float], list[int]] = {}
-    for index, job in enumerate(jobs):
-        resources = job.member.resources
-        groups.setdefault((resources.num_cpus, resources.num_gpus), []).append(index)
-    curves: dict[int, Curve] = {}
-    shared: Any = ray.put({name: array[:64] for name, array in inputs.items()})
-    for (cpus, gpus), members in groups.items():
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus)(_measure_all)
-        found = ray.get(task.remote([jobs[index] for index in members], folder.resolve(), shared, max(1, int(cpus))))
-        curves.update(zip(members, found, strict=True))
-    return [curves[index] for index in range(len(jobs))]
-
-
-def _measure_all(
-    jobs: Sequence[MemberJob], folder: Path, inputs: Mapping[str, NDArray[Any]], threads: int
+def measure_members(
+    jobs: Sequence[MemberJob], folder: Path, inputs: Mapping[str, NDArray[Any]], call: Call
 ) -> list[Curve]:
-    return [measure(job, folder, inputs, threads) for job in jobs]
+    """Measure members one after the other, each with the resources it asks for: none slows another down.
+
+    Args:
+        jobs: the members; what they read of other members must be in ``inputs`` too.
+        call: runs a function where these resources are held.
+    """
+    few = {name: array[:64] for name, array in inputs.items()}
+    return [
+        call(job.member.resources, measure, job, folder.resolve(), few, max(1, int(job.member.resources.num_cpus)))
+        for job in jobs
+    ]
 
 
 def parallel_s(seconds: Iterable[float]) -> float:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.transport.unix import LocalListener
+from quorate.deployments.transport.unix import UnixListener
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.errors import PredictionError
 
@@ -63,7 +63,7 @@ def _processes(spec: EnsembleSpec, folder: Path, place: Path) -> Iterator[Mappin
             started.append((name, path, process, near))
         for name, _, _, near in started:
             _wait(name, near)
-        yield {name: Address("only", "here", str(path), "") for name, path, _, _ in started}
+        yield {name: Address("only", "here", str(path)) for name, path, _, _ in started}
     finally:
         for _, _, process, near in started:
             near.close()
@@ -77,7 +77,7 @@ def _wait(name: str, near: Connection) -> None:
     except EOFError:
         found = "its process died"
     if found:
-        raise PredictionError(f"members.{name}", found, "mend the member")
+        raise PredictionError(f"members.{name}", found, "correct the member")
 
 
 def _serve(spec: EnsembleSpec, name: str, folder: Path, path: Path, far: Connection) -> None:
@@ -91,7 +91,7 @@ def _serve(spec: EnsembleSpec, name: str, folder: Path, path: Path, far: Connect
     except QuorateError as error:
         far.send(str(error))
         return
-    loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [LocalListener(path)], threads)
+    loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [UnixListener(path)], threads)
     loop.start()
     far.send("")
     with contextlib.suppress(EOFError):
@@ -104,7 +104,7 @@ async def _ask(
     engine = Engine(spec, folder, "here")
     try:
         for name, address in addresses.items():
-            engine.lanes.set_replicas(name, {"only": address})
+            engine.revisions.set_replicas(name, {"only": address})
         until = time.monotonic() + _READY_S
         while not all(engine.ready().values()) and time.monotonic() < until:
             engine.reconcile()

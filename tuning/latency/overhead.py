@@ -40,15 +40,6 @@ def measure_overhead(inputs: Mapping[str, NDArray[Any]], classes: int) -> Overhe
     return Overhead(max(0.0, float(step_s)), max(0.0, float(member_s)))
 
 
-def overhead_on_ray(inputs: Mapping[str, NDArray[Any]], classes: int) -> Overhead:
-    """The same on the cluster this process is connected to, where members are measured too."""
-    import ray
-
-    few = {name: np.asarray(array[:64]) for name, array in inputs.items()}
-    found: Overhead = ray.get(ray.remote(num_cpus=1)(measure_overhead).remote(few, classes))
-    return found
-
-
 def _idle(inputs: Mapping[str, NDArray[Any]], classes: int, members: int, chained: bool = False) -> EnsembleSpec:
     """An ensemble of members that do nothing, or one of them that reads another."""
     member = {"model": f"{__name__}:nothing", "config": {"classes": classes}, "inputs": list(inputs)}

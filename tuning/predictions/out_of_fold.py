@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.schema import MemberJob
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.architectures import BUILD
+from quorate.tuning.data.folds import Fold, stratified_folds
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.predictions.run_member import run_in_process
-from quorate.tuning.training.train import Training, save_weights, train
-
-_TRAINED_HERE = "quorate.tuning.architectures:build"
+from quorate.tuning.training.checkpoint import save_weights
+from quorate.tuning.training.train import train
+from quorate.tuning.training.training_run import Training
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,20 @@ def predict_out_of_fold(job: MemberJob, data: Labelled, how: OutOfFold) -> NDArr
         TuningError: the member is not of a family that is trained here.
         DataError: a class has fewer rows than there are folds.
     """
-    from sklearn.model_selection import StratifiedKFold
-
-    if job.member.model != _TRAINED_HERE:
-        fix = f"members of {_TRAINED_HERE} are trained here; for others give rows they were not trained on"
+    if job.member.model != BUILD:
+        fix = f"members of {BUILD} are trained here; for others give rows they were not trained on"
         raise TuningError(f"members.{job.name}.model", job.member.model, fix)
     rarest = int(np.bincount(data.labels, minlength=len(data.classes)).min())
     if rarest < how.folds:
         raise DataError("training rows", f"a class has {rarest} of them", f"give each class at least {how.folds}")
-    splitter = StratifiedKFold(how.folds, shuffle=True, random_state=how.seed)
-    folds = list(splitter.split(np.zeros(len(data)), data.labels))
+    folds = stratified_folds(data.labels, how.folds, how.seed)
     probs = np.full((len(data), len(data.classes)), np.nan, dtype=np.float32)
     for (_, held_out), part in zip(folds, _predicted(job, data, folds, how), strict=True):
         probs[held_out] = part
     return probs
 
 
-def _predicted(job: MemberJob, data: Labelled, folds: list[Any], how: OutOfFold) -> list[NDArray[np.float32]]:
+def _predicted(job: MemberJob, data: Labelled, folds: list[Fold], how: OutOfFold) -> list[NDArray[np.float32]]:
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return [predict_fold(job, data, seen, held_out, how) for seen, held_out in folds]
@@ -81,7 +80,7 @@ def _predicted(job: MemberJob, data: Labelled, folds: list[Any], how: OutOfFold)
         return list(ray.get([task.remote(job, rows, *fold, how) for fold in folds]))
     except ray.exceptions.RayError as error:
         found = f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}"
-        raise PredictionError(f"members.{job.name}", found, "see the cluster's logs, mend the member") from error
+        raise PredictionError(f"members.{job.name}", found, "see the cluster's logs, correct the member") from error
 
 
 def predict_fold(

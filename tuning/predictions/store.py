@@ -1,8 +1,8 @@
 """Per-member probabilities of labelled rows, kept so that nothing after them needs a GPU.
 
 ``LOCATION/SPLIT/MEMBER/00000.arrow`` and its sisters hold one member's (N, C) probabilities in partitions of
-consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from. A member whose words, weights, code or data
-changed is computed again, and so are the rows of a partition whose bytes did; the others are kept. Entry points:
+consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from. A member whose settings, weights, code or
+data changed is computed again, and so are the rows of a partition whose bytes did; the others are kept. Entry points:
 ``PredictionStore(location).fill(spec, folder, data, "validation") -> FillReport``, ``.read("validation", members)``,
 and for what does not fit into memory ``.chunks("validation", members)`` and ``.true_class("validation", members,
 labels)``.
@@ -12,10 +12,9 @@ labels)``.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +23,11 @@ from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.digests import code_digest, member_digest
-from quorate.tuning.predictions.partitions import harm, map_partition, replace_file, write_partition
+from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
+from quorate.tuning.predictions.partitions import harm, map_partition, write_partition
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.scoring import Floats, true_class
 
@@ -35,42 +35,8 @@ if TYPE_CHECKING:
     from quorate.tuning.predictions.out_of_fold import OutOfFold
 
 _log = logging.getLogger(__name__)
-_VERSION = 2
 NEW = "not in the store yet"
 PARTITION_BYTES, WINDOW_BYTES = 64 << 20, 1 << 30
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one member's predictions were made from, and the digest of each partition.
-
-    Attributes:
-        member, code, data: digests.
-        out_of_fold: how the models that predicted were trained; None where it is the member itself that predicted.
-        partition_rows: rows of every partition but the last.
-    """
-
-    member: str
-    code: str | None
-    data: str
-    classes: tuple[str, ...]
-    dtype: str
-    rows: int
-    partition_rows: int
-    out_of_fold: str | None = None
-    files: tuple[str, ...] = ()
-
-    def difference(self, made_from: Entry) -> str | None:
-        """Which word of ours another entry does not share; None when only files may differ."""
-        for field in ("data", "classes", "rows", "out_of_fold", "member", "code", "dtype", "partition_rows"):
-            if getattr(self, field) != getattr(made_from, field):
-                return f"its {field} changed"
-        return None
-
-    def ranges(self) -> list[slice]:
-        """The rows of each partition."""
-        starts = range(0, self.rows, self.partition_rows)
-        return [slice(start, min(start + self.partition_rows, self.rows)) for start in starts]
 
 
 @dataclass(frozen=True)
@@ -143,6 +109,7 @@ class PredictionStore:
         """
         known, damage = self._manifest(split)
         digest = data.digest()
+        input_bytes = sum(array.nbytes for array in data.inputs.values()) // max(1, len(data))
         kept: list[str] = []
         computed: dict[str, str] = {}
         for name in tunable_members(spec):
@@ -154,7 +121,7 @@ class PredictionStore:
             if reason != NEW:
                 _log.warning("computing predictions of %s on %s again: %s", name, split, reason)
             digests = dict(enumerate(known[name].files if len(harmed) < len(wanted.ranges()) else ()))
-            for numbers, rows in self._windows(wanted, harmed, data):
+            for numbers, rows in wanted.windows(harmed, input_bytes, self.window_bytes):
                 if out_of_fold is None:
                     inputs = {key: array[rows] for key, array in data.inputs.items()}
                     probs = run(spec.job(name), folder, inputs)
@@ -165,7 +132,7 @@ class PredictionStore:
                 digests |= self._write(split, name, probs, wanted, numbers)
             files = tuple(digests[number] for number in range(len(wanted.ranges())))
             known[name] = replace(wanted, files=files)
-            self._write_manifest(split, known)
+            write_manifest(self._files, self._manifest_path(split), split, known)
             computed[name] = reason
         return FillReport(tuple(kept), computed)
 
@@ -216,7 +183,7 @@ class PredictionStore:
             if start < stop:
                 reason = harm(self._files, self._path(split, name, number), entry.files[number])
                 if reason:
-                    found = _said({number: reason}, entry)
+                    found = describe_damage({number: reason}, entry)
                     raise PredictionError(f"predictions of {name} on {split}", found, "fill the store again")
                 parts.append(self._map(split, name, number)[start - held.start : stop - held.start])
         return np.concatenate(parts)
@@ -270,7 +237,7 @@ class PredictionStore:
         harmed = self._harmed(split, name, found)
         if not harmed:
             return None, []
-        return _said(harmed, found), list(harmed)
+        return describe_damage(harmed, found), list(harmed)
 
     def _harmed(self, split: str, name: str, entry: Entry) -> dict[int, str]:
         found = {
@@ -284,43 +251,16 @@ class PredictionStore:
         for name in members:
             reason = damage or (NEW if name not in known else None)
             if reason is None and (harmed := self._harmed(split, name, known[name])):
-                reason = _said(harmed, known[name])
+                reason = describe_damage(harmed, known[name])
             if reason:
                 raise PredictionError(f"predictions of {name} on {split}", reason, "fill the store again")
         return {name: known[name] for name in members}
 
     def _manifest(self, split: str) -> tuple[dict[str, Entry], str | None]:
-        path = f"{self._root}/{split}/manifest.json"
-        if self._files.get_file_info(path).type != filesystems.FileType.File:
-            return {}, None
-        with self._files.open_input_stream(path) as file:
-            raw = file.read()
-        try:
-            manifest = json.loads(raw)
-            if manifest["version"] != _VERSION:
-                return {}, f"the manifest has version {manifest['version']}"
-            return {name: _entry(entry) for name, entry in manifest["members"].items()}, None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return {}, "the manifest is damaged"
+        return read_manifest(self._files, self._manifest_path(split))
 
-    def _write_manifest(self, split: str, entries: Mapping[str, Entry]) -> None:
-        members = {name: asdict(entry) for name, entry in entries.items()}
-        text = json.dumps({"version": _VERSION, "split": split, "members": members}, indent=1)
-        replace_file(self._files, f"{self._root}/{split}/manifest.json", text.encode())
-
-    def _windows(
-        self, entry: Entry, numbers: Sequence[int], data: Labelled
-    ) -> Iterator[tuple[list[int], slice | NDArray[np.int64]]]:
-        """Partitions that are computed at once, with their rows: as many as fit ``window_bytes`` with their inputs."""
-        row_bytes = sum(array.nbytes for array in data.inputs.values()) // max(1, len(data)) + 4 * len(entry.classes)
-        size = len(numbers) if entry.out_of_fold else max(1, self.window_bytes // (row_bytes * entry.partition_rows))
-        ranges = entry.ranges()
-        for at in range(0, len(numbers), size):
-            some = list(numbers[at : at + size])
-            if some[-1] - some[0] == len(some) - 1:
-                yield some, slice(ranges[some[0]].start, ranges[some[-1]].stop)
-            else:
-                yield some, np.r_[tuple(ranges[number] for number in some)]
+    def _manifest_path(self, split: str) -> str:
+        return f"{self._root}/{split}/manifest.json"
 
     def _write(
         self, split: str, name: str, probs: NDArray[Any], entry: Entry, numbers: Sequence[int]
@@ -345,14 +285,3 @@ class PredictionStore:
 
     def _path(self, split: str, name: str, number: int) -> str:
         return f"{self._root}/{split}/{name}/{number:05}.arrow"
-
-
-def _entry(said: Mapping[str, Any]) -> Entry:
-    return Entry(**{**said, "classes": tuple(said["classes"]), "files": tuple(said["files"])})
-
-
-def _said(harmed: Mapping[int, str], entry: Entry) -> str:
-    what = " and ".join(sorted(set(harmed.values())))
-    if len(entry.files) == 1:
-        return f"its file is {what}"
-    return f"partition {', '.join(map(str, harmed))} of {len(entry.files)} is {what}"

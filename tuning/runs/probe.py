@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.wire.arrow_tensors import read_column, write_column
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import PromotionError
 
 PROBE_ROWS = 32

@@ -1,1 +1,1 @@
-"""The architecture search: space, trials on Ray Tune, and the specs worth deploying."""
+"""The architecture search: its space, its trials, and the specs worth deploying; candidates and structures in rooms."""

@@ -20,14 +20,17 @@ from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.fusion.base import Rule
 from quorate.tuning.atomic_files import write_whole
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Judgement, judge_answers
 from quorate.tuning.runs.probe import save_probe
 from quorate.tuning.runs.run_folder import save_deployable, save_report
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.search.journal import Finished, saving
-from quorate.tuning.search.structures import Structure, Table, cost, fit_rule
+from quorate.tuning.search.space import Objective
+from quorate.tuning.search.structures.evaluation import cost, fit_rule
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Table
 
 
 @dataclass(frozen=True)
@@ -149,3 +152,20 @@ def spread(front: Sequence[Finished], most: int) -> list[Finished]:
     if len(front) <= most:
         return list(front)
     return [front[index] for index in sorted({round(i) for i in np.linspace(0, len(front) - 1, most)})]
+
+
+def pareto(finished: Sequence[Finished], objectives: Sequence[Objective]) -> list[Finished]:
+    """Trials that no other betters in one objective without losing in another, the lowest first objective first.
+
+    Of several with the same values the first proposed stays.
+    """
+    good = [trial for trial in finished if trial.failure is None]
+    points = np.array([[trial.values[name] for name in objectives] for trial in good])
+    front, seen = [], set()
+    for index, trial in enumerate(good):
+        dominated = ((points <= points[index]).all(axis=1) & (points < points[index]).any(axis=1)).any()
+        key = tuple(points[index])
+        if not dominated and key not in seen:
+            seen.add(key)
+            front.append(trial)
+    return sorted(front, key=lambda trial: (*(trial.values[name] for name in objectives), trial.number))

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from quorate.tuning.search.journal import Finished
+from quorate.tuning.search.space import SamplerName
 
-SamplerName = Literal["tpe", "nsga2", "random"]
 Define = Callable[[optuna.Trial], Any]
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -53,7 +53,7 @@ class Proposals:
 
     def learn(self, finished: Sequence[Finished], values: Mapping[int, Sequence[float]]) -> None:
         """Add trials that were proposed by another study, with what they are worth now."""
-        self._study.sampler = RandomSampler(seed=0)  # a dear sampler would compute proposals that nobody reads
+        self._study.sampler = RandomSampler(seed=0)  # an expensive sampler would compute proposals that nobody reads
         for trial in finished:
             self._study.enqueue_trial(dict(trial.params))
             asked = self._study.ask()

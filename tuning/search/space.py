@@ -14,6 +14,8 @@ from typing_extensions import Self
 from quorate.deployments.spec.schema import Name, Resources, Seconds
 from quorate.tuning.errors import SweepError
 
+SamplerName = Literal["tpe", "nsga2", "random"]
+
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
@@ -78,9 +80,9 @@ class SearchSpace(_Frozen):
         head_trials: heads to train, for the two topologies in turn; none leaves both out.
         epochs: of a member that no rung stops.
         batch_size: rows in a training step.
-        topologies: parallel (a rule over members that read the request), cascade (dear members only for rows that are
-            not clear), stack (a learned rule over members), chain (a member that reads the request and another member),
-            shared_trunk (several heads read one member's features).
+        topologies: parallel (a rule over members that read the request), cascade (expensive members only for rows
+            that are not clear), stack (a learned rule over members), chain (a member that reads the request and another
+            member), shared_trunk (several heads read one member's features).
         rules: of parallel members.
         formats: of members' numbers; int8 needs torchao (``pip install 'quorate[int8]'``).
         deadline_s: range of deadlines to try where latency is an objective; from the measured latencies when None.

@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quorate.tuning.data.folds import Fold, stratified_folds
 from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats, check_predictions, true_class
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
@@ -77,8 +78,9 @@ def worthwhile_patterns(
 ) -> tuple[Pattern, ...]:
     """Patterns that weights of their own serve better than rescaled ones, on rows they were not solved on.
 
-    Kept is what gains more than its standard error in cross-validation, where both the full weights and the pattern's
-    are solved on the other folds. Only members of weight above 0 are asked in serving, so only they make patterns.
+    Kept is what gains more than twice its standard error in cross-validation, where both the full weights and the
+    pattern's are solved on the other folds. Only members of weight above 0 are asked in serving, so only they make
+    patterns.
 
     Args:
         probs: (M, N, C) probabilities.
@@ -104,22 +106,22 @@ def worthwhile_patterns(
         for present in combinations(asked.tolist(), size)
         if set(required) <= set(present)
     ][:MAX_PATTERNS]
-    gains = _held_out_gains(columns, asked, some, seed)
+    gains = _held_out_gains(columns, asked, some, stratified_folds(truth, _FOLDS, seed))
     errors = gains.std(axis=1) / np.sqrt(columns.shape[1])
     return tuple(
         _solve(columns, full, present)
         for present, gain, error in zip(some, gains.mean(axis=1), errors, strict=True)
-        if gain > error
+        if gain > 2 * error
     )
 
 
-def _held_out_gains(columns: Floats, asked: NDArray[np.int64], patterns: list[tuple[int, ...]], seed: int) -> Floats:
+def _held_out_gains(
+    columns: Floats, asked: NDArray[np.int64], patterns: list[tuple[int, ...]], folds: list[Fold]
+) -> Floats:
     """(patterns, N) how much lower each row's log-loss is under the pattern's own weights than under rescaled ones."""
-    rows = columns.shape[1]
-    order = np.random.default_rng(seed).permutation(rows)
-    gains = np.zeros((len(patterns), rows))
-    for fold in np.array_split(order, min(_FOLDS, rows)):
-        rest = columns[:, np.setdiff1d(order, fold)]
+    gains = np.zeros((len(patterns), columns.shape[1]))
+    for others, fold in folds:
+        rest = columns[:, others]
         full = np.zeros(len(columns))
         full[asked] = solve_log_loss(rest[asked])
         for gain, present in zip(gains, map(list, patterns), strict=True):

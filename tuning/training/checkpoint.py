@@ -10,12 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
+from quorate.deployments.spec.files import file_digest
 from quorate.tuning.atomic_files import write_whole
+
+if TYPE_CHECKING:
+    pass
 
 _STEM = "state-"
 
@@ -71,3 +75,13 @@ def _files(folder: Path) -> list[Path]:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+def save_weights(model: nn.Module, path: str | Path) -> str:
+    """Write the state as safetensors; returns the ``digest`` that a spec names."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    return file_digest(path)

@@ -18,12 +18,13 @@ from quorate.fusion.errors import MergeError
 from quorate.fusion.merging.batchnorm import reestimate_batchnorm
 from quorate.fusion.merging.checkpoints import State
 from quorate.fusion.merging.soups import greedy_soup
+from quorate.tuning.architectures import BUILD
 from quorate.tuning.architectures.networks import build
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import ArchitectureError
-from quorate.tuning.training.train import Trained, save_weights
+from quorate.tuning.training.checkpoint import save_weights
+from quorate.tuning.training.training_run import Trained
 
-TRAINED_HERE = "quorate.tuning.architectures:build"
 _BATCH = 256
 
 
@@ -34,7 +35,7 @@ def in_format(spec: EnsembleSpec, numbers: str) -> EnsembleSpec:
         ArchitectureError: no member is trained here.
     """
     data = spec.model_dump(mode="json", exclude_defaults=True)
-    ours = [member for member in data["members"].values() if member["model"] == TRAINED_HERE]
+    ours = [member for member in data["members"].values() if member["model"] == BUILD]
     if not ours:
         raise ArchitectureError("members", "none is of a family that is trained here", "export them in another format")
     for member in ours:
@@ -104,7 +105,7 @@ def with_student(spec: EnsembleSpec, config: Mapping[str, Any], trained: Trained
     weights = (place / "student.safetensors").resolve()
     first = spec.members[spec.output_fusion.members[0]]
     member = {
-        "model": TRAINED_HERE,
+        "model": BUILD,
         "config": dict(config),
         "weights": str(weights),
         "digest": save_weights(trained.model, weights),
@@ -126,7 +127,7 @@ def _alike(spec: EnsembleSpec) -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for name in spec.output_fusion.members:
         member = spec.members[name]
-        if member.model == TRAINED_HERE and member.weights and len(member.inputs) == 1:
+        if member.model == BUILD and member.weights and len(member.inputs) == 1:
             key = json.dumps([member.config, member.inputs, member.classes, member.output], sort_keys=True)
             groups.setdefault(key, []).append(name)
     return [names for names in groups.values() if len(names) > 1]

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import PredictionError, TuningError
-from quorate.tuning.training.train import Loss, Trained, Training, train
+from quorate.tuning.training.train import train
+from quorate.tuning.training.training_run import Loss, Trained, Training
 
 _FLOOR = 1e-12
 

@@ -20,22 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import MergeError
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 from quorate.fusion.evaluation.significance import Interval, paired_bootstrap
 from quorate.tuning.architectures.precision import parameter_bytes
-from quorate.tuning.data.datasets import Labelled, check_labelled
+from quorate.tuning.data.labelled import Labelled, check_labelled
 from quorate.tuning.errors import ArchitectureError
 from quorate.tuning.latency.curves import chain_s, measure, parallel_s
+from quorate.tuning.predictions.answered_rows import answered_by_all, usable_rows
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import PredictionStore
-from quorate.tuning.predictions.usable import answered_by_all, usable_rows
 from quorate.tuning.runs.probe import save_probe
 from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import Floats
-from quorate.tuning.search.variants import missing_library
+from quorate.tuning.search.members.formats import missing_library
 from quorate.tuning.solvers.simplex import simplex_weights
 from quorate.tuning.training.compression_candidates import in_format, with_soups, with_student
 from quorate.tuning.training.distillation import Distillation, distil

@@ -22,12 +22,13 @@ from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.evaluation.significance import Interval
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.folds import stratified_folds
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.evaluation.verdict import signed, span
+from quorate.tuning.predictions.answered_rows import usable_rows
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import PredictionStore
-from quorate.tuning.predictions.usable import usable_rows
 from quorate.tuning.runs.probe import save_probe
 from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report, with_weights
 from quorate.tuning.scoring import Floats
@@ -226,10 +227,8 @@ def _scores(
 def _cross_validated(
     solve: Solve, probs: NDArray[Any], labels: NDArray[np.int64], metric: str, costs: Floats | None, seed: int
 ) -> float:
-    order = np.random.default_rng(seed).permutation(len(labels))
     decided = np.zeros(len(labels), dtype=np.int64)
-    for fold in np.array_split(order, min(_FOLDS, len(labels))):
-        rest = np.setdiff1d(order, fold)
+    for rest, fold in stratified_folds(labels, _FOLDS, seed):
         decided[fold] = solve(probs[:, rest], labels[rest]).fuse(probs[:, fold]).argmax(axis=1)
     return decision_score(labels, decided, metric, costs)
 

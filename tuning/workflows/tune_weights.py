@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
-from quorate.tuning.data.datasets import Labelled
+from quorate.tuning.data.folds import stratified_folds
+from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import gain_rows, judgement_rows, write_page
@@ -221,10 +222,8 @@ def held_out_losses(
         labels: (N,).
         seed: of the folds.
     """
-    order = np.random.default_rng(seed).permutation(len(labels))
     losses = np.empty(len(labels))
-    for fold in np.array_split(order, min(_FOLDS, len(labels))):
-        rest = np.setdiff1d(order, fold)
+    for rest, fold in stratified_folds(labels, _FOLDS, seed):
         weights = solve(probs[:, rest], labels[rest]).values
         losses[fold] = -np.log(weights @ true_class(probs[:, fold], labels[fold]))
     return losses

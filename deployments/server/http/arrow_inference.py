@@ -16,17 +16,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 
 from quorate.deployments.engine.request import PRIORITY_LEVELS
 from quorate.deployments.errors import OverloadedError, RequestError
-from quorate.deployments.server.service import Service, clip
-from quorate.deployments.wire.arrow_stream import ERROR, PARAMETERS, Sink, read_batches, read_schema
-from quorate.deployments.wire.arrow_tensors import check_type, read_column, write_column
+from quorate.deployments.server.http.arrow_answers import AnswerWriter, alike, join_answers
+from quorate.deployments.server.service import Service
+from quorate.deployments.wire.arrow_stream import PARAMETERS, read_batches, read_schema
+from quorate.deployments.wire.arrow_tensors import check_type, read_column
 from quorate.deployments.wire.byte_stream import ByteStream, Receive
-from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
+from quorate.deployments.wire.inference import InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.json_tensors import parse_parameters
 from quorate.fusion.errors import QuorateError
 
@@ -34,12 +34,10 @@ _log = logging.getLogger(__name__)
 # A server that is overloaded for so long ends the stream.
 PATIENCE_S = 30.0
 _PAUSE_S = 0.01
-# After an error midway, how long the client may yet send before its line is cut.
+# After an error midway, how long the client may go on sending before its connection is closed.
 LISTEN_S = 30.0
 # Pieces grow until answering one takes this share of the ensemble's deadline.
 PIECE_SHARE, MAX_PIECE_ROWS = 0.04, 4096
-# In an answer these name rows of one piece, and joined pieces number theirs anew.
-_BY_ROW = ("rows_missing", "rows_abstained")
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class StreamInference:
         self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue(_room(service))
         self._tensors: list[dict[str, Any]] = []  # what the model reads
         self._parameters: dict[str, Scalar] = {}
-        self._watcher: asyncio.Task[None] | None = None
+        self._disconnect: asyncio.Task[None] | None = None
         self._rows = service.engine.spec.serving.max_batch_size  # of the next piece
 
     async def answers(self) -> AsyncGenerator[bytes, None]:
@@ -77,10 +75,10 @@ class StreamInference:
         # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
         self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
         self._check_columns(schema)
-        whose = asyncio.current_task()
-        assert whose is not None
-        reader = asyncio.ensure_future(self._read(schema, whose))
-        writer = _Writer(self._model)
+        owner = asyncio.current_task()
+        assert owner is not None
+        reader = asyncio.ensure_future(self._read(schema, owner))
+        writer = AnswerWriter(self._model)
         try:
             async for response in self._joined():
                 yield writer.batch(response)
@@ -93,14 +91,14 @@ class StreamInference:
             raise
         finally:
             reader.cancel()
-            if self._watcher is not None:
-                self._watcher.cancel()
+            if self._disconnect is not None:
+                self._disconnect.cancel()
             while not self._pieces.empty():
                 piece = self._pieces.get_nowait()
                 if piece is not None:
                     piece.answer.cancel()
 
-    async def _read(self, schema: pa.Schema, whose: asyncio.Task[Any]) -> None:
+    async def _read(self, schema: pa.Schema, owner: asyncio.Task[Any]) -> None:
         """Start the pieces in their order; the queue's limit is what holds the client back."""
         try:
             async for batch in read_batches(self._stream, schema):
@@ -112,17 +110,17 @@ class StreamInference:
                     at = end
         except asyncio.CancelledError:
             if self._stream.hung_up:
-                whose.cancel()
+                owner.cancel()
             raise
         except Exception:
             await self._pieces.put(None)
             raise
-        self._watcher = asyncio.ensure_future(self._watch(whose))
+        self._disconnect = asyncio.ensure_future(self._cancel_when_gone(owner))
         await self._pieces.put(None)
 
-    async def _watch(self, whose: asyncio.Task[Any]) -> None:
+    async def _cancel_when_gone(self, owner: asyncio.Task[Any]) -> None:
         await self._stream.gone()
-        whose.cancel()
+        owner.cancel()
 
     async def _joined(self) -> AsyncIterator[InferResponse]:
         """Answers of neighbouring pieces of one record batch as one, where they say the same of themselves."""
@@ -135,12 +133,12 @@ class StreamInference:
                 response = await piece.answer
             finally:
                 piece.answer.cancel()
-            if held and not _alike(held[0], response):
-                yield _join(held)
+            if held and not alike(held[0], response):
+                yield join_answers(held)
                 held = []
             held.append(response)
             if piece.last:
-                yield _join(held)
+                yield join_answers(held)
                 held = []
 
     async def _ask(self, rows: dict[str, Any]) -> InferResponse:
@@ -193,58 +191,13 @@ class StreamInference:
         }
 
     async def _listen_out(self, reader: asyncio.Task[None]) -> None:
-        """Let a client that still sends finish: a line cut now could cost it the answer that it has yet to read."""
+        """Let a client that still sends finish: if the connection closed now, it might never read its answer."""
         reader.cancel()
         await asyncio.wait([reader])
         try:
             await asyncio.wait_for(self._stream.discard(), LISTEN_S)
         except (RequestError, asyncio.TimeoutError):
-            _log.info("a client of a failed stream goes on sending, or nothing; its line is cut")
-
-
-class _Writer:
-    """Answers as an Arrow stream, whose schema the first of them decides."""
-
-    def __init__(self, model: str):
-        self._metadata = {"model_name": model, "model_version": VERSION}
-        self._sink = Sink()
-        self._writer: pa.RecordBatchStreamWriter | None = None
-        self._last: pa.RecordBatch | None = None
-
-    @property
-    def started(self) -> bool:
-        return self._writer is not None
-
-    def batch(self, response: InferResponse) -> bytes:
-        columns = {name: write_column(array) for name, array in response.outputs.items()}
-        schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in columns.items()], metadata=self._metadata)
-        if self._writer is None:
-            self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), schema)
-        elif self._last is not None and schema != self._last.schema:
-            raise QuorateError("the answer's shape has changed midway; ask for the rows from here on in a new stream")
-        account = {PARAMETERS: orjson.dumps(response.parameters)} if response.parameters else None
-        self._last = pa.record_batch(list(columns.values()), schema=schema)
-        self._writer.write_batch(self._last, custom_metadata=account)
-        return self._sink.take()
-
-    def failure(self, error: QuorateError) -> bytes:
-        assert self._writer is not None
-        assert self._last is not None
-        word = orjson.dumps({"error": clip(str(error)), "status": error.http_status})
-        self._writer.write_batch(self._last.slice(0, 0), custom_metadata={ERROR: word})
-        return self._sink.take()
-
-    def end(self) -> bytes:
-        if self._writer is None:
-            raise RequestError("the stream holds no rows; send at least one")
-        self._writer.close()
-        return self._sink.take()
-
-
-def dump_stream(response: InferResponse) -> bytes:
-    """One answer as a whole Arrow stream."""
-    writer = _Writer(response.model)
-    return writer.batch(response) + writer.end()
+            _log.info("a client of a failed stream goes on sending, or sends nothing; its connection is closed")
 
 
 def _parameters(schema: pa.Schema) -> dict[str, Scalar]:
@@ -263,19 +216,3 @@ def _room(service: Service) -> int:
     """How many pieces may be under way: what the slowest member has replicas for, one computed and one on its way."""
     ready = min(service.engine.ready().values())
     return 2 * max(ready, 1) - 1  # one more has been started when the queue is full
-
-
-def _alike(first: InferResponse, second: InferResponse) -> bool:
-    return (
-        first.parameters == second.parameters
-        and not any(key in first.parameters for key in _BY_ROW)
-        and all(a.shape[1:] == second.outputs[n].shape[1:] for n, a in first.outputs.items())
-    )
-
-
-def _join(responses: list[InferResponse]) -> InferResponse:
-    first = responses[0]
-    if len(responses) == 1:
-        return first
-    outputs = {name: np.concatenate([r.outputs[name] for r in responses]) for name in first.outputs}
-    return InferResponse(first.model, outputs, first.id, first.parameters)

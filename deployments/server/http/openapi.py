@@ -109,7 +109,7 @@ def _infer() -> dict[str, Any]:
 
 
 def _paths_that_are_off() -> dict[str, Any]:
-    """What stock clients call and this server refuses in words, or answers as empty."""
+    """What stock clients call and this server refuses with a sentence, or answers as empty."""
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^/]+$"}}
     paths: dict[str, Any] = {}
     for path in ("/v2/trace/setting", "/v2/models/{name}/trace/setting", "/v2/logging"):

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
-from quorate.deployments.server.http.bodies import Headers
+from quorate.deployments.server.http.compression import Headers
 from quorate.fusion.errors import QuorateError
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ async def send_stream(
             message = {"type": "http.response.body", "body": chunk, "more_body": True}
             await asyncio.wait_for(send(message), STALL_S)
     except asyncio.TimeoutError:
-        _log.warning("a client took nothing for %g s; its stream is cut", STALL_S)
+        _log.warning("a client took nothing for %g s; its stream is closed", STALL_S)
     except QuorateError as error:
         _log.info("a stream ended early: %s", error)
     except asyncio.CancelledError:

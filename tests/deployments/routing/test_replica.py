@@ -1,32 +1,31 @@
-"""Lines between fusion and member replicas: who may speak on them, and what garbage or silence on them does."""
+"""Connections between fusion and member replicas: who may speak on them, and what garbage or silence on them does."""
 
 import asyncio
 import contextlib
 import os
 import secrets
 import socket
+import ssl
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
-from quorate.deployments.transport.curve import guarded_router, key_pair
 from quorate.deployments.transport.framing import StreamCutter, to_stream
-from quorate.deployments.transport.messages import Kind, Payload, RowStatus, pack, unpack
-from quorate.deployments.transport.tcp import HEARTBEAT_S, SILENCE_S, RemoteListener
-from quorate.deployments.transport.unix import LocalListener
-from quorate.fusion.errors import QuorumError
+from quorate.deployments.transport.keys import ClusterKeys
+from quorate.deployments.transport.messages import Kind, Payload, pack, unpack
+from quorate.deployments.transport.row_state import RowState
+from quorate.deployments.transport.tcp import TcpListener
+from quorate.deployments.transport.unix import UnixListener
 from tests.deployments.support.member_processes import FACTORIES, assert_right, ensemble, row, serving, until
 
 ONE_MEMBER = ensemble(("a",), deadline_s=30.0)
@@ -40,31 +39,28 @@ def inference_loop(listener):
 
 
 @contextlib.contextmanager
-def member_on_tcp(secret):
+def member_on_tcp(keys):
     """One member in this process behind a port that wants proof; yields its address."""
-    with zmq.Context() as context:
-        router, authenticator = guarded_router(context, secret)
-        port = router.bind_to_random_port("tcp://127.0.0.1")
-        loop = inference_loop(RemoteListener(router))
-        try:
-            yield Address("r", "elsewhere", "", f"tcp://127.0.0.1:{port}", key_pair(secret, "member").public)
-        finally:
-            loop.drain(10)
-            authenticator.stop()
+    listener = TcpListener("127.0.0.1", keys.for_server())
+    loop = inference_loop(listener)
+    try:
+        yield Address("r", "elsewhere", host="127.0.0.1", port=listener.port)
+    finally:
+        loop.drain(10)
 
 
 @contextlib.contextmanager
 def member_on_socket_file(folder):
     path = Path(folder) / "member"
-    loop = inference_loop(LocalListener(path))
+    loop = inference_loop(UnixListener(path))
     try:
         yield path
     finally:
         loop.drain(10)
 
 
-class Line:
-    """The far end of a local line, without an event loop."""
+class Speaker:
+    """The far end of a connection within a node, without an event loop."""
 
     def __init__(self, connected):
         self._socket, self._cutter, self._messages = connected, StreamCutter(), []
@@ -83,7 +79,7 @@ class Line:
         self._socket.sendall(data)
 
     def receive(self):
-        """The next message's frames; None at the end of the line."""
+        """The next message's frames; None at the end of the connection."""
         while not self._messages:
             size = self._socket.recv_into(self._cutter.buffer())
             if not size:
@@ -99,13 +95,13 @@ class Line:
 
 
 def test_port_answers_only_who_proves_the_cluster_key():
-    secret, other = secrets.token_bytes(32), secrets.token_bytes(32)
+    keys = ClusterKeys.make()
 
-    async def answer_with(address, keys):
-        engine = Engine(ONE_MEMBER, FACTORIES, "node", keys)
+    async def answer_with(address, tls):
+        engine = Engine(ONE_MEMBER, FACTORIES, "node", tls)
         try:
             for _ in range(20):
-                engine.lanes.set_replicas("a", {"r": address})
+                engine.revisions.set_replicas("a", {"r": address})
                 with contextlib.suppress(AssertionError):
                     await until(lambda: engine.ready()["a"] == 1, timeout_s=0.05)
                     return await engine.infer(row(3))
@@ -113,72 +109,16 @@ def test_port_answers_only_who_proves_the_cluster_key():
         finally:
             engine.close()
 
-    with member_on_tcp(secret) as address:
-        for refused in (key_pair(other, "fusion").for_client(), key_pair(secret, "member").for_client(), None):
+    with member_on_tcp(keys) as address:
+        for refused in (ClusterKeys.make().for_client(), without_certificate()):
             assert asyncio.run(answer_with(address, refused)) is None
-        assert_right(asyncio.run(answer_with(address, key_pair(secret, "fusion").for_client())), row(3))
+        assert_right(asyncio.run(answer_with(address, keys.for_client())), row(3))
 
 
-class Cable:
-    """Carries bytes between a port of its own and another until it is cut; no end of file tells of that."""
-
-    def __init__(self, address):
-        self._far = address
-        self._carries = True
-
-    def cut(self):
-        self._carries = False
-
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._join, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_):
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        for writer in self._writers:
-            writer.transport.abort()
-        await asyncio.sleep(0.01)
-
-    @property
-    def port(self):
-        return self._server.sockets[0].getsockname()[1]
-
-    async def _join(self, reader, writer):
-        far_reader, far_writer = await asyncio.open_connection(*self._far)
-        self._writers = [writer, far_writer]
-        ways = [(reader, far_writer), (far_reader, writer)]
-        self._tasks = [asyncio.ensure_future(self._carry(*way)) for way in ways]
-
-    async def _carry(self, reader, writer):
-        while data := await reader.read(1 << 16):
-            if self._carries:
-                writer.write(data)
-
-
-def test_node_that_vanishes_without_a_word_is_noticed_by_its_missing_heartbeats():
-    secret = secrets.token_bytes(32)
-
-    async def scenario(address):
-        host, port = address.tcp.removeprefix("tcp://").split(":")
-        async with Cable((host, int(port))) as cable:
-            engine = Engine(ONE_MEMBER, FACTORIES, "node", key_pair(secret, "fusion").for_client())
-            try:
-                engine.lanes.set_replicas("a", {"r": replace(address, tcp=f"tcp://127.0.0.1:{cable.port}")})
-                await until(lambda: engine.ready()["a"] == 1)
-                await asyncio.sleep(2 * HEARTBEAT_S)  # quiet is no sign of death
-                assert_right(await engine.infer(row(3)), row(3))
-                cable.cut()
-                call = asyncio.create_task(engine.infer(row(4)))
-                await until(lambda: engine.ready()["a"] == 0, timeout_s=2 * SILENCE_S)
-                with pytest.raises(QuorumError, match="a:dead"):  # long before its deadline
-                    await call
-            finally:
-                engine.close()
-
-    with member_on_tcp(secret) as address:
-        asyncio.run(scenario(address))
+def without_certificate():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 TENSORS = st.sampled_from(
@@ -201,35 +141,35 @@ MESSAGES = st.one_of(
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_garbage_never_ends_a_member(tmp_path):
-    with member_on_socket_file(tmp_path) as path, Line.to(path) as line:
+    with member_on_socket_file(tmp_path) as path, Speaker.to(path) as speaker:
 
         @settings(max_examples=200, suppress_health_check=list(HealthCheck))
         @given(st.lists(MESSAGES, min_size=1, max_size=5))
         def send(messages):
             for message in messages:
-                line.send(message)
-            line.send(pack(Kind.HELLO))
-            while unpack(line.receive()).kind != Kind.WELCOME:
+                speaker.send(message)
+            speaker.send(pack(Kind.HELLO))
+            while unpack(speaker.receive()).kind != Kind.WELCOME:
                 pass
 
         send()
-        assert_answers(line)
+        assert_answers(speaker)
 
 
-def assert_answers(line):
-    line.send(pack(Kind.CALL, 5, 10.0, [row(9)["row"]]))
-    reply = unpack(line.receive())
+def assert_answers(speaker):
+    speaker.send(pack(Kind.CALL, 5, 10.0, [row(9)["row"]]))
+    reply = unpack(speaker.receive())
     assert (reply.kind, reply.call_id) == (Kind.ANSWER, 5)
-    assert reply.tensors[1].tolist() == [RowStatus.OK]
+    assert reply.tensors[1].tolist() == [RowState.OK]
 
 
-def test_stream_of_garbage_costs_its_own_line_only(tmp_path):
-    with member_on_socket_file(tmp_path) as path, Line.to(path) as good:
+def test_stream_of_garbage_costs_its_own_connection_only(tmp_path):
+    with member_on_socket_file(tmp_path) as path, Speaker.to(path) as good:
 
         @settings(max_examples=50)
         @given(st.binary(min_size=8, max_size=200).filter(lambda data: data[:4] != b"QST1"))
         def send(data):
-            with Line.to(path) as bad:
+            with Speaker.to(path) as bad:
                 bad.send_bytes(data)
                 with contextlib.suppress(ConnectionResetError):
                     assert bad.receive() is None
@@ -262,20 +202,20 @@ def test_mad_member_costs_only_itself(tmp_path):
 
     def mad(listening, reply):
         connected, _ = listening.accept()
-        with listening, Line(connected) as line:
-            while (frames := line.receive()) is not None:
+        with listening, Speaker(connected) as speaker:
+            while (frames := speaker.receive()) is not None:
                 message = unpack(frames)
                 if message.kind == Kind.HELLO:
-                    line.send(pack(Kind.WELCOME))
+                    speaker.send(pack(Kind.WELCOME))
                 elif message.kind == Kind.CALL_PROBABILITIES:
                     raw = reply if reply and isinstance(reply[0], bytes) else None
-                    line.send(raw or pack(Kind.ANSWER, message.call_id, 0.0, reply))
+                    speaker.send(raw or pack(Kind.ANSWER, message.call_id, 0.0, reply))
 
     async def ask(paths):
         engine = Engine(spec, FACTORIES, "node")
         try:
             for name, path in paths.items():
-                engine.lanes.set_replicas(name, {"r": Address("r", "node", str(path), "")})
+                engine.revisions.set_replicas(name, {"r": Address("r", "node", str(path))})
             await until(lambda: all(engine.ready().values()))
             answer = await engine.infer(row(4))
             assert "a" in answer.members_used
@@ -306,20 +246,20 @@ def test_replica_that_reads_nothing_is_cut_off_instead_of_fed_for_ever():
         async with serving(ONE_MEMBER) as (engine, fleet):
             [replica] = fleet.replicas["a"]
             lost = []
-            line = Peer(engine._context, replica.address, "node", None, lost.append)
-            await until(lambda: line.ready)
+            peer = Peer(replica.address, "node", None, lost.append)
+            await until(lambda: peer.ready)
             replica.stop()
             rows = np.frombuffer(os.urandom(3 * 8 * 100_000), np.int64).reshape(100_000, 3)
             replies = []
             for _ in range(2 * MAX_UNREAD_BYTES // rows.nbytes):
-                if line.closed:
+                if peer.closed:
                     break
-                line.call(Kind.CALL, Payload.of([rows]), 1e12, replies.append)
+                peer.call(Kind.CALL, Payload.of([rows]), 1e12, replies.append)
                 await asyncio.sleep(0)
-            assert lost == [line]
+            assert lost == [peer]
             assert replies
             assert set(replies) == {None}
-            assert line.outstanding_rows == 0
+            assert peer.outstanding_rows == 0
             replica.resume()
             assert engine.ready()["a"] == 1
 

@@ -35,9 +35,9 @@ def _serve(job, path, started):
     import torch
 
     from quorate.deployments.members.inference_loop import InferenceLoop
-    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
-    from quorate.deployments.transport.unix import LocalListener
+    from quorate.deployments.transport.unix import UnixListener
 
     drain = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: drain.set())
@@ -45,7 +45,7 @@ def _serve(job, path, started):
     torch.set_num_threads(1)
     predictor = Predictor(load_model(job.name, job.member, FACTORIES), job)
     predictor.warm_up()
-    loop = InferenceLoop(predictor, job.member.inputs, job.member.max_batch_size, [LocalListener(path)])
+    loop = InferenceLoop(predictor, job.member.inputs, job.member.max_batch_size, [UnixListener(path)])
     loop.start()
     started.send(True)
     while loop.is_alive() and not drain.wait(0.2):
@@ -75,7 +75,7 @@ class MemberProcess:
 
     @property
     def address(self):
-        return Address(self.replica_id, "node", str(self.path), "")
+        return Address(self.replica_id, "node", str(self.path))
 
     def signal(self, number):
         os.kill(self.pid, number)
@@ -123,11 +123,13 @@ class Fleet:
 
     def announce(self, engine):
         for name, replicas in self.replicas.items():
-            engine.lanes.set_replicas(name, {replica.replica_id: replica.address for replica in replicas})
+            engine.revisions.set_replicas(name, {replica.replica_id: replica.address for replica in replicas})
 
     def ready(self, engine, name):
         """The replicas that the engine sends calls to."""
-        return {i for i, peer in engine.lanes.live.members[name].peers.items() if peer.ready and not peer.leaving}
+        return {
+            i for i, peer in engine.revisions.live.members[name].replicas.items() if peer.ready and not peer.leaving
+        }
 
     def seen(self):
         """(pid, number) of every row that a member of this fleet began to work on."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
-from quorate.deployments.transport.unix import LocalListener
+from quorate.deployments.transport.unix import UnixListener
 
 FACTORIES = Path(__file__).parent / "factories"
 
@@ -31,7 +32,7 @@ class MemberThreads:
         predictor = Predictor(load_model(name, member, FACTORIES), self._spec.job(name))
         predictor.warm_up()
         self._outputs[name] = {"datatype": predictor.datatype, "dims": predictor.dims}
-        listener = LocalListener(self._path(name))
+        listener = UnixListener(self._path(name))
         loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [listener])
         loop.start()
         return loop
@@ -39,12 +40,15 @@ class MemberThreads:
     def _path(self, name):
         return Path(self._folder) / name
 
+    def find(self, name, on_replicas):
+        """Tell where a member's replica is."""
+        on_replicas({"only": Address("only", "here", str(self._path(name)), "", **self._outputs[name])})
+
     async def engine(self):
         """An engine that reaches all of them."""
         engine = Engine(self._spec, FACTORIES, "here")
         for name in self._spec.members:
-            address = Address("only", "here", str(self._path(name)), "", **self._outputs[name])
-            engine.lanes.set_replicas(name, {"only": address})
+            self.find(name, functools.partial(engine.revisions.set_replicas, name))
         while not all(engine.ready().values()):
             engine.reconcile()
             await asyncio.sleep(0.01)

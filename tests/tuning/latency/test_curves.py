@@ -8,8 +8,9 @@ from quorate.tuning.errors import PredictionError
 from quorate.tuning.latency.curves import Curve, Measured, Overhead, load_measured, measure
 from quorate.tuning.latency.local_serving import seconds_of_requests
 from quorate.tuning.latency.overhead import measure_overhead
-from quorate.tuning.search.latency_check import check_latency
-from quorate.tuning.search.structures import Column, Structure, Table
+from quorate.tuning.search.structures.latency_check import check_latency
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Column, Table
 
 SLEEPS_S = {"quick": 0.003, "slow": 0.008}
 
@@ -38,6 +39,10 @@ def ensemble(*names):
     return parse_spec({**words, "members": {name: known[name] for name in sorted(needed)}, "fusion": fusion})
 
 
+def here(resources, function, *args):
+    return function(*args)
+
+
 ROWS = {"row": np.zeros((5, 3), np.float32)}
 
 
@@ -54,9 +59,7 @@ def test_serving_takes_time_beside_the_members_and_little(overhead):
 @pytest.mark.parametrize(
     ("topology", "names", "at_least_s"), [("parallel", ("quick", "slow"), 0.008), ("chain", ("behind",), 0.006)]
 )
-def test_a_prediction_with_the_overhead_is_near_what_serving_takes(
-    cluster, sleepers, overhead, topology, names, at_least_s
-):
+def test_a_prediction_with_the_overhead_is_near_what_serving_takes(sleepers, overhead, topology, names, at_least_s):
     quick_and_slow = ensemble("quick", "slow")
     curves = {name: measure(quick_and_slow.job(name), sleepers, ROWS) for name in SLEEPS_S}
     curves["behind"] = curves["quick"]  # it sleeps as long
@@ -64,7 +67,7 @@ def test_a_prediction_with_the_overhead_is_near_what_serving_takes(
     columns = tuple(Column(name, curve, 0, reads.get(name, ())) for name, curve in curves.items())
     probs = np.tile(np.float32([0.2, 0.8]), (len(columns), 10, 1))
     table = Table(columns, probs, np.ones(10, dtype=np.int64), overhead)
-    check = check_latency(Structure(topology, "mean", names), ensemble(*names), sleepers, table, ROWS)
+    check = check_latency(Structure(topology, "mean", names), ensemble(*names), sleepers, table, ROWS, here)
     assert check.measured_s > at_least_s
     assert check.predicted_s - check.serving_s > at_least_s
     assert check.serving_s > 0

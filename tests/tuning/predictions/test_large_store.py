@@ -15,7 +15,7 @@ from pyarrow import parquet
 from quorate.deployments import parse_spec, save_spec
 from quorate.tuning import PredictionStore, read_table, run_in_process, simplex_weights, tune_weights
 from quorate.tuning.evaluation.verdict import judge
-from quorate.tuning.predictions.usable import usable_rows
+from quorate.tuning.predictions.answered_rows import usable_rows
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.solvers.columns import Columns

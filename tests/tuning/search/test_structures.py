@@ -7,11 +7,13 @@ import sklearn.linear_model
 import sklearn.metrics
 
 from quorate.tuning.latency.curves import Curve, Overhead
-from quorate.tuning.search.asha import cutoffs, rungs
 from quorate.tuning.search.journal import Finished
+from quorate.tuning.search.members.candidates import choose_candidates
+from quorate.tuning.search.pareto import pareto
 from quorate.tuning.search.space import SearchSpace, suggest_head
-from quorate.tuning.search.structure_search import choose_candidates, pareto
-from quorate.tuning.search.structures import Column, Structure, Table, evaluate
+from quorate.tuning.search.structures.evaluation import evaluate
+from quorate.tuning.search.structures.structure import Structure
+from quorate.tuning.search.structures.table import Column, Table
 
 N, C = 300, 4
 
@@ -122,13 +124,6 @@ def test_candidates_hold_the_useful_and_the_cheap(table):
     cost = {"weak": 1.0, "middle": 5.0, "strong": 50.0}
     chosen = choose_candidates(names, table.rows_of(names), table.labels, cost, 2)
     assert chosen == ("weak", "strong")
-
-
-def test_rungs_let_the_best_third_go_on():
-    assert rungs(27) == (1, 3, 9)
-    histories = [[{"validation_log_loss": loss}] * 3 for loss in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
-    assert cutoffs(histories, 27) == {1: 0.2, 3: 0.2}
-    assert cutoffs(histories[:2], 27) == {}
 
 
 @pytest.mark.parametrize(

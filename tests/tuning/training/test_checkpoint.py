@@ -3,7 +3,7 @@ import torch
 
 from quorate.tuning import Training, digits
 from quorate.tuning.training.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint
-from quorate.tuning.training.train import TrainingRun
+from quorate.tuning.training.training_run import TrainingRun
 
 CONFIG = {"family": "transformer", "width": 8, "depth": 1, "heads": 2, "patch": 4}
 HOW = Training(epochs=4, jitter=0.1, seed=5)

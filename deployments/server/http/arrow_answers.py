@@ -1,0 +1,78 @@
+"""Answers as an Arrow stream: joined where they say the same of themselves, written as they come."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from quorate.deployments.errors import RequestError
+from quorate.deployments.server.error_text import clip
+from quorate.deployments.wire.arrow_stream import ERROR, PARAMETERS, Sink
+from quorate.deployments.wire.arrow_tensors import write_column
+from quorate.deployments.wire.inference import VERSION, InferResponse
+from quorate.fusion.errors import QuorateError
+
+# In an answer these name rows of one piece, and joined pieces number theirs anew.
+BY_ROW = ("rows_missing", "rows_abstained")
+
+
+class AnswerWriter:
+    """Answers as an Arrow stream, whose schema the first of them decides."""
+
+    def __init__(self, model: str):
+        self._metadata = {"model_name": model, "model_version": VERSION}
+        self._sink = Sink()
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self._last: pa.RecordBatch | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._writer is not None
+
+    def batch(self, response: InferResponse) -> bytes:
+        columns = {name: write_column(array) for name, array in response.outputs.items()}
+        schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in columns.items()], metadata=self._metadata)
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), schema)
+        elif self._last is not None and schema != self._last.schema:
+            raise QuorateError("the answer's shape has changed midway; ask for the rows from here on in a new stream")
+        account = {PARAMETERS: orjson.dumps(response.parameters)} if response.parameters else None
+        self._last = pa.record_batch(list(columns.values()), schema=schema)
+        self._writer.write_batch(self._last, custom_metadata=account)
+        return self._sink.take()
+
+    def failure(self, error: QuorateError) -> bytes:
+        assert self._writer is not None
+        assert self._last is not None
+        failure = orjson.dumps({"error": clip(str(error)), "status": error.http_status})
+        self._writer.write_batch(self._last.slice(0, 0), custom_metadata={ERROR: failure})
+        return self._sink.take()
+
+    def end(self) -> bytes:
+        if self._writer is None:
+            raise RequestError("the stream holds no rows; send at least one")
+        self._writer.close()
+        return self._sink.take()
+
+
+def dump_stream(response: InferResponse) -> bytes:
+    """One answer as a whole Arrow stream."""
+    writer = AnswerWriter(response.model)
+    return writer.batch(response) + writer.end()
+
+
+def alike(first: InferResponse, second: InferResponse) -> bool:
+    return (
+        first.parameters == second.parameters
+        and not any(key in first.parameters for key in BY_ROW)
+        and all(a.shape[1:] == second.outputs[n].shape[1:] for n, a in first.outputs.items())
+    )
+
+
+def join_answers(responses: list[InferResponse]) -> InferResponse:
+    first = responses[0]
+    if len(responses) == 1:
+        return first
+    outputs = {name: np.concatenate([r.outputs[name] for r in responses]) for name in first.outputs}
+    return InferResponse(first.model, outputs, first.id, first.parameters)

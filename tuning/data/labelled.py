@@ -1,0 +1,102 @@
+"""Rows with their true class, and their split into rows to train on, to solve on and to judge on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.tuning.data.mapped_arrays import taken_rows
+from quorate.tuning.errors import DataError
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows with their true class.
+
+    Attributes:
+        inputs: request input name -> (N, ...) array.
+        labels: (N,) int64, an index into ``classes``.
+        classes: class names.
+    """
+
+    inputs: Mapping[str, NDArray[Any]]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, index: NDArray[Any] | slice) -> Labelled:
+        return Labelled({k: taken_rows(v, index) for k, v in self.inputs.items()}, self.labels[index], self.classes)
+
+    def digest(self) -> str:
+        """sha256 over inputs, their names and types, labels and class names; order of rows counts."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for name in sorted(self.inputs):
+            array = np.ascontiguousarray(self.inputs[name])
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            # Text has no fixed width in memory: hash what it says, not where it lies.
+            digest.update(repr(array.tolist()).encode() if array.dtype == object else array.data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+def check_labelled(name: str, data: Labelled) -> None:
+    """Refuse rows whose parts do not belong together.
+
+    Raises:
+        DataError: labels that are no index of a class, or an input with another number of rows.
+    """
+    for key, array in data.inputs.items():
+        if len(array) != len(data.labels):
+            found = f"{len(array)} rows of input '{key}' with {len(data.labels)} labels"
+            raise DataError(f"{name} rows", found, "give one label for each row")
+    if data.labels.dtype.kind not in "iu":
+        fix = "give the index of each row's class; match_labels turns names into it"
+        raise DataError(f"{name} labels", f"they are {data.labels.dtype}", fix)
+    if len(data.labels) and not 0 <= data.labels.min() <= data.labels.max() < len(data.classes):
+        found = f"from {data.labels.min()} to {data.labels.max()} with {len(data.classes)} classes"
+        raise DataError(f"{name} labels", found, f"give indices from 0 to {len(data.classes) - 1}")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows to train members on, to solve weights on, and to judge the outcome on."""
+
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+
+
+def split(data: Labelled, shares: tuple[float, float] = (0.2, 0.2), seed: int = 0) -> Splits:
+    """Split into train, validation and test, each with the same mix of classes; same seed, same rows.
+
+    Args:
+        shares: of the rows that go to validation and to test.
+    """
+    from sklearn.model_selection import train_test_split
+
+    validation, test = shares
+    rest, held_out = train_test_split(np.arange(len(data)), test_size=test, stratify=data.labels, random_state=seed)
+    train, valid = train_test_split(
+        rest, test_size=validation / (1 - test), stratify=data.labels[rest], random_state=seed
+    )
+    return Splits(data.rows(np.sort(train)), data.rows(np.sort(valid)), data.rows(np.sort(held_out)))
+
+
+def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> NDArray[np.int64]:
+    """Indices into ``classes`` of labels given as names; 3 and "3" are the same label, 3.0 too."""
+    index = {name: i for i, name in enumerate(classes)}
+    if np.issubdtype(labels.dtype, np.floating) and np.isfinite(labels).all() and (labels == labels.round()).all():
+        labels = labels.astype(np.int64)
+    names, inverse = np.unique(labels.astype(str), return_inverse=True)
+    unknown = [str(name) for name in names if name not in index]
+    if unknown:
+        fix = f"the spec's classes are {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
+        raise DataError(source, f"labels that are no class: {', '.join(unknown[:5])}", fix)
+    return np.array([index[str(name)] for name in names], dtype=np.int64)[inverse]

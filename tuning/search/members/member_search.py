@@ -1,0 +1,244 @@
+"""The search for members: each is worth what it adds to the best ensemble of all the others.
+
+Every generation all finished members are valued anew against each other, so that a good member that a better one has
+made useless no longer draws proposals towards itself.
+"""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from quorate.deployments.spec.digests import file_digest
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.files import parse_spec
+from quorate.deployments.spec.schema import MemberJob, MemberSpec
+from quorate.tuning.architectures import BUILD
+from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.errors import SweepError
+from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
+from quorate.tuning.predictions.store import PredictionStore
+from quorate.tuning.scoring import Floats, true_class
+from quorate.tuning.search.asha import cutoffs
+from quorate.tuning.search.generations import Task, unfinished
+from quorate.tuning.search.journal import Finished, Journal, resume_hint, saving
+from quorate.tuning.search.sampler import Proposals
+from quorate.tuning.search.space import SearchSpace, suggest_member
+from quorate.tuning.solvers.simplex import solve_log_loss
+
+_PHASE = "members"
+# A member without weight in the best ensemble is told what a tenth of it there would cost: a slope to search along.
+_TRIED_SHARE = 0.1
+
+Say = Callable[[str], None]
+
+
+class MemberSearch:
+    """Proposes members to train, values them, keeps their predictions in the store (``Generations``)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        space: SearchSpace,
+        data: Mapping[str, Labelled],
+        *,
+        trials: int,
+        seed: int,
+        parallel: int,
+        cheap: bool,
+        say: Say,
+        known: Mapping[str, Floats],
+    ):
+        """
+        Args:
+            folder: the run's.
+            space: fitting the data.
+            data: train, stopping, validation and held-out rows.
+            trials: members to propose in all.
+            parallel: members in a generation.
+            cheap: whether small members are worth something by themselves, since a cost is an objective.
+            say: told what the user should know.
+            known: (N,) probability of the true class on the validation rows, of members that are there already.
+        """
+        self._folder, self._space, self._data, self._known = folder, space, data, known
+        self._trials, self._seed, self._parallel, self._cheap, self._say = trials, seed, parallel, cheap, say
+        self._journal, self.store = Journal(folder), PredictionStore(folder / "predictions")
+        self._params: dict[int, Mapping[str, Any]] = {}
+        self._generation = 0
+        self.finished: dict[int, Finished] = {}
+        found, damage = self._journal.read("members")
+        for sentence in damage:
+            say(sentence)
+        for number, trial in found.items():
+            harm = self._harm(trial)
+            if harm is None:
+                self.finished[number] = trial
+            else:
+                say(f"member {number}: {harm}: trained again")
+        (self._image,) = data["train"].inputs.values()
+
+    def next(self) -> list[Task] | None:
+        """See ``Generations``."""
+        found = unfinished(self._generation, self._parallel, self._trials, self.finished)
+        if found is None:
+            return None
+        number, numbers, before = found
+        self._generation = number + 1
+        return self._propose(number, numbers, before) if numbers else []
+
+    def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
+        """See ``Generations``."""
+        outcome = outcome or {"failure": "its worker died again and again", "history": [], "said": []}
+        if "storage" in outcome:
+            raise SweepError(str(self._folder), f"cannot be written ({outcome['storage']})", resume_hint(self._folder))
+        for sentence in outcome["said"]:
+            self._say(f"member {number}: {sentence}")
+        trial = Finished(number, self._params[number], failure=outcome.get("failure"), details=outcome)
+        if trial.failure is None:
+            name = self.name(trial)
+            self._fill(name, trial)
+            loss = float(-np.log(self._columns({name: trial})[name]).mean())
+            trial = replace(trial, values={"log_loss": loss, "memory_bytes": float(outcome["memory_bytes"])})
+        else:
+            self._say(f"member {number} failed: {trial.failure}")
+        self._journal.write("members", trial)
+        (self._place(number) / "predictions.safetensors").unlink(missing_ok=True)
+        self.finished[number] = trial
+
+    @property
+    def members(self) -> dict[str, MemberSpec]:
+        """Trained members by name, in the order of their numbers."""
+        trained = (self.finished[number] for number in sorted(self.finished))
+        return {self.name(t): MemberSpec(**t.details["member"]) for t in trained if t.failure is None}
+
+    def name(self, trial: Finished) -> str:
+        return f"{trial.params['family']}-{trial.number:03d}"
+
+    def worth(self, finished: Sequence[Finished]) -> dict[int, float]:
+        """What the best ensemble of the others loses by each member, nats per row: below 0 for one that helps."""
+        good = {self.name(trial): trial for trial in finished if trial.failure is None}
+        columns = {**self._known, **self._columns(good)}
+        found = {}
+        for name, trial in good.items():
+            others = np.stack([column for other, column in columns.items() if other != name] or [columns[name]])
+            found[trial.number] = _worth(others, columns[name])
+        return found
+
+    def _propose(self, generation: int, numbers: range, known: range) -> list[Task]:
+        before = [self.finished[number] for number in known]
+        proposals = Proposals(
+            lambda trial: suggest_member(trial, self._space, self._image.shape[1:]),
+            1 + self._cheap, "tpe", self._seed, self._parallel,
+        )  # fmt: skip
+        worth = self.worth(before)
+        costs = {trial.number: trial.values.get("memory_bytes", 0.0) for trial in before}
+        values = {number: [value, costs[number]] if self._cheap else [value] for number, value in worth.items()}
+        proposals.learn(before, values)
+        histories = [trial.details["history"] for trial in before]
+        limits = cutoffs(histories, self._space.epochs)
+        tasks = []
+        for number, (trial, (config, how)) in zip(numbers, proposals.ask(generation, len(numbers)), strict=True):
+            if number not in self.finished:
+                self._params[number] = dict(trial.params)
+                tasks.append(Task(number, self._config(number, config, how, limits)))
+        return tasks
+
+    def _config(
+        self, number: int, config: Mapping[str, Any], how: Mapping[str, Any], limits: Mapping[int, float]
+    ) -> dict[str, Any]:
+        name = f"{config['family']}-{number:03d}"
+        member = {
+            "model": BUILD,
+            "config": {**config, "classes": len(self._data["train"].classes)},
+            "weights": f"members/{name}.safetensors",
+            "inputs": list(self._data["train"].inputs),
+            "resources": self._space.resources.model_dump(mode="json", exclude_defaults=True),
+        }
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        training = {"epochs": self._space.epochs, "batch_size": self._space.batch_size, "seed": seed, **how}
+        return {
+            "number": number,
+            "folder": str(self._folder.resolve()),
+            "job": self._spec({name: member}).job(name).model_dump_json(),
+            "training": training,
+            "cutoffs": {str(rung): loss for rung, loss in limits.items()},
+            "threads": max(1, int(self._space.resources.num_cpus)),
+        }
+
+    def _spec(self, members: Mapping[str, Any]) -> EnsembleSpec:
+        return bare_spec(self._space.name, members, self._data["train"])
+
+    def _fill(self, name: str, trial: Finished) -> None:
+        """Put what the worker computed into the store; rows it does not have are run here."""
+        path = self._place(trial.number) / "predictions.safetensors"
+        computed = load(path.read_bytes()) if path.is_file() else {}
+        spec = self._spec({name: trial.details["member"]})
+        for split in ("validation", "held-out"):
+            with saving(self._folder):
+                self.store.fill(spec, self._folder, self._data[split], split, run=_known_or_run(computed.get(split)))
+
+    def _columns(self, trials: Mapping[str, Finished]) -> dict[str, Floats]:
+        labels = self._data["validation"].labels
+        found = {}
+        for name in trials:
+            probs = np.nan_to_num(self.store.read("validation", [name])[0], nan=1.0 / len(self._data["train"].classes))
+            found[name] = true_class(probs[None], labels)[0]
+        return found
+
+    def _harm(self, trial: Finished) -> str | None:
+        """What is wrong with the files of a member that is in the journal."""
+        if trial.failure is not None:
+            return None
+        member = MemberSpec(**trial.details["member"])
+        path = self._folder / str(member.weights)
+        if not path.is_file():
+            return f"{path.name} is missing"
+        if file_digest(path) != member.digest:
+            return f"{path.name} has other bytes than were written"
+        self._fill(self.name(trial), trial)
+        return None
+
+    def _place(self, number: int) -> Path:
+        return self._folder / "trials" / _PHASE / f"{number:05d}"
+
+
+def bare_spec(name: str, members: Mapping[str, Any], data: Labelled) -> EnsembleSpec:
+    """The members under a plain mean, over the inputs of the data."""
+    inputs = {key: {"datatype": _datatype(array), "shape": list(array.shape[1:])} for key, array in data.inputs.items()}
+    fusion = {"rule": "mean", "members": list(members)}
+    return parse_spec(
+        {"name": name, "inputs": inputs, "classes": list(data.classes), "members": dict(members), "fusion": fusion}
+    )
+
+
+def _datatype(array: NDArray[Any]) -> str:
+    from quorate.deployments.wire.datatypes import datatype_of
+
+    return datatype_of(array)
+
+
+def _worth(others: Floats, column: Floats) -> float:
+    weights = solve_log_loss(others)
+    before = float(-np.log(weights @ others).mean())
+    both = np.vstack([others, column])
+    gain = before - float(-np.log(solve_log_loss(both) @ both).mean())
+    if gain > 1e-6:
+        return -gain
+    mixed = (1 - _TRIED_SHARE) * (weights @ others) + _TRIED_SHARE * column
+    return float(-np.log(mixed).mean()) - before
+
+
+def _known_or_run(known: NDArray[np.float32] | None) -> Runner:
+    def run(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+        rows = len(next(iter(inputs.values())))
+        return known if known is not None and len(known) == rows else run_in_process(job, folder, inputs)
+
+    return run

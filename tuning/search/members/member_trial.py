@@ -1,0 +1,129 @@
+"""A member's trial: trained epoch by epoch on one worker, written down after each, then run over the other rows."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from quorate.deployments.spec.digests import file_digest
+from quorate.deployments.spec.schema import MemberJob
+from quorate.fusion.errors import QuorateError
+from quorate.tuning.architectures import HEAD
+from quorate.tuning.atomic_files import storage_failed, write_whole
+from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.predictions.run_member import run_in_process
+from quorate.tuning.search.asha import best_by
+from quorate.tuning.training.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint, save_weights
+from quorate.tuning.training.training_run import Training, TrainingRun
+
+
+class MemberTrial:
+    """One step is one epoch; the last one also predicts (``worker_pool.Trial``). A failure's reason is its outcome."""
+
+    def __init__(self, config: Mapping[str, Any], data: Mapping[str, Labelled]):
+        self._data = data
+        # The object store's arrays are read-only; nothing here writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        torch.set_num_threads(max(1, int(config["threads"])))
+        self._number, self._folder, self._phase = (
+            config["number"],
+            Path(config["folder"]),
+            str(config.get("phase", "members")),
+        )
+        self._job = MemberJob.model_validate_json(config["job"])
+        self._cutoffs = {int(rung): loss for rung, loss in config["cutoffs"].items()}
+        self._how: dict[str, Any] = dict(config["training"])
+        self._run: TrainingRun | None = None
+        self._said: list[str] = []
+
+    def step(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        try:
+            return self._step()
+        except QuorateError as error:
+            return self._failed(str(error))
+        except Exception as error:
+            if storage_failed(error):
+                return {}, {"storage": str(getattr(error, "strerror", error))}
+            return self._failed(f"{type(error).__name__}: {error}")
+
+    def _step(self) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        run = self._run = self._run or self._start()
+        if not run.finished:
+            epoch = run.step()
+            save_checkpoint(self._place, epoch.number, *run.state())
+        behind = self._behind(run)
+        if run.finished or behind:
+            return {}, self._finish(run, behind)
+        return {"epoch": epoch.number, "log_loss": epoch.validation_log_loss}, None
+
+    def _start(self) -> TrainingRun:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        how = Training(**self._how, device=device)
+        config, inputs = self._job.member.config, self._job.member.inputs
+        if self._job.member.model == HEAD:
+            words = {name: value for name, value in config.items() if name != "features"}
+            config = {"family": "mlp", "image": [1, 1, config["features"]], **words}
+        train, stopping = (_side_by_side(self._data[split], inputs) for split in ("train", "stopping"))
+        run = TrainingRun(config, train, stopping, how)
+        found = load_checkpoint(self._place)
+        if found.damage:
+            self._said.append(f"{found.damage}: trained again from {'an older one' if found.tensors else 'the start'}")
+        if found.tensors is not None and found.words is not None:
+            run.restore(found.tensors, found.words)
+        return run
+
+    def _behind(self, run: TrainingRun) -> bool:
+        """Whether the training has just reached a rung with a loss that most others bettered."""
+        cutoff = self._cutoffs.get(len(run.history))
+        history = [asdict(epoch) for epoch in run.history]
+        return cutoff is not None and best_by(history, len(history)) > cutoff
+
+    def _finish(self, run: TrainingRun, behind: bool) -> dict[str, Any]:
+        trained = run.result()
+        weights = self._folder / str(self._job.member.weights)
+        digest = save_weights(trained.model, weights)
+        job = self._job.model_copy(update={"member": self._job.member.model_copy(update={"digest": digest})})
+        predictions = {
+            split: torch.from_numpy(run_in_process(job, self._folder, self._data[split].inputs))
+            for split in ("validation", "held-out")
+        }
+        write_whole(self._place / "predictions.safetensors", save(predictions))
+        drop_checkpoints(self._place)
+        return {
+            "member": job.member.model_dump(mode="json", exclude_defaults=True),
+            "predictions": file_digest(self._place / "predictions.safetensors"),
+            "history": [_finite(asdict(epoch)) for epoch in run.history],
+            "best_epoch": trained.best.number,
+            "stopped_at_rung": len(run.history) if behind and not run.finished else None,
+            "memory_bytes": weights.stat().st_size,
+            "said": self._said,
+        }
+
+    def _failed(self, reason: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        history = [] if self._run is None else [_finite(asdict(epoch)) for epoch in self._run.history]
+        return {}, {"failure": reason[:500], "history": history, "said": self._said}
+
+    @property
+    def _place(self) -> Path:
+        return self._folder / "trials" / self._phase / f"{self._number:05d}"
+
+
+def _side_by_side(data: Labelled, inputs: Sequence[str]) -> Labelled:
+    """The rows with one input: the only one that is read, or all that are, flat, one beside the other."""
+    if len(inputs) == 1:
+        return Labelled({inputs[0]: data.inputs[inputs[0]]}, data.labels, data.classes)
+    flat = [data.inputs[name].reshape(len(data), -1) for name in inputs]
+    return Labelled({"read": np.concatenate(flat, axis=1).astype(np.float32)}, data.labels, data.classes)
+
+
+def _finite(epoch: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {key: value if math.isfinite(value) else None for key, value in epoch.items()}
