@@ -22,6 +22,11 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 """
+# Where a module is not called like its distribution.
+MODULES = {
+    "grpcio": "grpc", "grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_reflection",
+    "protobuf": "google.protobuf", "scikit-learn": "sklearn",
+}  # fmt: skip
 EVERYTHING = {module.partition(".")[0] for modules in EXTRAS.values() for module in modules}
 SPEC = """
 name: tiny
@@ -122,16 +127,8 @@ def test_each_distribution_of_an_extra_is_known_by_a_module(extra):
     wanted = [line for line in requires("quorate") or () if re.search(rf"extra == .{extra}.", line)]
     names = {re.split(r"[^A-Za-z0-9_-]", line)[0].lower().replace("_", "-") for line in wanted} - {"quorate"}
     assert names
-    known = {"grpcio": "grpc", "scikit-learn": "sklearn", "protobuf": "google.protobuf"}
-    modules = {module for part in EXTRAS.values() for module in part}
-    assert [name for name in names if known.get(name, name.removeprefix("grpcio-")) not in _spellings(modules)] == []
-
-
-def _spellings(modules):
-    """Module names as distributions would spell them."""
-    return {spelt for m in modules for spelt in (m, m.lower().replace("_", "-"), m.removeprefix("grpc_"))} | {
-        "health-checking" if "grpc_health" in modules else ""
-    }
+    modules = {MODULES.get(name, name.lower().replace("-", "_")) for name in names}
+    assert modules <= {module.lower() for part in EXTRAS.values() for module in part}
 
 
 def test_here_every_extra_is_installed():
