@@ -33,7 +33,8 @@ sys.path.insert(0, str(PEERS))
 from child import free_port, start_ray  # noqa: E402
 
 from quorate.deployments import Client  # noqa: E402
-from quorate.deployments.control.deploy import Deployed, delete, deploy, describe_fusion  # noqa: E402
+from quorate.deployments.control.deploy import Deployed, delete, deploy  # noqa: E402
+from quorate.deployments.control.describe import describe_fusion  # noqa: E402
 from quorate.deployments.spec.files import parse_spec  # noqa: E402
 from quorate.deployments.wire import open_inference_pb2 as pb  # noqa: E402
 

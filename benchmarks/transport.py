@@ -109,13 +109,12 @@ def main() -> None:
     options.add_argument("--ask", type=int, metavar="PORT", help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.serve or arguments.ask:
-        keys = ClusterKeys(*(part.encode() for part in json.loads(sys.stdin.readline())))
+        keys = ClusterKeys.from_json(sys.stdin.readline())
         uvloop.run(serve(keys) if arguments.serve else ask(keys, arguments.ask))
         return
-    made = ClusterKeys.make()
-    words = json.dumps([made.certificate.decode(), made.private_key.decode()])
+    keys = ClusterKeys.make().to_json().decode()
     with TwoNodes() as nodes:
-        rounds = [run(nodes, words) for _ in range(arguments.rounds)]
+        rounds = [run(nodes, keys) for _ in range(arguments.rounds)]
     for name in MEASURES:
         values = sorted(found[name] for found in rounds)
         unit = "MB/s" if "MiB" in name else "calls/s"

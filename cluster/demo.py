@@ -23,7 +23,7 @@ from quorate.fusion.errors import QuorateError
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
-    from quorate.tuning.data.datasets import Labelled, Splits
+    from quorate.tuning.data.labelled import Labelled, Splits
     from quorate.tuning.workflows.tune_weights import TuneResult
 
 # Hyper-parameters, and how each is trained. On the 8x8 digits all three are small enough to train in seconds, and of
@@ -106,7 +106,8 @@ def demo(
     require("tune", "the demo")
     import torch
 
-    from quorate.tuning.data.datasets import digits, idx_images
+    from quorate.tuning.data.digits import digits
+    from quorate.tuning.data.idx_files import idx_images
     from quorate.tuning.workflows.tune_weights import tune_weights
 
     # Layers this small are over before a second thread has woken up; on a busy machine they wait for it for minutes.
@@ -126,7 +127,9 @@ def demo(
 def _train(
     splits: Splits, families: dict[str, tuple[dict[str, Any], dict[str, Any]]], folder: Path, say: Say
 ) -> EnsembleSpec:
-    from quorate.tuning.training.train import Training, save_weights, train
+    from quorate.tuning.training.checkpoint import save_weights
+    from quorate.tuning.training.train import train
+    from quorate.tuning.training.training_run import Training
 
     image = list(next(iter(splits.train.inputs.values())).shape[1:])
     classes = splits.train.classes

@@ -9,7 +9,8 @@ from typing import Any
 from child import serve_until_told, start_ray
 from mlp import NUM_CLASSES, NUM_FEATURES, SEEDS
 
-from quorate.deployments.control.deploy import Deployed, delete, deploy, describe_fusion
+from quorate.deployments.control.deploy import Deployed, delete, deploy
+from quorate.deployments.control.describe import describe_fusion
 from quorate.deployments.spec.files import parse_spec
 
 FOLDER = Path(__file__).parent

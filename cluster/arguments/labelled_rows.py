@@ -9,7 +9,7 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 if TYPE_CHECKING:
-    from quorate.tuning.data.datasets import Labelled
+    from quorate.tuning.data.labelled import Labelled
 
     Rows = str | Path | Labelled
 
@@ -45,7 +45,9 @@ def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
 
 
 def _read(spec: EnsembleSpec, data: Rows, label: str, split: str) -> Labelled:
-    from quorate.tuning.data.datasets import Labelled, idx_images, read_table
+    from quorate.tuning.data.idx_files import idx_images
+    from quorate.tuning.data.labelled import Labelled
+    from quorate.tuning.data.tables import read_table
 
     if isinstance(data, Labelled):
         return data

@@ -15,7 +15,7 @@ from quorate.fusion.extras import require
 from quorate.tuning.errors import SweepError
 
 if TYPE_CHECKING:
-    from quorate.tuning.data.datasets import Labelled, Splits
+    from quorate.tuning.data.labelled import Labelled, Splits
     from quorate.tuning.search.result import SweepResult
     from quorate.tuning.search.settings import Progress
     from quorate.tuning.search.space import Objective, SearchSpace
@@ -105,7 +105,7 @@ def resume(
     """
     require("tune", "resume")
     from quorate.deployments.spec.files import load_spec
-    from quorate.tuning.data.datasets import Splits
+    from quorate.tuning.data.labelled import Splits
     from quorate.tuning.search.settings import read_settings
     from quorate.tuning.search.sweep import resume_sweep
 
@@ -150,7 +150,8 @@ class _Rows:
 
         Of MNIST's files the training file trains, the test file does the rest: given members may have seen the former.
         """
-        from quorate.tuning.data.datasets import Splits, idx_images
+        from quorate.tuning.data.idx_files import idx_images
+        from quorate.tuning.data.labelled import Splits
 
         if isinstance(self.data, Splits):
             return self.data

@@ -74,7 +74,7 @@ def tune(
     require("tune", "tune")
     from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.predictions.run_on_ray import pick_runner
-    from quorate.tuning.training.train import Training
+    from quorate.tuning.training.training_run import Training
     from quorate.tuning.workflows import tune_decisions, tune_weights
 
     found, place = spec_and_folder(spec, folder)

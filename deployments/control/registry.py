@@ -12,20 +12,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
 from quorate.deployments.errors import UnavailableError
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.transport.keys import ClusterKeys
+
+if TYPE_CHECKING:
+    from quorate.deployments.transport.keys import ClusterKeys
 
 KEPT = 10
 # A publication takes at most about this long; a lease that is older was left by a process that died.
 LEASE_S = 90.0
-_KEYS = "data-plane-keys"
-_BETWEEN_KEYS = b"\0"  # PEM is text
 WAIT_S = 10.0
 _POLL_S = 0.05
 _DOORS = TypeAdapter(Doors)
@@ -103,11 +103,12 @@ class Registry:
         self._store.delete(_doors_key(ensemble))
 
     def cluster_keys(self) -> ClusterKeys:
-        """By which replicas on different nodes know each other; made by whoever asks first."""
-        if not self._store.get(_KEYS):
-            made = ClusterKeys.make()
-            self._store.put(_KEYS, made.certificate + _BETWEEN_KEYS + made.private_key, overwrite=False)
-        return ClusterKeys(*self._store.get(_KEYS).split(_BETWEEN_KEYS))
+        """What replicas on different nodes prove to each other that they have; made by whoever asks first."""
+        from quorate.deployments.transport.keys import ClusterKeys
+
+        if not self._store.get("data-plane-keys"):
+            self._store.put("data-plane-keys", ClusterKeys.make().to_json(), overwrite=False)
+        return ClusterKeys.from_json(self._store.get("data-plane-keys"))
 
     @contextmanager
     def lease(self, ensemble: str, wait_s: float = WAIT_S) -> Iterator[None]:

@@ -7,6 +7,7 @@ connections between replicas use it.
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 from dataclasses import dataclass, field
@@ -43,6 +44,14 @@ class ClusterKeys:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         return cls(certificate.public_bytes(serialization.Encoding.PEM), private_key)
+
+    def to_json(self) -> bytes:
+        return json.dumps([self.certificate.decode(), self.private_key.decode()]).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> ClusterKeys:
+        """What ``to_json`` gave."""
+        return cls(*(part.encode() for part in json.loads(data)))
 
     def for_server(self) -> ssl.SSLContext:
         """For the replica that listens."""

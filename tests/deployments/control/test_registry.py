@@ -91,10 +91,10 @@ def test_nothing_is_left_of_an_ensemble_that_is_forgotten(registry, store):
     assert not store.values
 
 
-def test_all_who_ask_get_the_same_secret(registry, store):
-    secret = registry.cluster_secret()
-    assert len(secret) == 32
-    assert Registry(store).cluster_secret() == secret
+def test_all_who_ask_get_the_same_keys(registry, store):
+    keys = registry.cluster_keys()
+    assert b"PRIVATE KEY" in keys.private_key
+    assert Registry(store).cluster_keys() == keys
 
 
 def test_a_lease_is_given_back_whether_the_change_succeeded_or_not(registry, store):

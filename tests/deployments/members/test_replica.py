@@ -1,6 +1,5 @@
 """What a process of a member runs, without Serve around it."""
 
-import secrets
 import socket
 import time
 
@@ -10,6 +9,7 @@ from quorate.deployments import parse_spec
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members import replica as replica_module
 from quorate.deployments.members.replica import MemberReplica, Place
+from quorate.deployments.transport.keys import ClusterKeys
 from tests.deployments.support.member_threads import FACTORIES
 
 
@@ -27,7 +27,7 @@ def job(**config):
 
 @pytest.fixture
 def place(tmp_path):
-    return Place("r1", "here", "127.0.0.1", tmp_path, secrets.token_bytes(32))
+    return Place("r1", "here", "127.0.0.1", tmp_path, ClusterKeys.make())
 
 
 @pytest.fixture
@@ -59,7 +59,8 @@ def test_it_says_where_it_is_and_what_its_rows_are(replica, place):
     address = replica.address
     assert (address["replica_id"], address["node_id"]) == ("r1", "here")
     assert (address["datatype"], address["dims"]) == ("FP32", (3,))
-    assert "127.0.0.1" in address["tcp"]
+    assert address["host"] == "127.0.0.1"
+    assert address["port"] > 0
     assert address["path"] == str(place.socket_folder / "r1")
     until(lambda: connects(address["path"]))
     assert (replica.device, replica.queued_rows, replica.last_error) == ("cpu", 0, "")

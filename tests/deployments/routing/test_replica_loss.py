@@ -79,7 +79,7 @@ def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
         async with serving(ensemble(quorum=3), {"a": 2}) as (engine, fleet):
             for number in range(1, 9):
                 victim = fleet.replicas["a"].pop()
-                victim.kill()  # blocks the event loop: nobody has looked at the connection when the next call is sent
+                victim.kill()  # blocks the event loop: nobody has looked at the line when the next call is sent
                 assert_right(await engine.infer(row(number)), row(number))
                 fleet.launch("a").wait()
                 fleet.announce(engine)
@@ -91,8 +91,8 @@ def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
 def test_lost_connection_is_made_again():
     async def scenario():
         async with serving(ensemble()) as (engine, _):
-            [line] = engine.revisions.live.members["b"].replicas.values()
-            line.close()
+            [peer] = engine.revisions.live.members["b"].replicas.values()
+            peer.close()
             assert dict((await engine.infer(row(1))).members_missing) == {"b": "dead"}
             engine.reconcile()
             await until(lambda: engine.ready()["b"] == 1)

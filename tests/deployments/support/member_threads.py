@@ -42,7 +42,7 @@ class MemberThreads:
 
     def find(self, name, on_replicas):
         """Tell where a member's replica is."""
-        on_replicas({"only": Address("only", "here", str(self._path(name)), "", **self._outputs[name])})
+        on_replicas({"only": Address("only", "here", str(self._path(name)), **self._outputs[name])})
 
     async def engine(self):
         """An engine that reaches all of them."""

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from quorate.deployments.engine.engine import Engine
-from quorate.deployments.errors import QuorumError
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
@@ -19,6 +18,7 @@ from quorate.deployments.transport.keys import ClusterKeys
 from quorate.deployments.transport.messages import Kind, Payload
 from quorate.deployments.transport.tcp import SILENCE_S, TcpListener
 from quorate.deployments.transport.unix import UnixListener
+from quorate.fusion.errors import QuorumError
 from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import FACTORIES, assert_right, ensemble, row, rows, until
 from tests.deployments.support.network_namespaces import FAR, TwoNodes
