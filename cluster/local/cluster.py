@@ -28,7 +28,8 @@ from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
 from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.errors import ClusterError
 
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
+START_ATTEMPTS = 3
 STOP_TIMEOUT_S = 45.0
 DRAIN_TIMEOUT_S = 25.0
 # Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
@@ -151,17 +152,9 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
-    cores = os.cpu_count() or 1
-    context: Any = ray.init(
-        num_cpus=max(cores, MIN_LOGICAL_CPUS),
-        num_gpus=logical_gpus(),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        _temp_dir=str(folder),
-    )
     me = psutil.Process()
+    others = set(me.children(recursive=True))
+    context = _start_ray(folder, others)
     cluster = LocalCluster(me.pid, me.create_time(), str(context.address_info["address"]), str(folder))
     serve.start(proxy_location="Disabled")
     if announce:
@@ -169,7 +162,7 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
     try:
         yield cluster
     finally:
-        children = me.children(recursive=True)
+        children = [child for child in me.children(recursive=True) if child not in others]
         with contextlib.suppress(Exception):  # a controller that is already gone must not keep the rest alive
             for application in serve.status().applications:
                 serve.delete(application, _blocking=False)
@@ -182,6 +175,31 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
         if announce:
             (home() / "local.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_ATTEMPTS) -> Any:
+    """Ray 2.60 gives its own processes 30 s, however busy the machine is: then they are started anew."""
+    import ray
+
+    try:
+        return ray.init(
+            num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
+            num_gpus=logical_gpus(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(folder),
+        )
+    except Exception as error:
+        if attempts == 1 or "timed out during startup" not in str(error):
+            raise
+    left = [child for child in psutil.Process().children(recursive=True) if child not in others]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=5)
+    return _start_ray(folder, others, attempts - 1)
 
 
 def _wait_until_gone() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from pyarrow import feather
 
+from quorate.fusion.errors import MissingExtraError
+from quorate.fusion.extras import require
 from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.evaluation.figures import Figure
 from quorate.tuning.evaluation.verdict import Judgement
@@ -41,7 +43,7 @@ def write_page(folder: Path, title: str, verdict: str, tables: Mapping[str, Rows
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(verdict)}</p>']
     parts += [f"<h2>{escape(heading)}</h2>{_table(rows)}" for heading, rows in tables.items() if rows]
     parts += [
-        f"<h2>{escape(figure.title)}</h2><figure>{figure.svg()}<figcaption>{escape(figure.caption)} "
+        f"<h2>{escape(figure.title)}</h2><figure>{_drawing(figure)}<figcaption>{escape(figure.caption)} "
         f"Data: figures/{figure.name}.arrow</figcaption></figure>"
         for figure in figures
     ]
@@ -50,6 +52,15 @@ def write_page(folder: Path, title: str, verdict: str, tables: Mapping[str, Rows
     path = folder / "report.html"
     write_whole(path, page.encode())
     return path
+
+
+def _drawing(figure: Figure) -> str:
+    """The figure, or how it would have been drawn: a run must not fail at its last page."""
+    try:
+        require("report", "this drawing")
+    except MissingExtraError as error:
+        return f"<p>{escape(str(error))}</p>"
+    return figure.svg()
 
 
 def judgement_rows(judgement: Judgement) -> Rows:
