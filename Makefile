@@ -1,12 +1,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := cluster deployments fusion tuning
+PACKAGES := quorate cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find $(PACKAGES) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-slow test-triton test-openapi lint format clean
+.PHONY: setup demo test test-fast soak coverage test-gpu test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
+# Two processes; a thread each for torch, since two cores are all that CI has.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 setup: $(VENV)/installed
 
@@ -16,7 +18,7 @@ $(VENV)/python:
 
 $(VENV)/dependencies: $(VENV)/python pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' --config-settings editable_mode=strict
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]' --config-settings editable_mode=strict
 	touch $@
 
 $(VENV)/files: $(VENV)/dependencies .FORCE
@@ -29,11 +31,23 @@ $(VENV)/installed: $(VENV)/files
 demo: setup
 	$(BIN)/quorate demo
 
-test: setup
-	$(BIN)/python -m pytest -m 'not slow'
+# Every save: whatever does not start Ray.
+test-fast: setup
+	$(PYTEST) -m 'not slow and not ray and not gpu'
 
-test-slow: setup
-	$(BIN)/python -m pytest -m slow
+# Every commit. Tests of the one Ray cluster run in one process, those without it in the other.
+test: setup
+	$(PYTEST) -m 'not slow and not gpu'
+
+# Before a release: hours.
+soak: setup
+	$(BIN)/python -m pytest -m 'slow and not gpu'
+
+coverage: setup
+	$(PYTEST) -m 'not slow and not gpu' --cov --cov-report=term-missing:skip-covered
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 # The stock client has an environment of its own: its protobuf need not be ours.
 $(VENV)-triton/installed:
@@ -55,9 +69,10 @@ test-openapi: setup $(VENV)-openapi/installed
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(addprefix -p quorate.,$(PACKAGES))
+# From where the links of the editable install are: from here, quorate is the front door's folder alone.
+	cd build/__editable__.* && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p quorate
 	MYPYPATH=benchmarks/serving_peers $(BIN)/mypy --no-warn-return-any --allow-untyped-calls --disable-error-code misc benchmarks/*.py
-	$(BIN)/lint-imports
+	cd build/__editable__.* && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 
 format: setup
 	$(BIN)/ruff check --fix .

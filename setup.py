@@ -4,4 +4,5 @@ from setuptools import find_packages, setup
 
 FLOORS = ("cluster", "deployments", "fusion", "tuning")
 
-setup(packages=[f"quorate.{package}" for package in find_packages(include=[f"{floor}*" for floor in FLOORS])])
+rooms = find_packages(include=[f"{floor}*" for floor in FLOORS])
+setup(packages=["quorate", *(f"quorate.{package}" for package in rooms)])

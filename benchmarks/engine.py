@@ -65,7 +65,7 @@ def serve_member(name: str, path: Path) -> None:
 async def connect(folder: Path) -> Engine:
     engine = Engine(SPEC, PEERS, "here")
     for name in SPEC.members:
-        engine.lanes.set_replicas(name, {"only": Address("only", "here", str(folder / name), "")})
+        engine.revisions.set_replicas(name, {"only": Address("only", "here", str(folder / name), "")})
     while not all(engine.ready().values()):  # noqa: ASYNC110 (an engine tells nobody)
         await asyncio.sleep(0.01)
     return engine

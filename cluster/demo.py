@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, Group
-from rich.table import Table
 
-from quorate.cluster.local import cluster as local
 from quorate.deployments.client.client import Client
+from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.fusion.errors import QuorateError
+from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
-    from quorate.tuning import Labelled, Splits, TuneResult
+    from quorate.tuning.data.labelled import Labelled, Splits
+    from quorate.tuning.workflows.tune_weights import TuneResult
 
 # Hyper-parameters, and how each is trained. On the 8x8 digits all three are small enough to train in seconds, and of
 # such different strength that the uniform mean is not the best that can be done with them.
@@ -37,6 +38,7 @@ IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rnn": ({"width": 96}, {"epochs": 8, "batch_size": 64}),
     "transformer": ({"width": 64, "depth": 2, "patch": 4}, {"epochs": 8, "batch_size": 64}),
 }
+Say = Callable[[str], None]
 CLIENTS = 4
 TOLERANCE = 1e-5
 
@@ -52,64 +54,92 @@ class Served:
     p99_ms: float
 
 
-def run(data: Path | None = None, full: bool = False, quiet: bool = False) -> dict[str, Any]:
-    """Run the demo and report.
+@dataclass(frozen=True, repr=False)
+class DemoReport(Displayed):
+    """What the demo found.
+
+    Attributes:
+        members, uniform, tuned: accuracy, f1 and log_loss on the test rows.
+        weights: of each member.
+        gap: no weights have a log-loss on the validation rows lower by more than this.
+        verdict: what follows for the ensemble.
+    """
+
+    members: Mapping[str, Mapping[str, float]]
+    uniform: Mapping[str, float]
+    tuned: Mapping[str, float]
+    weights: Mapping[str, float]
+    gap: float
+    verdict: str
+    served: Served
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        scores = {**self.members, "uniform mean": self.uniform, "tuned": self.tuned}
+        rows = [
+            (
+                name,
+                f"{self.weights[name]:.3f}" if name in self.weights else "",
+                *(f"{score[key]:.4f}" for key in ("accuracy", "f1", "log_loss")),
+            )
+            for name, score in scores.items()
+        ]
+        served = self.served
+        requests = f"{served.requests} requests over HTTP: {served.errors} errors, {served.mismatches} mismatches"
+        lines = [f"{requests}, p50 {served.p50_ms:.1f} ms, p99 {served.p99_ms:.1f} ms", self.verdict]
+        return [Table(("", "weight", "accuracy", "macro F1", "log-loss"), rows, lines=lines)]
+
+
+def demo(
+    data: str | Path | None = None, *, full: bool = False, on_step: Callable[[str], None] | None = None
+) -> DemoReport:
+    """Train, tune, deploy on a cluster of the demo's own, ask every test row, and clean up.
 
     Args:
         data: a folder of IDX files; scikit-learn's digits when None.
         full: all of ``data`` instead of a subset.
-        quiet: no progress.
-
-    Returns:
-        ``members`` (accuracy, f1, log_loss of each), ``uniform``, ``tuned``, ``weights``, ``gap``, ``verdict`` and
-        ``served``.
+        on_step: told what was found and what happens next.
     """
+    require("tune", "the demo")
     import torch
 
-    from quorate.tuning import digits, idx_images, tune_weights
+    from quorate.tuning.data.digits import digits
+    from quorate.tuning.data.idx_files import idx_images
+    from quorate.tuning.workflows.tune_weights import tune_weights
 
     # Layers this small are over before a second thread has woken up; on a busy machine they wait for it for minutes.
     torch.set_num_threads(1)
-    console = Console(stderr=True, quiet=quiet, highlight=False)
-    splits = digits() if data is None else idx_images(data, full)
-    console.print(
-        f"{len(splits.train)} images to train on, {len(splits.validation)} to tune on, {len(splits.test)} to test"
-    )
+    say = on_step or (lambda step: None)
+    splits = digits() if data is None else idx_images(Path(data), full)
+    say(f"{len(splits.train)} images to train on, {len(splits.validation)} to tune on, {len(splits.test)} to test")
     with tempfile.TemporaryDirectory(prefix="quorate-demo-") as place:
         folder = Path(place)
-        spec = _train(splits, DIGITS if data is None else IMAGES, folder, console)
-        with console.status("solving weights"):
-            result = tune_weights(spec, folder, splits.validation, splits.test, runs=folder / "runs")
-        served = _serve(result, splits.test, console)
+        spec = _train(splits, DIGITS if data is None else IMAGES, folder, say)
+        say("solving weights")
+        result = tune_weights(spec, folder, splits.validation, splits.test, runs=folder / "runs")
+        served = _serve(result, splits.test, say)
     return _report(result, served)
 
 
-def table(report: dict[str, Any]) -> Group:
-    """The report for people."""
-    shown = Table("", "weight", "accuracy", "macro F1", "log-loss")
-    rows = {**report["members"], "uniform mean": report["uniform"], "tuned": report["tuned"]}
-    for name, score in rows.items():
-        weight = f"{report['weights'][name]:.3f}" if name in report["weights"] else ""
-        shown.add_row(name, weight, *(f"{score[key]:.4f}" for key in ("accuracy", "f1", "log_loss")))
-    served = report["served"]
-    requests = f"{served['requests']} requests over HTTP: {served['errors']} errors, {served['mismatches']} mismatches"
-    latency = f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms"
-    return Group(shown, f"{requests}, {latency}", report["verdict"])
-
-
 def _train(
-    splits: Splits, families: dict[str, tuple[dict[str, Any], dict[str, Any]]], folder: Path, console: Console
+    splits: Splits, families: dict[str, tuple[dict[str, Any], dict[str, Any]]], folder: Path, say: Say
 ) -> EnsembleSpec:
-    from quorate.tuning import Training, save_weights, train
+    from quorate.tuning.training.checkpoint import save_weights
+    from quorate.tuning.training.train import train
+    from quorate.tuning.training.training_run import Training
 
     image = list(next(iter(splits.train.inputs.values())).shape[1:])
     classes = splits.train.classes
     members: dict[str, Any] = {}
     for name, (hyper_parameters, how) in families.items():
         config = {"family": name, **hyper_parameters, "image": image, "classes": len(classes)}
-        trained = train(config, splits.train, splits.validation, Training(**how), console=console)
+        say(f"training {name}")
+        trained = train(config, splits.train, splits.validation, Training(**how))
         digest = save_weights(trained.model, folder / f"{name}.safetensors")
-        console.print(f"{name}: {trained.best.validation_accuracy:.4f} of the validation images right")
+        say(f"{name}: {trained.best.validation_accuracy:.4f} of the validation images right")
         members[name] = {
             "model": "quorate.tuning.architectures:build",
             "config": config,
@@ -130,15 +160,18 @@ def _train(
     return spec
 
 
-def _serve(result: TuneResult, test: Labelled, console: Console) -> Served:
+def _serve(result: TuneResult, test: Labelled, say: Say) -> Served:
     """Deploy the tuned spec on a cluster of the demo's own, and send it every test row."""
-    place = Path(tempfile.mkdtemp(prefix="quorate-"))
-    with console.status("starting a local cluster") as status, local.hosting(place, announce=False):
-        from quorate.deployments.control import deploy as applications
+    from quorate.cluster.local import cluster as local
 
-        status.update("starting members")
-        deployed = applications.deploy(result.spec, result.folder)
-        status.update(f"asking {deployed.http}")
+    place = Path(tempfile.mkdtemp(prefix="quorate-"))
+    say("starting a local cluster")
+    with local.hosting(place, announce=False):
+        from quorate.deployments.control.deploy import deploy as start
+
+        say("starting members")
+        deployed = start(result.spec, result.folder)
+        say(f"asking {deployed.http}")
         return _ask(deployed.http, result, test)
 
 
@@ -168,7 +201,7 @@ def _ask(url: str, result: TuneResult, test: Labelled) -> Served:
 def _offline(result: TuneResult) -> NDArray[np.float32]:
     """(N, C) the fusion of the stored predictions, without any serving in between."""
     from quorate.deployments.engine.revision import build_revision
-    from quorate.tuning import PredictionStore
+    from quorate.tuning.predictions.store import PredictionStore
 
     revision = build_revision(result.spec, result.folder)
     outputs = np.stack(PredictionStore(result.folder / "predictions").read("held-out", revision.asked)).astype(
@@ -178,18 +211,18 @@ def _offline(result: TuneResult) -> NDArray[np.float32]:
     return fused
 
 
-def _report(result: TuneResult, served: Served) -> dict[str, Any]:
+def _report(result: TuneResult, served: Served) -> DemoReport:
     judgement = result.judgement
 
     def score(of: Any) -> dict[str, float]:
         return {"accuracy": of.accuracy, "f1": of.f1_macro, "log_loss": of.log_loss}
 
-    return {
-        "members": {name: score(of) for name, of in judgement.members.items()},
-        "uniform": score(judgement.uniform),
-        "tuned": score(judgement.tuned),
-        "weights": dict(result.weights),
-        "gap": result.gap,
-        "verdict": judgement.verdict,
-        "served": asdict(served),
-    }
+    return DemoReport(
+        members={name: score(of) for name, of in judgement.members.items()},
+        uniform=score(judgement.uniform),
+        tuned=score(judgement.tuned),
+        weights=dict(result.weights),
+        gap=result.gap,
+        verdict=judgement.verdict,
+        served=served,
+    )

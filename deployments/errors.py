@@ -192,5 +192,16 @@ class CredentialError(DeployError):
         return f"{self.path}: {self.found}; {self.fix}"
 
 
+class CanaryError(DeployError):
+    """A revision that was kept from going live; the old one still answers."""
+
+    def __init__(self, revision: str, found: str, fix: str):
+        super().__init__(revision, found, fix)
+        self.revision, self.found, self.fix = revision, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.revision}: {self.found}; {self.fix}"
+
+
 class ClusterError(QuorateError):
     """No cluster, or not the one that was asked for."""

@@ -15,6 +15,17 @@ class QuorateError(Exception):
     grpc_code: ClassVar[str] = "INTERNAL"
 
 
+class MissingExtraError(QuorateError, ImportError):
+    """A part of the package that was not installed with it; an ImportError too, for those who ask that way."""
+
+    def __init__(self, what: str, module: str, extra: str):
+        super().__init__(what, module, extra)
+        self.what, self.module, self.extra = what, module, extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs {self.module}, which is not installed; run: pip install 'quorate[{self.extra}]'"
+
+
 class FusionError(QuorateError):
     """A rule was given something it cannot fuse."""
 

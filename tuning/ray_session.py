@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from quorate.deployments.control.devices import logical_gpus
+from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
 

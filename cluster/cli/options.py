@@ -1,25 +1,23 @@
-"""What the commands have in common: the words of their options, and how they show what came out."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
+# typer reads annotations at run time, also on Python 3.10: Optional it must be.
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Address = Annotated[
-    Optional[str],  # noqa: UP045  (typer reads the annotation at run time, also on Python 3.10)
+    Optional[str],  # noqa: UP045
     typer.Option(help="The Ray cluster to join (host:port or auto); without it, the local one.", show_default=False),
 ]
-
-
-def show(data: Any, as_json: bool, text: Any) -> None:
-    if as_json:
-        print(json.dumps(data))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False, soft_wrap=isinstance(text, str)).print(text, markup=False)
+RunAddress = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--address", help="Run on this Ray cluster; without it, on this machine.", show_default=False),
+]
+Label = Annotated[str, typer.Option(help="The column that holds the class.")]
+Runs = Annotated[Path, typer.Option(help="Where the run's folder is made.")]

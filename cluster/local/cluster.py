@@ -1,4 +1,4 @@
-"""A Ray cluster of our own on this machine: started when no other is named, gone without a trace when stopped.
+"""A Ray cluster of our own on this machine: started when no other is named, stopped without leaving anything behind.
 
 One process, the host, owns it. ``quorate deploy`` starts the host in the background, ``--foreground`` is the host.
 """
@@ -24,7 +24,8 @@ from typing import Any
 
 import psutil
 
-from quorate.deployments.control.devices import logical_gpus
+from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
+from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.errors import ClusterError
 
 START_TIMEOUT_S = 90.0
@@ -50,11 +51,11 @@ class LocalCluster:
     address: str
     folder: str
 
-    def admit(self) -> None:
-        """Give this process the token that the cluster asks of everyone; before Ray connects."""
+    @property
+    def token(self) -> Path | None:
+        """The file of the token that the cluster asks of everyone; None where the user chose how Ray authenticates."""
         token = Path(self.folder) / "token"
-        if token.exists():
-            os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"] = "token", str(token)
+        return token if token.exists() else None
 
     def alive(self) -> bool:
         try:
@@ -113,7 +114,7 @@ def start() -> LocalCluster:
         host.kill()
         words = log.read_text(errors="replace").strip().splitlines()
         shutil.rmtree(folder, ignore_errors=True)
-        raise ClusterError(f"the local cluster did not start: {words[-1] if words else 'no word from it'}")
+        raise ClusterError(f"the local cluster did not start: {words[-1] if words else 'it said nothing'}")
 
 
 def stop(cluster: LocalCluster) -> None:
@@ -139,7 +140,12 @@ def hosting(folder: Path, announce: bool = True) -> Iterator[LocalCluster]:
         announce: let other commands find the cluster.
     """
     _set_environment()
-    _make_token(folder / "token")
+    with showing_token(_make_token(folder / "token")), _running(folder, announce) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
     import ray  # reads the environment when it is imported
     from ray import serve
 
@@ -196,12 +202,13 @@ def _set_environment() -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-def _make_token(path: Path) -> None:
+def _make_token(path: Path) -> Path | None:
     """The cluster's own secret, unless the user has chosen how Ray authenticates."""
-    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN_PATH"] = "token", str(path)
+    if any(name in os.environ for name in TOKEN_VARIABLES):
+        return None
+    path.touch(mode=0o600)
+    path.write_text(secrets.token_hex(32))
+    return path
 
 
 def _write_state(cluster: LocalCluster) -> None:

@@ -1,14 +1,23 @@
-"""Connect this process to a cluster: the one that is named, or the local one."""
+"""Connect this process to a cluster: the one that is named, the one it is on already, or the local one."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
-from quorate.cluster.local import cluster as local
 from quorate.deployments.errors import ClusterError
+from quorate.fusion.extras import require
+
+
+def nothing_runs(address: str | None) -> bool:
+    """Whether no cluster is named and there is none to look at."""
+    require("serve", "a cluster")
+    from quorate.cluster.local import cluster as local
+
+    return address is None and not _joined() and local.find() is None
 
 
 @contextlib.contextmanager
@@ -16,31 +25,55 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
     """Be a driver on a cluster while the context lasts; import Ray only inside, as it reads its token when imported.
 
     Args:
-        address: a Ray address (``host:port``, ``ray://`` or ``auto``); None for the local cluster.
+        address: a Ray address (``host:port``, ``ray://`` or ``auto``); None for the cluster that this process joined by
+            ``ray.init``, and stays on, or else the local cluster.
         start: start the local cluster when it does not run.
 
     Raises:
-        ClusterError: there is no such cluster.
+        ClusterError: there is no such cluster, or this process is on another.
+        MissingExtraError: Ray is not installed.
     """
+    require("serve", "a cluster")
+    if address is None and _joined():
+        yield
+        return
+    from quorate.cluster.local import cluster as local
+    from quorate.cluster.local.ray_token import showing_token
+
+    token = None
     if address is None:
         cluster = local.start() if start else local.find()
         if cluster is None:
             raise ClusterError("no local cluster runs; quorate deploy SPEC starts one, --address A joins another")
-        cluster.admit()
-        address = cluster.address
-    ray = _init(address)
-    try:
+        token, address = cluster.token, cluster.address
+    with showing_token(token):
+        ray = _init(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def connected_if_named(address: str | None) -> Iterator[None]:
+    """Be a driver on the cluster that is named; without one stay as this process is."""
+    with contextlib.nullcontext() if address is None else connected(address):
         yield
-    finally:
-        ray.shutdown()
+
+
+def _joined() -> bool:
+    """Whether this process is on a cluster already."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def _init(address: str):  # type: ignore[no-untyped-def]  # Ray is imported when it is needed, not for --help
+    if _joined():
+        raise ClusterError(f"this process is on another Ray cluster than {address}; call ray.shutdown() first")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve  # noqa: F401  (importing it sets its logger up)
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # under load it warns of what it then retries
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:

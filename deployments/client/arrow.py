@@ -9,7 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,7 +39,7 @@ class ArrowResult:
 
 def infer_stream(
     url: str, path: str, credentials: Credentials, timeout_s: float, data: Source, parameters: Mapping[str, Any]
-) -> Iterator[ArrowResult]:
+) -> Generator[ArrowResult, None, None]:
     """Send record batches and give the answers as they come, in the rows' order.
 
     Raises:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -25,6 +25,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client
+from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.datatypes import numpy_dtype
@@ -69,8 +70,8 @@ class Load:
                 raise RequestError(f"bench: {name} is {value}; give a number {'above' if positive else 'from'} 0")
 
 
-@dataclass(frozen=True)
-class BenchResult:
+@dataclass(frozen=True, repr=False)
+class BenchResult(Displayed):
     """What came back. Percentiles are over answered requests, in milliseconds.
 
     Attributes:
@@ -93,6 +94,19 @@ class BenchResult:
     p99_ms: float
     max_ms: float
     first_error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        offered = "" if self.offered_rate is None else f" of {self.offered_rate:g}/s offered"
+        lines = [
+            f"{self.rate:.0f} answers/s{offered} to {self.clients} clients in {self.duration_s:.1f} s",
+            f"ms: p50 {self.p50_ms:.2f}  p90 {self.p90_ms:.2f}  p99 {self.p99_ms:.2f}  max {self.max_ms:.2f}",
+            f"{self.requests} requests, {self.errors} errors, {self.degraded} degraded",
+        ]
+        return [Table(lines=[*lines, self.first_error] if self.first_error else lines)]
 
 
 def bench(url: str, model: str, load: Load, seed: int = 0, credentials: Credentials | None = None) -> BenchResult:

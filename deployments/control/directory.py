@@ -53,11 +53,3 @@ class DirectoryRouter(RequestRouter):
 
         known = {replica.replica_id.unique_id: replica.replica_metadata for replica in replicas}
         directory.announce(self.app_name, {replica_id: Address(**data) for replica_id, data in known.items() if data})
-
-
-def member_app(ensemble: str, member: str, fingerprint: str) -> str:
-    """The Serve application of one state of a member; the fusion's is the ensemble's own name.
-
-    A changed member is another application: it starts beside the old one, and no answer mixes the two.
-    """
-    return f"{ensemble}.{member}.{fingerprint[:8]}"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from quorate.deployments.control.ray_private import count_gpus
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import Resources
+
+LOGICAL_GPUS = 8
 
 
 @dataclass(frozen=True)
@@ -114,3 +118,18 @@ def inventory() -> list[Node]:
             )
         )
     return nodes
+
+
+def logical_gpus() -> int | None:
+    """GPUs to start Ray with: those of the machine (None), or logical ones, so that the same spec runs on the CPU."""
+    return None if count_gpus() else LOGICAL_GPUS
+
+
+def actor_options(resources: Resources) -> dict[str, Any]:
+    """What one replica holds, as Ray's options."""
+    options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
+    if resources.accelerator_type:
+        options["accelerator_type"] = resources.accelerator_type
+    if resources.labels:
+        options["label_selector"] = dict(resources.labels)
+    return options

@@ -1,29 +1,42 @@
-"""The published revisions of each running ensemble, in Ray's own store: what a fusion replica that starts later serves.
+"""The registry of running ensembles: their published revisions, their doors, and who is changing one now.
 
-Serve's ``user_config`` would do, but every ``serve.run`` restarts the replicas of the application it names.
+A fusion replica that starts later reads here what it serves and whom it admits. Of tokens only digests are kept.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ray.experimental import internal_kv
+from pydantic import TypeAdapter
 
 from quorate.deployments.errors import UnavailableError
+from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 KEPT = 10
-# A publication takes at most about this long; a lock that is older was left by a process that died.
-LOCK_S = 90.0
+# A publication takes at most about this long; a lease that is older was left by a process that died.
+LEASE_S = 90.0
 WAIT_S = 10.0
-_NAMESPACE = b"quorate"
+_POLL_S = 0.05
+_DOORS = TypeAdapter(Doors)
+
+
+class Store(Protocol):
+    """Where the registry keeps its bytes; ``ray_private.ClusterStore`` on a cluster."""
+
+    def get(self, key: str) -> bytes: ...
+
+    def put(self, key: str, value: bytes, overwrite: bool = True) -> bool: ...
+
+    def delete(self, key: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -34,72 +47,95 @@ class Publication:
     folder: Path
     apps: Mapping[str, str]
 
-    def words(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
         return {"spec": self.spec.model_dump(mode="json"), "folder": str(self.folder), "apps": dict(self.apps)}
 
     @classmethod
-    def of(cls, words: Mapping[str, Any]) -> Publication:
-        """What ``words`` gave."""
-        return cls(EnsembleSpec.model_validate(words["spec"]), Path(words["folder"]), words["apps"])
+    def from_json(cls, data: Mapping[str, Any]) -> Publication:
+        """What ``to_json`` gave."""
+        return cls(EnsembleSpec.model_validate(data["spec"]), Path(data["folder"]), data["apps"])
 
 
-def _key(ensemble: str) -> bytes:
-    return f"published/{ensemble}".encode()
+class Registry:
+    """Reads and writes one store."""
+
+    def __init__(self, store: Store):
+        self._store = store
+
+    def stored(self, ensemble: str) -> bytes:
+        """The history as it is stored: while these bytes stay the same, so does the history."""
+        return self._store.get(_history_key(ensemble))
+
+    def history(self, ensemble: str) -> list[Publication]:
+        """What was published, oldest first; the last one is live."""
+        return [Publication.from_json(data) for data in json.loads(self.stored(ensemble) or b"[]")]
+
+    def live(self, ensemble: str, wiring: str) -> Publication:
+        """The newest publication that fits replicas of this wiring."""
+        return next(found for found in reversed(self.history(ensemble)) if found.spec.wiring == wiring)
+
+    def record(self, publication: Publication, dropping: str = "") -> None:
+        """Make a spec the live one of its ensemble; if it was live before, it moves to the end of the history.
+
+        Args:
+            dropping: a revision to take out of the history.
+        """
+        spec = publication.spec
+        gone = (spec.revision, dropping)
+        kept = [*(old for old in self.history(spec.name) if old.spec.revision not in gone), publication][-KEPT:]
+        self._store.put(_history_key(spec.name), json.dumps([old.to_json() for old in kept]).encode())
+
+    def doors(self, ensemble: str) -> Doors:
+        """As they were opened last; the default for an ensemble that never was."""
+        found = self._store.get(_doors_key(ensemble))
+        return _DOORS.validate_json(found) if found else Doors()
+
+    def record_doors(self, ensemble: str, doors: Doors) -> None:
+        """Whom a fusion replica that starts from now on admits, and where."""
+        self._store.put(_doors_key(ensemble), _DOORS.dump_json(doors))
+
+    def forget(self, ensemble: str) -> None:
+        """Drop all that is known of an ensemble."""
+        self._store.delete(_history_key(ensemble))
+        self._store.delete(_doors_key(ensemble))
+
+    def cluster_secret(self) -> bytes:
+        """What replicas on different nodes prove to each other that they know; made by whoever asks first."""
+        self._store.put("data-plane-secret", secrets.token_bytes(32), overwrite=False)
+        return self._store.get("data-plane-secret")
+
+    @contextmanager
+    def lease(self, ensemble: str, wait_s: float = WAIT_S) -> Iterator[None]:
+        """Be the only one who changes an ensemble: of two at once, replicas might keep different revisions.
+
+        Raises:
+            UnavailableError: another still holds it after ``wait_s``.
+        """
+        key, until = _lease_key(ensemble), time.monotonic() + wait_s
+        mine = f"{time.time()} {uuid.uuid4()}".encode()
+        while not self._store.put(key, mine, overwrite=False):
+            held = self._store.get(key)
+            if held and float(held.split()[0]) < time.time() - LEASE_S:
+                self._store.delete(key)
+            elif time.monotonic() > until:
+                raise UnavailableError(f"another revision of '{ensemble}' is being published; retry when it is")
+            else:
+                time.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            if self._store.get(key) == mine:
+                self._store.delete(key)
 
 
-def stored(ensemble: str) -> bytes:
-    """The history as it is stored: when these bytes are the same, so is the history."""
-    return internal_kv._internal_kv_get(_key(ensemble), namespace=_NAMESPACE) or b""
+def _history_key(ensemble: str) -> str:
+    return f"published/{ensemble}"
 
 
-def history(ensemble: str) -> list[Publication]:
-    """What was published, oldest first; the last one is live."""
-    return [Publication.of(words) for words in json.loads(stored(ensemble) or b"[]")]
+def _doors_key(ensemble: str) -> str:
+    return f"doors/{ensemble}"
 
 
-def record(publication: Publication, dropping: str = "") -> None:
-    """Make a spec the live one of its ensemble; if it was live before, it moves to the end of the history.
-
-    Args:
-        dropping: a revision that is gone for good.
-    """
-    spec = publication.spec
-    gone = (spec.revision, dropping)
-    kept = [*(old for old in history(spec.name) if old.spec.revision not in gone), publication][-KEPT:]
-    data = json.dumps([publication.words() for publication in kept])
-    internal_kv._internal_kv_put(_key(spec.name), data.encode(), overwrite=True, namespace=_NAMESPACE)
-
-
-@contextmanager
-def one_at_a_time(ensemble: str) -> Iterator[None]:
-    """Hold an ensemble's lock: of two publications at once, replicas might keep different ones.
-
-    Raises:
-        UnavailableError: another publication holds it.
-    """
-    key, until = f"publishing/{ensemble}".encode(), time.monotonic() + WAIT_S
-    mine = f"{time.time()} {uuid.uuid4()}".encode()
-    while internal_kv._internal_kv_put(key, mine, overwrite=False, namespace=_NAMESPACE):
-        held = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)
-        if held and float(held.split()[0]) < time.time() - LOCK_S:
-            internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
-        elif time.monotonic() > until:
-            raise UnavailableError(f"another revision of '{ensemble}' is being published; retry when it is")
-        else:
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        if internal_kv._internal_kv_get(key, namespace=_NAMESPACE) == mine:
-            internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
-
-
-def forget(ensemble: str) -> None:
-    """Drop an ensemble's history."""
-    internal_kv._internal_kv_del(_key(ensemble), namespace=_NAMESPACE)
-
-
-def live(ensemble: str, wiring: str) -> Publication:
-    """The newest publication that fits replicas of this wiring."""
-    return next(found for found in reversed(history(ensemble)) if found.spec.wiring == wiring)
+def _lease_key(ensemble: str) -> str:
+    return f"publishing/{ensemble}"

@@ -1,24 +1,33 @@
-"""A revision that all fusion replicas have prepared and none uses yet: it can be asked, and given some requests."""
+"""A new revision goes live on all fusion replicas or on none: prepare, rehearse, check, record, commit.
+
+No request is answered by a mix: until the last step the old revision answers, and a failure before it changes nothing.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from ray.serve.handle import DeploymentHandle
 
-from quorate.deployments.control.registry import Publication
+from quorate.deployments.control.registry import Publication, Registry
 from quorate.deployments.errors import DeployError
+from quorate.deployments.wire.datatypes import zeros
 
 CONTROL_TIMEOUT_S = 30.0
 # Serve's own traces never reach a user; our errors in them do, by this shape.
-_OWN_ERROR = re.compile(r"quorate\.fusion\.errors\.\w+: (.+)")
+_OWN_ERROR = re.compile(r"quorate\.\w+\.errors\.\w+: (.+)")
 
 Array = NDArray[Any]
+
+
+class FusionReplicas(Protocol):
+    """All fusion replicas of an ensemble; ``replicas.Replicas`` on a cluster."""
+
+    def call(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -37,11 +46,15 @@ class Share:
 
 
 class Candidate:
-    """Speaks with all fusion replicas of an ensemble about one revision."""
+    """A revision that all fusion replicas prepare and none uses yet: it can be asked, and given some requests.
 
-    def __init__(self, publication: Publication, handle: DeploymentHandle[Any], expected: int):
-        self.spec, self.revision, self._publication = publication.spec, publication.spec.revision, publication
-        self._handle, self._expected = handle, expected
+    Args:
+        expected: how many replicas there are; fewer replies than that are a failure.
+    """
+
+    def __init__(self, publication: Publication, replicas: FusionReplicas, expected: int):
+        self.spec, self.revision, self.publication = publication.spec, publication.spec.revision, publication
+        self._replicas, self._expected = replicas, expected
 
     def prepare(self) -> None:
         """Have every replica build it and find its members.
@@ -50,7 +63,7 @@ class Candidate:
             DeployError: one could not; nothing has changed.
         """
         try:
-            self._all("prepare", self._publication.words())
+            self._all("prepare", self.publication.to_json())
         except DeployError as error:
             self.discard()
             found = f"revision {self.revision} was not published: {error}"
@@ -68,29 +81,70 @@ class Candidate:
         """Give it a share of the clients' requests, 0 to 1."""
         self._all("start_canary", self.revision, share)
 
-    def watched(self) -> dict[str, Share]:
+    def outcomes(self) -> dict[str, Share]:
         """How requests went with the live revision and with this one, by revision."""
-        replies = self._all("watched")
+        replies = self._all("outcomes")
         names = {name for reply in replies for name in reply}
         return {name: _sum([reply[name] for reply in replies if name in reply]) for name in names}
 
     def commit(self) -> None:
         """Use it from the next batch on; a replica that started after it was prepared takes it up by itself."""
-        self._handle.broadcast("commit", self.revision).results(timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True)
+        self._replicas.call("commit", self.revision, timeout_s=CONTROL_TIMEOUT_S)
 
     def discard(self) -> None:
         """Forget it; a replica that does not hear this forgets it with the next."""
-        self._handle.broadcast("discard", self.revision).results(timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True)
+        self._replicas.call("discard", self.revision, timeout_s=CONTROL_TIMEOUT_S)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        calls = self._handle.broadcast(method, *arguments)
-        replies = calls.results(timeout_s=CONTROL_TIMEOUT_S, return_exceptions=True)
+        replies = self._replicas.call(method, *arguments, timeout_s=CONTROL_TIMEOUT_S)
         refused = [reply for reply in replies if isinstance(reply, BaseException)]
         if refused:
-            raise DeployError(own_words(str(refused[0])))
+            raise DeployError(own_message(str(refused[0])))
         if len(replies) < self._expected:
             raise DeployError(f"{len(replies)} of {self._expected} fusion replicas answered")
-        return list(replies)
+        return replies
+
+
+Check = Callable[[Candidate], None]
+
+
+def roll_out(candidate: Candidate, registry: Registry, check: Check | None = None, dropping: str = "") -> None:
+    """Make a candidate the live revision of all replicas, or leave everything as it is. Hold the ensemble's lease.
+
+    Args:
+        check: looks at the revision before it goes live; what it raises keeps the old one.
+        dropping: a revision to take out of the history.
+
+    Raises:
+        DeployError: a replica refused it, or it does not answer.
+    """
+    candidate.prepare()
+    try:
+        rehearse(candidate)
+        if check is not None:
+            check(candidate)
+        registry.record(candidate.publication, dropping)
+    except BaseException:
+        candidate.discard()
+        raise
+    candidate.commit()
+
+
+def rehearse(candidate: Candidate) -> None:
+    """Answer zeros once: members that read others could not be tried when they were loaded.
+
+    Raises:
+        DeployError: a member fails on them, or gives what its readers cannot use.
+    """
+    spec = candidate.spec
+    if all(source in spec.inputs for member in spec.members.values() for source in member.inputs):
+        return
+    try:
+        candidate.probe({name: zeros(tensor.datatype, tensor.shape, 1) for name, tensor in spec.inputs.items()})
+    except DeployError as error:
+        if ":error" in str(error) or ":shape" in str(error):  # others, a late member say, are no mistake of the spec
+            fix = "correct what it reads or its config, and deploy again (quorate status shows its last error)"
+            raise DeployError(f"{spec.name} does not answer an example of zeros: {error}; {fix}") from None
 
 
 def _sum(parts: list[dict[str, Any]]) -> Share:
@@ -99,10 +153,10 @@ def _sum(parts: list[dict[str, Any]]) -> Share:
     return Share(answers, degraded, errors, latencies)
 
 
-def own_words(message: str) -> str:
+def own_message(trace: str) -> str:
     """The sentence of our own error inside a remote trace, or the trace's last line."""
-    found = _OWN_ERROR.findall(message)
+    found = _OWN_ERROR.findall(trace)
     if found:
         return str(found[-1]).strip()
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given; see Ray's logs"

@@ -1,4 +1,4 @@
-"""The heart of a fusion replica: requests in, batches out to the members, answers back, all on one event loop."""
+"""Requests in, batches out to the members, answers back: all that a fusion replica does, on one event loop."""
 
 # B rows
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,20 @@ import zmq
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.batch import Batch
-from quorate.deployments.engine.queue import Waiting
+from quorate.deployments.engine.member_inference import check_reply, infer_member
+from quorate.deployments.engine.queue import RequestQueue
 from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Request
 from quorate.deployments.engine.revision import Revision
-from quorate.deployments.engine.revision_set import Lane, Lanes
-from quorate.deployments.engine.row_errors import nonfinite_row
-from quorate.deployments.errors import DeadlineError, OverloadedError, RequestError, UnavailableError
+from quorate.deployments.engine.revision_set import RevisionSet, ServedRevision
+from quorate.deployments.errors import DeadlineError, OverloadedError, UnavailableError
+from quorate.deployments.metrics.outcomes import outcome_of
 from quorate.deployments.metrics.prometheus import Metrics
-from quorate.deployments.routing.member import Member, MemberReply
+from quorate.deployments.routing.member import Member
+from quorate.deployments.routing.replica import Address, Peer
+from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.transport.messages import Kind, Payload, RowStatus
 from quorate.deployments.transport.tcp import ClientKeys
-from quorate.fusion.errors import QuorateError, QuorumError
+from quorate.fusion.errors import QuorateError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class Engine:
     Attributes:
         spec: the ensemble as it was started; ``revision.spec`` is the live one.
         metrics: what happened so far.
-        lanes: its revisions.
+        revisions: those it answers by.
     """
 
     def __init__(
@@ -61,9 +63,12 @@ class Engine:
         self.metrics = Metrics(spec.name, spec.members)
         self._context: zmq.Context[Any] = zmq.Context()
         rows = spec.serving.max_queued_rows
-        self.lanes = Lanes(spec, folder, lambda name: Member(name, self._context, node_id, keys, rows), apps)
-        self._queue = Waiting()
-        self._queued_rows = 0
+
+        def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
+            return Peer(self._context, address, node_id, keys, on_lost)
+
+        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, rows), apps)
+        self._queue = RequestQueue(rows)
         self._unanswered = 0
         self._max_unanswered = UNANSWERED_PER_REPLICA
         self._flush_due = False
@@ -75,16 +80,16 @@ class Engine:
     @property
     def revision(self) -> Revision:
         """The live one."""
-        return self.lanes.live.revision
+        return self.revisions.live.revision
 
     @property
     def queued_rows(self) -> int:
-        return self._queued_rows
+        return self._queue.rows
 
     def reconcile(self) -> None:
-        """Mend lost lines; call this about once a second."""
-        self.lanes.reconcile()
-        for name, member in self.lanes.live.members.items():
+        """Connect again where connections were lost; call this about once a second."""
+        self.revisions.reconcile()
+        for name, member in self.revisions.live.members.items():
             self.metrics.members(name, member.ready(), member.left_out())
         self._max_unanswered = UNANSWERED_PER_REPLICA * max(min(self.ready().values()), 1)
 
@@ -95,17 +100,17 @@ class Engine:
 
     def ready(self, revision: str = "") -> dict[str, int]:
         """How many replicas of each member take calls, of the live revision or of a prepared one."""
-        return self.lanes.lane(revision).ready()
+        return self.revisions.get(revision).ready()
 
     def output(self, member: str) -> tuple[str, tuple[int, ...]] | None:
         """Datatype and shape of a row of what a member's model returns; None while no replica has said so."""
-        return self.lanes.live.members[member].output()
+        return self.revisions.live.members[member].output()
 
     def prepare(self, spec: EnsembleSpec, folder: Path | None = None, apps: Mapping[str, str] | None = None) -> str:
-        """Build a revision without using it yet; see ``Lanes.prepare``."""
-        lane = self.lanes.prepare(spec, folder, apps)
+        """Build a revision without using it yet; see ``RevisionSet.prepare``."""
+        served = self.revisions.prepare(spec, folder, apps)
         self.metrics.know(spec.members)
-        return lane.revision.name
+        return served.revision.name
 
     async def infer(
         self,
@@ -133,9 +138,9 @@ class Engine:
             NonFiniteRowError: they can, but not with finite numbers.
         """
         started = time.monotonic()
-        chosen = revision or self.lanes.choose(members)
-        lane = self.lanes.lane(chosen)
-        longest = lane.revision.fusion.deadline_s
+        chosen = revision or self.revisions.choose(members)
+        served = self.revisions.get(chosen)
+        longest = served.revision.fusion.deadline_s
         allowed = longest if deadline_s is None else min(deadline_s, longest)
         request = Request(inputs, started + allowed, explain, members, allowed, priority, chosen)
         try:
@@ -146,17 +151,17 @@ class Engine:
             self.metrics.answered("cancelled")
             raise
         except QuorateError as error:
-            self._count(_outcome(error), lane, started)
+            self._count(outcome_of(error), served, started)
             raise
         finally:
             self._batches.pop(request, None)
-        self._count("degraded" if answer.degraded else "full", lane, started, answer.members_missing.values())
+        self._count("degraded" if answer.degraded else "full", served, started, answer.members_missing.values())
         self.metrics.total(time.monotonic() - started)
         return answer
 
-    def _count(self, outcome: str, lane: Lane, started: float, missing: Collection[str] = ()) -> None:
+    def _count(self, outcome: str, served: ServedRevision, started: float, missing: Collection[str] = ()) -> None:
         self.metrics.answered(outcome, missing)
-        self.lanes.watch(lane, outcome, time.monotonic() - started)
+        self.revisions.count(served, outcome, time.monotonic() - started)
 
     async def infer_member(
         self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None
@@ -168,74 +173,28 @@ class Engine:
             DeadlineError: not in time.
             NonFiniteRowError: its answer to a row is not finite.
         """
-        allowed = min(deadline_s or np.inf, self.revision.fusion.deadline_s)
-        tensors = [inputs[source] for source in self.revision.spec.members[name].inputs]
-        done: asyncio.Future[MemberReply] = self._loop.create_future()
-        member = self.lanes.live.members[name]
-
-        def on_reply(reply: MemberReply) -> None:
-            if not done.done():
-                done.set_result(reply)
-
-        ask = member.ask(Kind.CALL, Payload.of(tensors), time.monotonic() + allowed, on_reply)
-        if ask is None and member.reason == "shed":
-            raise OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
-        if ask is None:
-            raise UnavailableError(f"no replica of member '{name}' takes calls ({member.reason}); retry later")
-        try:
-            reply = await asyncio.wait_for(done, allowed)
-        except asyncio.TimeoutError:
-            ask.give_up()
-            raise DeadlineError("1 of 1 members", "0", f"{name}:deadline") from None
-        except asyncio.CancelledError:
-            ask.give_up("gone")
-            raise
+        allowed_s = min(deadline_s or np.inf, self.revision.fusion.deadline_s)
+        read = {source: inputs[source] for source in self.revision.spec.members[name].inputs}
+        overloaded = OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
+        reply = await infer_member(self.revisions.live.members[name], read, allowed_s, overloaded)
         self.metrics.member_replied(name, reply)
-        if reply.values is None or reply.status is None:
-            raise UnavailableError(f"member '{name}' could not answer ({reply.reason}); retry later")
-        bad = np.flatnonzero(reply.status)
-        if len(bad):
-            if (reply.status[bad] == RowStatus.NONFINITE).all():
-                raise nonfinite_row(int(bad[0]), [name], inputs)
-            reason = RowStatus(int(reply.status[bad[0]])).name.lower()
-            raise UnavailableError(f"member '{name}' failed on row {bad[0]} ({reason}); check the input")
+        check_reply(name, reply, inputs)
         return reply
 
     def close(self) -> None:
         """Let go of all members; what still waits ends as an error."""
         if self._alarm is not None:
             self._alarm.cancel()
-        for request in self._queue:
-            if not request.future.done():
-                request.future.set_exception(UnavailableError("the server is stopping; retry"))
-        self._queue.clear()
-        self._queued_rows = 0
-        self.lanes.close()
+        for request in self._queue.take_all():
+            _fail(request, UnavailableError("the server is stopping; retry"))
+        self.revisions.close()
         self._context.term()
 
     def _submit(self, request: Request, now: float) -> None:
-        limit = self.spec.serving.max_queued_rows
-        if self._queued_rows + request.rows > limit and self._queue:
-            self._make_room(request, limit)
-        self._queue[request] = now
-        self._queued_rows += request.rows
+        for shed in self._queue.add(request, now):
+            _fail(shed, self._queue.overloaded())
         self._set_alarm(request.deadline)
         self._schedule()
-
-    def _make_room(self, request: Request, limit: int) -> None:
-        """Shed requests of lower priority for this one; where they are too few, it is the one that goes."""
-        surplus, shed = self._queued_rows + request.rows - limit, []
-        for other in self._queue.below(request.priority):
-            if surplus <= 0:
-                break
-            shed.append(other)
-            surplus -= other.rows
-        if surplus > 0:
-            raise OverloadedError("the queue", limit, 1.0)
-        for other in shed:
-            self._abandon(other)
-            if not other.future.done():
-                other.future.set_exception(OverloadedError("the queue", limit, 1.0))
 
     def _schedule(self) -> None:
         if self._queue and not self._flush_due and self._unanswered < self._max_unanswered:
@@ -246,12 +205,12 @@ class Engine:
         self._flush_due = False
         while self._queue and self._unanswered < self._max_unanswered:
             self._start_batch(self._next_requests())
-        self.metrics.queued_rows.set(self._queued_rows)
+        self.metrics.queued_rows.set(self._queue.rows)
 
     def _start_batch(self, requests: list[Request]) -> None:
         self._unanswered += 1
-        lane = self.lanes.lane(requests[0].revision)
-        batch = Batch(requests, lane.revision, lane.members, self.metrics, self._release)
+        served = self.revisions.get(requests[0].revision)
+        batch = Batch(requests, served.revision, served.members, self.metrics, self._release)
         for request in requests:
             self._batches[request] = batch
         try:
@@ -264,22 +223,13 @@ class Engine:
 
     def _next_requests(self) -> list[Request]:
         """The oldest requests that can travel together."""
-        first, arrived = self._queue.pop_first()
-        chosen, rows = [first], first.rows
-        for request in self._queue:
-            if rows + request.rows > self.spec.serving.max_batch_size or not self._join(request, first):
-                break
-            chosen.append(request)
-            rows += request.rows
-        for request in chosen[1:]:
-            del self._queue[request]
-        self._queued_rows -= rows
-        self.metrics.batched(rows, time.monotonic() - arrived)
-        return chosen
+        requests, arrived = self._queue.take(self.spec.serving.max_batch_size, self._join)
+        self.metrics.batched(sum(request.rows for request in requests), time.monotonic() - arrived)
+        return requests
 
     def _join(self, request: Request, first: Request) -> bool:
         """Where fusions have their share of the deadline, a batch has one: nobody is degraded by another's haste."""
-        flat = self.lanes.lane(first.revision).revision.graph.flat
+        flat = self.revisions.get(first.revision).revision.graph.flat
         return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 
     def _release(self) -> None:
@@ -291,8 +241,8 @@ class Engine:
         batch = self._batches.get(request)
         if batch is not None:
             batch.abandon(request)
-        elif self._queue.pop(request) is not None:
-            self._queued_rows -= request.rows
+        else:
+            self._queue.remove(request)
 
     def _set_alarm(self, deadline: float) -> None:
         """Wake up for requests whose deadline passes while they still queue."""
@@ -305,21 +255,13 @@ class Engine:
 
     def _expire_queued(self) -> None:
         self._alarm = None
-        now = time.monotonic()
-        for request in [request for request in self._queue if request.deadline <= now]:
-            del self._queue[request]
-            self._queued_rows -= request.rows
-            if not request.future.done():
-                request.future.set_exception(DeadlineError("a free place in the queue", "none in time"))
-        if self._queue:
-            self._set_alarm(min(request.deadline for request in self._queue))
+        for request in self._queue.take_expired(time.monotonic()):
+            _fail(request, DeadlineError("a free place in the queue", "none in time"))
+        deadline = self._queue.next_deadline()
+        if deadline is not None:
+            self._set_alarm(deadline)
 
 
-def _outcome(error: QuorateError) -> str:
-    if isinstance(error, OverloadedError):
-        return "overloaded"
-    if isinstance(error, DeadlineError):
-        return "deadline"
-    if isinstance(error, RequestError):
-        return "invalid"
-    return "quorum" if isinstance(error, QuorumError) else "error"
+def _fail(request: Request, error: QuorateError) -> None:
+    if not request.future.done():
+        request.future.set_exception(error)

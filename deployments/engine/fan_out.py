@@ -1,4 +1,4 @@
-"""How a batch reaches its members: all at once here, along the graph in ``flow``."""
+"""How a batch reaches its members: all at once here, along the graph in ``graph_run``."""
 
 # M members, B batch
 
@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from quorate.deployments.metrics.prometheus import Metrics
-from quorate.deployments.routing.member import Ask, Member, MemberReply
+from quorate.deployments.routing.call import Call
+from quorate.deployments.routing.member import Member
+from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.messages import Kind, Payload
 
@@ -23,7 +25,7 @@ SLACK_S = 0.0005
 _QUESTION = Kind.CALL_PROBABILITIES
 
 
-class Fanout(Protocol):
+class FanOut(Protocol):
     """One batch's questions to its members."""
 
     def start(self) -> None:
@@ -59,7 +61,7 @@ class Parallel:
         self._replies: dict[str, MemberReply] = {}
         self._spec, self._asked, self._members, self._metrics = spec, asked, members, metrics
         self._columns, self._expires, self._on_reply = columns, expires, on_reply
-        self._asks: dict[str, Ask] = {}
+        self._calls: dict[str, Call] = {}
 
     def start(self) -> None:
         payloads: dict[tuple[str, ...], Payload] = {}
@@ -67,12 +69,12 @@ class Parallel:
             sources, member = self._spec.members[name].inputs, self._members[name]
             if sources not in payloads:
                 payloads[sources] = Payload.of([self._columns[source] for source in sources])
-            ask = member.ask(_QUESTION, payloads[sources], self._expires, partial(self._take, name))
-            if ask is None:
+            call = member.call(_QUESTION, payloads[sources], self._expires, partial(self._take, name))
+            if call is None:
                 self._replies[name] = MemberReply(None, None, member.reason)
                 self._metrics.member_replied(name, self._replies[name])
             else:
-                self._asks[name] = ask
+                self._calls[name] = call
 
     @property
     def complete(self) -> bool:
@@ -85,9 +87,9 @@ class Parallel:
         return {}
 
     def stop(self) -> None:
-        give_up({name: ask for name, ask in self._asks.items() if name not in self._replies}, self._metrics)
-        self._asks.clear()
-        self._on_reply = deaf
+        give_up({name: call for name, call in self._calls.items() if name not in self._replies}, self._metrics)
+        self._calls.clear()
+        self._on_reply = ignore
 
     def _take(self, name: str, reply: MemberReply) -> None:
         self._replies[name] = reply
@@ -95,14 +97,14 @@ class Parallel:
         self._on_reply()
 
 
-def deaf() -> None:
+def ignore() -> None:
     """Stands in for a batch that has ended: batch and fan-out hold each other, and must not wait for the collector."""
 
 
-def give_up(late: Mapping[str, Ask], metrics: Metrics) -> None:
+def give_up(late: Mapping[str, Call], metrics: Metrics) -> None:
     """Tell the members that nobody waits; those that let the deadline pass are counted."""
-    for name, ask in late.items():
-        reason = "deadline" if ask.expires <= time.monotonic() + SLACK_S else "gone"
-        ask.give_up(reason)
+    for name, call in late.items():
+        reason = "deadline" if call.expires <= time.monotonic() + SLACK_S else "gone"
+        call.give_up(reason)
         if reason == "deadline":
             metrics.member_replied(name, MemberReply(None, None, "deadline"))

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.postprocessing import Finish, build_finish
+from quorate.deployments.engine.postprocessing import Postprocessing, build_postprocessing
+from quorate.deployments.engine.presence import DEADLINE, OK, Mask, States, enough, refuse_shape
 from quorate.deployments.errors import SpecError
-from quorate.deployments.routing.member import MemberReply
+from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.schema import FusionSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.base import Fused, FusedArrays, Rule
@@ -42,55 +43,69 @@ class Fuser:
         fusion: its words.
         rule: over ``asked``.
         asked: the members that count; one of weight 0 is not asked at all.
-        finish: the calibrations and the decision around the rule.
+        around: calibrations before and after the rule, and the decision.
     """
 
     name: str
     fusion: FusionSpec
     rule: Rule | FeatureRule
     asked: tuple[str, ...]
-    finish: Finish
+    around: Postprocessing
 
-    def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, Array]:
-        """All members' outputs, absent rows zero, and who is present (M, B), in the rule's order.
+    def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, States]:
+        """All members' outputs, absent rows zero, and their states (M, B), in the rule's order.
 
         Outputs are (M, B, C), or, for a rule that reads features, (1, B, sum of F_m), side by side. None when nobody
         gave anything that can be used.
         """
-        if isinstance(self.rule, FeatureRule):
-            return self._gather_features(self.rule, replies, rows)
-        usable: list[tuple[int, Array, Array]] = []
+        states = np.empty((len(self.asked), rows), dtype=np.uint8)
+        usable: list[tuple[int, Array]] = []
         for i, name in enumerate(self.asked):
             reply = replies.get(name)
-            if reply is None or reply.values is None or reply.status is None:
-                continue
-            if reply.values.ndim == 2 and reply.values.shape[1]:
-                usable.append((i, reply.values, reply.status))
-        present = np.zeros((len(self.asked), rows), dtype=np.bool_)
-        if not usable:
-            return None, present
-        widths = [values.shape[1] for _, values, _ in usable]
-        width = max(set(widths), key=lambda w: (widths.count(w), w)) if len(set(widths)) > 1 else widths[0]
-        outputs = np.zeros((len(self.asked), rows, width), dtype=np.float32)
-        for i, values, status in usable:
-            if values.shape[1] == width:
-                outputs[i] = values
-                np.logical_not(status, out=present[i])  # OK is 0
-        return outputs, present
+            if reply is None:
+                states[i] = DEADLINE
+            elif reply.status is None:
+                states[i] = RowState.of(reply.reason)
+            else:
+                states[i] = reply.status
+                if reply.values is not None:
+                    usable.append((i, reply.values))
+        if isinstance(self.rule, FeatureRule):
+            return self._join_features(self.rule, usable, states), states
+        return self._stack(usable, states), states
 
-    def _gather_features(
-        self, rule: FeatureRule, replies: Mapping[str, MemberReply], rows: int
-    ) -> tuple[NDArray[np.float32] | None, Array]:
-        present = np.zeros((len(self.asked), rows), dtype=np.bool_)
+    def _stack(self, usable: Sequence[tuple[int, Array]], states: States) -> NDArray[np.float32] | None:
+        """(M, B, C) where C is what most members gave; the rows of others count as of a wrong shape."""
+        widths = [values.shape[1] if values.ndim == 2 else 0 for _, values in usable]
+        width = max(widths, default=0)
+        if not width:
+            for i, _ in usable:
+                refuse_shape(states[i])
+            return None
+        if len(set(widths)) > 1:
+            known = [w for w in widths if w]
+            width = max(set(known), key=lambda w: (known.count(w), w))
+        outputs = np.zeros((*states.shape, width), dtype=np.float32)
+        for (i, values), found in zip(usable, widths, strict=True):
+            if found == width:
+                outputs[i] = values
+            else:
+                refuse_shape(states[i])
+        return outputs
+
+    def _join_features(
+        self, rule: FeatureRule, usable: Sequence[tuple[int, Array]], states: States
+    ) -> NDArray[np.float32] | None:
+        rows = states.shape[1]
         outputs = np.zeros((1, rows, sum(rule.widths.values())), dtype=np.float32)
-        for i, (name, columns) in enumerate(self._columns(rule).items()):
-            reply = replies.get(name)
-            if reply is None or reply.values is None or reply.status is None:
-                continue
-            if reply.values.shape == (rows, rule.widths[name]):
-                outputs[0, :, columns] = reply.values
-                present[i] = reply.status == RowState.OK
-        return (outputs if present.any() else None), present
+        columns = list(self._columns(rule).items())
+        for i, values in usable:
+            name, at = columns[i]
+            if values.shape == (rows, rule.widths[name]):
+                outputs[0, :, at] = values
+            else:
+                refuse_shape(states[i])
+        return outputs if (states == OK).any() else None
 
     def _columns(self, rule: FeatureRule) -> dict[str, slice]:
         columns, at = {}, 0
@@ -127,18 +142,18 @@ class Fuser:
 
     def read(self, outputs: Array) -> torch.Tensor:
         """What ``gather`` gave as the rule reads it: (M, B, C), calibrated."""
-        return self.finish.members(torch.from_numpy(outputs))
+        return self.around.members(torch.from_numpy(outputs))
 
     def _fuse_block(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> FusedArrays:
         if self._plain is not None:
             return self._plain.fuse_arrays(outputs, present)
-        return FusedArrays.of(self.finish.fused(self._apply(outputs, present, inputs)))
+        return FusedArrays.of(self.around.fused(self._apply(outputs, present, inputs)))
 
     @cached_property
     def _plain(self) -> Rule | None:
         """The rule, where it reads nothing but members' outputs as they are and is all there is."""
         rule = self.rule if isinstance(self.rule, Rule) and not isinstance(self.rule, Gate) else None
-        return rule if self.finish == Finish() else None
+        return rule if self.around == Postprocessing() else None
 
     def _apply(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> Fused:
         mask = None if present is None else torch.from_numpy(present)
@@ -171,15 +186,13 @@ class Fuser:
             whole.abstained[enough] = part.abstained
         return whole
 
-    def enough(self, present: Array, asked: int | Array) -> Array:
-        """(B,) whether quorum and required members hold in each row; ``asked`` is how many were, in all or by row."""
-        quorum = self.fusion.quorum
-        needed = min(quorum, asked) if isinstance(asked, int) else np.clip(asked, 1, quorum)
-        holds: Array = present.sum(axis=0) >= needed
-        for name in self.fusion.required:
-            if name in self.asked:
-                holds = holds & present[self.asked.index(name)]
-        return holds
+    def enough(self, states: States) -> Mask:
+        """(B,) whether quorum and required members hold in each row, by the (M, B) states of its members."""
+        return enough(states, self.fusion.quorum, self._required)
+
+    @cached_property
+    def _required(self) -> tuple[int, ...]:
+        return tuple(self.asked.index(name) for name in self.fusion.required if name in self.asked)
 
 
 def _join(parts: Sequence[FusedArrays]) -> FusedArrays:
@@ -211,10 +224,10 @@ def build_fuser(name: str, fusion: FusionSpec, folder: Path, classes: tuple[str,
     asked = fusion.members if whole else tuple(n for n in fusion.members if (fusion.weights or {})[n] > 0)
     try:
         rule = build_rule(fusion, asked, folder)
-        finish = build_finish(fusion, asked, folder, classes or ())
+        around = build_postprocessing(fusion, asked, folder, classes or ())
     except FusionError as error:
-        raise SpecError(name if name != "fused" else "fusion", str(error), "mend the fusion's options") from None
-    return Fuser(name, fusion, rule, asked, finish)
+        raise SpecError(name if name != "fused" else "fusion", str(error), "correct the fusion's options") from None
+    return Fuser(name, fusion, rule, asked, around)
 
 
 def build_rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:

@@ -39,14 +39,14 @@ class Graph:
     @cached_property
     def flat(self) -> bool:
         """Whether all members read the request alone, and all are asked at once."""
-        return not self.upstream and not self.inner and not self.steered(self.output) and not self._chained
+        return not self.upstream and not self.inner and not self.selects(self.output) and not self._chained
 
     @property
     def _chained(self) -> bool:
         return any(source in self.spec.members for name in self.members for source in self.spec.members[name].inputs)
 
     @staticmethod
-    def steered(fuser: Fuser) -> bool:
+    def selects(fuser: Fuser) -> bool:
         """Whether the rule decides whom to ask."""
         return RULES[fuser.fusion.rule].steered
 

@@ -21,7 +21,7 @@ from quorate.fusion.calibration.decision import Decision
 
 
 @dataclass(frozen=True)
-class Finish:
+class Postprocessing:
     """Calibrations and decision of one fusion.
 
     Attributes:
@@ -50,8 +50,10 @@ class Finish:
         return fused if self.decision is None else self.decision.apply(fused)
 
 
-def build_finish(fusion: FusionSpec, asked: tuple[str, ...], folder: Path, classes: tuple[str, ...]) -> Finish:
-    """What the words of a fusion ask for.
+def build_postprocessing(
+    fusion: FusionSpec, asked: tuple[str, ...], folder: Path, classes: tuple[str, ...]
+) -> Postprocessing:
+    """What a fusion's spec asks for.
 
     Args:
         asked: the members in the order of the rule.
@@ -64,7 +66,7 @@ def build_finish(fusion: FusionSpec, asked: tuple[str, ...], folder: Path, class
     words = fusion.member_calibration
     members = {row: _calibration(words[n], folder, classes) for row, n in enumerate(asked) if n in words}
     after = None if fusion.calibration is None else _calibration(fusion.calibration, folder, classes)
-    return Finish(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
+    return Postprocessing(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
 
 
 def _calibration(words: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:

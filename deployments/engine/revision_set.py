@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from quorate.deployments.engine.revision import Revision, build_revision
 from quorate.deployments.errors import RequestError
+from quorate.deployments.metrics.outcomes import Outcomes
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -20,60 +20,30 @@ from quorate.deployments.spec.schema import FusionSpec
 # A call given up after less than this share of the ensemble's deadline says nothing about the member.
 FAIR_SHARE = 0.5
 
-# Latencies that are kept of each of two revisions that are compared.
-RECENT = 2048
-
 
 @dataclass
-class Watch:
-    """How the requests of one revision went, while two are compared."""
-
-    answers: int = 0
-    degraded: int = 0
-    errors: int = 0
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
-
-    def add(self, outcome: str, seconds: float) -> None:
-        """Count one request by its outcome in the metrics; what is the client's doing does not count."""
-        if outcome in ("full", "degraded"):
-            self.answers += 1
-            self.degraded += outcome == "degraded"
-            self.latencies_s.append(seconds)
-        elif outcome in ("deadline", "quorum", "error"):
-            self.errors += 1
-
-    def words(self) -> dict[str, Any]:
-        """In plain types, to be added up over replicas."""
-        return {
-            "answers": self.answers,
-            "degraded": self.degraded,
-            "errors": self.errors,
-            "latencies_s": list(self.latencies_s),
-        }
-
-
-@dataclass
-class Lane:
-    """A revision and how its members are reached.
+class ServedRevision:
+    """A revision and its members, connected.
 
     Attributes:
-        apps: by member, what ``members`` is known by.
-        share: of the requests that this lane gets, while it is a canary.
+        apps: by member, the application that runs it.
+        share: of the requests that it gets, while it is a canary.
+        outcomes: of its requests, while there is a canary.
     """
 
     revision: Revision
     apps: Mapping[str, str]
     members: Mapping[str, Member]
     share: float = 0.0
-    watch: Watch = field(default_factory=Watch)
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
     def ready(self) -> dict[str, int]:
         """How many replicas of each member take calls."""
         return {name: member.ready() for name, member in self.members.items()}
 
 
-class Lanes:
-    """Which revision answers a request, and the lines to all members that any of them asks.
+class RevisionSet:
+    """Which revision answers a request, and the connections to all members that any of them asks.
 
     Attributes:
         live: answers every request that is not meant for another.
@@ -86,14 +56,14 @@ class Lanes:
         Args:
             spec: the ensemble as it starts.
             folder: what its paths start from.
-            connect: makes the lines to a member of this name.
+            connect: makes a member of this name, without replicas yet.
             apps: by member, the application that runs it; its own name where none are given.
         """
         self._wiring, self._folder, self._connect = spec.wiring, folder, connect
         self._members: dict[str, Member] = {}  # by application
         self._needed_until: dict[str, float] = {}
-        self._prepared: dict[str, Lane] = {}
-        self._canary: Lane | None = None
+        self._prepared: dict[str, ServedRevision] = {}
+        self._canary: ServedRevision | None = None
         self.live = self._build(spec, folder, apps or {name: name for name in spec.members})
         _set_terms(self.live)
 
@@ -103,8 +73,8 @@ class Lanes:
             self._members[app].set_replicas(addresses)
 
     def reconcile(self) -> None:
-        """Mend lost lines, and close those to members that no revision asks any more."""
-        needed = {app for lane in (self.live, *self._prepared.values()) for app in lane.apps.values()}
+        """Connect again where connections were lost, and close those to members that no revision asks any more."""
+        needed = {app for served in (self.live, *self._prepared.values()) for app in served.apps.values()}
         for app, member in list(self._members.items()):
             if app in needed or time.monotonic() < self._needed_until.get(app, 0.0):
                 member.reconcile()
@@ -112,7 +82,7 @@ class Lanes:
                 self._needed_until.pop(app, None)
                 self._members.pop(app).close()
 
-    def prepare(self, spec: EnsembleSpec, folder: Path | None, apps: Mapping[str, str] | None) -> Lane:
+    def prepare(self, spec: EnsembleSpec, folder: Path | None, apps: Mapping[str, str] | None) -> ServedRevision:
         """Build a revision without using it yet; raises what makes it unusable.
 
         Args:
@@ -122,17 +92,17 @@ class Lanes:
             raise RequestError(
                 "a revision changes only the fusion; deploy the spec to change members, inputs or classes"
             )
-        lane = self._build(spec, folder or self._folder, self.live.apps if apps is None else apps)
-        self._prepared = {lane.revision.name: lane}
-        return lane
+        served = self._build(spec, folder or self._folder, self.live.apps if apps is None else apps)
+        self._prepared = {served.revision.name: served}
+        return served
 
     def commit(self, name: str) -> None:
         """Use a prepared revision for every batch from now on."""
         if name != self.live.revision.name:
-            lane = self._prepared.pop(name)
+            served = self._prepared.pop(name)
             self._retire(self.live)
-            self.live, self._canary = lane, None
-            _set_terms(lane)
+            self.live, self._canary = served, None
+            _set_terms(served)
 
     def discard(self, name: str) -> None:
         """Forget a prepared revision."""
@@ -141,21 +111,21 @@ class Lanes:
             self._retire(self._prepared.pop(name))
 
     def start_canary(self, name: str, share: float) -> None:
-        """Give a prepared revision a share of the requests; both revisions are watched from now on."""
-        lane = self._prepared[name]
-        lane.share, lane.watch, self.live.watch = share, Watch(), Watch()
-        _set_terms(lane)
-        self._canary = lane
+        """Give a prepared revision a share of the requests; those of both revisions are counted from now on."""
+        served = self._prepared[name]
+        served.share, served.outcomes, self.live.outcomes = share, Outcomes(), Outcomes()
+        _set_terms(served)
+        self._canary = served
 
-    def watched(self) -> dict[str, dict[str, Any]]:
+    def outcomes(self) -> dict[str, dict[str, Any]]:
         """How requests of the live revision and of the canary went, by revision."""
-        lanes = [self.live] if self._canary is None else [self.live, self._canary]
-        return {lane.revision.name: lane.watch.words() for lane in lanes}
+        compared = [self.live] if self._canary is None else [self.live, self._canary]
+        return {served.revision.name: served.outcomes.to_dict() for served in compared}
 
-    def watch(self, lane: Lane, outcome: str, seconds: float) -> None:
+    def count(self, served: ServedRevision, outcome: str, seconds: float) -> None:
         """Count a request while there is a canary."""
         if self._canary is not None:
-            lane.watch.add(outcome, seconds)
+            served.outcomes.add(outcome, seconds)
 
     def choose(self, members: tuple[str, ...] | None) -> str:
         """The canary for its share of the requests, "" for the live one; who names members means the live ones."""
@@ -164,8 +134,8 @@ class Lanes:
             return ""
         return canary.revision.name
 
-    def lane(self, revision: str) -> Lane:
-        """By which a request is answered: the live one, unless it was meant for another that is still there."""
+    def get(self, revision: str) -> ServedRevision:
+        """The one that answers a request: the live one, unless it was meant for another that is still there."""
         return self._prepared.get(revision, self.live)
 
     def close(self) -> None:
@@ -173,26 +143,27 @@ class Lanes:
         for member in self._members.values():
             member.close()
 
-    def _build(self, spec: EnsembleSpec, folder: Path, apps: Mapping[str, str]) -> Lane:
+    def _build(self, spec: EnsembleSpec, folder: Path, apps: Mapping[str, str]) -> ServedRevision:
         revision = build_revision(spec, folder)
         for name in spec.members:
             if apps[name] not in self._members:
                 self._members[apps[name]] = self._connect(name)
-        return Lane(revision, dict(apps), {name: self._members[apps[name]] for name in spec.members})
+        return ServedRevision(revision, dict(apps), {name: self._members[apps[name]] for name in spec.members})
 
-    def _retire(self, lane: Lane) -> None:
+    def _retire(self, served: ServedRevision) -> None:
         """Its batches may still be on their way to its members."""
-        until = time.monotonic() + lane.revision.fusion.deadline_s + 1.0
-        self._needed_until.update(dict.fromkeys(lane.apps.values(), until))
+        until = time.monotonic() + served.revision.fusion.deadline_s + 1.0
+        self._needed_until.update(dict.fromkeys(served.apps.values(), until))
 
 
-def _set_terms(lane: Lane) -> None:
+def _set_terms(served: ServedRevision) -> None:
     """Tell members how long a call must have had to count against them, and which late batches are hedged."""
-    for member in lane.members.values():
-        member.hedge_percentile, member.patience_s = _terms(lane.revision.fusion)
-    for fuser in lane.revision.graph.inner.values():
+    for member in served.members.values():
+        member.hedge.percentile, member.patience_s = _terms(served.revision.fusion)
+    for fuser in served.revision.graph.inner.values():
         for name in fuser.asked:
-            lane.members[name].hedge_percentile, lane.members[name].patience_s = _terms(fuser.fusion)
+            member = served.members[name]
+            member.hedge.percentile, member.patience_s = _terms(fuser.fusion)
 
 
 def _terms(fusion: FusionSpec) -> tuple[int | None, float]:

@@ -1,4 +1,4 @@
-"""Whom a fusion asks, and when: everybody at once, the members a gate chooses, or a cascade's stages one by one."""
+"""Which members a fusion asks, and when: all at once, those that a gate chooses, or a cascade's stages one by one."""
 
 # M members, B batch
 
@@ -12,17 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.fuser import Fuser, gate_input
-from quorate.deployments.routing.member import MemberReply
-from quorate.deployments.transport.row_state import RowState
+from quorate.deployments.engine.presence import OK, Mask, is_missing
+from quorate.deployments.routing.reply import MemberReply
 from quorate.fusion.learned.cascade import Cascade
 from quorate.fusion.learned.gate import Gate
 
 Array = NDArray[Any]
-Mask = NDArray[np.bool_]
 
 
-class Steering:
-    """Asks everybody at once.
+class Selection:
+    """Asks all members at once.
 
     Attributes:
         reads_inputs: the rule reads the request.
@@ -48,7 +47,7 @@ class Steering:
         return []
 
 
-class GateSteering(Steering):
+class GateSelection(Selection):
     """Asks the k best of each row, and in the place of those that fail the next best."""
 
     reads_inputs = True
@@ -65,8 +64,7 @@ class GateSteering(Steering):
 
     def next(self, replies: Mapping[str, MemberReply], rows: Mask) -> dict[str, Mask]:
         assert self._selected is not None
-        state = np.stack([np.asarray(replies[name].status) for name in self._fuser.asked])
-        failed = (state != RowState.OK) & (state != RowState.UNASKED)
+        failed = is_missing(np.stack([np.asarray(replies[name].status) for name in self._fuser.asked]))
         up = self._allowed.numpy()[:, None] & ~failed
         if not failed.any() or not up.any():
             return {}
@@ -75,7 +73,7 @@ class GateSteering(Steering):
         return dict(zip(self._fuser.asked, more, strict=True))
 
 
-class CascadeSteering(Steering):
+class CascadeSelection(Selection):
     """Asks each stage for the rows that no stage before was sure of."""
 
     def __init__(self, fuser: Fuser, asked: Sequence[str], cascade: Cascade):
@@ -89,10 +87,10 @@ class CascadeSteering(Steering):
 
     def next(self, replies: Mapping[str, MemberReply], rows: Mask) -> dict[str, Mask]:
         assert self._left is not None
-        outputs, present = self._fuser.gather(replies, len(rows))
+        outputs, states = self._fuser.gather(replies, len(rows))
         while self.stage < len(self._cascade.stages) - 1:
             if outputs is not None:
-                done = self._cascade.decide(self.stage, self._fuser.read(outputs), torch.from_numpy(present))
+                done = self._cascade.decide(self.stage, self._fuser.read(outputs), torch.from_numpy(states == OK))
                 self._left &= ~done.numpy()
             self.stage += 1
             asked = self._ask(self._left)
@@ -108,10 +106,10 @@ class CascadeSteering(Steering):
         return {name: rows.copy() for name in self._cascade.stages[self.stage] if name in self._asked}
 
 
-def steering(fuser: Fuser, columns: Mapping[str, Array], asked: Sequence[str]) -> Steering:
+def build_selection(fuser: Fuser, columns: Mapping[str, Array], asked: Sequence[str]) -> Selection:
     """How a fusion asks its members, of whom only those in ``asked``."""
     if isinstance(fuser.rule, Gate):
-        return GateSteering(fuser, asked, fuser.rule, columns)
+        return GateSelection(fuser, asked, fuser.rule, columns)
     if isinstance(fuser.rule, Cascade):
-        return CascadeSteering(fuser, asked, fuser.rule)
-    return Steering(fuser, asked)
+        return CascadeSelection(fuser, asked, fuser.rule)
+    return Selection(fuser, asked)

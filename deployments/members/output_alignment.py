@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.schema import MemberSpec
-from quorate.deployments.transport.messages import RowStatus
+from quorate.deployments.transport.row_state import RowState
 
 Array = NDArray[Any]
 
@@ -35,7 +35,7 @@ class Alignment:
 
         Args:
             raw: (B, ...) what the model returned, unusable rows zeroed.
-            status: (B,) RowStatus; rows that overflow float32 are marked in it.
+            status: (B,) RowState; rows that overflow float32 are marked in it.
 
         Returns:
             (B, C) probabilities, or (B, ...) features or values, float32, unusable rows zeroed.
@@ -63,7 +63,7 @@ def blank_nonfinite(values: Array, status: NDArray[np.uint8]) -> Array:
     if finite.all():
         return values
     bad = ~finite.reshape(len(values), -1).all(axis=1)
-    status[bad & (status == RowStatus.OK)] = RowStatus.NONFINITE
+    status[bad & (status == RowState.OK)] = RowState.NONFINITE
     blanked: Array = np.where(bad.reshape(-1, *[1] * (values.ndim - 1)), values.dtype.type(0), values)
     return blanked
 

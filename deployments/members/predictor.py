@@ -15,7 +15,7 @@ from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.model import Model
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
 from quorate.deployments.spec.schema import MemberJob
-from quorate.deployments.transport.messages import RowStatus
+from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
 
 Array = NDArray[Any]
@@ -75,7 +75,7 @@ class Predictor:
                 what the model returns.
 
         Returns:
-            (B, ...) the output with unusable rows zeroed, and (B,) RowStatus.
+            (B, ...) the output with unusable rows zeroed, and (B,) RowState.
         """
         rows = len(next(iter(inputs.values())))
         raw, status = self._run_halves(inputs, rows)
@@ -89,13 +89,13 @@ class Predictor:
             return self._forward(inputs), status
         except OutputError as error:
             self.last_error = str(error)
-            status[:] = RowStatus.SHAPE
+            status[:] = RowState.SHAPE
             return np.zeros((rows, 0), np.float32), status
         except Exception as error:  # a member may raise anything at all; its row is what we know about
             self.last_error = f"{type(error).__name__}: {error}"
             self.device_lost = self.device_lost or type(error).__name__ == "AcceleratorError"
         if rows == 1 or self.device_lost:
-            status[:] = RowStatus.ERROR
+            status[:] = RowState.ERROR
             return np.zeros((rows, 0), np.float32), status
         half = rows // 2
         parts = [
@@ -122,7 +122,7 @@ def join(parts: Sequence[tuple[Array, NDArray[np.uint8]]]) -> tuple[Array, NDArr
     """Put the parts of a batch together again; one whose rows are of another shape than most cannot be used."""
     rows_by_shape: Counter[tuple[int, ...]] = Counter()
     for values, status in parts:
-        rows_by_shape[values.shape[1:]] += int((status == RowStatus.OK).sum())
+        rows_by_shape[values.shape[1:]] += int((status == RowState.OK).sum())
     shape = rows_by_shape.most_common(1)[0][0]
     dtype = np.result_type(*(values for values, _ in parts if values.shape[1:] == shape))
     joined = np.zeros((sum(len(status) for _, status in parts), *shape), dtype)
@@ -133,6 +133,6 @@ def join(parts: Sequence[tuple[Array, NDArray[np.uint8]]]) -> tuple[Array, NDArr
         if values.shape[1:] == shape:
             joined[rows] = values
         else:
-            statuses[rows][status == RowStatus.OK] = RowStatus.SHAPE
+            statuses[rows][status == RowState.OK] = RowState.SHAPE
         at += len(status)
     return joined, statuses

@@ -1,85 +1,104 @@
-"""A member as a Ray Serve deployment: Serve places, checks, scales and stops it; requests come over its own sockets."""
+"""What a process of a member runs: one model on one device, one inference thread, a socket file and a port."""
 
 from __future__ import annotations
 
-import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+import zmq
+
+from quorate.deployments.members.garbage_collection import spare_loaded
+from quorate.deployments.members.inference_loop import InferenceLoop
+from quorate.deployments.members.loading import load_model
+from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.connection import Listener
+from quorate.deployments.transport.curve import guarded_router, key_pair
+from quorate.deployments.transport.tcp import RemoteListener
+from quorate.deployments.transport.unix import LocalListener
 
 # A replica that is told to stop takes calls for this long yet: its successor is known everywhere before it leaves.
 HANDOVER_S = 1.0
+DRAIN_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a replica runs, and how others reach it.
+
+    Attributes:
+        socket_folder: for the socket file that fusion replicas of its node use.
+        secret: of the cluster; those of other nodes prove that they have it.
+    """
+
+    replica_id: str
+    node_id: str
+    host: str
+    socket_folder: Path
+    secret: bytes
 
 
 class MemberReplica:
-    """One replica: one model on one device, one inference thread, a socket file for its node and a port for others."""
+    """Loads and warms up the model, then answers batches until it is stopped.
 
-    def __init__(self, job_json: str, folder: str, start_folder: str, fingerprint: str):
-        job = MemberJob.model_validate_json(job_json)
-        if not job.member.resources.num_gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
-        import torch
+    Attributes:
+        address: what a fusion replica needs to know to reach it; see ``routing.replica.Address``.
 
+    Raises:
+        MemberLoadError: the model cannot be loaded, or fails on an example.
+    """
+
+    def __init__(self, job: MemberJob, folder: Path, place: Place):
         threads = max(1, int(job.member.resources.num_cpus))
         torch.set_num_threads(threads)
-        from quorate.deployments.members.garbage_collection import spare_loaded
-        from quorate.deployments.members.inference_loop import InferenceLoop
-        from quorate.deployments.members.model import load_model, search_in
-        from quorate.deployments.members.predictor import Predictor
-
-        search_in(Path(folder), Path(start_folder))  # where the operator stood when deploying
-        self._job, self._fingerprint = job, fingerprint
-        self._predictor = Predictor(load_model(job.name, job.member, Path(folder)), job)
+        self._job = job
+        self._predictor = Predictor(load_model(job.name, job.member, folder), job)
         self._predictor.warm_up()
-        self._bind()
+        listeners = self._listen(place)
         self._inference = InferenceLoop(
-            self._predictor, job.member.inputs, job.member.max_batch_size, self._listeners, threads
+            self._predictor, job.member.inputs, job.member.max_batch_size, listeners, threads
         )
         spare_loaded()
         self._inference.start()
-        self._last_stats = (time.monotonic(), 0.0)
 
-    def _bind(self) -> None:
-        import ray
-        import zmq
-
-        from quorate.deployments.transport.curve import cluster_secret, guarded_router, key_pair
-        from quorate.deployments.transport.tcp import RemoteListener
-        from quorate.deployments.transport.unix import LocalListener
-
-        secret, host, replica_id = cluster_secret(), ray.util.get_node_ip_address(), _replica_id()
-        router, self._authenticator = guarded_router(zmq.Context(), secret)
-        port = router.bind_to_random_port(f"tcp://{host}")
-        path = socket_folder() / replica_id
-        self._listeners: list[Listener] = [LocalListener(path), RemoteListener(router)]
-        self._address = {
-            "replica_id": replica_id,
-            "node_id": ray.get_runtime_context().get_node_id(),
+    def _listen(self, place: Place) -> list[Listener]:
+        router, self._authenticator = guarded_router(zmq.Context(), place.secret)
+        port = router.bind_to_random_port(f"tcp://{place.host}")
+        path = place.socket_folder / place.replica_id
+        self.address: dict[str, Any] = {
+            "replica_id": place.replica_id,
+            "node_id": place.node_id,
             "path": str(path),
-            "tcp": f"tcp://{host}:{port}",
-            "server_key": key_pair(secret, "member").public,
+            "tcp": f"tcp://{place.host}:{port}",
+            "server_key": key_pair(place.secret, "member").public,
             "datatype": self._predictor.datatype,
             "dims": self._predictor.dims,
         }
+        return [LocalListener(path), RemoteListener(router)]
 
-    def record_replica_metadata(self) -> dict[str, Any]:
-        """Serve passes this on to everyone who holds a handle."""
-        return self._address
+    @property
+    def busy_s(self) -> float:
+        """Time spent in forward passes so far."""
+        return self._inference.busy_s
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
-        """Share of the time since the last call spent in forward passes, and how many full batches wait now."""
-        now, busy_s = time.monotonic(), self._inference.busy_s
-        then, before_s = self._last_stats
-        self._last_stats = (now, busy_s)
-        share = (busy_s - before_s) / max(now - then, 1e-9)
-        queued = self._inference.queued_rows / self._job.member.max_batch_size
-        return {"busy_share": min(share, 1.0), "queued_batches": queued}
+    @property
+    def queued_rows(self) -> int:
+        return self._inference.queued_rows
+
+    @property
+    def device(self) -> str:
+        return str(self._predictor.model.device)
+
+    @property
+    def last_error(self) -> str:
+        """What the model raised last; empty for nothing."""
+        return self._predictor.last_error
 
     def check_health(self) -> None:
-        """Serve replaces the replica when this raises."""
+        """Raise RuntimeError when the process had better be replaced."""
         stalled_s = self._inference.stalled_s()
         if stalled_s > self._job.member.stall_timeout_s:
             raise RuntimeError(f"member '{self._job.name}' has made no progress for {stalled_s:.0f} s")
@@ -88,42 +107,9 @@ class MemberReplica:
         if not self._inference.is_alive():
             raise RuntimeError(f"member '{self._job.name}' has no inference thread any more")
 
-    def describe(self) -> dict[str, Any]:
-        """For ``quorate status``."""
-        import ray
-
-        accelerators = ray.get_runtime_context().get_accelerator_ids()
-        return {
-            "fingerprint": self._fingerprint,
-            "replica": self._address["replica_id"],
-            "pid": os.getpid(),
-            "node": self._address["node_id"],
-            "gpu_ids": accelerators.get("GPU", []),
-            "device": str(self._predictor.model.device),
-            "queued_rows": self._inference.queued_rows,
-            "busy_s": self._inference.busy_s,
-            "last_error": self._predictor.last_error,
-        }
-
-    def __del__(self) -> None:
-        # Serve calls this when it stops the replica, and waits for it.
-        if hasattr(self, "_inference") and self._inference.is_alive():
+    def stop(self) -> None:
+        """Answer what comes while others learn of the successor, finish, and leave."""
+        if self._inference.is_alive():
             time.sleep(HANDOVER_S)
-            self._inference.drain(timeout_s=15)
+            self._inference.drain(timeout_s=DRAIN_TIMEOUT_S)
             self._authenticator.stop()
-
-
-def _replica_id() -> str:
-    from ray import serve
-
-    return str(serve.get_replica_context().replica_id.unique_id)
-
-
-def socket_folder() -> Path:
-    """A folder only this user can enter, inside Ray's session folder, so that it goes when the cluster goes."""
-    from ray._private import worker
-
-    node: Any = worker._global_node  # Ray has no public way to ask for the session folder
-    folder = Path(node.get_session_dir_path()) / "quorate"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder

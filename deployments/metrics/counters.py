@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 
-class Count:
+class CounterChild:
     """How often, under one set of label values: add to ``value``."""
 
     __slots__ = ("value",)
@@ -28,11 +28,11 @@ class Counter(Collector):
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str]):
         self._name, self._documentation, self._labels = name, documentation, tuple(labels)
-        self._counts: dict[tuple[str, ...], Count] = {}
+        self._counts: dict[tuple[str, ...], CounterChild] = {}
 
-    def labels(self, *values: str) -> Count:
+    def labels(self, *values: str) -> CounterChild:
         """Look it up once: counting is the cheap part."""
-        return self._counts.setdefault(values, Count())
+        return self._counts.setdefault(values, CounterChild())
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
@@ -41,7 +41,7 @@ class Counter(Collector):
         yield family
 
 
-class Series:
+class HistogramChild:
     """The observations under one set of label values."""
 
     __slots__ = ("_bounds", "counts", "total")
@@ -65,11 +65,11 @@ class Histogram(Collector):
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]):
         self._name, self._documentation, self._labels, self._bounds = name, documentation, tuple(labels), tuple(bounds)
-        self._series: dict[tuple[str, ...], Series] = {}
+        self._series: dict[tuple[str, ...], HistogramChild] = {}
 
-    def labels(self, *values: str) -> Series:
+    def labels(self, *values: str) -> HistogramChild:
         """Look it up once: counting is the cheap part."""
-        return self._series.setdefault(values, Series(self._bounds))
+        return self._series.setdefault(values, HistogramChild(self._bounds))
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from quorate.deployments.metrics.counters import Count, Counter, Histogram, Series
-from quorate.deployments.routing.member import MemberReply
-from quorate.deployments.transport.messages import RowStatus
+from quorate.deployments.metrics.counters import Counter, CounterChild, Histogram, HistogramChild
+from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.transport.row_state import LAST_OF_REPLICA, RowState
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -21,7 +21,7 @@ _ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
 # An answer may lack members for several reasons: it is counted under the first of these.
 _REASONS = ("dead", "deadline", "shed", "error", "nonfinite", "shape")
 _REPLIES = ("ok", "partial", *_REASONS)
-_ROW_REASONS: dict[RowStatus, str] = {status: status.name.lower() for status in RowStatus if status != RowStatus.OK}
+_ROW_REASONS = {state: state.reason for state in RowState if RowState.OK < state <= LAST_OF_REPLICA}
 
 
 class Metrics:
@@ -53,9 +53,9 @@ class Metrics:
         self.queued_rows = queued.labels(ensemble)
         labels = [*one, "member", "state"]
         self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
-        self._replies: dict[tuple[str, str], Count] = {}
-        self._failed_rows: dict[tuple[str, RowStatus], Count] = {}
-        self._inference: dict[str, Series] = {}
+        self._replies: dict[tuple[str, str], CounterChild] = {}
+        self._failed_rows: dict[tuple[str, RowState], CounterChild] = {}
+        self._inference: dict[str, HistogramChild] = {}
         self._health: dict[tuple[str, str], Gauge] = {}
         self.know(members)
 
@@ -94,11 +94,11 @@ class Metrics:
             self._replies[member, "ok"].value += 1
 
     def _count_failed(self, member: str, status: NDArray[np.uint8]) -> None:
-        rows = Counts(RowStatus(int(row)) for row in status)
-        outcome = "partial" if rows[RowStatus.OK] else _ROW_REASONS[RowStatus(int(status[0]))]
+        rows = Counts(RowState(int(row)) for row in status)
+        outcome = "partial" if rows[RowState.OK] else _ROW_REASONS[RowState(int(status[0]))]
         self._replies[member, outcome].value += 1
-        for row_status in _ROW_REASONS:
-            self._failed_rows[member, row_status].value += rows[row_status]
+        for state in _ROW_REASONS:
+            self._failed_rows[member, state].value += rows[state]
 
     def batched(self, rows: int, waited_s: float) -> None:
         self._batch_rows.observe(rows)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Tally:
+class Statistics:
     """Counts and times of requests.
 
     Attributes:

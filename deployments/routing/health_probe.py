@@ -1,40 +1,42 @@
-"""Whose fault is it that rows fail: theirs, or the replica's? A row that the member has answered before tells."""
+"""Whether a replica works: it is asked a row that the member has answered before.
+
+Without this a client that sends only rows that no model can take would have the member left out for everybody. Until a
+member has answered any row at all nothing can be told, and no replica is blamed: nobody would gain by that.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from quorate.deployments.routing.replica import Peer
-from quorate.deployments.transport.messages import Kind, Message, Payload, RowStatus
+from quorate.deployments.transport.messages import Kind, Message, Payload
+from quorate.deployments.transport.row_state import RowState
 
 # A check that has no answer by then says nothing: calls that are late are counted by themselves.
 CHECK_S = 5.0
 
 # Called with a replica and, when it failed on the good row too, the reason of the failure that led to the check.
 OnVerdict = Callable[[Peer, "str | None"], None]
+# Called with a replica that was tried again, its answer, how many rows were asked and how long it took.
+OnAnswer = Callable[[Peer, Message, int, float], None]
 
 
-class KnownGood:
-    """One row that a member answered well, and the checks of replicas with it that are under way.
-
-    Without this a client that sends only rows that no model can take would have the member left out for everybody.
-    Until a member has answered any row at all nothing can be told, and no replica is blamed: nobody would gain by that.
+class HealthProbe:
+    """One row that a member answered well, and the calls with it that are under way.
 
     Attributes:
-        checks: the calls under way, by replica.
+        checks: of replicas that failed a moment ago.
+        trials: of replicas that have been left out long enough.
     """
 
-    def __init__(self, on_verdict: OnVerdict):
-        self._on_verdict = on_verdict
+    def __init__(self, on_verdict: OnVerdict, on_answer: OnAnswer):
+        self._on_verdict, self._on_answer = on_verdict, on_answer
         self._question: tuple[Kind, Payload] | None = None
         self.checks: dict[Peer, tuple[int, asyncio.TimerHandle]] = {}
-
-    @property
-    def question(self) -> tuple[Kind, Payload] | None:
-        """A call of one row; None until there was a good answer."""
-        return self._question
+        self.trials: dict[Peer, int] = {}
 
     def remember(self, kind: Kind, payload: Payload) -> None:
         """Keep a row of a call that was answered well; the first will do."""
@@ -42,26 +44,49 @@ class KnownGood:
             self._question = kind, Payload.of([tensor[:1].copy() for tensor in payload.tensors])
 
     def check(self, peer: Peer, reason: str) -> None:
-        """Ask a replica again that failed, unless that is being done; whoever sends poison costs one row at a time."""
+        """Ask a replica that failed, unless that is being done; bad rows sent on purpose cost one row at a time."""
         if self._question is None or peer in self.checks or peer.closed or peer.leaving:
             return
         kind, payload = self._question
-        timer = asyncio.get_running_loop().call_later(CHECK_S, self.forget, peer)
-        call_id = peer.call(kind, payload, time.monotonic() + CHECK_S, lambda m: self._judge(peer, reason, m))
+        timer = asyncio.get_running_loop().call_later(CHECK_S, self._end_check, peer)
+        call_id = peer.call(kind, payload, time.monotonic() + CHECK_S, partial(self._judge, peer, reason))
         self.checks[peer] = call_id, timer
 
+    def try_again(self, peer: Peer, kind: Kind, payload: Payload, expires: float) -> None:
+        """Ask a replica that was left out, without anyone waiting for its answer.
+
+        Args:
+            kind, payload: asked where no good row is known yet.
+        """
+        if self._question is not None:  # what is at hand may be somebody's bad rows
+            kind, payload = self._question
+        if peer in self.trials:
+            peer.drop(self.trials[peer])
+        started = time.monotonic()
+
+        def on_reply(message: Message | None) -> None:
+            now = time.monotonic()
+            if message is not None and message.kind == Kind.ANSWER and now <= expires:
+                self._on_answer(peer, message, payload.rows, now - started)
+
+        self.trials[peer] = peer.call(kind, payload, expires, on_reply)
+
     def forget(self, peer: Peer) -> None:
-        """Wait for a check no longer."""
+        """A replica is gone, or known to work: nothing need be asked of it."""
+        self.trials.pop(peer, None)
+        self._end_check(peer)
+
+    def _end_check(self, peer: Peer) -> None:
         if peer in self.checks:
             call_id, timer = self.checks.pop(peer)
             timer.cancel()
             peer.drop(call_id)
 
     def _judge(self, peer: Peer, reason: str, message: Message | None) -> None:
-        self.forget(peer)
+        self._end_check(peer)
         if message is not None:
             self._on_verdict(peer, None if _is_good(message) else reason)
 
 
 def _is_good(message: Message) -> bool:
-    return len(message.tensors) == 2 and message.tensors[1].tolist() == [RowStatus.OK]
+    return len(message.tensors) == 2 and message.tensors[1].tolist() == [RowState.OK]

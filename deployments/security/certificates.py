@@ -5,13 +5,14 @@ from __future__ import annotations
 import ssl
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import NoReturn
-
-import grpc
+from typing import TYPE_CHECKING, NoReturn
 
 from quorate.deployments.errors import CredentialError
 from quorate.deployments.security.credentials import pem_fault
 from quorate.deployments.security.tokens import read_private
+
+if TYPE_CHECKING:
+    import grpc
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Certificates:
         self._read()
 
     def refresh(self) -> None:
-        """Look whether the files have changed, and take them if they fit together; call this now and then.
+        """Look whether the files have changed, and take them if they fit together; call this every so often.
 
         Raises:
             CredentialError: they do not; what was read before stays in use.
@@ -59,6 +60,8 @@ class Certificates:
         self._read()
 
     def for_grpc(self) -> grpc.ServerCredentials:
+        import grpc
+
         return grpc.dynamic_ssl_server_credentials(
             self._for_grpc, lambda: self._for_grpc, require_client_authentication=bool(self._tls.client_ca)
         )
@@ -94,6 +97,8 @@ class Certificates:
                 _refuse(tls.client_ca, "holds no certificates", error)
 
     def _grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
+        import grpc  # here, so that whoever only says where doors stand need not have it
+
         tls = self._tls
         try:
             roots = Path(tls.client_ca).read_bytes() if tls.client_ca else None

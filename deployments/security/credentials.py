@@ -1,4 +1,4 @@
-"""What a client shows a server, and by what it knows the server."""
+"""What a client proves itself with, and how it checks the server's identity."""
 
 from __future__ import annotations
 

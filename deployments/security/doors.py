@@ -1,4 +1,4 @@
-"""Where the doors of an ensemble stand and whom they let in."""
+"""Where the doors of an ensemble stand and whom they admit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Doors:
-    """How an ensemble is reached. Doors that other machines reach want tokens, or the word that none are meant.
+    """How an ensemble is reached. Doors that other machines can reach need tokens, or an explicit ``insecure``.
 
     Attributes:
         host: the address that both doors bind on each node; ``0.0.0.0`` for all of its addresses.
         ask_tokens: digests of the tokens that admit to inference; without any, everyone may ask.
         management_tokens: digests of those that admit to management, and to inference too.
-        tls: serve TLS, and ask clients for certificates if it says so.
+        tls: serve TLS, and ask clients for certificates where it names their roots.
         insecure: others may reach doors without tokens.
 
     Raises:
@@ -43,7 +43,7 @@ class Doors:
 
     @property
     def warning(self) -> str:
-        """What the one who opens these doors should know; empty for nothing."""
+        """What the operator should be warned of; empty for nothing."""
         if is_loopback(self.host):
             return ""
         if self.insecure:

@@ -1,4 +1,4 @@
-"""Files of bearer tokens. A token is read here and kept nowhere: past this file only SHA-256 digests of it travel.
+"""Files of bearer tokens. A token is read here and kept nowhere: only its SHA-256 digest leaves this file.
 
 A digest of a random token says nothing about it, so it may lie in Ray's store and on every node; that is why tokens
 must be long.
@@ -25,7 +25,7 @@ def digest(token: str) -> str:
 
 
 def among(found: str, digests: Iterable[str]) -> bool:
-    """Whether a digest is one of these; takes as long whether and wherever it is."""
+    """Whether a digest is one of these, in constant time: how long it takes tells nothing."""
     return sum([hmac.compare_digest(found, known) for known in digests]) > 0
 
 

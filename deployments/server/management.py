@@ -117,20 +117,20 @@ class Management:
         """Nothing is registered, so nothing is left to do: as in Triton, no error."""
 
     def _statistics(self, model: str) -> dict[str, Any]:
-        tally = self._service.tallies[model]
+        statistics = self._service.statistics[model]
         return {
             "name": model,
             "version": VERSION,
-            "last_inference": tally.last_ms,
-            "inference_count": tally.rows,
+            "last_inference": statistics.last_ms,
+            "inference_count": statistics.rows,
             "execution_count": self._service.engine.metrics.executions(model),
             "inference_stats": {
-                "success": {"count": tally.succeeded, "ns": tally.succeeded_ns},
-                "fail": {"count": tally.failed, "ns": tally.failed_ns},
-                "queue": {"count": tally.succeeded, "ns": tally.queued_ns},
-                "compute_input": {"count": tally.succeeded, "ns": tally.input_ns},
-                "compute_infer": {"count": tally.succeeded, "ns": tally.infer_ns},
-                "compute_output": {"count": tally.succeeded, "ns": tally.output_ns},
+                "success": {"count": statistics.succeeded, "ns": statistics.succeeded_ns},
+                "fail": {"count": statistics.failed, "ns": statistics.failed_ns},
+                "queue": {"count": statistics.succeeded, "ns": statistics.queued_ns},
+                "compute_input": {"count": statistics.succeeded, "ns": statistics.input_ns},
+                "compute_infer": {"count": statistics.succeeded, "ns": statistics.infer_ns},
+                "compute_output": {"count": statistics.succeeded, "ns": statistics.output_ns},
                 **{name: {"count": 0, "ns": 0} for name in _NOT_COUNTED},
             },
         }

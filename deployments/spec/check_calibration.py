@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.model_formats import WEIGHTS_SUFFIX
+from quorate.deployments.spec.schema import CalibrationSpec, EnsembleSchema, FusionSpec
 from quorate.fusion.registry import RuleEntry
-
-if TYPE_CHECKING:
-    from quorate.deployments.spec.schema import CalibrationSpec, EnsembleSchema, FusionSpec
 
 
 def check_calibration(spec: EnsembleSchema, field: str, fusion: FusionSpec, entry: RuleEntry) -> None:
@@ -18,11 +16,11 @@ def check_calibration(spec: EnsembleSchema, field: str, fusion: FusionSpec, entr
     members, fused, decision = fusion.member_calibration, fusion.calibration, fusion.decision
     if not members and not fused and not decision:
         return
-    word = "member_calibration" if members else "calibration" if fused else "decision"
+    where = "member_calibration" if members else "calibration" if fused else "decision"
     odd = [n for n in fusion.members if spec.members[n].output not in ("logits", "probabilities")]
     if odd:
         found = f"'{odd[0]}' gives {spec.members[odd[0]].output}, not probabilities"
-        raise SpecError(f"{field}.{word}", found, "remove it: only probabilities are calibrated and decided on")
+        raise SpecError(f"{field}.{where}", found, "remove it: only probabilities are calibrated and decided on")
     if entry.decides and (fused or decision):
         found = f"rule '{fusion.rule}' gives decisions, not probabilities"
         raise SpecError(f"{field}.{'calibration' if fused else 'decision'}", found, "remove it, or change the rule")
@@ -30,21 +28,21 @@ def check_calibration(spec: EnsembleSchema, field: str, fusion: FusionSpec, entr
         if name not in fusion.members:
             fix = f"choose from {', '.join(fusion.members)}"
             raise SpecError(f"{field}.member_calibration.{name}", f"'{name}' is no member here", fix)
-        _check_words(f"{field}.member_calibration.{name}", calibration, spec.classes)
+        _check_numbers(f"{field}.member_calibration.{name}", calibration, spec.classes)
     if fused:
-        _check_words(f"{field}.calibration", fused, spec.classes)
+        _check_numbers(f"{field}.calibration", fused, spec.classes)
     if decision is None:
         return
     if decision.thresholds is None and decision.reject_below is None:
-        raise SpecError(f"{field}.decision", "it decides nothing", "give thresholds, reject_below or both")
+        raise SpecError(f"{field}.decision", "it is empty", "give thresholds, reject_below or both")
     if isinstance(decision.thresholds, Mapping):
         _check_classes(f"{field}.decision.thresholds", decision.thresholds, spec.classes)
 
 
-def _check_words(field: str, calibration: CalibrationSpec, classes: tuple[str, ...] | None) -> None:
+def _check_numbers(field: str, calibration: CalibrationSpec, classes: tuple[str, ...] | None) -> None:
     given = [word for word in ("temperature", "scale", "bias", "state") if getattr(calibration, word) is not None]
     if not given:
-        raise SpecError(field, "it says nothing", "give temperature, scale, bias, or state: a safetensors file")
+        raise SpecError(field, "it is empty", "give temperature, scale, bias, or state: a safetensors file")
     if len(given) > 1 and given not in (["temperature", "bias"], ["scale", "bias"]):
         fix = "give temperature or scale, with or without bias; or state alone"
         raise SpecError(field, f"{' and '.join(given)} do not go together", fix)
@@ -52,8 +50,8 @@ def _check_words(field: str, calibration: CalibrationSpec, classes: tuple[str, .
         by_class: dict[str, float] | None = getattr(calibration, word)
         if by_class is not None:
             _check_classes(f"{field}.{word}", by_class, classes)
-    if calibration.state and not calibration.state.endswith(".safetensors"):
-        found = f"'{calibration.state}' is not a .safetensors file"
+    if calibration.state and not calibration.state.endswith(WEIGHTS_SUFFIX):
+        found = f"'{calibration.state}' is not a {WEIGHTS_SUFFIX} file"
         raise SpecError(f"{field}.state", found, "save tensors scale and bias with safetensors.torch.save_file")
 
 

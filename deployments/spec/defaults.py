@@ -1,14 +1,11 @@
-"""What a spec need not say: which members a fusion takes, and how long an inner fusion waits"""
+"""What a spec need not say: which members a fusion takes, and how long an inner fusion waits."""
 
 from __future__ import annotations
 
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from quorate.deployments.spec.schema import DEADLINE_S
-
-if TYPE_CHECKING:
-    pass
 
 
 def with_default_fusion_members(data: Any) -> Any:
@@ -54,10 +51,11 @@ def _depths(data: dict[str, Any]) -> dict[str, int] | None:
     """How many members stand one behind the other up to each node; None where the graph is none."""
     members: dict[str, Any] = data["members"] if isinstance(data.get("members"), dict) else {}
     nodes = {**members, **data["fusions"]}
-    sources: dict[str, list[Any]] = {}
+    sources: dict[str, list[str]] = {}
     for name, node in nodes.items():
         read = node.get("inputs" if name in members else "members") if isinstance(node, dict) else None
-        sources[name] = [source for source in read if source in nodes] if isinstance(read, (list, tuple)) else []
+        listed = read if isinstance(read, (list, tuple)) else ()
+        sources[name] = [source for source in listed if isinstance(source, str) and source in nodes]
     try:
         order = list(TopologicalSorter(sources).static_order())
     except (CycleError, TypeError):

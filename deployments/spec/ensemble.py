@@ -1,4 +1,4 @@
-"""The ensemble's spec, checked whole as it is made"""
+"""The ensemble's spec, checked whole as it is made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from typing import Any
 
 from pydantic import model_validator
 
-from quorate.deployments.spec.checks import check
+from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.check_fusions import check_fusion
+from quorate.deployments.spec.check_graph import check_cycles, check_graph, check_inner, check_names
+from quorate.deployments.spec.check_members import (
+    check_classes,
+    check_member,
+    check_range,
+    check_resources,
+    check_tensors,
+)
 from quorate.deployments.spec.defaults import with_default_fusion_members, with_inner_deadlines
 from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
+from quorate.deployments.spec.suggestions import suggest
 
 
 class EnsembleSpec(EnsembleSchema):
@@ -23,7 +33,7 @@ class EnsembleSpec(EnsembleSchema):
 
     @model_validator(mode="after")
     def _cross_check(self) -> EnsembleSpec:
-        check(self)
+        _check(self)
         return self
 
     def job(self, member: str) -> MemberJob:
@@ -40,6 +50,27 @@ class EnsembleSpec(EnsembleSchema):
 
     @property
     def revision(self) -> str:
-        """Names this state of the fusion: the same words give the same revision on every node."""
+        """Names this state of the fusion: the same spec gives the same revision on every node."""
         state = self.model_dump(mode="json", include={"classes", "members", "fusion", "fusions", "output"})
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _check(spec: EnsembleSchema) -> None:
+    """Raise SpecError for the first mistake found."""
+    check_tensors(spec)
+    check_classes("classes", spec.classes)
+    check_names(spec)
+    for name, member in spec.members.items():
+        check_member(spec, name, member)
+    check_cycles(spec)
+    if bool(spec.fusion) == bool(spec.fusions):
+        found = "both fusion and fusions are given" if spec.fusion else "there is no fusion"
+        raise SpecError("fusion", found, "give either fusion (one rule) or fusions (several by name)")
+    for name, fusion in spec.all_fusions.items():
+        check_fusion(spec, "fusion" if spec.fusion else f"fusions.{name}", fusion)
+    if spec.output and spec.output not in spec.all_fusions:
+        raise SpecError("output", f"'{spec.output}' is not a fusion", suggest(spec.output, spec.all_fusions))
+    check_graph(spec)
+    check_inner(spec)
+    check_resources("serving.resources", spec.serving.resources)
+    check_range("serving.replicas", spec.serving.replicas.min, spec.serving.replicas.max)

@@ -1,24 +1,20 @@
 """Keys with which replicas on different nodes prove to each other that they belong to the same cluster (ZeroMQ CURVE).
 
-Both key pairs are derived from one secret that lives in Ray's own store, which only processes of the cluster can read.
+Both key pairs are derived from the cluster's secret, which only its processes can read (``control.registry``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
 import zmq
-from ray.experimental import internal_kv
 from zmq.auth.thread import ThreadAuthenticator
 from zmq.utils import z85
 
 from quorate.deployments.transport.connection import MAX_UNREAD_MESSAGES
 from quorate.deployments.transport.tcp import ClientKeys, set_heartbeat
-
-_KEY, _NAMESPACE = b"data-plane-secret", b"quorate"
 
 
 @dataclass(frozen=True)
@@ -28,13 +24,6 @@ class KeyPair:
 
     def for_client(self) -> ClientKeys:
         return ClientKeys(self.public, self.secret)
-
-
-def cluster_secret() -> bytes:
-    """The cluster's secret, made by whoever asks first."""
-    internal_kv._internal_kv_put(_KEY, secrets.token_bytes(32), overwrite=False, namespace=_NAMESPACE)
-    found: bytes = internal_kv._internal_kv_get(_KEY, namespace=_NAMESPACE)
-    return found
 
 
 def key_pair(secret: bytes, role: str) -> KeyPair:

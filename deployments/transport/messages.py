@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.wire.datatypes import BY_CODE, CODES, decode, encode, name_of, numpy_dtype
+from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.datatypes import BY_CODE, CODES, name_of, numpy_dtype
 
 Array = NDArray[Any]
 Frame = bytes | memoryview
@@ -42,15 +43,6 @@ class Kind(IntEnum):
     FAILURE = 17  # the whole call failed; the second frame says why
     WELCOME = 18  # the answer to HELLO
     LEAVING = 19  # the replica drains: finish what is under way, send nothing new
-
-
-class RowStatus(IntEnum):
-    """Why a row of an answer may not be used; 0 is a good row."""
-
-    OK = 0
-    ERROR = 1
-    NONFINITE = 2
-    SHAPE = 3
 
 
 _KINDS = {int(kind): kind for kind in Kind}

@@ -1,4 +1,4 @@
-"""What became of a row at one member or inner fusion, as the engine keeps it."""
+"""What became of one row at one member or inner fusion: what replicas say of it, and what only the engine knows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class RowState(IntEnum):
-    """The first four are what a replica says of a row (``framing.RowStatus``); the others only the engine knows.
+    """A replica gives one of the first four with each row of its answer (``LAST_OF_REPLICA``).
 
     A row inherits the state of what its member reads: a member behind a dead one is missing for that reason.
     """
@@ -18,14 +18,17 @@ class RowState(IntEnum):
     DEADLINE = 4
     DEAD = 5
     SHED = 6
-    UNASKED = 7  # nobody wanted it: a gate or a cascade went without
+    UNASKED = 7  # a gate or a cascade answered without it
 
     @property
     def reason(self) -> str:
         """The word in an answer's ``members_missing``."""
         return self.name.lower()
 
+    @classmethod
+    def of(cls, reason: str) -> RowState:
+        """The state of all rows of a call that failed as a whole for this reason."""
+        return cls[reason.upper()]
 
-def state_of(reason: str) -> RowState:
-    """The state that a whole reply's reason puts its rows in."""
-    return RowState[reason.upper()]
+
+LAST_OF_REPLICA = int(RowState.SHAPE)

@@ -70,7 +70,7 @@ async def read_schema(stream: ByteStream) -> pa.Schema:
 
 
 async def read_batches(stream: ByteStream, schema: pa.Schema) -> AsyncIterator[pa.RecordBatch]:
-    """The record batches that follow, each validated in full, since its bytes came from a stranger.
+    """The record batches that follow, each validated in full: its bytes came over the network and may be anything.
 
     Raises:
         RequestError: a batch that cannot be read, or is larger than a request may be.

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
+from quorate.deployments.wire.datatypes import bytes_array
 
 Array = NDArray[Any]
 _TYPES: dict[str, tuple[pa.DataType, ...]] = {
@@ -129,9 +130,7 @@ def _even_length(name: str, lists: pa.Array, per_row: int) -> int:
 
 def _values(leaf: pa.Array, datatype: str) -> Array:
     if datatype == "BYTES":
-        array = np.empty(len(leaf), dtype=object)
-        array[:] = leaf.cast(pa.large_binary()).to_pylist()
-        return array
+        return bytes_array(leaf.cast(pa.large_binary()).to_pylist())
     if datatype == "BF16":
         bits = np.frombuffer(leaf.buffers()[1] or b"", np.uint16)
         return bits[leaf.offset : leaf.offset + len(leaf)].view(ml_dtypes.bfloat16)

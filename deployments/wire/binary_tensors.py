@@ -1,36 +1,19 @@
-"""A tensor that arrives as raw bytes, and the checks of its name, datatype and shape that every wire shares."""
+"""A tensor as raw bytes: little-endian and row-major, BYTES elements each with their length before them."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
-from quorate.deployments.wire.datatypes import CODES, decode
+from quorate.deployments.wire.datatypes import bytes_array, numpy_dtype
+
+# So few bytes are copied sooner than looked at in place.
+COPIED_BYTES = 1 << 12
 
 Array = NDArray[Any]
-MAX_DIMS = 32
-MAX_ELEMENTS = 2**40
-
-
-def parse_datatype(name: str, datatype: Any) -> str:
-    """A datatype of the protocol."""
-    if not isinstance(datatype, str) or datatype not in CODES:
-        raise RequestError(f"input '{name}' has datatype {datatype!r:.60}; use one of {', '.join(CODES)}")
-    return datatype
-
-
-def parse_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """A shape of at most 32 sizes >= 0 whose product fits in memory."""
-    if not isinstance(shape, list) or len(shape) > MAX_DIMS or not set(map(type, shape)) <= {int}:
-        raise RequestError(f"input '{name}' has no shape; give a list of at most {MAX_DIMS} whole numbers")
-    if min(shape, default=0) < 0:
-        raise RequestError(f"input '{name}' has shape {shape}; sizes cannot be negative")
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise RequestError(f"input '{name}' has shape {shape}, which is too large; send less at once")
-    return tuple(shape)
 
 
 def parse_raw(name: str, datatype: str, shape: tuple[int, ...], data: bytes | memoryview) -> Array:
@@ -43,3 +26,49 @@ def parse_raw(name: str, datatype: str, shape: tuple[int, ...], data: bytes | me
         return decode(data, datatype, shape)
     except ValueError as error:
         raise RequestError(f"input '{name}': {error}; send exactly the bytes of its shape") from None
+
+
+def encode(array: NDArray[Any]) -> memoryview | bytes:
+    """The raw little-endian, row-major bytes of a tensor; BYTES elements are each preceded by their 4-byte length."""
+    if array.dtype == object:
+        return b"".join(len(item).to_bytes(4, "little") + item for item in array.ravel())
+    if array.nbytes <= COPIED_BYTES:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def decode(data: memoryview | bytes, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A tensor from its raw bytes, without a copy where the type allows (then it is read-only).
+
+    Raises:
+        ValueError: the bytes are not as many as datatype and shape need.
+    """
+    if datatype == "BYTES":
+        return _decode_bytes(memoryview(data), shape)
+    dtype = numpy_dtype(datatype)
+    needed = dtype.itemsize
+    for size in shape:
+        needed *= size
+    if len(data) != needed:
+        raise ValueError(f"{datatype} of shape {list(shape)} needs {needed} bytes but has {len(data)}")
+    if datatype == "BOOL":  # any byte but 0 is true; NumPy keeps others than 1 as they are
+        truth: NDArray[Any] = np.frombuffer(data, np.uint8) != 0
+        return truth.reshape(shape)
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _decode_bytes(data: memoryview, shape: tuple[int, ...]) -> NDArray[Any]:
+    items: list[bytes] = []
+    at = 0
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+        if end > len(data) or at + 4 > len(data):
+            raise ValueError(f"the length prefix of element {len(items)} points past the end of the data")
+        items.append(bytes(data[at + 4 : end]))
+        at = end
+    count = 1
+    for size in shape:
+        count *= size
+    if len(items) != count:
+        raise ValueError(f"BYTES of shape {list(shape)} needs {count} elements but has {len(items)}")
+    return bytes_array(items).reshape(shape)

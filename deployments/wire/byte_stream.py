@@ -8,7 +8,7 @@ from typing import Any
 
 from quorate.deployments.errors import RequestError
 
-# ASGI's: the next part of a request's body, or word that the client hung up.
+# ASGI's: the next part of a request's body, or the news that the client hung up.
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 # A client that sends nothing for so long has stopped.
 SILENCE_S = 60.0

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's datatypes and what they are in NumPy and in bytes."""
+"""The Open Inference Protocol's datatypes and what they are in NumPy."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ _NUMPY: dict[str, Any] = {
     "FP64": np.float64,
     "BYTES": np.object_,
 }
-# So few bytes are copied sooner than looked at in place.
-COPIED_BYTES = 1 << 12
 _DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(dtype) for name, dtype in _NUMPY.items()}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # The byte that names a datatype between our own processes: its place in this table, so only ever append.
@@ -57,52 +55,11 @@ def has_name(dtype: np.dtype[Any]) -> bool:
     return dtype in _NAMES
 
 
-def encode(array: NDArray[Any]) -> memoryview | bytes:
-    """The raw little-endian, row-major bytes of a tensor; BYTES elements are each preceded by their 4-byte length."""
-    if array.dtype == object:
-        return b"".join(len(item).to_bytes(4, "little") + item for item in array.ravel())
-    if array.nbytes <= COPIED_BYTES:
-        return array.tobytes()
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def decode(data: memoryview | bytes, datatype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A tensor from its raw bytes, without a copy where the type allows (then it is read-only).
-
-    Raises:
-        ValueError: the bytes are not as many as datatype and shape need.
-    """
-    if datatype == "BYTES":
-        return _decode_bytes(memoryview(data), shape)
-    dtype = numpy_dtype(datatype)
-    needed = dtype.itemsize
-    for size in shape:
-        needed *= size
-    if len(data) != needed:
-        raise ValueError(f"{datatype} of shape {list(shape)} needs {needed} bytes but has {len(data)}")
-    if datatype == "BOOL":  # any byte but 0 is true; NumPy keeps others than 1 as they are
-        truth: NDArray[Any] = np.frombuffer(data, np.uint8) != 0
-        return truth.reshape(shape)
-    return np.frombuffer(data, dtype=dtype).reshape(shape)
-
-
-def _decode_bytes(data: memoryview, shape: tuple[int, ...]) -> NDArray[Any]:
-    items: list[bytes] = []
-    at = 0
-    while at < len(data):
-        end = at + 4 + int.from_bytes(data[at : at + 4], "little")
-        if end > len(data) or at + 4 > len(data):
-            raise ValueError(f"the length prefix of element {len(items)} points past the end of the data")
-        items.append(bytes(data[at + 4 : end]))
-        at = end
-    count = 1
-    for size in shape:
-        count *= size
-    if len(items) != count:
-        raise ValueError(f"BYTES of shape {list(shape)} needs {count} elements but has {len(items)}")
-    array = np.empty(count, dtype=object)
+def bytes_array(items: Sequence[bytes]) -> NDArray[Any]:
+    """(n,) BYTES elements; ``np.array`` would drop the zeros at their ends."""
+    array = np.empty(len(items), dtype=object)
     array[:] = items
-    return array.reshape(shape)
+    return array
 
 
 def zeros(datatype: str, shape: Sequence[int], rows: int) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.wire import open_inference_pb2 as pb
-from quorate.deployments.wire.binary_tensors import parse_datatype, parse_raw, parse_shape
-from quorate.deployments.wire.datatypes import datatype_of, encode, numpy_dtype
+from quorate.deployments.wire.binary_tensors import encode, parse_raw
+from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
+from quorate.deployments.wire.tensor_checks import check_count, check_once, out_of_range, parse_datatype, parse_shape
 
 Array = NDArray[Any]
 _FIELDS = {
@@ -46,8 +46,7 @@ def parse_infer(message: pb.ModelInferRequest, deadline_s: float | None = None) 
         raise RequestError(f"expected {len(message.inputs)} raw_input_contents but got {len(raw)}; give one per input")
     arrays: dict[str, Array] = {}
     for place, tensor in enumerate(message.inputs):
-        if tensor.name in arrays:
-            raise RequestError(f"input '{tensor.name}' is given twice; give it once")
+        check_once(tensor.name, arrays)
         arrays[tensor.name] = _parse_tensor(tensor, raw[place] if raw else None)
     return InferRequest(
         message.model_name,
@@ -94,14 +93,9 @@ def _parse_contents(name: str, datatype: str, shape: tuple[int, ...], contents: 
         if other.name != field:
             raise RequestError(f"input '{name}' is {datatype} but has {other.name}; give {field}")
     elements = getattr(contents, field)
-    if len(elements) != math.prod(shape):
-        raise RequestError(
-            f"input '{name}' has {len(elements)} elements but shape {list(shape)} needs {math.prod(shape)}"
-        )
+    check_count(name, len(elements), shape)
     if datatype == "BYTES":
-        array = np.empty(len(elements), dtype=object)
-        array[:] = list(elements)
-        return array.reshape(shape)
+        return bytes_array(elements).reshape(shape)
     return _numbers(name, datatype, elements).reshape(shape)
 
 
@@ -110,7 +104,7 @@ def _numbers(name: str, datatype: str, elements: Any) -> Array:
     if dtype.itemsize < 4 and dtype.kind in "iu" and values.size:  # the message has no 8- and 16-bit fields
         info = np.iinfo(dtype)
         if values.min() < info.min or values.max() > info.max:
-            raise RequestError(f"input '{name}' has numbers outside {datatype}; give {info.min} to {info.max}")
+            raise out_of_range(name, datatype)
     return values.astype(dtype, copy=False)
 
 

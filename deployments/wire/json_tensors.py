@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,9 +12,10 @@ import orjson
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
-from quorate.deployments.wire.binary_tensors import parse_datatype, parse_raw, parse_shape
-from quorate.deployments.wire.datatypes import datatype_of, encode, numpy_dtype
+from quorate.deployments.wire.binary_tensors import encode, parse_raw
+from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, Body, InferRequest, InferResponse, Scalar
+from quorate.deployments.wire.tensor_checks import check_count, check_once, out_of_range, parse_datatype, parse_shape
 
 Array = NDArray[Any]
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
@@ -73,8 +73,7 @@ def _inputs(data: dict[str, Any], binary: memoryview | None) -> dict[str, Array]
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise RequestError("an input is no object with a name; send {name, datatype, shape, data}")
         name = item["name"]
-        if name in arrays:
-            raise RequestError(f"input '{name}' is given twice; give it once")
+        check_once(name, arrays)
         size = _binary_size(item)
         if size is None:
             arrays[name] = parse_tensor(item)
@@ -157,8 +156,7 @@ def parse_tensor(item: dict[str, Any]) -> Array:
     if not isinstance(data, list):
         raise RequestError(f"input '{name}' has no list of data; send the elements in row-major order")
     flat, types = _flatten(name, data)
-    if len(flat) != math.prod(shape):
-        raise RequestError(f"input '{name}' has {len(flat)} elements but shape {list(shape)} needs {math.prod(shape)}")
+    check_count(name, len(flat), shape)
     values = _bytes_array(name, flat, types) if datatype == "BYTES" else _number_array(name, datatype, flat, types)
     return values.reshape(shape)
 
@@ -183,23 +181,18 @@ def _number_array(name: str, datatype: str, flat: list[Any], types: set[type]) -
         try:
             return np.array(flat, dtype)
         except OverflowError:
-            info = np.iinfo(dtype)
-            raise RequestError(
-                f"input '{name}' has numbers outside {datatype}; give {info.min} to {info.max}"
-            ) from None
+            raise out_of_range(name, datatype) from None
     with np.errstate(over="ignore"):
         values = np.array(flat, np.float64).astype(dtype, copy=False)
     if not np.isfinite(values).all():
-        raise RequestError(f"input '{name}' has numbers outside {datatype}; give finite numbers in its range")
+        raise out_of_range(name, datatype)
     return values
 
 
 def _bytes_array(name: str, flat: list[Any], types: set[type]) -> Array:
     if not types <= {str}:
         raise RequestError(f"input '{name}' has data that is not BYTES; give strings, or send it as binary")
-    array = np.empty(len(flat), dtype=object)
-    array[:] = [item.encode() for item in flat]
-    return array
+    return bytes_array([item.encode() for item in flat])
 
 
 def dump_response(response: InferResponse, binary: BinaryOutputs) -> tuple[bytes, int | None]:

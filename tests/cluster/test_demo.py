@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.ray
+
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
 

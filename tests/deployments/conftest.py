@@ -1,22 +1,16 @@
 """Ensembles behind both doors without Ray: members on threads, real sockets, an event loop on a thread of its own."""
 
-import asyncio
 import contextlib
-import socket
-import threading
 
 import pytest
-import uvicorn
 
 from quorate.deployments import Doors as DoorSettings
 from quorate.deployments import parse_spec
+from quorate.deployments.engine.engine import Engine
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
-from quorate.deployments.server.grpc.server import grpc_server
-from quorate.deployments.server.http.app import HttpDoor
-from quorate.deployments.server.http.protocol import JoinedHttpProtocol
-from quorate.deployments.server.service import Service
-from tests.deployments.support.member_threads import MemberThreads
+from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
+from tests.deployments.support.member_threads import FACTORIES, MemberThreads
 
 
 class Doors:
@@ -25,7 +19,7 @@ class Doors:
     Attributes:
         http: URL of its HTTP door.
         grpc: address of its gRPC door.
-        engine: what answers; look, don't touch: it lives on another thread.
+        server: what runs it.
         keeper: who may come in.
         certificates: what they show, with TLS.
     """
@@ -34,41 +28,36 @@ class Doors:
         settings = settings or DoorSettings()
         self.keeper = Doorkeeper(settings)
         self.certificates = settings.tls and Certificates(settings.tls)
-        self._members = MemberThreads(parse_spec(spec), folder)
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-        self._thread.start()
-        assert self._started.wait(20), "the doors did not open"
+        spec = parse_spec(spec)
+        self._members = MemberThreads(spec, folder)
+        self.server = FusionServer(
+            ServerSettings("127.0.0.1", 0, 0, self.keeper, self.certificates), _make_engine, self._members.find
+        )
+        self.server.start(Served(spec, FACTORIES, {name: name for name in spec.members}))
+        self.http = f"{'https' if self.certificates else 'http'}://127.0.0.1:{self.server.http_port}"
+        self.grpc = f"127.0.0.1:{self.server.grpc_port}"
+
+    @property
+    def engine(self):
+        """What answers; look, don't touch: it lives on another thread."""
+        return self.server.engine
+
+    @property
+    def http_door(self):
+        """What answers HTTP."""
+        return self.server.http_door
 
     def close(self):
-        self._loop.call_soon_threadsafe(setattr, self._http, "should_exit", True)
-        self._thread.join(20)
+        self.server.stop()
         self._members.stop()
 
     def stop_members(self):
         """Let every member finish and leave."""
         self._members.stop()
 
-    async def _serve(self):
-        self._loop = asyncio.get_running_loop()
-        self.engine = engine = await self._members.engine()
-        service = Service(engine)
-        grpc_door, grpc_port = grpc_server(service, "127.0.0.1", 0, self.keeper, self.certificates)
-        await grpc_door.start()
-        listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            HttpDoor(service, self.keeper), interface="asgi3", lifespan="off", log_level="error",
-            http=JoinedHttpProtocol, timeout_graceful_shutdown=3,
-        )  # fmt: skip
-        config.load()
-        config.ssl = self.certificates and self.certificates.context
-        self._http = uvicorn.Server(config)
-        self.http = f"{'https' if config.ssl else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
-        self.grpc = f"127.0.0.1:{grpc_port}"
-        self._started.set()
-        await self._http.serve(sockets=[listener])
-        await grpc_door.stop(1)
-        engine.close()
+
+def _make_engine(served):
+    return Engine(served.spec, served.folder, "here", apps=served.apps)
 
 
 @pytest.fixture(scope="session")

@@ -115,7 +115,7 @@ def measure(job: MemberJob, folder: Path, inputs: Mapping[str, NDArray[Any]], th
     """
     import torch
 
-    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
 
     torch.set_num_threads(threads)

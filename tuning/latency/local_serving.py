@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -104,7 +104,7 @@ async def _ask(
     engine = Engine(spec, folder, "here")
     try:
         for name, address in addresses.items():
-            engine.lanes.set_replicas(name, {"only": address})
+            engine.revisions.set_replicas(name, {"only": address})
         until = time.monotonic() + _READY_S
         while not all(engine.ready().values()) and time.monotonic() < until:
             engine.reconcile()

@@ -8,7 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.digests import file_digest
+from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, factory_of, format_of
 from quorate.deployments.spec.schema import MemberJob
 
 # Where and how fast a member runs changes no prediction.
@@ -18,16 +19,16 @@ _IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "we
 def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
     """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
     words = job.model_dump(mode="json", exclude={"ensemble": True, "name": True, "member": _IRRELEVANT})
-    path = folder / (job.member.weights or job.member.model)
-    words["checkpoint"] = file_digest(path) if checkpoint and path.is_file() else None
+    path = checkpoint_of(job.member) if checkpoint else None
+    words["checkpoint"] = file_digest(folder / path) if path and (folder / path).is_file() else None
     return _digest(json.dumps(words, sort_keys=True).encode())
 
 
 def code_digest(job: MemberJob, folder: Path) -> str | None:
     """Digest of the source file of the member's factory; None for exported models and modules without a file."""
-    module, colon, _ = job.member.model.partition(":")
-    if not colon:
+    if format_of(job.member.model) is not FACTORY:
         return None
+    module, _ = factory_of(job.member.model)
     before = list(sys.path)
     sys.path[:0] = [str(folder.resolve()), str(Path.cwd())]
     try:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
-from quorate.deployments.transport.messages import RowStatus
+from quorate.deployments.transport.row_state import RowState
 from quorate.tuning.errors import PredictionError, TuningError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
         MemberLoadError: the member cannot be loaded.
         PredictionError: it failed on every row.
     """
-    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
 
     predictor = Predictor(load_model(job.name, job.member, folder), job)
@@ -64,7 +64,7 @@ def predict_batch(predictor: Predictor, job: MemberJob, inputs: Inputs) -> NDArr
     values, status = predictor.run(inputs, probabilities=True)
     if values.shape[1] == 0:  # no row of the batch came through, so the model told no width
         values = np.zeros((len(status), len(job.classes or ())), np.float32)
-    return np.where((status == RowStatus.OK)[:, None], values, np.float32("nan"))
+    return np.where((status == RowState.OK)[:, None], values, np.float32("nan"))
 
 
 def tunable_members(spec: EnsembleSpec) -> tuple[str, ...]:

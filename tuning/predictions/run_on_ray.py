@@ -21,9 +21,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quorate.deployments.members.model import load_model
+from quorate.deployments.control.placement import actor_options
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.spec.schema import MemberJob, Resources
+from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
@@ -69,7 +70,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
             batch_size=job.member.max_batch_size,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=job.member.replicas.max),
-            **remote_arguments(job.member.resources),
+            **actor_options(job.member.resources),
         )
         try:
             for batch in answers.iter_batches(batch_format="numpy", batch_size=None):
@@ -84,7 +85,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
 def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
     import ray
 
-    task = ray.remote(run_in_process).options(**remote_arguments(job.member.resources))
+    task = ray.remote(run_in_process).options(**actor_options(job.member.resources))
     try:
         found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), ray.put(inputs)))
     except ray.exceptions.RayError as error:
@@ -134,15 +135,6 @@ def _restored(column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if column.dtype == object:
         column = np.array([list(row) for row in column], dtype=object)
     return column.reshape(len(column), *shape)
-
-
-def remote_arguments(resources: Resources) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
-    if resources.accelerator_type:
-        arguments["accelerator_type"] = resources.accelerator_type
-    if resources.labels:
-        arguments["label_selector"] = dict(resources.labels)
-    return arguments
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec
+from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, format_of
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.tuning.runs.run_folder import copy_factory, save_deployable
 
@@ -30,8 +31,8 @@ def read_input_spec(run: Path) -> EnsembleSpec | None:
 
 
 def _moved(member: MemberSpec) -> MemberSpec:
-    if member.weights:
-        return member.model_copy(update={"weights": f"{_PLACE}/{member.weights}"})
-    if member.model.endswith((".pt2", ".onnx")):
-        return member.model_copy(update={"model": f"{_PLACE}/{member.model}"})
-    return member
+    checkpoint = checkpoint_of(member)
+    if checkpoint is None:
+        return member
+    field = "weights" if format_of(member.model) is FACTORY else "model"
+    return member.model_copy(update={field: f"{_PLACE}/{checkpoint}"})

@@ -13,6 +13,7 @@ from typing import Any
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec, save_spec
+from quorate.deployments.spec.model_formats import FACTORY, factory_of, format_of
 from quorate.tuning.errors import TuningError
 
 
@@ -81,7 +82,7 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
     """
     data = spec.model_dump(mode="json", exclude_defaults=True)
     for name, member in data["members"].items():
-        field = "model" if member["model"].endswith((".pt2", ".onnx")) else "weights"
+        field = "weights" if format_of(member["model"]) is FACTORY else "model"
         if member.get(field):
             member[field] = _copy(source, member[field], folder, name)
         if field == "weights":
@@ -110,7 +111,7 @@ def _copy(source: Path, name: str, folder: Path, stem: str) -> str:
 
 def copy_factory(source: Path, model: str, folder: Path) -> None:
     """Factories are looked for in the spec's folder first; one that lies there must lie in the run's folder too."""
-    top = model.partition(":")[0].split(".")[0]
+    top = factory_of(model)[0].split(".")[0]
     if (source / f"{top}.py").is_file():
         shutil.copy2(source / f"{top}.py", folder / f"{top}.py")
     elif (source / top / "__init__.py").is_file():

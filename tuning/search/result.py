@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorate.deployments.display import Displayed, Table
 from quorate.tuning.search.journal import Finished
 from quorate.tuning.search.space import Objective
 
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from quorate.tuning.search.pareto import Pick
     from quorate.tuning.search.structures.latency_check import LatencyCheck
 
+_SHOWN_PICKS = 5
 
-@dataclass(frozen=True)
-class SweepResult:
+
+@dataclass(frozen=True, repr=False)
+class SweepResult(Displayed):
     """What a sweep found.
 
     Attributes:
@@ -73,3 +76,36 @@ class SweepResult:
             "latency": {place: {**asdict(check), "error_s": check.error_s} for place, check in self.latency.items()},
             "verdict": self.verdict,
         }
+
+    def tables(self) -> Sequence[Table]:
+        """The Pareto set, the verdict on the best, and what to do next."""
+        rows = [
+            (
+                str(place),
+                pick.structure.topology,
+                pick.structure.rule,
+                ", ".join(pick.structure.members),
+                *(objective_text(name, pick.values[name]) for name in self.objectives),
+                f"{pick.judgement.tuned.log_loss:.4f}",
+            )
+            for place, pick in enumerate(self.pareto[:_SHOWN_PICKS])
+        ]
+        lines = [f"{len(self.structures)} structures and {len(self.members)} members tried"]
+        if not self.complete:
+            lines.append(f"the time was up; quorate tune --resume {self.folder} tries the rest")
+        lines += [
+            self.verdict,
+            f"quorate deploy {self.best.folder / 'spec.yaml'}",
+            f"{self.folder / 'report.html'} shows it all",
+        ]
+        columns = ("pick", "topology", "rule", "members", *self.objectives, "held-out log-loss")
+        return [Table(columns, rows, lines=lines)]
+
+
+def objective_text(objective: str, value: float) -> str:
+    """A value with its unit."""
+    if objective == "p95_latency_s":
+        return f"{value * 1e3:.2f} ms"
+    if objective == "memory_bytes":
+        return f"{value / 2**20:.2f} MiB"
+    return f"{value:.4g}"

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import ray
 from ray.exceptions import RayActorError
 
+from quorate.deployments.control.placement import actor_options
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
-from quorate.tuning.predictions.run_on_ray import remote_arguments
 
 # Until Ray gives up a node that is lost (health checks every 3 s, five missed) it may start workers there, which die.
 _FAILED_STARTS, _RETRY_S = 12, 3.0
@@ -67,7 +67,7 @@ class _Worker:
     """The driver's end: starting until its first answer, idle, or running the trial ``number``."""
 
     def __init__(self, resources: Resources):
-        options = remote_arguments(resources)
+        options = actor_options(resources)
         if "label_selector" not in options:
             options["scheduling_strategy"] = "SPREAD"
         actor: Any = ray.remote(_Process)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.digests import file_digest
 from quorate.tuning.atomic_files import write_whole
 
 if TYPE_CHECKING:

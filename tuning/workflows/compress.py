@@ -11,7 +11,7 @@ the ensemble it came from on the same held-out rows. Entry point::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.members.model import load_model
+from quorate.deployments.display import Displayed, Table
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import MergeError
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
@@ -69,8 +70,8 @@ class Candidate:
     folder: Path = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Compression:
+@dataclass(frozen=True, repr=False)
+class Compression(Displayed):
     """What compressing gave.
 
     Attributes:
@@ -95,6 +96,30 @@ class Compression:
         }
         rest = {"skipped": dict(self.skipped), "pick": self.pick, "tolerance": self.tolerance}
         return {"ensemble": self.ensemble, "candidates": shown, **rest}
+
+    def tables(self) -> Sequence[Table]:
+        """The candidates, what each loses and saves, and what to do next."""
+        columns = ("", "log-loss", "lost, nats per row", "accuracy", "lost", "KiB", "ms at 1 row", "at 64")
+        rows = [
+            (
+                name,
+                f"{one.log_loss:.4f}",
+                _lost(one.log_loss_lost),
+                f"{one.accuracy:.4f}",
+                _lost(one.accuracy_lost),
+                f"{one.bytes / 1024:.1f}",
+                *(f"{one.latency_ms[batch]:.2f}" if batch in one.latency_ms else "" for batch in BATCHES),
+            )
+            for name, one in self.candidates.items()
+        ]
+        lines = [f"no {name}: {why}" for name, why in self.skipped.items()]
+        lines.append(f"smallest that loses at most {self.tolerance:g} nats: {self.pick}")
+        lines.append(f"quorate deploy {self.candidates[self.pick].folder / 'spec.yaml'}")
+        return [Table(columns, rows, lines=lines)]
+
+
+def _lost(found: Interval) -> str:
+    return f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
 def compress(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.evaluation.significance import Interval
@@ -72,8 +73,8 @@ class DecisionGain:
         return f"ensemble with the tuned decisions: {best}, {uniform}"
 
 
-@dataclass(frozen=True)
-class DecisionResult:
+@dataclass(frozen=True, repr=False)
+class DecisionResult(Displayed):
     """What tuning the decisions gave.
 
     Attributes:
@@ -97,6 +98,19 @@ class DecisionResult:
         """The report as JSON would hold it: everything but spec and folder."""
         numbers = {k: v for k, v in asdict(self).items() if k not in ("spec", "folder")}
         return {"ensemble": self.spec.name, **numbers, "verdict": self.gain.verdict}
+
+    def tables(self) -> Sequence[Table]:
+        """Best member, uniform mean and tuned decisions on held-out rows, and what follows from it."""
+        gain = self.gain
+        scores = ((gain.best_member, gain.best), ("uniform mean", gain.uniform), ("tuned", gain.tuned))
+        weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.weights.items())
+        biases = "with biases by class" if self.method == "decisions" else "without biases: they did no better"
+        lines = [
+            f"{gain.rows} held-out rows; {weights}, {biases}",
+            gain.verdict,
+            f"quorate deploy {self.folder / 'spec.yaml'}",
+        ]
+        return [Table(("", gain.metric), [(name, f"{score:.4f}") for name, score in scores], lines=lines)]
 
 
 def tune_decisions(

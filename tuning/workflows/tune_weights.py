@@ -10,7 +10,7 @@ Entry point::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.data.folds import stratified_folds
@@ -47,8 +48,8 @@ SOLVERS: dict[str, Callable[[NDArray[Any], NDArray[np.int64]], Weights]] = {
 }
 
 
-@dataclass(frozen=True)
-class TuneResult:
+@dataclass(frozen=True, repr=False)
+class TuneResult(Displayed):
     """What tuning the weights gave.
 
     Attributes:
@@ -82,6 +83,26 @@ class TuneResult:
         """The report as JSON would hold it: everything but spec and folder."""
         numbers = {k: v for k, v in asdict(self).items() if k not in ("spec", "folder")}
         return {"ensemble": self.spec.name, **numbers, "verdict": self.judgement.verdict}
+
+    def tables(self) -> Sequence[Table]:
+        """Members, uniform mean and tuned weights on held-out rows, and what follows from it."""
+        judgement = self.judgement
+        scores = {**judgement.members, "uniform mean": judgement.uniform, "tuned": judgement.tuned}
+        rows = [
+            (
+                name,
+                f"{self.weights[name]:.3f}" if name in self.weights else "",
+                *(f"{value:.4f}" for value in (score.accuracy, score.f1_macro, score.log_loss)),
+            )
+            for name, score in scores.items()
+        ]
+        lines = [
+            f"{judgement.rows} held-out rows; weights by {self.method}, at most {self.gap:.1e} nats from the best",
+            f"weights of their own for {len(self.patterns)} sets of members that may be left when others are missing",
+            judgement.verdict,
+            f"quorate deploy {self.folder / 'spec.yaml'}",
+        ]
+        return [Table(("", "weight", "accuracy", "macro F1", "log-loss"), rows, lines=lines)]
 
 
 def tune_weights(

@@ -1,1 +1,1 @@
-"""What each command does, below its options."""
+"""One command a file: its options, one call of ``quorate.cluster.operations``, and what it prints."""

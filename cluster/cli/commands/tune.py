@@ -1,121 +1,135 @@
-"""``quorate tune``: labelled rows in, a run folder with a better spec out."""
-
 from __future__ import annotations
 
-import contextlib
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Optional
 
-from quorate.cluster.local.connection import connected
-from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.ensemble import EnsembleSpec
+import typer
 
-if TYPE_CHECKING:
-    from quorate.tuning import DecisionResult, Labelled, TuneResult
+from quorate.cluster.cli.options import Json, Label, RunAddress, Runs
+from quorate.cluster.cli.tables import progress, show
+
+
+class Search(str, Enum):
+    """What ``tune`` may change."""
+
+    weights = "weights"
+    architecture = "architecture"
+
+
+class Metric(str, Enum):
+    """What ``tune`` solves weights for."""
+
+    log_loss = "log_loss"
+    accuracy = "accuracy"
+    balanced_accuracy = "balanced_accuracy"
+    f1_macro = "f1_macro"
+
+
+MaybeSpec = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(metavar="SPEC", help="The spec file; with --resume none.", show_default=False),
+]
+MaybeRows = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.", show_default=False),
+]
+TrainingRows = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        help="The rows the members were trained on (weights): solved on, out of fold; all of --data judges.",
+        show_default=False,
+    ),
+]
+MetricOption = Annotated[
+    Metric, typer.Option(help="What to make best (weights); all but log_loss move borders between classes too.")
+]
+Objectives = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        help="What to make small, most important first (architecture): log_loss, error_rate, "
+        "p95_latency_s, device_s_per_request, memory_bytes.",
+        show_default="log_loss p95_latency_s",
+    ),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option("--time", min=1, help="Stop after so many seconds (architecture).", show_default=False),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Trials at once (architecture); as many as fit.", show_default=False)
+]
+Resume = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Take up the sweep in this folder.", show_default=False)
+]
 
 
 def tune(
-    spec: EnsembleSpec,
-    folder: Path,
-    data: Path,
-    label: str,
-    runs: Path,
-    seed: int = 0,
-    address: str | None = None,
-    quiet: bool = False,
-    train: Path | None = None,
-    folds: int = 5,
-    epochs: int = 30,
-) -> TuneResult:
-    """Solve the weights on half of the rows and judge them on the other half.
+    spec: MaybeSpec = None,
+    data: MaybeRows = None,
+    train: TrainingRows = None,
+    folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
+    search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
+    metric: MetricOption = Metric.log_loss,
+    label: Label = "label",
+    runs: Runs = Path("runs"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
+    trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
+    member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a member that is not stopped early, or with --train.")] = 30,
+    objective: Objectives = None,
+    time_s: TimeLimit = None,
+    workers: Workers = None,
+    resume: Resume = None,
+    address: RunAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Find a better ensemble on labelled rows that no member was trained on: other weights, or another architecture.
 
-    Args:
-        spec: the ensemble; ``folder`` is what its paths start from.
-        data: a table, or a folder of IDX files; ``label`` is the table's column of classes.
-        runs: where the run's folder is made.
-        seed: of the halves and of the folds.
-        address: a Ray cluster to run the members on; this process when None.
-        quiet: no progress.
-        train: the rows that the members were trained on; weights are solved on them, out of fold, and all of ``data``
-            judges.
-        folds, epochs: of the members trained anew on folds of ``train``.
+    Weights: half of the rows are solved on, half judge. Architecture: half train members, a quarter is for structures,
+    a quarter judges. The result is a spec, deployable as it is; --resume takes up a search that was cut off.
 
-    Raises:
-        DataError: the rows cannot be read or do not fit the spec.
-        TuningError: the spec has members whose weights cannot be solved.
+    Example: quorate tune digits.yaml --data validation.parquet --search architecture --trials 100
     """
-    from rich.console import Console
+    if resume is not None:
+        return _resume(resume, time_s, workers, address, as_json)
+    if spec is None or data is None:
+        raise typer.BadParameter("give SPEC and --data, or --resume RUN")
+    _check_together(search, metric, train)
+    asked: dict[str, Any] = {"label": label, "runs": runs, "seed": seed, "epochs": epochs, "address": address}
+    if search is Search.architecture:
+        objectives = tuple(objective or ("log_loss", "p95_latency_s"))
+        asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
+        return _sweep(spec, data, {**asked, "time_s": time_s, "workers": workers}, as_json)
+    from quorate.cluster.operations import tune as operation
 
-    from quorate.tuning import OutOfFold, Training, idx_images, pick_runner, tune_weights
-
-    out_of_fold = None
-    if train is None:
-        solved_on, judged_on = halves(read_rows(spec, data, label), seed)
-    else:
-        solved_on = idx_images(train, full=True).train if train.is_dir() else read_rows(spec, train, label)
-        judged_on = read_rows(spec, data, label)
-        out_of_fold = OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)
-    place = contextlib.nullcontext() if address is None else connected(address)
-    with place, Console(stderr=True, quiet=quiet).status("running members") as status:
-        return tune_weights(
-            spec,
-            folder,
-            solved_on,
-            judged_on,
-            runs=runs,
-            run=pick_runner(),
-            on_step=status.update,
-            seed=seed,
-            out_of_fold=out_of_fold,
-        )
+    asked |= {"metric": metric.value, "train": train, "folds": folds}
+    with progress("running members", as_json) as tell:
+        result = operation.tune(spec, data, **asked, on_step=tell)
+    report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
+    return show(result, report, as_json)
 
 
-def decide(
-    spec: EnsembleSpec,
-    folder: Path,
-    data: Path,
-    label: str,
-    runs: Path,
-    metric: str,
-    seed: int = 0,
-    address: str | None = None,
-    quiet: bool = False,
-) -> DecisionResult:
-    """Search weights and biases for a metric of decisions on half of the rows and judge them on the other half.
+def _sweep(spec: Path, data: Path, asked: dict[str, Any], as_json: bool) -> None:
+    from quorate.cluster.cli.sweep_board import sweep_board
+    from quorate.cluster.operations import sweep as operation
 
-    Args:
-        metric: accuracy, balanced_accuracy or f1_macro.
-    """
-    from rich.console import Console
-
-    from quorate.tuning import pick_runner, tune_decisions
-
-    solved_on, judged_on = halves(read_rows(spec, data, label), seed)
-    place = contextlib.nullcontext() if address is None else connected(address)
-    with place, Console(stderr=True, quiet=quiet).status("running members") as status:
-        return tune_decisions(
-            spec, folder, solved_on, judged_on, metric, runs=runs, run=pick_runner(), on_step=status.update, seed=seed
-        )
+    with sweep_board(as_json) as tell:
+        found = operation.sweep(spec, data, **asked, on_progress=tell)
+    show(found, found.to_dict(), as_json)
 
 
-def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
-    """Two halves with the same mix of classes: shuffled within each class, then dealt out in turn."""
-    import numpy as np
+def _resume(run: Path, time_s: float | None, workers: int | None, address: str | None, as_json: bool) -> None:
+    from quorate.cluster.cli.sweep_board import sweep_board
+    from quorate.cluster.operations import sweep as operation
 
-    order = np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.labels))
-    return rows.rows(np.sort(order[::2])), rows.rows(np.sort(order[1::2]))
+    with sweep_board(as_json) as tell:
+        found = operation.resume(run, time_s=time_s, workers=workers, address=address, on_progress=tell)
+    show(found, found.to_dict(), as_json)
 
 
-def read_rows(spec: EnsembleSpec, data: Path, label: str) -> Labelled:
-    """The labelled rows of a table, or the test file of a folder of IDX files.
-
-    Raises:
-        DataError, SpecError: they cannot be read, or do not fit the spec.
-    """
-    from quorate.tuning import idx_images, read_table
-
-    if data.is_dir():
-        return idx_images(data, full=True).test  # members may have seen the training file
-    if spec.classes is None:
-        raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
-    return read_table(data, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes, label)
+def _check_together(search: Search, metric: Metric, train: Path | None) -> None:
+    if search is Search.architecture and (train is not None or metric is not Metric.log_loss):
+        raise typer.BadParameter("--train and --metric are for --search weights; an architecture has --objective")
+    if metric is not Metric.log_loss and train is not None:
+        raise typer.BadParameter("--train goes with --metric log_loss")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar
@@ -13,14 +12,15 @@ import grpc
 import grpc.aio
 from grpc.aio import ServicerContext
 
-from quorate.deployments.errors import RequestError, UnavailableError
+from quorate.deployments.errors import UnavailableError
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
 from quorate.deployments.security.doors import Doors, at_port
+from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.grpc.access import Guarded
 from quorate.deployments.server.grpc.health import add_health_and_reflection
 from quorate.deployments.server.management import Management
-from quorate.deployments.server.service import Service, clip
+from quorate.deployments.server.service import Service
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.grpc_tensors import dump_response, parse_infer, parse_parameters
 from quorate.deployments.wire.limits import MAX_BODY_BYTES
@@ -30,7 +30,6 @@ Message = TypeVar("Message")
 Reply = TypeVar("Reply")
 Method = Callable[[Any, ServicerContext], Awaitable[Any]]
 
-_log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 # Requests of one stream that run at once; the next is read when the first of them is answered.
 STREAM_AHEAD = 64
@@ -161,13 +160,9 @@ class GrpcDoor:
         self._management.logging()
 
     async def _infer(self, message: pb.ModelInferRequest, deadline_s: float | None) -> pb.ModelInferResponse:
-        metrics = self._service.engine.metrics
         started = perf_counter()
-        try:
+        with self._service.reading():
             request = parse_infer(message, _in_time(deadline_s))
-        except RequestError:
-            metrics.answered("invalid")
-            raise
         parsed = perf_counter()
         # grpc.aio cancels this coroutine when the client cancels or its deadline passes; the engine sees it here.
         response = await self._service.infer(request)
@@ -196,13 +191,11 @@ def _in_time(deadline_s: float | None) -> float | None:
 
 
 def _code_and_text(error: Exception) -> tuple[grpc.StatusCode, str]:
-    if isinstance(error, QuorateError):
-        return grpc.StatusCode[error.grpc_code], clip(str(error))
-    _log.error("a request failed", exc_info=error)
-    return grpc.StatusCode.INTERNAL, "internal error; the server log has the details"
+    code = error.grpc_code if isinstance(error, QuorateError) else "INTERNAL"
+    return grpc.StatusCode[code], error_text(error)
 
 
-def _in_words_of_the_wire(method: Callable[[Message, ServicerContext], Awaitable[Reply]]) -> Method:
+def _with_status(method: Callable[[Message, ServicerContext], Awaitable[Reply]]) -> Method:
     """End a failed call with the error's own code and sentence."""
 
     @functools.wraps(method)
@@ -228,7 +221,7 @@ def _handlers(door: GrpcDoor) -> grpc.GenericRpcHandler:
         if method.name == "ModelStreamInfer":
             handlers[method.name] = grpc.stream_stream_rpc_method_handler(call, **ends)
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_in_words_of_the_wire(call), **ends)
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_with_status(call), **ends)
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from time import perf_counter
@@ -12,19 +11,21 @@ from typing import Any
 
 import orjson
 
-from quorate.deployments.errors import OverloadedError, RequestError, UnauthenticatedError
+from quorate.deployments.errors import OverloadedError, UnauthenticatedError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
+from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.http.access import check_management, check_request
 from quorate.deployments.server.http.arrow_inference import StreamInference, dump_stream
-from quorate.deployments.server.http.bodies import Headers, pack_answer, read_body
-from quorate.deployments.server.http.disconnect import Watch
+from quorate.deployments.server.http.bodies import BodyMemory, IncomingBody
+from quorate.deployments.server.http.compression import Headers, pack_answer
+from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
 from quorate.deployments.server.http.streams import first_of, send_stream
 from quorate.deployments.server.management import Management
-from quorate.deployments.server.service import Service, clip
+from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
@@ -34,19 +35,23 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Reply = tuple[int, Headers, "bytes | AsyncIterator[bytes]"]
 
-_log = logging.getLogger(__name__)
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class HttpDoor:
-    """Serves one ensemble; give it to uvicorn."""
+    """Serves one ensemble; give it to uvicorn.
+
+    Attributes:
+        bodies: what requests that are not parsed yet hold.
+    """
 
     def __init__(self, service: Service, keeper: Doorkeeper | None = None):
         self._service, self._management = service, Management(service)
         self._keeper = keeper or Doorkeeper(Doors())
-        self._watch = Watch()
+        self.bodies = BodyMemory()
+        self._clients = DisconnectWatcher()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,11 +60,8 @@ class HttpDoor:
             status, headers, body = await self._answer(scope, receive)
         except asyncio.CancelledError:
             return  # the client is gone
-        except QuorateError as error:
+        except Exception as error:
             status, headers, body = _error(error)
-        except Exception:
-            _log.exception("a request failed")
-            status, headers, body = 500, _JSON, b'{"error":"internal error; the server log has the details"}'
         if not isinstance(body, bytes):
             await send_stream(send, status, headers, body)
             return
@@ -119,27 +121,24 @@ class HttpDoor:
         if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
             return _wrong_method(method, ", ".join(route.methods))
         check_management(self._keeper, scope["path"], scope["headers"])
-        body = await read_body(scope["headers"], receive)
-        reply = route.answer(self._management, bytes(body.json or b""))
+        with IncomingBody(self.bodies) as incoming:
+            body = await incoming.read(scope["headers"], receive)
+            reply = route.answer(self._management, bytes(body.json or b""))
         if inspect.isawaitable(reply):
             reply = await reply
         return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
 
     async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
         started = perf_counter()
-        metrics = self._service.engine.metrics
-        try:
-            body = await read_body(scope["headers"], receive)
+        with self._service.reading(), IncomingBody(self.bodies) as incoming:
+            body = await incoming.read(scope["headers"], receive)
             if body.json is None:
                 assert body.binary is not None
                 request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
             else:
                 request, binary = parse_infer(body, model, version)
-        except RequestError:
-            metrics.answered("invalid")
-            raise
         parsed = perf_counter()
-        response = await self._watch.work_for(receive, self._service.infer(request))
+        response = await self._clients.work_for(receive, self._service.infer(request))
         fused = perf_counter()
         if _ARROW in _header(scope, b"accept").lower():
             return 200, [(b"content-type", _ARROW)], dump_stream(response)
@@ -173,10 +172,11 @@ def _wrong_method(method: str, right: str) -> Reply:
     )
 
 
-def _error(error: QuorateError) -> Reply:
+def _error(error: Exception) -> Reply:
     headers = list(_JSON)
     if isinstance(error, OverloadedError):
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     if isinstance(error, UnauthenticatedError):
         headers.append((b"www-authenticate", b"Bearer"))
-    return error.http_status, headers, orjson.dumps({"error": clip(str(error))})
+    status = error.http_status if isinstance(error, QuorateError) else 500
+    return status, headers, orjson.dumps({"error": error_text(error)})

@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from quorate.deployments.engine.request import PRIORITY_LEVELS
 from quorate.deployments.errors import OverloadedError, RequestError
-from quorate.deployments.server.service import Service, clip
+from quorate.deployments.server.error_text import clip
+from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import ERROR, PARAMETERS, Sink, read_batches, read_schema
 from quorate.deployments.wire.arrow_tensors import check_type, read_column, write_column
 from quorate.deployments.wire.byte_stream import ByteStream, Receive

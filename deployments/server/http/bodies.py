@@ -1,47 +1,117 @@
-"""HTTP bodies on their way in and out: read within a limit, unpacked and packed, cut into JSON and binary tensors."""
+"""HTTP bodies on their way in: read within limits, unpacked, and cut into JSON and binary tensors.
+
+A body counts as held from the moment its bytes are here until it has been parsed, packed and unpacked ones alike. After
+that its rows count in the engine's queue.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 
 from quorate.deployments.errors import BodySizeError, OverloadedError, RequestError
+from quorate.deployments.server.http.compression import Headers, unpack
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body
 from quorate.deployments.wire.limits import MAX_BODY_BYTES
 
-Headers = list[tuple[bytes, bytes]]
-
-_WBITS = {b"gzip": 31, b"deflate": 15}  # HTTP's deflate is the zlib format (RFC 9110, 8.4.1.2)
-# Longer work is done on another thread, so that the event loop goes on. Packed bytes may grow a thousandfold.
-PACK_INLINE_BYTES, UNPACK_INLINE_BYTES = 32 << 10, 1 << 10
-# Together, bodies that are still coming in may take this much memory.
-MAX_ARRIVING_BYTES = 4 * MAX_BODY_BYTES
-# A shorter answer fits into one packet as it is.
-COMPRESS_FROM_BYTES = 1024
+# Together, bodies that are not parsed yet may take this much memory.
+MAX_HELD_BYTES = 4 * MAX_BODY_BYTES
 
 
-async def read_body(headers: Headers, receive: Receive) -> Body:
-    """The whole body, refused as soon as it is known to be too long.
+class BodyMemory:
+    """What all bodies of one server that are not parsed yet hold together.
 
-    Raises:
-        BodySizeError: too long, packed or unpacked.
-        OverloadedError: too much is coming in at once.
-        RequestError: wrongly packed, or wrongly cut.
-        asyncio.CancelledError: the client hung up before the end.
+    Attributes:
+        limit_bytes: more than this is refused.
+        held_bytes: now.
     """
-    coding, header_length = b"", None
-    for name, value in headers:
-        if name == b"content-encoding":
-            coding = value.strip().lower()
-        elif name == b"inference-header-content-length":
-            header_length = _header_length(value, header_length)
-        elif name == b"content-length" and int(value) > MAX_BODY_BYTES:  # httptools has seen that it is a number
-            raise BodySizeError("is", MAX_BODY_BYTES)
-    body = await _receive_all(receive)
-    if coding and coding != b"identity":
-        short = len(body) <= UNPACK_INLINE_BYTES
-        body = _unpack(body, coding) if short else await asyncio.to_thread(_unpack, body, coding)
+
+    def __init__(self, limit_bytes: int = MAX_HELD_BYTES):
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+
+class IncomingBody:
+    """One body; use it as a context that ends when the body has been parsed.
+
+    Attributes:
+        held_bytes: what it adds to the memory of all.
+    """
+
+    __slots__ = ("_memory", "held_bytes")
+
+    def __init__(self, memory: BodyMemory):
+        self._memory = memory
+        self.held_bytes = 0
+
+    def __enter__(self) -> IncomingBody:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._release(self.held_bytes)
+
+    async def read(self, headers: Headers, receive: Receive) -> Body:
+        """The whole body, refused as soon as it is known to be too long.
+
+        Raises:
+            BodySizeError: too long, packed or unpacked.
+            OverloadedError: all bodies together hold too much memory.
+            RequestError: wrongly packed, or wrongly cut.
+            asyncio.CancelledError: the client hung up before the end.
+        """
+        coding, header_length = b"", None
+        for name, value in headers:
+            if name == b"content-encoding":
+                coding = value.strip().lower()
+            elif name == b"inference-header-content-length":
+                header_length = _header_length(value, header_length)
+            elif name == b"content-length" and int(value) > MAX_BODY_BYTES:  # httptools has seen that it is a number
+                raise BodySizeError("is", MAX_BODY_BYTES)
+        body = await self._receive(receive)
+        if coding and coding != b"identity":
+            body = await self._unpack(body, coding)
+        return _cut(body, header_length)
+
+    async def _receive(self, receive: Receive) -> bytes:
+        chunks: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise asyncio.CancelledError
+            chunk: bytes = message.get("body", b"")
+            self._hold(len(chunk))
+            if self.held_bytes > MAX_BODY_BYTES:
+                raise BodySizeError("is", MAX_BODY_BYTES)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _unpack(self, body: bytes, coding: bytes) -> bytes:
+        packed_bytes = self.held_bytes
+
+        def count(size: int) -> None:
+            self._hold(size)
+            if self.held_bytes - packed_bytes > MAX_BODY_BYTES:
+                raise BodySizeError("unpacks to", MAX_BODY_BYTES)
+
+        plain = await unpack(body, coding, count)
+        self._release(packed_bytes)
+        return plain
+
+    def _hold(self, size: int) -> None:
+        self.held_bytes += size
+        memory = self._memory
+        memory.held_bytes += size
+        if memory.held_bytes > memory.limit_bytes:
+            raise OverloadedError("the memory for bodies that come in", memory.limit_bytes, 1.0)
+
+    def _release(self, size: int) -> None:
+        self.held_bytes -= size
+        self._memory.held_bytes -= size
+
+
+def _cut(body: bytes, header_length: int | None) -> Body:
+    """The JSON part of a body and the bytes behind it."""
     if header_length is None:
         return Body(body)
     if header_length > len(body):
@@ -53,58 +123,6 @@ async def read_body(headers: Headers, receive: Receive) -> Body:
     return Body(view[:header_length], view[header_length:]) if header_length else Body(None, view)
 
 
-async def pack_answer(body: bytes, headers: Headers) -> tuple[bytes, Headers]:
-    """Compress an answer if the client takes it so; returns it with the header that says how."""
-    if len(body) < COMPRESS_FROM_BYTES:
-        return body, []
-    coding = _accepted(b",".join(value for name, value in headers if name == b"accept-encoding"))
-    if not coding:
-        return body, []
-    short = len(body) <= PACK_INLINE_BYTES
-    packed = _pack(body, coding) if short else await asyncio.to_thread(_pack, body, coding)
-    return packed, [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
-
-
-async def _receive_all(receive: Receive) -> bytes:
-    message = await receive()
-    if message["type"] != "http.disconnect" and not message.get("more_body", False):  # as nearly always
-        return _checked(message.get("body", b""))
-    chunks: list[bytes] = []
-    length = 0
-    try:
-        while True:
-            if message["type"] == "http.disconnect":
-                raise asyncio.CancelledError
-            chunk: bytes = message.get("body", b"")
-            length += len(chunk)
-            _arriving.bytes += len(chunk)
-            if length > MAX_BODY_BYTES:
-                raise BodySizeError("is", MAX_BODY_BYTES)
-            if _arriving.bytes > MAX_ARRIVING_BYTES:
-                raise OverloadedError("the memory for bodies that come in", MAX_ARRIVING_BYTES, 1.0)
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-            message = await receive()
-    finally:
-        _arriving.bytes -= length
-
-
-def _checked(body: bytes) -> bytes:
-    if len(body) > MAX_BODY_BYTES:
-        raise BodySizeError("is", MAX_BODY_BYTES)
-    return body
-
-
-class _Arriving:
-    """How much of all bodies under way is here."""
-
-    bytes = 0
-
-
-_arriving = _Arriving()
-
-
 def _header_length(value: bytes, before: int | None) -> int:
     if before is not None:
         raise RequestError("Inference-Header-Content-Length is given twice; give it once")
@@ -113,38 +131,3 @@ def _header_length(value: bytes, before: int | None) -> int:
             f"Inference-Header-Content-Length is {value[:40]!r}; give the length of the JSON part in bytes"
         )
     return int(value)
-
-
-def _unpack(body: bytes, coding: bytes) -> bytes:
-    wbits = _WBITS.get(coding)
-    if wbits is None:
-        raise RequestError(f"Content-Encoding is {coding[:40]!r}; use gzip, deflate or none")
-    stream = zlib.decompressobj(wbits)
-    try:
-        plain = stream.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error as error:
-        raise RequestError(f"the body is not {coding.decode()} ({error}); pack it again") from None
-    if len(plain) > MAX_BODY_BYTES:
-        raise BodySizeError("unpacks to", MAX_BODY_BYTES)
-    if not stream.eof or stream.unused_data:
-        raise RequestError(f"the body does not end where its {coding.decode()} stream does; pack it again")
-    return plain
-
-
-def _pack(body: bytes, coding: bytes) -> bytes:
-    stream = zlib.compressobj(1, wbits=_WBITS[coding])
-    return stream.compress(body) + stream.flush()
-
-
-def _accepted(header: bytes) -> bytes:
-    """Of the codings we have, the one that an Accept-Encoding header likes best; empty for none."""
-    best, weight = b"", 0.0
-    for item in header.lower().split(b","):
-        coding, _, parameter = item.partition(b";")
-        try:
-            quality = float(parameter.partition(b"=")[2]) if parameter else 1.0
-        except ValueError:
-            continue
-        if coding.strip() in _WBITS and quality > weight:
-            best, weight = coding.strip(), quality
-    return best

@@ -14,7 +14,7 @@ T = TypeVar("T")
 LOOK_S = 0.01
 
 
-class Watch:
+class DisconnectWatcher:
     """Watches the clients of one door; one timer for all requests, since one for each costs more than its answer."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
-from quorate.deployments.server.http.bodies import Headers
+from quorate.deployments.server.http.compression import Headers
 from quorate.fusion.errors import QuorateError
 
 _log = logging.getLogger(__name__)

@@ -12,6 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
+pytestmark = pytest.mark.ray
+
 SPEC = """
 name: tiny
 inputs: {x: {datatype: FP32, shape: [4]}}

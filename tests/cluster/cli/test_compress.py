@@ -10,6 +10,8 @@ import pytest
 from quorate.deployments import load_spec, parse_spec, save_spec
 from quorate.tuning import Training, digits, save_weights, train
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -1,8 +1,6 @@
 """The Python client: names and arrays in one line, the server's errors as our own, retries that are asked for."""
 
-import http.server
 import pickle
-import threading
 import time
 
 import numpy as np
@@ -42,40 +40,6 @@ def test_what_the_server_met_is_raised_as_its_own_kind(pair, model, parameters, 
     assert error.value.status == status
     again = pickle.loads(pickle.dumps(error.value))
     assert (type(again), str(again)) == (type(error.value), str(error.value))
-
-
-class Busy(http.server.BaseHTTPRequestHandler):
-    """Refuses with 503 and a Retry-After until it has been asked often enough, then answers with metadata."""
-
-    asked = 0
-    refusals = 2
-    retry_after = "1"
-
-    def do_GET(self):
-        type(self).asked += 1
-        refused = self.asked <= self.refusals
-        self.send_response(503 if refused else 200)
-        if refused:
-            self.send_header("retry-after", self.retry_after)
-        body = b'{"error": "the queue is full"}' if refused else b'{"name": "busy"}'
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Not into the test's output."""
-
-
-@pytest.fixture
-def busy():
-    handler = type("Handler", (Busy,), {})
-    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield handler, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_an_overloaded_server_is_asked_again_after_the_time_it_wants(busy):

@@ -13,7 +13,6 @@ import pytest
 
 from quorate.deployments import Client, parse_spec
 from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
-from quorate.deployments.spec.patch import revise, without_files
 from quorate.deployments.wire import open_inference_pb2 as pb
 from tests.deployments.support.traffic import Traffic
 
@@ -59,10 +58,10 @@ def revision(weight):
 
 @pytest.fixture(scope="module")
 def deployed(cluster):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import delete, deploy
 
-    yield applications.deploy(parse_spec(SPEC), FACTORIES)
-    applications.delete("published")
+    yield deploy(parse_spec(SPEC), FACTORIES)
+    delete("published")
 
 
 @pytest.fixture
@@ -92,14 +91,14 @@ def test_under_traffic_each_answer_is_of_exactly_one_revision_and_none_is_lost(d
 
 
 def test_what_was_published_over_the_protocol_rolls_back(deployed, client):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import rollback
 
     client.publish(config(0.2))
     client.publish({"rule": "geometric_mean", "weights": None, "quorum": 2})
     answer = client.infer(x=ROWS).outputs["fused"]
     product = np.sqrt(known(1) * known(-2))
     np.testing.assert_allclose(answer, product / product.sum(axis=1, keepdims=True), atol=1e-6)
-    applications.rollback("published")
+    rollback("published")
     assert {live(deployed.http) for _ in range(6)} == {revision(0.2)}
 
 
@@ -122,7 +121,8 @@ def test_grpc_publishes_too(deployed, client):
 
 
 def test_two_publications_at_once_leave_one_revision_on_all_replicas(deployed, client):
-    from quorate.deployments.control import registry as published
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.control.registry import Registry
 
     def publish(weight):
         with Client(deployed.http, model="published", timeout_s=60) as mine:
@@ -133,17 +133,18 @@ def test_two_publications_at_once_leave_one_revision_on_all_replicas(deployed, c
         thread.start()
     for thread in publishing:
         thread.join()
-    last = published.history("published")[-1].spec.revision
+    last = Registry(ClusterStore()).history("published")[-1].spec.revision
     assert last in {revision(weight) for weight in (0.15, 0.25, 0.35, 0.45)}
     assert {live(deployed.http) for _ in range(10)} == {last}
 
 
 def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
     """As one does that was starting: the record is there, but nobody told it."""
-    from quorate.deployments.control import registry as published
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.control.registry import Registry
 
     missed = parse_spec({**SPEC, "fusion": {**SPEC["fusion"], **config(0.6)}})
-    published.record(replace(published.history("published")[-1], spec=missed))
+    Registry(ClusterStore()).record(replace(Registry(ClusterStore()).history("published")[-1], spec=missed))
     until = time.monotonic() + 20
     while {live(deployed.http) for _ in range(6)} != {missed.revision}:
         assert time.monotonic() < until, "the replicas never took up the recorded revision"
@@ -174,14 +175,15 @@ def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
     ],
 )
 def test_a_config_that_is_no_revision_is_refused_and_changes_nothing(deployed, client, sent, kind, sentence):
-    from quorate.deployments.control import registry as published
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.control.registry import Registry
 
-    before = published.stored("published")
+    before = Registry(ClusterStore()).stored("published")
     body = {"parameters": {"config": json.dumps(sent)}}
     reply = httpx.post(f"{deployed.http}/v2/repository/models/published/load", json=body)
     assert reply.status_code == 400, reply.text
     assert sentence in reply.json()["error"]
-    assert published.stored("published") == before
+    assert Registry(ClusterStore()).stored("published") == before
     assert {live(deployed.http) for _ in range(4)} == {revision(0.5)}
 
 
@@ -204,15 +206,3 @@ def test_loading_anything_but_a_revision_of_the_ensemble_is_refused(deployed, cl
 def test_a_server_without_a_cluster_says_that_nothing_can_be_published(pair):
     with Client(pair.http, model="pair") as client, pytest.raises(UnavailableError, match="stands alone"):
         client.publish({"weights": {"a": 1, "b": 2}})
-
-
-def test_no_name_of_a_file_goes_out_and_a_class_may_be_called_state():
-    fusion = {"rule": "stacking", "state": "s.safetensors", "calibration": {"state": "c", "bias": {"state": 0.5}}}
-    assert without_files(fusion) == {"rule": "stacking", "calibration": {"bias": {"state": 0.5}}}
-
-
-def test_what_a_config_leaves_out_stays_and_null_takes_away():
-    spec = parse_spec(SPEC)
-    revised = revise(spec, '{"fusion": {"quorum": 2}}').fusion
-    assert (revised.quorum, revised.weights, revised.deadline_s) == (2, {"a": 0.5, "b": 0.5}, 5.0)
-    assert revise(spec, '{"fusion": {"rule": "mean", "weights": null}}').fusion.weights is None

@@ -49,24 +49,25 @@ def ensemble(name, wired, **fusion):
 
 @pytest.fixture
 def deploy(cluster):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import delete, deploy
+    from quorate.deployments.control.describe import ensembles
 
     names = set()
 
     def run(spec, **options):
         names.add(spec.name)
-        return applications.deploy(spec, FACTORIES, **options)
+        return deploy(spec, FACTORIES, **options)
 
     yield run
     for name in names:
-        if name in applications.ensembles():
-            applications.delete(name)
+        if name in ensembles():
+            delete(name)
 
 
 def pids(name, members):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_member
 
-    return {m: [r["pid"] for r in applications.describe_member(name, m)] for m in members}
+    return {m: [r["pid"] for r in describe_member(name, m)] for m in members}
 
 
 def wait_for(condition, timeout_s=60.0):
@@ -103,14 +104,14 @@ def test_classes_are_aligned_by_name(deploy):
 
 
 def test_two_members_are_pinned_to_two_gpus_and_halves_share_one(deploy):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_member
 
     def holding(gpus):
         return member(config={"shift": 0}, resources={"num_gpus": gpus, "num_cpus": 0.1})
 
     members = {"a": holding(1), "b": holding(1), "c": holding(0.5), "d": holding(0.5)}
     deploy(ensemble("pinned", members, weights=dict.fromkeys(members, 0.25)))
-    ids = {m: tuple(applications.describe_member("pinned", m)[0]["gpu_ids"]) for m in members}
+    ids = {m: tuple(describe_member("pinned", m)[0]["gpu_ids"]) for m in members}
     assert len({ids["a"], ids["b"], ids["c"]}) == 3
     assert ids["c"] == ids["d"]
     assert all(len(held) == 1 for held in ids.values())
@@ -170,7 +171,7 @@ def test_a_row_that_one_member_cannot_take_costs_only_itself(deploy):
 
 
 def test_new_weights_go_live_without_a_restart_and_roll_back(deploy):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import rollback
 
     members = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
     first = ensemble("live", members, weights={"a": 0.5, "b": 0.5})
@@ -183,22 +184,22 @@ def test_new_weights_go_live_without_a_restart_and_roll_back(deploy):
         answer = client.infer("live", {"x": ROWS})
         assert answer.parameters["revision"] == second.revision
         np.testing.assert_allclose(answer.outputs["fused"], 0.1 * known(1) + 0.9 * known(-2), atol=1e-6)
-        applications.rollback("live")
+        rollback("live")
         assert client.infer("live", {"x": ROWS}).parameters["revision"] == first.revision
 
 
 def test_each_rollback_goes_back_further(deploy):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import rollback
     from quorate.deployments.errors import ClusterError
 
     specs = [ensemble("back", {"a": member(config={"shift": shift})}, weights={"a": 1.0}) for shift in (1, 2, 3)]
     url = "".join({deploy(spec).http for spec in specs})
     with Client(url, model="back") as client:
         for shift, spec in ((2, specs[1]), (1, specs[0])):  # its member is started again
-            assert applications.rollback("back").revision == spec.revision
+            assert rollback("back").revision == spec.revision
             np.testing.assert_allclose(client.infer(x=ROWS).outputs["fused"], known(shift), atol=1e-6)
     with pytest.raises(ClusterError, match="no earlier revision"):
-        applications.rollback("back")
+        rollback("back")
 
 
 def test_changed_members_take_over_at_once_under_load_and_nothing_else_restarts(deploy):

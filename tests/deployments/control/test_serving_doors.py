@@ -34,14 +34,15 @@ ONE, TWO, MANAGES = (secrets.token_hex(32) for _ in range(3))
 @pytest.fixture(scope="module")
 def deploy(cluster):
     from quorate.deployments import parse_spec
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import delete, deploy
+    from quorate.deployments.control.describe import ensembles
 
     def run(doors=None):
-        return applications.deploy(parse_spec(SPEC), FACTORIES, doors)
+        return deploy(parse_spec(SPEC), FACTORIES, doors)
 
     yield run
-    if "doors" in applications.ensembles():
-        applications.delete("doors")
+    if "doors" in ensembles():
+        delete("doors")
 
 
 def token_file(folder, *tokens):
@@ -57,9 +58,9 @@ def status(url, token="", path="/v2", method="GET", **options):
 
 
 def replica():
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_fusion
 
-    (found,) = applications.describe_fusion("doors")
+    (found,) = describe_fusion("doors")
     return found
 
 

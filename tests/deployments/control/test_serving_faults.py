@@ -40,23 +40,24 @@ def ensemble(name, stall_timeout_s=60.0, replicas=1, fusions=1, switch="", deadl
 
 @pytest.fixture
 def deploy(cluster):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import delete, deploy
+    from quorate.deployments.control.describe import ensembles
 
     names = set()
 
     def run(spec):
         names.add(spec.name)
-        return applications.deploy(spec, FACTORIES)
+        return deploy(spec, FACTORIES)
 
     yield run
-    for name in names & set(applications.ensembles()):
-        applications.delete(name)
+    for name in names & set(ensembles()):
+        delete(name)
 
 
 def member_pids(name, member):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_member
 
-    return {replica["pid"] for replica in applications.describe_member(name, member)}
+    return {replica["pid"] for replica in describe_member(name, member)}
 
 
 def wait_for(condition, timeout_s=REPLACED_S):
@@ -153,10 +154,10 @@ def test_a_member_replica_that_answers_no_more_is_left_out_and_replaced(deploy, 
 
 
 def test_a_killed_fusion_replica_is_not_seen_by_clients_that_ask_again(deploy):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.describe import describe_fusion
 
     deployed = deploy(ensemble("doubled", fusions=2))
-    pids = {replica["pid"] for replica in applications.describe_fusion("doubled")}
+    pids = {replica["pid"] for replica in describe_fusion("doubled")}
     assert len(pids) == 2
     with load(deployed.http, "doubled", retries=2) as counts:
         wait_for(lambda: counts["answered"] > 20)
@@ -164,4 +165,4 @@ def test_a_killed_fusion_replica_is_not_seen_by_clients_that_ask_again(deploy):
         at = counts["answered"]
         wait_for(lambda: counts["answered"] > at + 100)
     assert set(counts) == {"answered"}
-    wait_for(lambda: len({replica["pid"] for replica in applications.describe_fusion("doubled")} - {min(pids)}) == 2)
+    wait_for(lambda: len({replica["pid"] for replica in describe_fusion("doubled")} - {min(pids)}) == 2)

@@ -101,7 +101,7 @@ def test_other_numbers_are_another_revision_and_no_member_restarts():
     async def scenario():
         async with running(spec_of("tuned")) as engine:
             before = await engine.infer(ROWS)
-            engine.lanes.commit(engine.prepare(tuned))
+            engine.revisions.commit(engine.prepare(tuned))
             return before, await engine.infer(ROWS)
 
     before, after = asyncio.run(scenario())
@@ -143,14 +143,14 @@ def test_file_of_a_calibration_that_is_not_there_is_named(tmp_path):
     [
         ({"calibration": {"temperature": 0}}, r"calibration\.temperature"),
         ({"calibration": {"temperature": float("inf")}}, r"calibration\.temperature"),
-        ({"calibration": {}}, "says nothing"),
+        ({"calibration": {}}, "it is empty"),
         ({"calibration": {"temperature": 2, "scale": dict.fromkeys(CLASSES, 1)}}, "do not go together"),
         ({"calibration": {"bias": {"one": 1, "two": 0}}}, r"bias\.three: its number is missing"),
         ({"calibration": {"bias": {"one": 1, "two": 0, "three": 0, "four": 1}}}, r"bias\.four: .*not among"),
         ({"calibration": {"bias": {"one": 1, "two": float("nan"), "three": 0}}}, r"bias\.two: it is nan"),
         ({"calibration": {"state": "bias.pt"}}, "not a .safetensors"),
         ({"member_calibration": {"c": {"temperature": 2}}}, "'c' is no member"),
-        ({"decision": {}}, "decides nothing"),
+        ({"decision": {}}, "it is empty"),
         ({"decision": {"thresholds": {"one": 0.5}}}, r"thresholds\.two"),
         ({"decision": {"reject_below": -1}}, "reject_below"),
         ({"rule": "threshold", "calibration": {"temperature": 2}}, "gives decisions"),

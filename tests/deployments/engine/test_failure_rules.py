@@ -108,7 +108,7 @@ def test_failing_member_is_left_out_and_probed_back(tmp_path):
                         return
                     await asyncio.sleep(0.01)
 
-            await asyncio.wait_for(ask_until(lambda _: engine.lanes.live.members["b"].left_out()), 20)
+            await asyncio.wait_for(ask_until(lambda _: engine.revisions.live.members["b"].left_out()), 20)
             assert (await engine.infer(row(1))).degraded
             broken.unlink()
             await asyncio.wait_for(ask_until(lambda answer: not answer.degraded), 20)
@@ -127,7 +127,7 @@ def test_hostile_client_cannot_take_a_member_from_others(command):
                 assert "b" in (await engine.infer(row(number, command, "b"))).members_missing
                 await asyncio.sleep(0.005)  # time for verdicts
                 assert not (await engine.infer(row(100 + number))).degraded
-            assert engine.lanes.live.members["b"].left_out() == 0
+            assert engine.revisions.live.members["b"].left_out() == 0
 
     run(scenario)
 
@@ -196,7 +196,7 @@ def test_published_weights_change_answers_between_requests_and_never_within_one(
 
             async def publisher():
                 for spec in [*specs.values()] * 10:
-                    engine.lanes.commit(engine.prepare(spec))
+                    engine.revisions.commit(engine.prepare(spec))
                     await asyncio.sleep(0.02)
 
             await asyncio.gather(publisher(), *[client(1000 * i + 1) for i in range(8)])

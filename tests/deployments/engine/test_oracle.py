@@ -32,7 +32,7 @@ class Chaos:
             if enough():
                 return
             if harm == "publish":
-                self._engine.lanes.commit(self._engine.prepare(next(publications)))
+                self._engine.revisions.commit(self._engine.prepare(next(publications)))
             else:
                 await getattr(self, f"_{harm}")(self._random.choice(MEMBERS))
             self.done[harm] += 1

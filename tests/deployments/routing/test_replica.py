@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.model import load_model
+from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
 from quorate.deployments.transport.curve import guarded_router, key_pair
 from quorate.deployments.transport.framing import StreamCutter, to_stream
-from quorate.deployments.transport.messages import Kind, Payload, RowStatus, pack, unpack
+from quorate.deployments.transport.messages import Kind, Payload, pack, unpack
+from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.transport.tcp import HEARTBEAT_S, SILENCE_S, RemoteListener
 from quorate.deployments.transport.unix import LocalListener
 from quorate.fusion.errors import QuorumError
@@ -105,7 +106,7 @@ def test_port_answers_only_who_proves_the_cluster_key():
         engine = Engine(ONE_MEMBER, FACTORIES, "node", keys)
         try:
             for _ in range(20):
-                engine.lanes.set_replicas("a", {"r": address})
+                engine.revisions.set_replicas("a", {"r": address})
                 with contextlib.suppress(AssertionError):
                     await until(lambda: engine.ready()["a"] == 1, timeout_s=0.05)
                     return await engine.infer(row(3))
@@ -165,7 +166,7 @@ def test_node_that_vanishes_without_a_word_is_noticed_by_its_missing_heartbeats(
         async with Cable((host, int(port))) as cable:
             engine = Engine(ONE_MEMBER, FACTORIES, "node", key_pair(secret, "fusion").for_client())
             try:
-                engine.lanes.set_replicas("a", {"r": replace(address, tcp=f"tcp://127.0.0.1:{cable.port}")})
+                engine.revisions.set_replicas("a", {"r": replace(address, tcp=f"tcp://127.0.0.1:{cable.port}")})
                 await until(lambda: engine.ready()["a"] == 1)
                 await asyncio.sleep(2 * HEARTBEAT_S)  # quiet is no sign of death
                 assert_right(await engine.infer(row(3)), row(3))
@@ -220,7 +221,7 @@ def assert_answers(line):
     line.send(pack(Kind.CALL, 5, 10.0, [row(9)["row"]]))
     reply = unpack(line.receive())
     assert (reply.kind, reply.call_id) == (Kind.ANSWER, 5)
-    assert reply.tensors[1].tolist() == [RowStatus.OK]
+    assert reply.tensors[1].tolist() == [RowState.OK]
 
 
 def test_stream_of_garbage_costs_its_own_line_only(tmp_path):
@@ -275,7 +276,7 @@ def test_mad_member_costs_only_itself(tmp_path):
         engine = Engine(spec, FACTORIES, "node")
         try:
             for name, path in paths.items():
-                engine.lanes.set_replicas(name, {"r": Address("r", "node", str(path), "")})
+                engine.revisions.set_replicas(name, {"r": Address("r", "node", str(path), "")})
             await until(lambda: all(engine.ready().values()))
             answer = await engine.infer(row(4))
             assert "a" in answer.members_used

@@ -88,10 +88,10 @@ def test_call_to_a_replica_that_died_unnoticed_goes_elsewhere():
     asyncio.run(scenario())
 
 
-def test_lost_line_is_mended():
+def test_lost_connection_is_made_again():
     async def scenario():
         async with serving(ensemble()) as (engine, _):
-            [line] = engine.lanes.live.members["b"].peers.values()
+            [line] = engine.revisions.live.members["b"].replicas.values()
             line.close()
             assert dict((await engine.infer(row(1))).members_missing) == {"b": "dead"}
             engine.reconcile()
@@ -122,13 +122,13 @@ def test_stopped_replica_is_left_out_beside_a_healthy_one_and_probed_back(tmp_pa
                     await asyncio.sleep(0.01)
 
             stopped.stop()
-            await asyncio.wait_for(ask_until(engine.lanes.live.members["a"].left_out), 30)
+            await asyncio.wait_for(ask_until(engine.revisions.live.members["a"].left_out), 30)
             assert failed >= 5
             for number in itertools.islice(numbers, 20):
                 assert_right(await engine.infer(row(number)), row(number))
             assert stopped.pid not in {pid for pid, _ in fleet.seen()}
             stopped.resume()
-            await asyncio.wait_for(ask_until(lambda: not engine.lanes.live.members["a"].left_out()), 30)
+            await asyncio.wait_for(ask_until(lambda: not engine.revisions.live.members["a"].left_out()), 30)
             assert stopped.pid in {pid for pid, _ in fleet.seen()}
 
     log.touch()
@@ -146,7 +146,7 @@ def test_hedge_asks_a_second_replica_within_its_budget():
             fleet.replicas["a"][0].stop()
             for number in range(201, 204):  # each would wait for the stopped replica until its deadline
                 assert_right(await asyncio.wait_for(engine.infer(row(number)), 5), row(number))
-            member = engine.lanes.live.members["a"]
-            assert 0 < member._hedges <= 0.02 * member._calls
+            member = engine.revisions.live.members["a"]
+            assert 0 < member.hedge.hedges <= 0.02 * member.hedge.calls
 
     asyncio.run(scenario())

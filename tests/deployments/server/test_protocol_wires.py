@@ -12,7 +12,8 @@ import pytest
 from quorate.deployments import Client
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.arrow_tensors import write_column
-from quorate.deployments.wire.datatypes import CODES, datatype_of, encode, numpy_dtype
+from quorate.deployments.wire.binary_tensors import encode
+from quorate.deployments.wire.datatypes import CODES, datatype_of, numpy_dtype
 
 SHAPES = ([], [3], [2, 2], [1, 2, 3])
 FIXED = {datatype: SHAPES[place % len(SHAPES)] for place, datatype in enumerate(CODES)}

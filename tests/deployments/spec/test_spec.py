@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.files import dump_spec, file_digest, load_spec, parse_spec, save_spec
+from quorate.deployments.spec.digests import file_digest
+from quorate.deployments.spec.files import dump_spec, load_spec, parse_spec, save_spec
 
 VALID = yaml.safe_load(
     """
@@ -52,7 +53,7 @@ MISTAKES = [
     ("inputs.sound", {"datatype": "FP32", "shape": [4]}, "inputs.sound: no member reads it"),
     ("inputs.cnn", {"datatype": "FP32", "shape": [4]}, "members.cnn: the name is taken by inputs.cnn"),
     ("classes", [], "classes: the list is empty"),
-    ("classes", ["zero", "zero"], "classes: zero stands there twice"),
+    ("classes", ["zero", "zero"], "classes: zero is listed twice"),
     ("classes", ["one", "two", "three"], "members.rnn.classes: zero is not among the ensemble's classes"),
     ("members", {}, "members: found {}"),
     ("members.cnn.model", "torch.nn.Linear", "members.cnn.model: 'torch.nn.Linear' is no model"),
@@ -150,7 +151,7 @@ def test_class_names_may_be_written_as_numbers():
     [
         ("name: [", "not YAML at line"),
         ("- 1", "the file holds no mapping"),
-        ("name: a\nname: b", "the key stands twice (line 2)"),
+        ("name: a\nname: b", "the key is given twice (line 2)"),
         ("a: &a [*a]", "unconstructable recursive node"),
         ("name: !!python/object/apply:os.system [ls]", "not YAML"),
     ],

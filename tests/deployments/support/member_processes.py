@@ -35,7 +35,7 @@ def _serve(job, path, started):
     import torch
 
     from quorate.deployments.members.inference_loop import InferenceLoop
-    from quorate.deployments.members.model import load_model
+    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.transport.unix import LocalListener
 
@@ -123,11 +123,13 @@ class Fleet:
 
     def announce(self, engine):
         for name, replicas in self.replicas.items():
-            engine.lanes.set_replicas(name, {replica.replica_id: replica.address for replica in replicas})
+            engine.revisions.set_replicas(name, {replica.replica_id: replica.address for replica in replicas})
 
     def ready(self, engine, name):
         """The replicas that the engine sends calls to."""
-        return {i for i, peer in engine.lanes.live.members[name].peers.items() if peer.ready and not peer.leaving}
+        return {
+            i for i, peer in engine.revisions.live.members[name].replicas.items() if peer.ready and not peer.leaving
+        }
 
     def seen(self):
         """(pid, number) of every row that a member of this fleet began to work on."""

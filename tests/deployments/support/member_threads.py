@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import tempfile
 from pathlib import Path
 
@@ -39,12 +40,15 @@ class MemberThreads:
     def _path(self, name):
         return Path(self._folder) / name
 
+    def find(self, name, on_replicas):
+        """Tell where a member's replica is."""
+        on_replicas({"only": Address("only", "here", str(self._path(name)), "", **self._outputs[name])})
+
     async def engine(self):
         """An engine that reaches all of them."""
         engine = Engine(self._spec, FACTORIES, "here")
         for name in self._spec.members:
-            address = Address("only", "here", str(self._path(name)), "", **self._outputs[name])
-            engine.lanes.set_replicas(name, {"only": address})
+            self.find(name, functools.partial(engine.revisions.set_replicas, name))
         while not all(engine.ready().values()):
             engine.reconcile()
             await asyncio.sleep(0.01)

@@ -120,16 +120,16 @@ def test_every_pick_is_a_spec_that_answers_what_the_report_says(swept, data):
 
 def test_the_best_pick_is_promoted_over_another_that_runs(cluster, swept, data):
     from quorate.deployments import Client
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import delete, deploy
 
     other = swept.pareto[-1]
-    url = applications.deploy(other.spec, other.folder).http
+    url = deploy(other.spec, other.folder).http
     try:
         done = promote(swept.folder, pick=0)
         with Client(url, model="digits") as client:
             answer = client.infer(image=data.test.inputs["image"][:16])
     finally:
-        applications.delete("digits")
+        delete("digits")
     assert answer.parameters["revision"] == done.revision
     assert done.largest_difference < 1e-4
     np.testing.assert_allclose(answer.outputs["fused"], swept.best.fused[:16], atol=1e-4)

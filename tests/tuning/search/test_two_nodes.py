@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.ray
+
 SCRIPT = (
     "import sys; from pathlib import Path; from tests.tuning.support.two_nodes import main; main(Path(sys.argv[1]))"
 )

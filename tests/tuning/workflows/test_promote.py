@@ -6,26 +6,25 @@ import numpy as np
 import pytest
 
 from quorate.deployments import Client, parse_spec, save_spec
-from quorate.deployments.control.rollout import Share
+from quorate.deployments.errors import CanaryError
 from quorate.tuning import Labelled, promote, tune_weights
 from quorate.tuning.errors import PromotionError
 from quorate.tuning.runs.probe import load_probe, save_probe
-from quorate.tuning.workflows.promote import compare
 from tests.deployments.support.traffic import Traffic
 
 
 @pytest.fixture(scope="module")
 def served(cluster, tiny):
     """The ensemble as it was before tuning, with small replicas."""
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import delete, deploy
 
     data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
     for member in data["members"].values():
         member["resources"] = {"num_cpus": 0.1}
     data["serving"] = {"resources": {"num_cpus": 0.1}}
     spec = parse_spec({**data, "name": "promoted"})
-    yield spec, applications.deploy(spec, tiny.folder)
-    applications.delete("promoted")
+    yield spec, deploy(spec, tiny.folder)
+    delete("promoted")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def keep_probe(folder, spec, images, expected):
 
 
 def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(served, run):
-    from quorate.deployments.control import deploy as applications
+    from quorate.deployments.control.deploy import rollback
 
     _, deployed = served
     probe = load_probe(run.folder, run.spec)
@@ -60,7 +59,7 @@ def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(s
     np.testing.assert_allclose(answer.outputs["fused"], probe.expected, atol=1e-5)
     with pytest.raises(PromotionError, match="is live already"):
         promote(run.folder)
-    assert applications.rollback("promoted").revision == deployed.revision
+    assert rollback("promoted").revision == deployed.revision
     assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
 
 
@@ -75,7 +74,7 @@ def test_a_run_whose_members_answer_otherwise_than_when_it_was_made_is_refused(s
     changed = parse_spec(data)
     save_spec(changed, tmp_path / "spec.yaml")
     keep_probe(tmp_path, changed, probe.inputs["image"], probe.expected)
-    with pytest.raises(PromotionError, match="its answers differ from the run's by"):
+    with pytest.raises(CanaryError, match="its answers differ from the run's by"):
         promote(tmp_path)
     assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
 
@@ -91,24 +90,3 @@ def test_a_folder_that_is_no_run_and_an_ensemble_that_does_not_run_are_sentences
     keep_probe(tmp_path, other, np.zeros((2, 1, 8, 8), np.float32), np.zeros((2, 10), np.float32))
     with pytest.raises(PromotionError, match="nobody: no ensemble of this name runs; quorate deploy it first"):
         promote(tmp_path)
-
-
-def share(answers, errors=0, degraded=0, latency_s=0.002):
-    return Share(answers, degraded, errors, latency_s * np.linspace(0.5, 1.5, answers))
-
-
-def test_canary_that_errs_more_than_chance_explains_is_stopped():
-    compare("new", share(1000, errors=20), share(100, errors=2))
-    with pytest.raises(PromotionError, match="the canary had 12 errors in 112 requests, the old one 20 in 1020"):
-        compare("new", share(1000, errors=20), share(100, errors=12))
-
-
-def test_canary_that_answers_with_fewer_members_is_stopped():
-    with pytest.raises(PromotionError, match="60 degraded answers in 100 requests"):
-        compare("new", share(1000, degraded=10), share(100, degraded=60))
-
-
-def test_canary_that_is_slower_by_more_than_chance_and_a_fifth_is_stopped():
-    compare("new", share(1000), share(100, latency_s=0.0021))
-    with pytest.raises(PromotionError, match="median latency"):
-        compare("new", share(1000), share(100, latency_s=0.004))

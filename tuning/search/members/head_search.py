@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 from safetensors.torch import load_file, save
 
-from quorate.deployments.members.model import load_model
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.members.loading import load_model
+from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 from quorate.tuning.architectures import BUILD, HEAD, TRUNK
 from quorate.tuning.architectures.heads import trunk_state

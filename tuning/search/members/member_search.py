@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
+from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.files import file_digest, parse_spec
+from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 from quorate.tuning.architectures import BUILD
 from quorate.tuning.data.labelled import Labelled

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from quorate.deployments.spec.files import file_digest
+from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.architectures import HEAD

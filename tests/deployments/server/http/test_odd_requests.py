@@ -110,7 +110,7 @@ def header(value):
         (GOOD + b"x", LENGTH, "1 bytes of binary data belong to no input"),
         (*binary_body(size=36), "needs 40 bytes but has 36"),
         (*binary_body(np.zeros((5, 3), np.float32), size=20), "needs 60 bytes but has 20"),
-        (GOOD[:-1], header(0), "no whole rows"),
+        (GOOD[:-1], header(0), "not a whole number of rows"),
         (b"not gzip", {"Content-Encoding": "gzip"}, "is not gzip"),
         (gzip.compress(GOOD)[:-3], {"Content-Encoding": "gzip"}, "does not end"),
         (gzip.compress(GOOD) + b"x", {"Content-Encoding": "gzip"}, "does not end"),
@@ -176,18 +176,18 @@ def test_a_body_that_turns_out_too_long_is_refused_while_it_comes(pair, infer, m
 
 
 def test_bodies_that_come_in_share_a_limit_and_give_back_what_they_held(pair, infer, monkeypatch):
-    monkeypatch.setattr(bodies, "MAX_ARRIVING_BYTES", 1 << 20)
+    monkeypatch.setattr(pair.http_door.bodies, "limit_bytes", 1 << 20)
     host, port = pair.http.removeprefix("http://").split(":")
     head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=20) as first:
         first.sendall(head + bytes(1_000_000))
-        while bodies._arriving.bytes < 1_000_000:
+        while pair.http_door.bodies.held_bytes < 1_000_000:
             time.sleep(0.01)
         reply = infer(bytes(100_000))
         assert reply.status_code == 503
         assert reply.headers["retry-after"] == "1"
         assert infer().status_code == 200
-    while bodies._arriving.bytes:
+    while pair.http_door.bodies.held_bytes:
         time.sleep(0.01)
 
 

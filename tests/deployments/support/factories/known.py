@@ -55,3 +55,8 @@ def fragile(shift):
             return _known(x, shift)
 
     return predict
+
+
+def length():
+    """How long each string is."""
+    return lambda text: np.array([[len(item)] for item in text], dtype=np.float32)

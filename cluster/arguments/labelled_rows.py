@@ -1,0 +1,60 @@
+"""Labelled rows from what a user has, and how they are divided between solving and judging."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.ensemble import EnsembleSpec
+
+if TYPE_CHECKING:
+    from quorate.tuning.data.labelled import Labelled
+
+    Rows = str | Path | Labelled
+
+
+def read_rows(spec: EnsembleSpec, data: Rows, label: str) -> Labelled:
+    """The labelled rows of a table, or the test file of a folder of IDX files; rows in memory stay as they are.
+
+    Raises:
+        DataError, SpecError: they cannot be read, or do not fit the spec.
+    """
+    return _read(spec, data, label, "test")
+
+
+def read_training_rows(spec: EnsembleSpec, data: Rows, label: str) -> Labelled:
+    """The same, but of a folder of IDX files the training file."""
+    return _read(spec, data, label, "train")
+
+
+def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+    """Two halves with the same mix of classes: shuffled within each class, then dealt out in turn.
+
+    Raises:
+        DataError: there are not even two rows.
+    """
+    import numpy as np
+
+    from quorate.tuning.errors import DataError
+
+    if len(rows) < 2:
+        raise DataError("rows", f"{len(rows)}", "give hundreds")
+    order = np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.labels))
+    return rows.rows(np.sort(order[::2])), rows.rows(np.sort(order[1::2]))
+
+
+def _read(spec: EnsembleSpec, data: Rows, label: str, split: str) -> Labelled:
+    from quorate.tuning.data.idx_files import idx_images
+    from quorate.tuning.data.labelled import Labelled
+    from quorate.tuning.data.tables import read_table
+
+    if isinstance(data, Labelled):
+        return data
+    path = Path(data)
+    if path.is_dir():  # of these the members may have seen the training file
+        splits = idx_images(path, full=True)
+        return splits.train if split == "train" else splits.test
+    if spec.classes is None:
+        raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
+    return read_table(path, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes, label)

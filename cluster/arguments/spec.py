@@ -1,0 +1,32 @@
+"""What may stand for an ensemble's spec in a call, and what its relative paths start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quorate.deployments.spec.check_files import check_files
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.files import load_spec, parse_spec
+
+SpecLike = str | Path | EnsembleSpec | Mapping[str, Any]
+
+
+def spec_and_folder(spec: SpecLike, folder: str | Path | None) -> tuple[EnsembleSpec, Path]:
+    """The spec, checked with the files it names, and the folder that these are found from.
+
+    Args:
+        spec: path of a spec file, a spec, or what a spec file holds.
+        folder: what relative paths start from; that of the spec file, or the current one, when None.
+
+    Raises:
+        SpecError: the first mistake, with its field and its fix.
+    """
+    if isinstance(spec, str | Path):
+        path = Path(spec)
+        return load_spec(path), path.parent if folder is None else Path(folder)
+    place = Path("." if folder is None else folder)
+    found = spec if isinstance(spec, EnsembleSpec) else parse_spec(spec)
+    check_files(found, place)
+    return found, place

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from quorate.cluster.cli import door_options
+from quorate.cluster.cli.options import Address, Json, Name
+from quorate.cluster.cli.tables import show
+
+
+def bench(
+    name: Name,
+    clients: Annotated[int, typer.Option(min=1, help="Connections; each waits for its answer.")] = 8,
+    rate: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            min=0.001, help="Requests a second, sent on time whatever comes back (open loop).", show_default=False
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows in each request.")] = 1,
+    duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds to measure.")] = 10.0,
+    member: Annotated[Optional[str], typer.Option(help="Load this member alone.")] = None,  # noqa: UP045
+    url: Annotated[Optional[str], typer.Option(help="Load this HTTP address instead of looking it up.")] = None,  # noqa: UP045
+    auth_token_file: door_options.TokenFile = None,
+    ca: door_options.Ca = None,
+    cert: door_options.Cert = None,
+    key: door_options.Key = None,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Load a running ensemble with random valid input and print latency and throughput.
+
+    Example: quorate bench digits --clients 64 --duration 10
+    """
+    from quorate.cluster.operations import bench as operation
+
+    result = operation.bench(
+        name, clients=clients, rate=rate, rows=rows, duration_s=duration_s, member=member, url=url, address=address,
+        credentials=door_options.credentials(auth_token_file, ca, cert, key),
+    )  # fmt: skip
+    show(result, result.to_dict(), as_json)

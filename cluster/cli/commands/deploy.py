@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any
+
+import typer
+
+from quorate.cluster.cli import door_options
+from quorate.cluster.cli.options import Address, Json, Spec
+from quorate.cluster.cli.tables import progress, show
+
+
+def deploy(
+    spec: Spec,
+    address: Address = None,
+    foreground: Annotated[bool, typer.Option(help="Keep the local cluster in this process until Ctrl-C.")] = False,
+    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the HTTP door; 0 takes a free one.")] = 0,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gRPC door; 0 takes a free one.")] = 0,
+    host: door_options.Host = None,
+    auth_token_file: door_options.AuthTokenFile = None,
+    management_token_file: door_options.ManagementTokenFile = None,
+    insecure: door_options.Insecure = False,
+    tls_cert: door_options.TlsCert = None,
+    tls_key: door_options.TlsKey = None,
+    tls_client_ca: door_options.TlsClientCa = None,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")] = 300,
+    as_json: Json = False,
+) -> None:
+    """Deploy an ensemble or update it; only what changed restarts.
+
+    Without --address a local Ray cluster runs in the background until quorate down. Doors that other machines reach
+    want tokens, or --insecure. Host, tokens and TLS stay as they are when none of their options is given, and are all
+    set anew when one is; tokens change without a restart.
+
+    Example: quorate deploy digits.yaml --http-port 8000
+
+    Example: quorate deploy digits.yaml --host 0.0.0.0 --auth-token-file tokens --tls-cert cert.pem --tls-key key.pem
+    """
+    from quorate.cluster.operations import deploy as operation
+
+    doors = door_options.doors(host, auth_token_file, management_token_file, insecure, tls_cert, tls_key, tls_client_ca)
+    if doors is not None and doors.warning:
+        typer.secho(f"warning: {doors.warning}", fg="yellow", err=True)
+    asked: dict[str, Any] = {"doors": doors, "http_port": http_port, "grpc_port": grpc_port, "timeout_s": timeout_s}
+    here = foreground and address is None
+    with contextlib.ExitStack() as stack:
+        with progress("starting members", as_json) as tell:
+            if here:
+                ensemble = stack.enter_context(operation.foreground(spec, **asked, on_step=tell))
+            else:
+                ensemble = operation.deploy(spec, address=address, **asked, on_step=tell)
+        show(ensemble, ensemble.to_dict(), as_json)
+        if here:
+            from quorate.cluster.local.host import wait_for_signal
+
+            wait_for_signal()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from quorate.cluster.cli.options import Address, Json
+from quorate.cluster.cli.tables import show, steps
+
+
+def promote(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
+    pick: Annotated[Optional[int], typer.Option(help="Of a sweep's Pareto set; the best when left out.")] = None,  # noqa: UP045
+    canary: Annotated[Optional[str], typer.Option(help="Share of the requests it gets first, such as 10%.")] = None,  # noqa: UP045
+    canary_seconds: Annotated[float, typer.Option(min=1.0, help="How long the canary is watched.")] = 30.0,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Make what a run found the live revision, once it answers as the run did; quorate rollback goes back.
+
+    Example: quorate promote runs/digits-20261123-120000 --canary 10%
+    """
+    from quorate.cluster.operations import promote as operation
+
+    share = None if canary is None else _share(canary)
+    with steps(as_json) as tell:
+        done = operation.promote(run, pick=pick, canary=share, canary_s=canary_seconds, address=address, on_step=tell)
+    show(done, done.to_dict(), as_json)
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no share; write 10% or 0.1", param_hint="--canary") from None

@@ -1,0 +1,1 @@
+"""Everything the command line can do, each as one call that returns an object and prints nothing."""

@@ -1,0 +1,168 @@
+"""A running ensemble as one object: ask it, look at it, publish into it, roll back, take it down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from quorate.cluster.local.connection import connected
+from quorate.cluster.operations.down import Stopped, down
+from quorate.cluster.operations.rollback import RolledBack, rollback
+from quorate.cluster.operations.status import EnsembleStatus, classes_of, http_url, running_fusion, status_of
+from quorate.deployments.client.client import Client
+from quorate.deployments.client.inference import Inputs, Result
+from quorate.deployments.display import Displayed, Table
+from quorate.deployments.errors import ClusterError
+from quorate.deployments.security.credentials import Credentials
+
+
+class Ensemble(Displayed):
+    """An ensemble that runs. It stays up when this object goes; ``down`` takes it down.
+
+    Attributes:
+        name: of the ensemble.
+        url: of its HTTP door.
+        grpc: host:port of its gRPC door; empty where it was connected to by URL.
+        revision: that answered when it was last looked at from here; empty where it was connected to by URL.
+        classes: what its output columns stand for; none where it was connected to by URL.
+        client: what asks it, for all that ``infer`` does not do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        grpc: str = "",
+        revision: str = "",
+        members: Mapping[str, int] | None = None,
+        classes: Sequence[str] = (),
+        address: str | None = None,
+        credentials: Credentials | None = None,
+    ):
+        self.name, self.url, self.grpc, self.revision, self.classes = name, url, grpc, revision, tuple(classes)
+        self.members = dict(members or {})
+        self.client = Client(url, credentials=credentials, model=name)
+        self._address = address
+
+    def infer(self, inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
+        """Ask it: ``ensemble.infer(image=rows, deadline_ms=50)``, as ``Client.infer``."""
+        return replace(self.client.infer(self.name, inputs, **named), classes=self.classes)
+
+    def status(self) -> EnsembleStatus:
+        """Its revision, doors and replicas.
+
+        Raises:
+            ClusterError: it does not run any more, or was connected to by URL.
+        """
+        self._check_cluster("status")
+        with connected(self._address):
+            running_fusion(self.name)
+            return status_of(self.name)
+
+    def publish(self, fusion: Mapping[str, Any]) -> None:
+        """Make a fusion the live one while requests run: ``ensemble.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
+
+        Args:
+            fusion: in a spec's words; what it leaves out stays as it is, None takes it away.
+
+        Raises:
+            RemoteError: the server refused; the old one still answers.
+        """
+        self.client.publish(fusion)
+
+    def rollback(self) -> RolledBack:
+        """Go back to the revision before the live one.
+
+        Raises:
+            ClusterError: there is none.
+        """
+        self._check_cluster("rollback")
+        done = rollback(self.name, address=self._address)
+        self.revision = done.revision
+        return done
+
+    def down(self) -> Stopped:
+        """Take it down. The local cluster stays, also without any ensemble: ``quorate.down()`` stops it."""
+        self._check_cluster("down")
+        self.close()
+        return down(self.name, address=self._address)
+
+    def close(self) -> None:
+        """Close this object's connections."""
+        self.client.close()
+
+    def __enter__(self) -> Ensemble:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return {
+            "name": self.name, "revision": self.revision, "http": self.url, "grpc": self.grpc, "members": self.members,
+        }  # fmt: skip
+
+    def tables(self) -> Sequence[Table]:
+        replicas = ", ".join(f"{name} x{count}" for name, count in self.members.items())
+        line = f"{self.name} answers at {self.url}"
+        line += f" (gRPC {self.grpc}), revision {self.revision}" if self.grpc else ""
+        return [Table(lines=[f"{line}: {replicas}" if replicas else line])]
+
+    def _check_cluster(self, what: str) -> None:
+        if not self.grpc:
+            fix = f"connect('{self.name}') or connect('{self.name}', address=...) reaches the cluster"
+            raise ClusterError(f"{what} needs the cluster, and {self.name} was connected to by its URL; {fix}")
+
+
+def connect(
+    name: str | None = None,
+    *,
+    address: str | None = None,
+    url: str | None = None,
+    credentials: Credentials | None = None,
+) -> Ensemble:
+    """Connect to an ensemble that runs.
+
+    Args:
+        name: of the ensemble; the only one that runs when None.
+        address: of the Ray cluster; the local one when None.
+        url: of its HTTP door instead, where the cluster itself is out of reach; only what goes over HTTP works then.
+        credentials: what its doors want to see.
+
+    Raises:
+        ClusterError: there is no such cluster, or no such ensemble on it.
+    """
+    if url is not None:
+        if name is None:
+            raise ClusterError(f"{url} may serve any ensemble; connect with its name: connect('digits', url='{url}')")
+        return Ensemble(name, url, credentials=credentials)
+    with connected(address):
+        fusion = running_fusion(name or _only_one())
+    return Ensemble(
+        fusion["spec"]["name"],
+        http_url(fusion),
+        grpc=fusion["grpc"],
+        revision=fusion["revision"],
+        members=fusion["ready"],
+        classes=classes_of(fusion),
+        address=address,
+        credentials=credentials,
+    )
+
+
+def _only_one() -> str:
+    from quorate.deployments.control.describe import ensembles
+
+    running = ensembles()
+    if len(running) != 1:
+        known = f"{', '.join(running)} run here; connect with a name" if running else "nothing runs here; deploy first"
+        raise ClusterError(known)
+    return running[0]

@@ -1,0 +1,124 @@
+"""Deploy an ensemble or update it, on the local cluster or one that is named."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.local.connection import connected
+from quorate.cluster.operations.connect import Ensemble
+from quorate.deployments.errors import ClusterError, DeployError
+from quorate.deployments.security.credentials import Credentials
+from quorate.deployments.security.doors import Doors
+from quorate.deployments.spec.ensemble import EnsembleSpec
+
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """All that a deployment was asked for, beside the cluster."""
+
+    spec: EnsembleSpec
+    folder: Path
+    doors: Doors | None
+    http_port: int
+    grpc_port: int
+    timeout_s: float
+    on_step: OnStep | None
+
+
+def deploy(
+    spec: SpecLike,
+    *,
+    folder: str | Path | None = None,
+    address: str | None = None,
+    doors: Doors | None = None,
+    http_port: int = 0,
+    grpc_port: int = 0,
+    timeout_s: float = 300.0,
+    credentials: Credentials | None = None,
+    on_step: OnStep | None = None,
+) -> Ensemble:
+    """Deploy an ensemble or update it; only what changed restarts.
+
+    Without an address it runs on this machine's own Ray cluster, which is started where it does not run yet, and lives
+    on in the background, for every process of this user, until ``quorate.down()``.
+
+    Args:
+        spec: path of a spec file, a spec, or what a spec file holds.
+        folder: what its relative paths start from, on every node; that of the file, or the current one, when None.
+        address: of the Ray cluster to deploy on.
+        doors: where they stand and whom they let in; None leaves those of the running ensemble as they are, and opens
+            a new one's on loopback.
+        http_port, grpc_port: 0 keeps the running ensemble's port, or takes a free one.
+        timeout_s: how long members may take to load.
+        credentials: what the doors want to see from the object that is returned.
+        on_step: told what is waited for.
+
+    Raises:
+        SpecError: the spec cannot be served.
+        ClusterError: there is no such cluster.
+        DeployError: something could not be started; the text says what.
+    """
+    found, place = spec_and_folder(spec, folder)
+    request = _Request(found, place, doors, http_port, grpc_port, timeout_s, on_step)
+    with connected(address, start=True):
+        return _deploy(request, address, credentials)
+
+
+@contextmanager
+def foreground(
+    spec: SpecLike,
+    *,
+    folder: str | Path | None = None,
+    doors: Doors | None = None,
+    http_port: int = 0,
+    grpc_port: int = 0,
+    timeout_s: float = 300.0,
+    on_step: OnStep | None = None,
+) -> Iterator[Ensemble]:
+    """Be the local cluster for as long as the context lasts, with an ensemble on it; arguments as of ``deploy``.
+
+    Raises:
+        ClusterError: a local cluster runs in the background already.
+    """
+    from quorate.cluster.local import cluster as local
+    from quorate.fusion.extras import require
+
+    require("serve", "a local cluster")
+    if local.find() is not None:
+        raise ClusterError("a local cluster runs in the background already; quorate down stops it")
+    found, place = spec_and_folder(spec, folder)
+    request = _Request(found, place, doors, http_port, grpc_port, timeout_s, on_step)
+    with local.hosting(Path(tempfile.mkdtemp(prefix="quorate-"))), _deploy(request, None, None) as ensemble:
+        yield ensemble
+
+
+def _deploy(request: _Request, address: str | None, credentials: Credentials | None) -> Ensemble:
+    from quorate.deployments.control import placement
+    from quorate.deployments.control.deploy import deploy as start
+
+    unplaced = [p for p in placement.plan(request.spec, placement.inventory()) if p.problem]
+    if unplaced:
+        raise DeployError(
+            f"no place for {unplaced[0].member}: {unplaced[0].problem}; change its resources or add nodes"
+        )
+    say = request.on_step or (lambda step: None)
+    done = start(
+        request.spec, request.folder, request.doors, http_port=request.http_port, grpc_port=request.grpc_port,
+        timeout_s=request.timeout_s, progress=lambda states: say(_progress(states)),
+    )  # fmt: skip
+    return Ensemble(
+        done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
+        classes=request.spec.classes or (), address=address, credentials=credentials,
+    )  # fmt: skip
+
+
+def _progress(states: dict[str, str]) -> str:
+    waiting = [name for name, state in states.items() if state != "RUNNING"]
+    return f"{len(states) - len(waiting)} of {len(states)} run; waiting for {', '.join(waiting) or 'none'}"

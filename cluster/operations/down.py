@@ -1,0 +1,52 @@
+"""Take ensembles down, and the local cluster with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from quorate.cluster.local.connection import connected, nothing_runs
+from quorate.deployments.display import Displayed, Table
+
+
+@dataclass(frozen=True, repr=False)
+class Stopped(Displayed):
+    """What was stopped."""
+
+    stopped: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        return [Table(lines=[f"stopped {', '.join(self.stopped)}" if self.stopped else "nothing was running"])]
+
+
+def down(name: str | None = None, *, address: str | None = None) -> Stopped:
+    """Take one ensemble down; without a name all of them, and the local cluster too when no other is named.
+
+    Args:
+        name: of the ensemble.
+        address: of the Ray cluster; the local one when None.
+
+    Raises:
+        ClusterError: there is no such cluster or ensemble.
+    """
+    if nothing_runs(address):
+        return Stopped()
+    if name is None and address is None:
+        from quorate.cluster.local import cluster as local
+
+        if found := local.find():
+            local.stop(found)
+            return Stopped(("the local cluster",))
+    with connected(address):
+        from quorate.deployments.control.deploy import delete
+        from quorate.deployments.control.describe import ensembles
+
+        names = ensembles() if name is None else [name]
+        for ensemble in names:
+            delete(ensemble)
+    return Stopped(tuple(names))

@@ -1,0 +1,48 @@
+"""Make what a run found the live revision of the running ensemble of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorate.cluster.local.connection import connected
+from quorate.fusion.extras import require
+
+if TYPE_CHECKING:
+    from quorate.tuning.workflows.promote import Promotion
+
+
+def promote(
+    run: str | Path,
+    *,
+    pick: int | None = None,
+    canary: float | None = None,
+    canary_s: float = 30.0,
+    timeout_s: float = 300.0,
+    address: str | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> Promotion:
+    """Publish a run's ensemble, once every fusion replica answers the run's probe rows as the run did.
+
+    Args:
+        run: the run's folder.
+        pick: of a sweep's Pareto set; the best when None.
+        canary: share of the requests that it gets first, above 0 and below 1; None for none.
+        canary_s: how long the canary is watched.
+        timeout_s: how long new members may take to load.
+        address: of the Ray cluster; the local one when None.
+        on_step: told what happens next.
+
+    Raises:
+        PromotionError: the run or pick is none, nothing of its name runs, answers differ from the run's, or the canary
+            did worse. The old revision still answers.
+        DeployError: a member or a replica could not be brought up. The old revision still answers.
+    """
+    require("tune", "promote")
+    with connected(address):
+        from quorate.tuning.workflows import promote as workflow
+
+        return workflow.promote(
+            Path(run), pick=pick, canary=canary, canary_s=canary_s, timeout_s=timeout_s, on_step=on_step
+        )

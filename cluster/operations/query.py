@@ -1,0 +1,72 @@
+"""Rows from a file or from memory to a running ensemble, with the client a user would use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorate.cluster.arguments.row_files import read_arrays
+from quorate.deployments.client.client import Client
+from quorate.deployments.client.inference import Result
+from quorate.deployments.security.credentials import Credentials
+
+if TYPE_CHECKING:
+    from quorate.deployments.client.inference import Inputs, Scalar
+
+
+def query(
+    name: str,
+    rows: str | Path | Inputs,
+    *,
+    member: str | None = None,
+    deadline_ms: float | None = None,
+    explain: bool = False,
+    url: str | None = None,
+    credentials: Credentials | None = None,
+    address: str | None = None,
+) -> Result:
+    """Ask a running ensemble.
+
+    Args:
+        name: of the ensemble.
+        rows: a .npy, .npz, .json, .parquet or .arrow file, arrays by input name, or a DataFrame.
+        member: ask this member alone.
+        deadline_ms: answer within this time.
+        explain: also give each member's output and contribution.
+        url: of the HTTP door, instead of looking it up.
+        credentials: what the doors want to see.
+        address: of the Ray cluster; the local one when None.
+
+    Raises:
+        ClusterError: no such ensemble runs.
+        RequestError: the rows cannot be read, or are not the model's inputs.
+        RemoteError: the server refused.
+    """
+    model = member or name
+    url, classes = (url, ()) if url is not None else _looked_up(name, address)
+    parameters: dict[str, Scalar] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+    if explain:
+        parameters["explain"] = True
+    with Client(url, credentials=credentials) as client:
+        if isinstance(rows, str | Path):
+            rows = read_arrays(Path(rows), client.metadata(model)["inputs"])
+        return replace(client.infer(model, rows, **parameters), classes=classes)
+
+
+def url_of(name: str, address: str | None = None) -> str:
+    """Where an ensemble answers HTTP.
+
+    Raises:
+        ClusterError: no such ensemble runs.
+    """
+    return _looked_up(name, address)[0]
+
+
+def _looked_up(name: str, address: str | None) -> tuple[str, tuple[str, ...]]:
+    from quorate.cluster.local.connection import connected
+    from quorate.cluster.operations.status import classes_of, http_url, running_fusion
+
+    with connected(address):
+        fusion = running_fusion(name)
+    return http_url(fusion), classes_of(fusion)

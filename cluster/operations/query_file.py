@@ -1,0 +1,117 @@
+"""Rows by the million from a file to a running ensemble and into a file, as a stream: neither is held in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quorate.cluster.arguments.row_files import read_batches
+from quorate.cluster.operations.query import url_of
+from quorate.deployments.client.client import Client
+from quorate.deployments.display import Displayed, Table
+from quorate.deployments.errors import RequestError
+from quorate.deployments.security.credentials import Credentials
+from quorate.fusion.extras import require
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from quorate.deployments.client.arrow import ArrowResult
+
+SUFFIXES = (".parquet", ".arrow")
+# Columns beside the outputs: what an answer says of itself, row by row, since a file keeps no more of it.
+_ACCOUNT = ("revision", "members_missing")
+
+
+@dataclass(frozen=True, repr=False)
+class Answered(Displayed):
+    """Rows that were answered, how many of them without some members, and the file they are in."""
+
+    rows: int
+    degraded: int
+    output: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return {"rows": self.rows, "degraded": self.degraded, "output": str(self.output)}
+
+    def tables(self) -> Sequence[Table]:
+        return [Table(lines=[f"{self.rows} rows answered, {self.degraded} of them degraded: {self.output}"])]
+
+
+def query_file(
+    name: str,
+    rows: str | Path,
+    output: str | Path,
+    *,
+    member: str | None = None,
+    deadline_ms: float | None = None,
+    explain: bool = False,
+    url: str | None = None,
+    credentials: Credentials | None = None,
+    address: str | None = None,
+) -> Answered:
+    """Send a file's rows and write the answers as they come; arguments not named here are those of ``query``.
+
+    Args:
+        rows: .parquet or .arrow, with a column for each of the model's inputs; others stay where they are.
+        output: .parquet or .arrow; a column for each output, and ``revision`` and ``members_missing``.
+
+    Raises:
+        ClusterError: no such ensemble runs.
+        RequestError: a file of another kind, or that cannot be read or written.
+        RemoteError: the server refused.
+    """
+    require("arrow", "rows in bulk")
+    path, output = Path(rows), Path(output)
+    for file in (path, output):
+        if file.suffix not in SUFFIXES:
+            raise RequestError(
+                f"{file.name} is neither {' nor '.join(SUFFIXES)}; rows in bulk go from one to the other"
+            )
+    parameters: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+    parameters |= {"explain": True} if explain else {}
+    counted = {"rows": 0, "degraded": 0}
+    with Client(url or url_of(name, address), credentials=credentials, model=member or name) as client:
+        names = [item["name"] for item in client.metadata()["inputs"]]
+        try:
+            _write(output, _counting(client.infer_arrow(read_batches(path, names), **parameters), counted))
+        except OSError as error:
+            raise RequestError(f"{output.name} cannot be written ({error.strerror}); choose another place") from None
+    return Answered(**counted, output=output)
+
+
+def _counting(answers: Iterator[ArrowResult], counted: dict[str, int]) -> Iterator[pa.RecordBatch]:
+    for answer in answers:
+        counted["rows"] += answer.batch.num_rows
+        counted["degraded"] += answer.batch.num_rows if answer.parameters.get("degraded") else 0
+        yield _with_account(answer.batch, answer.parameters)
+
+
+def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    with contextlib.ExitStack() as files:
+        writer: Any = None
+        for batch in batches:
+            if writer is None:
+                writer = files.enter_context(_writer(path, batch.schema))
+            writer.write_batch(batch)
+
+
+def _writer(path: Path, schema: pa.Schema) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    return parquet.ParquetWriter(path, schema) if path.suffix == ".parquet" else pa.ipc.new_file(str(path), schema)
+
+
+def _with_account(batch: pa.RecordBatch, parameters: Mapping[str, Any]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    for name in _ACCOUNT:
+        if name in parameters:
+            columns[name] = pa.repeat(parameters[name], batch.num_rows)
+    return pa.record_batch(columns)

@@ -1,0 +1,42 @@
+"""Go back to the revision before the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from quorate.cluster.local.connection import connected
+from quorate.deployments.display import Displayed, Table
+
+
+@dataclass(frozen=True, repr=False)
+class RolledBack(Displayed):
+    """What answers again."""
+
+    name: str
+    revision: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        return [Table(lines=[f"{self.name} answers with revision {self.revision} again"])]
+
+
+def rollback(name: str, *, address: str | None = None) -> RolledBack:
+    """Publish the revision before the live one, while requests run; a second call goes back further.
+
+    Args:
+        name: of the ensemble.
+        address: of the Ray cluster; the local one when None.
+
+    Raises:
+        ClusterError: there is no such cluster, or no earlier revision.
+        DeployError: the earlier revision's members could not be started again.
+    """
+    with connected(address):
+        from quorate.deployments.control.deploy import rollback as go_back
+
+        return RolledBack(name, go_back(name).revision)

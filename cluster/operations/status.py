@@ -1,0 +1,158 @@
+"""What runs on a cluster: each ensemble, its revision and doors, each member's replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from quorate.cluster.local.connection import connected, nothing_runs
+from quorate.deployments.display import Displayed, Table
+from quorate.deployments.errors import ClusterError
+from quorate.deployments.spec.ensemble import EnsembleSpec
+
+_COLUMNS = ("member", "ready", "replica", "device", "GPU", "queued rows", "busy s")
+
+
+@dataclass(frozen=True, repr=False)
+class EnsembleStatus(Displayed):
+    """One ensemble that runs.
+
+    Attributes:
+        http, grpc: host:port of each fusion replica's doors; none while it starts.
+        tls, token: what the doors ask of clients.
+        ready: by member, how many replicas the fusion reaches.
+        members: what each of a member's replicas says of itself.
+    """
+
+    name: str
+    revision: str
+    http: tuple[str, ...]
+    grpc: tuple[str, ...]
+    tls: bool
+    token: bool
+    ready: Mapping[str, int]
+    members: Mapping[str, Sequence[Mapping[str, Any]]]
+
+    @property
+    def url(self) -> str:
+        """Where it answers HTTP.
+
+        Raises:
+            ClusterError: no door is open.
+        """
+        if not self.http:
+            raise ClusterError(f"'{self.name}' has no open door; see quorate status, and deploy it again")
+        return f"{'https' if self.tls else 'http'}://{self.http[0]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        doors = ", ".join(f"{'https' if self.tls else 'http'}://{place}" for place in self.http) or "no door"
+        title = f"{self.name}  revision {self.revision}  {doors}{' by token' if self.token else ''}"
+        rows = [
+            (member, str(self.ready.get(member, 0)), *_replica(replica))
+            for member, replicas in self.members.items()
+            for replica in replicas or [{}]
+        ]
+        return [Table(_COLUMNS, rows, title)]
+
+
+@dataclass(frozen=True, repr=False)
+class Status(Displayed):
+    """All ensembles that run; iterate, or look one up by its name."""
+
+    ensembles: tuple[EnsembleStatus, ...] = ()
+
+    def __iter__(self) -> Iterator[EnsembleStatus]:
+        return iter(self.ensembles)
+
+    def __len__(self) -> int:
+        return len(self.ensembles)
+
+    def __getitem__(self, name: str) -> EnsembleStatus:
+        for ensemble in self.ensembles:
+            if ensemble.name == name:
+                return ensemble
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        return asdict(self)
+
+    def tables(self) -> Sequence[Table]:
+        if not self.ensembles:
+            return [Table(lines=["nothing runs; quorate deploy SPEC starts an ensemble"])]
+        return [table for ensemble in self.ensembles for table in ensemble.tables()]
+
+
+def status(*, address: str | None = None) -> Status:
+    """Look at every ensemble of a cluster.
+
+    Args:
+        address: of the Ray cluster; the local one when None. Where that does not run, nothing does.
+
+    Raises:
+        ClusterError: there is no such cluster.
+    """
+    if nothing_runs(address):
+        return Status()
+    with connected(address):
+        from quorate.deployments.control.describe import ensembles
+
+        return Status(tuple(status_of(name) for name in ensembles()))
+
+
+def status_of(name: str) -> EnsembleStatus:
+    """One ensemble of the connected cluster."""
+    from quorate.deployments.control.describe import describe_fusion, describe_member
+
+    fusion = describe_fusion(name)
+    first: Mapping[str, Any] = fusion[0] if fusion else {}
+    members = list(first["spec"]["members"]) if fusion else []
+    return EnsembleStatus(
+        name=name,
+        revision=first.get("revision", ""),
+        http=tuple(replica["http"] for replica in fusion),
+        grpc=tuple(replica["grpc"] for replica in fusion),
+        tls=first.get("tls", False),
+        token=first.get("token", False),
+        ready=first.get("ready", {}),
+        members={member: describe_member(name, member) for member in members},
+    )
+
+
+def running_fusion(name: str) -> Mapping[str, Any]:
+    """What a fusion replica of an ensemble on the connected cluster says of itself.
+
+    Raises:
+        ClusterError: no such ensemble runs, or none of its doors is open.
+    """
+    from quorate.deployments.control.describe import describe_fusion, ensembles
+
+    found = describe_fusion(name)
+    if found:
+        return found[0]
+    known = ensembles()
+    if name in known:
+        raise ClusterError(f"'{name}' is deployed but no fusion replica of it answers; deploy it again")
+    raise ClusterError(f"no ensemble '{name}' runs here (running: {', '.join(known) or 'none'}); deploy it first")
+
+
+def http_url(fusion: Mapping[str, Any]) -> str:
+    """Where the fusion replica that said this answers HTTP."""
+    return f"{'https' if fusion['tls'] else 'http'}://{fusion['http']}"
+
+
+def classes_of(fusion: Mapping[str, Any]) -> tuple[str, ...]:
+    """The class names of what the fusion replica serves; none where it has none."""
+    return EnsembleSpec.model_validate(fusion["spec"]).classes or ()
+
+
+def _replica(replica: Mapping[str, Any]) -> tuple[str, ...]:
+    if not replica:
+        return "none answers", "", "", "", ""
+    gpus = ",".join(replica["gpu_ids"])
+    return replica["replica"], replica["device"], gpus, str(replica["queued_rows"]), f"{replica['busy_s']:.2f}"

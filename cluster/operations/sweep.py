@@ -1,0 +1,165 @@
+"""Search members and structures: labelled rows in, a run folder of deployable specs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quorate.cluster.arguments.labelled_rows import halves, read_rows
+from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.local.connection import connected_if_named
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.fusion.extras import require
+from quorate.tuning.errors import SweepError
+
+if TYPE_CHECKING:
+    from quorate.tuning.data.labelled import Labelled, Splits
+    from quorate.tuning.search.result import SweepResult
+    from quorate.tuning.search.settings import Progress
+    from quorate.tuning.search.space import Objective, SearchSpace
+
+    SweepRows = str | Path | Labelled | Splits
+
+
+def sweep(
+    spec: SpecLike,
+    data: SweepRows,
+    *,
+    folder: str | Path | None = None,
+    space: SearchSpace | None = None,
+    trials: int = 200,
+    member_trials: int = 16,
+    epochs: int = 30,
+    objectives: Sequence[Objective] = ("log_loss", "p95_latency_s"),
+    time_s: float | None = None,
+    workers: int | None = None,
+    label: str = "label",
+    runs: str | Path = "runs",
+    seed: int = 0,
+    address: str | None = None,
+    callbacks: Sequence[Any] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:
+    """Search members and structures for the ensemble that a spec describes.
+
+    Half of the rows train members, a quarter is for structures, a quarter judges; where nothing is trained, halves.
+
+    Args:
+        spec: path of a spec file, a spec, or what a spec file holds; its members are candidates beside those trained.
+        data: a table, a folder of IDX files, or rows in memory, divided already or not.
+        folder: what the spec's paths start from; that of the file, or the current one, when None.
+        space: what else to search; what a member's training is made of where None.
+        trials: structures to try.
+        member_trials: members to train; 0 for none.
+        epochs: of a member that is not stopped early; of the space when one is given.
+        objectives: all are made small; the first decides which structure is the best.
+        time_s: stop after so long and make the best of it.
+        workers: trials at once; as many as fit when None.
+        label: the table's column that holds the class.
+        runs: where the run's folder is made.
+        seed: of all that is drawn.
+        address: a Ray cluster to search on; one of its own, or the one that this process is on, when None.
+        callbacks: ``ray.tune.Callback`` objects, told of every trial.
+        on_progress: told what happens.
+
+    Raises:
+        SweepError: nothing can be searched, or nothing worked.
+        DataError: the rows cannot be read or do not fit the spec.
+    """
+    require("tune", "sweep")
+    from quorate.tuning.search import sweep as search
+    from quorate.tuning.search.space import SearchSpace
+
+    found, place = spec_and_folder(spec, folder)
+    rows = _Rows(found, data, label, seed, member_trials)
+    with connected_if_named(address):
+        return search.sweep(
+            found, rows.split(), space=space or SearchSpace(name=found.name, epochs=epochs), folder=place,
+            trials=trials, member_trials=member_trials, time_s=time_s, seed=seed, objectives=objectives,
+            workers=workers, runs=runs, callbacks=callbacks, on_progress=on_progress, origin=rows.origin(spec),
+        )  # fmt: skip
+
+
+def resume(
+    run: str | Path,
+    data: SweepRows | None = None,
+    *,
+    time_s: float | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    callbacks: Sequence[Any] = (),
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:
+    """Take up a sweep that was cut off or out of time; no finished trial runs again.
+
+    Args:
+        run: the sweep's folder.
+        data: the rows it began with, where these were in memory; files are found again.
+        time_s, workers, address, callbacks, on_progress: as of ``sweep``.
+
+    Raises:
+        SweepError: there is none, another process runs it, or only Python had its rows.
+        DataError: the rows are not what they were.
+    """
+    require("tune", "resume")
+    from quorate.deployments.spec.files import load_spec
+    from quorate.tuning.data.labelled import Splits
+    from quorate.tuning.search.settings import read_settings
+    from quorate.tuning.search.sweep import resume_sweep
+
+    folder = Path(run)
+    settings, _ = read_settings(folder)
+    origin = settings.origin
+    if isinstance(data, Splits):
+        splits = data
+    elif "spec" in origin and (data is not None or "data" in origin):
+        spec, given = load_spec(Path(origin["spec"])), origin["data"] if data is None else data
+        splits = _Rows(spec, given, origin["label"], settings.seed, settings.member_trials).split()
+    else:
+        fix = "give resume its rows, divided as they were"
+        raise SweepError(str(folder), "it was started with rows or a spec that only Python has", fix)
+    with connected_if_named(address):
+        return resume_sweep(
+            folder, splits, time_s=time_s, workers=workers, callbacks=callbacks, on_progress=on_progress
+        )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where the rows come from, the same when a sweep is taken up again."""
+
+    spec: EnsembleSpec
+    data: SweepRows
+    label: str
+    seed: int
+    member_trials: int
+
+    def origin(self, spec: SpecLike) -> dict[str, str]:
+        """What a run keeps, to find its rows again: only of files."""
+        words = {"label": self.label}
+        if isinstance(spec, str | Path):
+            words["spec"] = str(Path(spec).resolve())
+        if isinstance(self.data, str | Path):
+            words["data"] = str(Path(self.data).resolve())
+        return words
+
+    def split(self) -> Splits:
+        """Half to train on, a quarter to fit on, a quarter to judge on; halves of all where nothing is trained.
+
+        Of MNIST's files the training file trains, the test file does the rest: given members may have seen the former.
+        """
+        from quorate.tuning.data.idx_files import idx_images
+        from quorate.tuning.data.labelled import Splits
+
+        if isinstance(self.data, Splits):
+            return self.data
+        if isinstance(self.data, str | Path) and Path(self.data).is_dir():
+            splits = idx_images(Path(self.data), seed=self.seed)
+            return Splits(splits.train, *halves(splits.test, self.seed))
+        rows = read_rows(self.spec, self.data, self.label)
+        if not self.member_trials:
+            return Splits(rows.rows(slice(0, 0)), *halves(rows, self.seed))
+        train, rest = halves(rows, self.seed)
+        return Splits(train, *halves(rest, self.seed + 1))

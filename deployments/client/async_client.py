@@ -1,0 +1,101 @@
+"""The client for event loops: the same calls, awaited."""
+
+# B rows
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from numpy.typing import ArrayLike
+
+from quorate.deployments.client.inference import Call, Calls, Inputs, Request, Result, Scalar, T
+from quorate.deployments.errors import UnavailableError
+from quorate.deployments.security.credentials import Credentials
+
+if TYPE_CHECKING:
+    from quorate.deployments.client.arrow import ArrowResult
+
+
+class AsyncClient(Calls):
+    """Speaks the Open Inference Protocol over HTTP; one connection pool, for the tasks of one event loop.
+
+    Arguments, results and errors are those of ``Client``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 30.0,
+        credentials: Credentials | None = None,
+        model: str = "",
+        retries: int = 0,
+    ):
+        super().__init__(url, timeout_s, credentials, model, retries)
+        self._http = httpx.AsyncClient(**self._options())
+
+    async def infer(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
+        """Ask a model: ``await client.infer("digits", image=rows, deadline_ms=50)``; see ``Client.infer``."""
+        return await self._run(self._infer(model, inputs, named))
+
+    async def infer_arrow(self, data: Any, model: str = "", **parameters: Scalar) -> AsyncIterator[ArrowResult]:
+        """Ask for rows in bulk, ``async for`` answer after answer; see ``Client.infer_arrow``.
+
+        The stream is carried by a thread, which also draws the record batches from ``data``.
+        """
+        from quorate.deployments.client.arrow import infer_stream
+
+        path = self._path(self._named(model), "/infer")
+        answers = infer_stream(self._url, path, self._credentials, self._timeout_s, data, parameters)
+        try:
+            while (answer := await asyncio.to_thread(next, answers, None)) is not None:
+                yield answer
+        finally:
+            await asyncio.to_thread(answers.close)
+
+    async def publish(self, fusion: Mapping[str, Any], model: str = "") -> None:
+        """Make a fusion the live one; see ``Client.publish``."""
+        await self._run(self._publish(fusion, model))
+
+    async def metadata(self, model: str = "") -> dict[str, Any]:
+        """A model's inputs and outputs."""
+        return await self._run(self._metadata(model))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, call: Call[T]) -> T:
+        request = next(call)
+        while True:
+            try:
+                request = call.send(await self._reply(request))
+            except StopIteration as done:
+                value: T = done.value
+                return value
+
+    async def _reply(self, request: Request) -> httpx.Response:
+        attempt = 0
+        while True:
+            reply = await self._send(request)
+            pause_s = self._pause_s(reply, attempt)
+            if pause_s is None:
+                return reply
+            await asyncio.sleep(pause_s)
+            attempt += 1
+
+    async def _send(self, request: Request) -> httpx.Response:
+        try:
+            return await self._http.request(request.method, request.path, content=request.body, headers=request.headers)
+        except httpx.TransportError as error:
+            raise UnavailableError(f"no answer from {self._url} ({error}); is the ensemble deployed?") from None

@@ -1,0 +1,175 @@
+"""The fusion as a Ray Serve deployment: Serve places, checks and scales it, and calls what a rollout needs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from quorate.deployments.control.publish import publish
+from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.control.registry import Publication, Registry
+from quorate.deployments.security.access import Doorkeeper, Level
+from quorate.deployments.security.certificates import Certificates, Tls
+from quorate.deployments.security.doors import at_port
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.fusion.errors import QuorateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quorate.deployments.engine.engine import Engine
+    from quorate.deployments.routing.replica import Address
+    from quorate.deployments.server.fusion_server import Served
+
+_log = logging.getLogger(__name__)
+
+# A loop that has not ticked for this long serves nobody.
+STALL_S = 10.0
+
+
+class FusionDeployment:
+    """One replica: both doors to the ensemble. All replicas of a node listen on the same two ports.
+
+    What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
+    """
+
+    def __init__(
+        self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, tls: Tls | None, fingerprint: str
+    ):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from quorate.deployments.server.fusion_server import FusionServer, ServerSettings
+
+        self._ensemble, self._fingerprint, self._host = ensemble, fingerprint, host
+        self._registry = Registry(ClusterStore())
+        self._keeper = Doorkeeper(self._registry.doors(ensemble), host)
+        self._certificates = None if tls is None else Certificates(tls)
+        self._handles: dict[str, Any] = {}  # by application of a member
+        self._seen = b""  # the history of publications when it was last looked at
+        settings = ServerSettings(host, http_port, grpc_port, self._keeper, self._certificates)
+        self._server = FusionServer(settings, _make_engine, self._find_member, self._publish)
+        self._server.start(_served(self._registry.live(ensemble, wiring)))
+
+    def prepare(self, publication: dict[str, Any]) -> str:
+        """First step of publishing: build the revision and find its members; an error here changes nothing."""
+        return self._server.prepare(_served(Publication.from_json(publication)))
+
+    def discard(self, revision: str) -> None:
+        """Instead of the second step: forget it."""
+        self._server.with_revisions(lambda revisions: revisions.discard(revision))
+
+    def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
+        """What a prepared revision answers, (B, C); requests go on with the live one."""
+        return self._server.probe(revision, inputs)
+
+    def start_canary(self, revision: str, share: float) -> None:
+        """Give a prepared revision a share of the requests."""
+        self._server.with_revisions(lambda revisions: revisions.start_canary(revision, share))
+
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        """How requests of the live revision and of the canary went."""
+        return self._server.with_revisions(lambda revisions: revisions.outcomes())
+
+    def commit(self, revision: str) -> None:
+        """Second step: use it from the next batch on."""
+        self._server.with_revisions(lambda revisions: revisions.commit(revision))
+
+    def read_tokens(self) -> bool:
+        """Read again whose tokens open the doors."""
+        self._keeper.change(self._registry.doors(self._ensemble))
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """For ``quorate status``."""
+        engine, host = self._server.engine, _reachable(self._host)
+        return {
+            "pid": os.getpid(),
+            "revision": engine.revision.name,
+            "fingerprint": self._fingerprint,
+            "spec": engine.revision.spec.model_dump(mode="json"),
+            "ready": engine.ready(),
+            "queued_rows": engine.queued_rows,
+            "http": at_port(host, self._server.http_port),
+            "grpc": at_port(host, self._server.grpc_port),
+            "tls": self._certificates is not None,
+            "token": self._keeper.free < Level.ASK,
+        }
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What ``autoscaling`` reads."""
+        return {"busy_share": self._server.busy_share()}
+
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        stalled_s = self._server.stalled_s()
+        if stalled_s > STALL_S:
+            raise RuntimeError(f"the fusion's event loop has not run for {stalled_s:.0f} s")
+        self._adopt_live()
+
+    def __del__(self) -> None:
+        # Serve calls this when it stops the replica.
+        if hasattr(self, "_server"):
+            self._server.stop()
+
+    def _adopt_live(self) -> None:
+        """Take up a revision whose publication passed this replica by, because it was just starting."""
+        found = self._registry.stored(self._ensemble)
+        if not found or found == self._seen:
+            return
+        engine = self._server.engine
+        publication = self._registry.live(self._ensemble, engine.spec.wiring)
+        try:
+            if publication.spec.revision != engine.revision.name:
+                self._server.prepare(_served(publication))
+                self.commit(publication.spec.revision)
+        except QuorateError as error:
+            _log.warning("revision %s was published but cannot be used here: %s", publication.spec.revision, error)
+        self._seen = found
+
+    async def _publish(self, spec: EnsembleSpec) -> None:
+        """Make a spec that arrived at a door the live one on all replicas, this one among them."""
+        from quorate.deployments.engine.revision import build_revision
+
+        def work() -> None:
+            now = self._registry.history(spec.name)[-1]
+            build_revision(spec, now.folder)  # what cannot be built is the client's mistake, not the cluster's
+            publish(replace(now, spec=spec))
+
+        await asyncio.to_thread(work)
+
+    def _find_member(self, app: str, on_replicas: Callable[[dict[str, Address]], None]) -> None:
+        from ray import serve
+
+        from quorate.deployments.control.directory import listen
+
+        listen(app, on_replicas)
+        if app not in self._handles:
+            member = app.split(".")[1]  # also the deployment's name
+            handle = serve.get_deployment_handle(member, app)
+            self._handles[app] = handle.options()  # connects the handle, and with it the directory
+
+
+def _served(publication: Publication) -> Served:
+    from quorate.deployments.server.fusion_server import Served
+
+    return Served(publication.spec, publication.folder, publication.apps)
+
+
+def _make_engine(served: Served) -> Engine:
+    import ray
+
+    from quorate.deployments.engine.engine import Engine
+    from quorate.deployments.transport.curve import key_pair
+
+    keys = key_pair(Registry(ClusterStore()).cluster_secret(), "fusion").for_client()
+    node_id = ray.get_runtime_context().get_node_id()
+    return Engine(served.spec, served.folder, node_id, keys, served.apps)
+
+
+def _reachable(host: str) -> str:
+    """The address by which others reach what is bound to ``host``."""
+    import ray
+
+    return ray.util.get_node_ip_address() if host in ("0.0.0.0", "::") else host

@@ -1,0 +1,97 @@
+"""A member as a Ray Serve deployment: Serve places, checks, scales and stops it; requests come over its own sockets."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quorate.deployments.control.ray_private import ClusterStore, session_folder
+from quorate.deployments.control.registry import Registry
+from quorate.deployments.spec.schema import MemberJob
+
+if TYPE_CHECKING:
+    from quorate.deployments.members.replica import Place
+
+
+class MemberDeployment:
+    """One replica of a member.
+
+    Args:
+        job_json: a ``MemberJob``.
+        folder: what the spec's relative paths start from.
+        start_folder: where the operator stood when deploying; factories are looked for there too.
+    """
+
+    def __init__(self, job_json: str, folder: str, start_folder: str, fingerprint: str):
+        self._job, self._fingerprint = MemberJob.model_validate_json(job_json), fingerprint
+        if not self._job.member.resources.num_gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
+        from quorate.deployments.members.loading import search_in
+        from quorate.deployments.members.replica import MemberReplica
+
+        search_in(Path(folder), Path(start_folder))
+        self._replica = MemberReplica(self._job, Path(folder), _place())
+        self._last_stats = (time.monotonic(), 0.0)
+
+    def record_replica_metadata(self) -> dict[str, Any]:
+        """Serve passes this on to everyone who holds a handle."""
+        return self._replica.address
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Share of the time since the last call spent in forward passes, and how many full batches wait now."""
+        now, busy_s = time.monotonic(), self._replica.busy_s
+        then, before_s = self._last_stats
+        self._last_stats = (now, busy_s)
+        share = (busy_s - before_s) / max(now - then, 1e-9)
+        queued = self._replica.queued_rows / self._job.member.max_batch_size
+        return {"busy_share": min(share, 1.0), "queued_batches": queued}
+
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        self._replica.check_health()
+
+    def describe(self) -> dict[str, Any]:
+        """For ``quorate status``."""
+        import ray
+
+        accelerators = ray.get_runtime_context().get_accelerator_ids()
+        return {
+            "fingerprint": self._fingerprint,
+            "replica": self._replica.address["replica_id"],
+            "pid": os.getpid(),
+            "node": self._replica.address["node_id"],
+            "gpu_ids": accelerators.get("GPU", []),
+            "device": self._replica.device,
+            "queued_rows": self._replica.queued_rows,
+            "busy_s": self._replica.busy_s,
+            "last_error": self._replica.last_error,
+        }
+
+    def __del__(self) -> None:
+        # Serve calls this when it stops the replica, and waits for it.
+        if hasattr(self, "_replica"):
+            self._replica.stop()
+
+
+def _place() -> Place:
+    import ray
+    from ray import serve
+
+    from quorate.deployments.members.replica import Place
+
+    return Place(
+        replica_id=str(serve.get_replica_context().replica_id.unique_id),
+        node_id=ray.get_runtime_context().get_node_id(),
+        host=ray.util.get_node_ip_address(),
+        socket_folder=_private_folder(),
+        secret=Registry(ClusterStore()).cluster_secret(),
+    )
+
+
+def _private_folder() -> Path:
+    """A folder only this user can enter, inside Ray's session folder, so that it goes when the cluster goes."""
+    folder = session_folder() / "quorate"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

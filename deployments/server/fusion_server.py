@@ -1,0 +1,269 @@
+"""The process that answers: a thread with its own event loop runs the engine, the HTTP door and the gRPC door.
+
+Nothing of Ray is in here: whoever starts it says how members are found and how a revision is published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import uvicorn
+import uvloop
+
+from quorate.deployments.engine.engine import Engine
+from quorate.deployments.engine.revision_set import RevisionSet
+from quorate.deployments.errors import CredentialError, DeployError
+from quorate.deployments.members.garbage_collection import spare_loaded
+from quorate.deployments.routing.replica import Address
+from quorate.deployments.security.access import Doorkeeper
+from quorate.deployments.security.certificates import Certificates
+from quorate.deployments.server.grpc.server import grpc_server
+from quorate.deployments.server.http.app import HttpDoor
+from quorate.deployments.server.http.protocol import JoinedHttpProtocol
+from quorate.deployments.server.service import Service
+from quorate.deployments.spec.ensemble import EnsembleSpec
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+RECONCILE_S = 0.5
+START_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 30.0
+# Replicas of members are waited for so long; then requests are answered with those that are there.
+MEMBERS_TIMEOUT_S, _POLL_S = 5.0, 0.02
+# How long calls under way may still take when the server stops.
+HTTP_GRACE_S, GRPC_GRACE_S = 10, 3.0
+STOP_TIMEOUT_S = 15.0
+
+# Given an application of a member: call the second with its replicas, from any thread, now and whenever they change.
+FindMember = Callable[[str, Callable[[dict[str, Address]], None]], None]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A revision as a server is given it.
+
+    Attributes:
+        folder: what the spec's relative paths start from.
+        apps: by member, the name that its replicas are found by.
+    """
+
+    spec: EnsembleSpec
+    folder: Path
+    apps: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where both doors stand and whom they admit; port 0 takes a free one.
+
+    Several processes of a node may listen on the same two ports (SO_REUSEPORT).
+    """
+
+    host: str
+    http_port: int
+    grpc_port: int
+    keeper: Doorkeeper
+    certificates: Certificates | None = None
+
+
+class FusionServer:
+    """Runs an ensemble's fusion. Its methods may be called from any other thread than its own.
+
+    Attributes:
+        engine: what answers; it lives on the server's thread, likewise ``http_door``.
+        http_port: that it listens on, likewise ``grpc_port``.
+    """
+
+    engine: Engine
+    http_door: HttpDoor
+    http_port: int
+    grpc_port: int
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        make_engine: Callable[[Served], Engine],
+        find_member: FindMember,
+        publish: Callable[[EnsembleSpec], Awaitable[None]] | None = None,
+    ):
+        """Args:
+        settings: where its doors stand.
+        make_engine: called on the server's thread.
+        find_member: says where members are.
+        publish: makes a spec that arrives at a door the live one; None where there is nothing to publish to.
+        """
+        self._settings, self._make_engine, self._find_member, self._publish = (
+            settings,
+            make_engine,
+            find_member,
+            publish,
+        )
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._http: uvicorn.Server | None = None
+        self._ticked = time.monotonic()
+        self._busy = self._last_busy = (self._ticked, 0.0)
+
+    def start(self, served: Served) -> None:
+        """Open the doors, when all members answer or after a while with those that do.
+
+        Raises:
+            DeployError: they did not open in time.
+            Exception: what kept them from opening.
+        """
+        self._thread = threading.Thread(target=self._run, args=(served,), name="fusion", daemon=True)
+        self._thread.start()
+        if not self._started.wait(START_TIMEOUT_S):
+            raise DeployError(f"the doors did not open within {START_TIMEOUT_S:.0f} s; see Ray's logs")
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Take no new connection, answer what came in, and end the thread."""
+        if self._http is not None:
+            self._http.should_exit = True
+            self._thread.join(timeout=STOP_TIMEOUT_S)
+
+    def prepare(self, served: Served) -> str:
+        """Build a revision beside the live one and find its members; returns its name.
+
+        Raises:
+            QuorateError: it cannot be built; nothing has changed.
+        """
+        return self.call(self._prepare(served))
+
+    def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
+        """What a prepared revision answers, (B, C); requests go on with the live one."""
+
+        async def answer() -> Any:
+            return (await self.engine.infer(inputs, revision=revision)).values
+
+        return self.call(answer())
+
+    def with_revisions(self, work: Callable[[RevisionSet], T]) -> T:
+        """Do something with the revisions on the server's thread."""
+
+        async def done() -> T:
+            return work(self.engine.revisions)
+
+        return self.call(done())
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the server's thread and wait for what it returns."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=CALL_TIMEOUT_S)
+
+    def stalled_s(self) -> float:
+        """Since when the event loop has not run."""
+        return time.monotonic() - self._ticked
+
+    def busy_share(self) -> float:
+        """Share of the time since the last call that the event loop's thread was computing."""
+        (then, before_s), self._last_busy = self._last_busy, self._busy
+        now, busy_s = self._busy
+        return min((busy_s - before_s) / max(now - then, 1e-9), 1.0)
+
+    def _run(self, served: Served) -> None:
+        torch.set_num_threads(1)  # per thread, in OpenMP: this is the one that fuses
+        try:
+            uvloop.run(self._serve(served))
+        except BaseException as failure:  # handed to the thread that waits in start
+            self._failure = failure
+            self._started.set()
+
+    async def _serve(self, served: Served) -> None:
+        settings = self._settings
+        self._loop = asyncio.get_running_loop()
+        self.engine = engine = self._make_engine(served)
+        try:
+            service = Service(engine, self._publish)
+            grpc_door, self.grpc_port = grpc_server(
+                service, settings.host, settings.grpc_port, settings.keeper, settings.certificates
+            )
+            listener = _listen(settings.host, settings.http_port)
+            self.http_port = listener.getsockname()[1]
+            self._find_members(served)
+            ticker = asyncio.ensure_future(self._tick())
+            await self._wait_for_members()
+            await grpc_door.start()
+            spare_loaded()
+            self.http_door = HttpDoor(service, settings.keeper)
+            self._http = _http_server(self.http_door, settings.certificates)
+            self._loop.call_soon(self._started.set)
+            await self._http.serve(sockets=[listener])
+            await grpc_door.stop(GRPC_GRACE_S)
+            ticker.cancel()
+        finally:
+            engine.close()
+
+    def _find_members(self, served: Served) -> None:
+        for app in served.apps.values():
+
+            def on_replicas(addresses: dict[str, Address], app: str = app) -> None:
+                self._loop.call_soon_threadsafe(self.engine.revisions.set_replicas, app, addresses)
+
+            self._find_member(app, on_replicas)
+
+    async def _wait_for_members(self, revision: str = "") -> None:
+        """Go on when every member of a revision answers, or after a while with those that do."""
+        for _ in range(int(MEMBERS_TIMEOUT_S / _POLL_S)):
+            if all(self.engine.ready(revision).values()):
+                return
+            await asyncio.sleep(_POLL_S)
+
+    async def _prepare(self, served: Served) -> str:
+        revision = self.engine.prepare(served.spec, served.folder, served.apps)
+        self._find_members(served)
+        await self._wait_for_members(revision)
+        return revision
+
+    async def _tick(self) -> None:
+        while True:
+            self._ticked = time.monotonic()
+            self._busy = (self._ticked, time.thread_time())
+            self.engine.reconcile()
+            self._refresh_certificates()
+            await asyncio.sleep(RECONCILE_S)
+
+    def _refresh_certificates(self) -> None:
+        try:
+            if self._settings.certificates is not None:
+                self._settings.certificates.refresh()
+        except CredentialError as error:
+            _log.error("the certificates on disk are not used: %s", error)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def _http_server(door: HttpDoor, certificates: Certificates | None) -> uvicorn.Server:
+    # uvicorn inspects the application to guess its kind, and guesses wrong inside a Serve replica. Its default logging
+    # configuration closes the handlers of Serve, whose next controller could then not adopt the replica.
+    config = uvicorn.Config(
+        door, interface="asgi3", lifespan="off", access_log=False, log_level="warning", http=JoinedHttpProtocol,
+        log_config=None, proxy_headers=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False,
+    )  # fmt: skip
+    config.load()
+    config.ssl = None if certificates is None else certificates.context
+    return uvicorn.Server(config)

@@ -1,0 +1,84 @@
+"""Bodies unpacked and answers packed, by the codings that HTTP names: gzip and deflate."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+
+from quorate.deployments.errors import RequestError
+
+Headers = list[tuple[bytes, bytes]]
+
+_WBITS = {b"gzip": 31, b"deflate": 15}  # HTTP's deflate is the zlib format (RFC 9110, 8.4.1.2)
+# Longer work is done on another thread, so that the event loop goes on. Packed bytes may grow a thousandfold.
+PACK_INLINE_BYTES, UNPACK_INLINE_BYTES = 32 << 10, 1 << 10
+# Unpacked at once: after each piece its size is counted, and the limits are checked.
+UNPACK_PIECE_BYTES = 4 << 20
+# A shorter answer fits into one packet as it is.
+COMPRESS_FROM_BYTES = 1024
+
+
+async def unpack(body: bytes, coding: bytes, count: Callable[[int], None]) -> bytes:
+    """Undo a Content-Encoding.
+
+    Args:
+        count: called with the size of each unpacked piece; what it raises ends the work.
+
+    Raises:
+        RequestError: the coding is not known, or the body is not what it says.
+    """
+    wbits = _WBITS.get(coding)
+    if wbits is None:
+        raise RequestError(f"Content-Encoding is {coding[:40]!r}; use gzip, deflate or none")
+    stream = zlib.decompressobj(wbits)
+    pieces: list[bytes] = []
+    inline = len(body) <= UNPACK_INLINE_BYTES
+    packed = body
+    try:
+        while not stream.eof:
+            if inline:
+                piece = stream.decompress(packed, UNPACK_PIECE_BYTES)
+            else:
+                piece = await asyncio.to_thread(stream.decompress, packed, UNPACK_PIECE_BYTES)
+            if not piece and not stream.eof:
+                break  # the body ends before its stream does
+            count(len(piece))
+            pieces.append(piece)
+            packed = stream.unconsumed_tail
+    except zlib.error as error:
+        raise RequestError(f"the body is not {coding.decode()} ({error}); pack it again") from None
+    if not stream.eof or stream.unused_data:
+        raise RequestError(f"the body does not end where its {coding.decode()} stream does; pack it again")
+    return b"".join(pieces)
+
+
+async def pack_answer(body: bytes, headers: Headers) -> tuple[bytes, Headers]:
+    """Compress an answer if the client takes it so; returns it with the header that says how."""
+    if len(body) < COMPRESS_FROM_BYTES:
+        return body, []
+    coding = _accepted(b",".join(value for name, value in headers if name == b"accept-encoding"))
+    if not coding:
+        return body, []
+    short = len(body) <= PACK_INLINE_BYTES
+    packed = _pack(body, coding) if short else await asyncio.to_thread(_pack, body, coding)
+    return packed, [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
+
+
+def _pack(body: bytes, coding: bytes) -> bytes:
+    stream = zlib.compressobj(1, wbits=_WBITS[coding])
+    return stream.compress(body) + stream.flush()
+
+
+def _accepted(header: bytes) -> bytes:
+    """Of the codings we have, the one that an Accept-Encoding header likes best; empty for none."""
+    best, weight = b"", 0.0
+    for item in header.lower().split(b","):
+        coding, _, parameter = item.partition(b";")
+        try:
+            quality = float(parameter.partition(b"=")[2]) if parameter else 1.0
+        except ValueError:
+            continue
+        if coding.strip() in _WBITS and quality > weight:
+            best, weight = coding.strip(), quality
+    return best

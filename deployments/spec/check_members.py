@@ -1,0 +1,94 @@
+"""What inputs, classes and members must hold beyond the type of each field."""
+
+from __future__ import annotations
+
+from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.model_formats import FACTORY, FILE_FORMATS, WEIGHTS_SUFFIX, factory_of, format_of
+from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources
+from quorate.deployments.spec.suggestions import suggest
+
+
+def check_tensors(spec: EnsembleSchema) -> None:
+    for name, tensor in spec.inputs.items():
+        if 0 in tensor.shape:
+            raise SpecError(
+                f"inputs.{name}.shape", f"{list(tensor.shape)} holds no element", "use sizes above 0, or -1"
+            )
+
+
+def check_classes(field: str, classes: tuple[str, ...] | None) -> None:
+    if classes is None:
+        return
+    if not classes:
+        raise SpecError(field, "the list is empty", "name the classes, or leave the field out")
+    twice = sorted({c for c in classes if classes.count(c) > 1})
+    if twice:
+        raise SpecError(field, f"{', '.join(twice)} is listed twice", "name each class once")
+
+
+def check_member(spec: EnsembleSchema, name: str, member: MemberSpec) -> None:
+    field = f"members.{name}"
+    _check_model(field, member)
+    for source in member.inputs:
+        if source == name:
+            raise SpecError(f"{field}.inputs", f"'{name}' reads itself", "remove it")
+        known = {**spec.inputs, **spec.members, **spec.all_fusions}
+        if source not in known:
+            raise SpecError(
+                f"{field}.inputs", f"'{source}' is no input, member or fusion", suggest(source, set(known) - {name})
+            )
+    if len(set(member.inputs)) < len(member.inputs):
+        raise SpecError(f"{field}.inputs", f"{list(member.inputs)} names one twice", "name each once")
+    check_classes(f"{field}.classes", member.classes)
+    _check_member_classes(spec, field, member)
+    check_resources(f"{field}.resources", member.resources)
+    check_range(f"{field}.replicas", member.replicas.min, member.replicas.max)
+
+
+def _check_model(field: str, member: MemberSpec) -> None:
+    if format_of(member.model) is not FACTORY:
+        if member.weights:
+            raise SpecError(f"{field}.weights", f"{member.model} already holds its weights", "remove weights")
+        if member.config:
+            raise SpecError(f"{field}.config", f"{member.model} takes no config", "remove config")
+        return
+    if not all(part.isidentifier() for name in factory_of(member.model) for part in name.split(".")):
+        suffixes = " or ".join(known.suffix for known in FILE_FORMATS)
+        fix = f"write package.module:factory, or the path of a {suffixes} file"
+        raise SpecError(f"{field}.model", f"'{member.model}' is no model", fix)
+    if member.weights and not member.weights.endswith(WEIGHTS_SUFFIX):
+        fix = "save the state dict with safetensors.torch.save_file; pickles can run code and are refused"
+        raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {WEIGHTS_SUFFIX} file", fix)
+    if member.digest and not member.weights:
+        raise SpecError(
+            f"{field}.digest", "there is no weights file to compare it with", "add weights or remove digest"
+        )
+
+
+def _check_member_classes(spec: EnsembleSchema, field: str, member: MemberSpec) -> None:
+    if member.classes is None:
+        return
+    if member.output not in ("logits", "probabilities"):
+        raise SpecError(f"{field}.classes", f"output is '{member.output}', which has none", "remove classes")
+    if spec.classes is None:
+        raise SpecError(f"{field}.classes", "the ensemble has no classes", "add classes at the top of the spec")
+    unknown = [c for c in member.classes if c not in spec.classes]
+    if unknown:
+        raise SpecError(
+            f"{field}.classes",
+            f"{', '.join(unknown)} is not among the ensemble's classes",
+            suggest(unknown[0], spec.classes),
+        )
+
+
+def check_resources(field: str, resources: Resources) -> None:
+    if resources.num_gpus > 1 and resources.num_gpus != int(resources.num_gpus):
+        found = f"{resources.num_gpus} cannot be placed"
+        raise SpecError(f"{field}.num_gpus", found, "use a fraction below 1, or a whole number")
+    if resources.accelerator_type and not resources.num_gpus:
+        raise SpecError(f"{field}.accelerator_type", "num_gpus is 0", "ask for num_gpus above 0, or remove it")
+
+
+def check_range(field: str, low: int, high: int) -> None:
+    if low > high:
+        raise SpecError(field, f"min {low} is above max {high}", "raise max or lower min")

@@ -1,0 +1,117 @@
+"""A canary is compared with what answered before, and a revision with the answers that were expected of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quorate.deployments import parse_spec
+from quorate.deployments.control import canary
+from quorate.deployments.control.canary import compare, verify, watch
+from quorate.deployments.control.registry import Publication
+from quorate.deployments.control.rollout import Candidate, Share
+from quorate.deployments.errors import CanaryError
+
+SPEC = parse_spec(
+    {
+        "name": "watched",
+        "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+        "members": {"a": {"model": "torch.nn:Identity", "inputs": ["x"]}},
+        "fusion": {"rule": "mean"},
+    }
+)
+EXPECTED = np.array([[0.25, 0.75], [0.5, 0.5]])
+FAILURE = RuntimeError("quorate.deployments.errors.DeadlineError: too late")
+
+
+class Answering:
+    """One fusion replica: what it answers to each call of a method, the last of it again and again."""
+
+    def __init__(self, **replies):
+        self._replies = replies
+
+    def call(self, method, *arguments, timeout_s):
+        replies = self._replies.get(method, [None])
+        return [replies.pop(0) if len(replies) > 1 else replies[0]]
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(canary, "_POLL_S", 0.0)
+
+
+def candidate(**replies):
+    return Candidate(Publication(SPEC, Path("/"), {"a": "watched.a.12345678"}), Answering(**replies), 1)
+
+
+def test_the_largest_difference_is_told_when_it_is_small_enough():
+    served = EXPECTED + np.array([[0.0, 0.001], [-0.002, 0.0]])
+    assert verify(candidate(probe=[served]), {}, EXPECTED, 0.01) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(
+    ("served", "message"),
+    [
+        (EXPECTED + np.array([[0.0, 0.0], [0.0, 0.2]]), "differ from the run's by 0.2, most in row 1 of the probe set"),
+        (EXPECTED * np.nan, "differ from the run's by nan"),
+        (EXPECTED[:, :1], r"answers have shape \[2, 1\], the run's \[2, 2\]"),
+    ],
+)
+def test_answers_that_are_not_what_was_expected_stop_a_revision(served, message):
+    with pytest.raises(CanaryError, match=message):
+        verify(candidate(probe=[served]), {}, EXPECTED, 0.01)
+
+
+def test_a_first_call_that_is_late_is_tried_again():
+    assert verify(candidate(probe=[FAILURE, FAILURE, EXPECTED]), {}, EXPECTED, 0.01) == 0
+    with pytest.raises(CanaryError, match="does not answer the probe set: too late"):
+        verify(candidate(probe=[FAILURE]), {}, EXPECTED, 0.01)
+
+
+def seen(answers, errors=0):
+    return {"answers": answers, "degraded": 0, "errors": errors, "latencies_s": [0.001] * answers}
+
+
+def watching(new):
+    return candidate(outcomes=[{"live": seen(1000), SPEC.revision: new}])
+
+
+def test_a_canary_that_does_as_well_is_reported():
+    report = watch(watching(seen(100)), "live", 0.1, seconds=0.0)
+    assert (report.answers, report.error_rates, report.median_s) == (100, (0.0, 0.0), (0.001, 0.001))
+
+
+def test_a_canary_that_errs_is_stopped_while_it_is_watched():
+    with pytest.raises(CanaryError, match="the canary had 50 errors in 100 requests"):
+        watch(watching(seen(50, errors=50)), "live", 0.1, seconds=60.0)
+
+
+def test_a_canary_that_hardly_anyone_asked_proves_nothing():
+    with pytest.raises(CanaryError, match="the canary had 3 requests in 0 s; give it longer"):
+        watch(watching(seen(3)), "live", 0.1, seconds=0.0)
+
+
+def test_a_canary_whose_replicas_are_gone_is_over():
+    with pytest.raises(CanaryError, match="were replaced during the canary"):
+        watch(candidate(outcomes=[{"live": seen(1000)}]), "live", 0.1, seconds=0.0)
+
+
+def share(answers, errors=0, degraded=0, latency_s=0.002):
+    return Share(answers, degraded, errors, latency_s * np.linspace(0.5, 1.5, answers))
+
+
+def test_canary_that_errs_more_than_chance_explains_is_stopped():
+    compare("new", share(1000, errors=20), share(100, errors=2))
+    with pytest.raises(CanaryError, match="the canary had 12 errors in 112 requests, the old one 20 in 1020"):
+        compare("new", share(1000, errors=20), share(100, errors=12))
+
+
+def test_canary_that_answers_with_fewer_members_is_stopped():
+    with pytest.raises(CanaryError, match="60 degraded answers in 100 requests"):
+        compare("new", share(1000, degraded=10), share(100, degraded=60))
+
+
+def test_canary_that_is_slower_by_more_than_chance_and_a_fifth_is_stopped():
+    compare("new", share(1000), share(100, latency_s=0.0021))
+    with pytest.raises(CanaryError, match="median latency"):
+        compare("new", share(1000), share(100, latency_s=0.004))

@@ -1,0 +1,164 @@
+"""Which revision answers, and how long members of an old one stay connected."""
+
+import pytest
+
+from quorate.deployments import parse_spec
+from quorate.deployments.engine import revision_set
+from quorate.deployments.engine.revision_set import FAIR_SHARE, RevisionSet
+from quorate.deployments.errors import RequestError
+from quorate.deployments.routing.hedge import Hedge
+
+
+class FakeMember:
+    def __init__(self, name):
+        self.name, self.hedge, self.patience_s = name, Hedge(), 0.0
+        self.reconciled, self.closed, self.addresses = 0, False, None
+
+    def ready(self):
+        return 1
+
+    def reconcile(self):
+        self.reconciled += 1
+
+    def set_replicas(self, addresses):
+        self.addresses = addresses
+
+    def close(self):
+        self.closed = True
+
+
+class Connections:
+    """Every member that was ever connected."""
+
+    def __init__(self):
+        self.made = []
+
+    def __call__(self, name):
+        self.made.append(FakeMember(name))
+        return self.made[-1]
+
+
+def spec(weight=0.5, members=("a", "b"), **fusion):
+    return parse_spec(
+        {
+            "name": "pair",
+            "inputs": {"x": {"datatype": "FP32", "shape": [3]}},
+            "classes": ["yes", "no"],
+            "members": {name: {"model": "m:build", "inputs": ["x"]} for name in members},
+            "fusion": {
+                "rule": "weighted_mean",
+                "weights": dict(zip(members, [weight, 1 - weight], strict=True)),
+                "deadline_s": 2.0,
+                **fusion,
+            },
+        }
+    )
+
+
+@pytest.fixture
+def connections():
+    return Connections()
+
+
+@pytest.fixture
+def revisions(connections, tmp_path):
+    return RevisionSet(spec(), tmp_path, connections)
+
+
+def names(revisions):
+    return revisions.live.revision.name
+
+
+def test_a_prepared_revision_answers_only_who_means_it_until_it_is_committed(revisions):
+    old = names(revisions)
+    new = revisions.prepare(spec(0.25), None, None).revision.name
+    assert names(revisions) == old
+    assert revisions.get("").revision.name == old
+    assert revisions.get(new).revision.name == new
+    revisions.commit(new)
+    assert names(revisions) == new
+    assert revisions.get(new).revision.name == new
+
+
+def test_a_request_meant_for_a_revision_that_is_gone_is_answered_by_the_live_one(revisions):
+    new = revisions.prepare(spec(0.25), None, None).revision.name
+    revisions.discard(new)
+    assert revisions.get(new) is revisions.live
+
+
+def test_committing_the_live_revision_again_changes_nothing(revisions):
+    live = revisions.live
+    revisions.commit(live.revision.name)
+    assert revisions.live is live
+
+
+def test_a_revision_shares_the_members_of_the_live_one(revisions, connections):
+    revisions.prepare(spec(0.25), None, None)
+    assert [member.name for member in connections.made] == ["a", "b"]
+
+
+def test_a_revision_that_changes_more_than_the_fusion_is_refused(revisions):
+    other = spec().model_copy(update={"inputs": {}})
+    with pytest.raises(RequestError, match="deploy the spec"):
+        revisions.prepare(other, None, None)
+
+
+def test_members_of_a_retired_revision_stay_until_its_last_batch_must_have_ended(revisions, connections, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(revision_set.time, "monotonic", lambda: now[0])
+    new = revisions.prepare(spec(0.25), None, {"a": "a", "b": "b2"}).revision.name
+    revisions.commit(new)
+    [old_b] = [member for member in connections.made if member is not revisions.live.members["a"]][:1]
+    now[0] += 2.9  # its deadline and a second
+    revisions.reconcile()
+    assert not old_b.closed
+    now[0] += 0.2
+    revisions.reconcile()
+    assert old_b.closed
+    assert not any(member.closed for member in revisions.live.members.values())
+
+
+def test_replicas_are_announced_to_the_member_of_their_application(revisions, connections):
+    revisions.prepare(spec(0.25), None, {"a": "a", "b": "b2"})
+    revisions.set_replicas("b2", {"r": "address"})
+    revisions.set_replicas("unknown", {"r": "address"})
+    assert [member.addresses for member in connections.made] == [None, None, {"r": "address"}]
+
+
+def test_a_canary_gets_its_share_of_requests_and_of_those_that_name_members_none(revisions, monkeypatch):
+    new = revisions.prepare(spec(0.25), None, None).revision.name
+    draws = iter([0.1, 0.29, 0.3, 0.9])
+    monkeypatch.setattr(revision_set.random, "random", lambda: next(draws))
+    assert revisions.choose(None) == ""
+    revisions.start_canary(new, 0.3)
+    assert revisions.choose(("a",)) == ""
+    assert [revisions.choose(None) for _ in range(4)] == [new, new, "", ""]
+
+
+def test_outcomes_are_counted_while_there_is_a_canary(revisions):
+    live = revisions.live
+    canary = revisions.prepare(spec(0.25), None, None)
+    revisions.count(live, "full", 0.1)
+    revisions.start_canary(canary.revision.name, 0.5)
+    revisions.count(live, "degraded", 0.2)
+    revisions.count(canary, "quorum", 0.3)
+    revisions.count(canary, "invalid", 0.3)
+    found = revisions.outcomes()
+    assert found[live.revision.name] == {"answers": 1, "degraded": 1, "errors": 0, "latencies_s": [0.2]}
+    assert found[canary.revision.name] == {"answers": 0, "degraded": 0, "errors": 1, "latencies_s": []}
+    revisions.commit(canary.revision.name)
+    assert list(revisions.outcomes()) == [canary.revision.name]
+
+
+def test_members_learn_the_hedging_and_patience_of_the_live_revision(revisions, connections):
+    a, _ = connections.made
+    assert (a.hedge.percentile, a.patience_s) == (None, FAIR_SHARE * 2.0)
+    new = revisions.prepare(spec(0.25, hedge={"after": "p95"}, deadline_s=4.0), None, None).revision.name
+    assert a.hedge.percentile is None
+    revisions.commit(new)
+    assert (a.hedge.percentile, a.patience_s) == (95, FAIR_SHARE * 4.0)
+
+
+def test_closing_lets_go_of_all_members(revisions, connections):
+    revisions.close()
+    assert all(member.closed for member in connections.made)

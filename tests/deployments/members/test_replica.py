@@ -1,0 +1,80 @@
+"""What a process of a member runs, without Serve around it."""
+
+import secrets
+import socket
+import time
+
+import pytest
+
+from quorate.deployments import parse_spec
+from quorate.deployments.errors import MemberLoadError
+from quorate.deployments.members import replica as replica_module
+from quorate.deployments.members.replica import MemberReplica, Place
+from tests.deployments.support.member_threads import FACTORIES
+
+
+def job(**config):
+    member = {"model": "known:known", "config": config, "inputs": ["x"], "output": "probabilities"}
+    spec = {
+        "name": "one",
+        "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+        "classes": ["red", "green", "blue"],
+        "members": {"m": member},
+        "fusion": {"rule": "mean"},
+    }
+    return parse_spec(spec).job("m")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place("r1", "here", "127.0.0.1", tmp_path, secrets.token_bytes(32))
+
+
+@pytest.fixture
+def replica(place, monkeypatch):
+    monkeypatch.setattr(replica_module, "HANDOVER_S", 0.0)
+    replica = MemberReplica(job(shift=1), FACTORIES, place)
+    yield replica
+    replica.stop()
+
+
+def connects(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+        return True
+
+
+def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def test_it_says_where_it_is_and_what_its_rows_are(replica, place):
+    address = replica.address
+    assert (address["replica_id"], address["node_id"]) == ("r1", "here")
+    assert (address["datatype"], address["dims"]) == ("FP32", (3,))
+    assert "127.0.0.1" in address["tcp"]
+    assert address["path"] == str(place.socket_folder / "r1")
+    until(lambda: connects(address["path"]))
+    assert (replica.device, replica.queued_rows, replica.last_error) == ("cpu", 0, "")
+    replica.check_health()
+
+
+def test_a_replica_that_has_stopped_is_not_healthy_and_takes_no_connection(replica):
+    until(lambda: connects(replica.address["path"]))
+    replica.stop()
+    assert not connects(replica.address["path"])
+    with pytest.raises(RuntimeError, match="member 'm' has no inference thread any more"):
+        replica.check_health()
+
+
+def test_a_model_that_does_not_fit_its_spec_never_listens(place):
+    with pytest.raises(MemberLoadError):
+        MemberReplica(job(no_such_option=1), FACTORIES, place)
+    assert not list(place.socket_folder.iterdir())

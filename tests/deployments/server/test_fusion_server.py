@@ -1,0 +1,123 @@
+"""The thread that runs the engine and both doors, with members on threads and no Ray."""
+
+import logging
+import socket
+
+import httpx
+import numpy as np
+import pytest
+
+from quorate.deployments import Client, parse_spec
+from quorate.deployments import Doors as OpenDoors
+from quorate.deployments.engine.engine import Engine
+from quorate.deployments.errors import RequestError, SpecError
+from quorate.deployments.security.access import Doorkeeper
+from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
+from tests.deployments.support.member_threads import FACTORIES, MemberThreads
+
+X = np.array([[0.5, -1.0]], np.float32)
+
+
+def make_engine(served):
+    return Engine(served.spec, served.folder, "here", apps=served.apps)
+
+
+def served(spec):
+    return Served(spec, FACTORIES, {name: name for name in spec.members})
+
+
+@pytest.fixture
+def spec(pair_spec):
+    return parse_spec({**pair_spec, "name": "served"})
+
+
+@pytest.fixture
+def members(spec, tmp_path):
+    members = MemberThreads(spec, tmp_path)
+    yield members
+    members.stop()
+
+
+@pytest.fixture
+def server(spec, members):
+    published = []
+
+    async def publish(spec):
+        published.append(spec)
+
+    server = FusionServer(
+        ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors())), make_engine, members.find, publish
+    )
+    server.published = published
+    server.start(served(spec))
+    yield server
+    server.stop()
+
+
+def reweighted(spec, weight):
+    fusion = spec.fusion.model_copy(update={"weights": {"a": weight, "b": 1 - weight}})
+    return spec.model_copy(update={"fusion": fusion})
+
+
+def revision_that_answers(server):
+    with Client(f"http://127.0.0.1:{server.http_port}", model="served") as client:
+        return client.infer(x=X).parameters["revision"]
+
+
+class Handler(logging.NullHandler):
+    closed = False
+
+    def close(self):
+        self.closed = True
+        super().close()
+
+
+def test_it_leaves_the_log_handlers_of_the_process_open(spec, members):
+    handler = Handler()
+    server = FusionServer(ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors())), make_engine, members.find)
+    server.start(served(spec))
+    server.stop()
+    assert not handler.closed
+
+
+def test_it_answers_from_the_moment_that_it_is_started(server, spec):
+    assert revision_that_answers(server) == spec.revision
+    assert server.stalled_s() < 5
+    assert 0 <= server.busy_share() <= 1
+
+
+def test_a_prepared_revision_answers_only_who_asks_for_it_until_it_is_committed(server, spec):
+    new = reweighted(spec, 0.9)
+    assert server.prepare(served(new)) == new.revision
+    assert revision_that_answers(server) == spec.revision
+    probed = server.probe(new.revision, {"x": X})
+    np.testing.assert_allclose(probed.sum(axis=1), 1.0, atol=1e-6)
+    server.with_revisions(lambda revisions: revisions.commit(new.revision))
+    assert revision_that_answers(server) == new.revision
+
+
+def test_a_revision_that_cannot_be_built_changes_nothing(server, spec):
+    fusion = spec.fusion.model_copy(update={"rule": "no_such_rule"})
+    with pytest.raises((SpecError, RequestError, KeyError)):
+        server.prepare(served(spec.model_copy(update={"fusion": fusion})))
+    assert revision_that_answers(server) == spec.revision
+
+
+def test_a_revision_that_arrives_at_a_door_is_handed_on(server, spec):
+    with Client(f"http://127.0.0.1:{server.http_port}", model="served") as client:
+        client.publish({"weights": {"a": 0.5, "b": 0.5}})
+    assert [found.fusion.weights for found in server.published] == [{"a": 0.5, "b": 0.5}]
+
+
+def test_a_port_that_another_program_holds_is_said_by_whoever_started_it(spec, members):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = ServerSettings("127.0.0.1", taken.getsockname()[1], 0, Doorkeeper(OpenDoors()))
+        server = FusionServer(settings, make_engine, members.find)
+        with pytest.raises(OSError, match="in use"):
+            server.start(served(spec))
+
+
+def test_a_server_that_is_stopped_takes_no_more_connections(server):
+    server.stop()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{server.http_port}/v2")

@@ -1,0 +1,38 @@
+"""Formats of models, and where each keeps its weights."""
+
+import pytest
+
+from quorate.deployments.members.loading import _LOADERS
+from quorate.deployments.spec.model_formats import (
+    FACTORY,
+    FILE_FORMATS,
+    ONNX,
+    TORCH_EXPORT,
+    checkpoint_of,
+    factory_of,
+    format_of,
+)
+from quorate.deployments.spec.schema import MemberSpec
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("nets/m.pt2", TORCH_EXPORT), ("m.onnx", ONNX), ("torch.nn:Linear", FACTORY), ("m.pth", FACTORY)],
+)
+def test_a_model_is_of_the_format_that_its_name_ends_in(model, expected):
+    assert format_of(model) is expected
+
+
+def test_a_file_keeps_its_own_weights_and_a_factory_those_that_the_spec_names():
+    assert checkpoint_of(MemberSpec(model="m.onnx", inputs=("x",))) == "m.onnx"
+    assert checkpoint_of(MemberSpec(model="a:b", weights="w.safetensors", inputs=("x",))) == "w.safetensors"
+    assert checkpoint_of(MemberSpec(model="a:b", inputs=("x",))) is None
+
+
+def test_a_factory_is_a_module_and_what_stands_in_it():
+    assert factory_of("a.b:C.make") == ("a.b", "C.make")
+    assert factory_of("a.b") == ("a.b", "")
+
+
+def test_every_format_has_its_loader():
+    assert {known.name for known in (*FILE_FORMATS, FACTORY)} == set(_LOADERS)

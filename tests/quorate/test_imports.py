@@ -1,0 +1,63 @@
+"""What ``import quorate`` brings, from wherever it is imported, and what it leaves for later."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import quorate
+
+ROOT = Path(__file__).parents[2]
+LATER = ("torch", "ray", "pydantic", "httpx", "numpy", "pyarrow", "rich", "typer", "yaml", "sklearn", "scipy")
+
+
+def run(code, folder):
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("package", ["quorate", "quorate.fusion", "quorate.deployments", "quorate.tuning"])
+def test_importing_a_package_imports_nothing_heavy(package, tmp_path):
+    assert run(f"import sys, {package}; print(*sorted(set({LATER!r}) & set(sys.modules)))", tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["load_spec", "Client", "AsyncClient", "deploy", "connect", "tune", "sweep", "promote"]
+)
+def test_the_front_door_loads_neither_torch_nor_ray_before_a_call(name, tmp_path):
+    code = f"import sys, quorate; quorate.{name}; print(*({{'torch', 'ray'}} & set(sys.modules)))"
+    assert run(code, tmp_path) == []
+
+
+@pytest.mark.parametrize("folder", ["the checkout's root", "another folder"])
+def test_the_packages_are_found_once_from_anywhere(folder, tmp_path):
+    place = ROOT if folder == "the checkout's root" else tmp_path
+    code = "import quorate, quorate.fusion as f; print(quorate.load_spec.__module__, f.__file__)"
+    module, file = run(code, place)
+    assert module == "quorate.deployments.spec.files"
+    assert Path(file).name == "__init__.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "quorate.cluster.cli.main", "--version"], cwd=place, capture_output=True, text=True
+    )
+    assert done.stdout == f"quorate {quorate.__version__}\n"
+
+
+def test_every_public_name_is_there():
+    missing = [name for name in quorate.__all__ if getattr(quorate, name, None) is None]
+    assert missing == []
+    assert {
+        "load_spec", "deploy", "connect", "tune", "sweep", "promote", "Client", "AsyncClient", "__version__",
+        "validate", "plan", "status", "query", "query_file", "rollback", "down", "bench", "compress", "resume", "demo",
+    } <= set(quorate.__all__)  # fmt: skip
+
+
+def test_no_public_name_hides_a_package_or_the_other_way_round():
+    rooms = {"cluster", "deployments", "fusion", "tuning"}
+    assert not rooms & set(quorate.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        quorate.nothing_like_it  # noqa: B018

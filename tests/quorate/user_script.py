@@ -1,0 +1,67 @@
+"""What a user writes, for the type checker alone: ``test_types.py`` runs mypy over it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+from typing_extensions import assert_type
+
+import quorate
+
+rows = np.zeros((4, 8), np.float32)
+
+
+def everything_the_command_line_can_do() -> None:
+    spec = quorate.load_spec("digits.yaml")
+    assert_type(spec, quorate.EnsembleSpec)
+    quorate.save_spec(spec, Path("copy.yaml"))
+    assert_type(quorate.validate(spec, folder="."), quorate.Validation)
+    assert_type(quorate.plan("digits.yaml"), quorate.Plan)
+    assert_type(quorate.demo(full=False).verdict, str)
+
+    doors = quorate.Doors(host="127.0.0.1")
+    with quorate.deploy("digits.yaml", http_port=0, doors=doors, on_step=print) as ensemble:
+        assert_type(ensemble, quorate.Ensemble)
+        answer = ensemble.infer(image=rows, deadline_ms=50)
+        assert_type(answer, quorate.Result)
+        assert_type(len(answer.outputs["fused"]), int)
+        ensemble.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})
+        assert_type(ensemble.rollback(), quorate.RolledBack)
+        assert_type(ensemble.status(), quorate.EnsembleStatus)
+        assert_type(ensemble.down().stopped, tuple[str, ...])
+
+    assert_type(quorate.connect("digits"), quorate.Ensemble)
+    assert_type(quorate.status(), quorate.Status)
+    assert_type([one.name for one in quorate.status()], list[str])
+    assert_type(quorate.query("digits", "rows.npy", explain=True), quorate.Result)
+    assert_type(quorate.query_file("digits", "rows.parquet", "answers.parquet"), quorate.Answered)
+    assert_type(quorate.bench("digits", clients=4), quorate.BenchResult)
+    assert_type(quorate.rollback("digits"), quorate.RolledBack)
+    assert_type(quorate.down(), quorate.Stopped)
+
+
+def tuning(labelled: quorate.Labelled, splits: quorate.Splits) -> None:
+    assert_type(quorate.tune("digits.yaml", "rows.npz"), quorate.TuneResult)
+    assert_type(quorate.tune("digits.yaml", labelled, metric="f1_macro"), quorate.DecisionResult)
+    found = quorate.sweep("digits.yaml", splits, space=quorate.SearchSpace(name="digits"), trials=3)
+    assert_type(found, quorate.SweepResult)
+    assert_type(quorate.resume(found.folder), quorate.SweepResult)
+    assert_type(quorate.compress("digits.yaml", "train.npz", "rows.npz"), quorate.Compression)
+    try:
+        assert_type(quorate.promote(found.folder, canary=0.1), quorate.Promotion)
+    except quorate.QuorateError as error:
+        print(error, quorate.__version__)
+
+
+def asking() -> None:
+    with quorate.Client("http://127.0.0.1:8000", credentials=quorate.Credentials(token="t"), model="words") as client:
+        assert_type(client.infer(text=["good", "bad"], age=[39, 40], members="cnn"), quorate.Result)
+        assert_type(client.infer("words", {"text": "good"}), quorate.Result)
+
+
+async def asking_on_an_event_loop() -> AsyncIterator[int]:
+    async with quorate.AsyncClient("http://127.0.0.1:8000", model="digits") as client:
+        assert_type(await client.infer(image=rows), quorate.Result)
+        await client.publish({"weights": {"cnn": 1.0}})
+        async for answer in client.infer_arrow(rows):
+            yield len(answer.parameters)
