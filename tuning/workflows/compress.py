@@ -163,21 +163,13 @@ def compress(
     judge = _Judge(validation, held_out, where, run)
     say("judging the ensemble")
     made = {"ensemble": judge.candidate("ensemble", spec, folder)}
-    skipped: dict[str, str] = {}
     ways: dict[str, Callable[[], EnsembleSpec]] = {
         "bf16": lambda: in_format(spec, "bf16"),
         "int8": lambda: in_format(spec, "int8"),
         "soup": lambda: with_soups(spec, folder, training, validation, where / "soups"),
     }
-    for name, way in ways.items():
-        if missing := missing_library(name):
-            skipped[name] = missing
-            continue
-        say(f"trying {name}")
-        try:
-            made[name] = judge.candidate(name, way(), folder)
-        except (MergeError, ArchitectureError) as error:
-            skipped[name] = str(error)
+    tried, skipped = _try(ways, judge, folder, say)
+    made |= tried
     if student is not None:
         say("running the teacher on the training rows")
         teacher = judge.fused("training", spec, folder, training, made["ensemble"].weights)
@@ -190,6 +182,23 @@ def compress(
     result = Compression(spec.name, made, skipped, pick, tolerance, where)
     save_report(result.to_dict(), where)
     return result
+
+
+def _try(
+    ways: Mapping[str, Callable[[], EnsembleSpec]], judge: _Judge, folder: Path, say: Callable[[str], None]
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """The candidates that could be made, and why the others could not."""
+    made, skipped = {}, {}
+    for name, way in ways.items():
+        if missing := missing_library(name):
+            skipped[name] = missing
+            continue
+        say(f"trying {name}")
+        try:
+            made[name] = judge.candidate(name, way(), folder)
+        except (MergeError, ArchitectureError) as error:
+            skipped[name] = str(error)
+    return made, skipped
 
 
 def _distilled(

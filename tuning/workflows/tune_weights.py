@@ -106,18 +106,10 @@ class TuneResult(Displayed):
 
 
 def tune_weights(
-    spec: EnsembleSpec,
-    folder: Path,
-    validation: Labelled,
-    held_out: Labelled,
-    *,
-    runs: Path | str = "runs",
-    store: PredictionStore | None = None,
-    run: Runner = run_in_process,
-    on_step: Callable[[str], None] | None = None,
-    seed: int = 0,
-    out_of_fold: OutOfFold | None = None,
-) -> TuneResult:
+    spec: EnsembleSpec, folder: Path, validation: Labelled, held_out: Labelled, *,
+    runs: Path | str = "runs", store: PredictionStore | None = None, run: Runner = run_in_process,
+    on_step: Callable[[str], None] | None = None, seed: int = 0, out_of_fold: OutOfFold | None = None,
+) -> TuneResult:  # fmt: skip
     """Solve the weights of the ensemble's fusion for log-loss.
 
     Predictions may be larger than memory: they are gone through partition by partition, and what is held of them are
@@ -147,22 +139,17 @@ def tune_weights(
     check_rows(validation, held_out)
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
-    filled = {}
-    for split, rows in (("validation", validation), ("held-out", held_out)):
-        folds = out_of_fold if split == "validation" else None
-        if folds:
-            say(f"training {len(names)} members on {folds.folds} folds")
-        filled[split] = store.fill(spec, folder, rows, split, _announced(run, split, say), folds)
+    filled = _fill(store, spec, folder, {"validation": validation, "held-out": held_out}, run, say, out_of_fold)
     say("solving weights")
     columns = gather(store, "validation", names, validation.labels).members.right
     method, solved, cross_validated = choose_weights(*alone(columns), seed)
     best = names[int(np.log(columns).mean(axis=1).argmax())]
     say("judging on held-out rows")
     judged_on = gather(store, "held-out", names, held_out.labels, [solved.values, equal_shares(len(names))])
+    tuned_rows, uniform_rows = judged_on.mixtures
     evidence = Evidence(
-        names, columns, judged_on.members, judged_on.mixtures[1], judged_on.mixtures[0], judged_on.labels, best,
-        spec.classes or (),
-    )  # fmt: skip
+        names, columns, judged_on.members, uniform_rows, tuned_rows, judged_on.labels, best, spec.classes or ()
+    )
     judgement = judge_answers(names, evidence.members, evidence.labels, evidence.tuned, evidence.uniform, best)
     weights = {name: float(value) for name, value in zip(names, solved.values, strict=True)}
     patterns = _patterns(spec, names, columns, solved.values, seed)
@@ -174,11 +161,32 @@ def tune_weights(
     )
     save_report(result.to_dict(), where)
     say("drawing the report")
-    probed = judged_on.rows[:PROBE_ROWS]
-    said = store.read_rows("held-out", names, slice(0, int(probed[-1]) + 1))
-    save_probe(where, tuned, held_out, probed, mixture(solved.values, said[:, probed]))
+    _save_probe(result, store, held_out, judged_on.rows[:PROBE_ROWS], solved.values)
     _draw(result, evidence)
     return result
+
+
+def _fill(
+    store: PredictionStore, spec: EnsembleSpec, folder: Path, splits: Mapping[str, Labelled],
+    run: Runner, say: Callable[[str], None], out_of_fold: OutOfFold | None,
+) -> dict[str, FillReport]:  # fmt: skip
+    """Predictions of the splits; those of validation rows out of fold where told so."""
+    if out_of_fold:
+        say(f"training {len(tunable_members(spec))} members on {out_of_fold.folds} folds")
+    return {
+        split: store.fill(
+            spec, folder, rows, split, _announced(run, split, say), out_of_fold if split == "validation" else None
+        )
+        for split, rows in splits.items()
+    }
+
+
+def _save_probe(
+    result: TuneResult, store: PredictionStore, held_out: Labelled, rows: NDArray[np.intp], weights: Floats
+) -> None:
+    names = tunable_members(result.spec)
+    probs = store.read_rows("held-out", names, slice(0, int(rows[-1]) + 1))
+    save_probe(result.folder, result.spec, held_out, rows, mixture(weights, probs[:, rows]))
 
 
 def _draw(result: TuneResult, evidence: Evidence) -> None:

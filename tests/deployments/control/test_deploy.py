@@ -14,7 +14,5 @@ def test_a_free_port_can_be_listened_on():
 
 
 def test_an_address_of_another_machine_has_no_free_port():
-    with pytest.raises(
-        DeployError, match=r"no port of 203\.0\.113\.1 can be had here .*give an address of"
-    ):
+    with pytest.raises(DeployError, match=r"no port of 203\.0\.113\.1 can be had here .*give an address of"):
         free_port("203.0.113.1")

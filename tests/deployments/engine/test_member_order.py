@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from quorate.deployments import parse_spec
 from quorate.deployments.engine.fuser import build_fuser
-from quorate.deployments.routing.member import MemberReply
+from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.schema import FusionSpec
 from quorate.fusion import RULES, Training, fit_gate, fit_output_attention, fit_stacking
 from quorate.fusion.loading import load_feature_rule

@@ -1,16 +1,12 @@
 from dataclasses import replace
 
 import numpy as np
-import optuna
 import pytest
 import sklearn.linear_model
 import sklearn.metrics
 
 from quorate.tuning.latency.curves import Curve, Overhead
-from quorate.tuning.search.journal import Finished
 from quorate.tuning.search.members.candidates import choose_candidates
-from quorate.tuning.search.pareto import pareto
-from quorate.tuning.search.space import SearchSpace, suggest_head
 from quorate.tuning.search.structures.evaluation import evaluate
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Column, Table
@@ -111,41 +107,8 @@ def test_predictions_that_are_no_numbers_fail_the_trial(table):
         evaluate(Structure("parallel", "mean", ("weak",)), Table(table.columns, probs, table.labels))
 
 
-def test_the_front_holds_whom_none_betters_in_everything():
-    points = [(1.0, 5.0), (2.0, 2.0), (3.0, 3.0), (4.0, 1.0), (2.0, 2.0)]
-    trials = [Finished(n, {}, {"log_loss": a, "memory_bytes": b}) for n, (a, b) in enumerate(points)]
-    trials.append(Finished(5, {}, failure="broken"))
-    assert [trial.number for trial in pareto(trials, ("log_loss", "memory_bytes"))] == [0, 1, 3]
-    assert [trial.number for trial in pareto(trials, ("log_loss",))] == [0]
-
-
 def test_candidates_hold_the_useful_and_the_cheap(table):
     names = ["weak", "middle", "strong"]
     cost = {"weak": 1.0, "middle": 5.0, "strong": 50.0}
     chosen = choose_candidates(names, table.rows_of(names), table.labels, cost, 2)
     assert chosen == ("weak", "strong")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ({"deadline_s": (1.0, 0.5)}, "deadline_s: the range ends at 0.5, before it begins at 1"),
-        ({"families": {"mlp": {"width": (9, 3)}}}, "width: the range ends at 3"),
-        ({"families": {"mlp": {"learning_rate": (0.0, 1.0)}}}, "greater than 0"),
-        ({"heads": {"dropout": (0.0, 1.0)}}, "less than 1"),
-    ],
-)
-def test_ranges_that_hold_nothing_are_refused_when_the_space_is_made(words, said):
-    with pytest.raises(ValueError, match=said):
-        SearchSpace(name="space", **words)
-
-
-def test_a_head_is_asked_for_whom_it_reads_and_for_its_numbers():
-    space = SearchSpace(heads={"width": (16, 17), "depth": (2, 2), "learning_rate": (1e-3, 2e-3)})
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    asked = [suggest_head(study.ask(), space, "chain", ["a", "b"]) for _ in range(20)]
-    assert {source for source, _, _ in asked} == {"a", "b"}
-    assert {config["width"] for _, config, _ in asked} == {16, 17}
-    assert all(config["depth"] == 2 and 0 <= config["dropout"] <= 0.3 for _, config, _ in asked)
-    assert all(1e-3 <= how["learning_rate"] <= 2e-3 for _, _, how in asked)
-    assert {name.partition(".")[0] for trial in study.trials for name in trial.params} == {"chain"}
