@@ -1,5 +1,6 @@
 """The local cluster's start, without Ray: what is tried again, and what is told."""
 
+import psutil
 import pytest
 import ray
 
@@ -9,7 +10,7 @@ from quorate.cluster.local import cluster
 @pytest.fixture
 def starts(monkeypatch):
     """What ``ray.init`` does, call by call: an error is raised, anything else returned."""
-    outcomes = []
+    outcomes: list[object] = []
 
     def init(**options):
         outcome = outcomes.pop(0)
@@ -27,7 +28,7 @@ def late():
 
 
 def others():
-    return set(cluster.psutil.Process().children(recursive=True))
+    return set(psutil.Process().children(recursive=True))
 
 
 def test_a_ray_that_came_up_too_late_is_started_anew(starts, tmp_path):
