@@ -26,6 +26,7 @@ $(VENV)/files: $(VENV)/dependencies .FORCE
 
 $(VENV)/installed: $(VENV)/files
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
+	rm -rf quorate.egg-info  # what pip builds leaves it here, and Python would read it before what is installed
 	touch $@
 
 demo: setup

@@ -14,6 +14,7 @@ from quorate.deployments import parse_spec
 from quorate.deployments.engine.fuser import build_fuser
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.transport.row_state import RowState
 from quorate.fusion import RULES, Training, fit_gate, fit_output_attention, fit_stacking
 from quorate.fusion.loading import load_feature_rule
 from tests.deployments.support.factories.oracle import NAN, NONE, SLEEP
@@ -71,7 +72,8 @@ def assert_no_order_shows(rule: str, said: dict[str, np.ndarray], folder, inputs
     seen = []
     for seed in range(6):
         fuser = build_fuser("fused", shuffled(rule, MEMBERS, seed, **rest), folder, tuple("abcdef"))
-        outputs, present = fuser.gather(replies(said, absent, seed), ROWS)
+        outputs, states = fuser.gather(replies(said, absent, seed), ROWS)
+        present = states == RowState.OK
         complete = fuser.fuse(outputs[:, :10], None, {} if inputs is None else {"x": inputs[:10]})
         fused = fuser.fuse(outputs, present, {} if inputs is None else {"x": inputs})
         places = [fuser.asked.index(name) for name in MEMBERS]
@@ -131,8 +133,8 @@ def test_columns_of_concatenated_features_stay_where_the_spec_puts_them(tmp_path
     said = {name: np.full((1, 2), number, np.float32) for number, name in enumerate(("b", "a"))}
     fusion = FusionSpec(rule="concat", members=("b", "a"), options={"widths": {"a": 2, "b": 2}})
     fuser = build_fuser("fused", fusion, tmp_path)
-    outputs, present = fuser.gather({n: MemberReply(said[n], np.zeros(1, np.uint8)) for n in ("a", "b")}, 1)
-    assert fuser.fuse(outputs, present, {}).values.tolist() == [[0, 0, 1, 1]]
+    outputs, states = fuser.gather({n: MemberReply(said[n], np.zeros(1, np.uint8)) for n in ("a", "b")}, 1)
+    assert fuser.fuse(outputs, states == RowState.OK, {}).values.tolist() == [[0, 0, 1, 1]]
 
 
 def test_permuted_specs_serve_the_same_bits_in_any_order_of_arrival() -> None:
@@ -161,7 +163,7 @@ def test_permuted_specs_serve_the_same_bits_in_any_order_of_arrival() -> None:
             for rule in rules:
                 seen = []
                 for _ in range(4):
-                    engine.lanes.commit(engine.prepare(spec(rule)))
+                    engine.revisions.commit(engine.prepare(spec(rule)))
                     assert engine.revision.asked == tuple(sorted(names))
                     answers = [await engine.infer(question(), explain=True) for _ in range(2)]
                     seen += [(a.values, a.coverage, *(a.explanation.contributions[n] for n in names)) for a in answers]

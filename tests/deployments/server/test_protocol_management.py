@@ -73,9 +73,17 @@ def _table(rows):
     return pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2)})
 
 
+@pytest.fixture(scope="module")
+def counted(open_doors, pair_spec):
+    """Nobody else asks it: not even a client that another test has left."""
+    return open_doors(pair_spec)
+
+
 @pytest.mark.parametrize("model", ["pair", "a"])
 @pytest.mark.parametrize("wire", ["http", "grpc"])
-def test_every_stage_of_a_request_is_counted_and_its_duration_adds_up(pair, model, wire):
+def test_every_stage_of_a_request_is_counted_and_its_duration_adds_up(counted, model, wire):
+    pair = counted
+
     def stats():
         reply = httpx.get(f"{pair.http}/v2/models/{model}/stats").json()["model_stats"][0]["inference_stats"]
         return {stage: (item["count"], item["ns"]) for stage, item in reply.items()}
@@ -152,23 +160,24 @@ def test_a_full_queue_answers_the_highest_priority_first_and_sheds_the_lowest(cr
             except OverloadedError:
                 failures.append(name)
 
-    def start(name, priority, queued):
+    def start(name, priority, arrived):
         thread = threading.Thread(target=ask, args=(name, priority))
         thread.start()
-        until = time.monotonic() + 10
-        while doors.engine.queued_rows < queued and time.monotonic() < until:
+        until = time.monotonic() + 60
+        while not arrived() and time.monotonic() < until:
             time.sleep(0.005)
-        time.sleep(0.05)
+        assert arrived(), name
         return thread
 
-    switch.write_text("0.5")
+    engine = doors.engine
+    switch.write_text("hold")
     # Two are under way at once; all that follows waits.
-    threads = [start(f"first {n}", 2, 0) for n in range(2)]
-    threads += [start(f"low {n}", 3, n + 1) for n in range(4)]
-    assert doors.engine.queued_rows == 4
-    threads.append(start("high", 1, 4))
-    threads.append(start("normal", 2, 4))
-    threads.append(start("one too many", 3, 4))
+    threads = [start(f"first {n}", 2, lambda n=n: engine._unanswered == n + 1) for n in range(2)]
+    threads += [start(f"low {n}", 3, lambda n=n: engine.queued_rows == n + 1) for n in range(4)]
+    threads += [
+        start(name, priority, lambda n=n: len(failures) == n)
+        for n, (name, priority) in enumerate([("high", 1), ("normal", 2), ("one too many", 3)], 1)
+    ]
     switch.write_text("0.2")  # far enough apart that the clients' threads keep the order
     for thread in threads:
         thread.join()

@@ -19,10 +19,12 @@ def known(shift):
 
 
 def slow(shift, switch):
-    """Sleeps as many seconds as the file at ``switch`` says."""
+    """Sleeps as many seconds as the file at ``switch`` says; while that says hold, it waits."""
 
     def predict(x):
-        time.sleep(float(Path(switch).read_text()))
+        while (said := Path(switch).read_text()) in ("hold", ""):  # empty while it is being written
+            time.sleep(0.005)
+        time.sleep(float(said))
         return _known(x, shift)
 
     return predict
