@@ -26,9 +26,7 @@ WEIGHTS = {"a": 0.5, "b": 0.3, "c": 0.2}
 
 # A fork of a process that has imported everything starts in a tenth of a second, a new interpreter in three.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["torch", "quorate.deployments.members.inference_loop", "quorate.deployments.members.model"]
-)
+_FORKS.set_forkserver_preload([__name__, "quorate.deployments.members.replica"])
 
 
 def _serve(job, path, started):
