@@ -112,9 +112,9 @@ def main() -> None:
         keys = ClusterKeys.from_json(sys.stdin.readline())
         uvloop.run(serve(keys) if arguments.serve else ask(keys, arguments.ask))
         return
-    keys = ClusterKeys.make().to_json().decode()
+    shared = ClusterKeys.make().to_json().decode()
     with TwoNodes() as nodes:
-        rounds = [run(nodes, keys) for _ in range(arguments.rounds)]
+        rounds = [run(nodes, shared) for _ in range(arguments.rounds)]
     for name in MEASURES:
         values = sorted(found[name] for found in rounds)
         unit = "MB/s" if "MiB" in name else "calls/s"
