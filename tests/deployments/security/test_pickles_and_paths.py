@@ -6,6 +6,7 @@ import json
 import pickle
 import zlib
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -45,7 +46,7 @@ def http_bodies(pickled):
     text = base64.b64encode(pickled).decode()
     latin = pickled.decode("latin-1")
     for word in (text, latin):
-        item = {"name": "x", "datatype": "BYTES", "shape": [1], "data": [word]}
+        item: dict[str, Any] = {"name": "x", "datatype": "BYTES", "shape": [1], "data": [word]}
         yield json.dumps({"inputs": [item]}).encode(), {}
         for field in ("name", "datatype", "data", "shape"):
             yield json.dumps({"inputs": [{**item, field: word}]}).encode(), {}
@@ -58,7 +59,8 @@ def http_bodies(pickled):
         )
     yield pickled, {}
     for coding, pack in (("gzip", 31), ("deflate", 15)):
-        yield zlib.compress(pickled, wbits=pack), {"Content-Encoding": coding}
+        packer = zlib.compressobj(wbits=pack)
+        yield packer.compress(pickled) + packer.flush(), {"Content-Encoding": coding}
     item = {"name": "BYTES", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(pickled) + 4}}
     head = json.dumps({"inputs": [item]}).encode()
     raw = len(pickled).to_bytes(4, "little") + pickled
@@ -95,7 +97,8 @@ SIZES = {
 
 def test_a_pickle_among_strings_arrives_as_the_bytes_that_it_is(canary, every):
     """The member gets it, as bytes; ``factories/every.py`` gives their checksum."""
-    inputs, blobs = [], []
+    inputs: list[dict[str, Any]] = []
+    blobs = []
     for datatype, size in SIZES.items():
         blobs.append(bytes(3 * size))
         inputs.append({"name": datatype, "datatype": datatype, "shape": [1, 3]})
@@ -219,14 +222,15 @@ def test_no_name_in_a_body_leads_anywhere(pair, paths):
                 reply = client.post("/v2/models/pair/infer", json=body)
                 assert reply.status_code == 400, f"{body} gave {reply.text}"
                 assert SECRET not in reply.text
-            for config in (
+            configs: list[dict[str, Any]] = [
                 {"fusion": {"state": name}},
                 {"fusion": {"rule": name}},
                 {"fusions": {name: {}}},
                 {"members": {name: {"model": name}}},
                 {"fusion": {"members": [name]}},
                 {"fusion": {"options": {"path": name}}},
-            ):
+            ]
+            for config in configs:
                 reply = client.post(
                     "/v2/repository/models/pair/load", json={"parameters": {"config": json.dumps(config)}}
                 )

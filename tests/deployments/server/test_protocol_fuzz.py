@@ -3,6 +3,8 @@
 import copy
 import random
 import zlib
+from collections import Counter
+from typing import Any
 
 import grpc
 import httpx
@@ -14,7 +16,7 @@ from quorate.deployments.wire import open_inference_pb2 as pb
 
 ROWS = np.array([[1, 2], [0.5, -1], [-2, 1]], dtype=np.float32)
 # None of these, and no header length of 0, makes a row so large that a member overflows on it and gets a 503.
-HOSTILE = [
+HOSTILE: list[Any] = [
     None, True, False, 0, -1, 1, 2, 2**31, 2**60 + 2, 2**63 - 1, 2**64 - 1, -(2**63), 1e308, -1e308, 0.5, "", "x", "1",
     "FP32", "FP64", "INT8", "BYTES", "BOOL", "FLOAT", "a,b", "nobody", "\x00", "../../etc/passwd", "é" * 100,
     "x" * 9000, [], {}, [[]], [None], [2**4, 2**60 + 2], [-1, 2], [1] * 99, {"name": "x"}, {"data": [1]},
@@ -65,7 +67,7 @@ def places(node):
 
 def break_tree(tree, rng):
     node = rng.choice([place for place in places(tree) if place] or [tree])
-    at = rng.choice(list(node) if isinstance(node, dict) else range(len(node))) if node else None
+    at: Any = rng.choice(list(node) if isinstance(node, dict) else range(len(node))) if node else None
     value = copy.deepcopy(rng.choice(HOSTILE))
     match rng.randrange(5):
         case 0 if node:
@@ -134,14 +136,15 @@ def broken_http_request(rng):
     if rng.random() < 0.15:
         headers["Content-Encoding"] = rng.choice(CODINGS)
         if rng.random() < 0.7:
-            body = zlib.compress(body, 1, wbits=rng.choice([15, 31]))
+            packer = zlib.compressobj(1, wbits=rng.choice([15, 31]))
+            body = packer.compress(body) + packer.flush()
             body = body[: rng.choice([len(body), len(body) - 1, 5])]
     return model, headers, body
 
 
 def fuzz_http(pair, every, seed, count):
     """Send broken requests; returns how many of each status came back."""
-    rng, seen = random.Random(seed), {}
+    rng, seen = random.Random(seed), Counter[int]()
     urls = {"pair": pair.http, "every": every.http}
     good, _ = json_request()
     with httpx.Client(timeout=20, headers={"accept-encoding": "identity"}) as client:
@@ -151,7 +154,7 @@ def fuzz_http(pair, every, seed, count):
             assert reply.status_code < 500, f"request {number} of seed {seed} got {reply.status_code} {reply.text}"
             if reply.status_code != 200:
                 assert len(reply.json()["error"]) > 10
-            seen[reply.status_code] = seen.get(reply.status_code, 0) + 1
+            seen[reply.status_code] += 1
         assert client.post(f"{pair.http}/v2/models/pair/infer", json=good).status_code == 200
     return seen
 
@@ -176,7 +179,8 @@ def spoil_contents(request, rng):
 def spoil_parameter(request, rng):
     choice = rng.choice(["bool_param", "int64_param", "string_param", "double_param", "uint64_param", None])
     value = {"bool_param": True, "string_param": "x", "double_param": float("nan")}.get(choice, 2**62)
-    parameter = pb.InferParameter(**{choice: value} if choice else {})
+    chosen: dict[str, Any] = {choice: value} if choice else {}
+    parameter = pb.InferParameter(**chosen)
     holder = rng.choice([request, request.inputs[0], *request.outputs])
     holder.parameters[rng.choice(KEYS)].CopyFrom(parameter)
 
@@ -217,7 +221,7 @@ ANSWERS = {
 
 
 def fuzz_grpc(pair, seed, count):
-    rng, seen = random.Random(seed), {}
+    rng, seen = random.Random(seed), Counter[grpc.StatusCode]()
     with grpc.insecure_channel(pair.grpc) as channel:
         stub = channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
@@ -232,7 +236,7 @@ def fuzz_grpc(pair, seed, count):
             code = call.code()  # waits
             assert code in ANSWERS, f"request {number} of seed {seed} got {code} {call.details()}"
             assert code == grpc.StatusCode.OK or len(call.details()) > 10
-            seen[code] = seen.get(code, 0) + 1
+            seen[code] += 1
         assert stub(grpc_request(), timeout=20).outputs
     return seen
 
