@@ -70,7 +70,7 @@ test-openapi: setup $(VENV)-openapi/installed
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p quorate $(addprefix -p quorate.,$(FLOORS))
+	$(BIN)/mypy -p quorate $(addprefix -p quorate.,$(FLOORS)) -p tests
 	MYPYPATH=benchmarks/serving_peers $(BIN)/mypy --no-warn-return-any --allow-untyped-calls --disable-error-code misc benchmarks/*.py
 # From where the links of the editable install are: here, quorate is the front door's folder alone.
 	cd build/__editable__.* && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml

@@ -16,8 +16,9 @@ BLOCKS = re.findall(r"^```(python|bash|yaml)\n(.*?)^```$", README, re.MULTILINE 
 
 def run(kind, code, folder, env):
     if kind == "yaml":
-        name = re.match(r"# (\S+)\n", code)[1]
-        (folder / name).write_text(code, encoding="utf-8")
+        named = re.match(r"# (\S+)\n", code)
+        assert named is not None
+        (folder / named[1]).write_text(code, encoding="utf-8")
         return
     command = [sys.executable, "-c", code] if kind == "python" else ["bash", "-euo", "pipefail", "-c", code]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280)

@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -19,7 +20,7 @@ from tests.deployments.support.traffic import Traffic
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
 SHIFTS = {"a": 1, "b": -2}
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "published",
     "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
     "classes": ["red", "green", "blue"],

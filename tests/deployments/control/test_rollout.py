@@ -31,10 +31,12 @@ class Told:
 
     Attributes:
         replies: by method, what all of them answer; None otherwise.
+        recorded: what was live after the last attempt; None before any.
     """
 
     def __init__(self, count=2, **replies):
         self.count, self.replies, self.calls = count, replies, []
+        self.recorded: list[str] | None = None
 
     def call(self, method, *arguments, timeout_s):
         self.calls.append(method)

@@ -123,7 +123,12 @@ def test_a_killed_member_is_missing_then_replaced(deploy):
     with Client(deployed.http) as client:
         os.kill(pids("killed", ["b"])["b"][0], signal.SIGKILL)
         answers = []
-        wait_for(lambda: answers.append(client.infer("killed", {"x": ROWS})) or answers[-1].parameters["degraded"])
+
+        def degraded():
+            answers.append(client.infer("killed", {"x": ROWS}))
+            return answers[-1].parameters["degraded"]
+
+        wait_for(degraded)
         answer = answers[-1]
         assert answer.parameters["members_missing"] == "b:dead"
         assert answer.parameters["coverage"] == 0.5

@@ -73,7 +73,7 @@ def wait_for(condition, timeout_s=REPLACED_S):
 @contextlib.contextmanager
 def load(url, name, threads=3, retries=0):
     """Clients that ask without a pause; yields a count of answers, and of whatever else they got, by its text."""
-    stop, counts = threading.Event(), Counter()
+    stop, counts = threading.Event(), Counter[str]()
 
     def ask():
         while not stop.is_set():
@@ -139,7 +139,7 @@ def test_a_member_replica_that_answers_no_more_is_left_out_and_replaced(deploy, 
             switch.write_text("3600")
         else:
             os.kill(before, signal.SIGSTOP)
-        missing = Counter()
+        missing = Counter[str]()
 
         def whole_again():
             parameters = client.infer(name, {"x": ROWS}).parameters

@@ -1,6 +1,7 @@
 """Members that read members and fusions that members read: what is asked, and what is answered."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,7 +196,9 @@ def test_explanation_shows_members_that_others_read():
 
 def _random_graph(random):
     """Members in layers, each reading some of what stands before it, and inner fusions here and there."""
-    members, fusions, readable = {}, {}, ["row"]
+    members: dict[str, Any] = {}
+    fusions: dict[str, Any] = {}
+    readable = ["row"]
     for number in range(random.integers(3, 8)):
         name = f"m{number}"
         count = min(len(readable), int(random.integers(1, 3)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.deployments.support.member_threads import running
 MEMBERS = ["delta", "alpha", "echo", "bravo", "charlie", "india", "golf", "hotel", "foxtrot"]
 WEIGHTS = {name: 0.1 + 0.07 * place for place, name in enumerate(MEMBERS)}
 WIDTHS = {name: 2 + place for place, name in enumerate(MEMBERS)}
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "weighted_mean": {
         "patterns": [{name: 1.0 + place for place, name in enumerate(MEMBERS) if name != gone} for gone in MEMBERS]
     },
@@ -38,7 +39,7 @@ OPTIONS = {
 ROWS = 40
 
 
-def shuffled(rule: str, names: list[str], seed: int, **rest: object) -> FusionSpec:
+def shuffled(rule: str, names: list[str], seed: int, **rest: Any) -> FusionSpec:
     """The same fusion with all that a spec may list in another order."""
     order = random.Random(seed)
 
@@ -54,7 +55,7 @@ def shuffled(rule: str, names: list[str], seed: int, **rest: object) -> FusionSp
         elif isinstance(value, dict):
             value = mixed(value)
         options[word] = value
-    weights = {"weights": mixed(WEIGHTS)} if RULES[rule].weighted else {}
+    weights: dict[str, Any] = {"weights": mixed(WEIGHTS)} if RULES[rule].weighted else {}
     return FusionSpec(rule=rule, members=tuple(order.sample(names, len(names))), options=options, **weights, **rest)
 
 
@@ -65,7 +66,7 @@ def replies(said: dict[str, np.ndarray], absent: np.ndarray, seed: int) -> dict[
     return {name: MemberReply(said[name], absent[at[name]].astype(np.uint8)) for name in arrived}
 
 
-def assert_no_order_shows(rule: str, said: dict[str, np.ndarray], folder, inputs=None, **rest: object) -> None:
+def assert_no_order_shows(rule: str, said: dict[str, np.ndarray], folder, inputs=None, **rest: Any) -> None:
     absent = np.random.default_rng(1).random((len(MEMBERS), ROWS)) < 0.2
     absent[0] = False
     absent[:, :10] = False
@@ -73,6 +74,7 @@ def assert_no_order_shows(rule: str, said: dict[str, np.ndarray], folder, inputs
     for seed in range(6):
         fuser = build_fuser("fused", shuffled(rule, MEMBERS, seed, **rest), folder, tuple("abcdef"))
         outputs, states = fuser.gather(replies(said, absent, seed), ROWS)
+        assert outputs is not None
         present = states == RowState.OK
         complete = fuser.fuse(outputs[:, :10], None, {} if inputs is None else {"x": inputs[:10]})
         fused = fuser.fuse(outputs, present, {} if inputs is None else {"x": inputs})
@@ -109,19 +111,18 @@ def test_learned_rules(rule: str, tmp_path) -> None:
     outputs, training = torch.from_numpy(np.stack(list(said.values()))), Training(steps=20)
     inputs = np.random.default_rng(2).standard_normal((ROWS, 4)).astype(np.float32)
     if rule == "gate":
-        words = {"input_name": "x", "top_k": 3}
-        fitted = fit_gate(MEMBERS, torch.from_numpy(inputs), outputs, labels, training=training, **words)
+        asked = torch.from_numpy(inputs)
+        fitted = fit_gate(MEMBERS, asked, outputs, labels, training=training, input_name="x", top_k=3)
     else:
-        fitted = {"stacking": fit_stacking, "output_attention": fit_output_attention}[rule](
-            MEMBERS, outputs, labels, training=training
-        )
+        fit: Any = {"stacking": fit_stacking, "output_attention": fit_output_attention}[rule]
+        fitted = fit(MEMBERS, outputs, labels, training=training)
     save_file(fitted.state(), tmp_path / "rule.safetensors")
     assert_no_order_shows(rule, said, tmp_path, inputs, state="rule.safetensors", options=fitted.options)
 
 
 @pytest.mark.parametrize("rule", [n for n, e in RULES.items() if e.reads == ("features",)])
 def test_rules_over_features(rule: str, tmp_path) -> None:
-    options = {"widths": WIDTHS, **({"layout": MEMBERS} if rule == "concat" else {"width": 4})}
+    options: dict[str, Any] = {"widths": WIDTHS, **({"layout": MEMBERS} if rule == "concat" else {"width": 4})}
     torch.manual_seed(0)
     made = load_feature_rule(rule)(**options)
     save_file(made.state(), tmp_path / "rule.safetensors")
@@ -134,6 +135,7 @@ def test_columns_of_concatenated_features_stay_where_the_spec_puts_them(tmp_path
     fusion = FusionSpec(rule="concat", members=("b", "a"), options={"widths": {"a": 2, "b": 2}})
     fuser = build_fuser("fused", fusion, tmp_path)
     outputs, states = fuser.gather({n: MemberReply(said[n], np.zeros(1, np.uint8)) for n in ("a", "b")}, 1)
+    assert outputs is not None
     assert fuser.fuse(outputs, states == RowState.OK, {}).values.tolist() == [[0, 0, 1, 1]]
 
 

@@ -15,7 +15,8 @@ class Probe(HealthProbe):
     """Keeps what it finds."""
 
     def __init__(self):
-        self.verdicts, self.answers = [], []
+        self.verdicts: list[tuple] = []
+        self.answers: list[tuple] = []
         super().__init__(
             lambda replica, reason: self.verdicts.append((replica, reason)),
             lambda replica, message, kind, payload, latency_s: self.answers.append((replica, payload.rows)),

@@ -6,6 +6,7 @@ import time
 from quorate.deployments.routing.circuit_breaker import FAILURES_TO_LEAVE_OUT
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address
+from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.messages import Kind
 from quorate.deployments.transport.row_state import RowState
 from tests.deployments.support.fake_replicas import FakeReplica, payload
@@ -145,7 +146,8 @@ def test_what_was_known_of_a_lost_replica_goes_with_it():
 
 
 def test_a_closed_member_ends_its_calls():
-    fleet, replies = Fleet("a"), []
+    fleet = Fleet("a")
+    replies: list[MemberReply] = []
     fleet.ask(replies)
     fleet.member.close()
     assert [reply.reason for reply in replies] == ["dead"]

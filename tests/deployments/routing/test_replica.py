@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,12 +246,12 @@ def test_replica_that_reads_nothing_is_cut_off_instead_of_fed_for_ever():
     async def scenario():
         async with serving(ONE_MEMBER) as (engine, fleet):
             [replica] = fleet.replicas["a"]
-            lost = []
+            lost: list[Peer] = []
             peer = Peer(replica.address, "node", None, lost.append)
             await until(lambda: peer.ready)
             replica.stop()
             rows = np.frombuffer(os.urandom(3 * 8 * 100_000), np.int64).reshape(100_000, 3)
-            replies = []
+            replies: list[Any] = []
             for _ in range(2 * MAX_UNREAD_BYTES // rows.nbytes):
                 if peer.closed:
                     break

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,8 @@ def test_loopback_wants_nothing():
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path):
-    for files in ({"tls_cert": Path("c")}, {"tls_key": Path("k")}, {"tls_client_ca": Path("c")}):
+    one_alone: list[dict[str, Any]] = [{name: Path("c")} for name in ("tls_cert", "tls_key", "tls_client_ca")]
+    for files in one_alone:
         with pytest.raises(DeployError, match="both --tls-cert and --tls-key"):
             doors_from_files(**files)
     with pytest.raises(DeployError, match="give one of them"):

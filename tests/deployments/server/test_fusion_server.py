@@ -39,16 +39,19 @@ def members(spec, tmp_path):
 
 
 @pytest.fixture
-def server(spec, members):
-    published = []
+def published():
+    """The specs that the server handed on."""
+    return []
 
+
+@pytest.fixture
+def server(spec, members, published):
     async def publish(spec):
         published.append(spec)
 
     server = FusionServer(
         ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors())), make_engine, members.find, publish
     )
-    server.published = published
     server.start(served(spec))
     yield server
     server.stop()
@@ -103,10 +106,10 @@ def test_a_revision_that_cannot_be_built_changes_nothing(server, spec):
     assert revision_that_answers(server) == spec.revision
 
 
-def test_a_revision_that_arrives_at_a_door_is_handed_on(server, spec):
+def test_a_revision_that_arrives_at_a_door_is_handed_on(server, published):
     with Client(f"http://127.0.0.1:{server.http_port}", model="served") as client:
         client.publish({"weights": {"a": 0.5, "b": 0.5}})
-    assert [found.fusion.weights for found in server.published] == [{"a": 0.5, "b": 0.5}]
+    assert [found.fusion.weights for found in published] == [{"a": 0.5, "b": 0.5}]
 
 
 def test_a_port_that_another_program_holds_is_said_by_whoever_started_it(spec, members):

@@ -1,6 +1,7 @@
 """One request over every wire gives one answer, bit for bit, whatever its datatypes, shapes and number of rows."""
 
 import contextlib
+from typing import Any
 
 import grpc
 import httpx
@@ -15,7 +16,7 @@ from quorate.deployments.wire.arrow_tensors import write_column
 from quorate.deployments.wire.binary_tensors import encode
 from quorate.deployments.wire.datatypes import CODES, datatype_of, numpy_dtype
 
-SHAPES = ([], [3], [2, 2], [1, 2, 3])
+SHAPES: tuple[list[int], ...] = ([], [3], [2, 2], [1, 2, 3])
 FIXED = {datatype: SHAPES[place % len(SHAPES)] for place, datatype in enumerate(CODES)}
 # What gRPC's messages have no field for.
 NO_FIELD = {"FP16", "BF16"}
@@ -77,7 +78,7 @@ def random_request(rng, doors):
     for tensor in tensors:
         shape = [rows, *(free if size == -1 else size for size in tensor["shape"][1:])]
         arrays[tensor["name"]] = random_array(rng, tensor["datatype"], shape)
-    parameters = {"priority": int(rng.integers(4))}
+    parameters: dict[str, Any] = {"priority": int(rng.integers(4))}
     if whole:
         parameters["explain"] = bool(rng.random() < 0.3)
         if rng.random() < 0.5:

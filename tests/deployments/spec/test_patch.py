@@ -25,7 +25,7 @@ def patched(**fusion):
 
 def test_what_a_config_leaves_out_stays_as_it_is():
     changed = patched(weights={"a": 0.25, "b": 0.75})
-    assert changed.fusion == SPEC.fusion.model_copy(update={"weights": {"a": 0.25, "b": 0.75}})
+    assert changed.fusion == SPEC.output_fusion.model_copy(update={"weights": {"a": 0.25, "b": 0.75}})
     assert (changed.members, changed.wiring) == (SPEC.members, SPEC.wiring)
     assert changed.revision != SPEC.revision
 

@@ -130,7 +130,7 @@ def test_serial_stacked_feature_and_multi_modal_graphs_validate():
         "stack": {"model": "torch.nn:Identity", "inputs": ["cnn", "rnn", "head"]},
     }
     data["fusion"] = {"rule": "mean"}
-    assert parse_spec(data).fusion.members == ("stack",)
+    assert parse_spec(data).output_fusion.members == ("stack",)
 
 
 def test_yaml_out_and_in_gives_the_same_spec(tmp_path):

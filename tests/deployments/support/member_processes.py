@@ -64,6 +64,7 @@ class MemberProcess:
         self._process = _FORKS.Process(target=_serve, args=(spec.job(name), self.path, far_end), daemon=True)
         self._process.start()
         far_end.close()
+        assert self._process.pid is not None
         self.pid = self._process.pid
 
     def wait(self):
@@ -109,7 +110,7 @@ class Fleet:
     def __init__(self, spec):
         self.spec = spec
         self._folder = tempfile.mkdtemp(prefix="q")
-        self.replicas = {name: [] for name in spec.members}
+        self.replicas: dict[str, list[MemberProcess]] = {name: [] for name in spec.members}
         self._all = []
 
     def launch(self, name):

@@ -11,6 +11,7 @@ import inspect
 import json
 import queue
 import sys
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpcclient
@@ -154,7 +155,7 @@ async def all_of(calls):
 
 
 def through_stream(client):
-    answers = queue.Queue()
+    answers = queue.Queue[Any]()
     client.start_stream(lambda result, error: answers.put(str(error) if error else plain(result.as_numpy("fused"))))
     for model in ("pair", "nobody", "pair"):
         client.async_stream_infer(model, tensor(grpcclient))
@@ -164,7 +165,7 @@ def through_stream(client):
 
 
 def through_callback(client):
-    answers = queue.Queue()
+    answers = queue.Queue[Any]()
     client.async_infer("pair", tensor(grpcclient), lambda result, error: answers.put(result))
     return plain(answers.get(timeout=20).as_numpy("fused"))
 

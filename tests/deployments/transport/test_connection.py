@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,8 +36,7 @@ def listening(request, tmp_path):
 
     def make():
         if request.param == "unix":
-            listener = UnixListener(tmp_path / "member")
-            return listener, lambda *calls: connect_unix(tmp_path / "member", *calls)
+            return UnixListener(tmp_path / "member"), lambda *calls: connect_unix(tmp_path / "member", *calls)
         listener = TcpListener("127.0.0.1", KEYS.for_server())
         return listener, lambda *calls: connect_tcp("127.0.0.1", listener.port, KEYS.for_client(), *calls)
 
@@ -47,7 +47,7 @@ class End:
     """What one end was told."""
 
     def __init__(self):
-        self._messages, self._lost = asyncio.Queue(), asyncio.Queue()
+        self._messages, self._lost = asyncio.Queue[Any](), asyncio.Queue[Any]()
 
     def calls(self):
         return (lambda *message: self._messages.put_nowait(message), self._lost.put_nowait)

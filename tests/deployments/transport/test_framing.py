@@ -1,5 +1,7 @@
 """Messages written to a byte stream come out whole, wherever the stream is cut; garbage is refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,8 @@ MESSAGES = st.lists(st.lists(st.binary(max_size=50), max_size=4), min_size=1, ma
 
 def cut(data, sizes):
     """What a cutter makes of ``data`` when it arrives in pieces of ``sizes`` bytes, over and over."""
-    cutter, messages, at = StreamCutter(), [], 0
+    cutter, at = StreamCutter(), 0
+    messages: list[Any] = []
     while at < len(data):
         buffer = cutter.buffer()
         size = min(sizes[len(messages) % len(sizes)], len(buffer), len(data) - at)

@@ -73,7 +73,7 @@ def test_a_request_that_is_none_is_refused_with_what_to_send(request_, error):
 
 
 def test_a_response_has_its_tensors_as_raw_bytes_and_its_parameters_by_type():
-    parameters = {"degraded": True, "count": 3, "share": 0.5, "revision": "r"}
+    parameters: dict[str, bool | int | float | str] = {"degraded": True, "count": 3, "share": 0.5, "revision": "r"}
     found = dump_response(InferResponse("pair", {"a": np.array([[0.5, 1]], np.float32)}, "7", parameters))
     assert (found.model_name, found.model_version, found.id) == ("pair", "1", "7")
     assert [(o.name, o.datatype, list(o.shape)) for o in found.outputs] == [("a", "FP32", [1, 2])]

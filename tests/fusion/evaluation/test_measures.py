@@ -59,7 +59,7 @@ def test_two_errors_in_different_bins_do_not_cancel() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_probability_of_zero_costs_what_scikit_learn_charges(dtype: type) -> None:
+def test_probability_of_zero_costs_what_scikit_learn_charges(dtype: type[np.floating]) -> None:
     sure = np.array([[1.0, 0.0], [0.25, 0.75]], dtype=dtype)
     theirs = metrics.log_loss([1, 1], sure.astype(np.float64), labels=[0, 1])
     assert MEASURES["log_loss"].compute(np.array([1, 1]), sure) == pytest.approx(theirs, rel=1e-9)

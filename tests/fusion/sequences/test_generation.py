@@ -147,7 +147,7 @@ def test_vocabularies_of_other_sizes_and_wrong_arguments_are_typed_errors() -> N
         generate(Mean(2), members, PROMPT.float(), 3)
     for options in ({"max_new_tokens": 0}, {"max_new_tokens": 3, "temperature": -1.0}):
         with pytest.raises(RuleOptionError):
-            generate(Mean(2), members, PROMPT, **options)  # type: ignore[arg-type]
+            generate(Mean(2), members, PROMPT, **options)
 
 
 def test_vocabularies_must_agree_token_by_token() -> None:

@@ -135,8 +135,9 @@ class FusionContract(ABC):
                 continue
             fused = rule.fuse(given_outputs[:, rows], mask)
             found = rule.fuse_arrays(given_outputs[:, rows].numpy(), None if mask is None else mask.numpy())
-            arrays = (found.values, found.contributions, found.coverage, found.abstained)
-            assert_same_bits(Fused(*(None if a is None else torch.from_numpy(a) for a in arrays)), fused)
+            values, contributions, coverage = map(torch.from_numpy, (found.values, found.contributions, found.coverage))
+            abstained = None if found.abstained is None else torch.from_numpy(found.abstained)
+            assert_same_bits(Fused(values, contributions, coverage, abstained), fused)
 
     def test_one_member_alone_is_the_answer(self) -> None:
         outputs = self.outputs(1, 6)
@@ -202,7 +203,7 @@ class FusionContract(ABC):
         fused = rule.fuse(outputs, masks)
         torch.testing.assert_close(fused.values, rule.fuse(outputs.detach(), masks).values)
         slope = torch.randn(fused.values.shape, generator=torch.Generator().manual_seed(1))
-        (fused.values * slope).sum().backward()  # type: ignore[no-untyped-call]
+        (fused.values * slope).sum().backward()
         assert outputs.grad is not None
         assert torch.isfinite(outputs.grad).all()
         assert outputs.grad[:, 0].any()
@@ -292,7 +293,7 @@ class FusionContract(ABC):
                 fused = rule.fuse(self.outputs(3, batch), present)
             assert_same_bits(rule.fuse(self.outputs(3, batch), present), fused)
             outputs = self.outputs(3, batch).requires_grad_()
-            rule.fuse(outputs, present).values.square().sum().backward()  # type: ignore[no-untyped-call]
+            rule.fuse(outputs, present).values.square().sum().backward()
             assert outputs.grad is not None
 
         for present in (None, some, torch.tensor([[True], [False], [True]]).expand(-1, batch)):

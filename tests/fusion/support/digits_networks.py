@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import torch
@@ -37,7 +37,7 @@ def trained(model: nn.Sequential, seed: int, steps: int) -> nn.Sequential:
     for _ in range(steps):
         rows = torch.randint(0, TRAIN.stop, (64,))
         optimizer.zero_grad()
-        cross_entropy(model(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
+        cross_entropy(model(images[rows]), labels[rows]).backward()
         optimizer.step()
     return model.eval()
 
@@ -49,7 +49,7 @@ def family() -> tuple[nn.Sequential, dict[str, State]]:
     return parent, children
 
 
-def accuracy(state: State, build: Callable[[int], nn.Sequential] = network) -> float:
+def accuracy(state: Mapping[str, Tensor], build: Callable[[int], nn.Sequential] = network) -> float:
     images, labels = digits()
     model = build(0)
     model.load_state_dict(state)

@@ -23,7 +23,7 @@ def sleepers(tmp_path_factory):
         "def make(seconds):\n"
         "    def model(*read):\n"
         "        time.sleep(seconds)\n"
-        "        return np.tile(np.float32([0.2, 0.8]), (len(read[0]), 1))\n"
+        "        return np.tile(np.array([0.2, 0.8], np.float32), (len(read[0]), 1))\n"
         "    return model\n"
     )
     return folder
@@ -65,7 +65,7 @@ def test_a_prediction_with_the_overhead_is_near_what_serving_takes(sleepers, ove
     curves["behind"] = curves["quick"]  # it sleeps as long
     reads = {"behind": ("quick",)}
     columns = tuple(Column(name, curve, 0, reads.get(name, ())) for name, curve in curves.items())
-    probs = np.tile(np.float32([0.2, 0.8]), (len(columns), 10, 1))
+    probs = np.tile(np.array([0.2, 0.8], np.float32), (len(columns), 10, 1))
     table = Table(columns, probs, np.ones(10, dtype=np.int64), overhead)
     check = check_latency(Structure(topology, "mean", names), ensemble(*names), sleepers, table, ROWS, here)
     assert check.measured_s > at_least_s

@@ -75,7 +75,8 @@ def test_weights_are_tuned_on_predictions_larger_than_memory(tmp_path):
     assert peak < members * rows * classes * 4 / 5
     assert set(result.rows_left_out.values()) == {8}
     method, whole, _ = choose_weights(solve.probs, solve.labels)
-    assert (result.method, result.validation_log_loss) == (method, pytest.approx(whole.score))
+    assert result.method == method
+    assert result.validation_log_loss == pytest.approx(whole.score)
     np.testing.assert_allclose(list(result.weights.values()), whole.values, atol=1e-9)
     best = names[int(member_losses(solve.probs, solve.labels).argmin())]
     judgement = judge(names, held.probs, held.labels, whole.values, best)

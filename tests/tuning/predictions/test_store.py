@@ -2,6 +2,7 @@ import json
 import logging
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -26,6 +27,7 @@ from quorate.tuning.errors import DataError, PredictionError, TuningError
 from tests.tuning.support.big_ensemble import big_ensemble
 
 MEMBERS = ("weak", "middle", "strong")
+BARE: dict[str, Any] = {"config": {}, "weights": None, "digest": None, "output": "probabilities"}
 
 
 def changed(spec, **members):
@@ -95,7 +97,7 @@ def test_changed_code_of_a_factory_is_seen(tiny, rows, store, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     source = "import numpy as np\ndef make():\n    return lambda image: np.full((len(image), 10), 0.1, np.float32)\n"
     (tmp_path / "my_factory_a.py").write_text(source)
-    member = {"model": "my_factory_a:make", "config": {}, "weights": None, "digest": None, "output": "probabilities"}
+    member = {**BARE, "model": "my_factory_a:make"}
     spec = changed(tiny.spec, weak=member)
     store.fill(spec, tiny.folder, rows, "validation")
     (tmp_path / "my_factory_a.py").write_text(source + "# another version\n")
@@ -326,7 +328,7 @@ def test_rows_a_member_fails_on_are_nan_and_the_others_are_there(tiny, rows, sto
         "        return np.full((len(image), 10), 0.1, np.float32)\n"
         "    return model\n"
     )
-    member = {"model": "my_factory_b:make", "config": {}, "weights": None, "digest": None, "output": "probabilities"}
+    member = {**BARE, "model": "my_factory_b:make"}
     image = rows.inputs["image"].copy()
     image[17] = 9.0
     store.fill(changed(tiny.spec, weak=member), tiny.folder, replace(rows, inputs={"image": image}), "validation")

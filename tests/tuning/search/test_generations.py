@@ -21,7 +21,9 @@ def test_a_generation_waits_for_all_but_the_one_before_it():
     ],
 )
 def test_generations_that_have_run_are_passed_over(finished, expected):
-    assert unfinished(0, 3, 8, finished)[0] == expected
+    found = unfinished(0, 3, 8, finished)
+    assert found is not None
+    assert found[0] == expected
 
 
 def test_it_is_too_early_for_a_generation_while_one_before_the_last_has_trials_to_run():

@@ -1,7 +1,7 @@
 import optuna
 import pytest
 
-from quorate.tuning.search.space import SearchSpace, suggest_head
+from quorate.tuning.search.space import Heads, SearchSpace, suggest_head
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_ranges_that_hold_nothing_are_refused_when_the_space_is_made(words, said
 
 
 def test_a_head_is_asked_for_whom_it_reads_and_for_its_numbers():
-    space = SearchSpace(heads={"width": (16, 17), "depth": (2, 2), "learning_rate": (1e-3, 2e-3)})
+    space = SearchSpace(heads=Heads(width=(16, 17), depth=(2, 2), learning_rate=(1e-3, 2e-3)))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     asked = [suggest_head(study.ask(), space, "chain", ["a", "b"]) for _ in range(20)]
     assert {source for source, _, _ in asked} == {"a", "b"}

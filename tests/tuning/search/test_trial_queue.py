@@ -42,11 +42,11 @@ def test_it_ends_when_every_outcome_is_known_and_not_before():
     plan = Plan(2)
     queue = TrialQueue(plan)
     assert (queue.waiting(), queue.start().number, queue.start().number, queue.waiting()) == (2, 0, 1, 0)
-    assert not queue.ended
-    queue.finish(1, {"values": 1})
-    assert not queue.ended
-    queue.finish(0, {"values": 0})
-    assert queue.ended
+    ended = [queue.ended]
+    for number in (1, 0):
+        queue.finish(number, {"values": number})
+        ended.append(queue.ended)
+    assert ended == [False, False, True]
     assert plan.outcomes == {1: {"values": 1}, 0: {"values": 0}}
 
 

@@ -18,7 +18,8 @@ def many_weak(members, rows, seed, skill):
 
 
 def test_bags_overfit_less_than_one_selection():
-    alone, bagged = [], []
+    alone: list[tuple[float, float]] = []
+    bagged: list[tuple[float, float]] = []
     for seed in range(6):
         probs, labels = many_weak(40, 60, seed, 1.0)
         others, truth = many_weak(40, 4000, 100 + seed, 1.0)

@@ -78,7 +78,7 @@ def test_the_score_is_scikit_learns_and_no_worse_than_the_starts(metric):
 def test_decisions_are_what_the_rules_of_fusion_serve():
     probs, labels = predictions(3, 200, 4, 5, shares=[0.6, 0.2, 0.1, 0.1])
     found = decision_weights(probs, labels, "balanced_accuracy")
-    pooled = WeightedMean(found.weights).fuse(torch.from_numpy(probs)).values
+    pooled = WeightedMean(found.weights.tolist()).fuse(torch.from_numpy(probs)).values
     served = found.calibration.apply(pooled).numpy()
     np.testing.assert_array_equal(served.argmax(1), found.fuse(probs).argmax(1))
     np.testing.assert_allclose(served, found.fuse(probs), atol=1e-5)

@@ -64,7 +64,7 @@ def test_the_order_of_shards_and_answers_changes_no_bit(shards):
 
 
 def test_what_travels_in_a_round_does_not_grow_with_the_rows(shards, monkeypatch):
-    sizes = []
+    sizes: list[int] = []
     ask = type(shards).ask
 
     def watched(self, method, *arguments):

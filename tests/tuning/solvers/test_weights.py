@@ -110,6 +110,7 @@ def test_simplex_log_loss_is_no_worse_than_scipys_solver(seed):
     assert weights.score <= best + 1e-9
     assert weights.score == pytest.approx(loss(weights.values), abs=1e-12)
     np.testing.assert_allclose(weights.values, expected, atol=2e-3)
+    assert weights.gap is not None
     assert weights.gap <= 1e-8
 
 
@@ -160,6 +161,7 @@ def test_simplex_squared_error_is_no_worse_than_scipys_solver(metric):
     weights = simplex_weights(probs, labels, metric=metric)
     assert weights.score == pytest.approx(loss(weights.values), abs=1e-12)
     assert weights.score <= best + 1e-9
+    assert weights.gap is not None
     assert weights.gap <= 1e-8
 
 
@@ -184,6 +186,7 @@ def test_the_gap_bounds_what_better_weights_could_gain():
     best = simplex_weights(probs, labels)
     for metric in ("log_loss", "brier"):
         greedy, best = greedy_weights(probs, labels, rounds=3, metric=metric), simplex_weights(probs, labels, metric)
+        assert greedy.gap is not None
         assert 0 < greedy.score - best.score <= greedy.gap
 
 
@@ -199,6 +202,7 @@ def test_any_predictions_are_solved_to_a_proven_gap(members, rows, classes, seed
         solved = simplex_weights(probs, labels, metric)
         assert solved.values.min() >= 0
         assert solved.values.sum() == pytest.approx(1)
+        assert solved.gap is not None
         assert solved.gap <= 1e-4
         assert solved.score <= greedy_weights(probs, labels, metric=metric).score + solved.gap
 
@@ -206,6 +210,7 @@ def test_any_predictions_are_solved_to_a_proven_gap(members, rows, classes, seed
 def test_many_rows_go_through_a_sample_to_the_same_weights():
     probs, labels = predictions(5, 45_000, 3, 2)
     weights = simplex_weights(probs, labels)
+    assert weights.gap is not None
     assert weights.gap <= 1e-9
     _, best = slsqp(lambda w: -np.log(w @ probs[:, np.arange(len(labels)), labels]).mean(), 5)
     assert weights.score <= best + 1e-9

@@ -29,4 +29,5 @@ def big_ensemble(folder, members, rows, classes):
         }
     )
     numbers = np.arange(rows, dtype=np.float32)[:, None]
+    assert spec.classes is not None
     return spec, Labelled({"number": numbers}, np.arange(rows) % classes, spec.classes)

@@ -5,6 +5,7 @@ Ray keeps one connection in a process, so ``test_two_nodes`` calls ``main`` in o
 
 import json
 import time
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,14 +19,16 @@ from quorate.tuning.search.space import Family
 SPACE = SearchSpace(
     name="nodes", families={"mlp": Family(width=(8, 16), depth=(1, 1))}, epochs=4, topologies=("parallel",)
 )
-BUDGET = {
+BUDGET: dict[str, Any] = {
     "trials": 8, "member_trials": 8, "parallel": 4, "workers": 2, "check": 0,
     "objectives": ("log_loss", "memory_bytes"),
 }  # fmt: skip
 
 
 # Tune pickles callbacks, and what these hold cannot be.
-RAYLETS, USED, CLUSTERS = {}, set(), []
+RAYLETS: dict[int, Any] = {}
+USED: set[int] = set()
+CLUSTERS: list[Cluster] = []
 
 
 class Watch(tune.Callback):

@@ -51,6 +51,7 @@ def test_teachers_that_do_not_fit_are_refused(tiny):
     for teacher in (np.full((3, 10), 0.1), np.full((len(rows), 10), np.nan), np.full((len(rows), 10), -1.0)):
         with pytest.raises(PredictionError, match="one row per training row"):
             distil(STUDENT, rows, teacher, validation)
-    for wrong in ({"temperature": 0.0}, {"alpha": 1.5}):
-        with pytest.raises(TuningError, match="temperature above 0"):
-            Distillation(**wrong)
+    with pytest.raises(TuningError, match="temperature above 0"):
+        Distillation(temperature=0.0)
+    with pytest.raises(TuningError, match="temperature above 0"):
+        Distillation(alpha=1.5)

@@ -55,8 +55,9 @@ def test_bytes_are_those_that_the_parameters_take(tiny):
     sizes = {}
     for numbers in ("fp32", "bf16", "int8"):
         spec = spec_in(tiny, numbers)
-        model = load_model("strong", spec.members["strong"], tiny.folder, torch.device("cpu"))
-        sizes[numbers] = parameter_bytes(model._function)
+        module = load_model("strong", spec.members["strong"], tiny.folder, torch.device("cpu")).module
+        assert module is not None
+        sizes[numbers] = parameter_bytes(module)
     numbers_of = 64 * 32 + 32 + 32 * 10 + 10
     assert sizes["fp32"] == 4 * numbers_of
     assert sizes["bf16"] == 2 * numbers_of

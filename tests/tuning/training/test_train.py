@@ -1,5 +1,6 @@
 import hashlib
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from quorate.tuning import Labelled, Training, build, digits, save_weights, train
 from quorate.tuning.errors import DataError, TuningError
 
-SMALL = {"family": "mlp", "width": 16, "depth": 1}
+SMALL: dict[str, Any] = {"family": "mlp", "width": 16, "depth": 1}
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,7 @@ def test_every_candidate_is_deployable_and_scores_what_the_report_says(tiny, com
         spec = load_spec(candidate.folder / "spec.yaml")
         assert spec == candidate.spec
         weights = spec.output_fusion.weights
+        assert weights is not None
         outputs = [run_in_process(spec.job(member), candidate.folder, test.inputs) for member in weights]
         fused = np.average(outputs, axis=0, weights=list(weights.values()))
         # torchao rounds activations by the batch's rows alone, so a batch of another size says the same

@@ -53,6 +53,7 @@ def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(s
     assert not traffic.failures
     assert done.previous == deployed.revision
     assert traffic.revisions() == {done.previous, done.revision}
+    assert done.canary is not None
     assert (done.probe_rows, done.canary.error_rates) == (len(probe.expected), (0.0, 0.0))
     answer = asked(deployed.http, probe.inputs["image"])
     assert answer.parameters["revision"] == done.revision

@@ -49,7 +49,10 @@ def test_the_spec_serves_the_decisions_that_the_report_scores(rare, tmp_path, me
     result = tune_decisions(spec, folder, rows(1500, 1), test, metric, runs=tmp_path)
     assert result.method == "decisions"
     written = load_spec(result.folder / "spec.yaml")
-    fusion = written.fusion
+    fusion = written.output_fusion
+    assert fusion.weights is not None
+    assert fusion.calibration is not None
+    assert written.classes is not None
     outputs = torch.from_numpy(test.inputs["row"].transpose(1, 0, 2))
     pooled = WeightedMean([fusion.weights[name] for name in "abc"]).fuse(outputs).values
     calibration = Calibration.from_spec(fusion.calibration.model_dump(), written.classes)
@@ -65,8 +68,8 @@ def test_the_spec_serves_the_decisions_that_the_report_scores(rare, tmp_path, me
     assert report["verdict"] == result.gain.verdict
     revision, probe = build_revision(written, result.folder), load_probe(result.folder, written)
     assert revision.name == written.revision
-    outputs = np.stack([run_in_process(written.job(name), result.folder, probe.inputs) for name in revision.asked])
-    served = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
+    answers = np.stack([run_in_process(written.job(name), result.folder, probe.inputs) for name in revision.asked])
+    served = revision.fuse(answers, np.ones(answers.shape[:2], bool)).values
     np.testing.assert_allclose(probe.expected, served, atol=probe.tolerance)
 
 
@@ -75,7 +78,7 @@ def test_members_that_know_nothing_earn_no_biases(rare, tmp_path):
     parts = rows(500, 3, False), rows(500, 4, False)
     result = tune_decisions(spec, folder, *parts, "balanced_accuracy", runs=tmp_path)
     assert result.method == "log-loss"  # biases fit chance, and cross-validation says so
-    assert result.spec.fusion.calibration is None
+    assert result.spec.output_fusion.calibration is None
     assert result.gain.tuned == pytest.approx(0.25, abs=0.05)
     assert not result.gain.verdict.startswith("ensemble with the tuned decisions")
 

@@ -38,9 +38,10 @@ def fused(spec, folder, data):
 def test_the_run_folder_holds_a_spec_that_serves_what_the_report_says(tiny, tuned):
     spec = load_spec(tuned.folder / "spec.yaml")
     assert spec == tuned.spec
-    assert spec.fusion.weights == tuned.weights
+    fusion = spec.output_fusion
+    assert fusion.weights == tuned.weights
     counted = sum(weight > 0 for weight in tuned.weights.values())
-    assert (spec.fusion.rule, spec.fusion.quorum, spec.fusion.deadline_s) == ("weighted_mean", min(2, counted), 2.0)
+    assert (fusion.rule, fusion.quorum, fusion.deadline_s) == ("weighted_mean", min(2, counted), 2.0)
     test = tiny.splits.test
     probs = fused(spec, tuned.folder, test)
     expected = tuned.judgement.tuned
@@ -119,7 +120,7 @@ def test_a_quorum_that_the_weights_leave_too_few_members_for_is_lowered(tiny, tm
     splits = tiny.splits
     result = tune_weights(parse_spec(data), tiny.folder, splits.validation, splits.test, runs=tmp_path, run=ruined)
     assert result.weights["two"] == 0
-    assert (result.spec.fusion.quorum, data["fusion"]["quorum"]) == (1, 2)
+    assert (result.spec.output_fusion.quorum, data["fusion"]["quorum"]) == (1, 2)
 
 
 def test_the_report_is_json_and_says_the_verdict(tuned):
@@ -317,6 +318,7 @@ def test_another_method_takes_over_from_the_proven_weights_only_when_it_is_bette
     probs, truth = complementary(600, 0)
     method, weights, losses = choose_weights(probs, truth)
     assert method == "simplex"
+    assert weights.gap is not None
     assert weights.gap < 1e-6
 
 

@@ -31,20 +31,24 @@ def known(shift, rows=ROWS):
     return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
 
 
+class Ask:
+    """Calls an RPC by name on the door that serves the model."""
+
+    def __init__(self, pair, every):
+        self.pair, self.every = pair, every
+
+    def __call__(self, rpc, request, of=None, **options):
+        method = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name[rpc]
+        reply = getattr(pb, method.output_type.name)
+        path = f"/inference.GRPCInferenceService/{rpc}"
+        stub = (of or self.pair).unary_unary(path, type(request).SerializeToString, reply.FromString)
+        return stub(request, timeout=options.pop("timeout", 20), **options)
+
+
 @pytest.fixture(scope="module")
 def ask(pair, every):
-    """Calls an RPC by name on the door that serves the model."""
     with grpc.insecure_channel(pair.grpc) as of_pair, grpc.insecure_channel(every.grpc) as of_every:
-
-        def call(rpc, request, of=of_pair, **options):
-            method = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name[rpc]
-            reply = getattr(pb, method.output_type.name)
-            path = f"/inference.GRPCInferenceService/{rpc}"
-            stub = of.unary_unary(path, type(request).SerializeToString, reply.FromString)
-            return stub(request, timeout=options.pop("timeout", 20), **options)
-
-        call.every = of_every
-        yield call
+        yield Ask(of_pair, of_every)
 
 
 def infer_request(rows=ROWS, **rest):

@@ -31,6 +31,7 @@ async def read(memory, *chunks, headers=(), hangs_up=False):
     """The JSON part, and what was held while it was parsed."""
     with IncomingBody(memory) as incoming:
         body = await incoming.read(list(headers), receive_of(*chunks, hangs_up=hangs_up))
+        assert body.json is not None
         return bytes(body.json), memory.held_bytes
 
 

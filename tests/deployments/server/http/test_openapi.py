@@ -1,5 +1,7 @@
 """``/openapi.json`` against the door it describes: every path is there, every answer is one of those described."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -24,7 +26,14 @@ def resolve(document, schema):
 def check(document, schema, value):
     """The part of JSON Schema that the document uses."""
     schema = resolve(document, schema)
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "number": (int, float)}
+    kinds: dict[str, Any] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "boolean": bool,
+        "number": (int, float),
+    }
     names = schema.get("type", [])
     names = [names] if isinstance(names, str) else names
     assert not names or any(isinstance(value, kinds[name]) for name in names), f"{value!r} is no {names}"

@@ -37,6 +37,7 @@ def guarded(open_doors, pair_spec):
     ids=["what is served", "what is off"],
 )
 def test_schemathesis_finds_no_answer_that_is_not_described(guarded, choice, tmp_path):
+    assert COMMAND is not None
     command = [COMMAND, "run", f"{guarded.http}/openapi.json", "-H", f"Authorization: Bearer {TOKEN}"]
     command += ["--max-examples", "20", "--seed", "1", "--no-color", *choice]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
