@@ -7,8 +7,8 @@ FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__
 
 .PHONY: setup demo test test-fast soak coverage test-gpu test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
-# Two processes; a thread each for torch, since two cores are all that CI has.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadgroup
 
 setup: $(VENV)/installed
 
@@ -32,20 +32,20 @@ $(VENV)/installed: $(VENV)/files
 demo: setup
 	$(BIN)/quorate demo
 
-# Every save: whatever does not start Ray.
+# Every save: whatever neither starts Ray nor trains, compiles or fills memory for seconds.
 test-fast: setup
-	$(PYTEST) -m 'not slow and not ray and not gpu'
+	$(PYTEST) -n 3 -m 'not slow and not long and not ray and not gpu'
 
 # Every commit. Tests of the one Ray cluster run in one process, those without it in the other.
 test: setup
-	$(PYTEST) -m 'not slow and not gpu'
+	$(PYTEST) -n 2 -m 'not slow and not gpu'
 
 # Before a release: hours.
 soak: setup
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 coverage: setup
-	$(PYTEST) -m 'not slow and not gpu' --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -n 2 -m 'not slow and not gpu' --cov --cov-report=term-missing:skip-covered
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu

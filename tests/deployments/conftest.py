@@ -1,6 +1,6 @@
 """Ensembles behind both doors without Ray: members on threads, real sockets, an event loop on a thread of its own."""
 
-import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -9,6 +9,7 @@ from quorate.deployments import parse_spec
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
+from quorate.deployments.server import fusion_server
 from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
 from tests.deployments.support.member_threads import FACTORIES, MemberThreads
 
@@ -63,14 +64,18 @@ def _make_engine(served):
 @pytest.fixture(scope="session")
 def open_doors(tmp_path_factory):
     """Give it a spec as a dict, and how its doors are guarded; what it opens stays open until the session ends."""
-    with contextlib.ExitStack() as stack:
+    opened = []
 
-        def run(spec, settings=None):
-            doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]), settings)
-            stack.callback(doors.close)
-            return doors
+    def run(spec, settings=None):
+        doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]), settings)
+        opened.append(doors)
+        return doors
 
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusion_server, "HTTP_GRACE_S", 1)  # tests that are over have clients that never hang up
         yield run
+    with ThreadPoolExecutor(max(len(opened), 1)) as pool:  # each waits for its members to finish
+        list(pool.map(Doors.close, opened))
 
 
 DATATYPES = (

@@ -11,6 +11,8 @@ import pytest
 from quorate.fusion.errors import MissingExtraError
 from quorate.fusion.extras import EXTRAS, missing_extra, require
 
+pytestmark = pytest.mark.long
+
 # In a process that begins with this, nothing is installed but what the bare package asks for.
 BLOCK = """
 import sys

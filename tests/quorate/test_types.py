@@ -12,6 +12,8 @@ import quorate.deployments
 import quorate.fusion
 import quorate.tuning
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGES = (quorate, quorate.fusion, quorate.deployments, quorate.tuning)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.deployments.support.member_processes import ensemble, row, serving
 
+pytestmark = pytest.mark.long
+
 REQUESTS = 25_600
 GROWTH_BYTES = 4 << 20
 CALLS = 12_000

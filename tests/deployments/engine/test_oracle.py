@@ -12,6 +12,8 @@ from quorate.deployments.errors import DeadlineError
 from quorate.fusion.errors import QuorateError
 from tests.deployments.support.member_processes import MEMBERS, assert_right, ensemble, row, serving, until
 
+pytestmark = pytest.mark.long
+
 DEADLINE_S = 2.0
 HASTY_S = 0.1  # every fourth request: shorter than a replica stands still, so that answers go out without its member
 CLIENTS = 64

@@ -7,6 +7,8 @@ from quorate.deployments.errors import DeadlineError
 from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import assert_right, ensemble, row, serving, until
 
+pytestmark = pytest.mark.long
+
 
 def test_call_of_a_killed_replica_is_retried_on_another():
     async def scenario():

@@ -16,6 +16,8 @@ from quorate.deployments.wire.arrow_tensors import write_column
 from quorate.deployments.wire.binary_tensors import encode
 from quorate.deployments.wire.datatypes import CODES, datatype_of, numpy_dtype
 
+pytestmark = pytest.mark.long
+
 SHAPES: tuple[list[int], ...] = ([], [3], [2, 2], [1, 2, 3])
 FIXED = {datatype: SHAPES[place % len(SHAPES)] for place, datatype in enumerate(CODES)}
 # What gRPC's messages have no field for.

@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from quorate.deployments.transport.messages import FramingError, Kind, pack, pack_failure, unpack
 
+pytestmark = pytest.mark.long
+
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 FIXED = [np.dtype(d) for d in ("?", *(f"{k}{n}" for k in "iu" for n in (1, 2, 4, 8)), "f2", "f4", "f8")]
 

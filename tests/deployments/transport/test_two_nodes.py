@@ -23,6 +23,8 @@ from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import FACTORIES, assert_right, ensemble, row, rows, until
 from tests.deployments.support.network_namespaces import FAR, TwoNodes
 
+pytestmark = pytest.mark.long
+
 KEYS = ClusterKeys.make()
 SPEC = ensemble(("a",), deadline_s=60.0)
 # Far more than the kernels of both nodes hold between them, so that the member's receive window closes.

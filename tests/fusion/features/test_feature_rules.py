@@ -22,6 +22,8 @@ from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError
 from tests.fusion.support.digits import accuracy, predictions
 from tests.fusion.support.feature_contract import MASKS, WIDTHS, FeatureContract, features
 
+pytestmark = pytest.mark.long
+
 EQUAL = {"train": 4, "audio": 4, "type-2": 4}
 
 

@@ -14,6 +14,8 @@ from quorate.fusion.errors import RuleOptionError
 from tests.fusion.support.contract import FusionContract, assert_same_bits, every_mask, names
 from tests.fusion.support.digits import MEMBERS, accuracy, log_loss, predictions
 
+pytestmark = pytest.mark.long
+
 
 @lru_cache
 def fitted(num_members: int, over: str) -> OutputAttention:

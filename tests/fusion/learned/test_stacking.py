@@ -16,6 +16,8 @@ from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError
 from tests.fusion.support.contract import FusionContract, assert_same_bits, every_mask, names
 from tests.fusion.support.digits import MEMBERS, RULE_ROWS, TEST_ROWS, accuracy, images, log_loss, members, predictions
 
+pytestmark = pytest.mark.long
+
 
 def spoken(num_members: int, rows: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(num_members)

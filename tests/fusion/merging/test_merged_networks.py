@@ -11,6 +11,8 @@ from quorate.fusion.errors import UnrelatedMembersError
 from tests.fusion.support.digits_networks import accuracy, family, network, trained
 from tests.fusion.support.merge_methods import merges
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("merge", ["uniform_soup", "task_arithmetic", "ties", "dare", "slerp"])
 def test_merge_of_two_digits_models_of_one_start_is_as_good_as_the_weaker_one(merge: str) -> None:

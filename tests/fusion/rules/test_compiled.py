@@ -38,6 +38,8 @@ from quorate.fusion import (
 )
 from tests.fusion.support.contract import every_mask
 
+pytestmark = pytest.mark.long
+
 CXX = shutil.which(os.environ.get("CXX", "g++"))
 MEMBERS = 4
 WEIGHTS = [0.1, 0.2, 0.3, 0.4]

@@ -12,6 +12,8 @@ from quorate.tuning.search.structures.latency_check import check_latency
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Column, Table
 
+pytestmark = pytest.mark.long
+
 SLEEPS_S = {"quick": 0.003, "slow": 0.008}
 
 

@@ -23,6 +23,8 @@ from quorate.tuning.solvers.simplex import solved_log_loss
 from quorate.tuning.workflows.tune_weights import choose_weights
 from tests.tuning.support.big_ensemble import big_ensemble
 
+pytestmark = pytest.mark.long
+
 MEMBERS = ("weak", "middle", "strong")
 
 

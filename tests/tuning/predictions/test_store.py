@@ -26,6 +26,8 @@ from quorate.tuning import (
 from quorate.tuning.errors import DataError, PredictionError, TuningError
 from tests.tuning.support.big_ensemble import big_ensemble
 
+pytestmark = pytest.mark.long
+
 MEMBERS = ("weak", "middle", "strong")
 BARE: dict[str, Any] = {"config": {}, "weights": None, "digest": None, "output": "probabilities"}
 

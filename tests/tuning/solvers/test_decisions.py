@@ -11,6 +11,8 @@ from quorate.fusion import WeightedMean
 from quorate.tuning import decision_weights, evolved_weights, greedy_weights, simplex_weights
 from quorate.tuning.errors import TuningError
 
+pytestmark = pytest.mark.long
+
 SKLEARN = {
     "accuracy": sklearn.metrics.accuracy_score,
     "balanced_accuracy": sklearn.metrics.balanced_accuracy_score,

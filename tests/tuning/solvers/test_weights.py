@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from quorate.tuning import Weights, greedy_path, greedy_weights, score_weights, simplex_weights
 from quorate.tuning.errors import PredictionError, TuningError
 
+pytestmark = pytest.mark.long
+
 
 def predictions(members, rows, classes, seed, twins=False):
     rng = np.random.default_rng(seed)

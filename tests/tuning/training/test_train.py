@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from quorate.tuning import Labelled, Training, build, digits, save_weights, train
 from quorate.tuning.errors import DataError, TuningError
 
+pytestmark = pytest.mark.long
+
 SMALL: dict[str, Any] = {"family": "mlp", "width": 16, "depth": 1}
 
 

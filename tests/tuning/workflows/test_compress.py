@@ -12,6 +12,8 @@ from quorate.tuning import Distillation, Training, compress, run_in_process
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.training.compression_candidates import with_soups
 
+pytestmark = pytest.mark.long
+
 torchao = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 STUDENT = {"family": "mlp", "width": 16, "depth": 1}
 

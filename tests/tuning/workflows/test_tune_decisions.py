@@ -14,6 +14,8 @@ from quorate.tuning.errors import TuningError
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.runs.probe import load_probe
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def rare(tmp_path_factory):

@@ -22,6 +22,8 @@ from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import judge
 from quorate.tuning.workflows.tune_weights import choose_weights, held_out_losses
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def tuned(tiny, tmp_path):
