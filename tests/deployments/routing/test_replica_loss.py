@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 
+import pytest
+
 from quorate.deployments.errors import DeadlineError
 from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import assert_right, ensemble, row, serving, until
