@@ -19,18 +19,17 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 LOGICAL_GPUS = 4
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """Whatever needs the cluster is of the outer ring, and runs in one process, so that there is one cluster.
 
-    What starts clusters of its own, as the command line does, runs file by file beside it.
+    What starts clusters of its own, as the command line does, runs file by file beside it. Groups are given here, item
+    by item, since xdist reads them before any hook that sees all items.
     """
-    for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.ray)
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-        elif item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    if "cluster" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.ray)
+        item.add_marker(pytest.mark.xdist_group("cluster"))
+    elif item.get_closest_marker("ray"):
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
