@@ -8,7 +8,7 @@ FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__
 .PHONY: setup demo test test-fast soak coverage test-gpu test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 setup: $(VENV)/installed
 
@@ -36,9 +36,10 @@ demo: setup
 test-fast: setup
 	$(PYTEST) -n 3 -m 'not slow and not long and not ray and not gpu'
 
-# Every commit. Tests of the one Ray cluster run in one process, those without it in the other.
+# Every commit. What needs Ray runs in one process, so that there is one cluster.
 test: setup
-	$(PYTEST) -n 2 -m 'not slow and not gpu'
+	$(PYTEST) -n 2 -m 'not slow and not ray and not gpu'
+	$(BIN)/python -m pytest -m 'ray and not slow and not gpu'
 
 # Before a release: hours.
 soak: setup

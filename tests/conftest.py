@@ -20,16 +20,9 @@ LOGICAL_GPUS = 4
 
 
 def pytest_itemcollected(item):
-    """Whatever needs the cluster is of the outer ring, and runs in one process, so that there is one cluster.
-
-    What starts clusters of its own, as the command line does, runs file by file beside it. Groups are given here, item
-    by item, since xdist reads them before any hook that sees all items.
-    """
+    """Whatever needs the cluster is of the outer ring."""
     if "cluster" in getattr(item, "fixturenames", ()):
         item.add_marker(pytest.mark.ray)
-        item.add_marker(pytest.mark.xdist_group("cluster"))
-    elif item.get_closest_marker("ray"):
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
