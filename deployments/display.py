@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -36,12 +37,12 @@ class Table:
         return (f"<table>{''.join(parts)}</table>" if any(parts) else "") + lines
 
 
-class Displayed:
+class Displayed(ABC):
     """A result that a person may look at: ``tables`` says what is shown, here is how."""
 
+    @abstractmethod
     def tables(self) -> Sequence[Table]:
         """What a person wants to see of it."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return "\n".join(table.text() for table in self.tables())

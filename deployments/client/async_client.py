@@ -14,28 +14,19 @@ from numpy.typing import ArrayLike
 
 from quorate.deployments.client.inference import Call, Calls, Inputs, Request, Result, Scalar, T
 from quorate.deployments.errors import UnavailableError
-from quorate.deployments.security.credentials import Credentials
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
 
 
-class AsyncClient(Calls):
+class AsyncClient(Calls[httpx.AsyncClient]):
     """Speaks the Open Inference Protocol over HTTP; one connection pool, for the tasks of one event loop.
 
     Arguments, results and errors are those of ``Client``.
     """
 
-    def __init__(
-        self,
-        url: str,
-        timeout_s: float = 30.0,
-        credentials: Credentials | None = None,
-        model: str = "",
-        retries: int = 0,
-    ):
-        super().__init__(url, timeout_s, credentials, model, retries)
-        self._http = httpx.AsyncClient(**self._options())
+    def _open(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(**options)
 
     async def infer(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
         """Ask a model: ``await client.infer("digits", image=rows, deadline_ms=50)``; see ``Client.infer``."""

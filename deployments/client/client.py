@@ -14,13 +14,12 @@ from numpy.typing import ArrayLike
 
 from quorate.deployments.client.inference import Call, Calls, Inputs, Request, Result, Scalar, T
 from quorate.deployments.errors import UnavailableError
-from quorate.deployments.security.credentials import Credentials
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
 
 
-class Client(Calls):
+class Client(Calls[httpx.Client]):
     """Speaks the Open Inference Protocol over HTTP; one connection pool, safe to share between threads.
 
     Args:
@@ -33,16 +32,8 @@ class Client(Calls):
         CredentialError: a file of the credentials cannot be used.
     """
 
-    def __init__(
-        self,
-        url: str,
-        timeout_s: float = 30.0,
-        credentials: Credentials | None = None,
-        model: str = "",
-        retries: int = 0,
-    ):
-        super().__init__(url, timeout_s, credentials, model, retries)
-        self._http = httpx.Client(**self._options())
+    def _open(self, **options: Any) -> httpx.Client:
+        return httpx.Client(**options)
 
     def infer(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
         """Ask a model: ``client.infer("digits", image=rows, deadline_ms=50)``, ``client.infer(text=["good", "bad"])``.

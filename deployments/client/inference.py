@@ -8,9 +8,10 @@ event loop.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -30,6 +31,7 @@ Array = NDArray[Any]
 Scalar = str | int | float | bool
 Inputs = Mapping[str, ArrayLike] | Frame
 T = TypeVar("T")
+H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 # However long an overloaded server would like it, a retry waits no longer.
 MAX_PAUSE_S = 5.0
 SHOWN_ROWS = 20
@@ -91,7 +93,7 @@ class Request:
 Call = Generator[Request, httpx.Response, T]
 
 
-class Calls:
+class Calls(ABC, Generic[H]):
     """What a client knows: where to ask, what it shows, and what it has learned of the models' inputs."""
 
     def __init__(
@@ -105,17 +107,18 @@ class Calls:
         self._url, self._timeout_s, self._model, self._retries = url, timeout_s, model, retries
         self._credentials = credentials or Credentials()
         self._inputs: dict[str, dict[str, Metadata]] = {}
+        # Floats hardly compress; httpx would ask for it.
+        headers = {"accept-encoding": "identity", **self._credentials.headers}
+        verify = self._credentials.context() if url.startswith("https:") else False
+        self._http: H = self._open(base_url=url, timeout=timeout_s, headers=headers, verify=verify)
+
+    @abstractmethod
+    def _open(self, **options: Any) -> H:
+        """One of httpx's clients."""
 
     def __repr__(self) -> str:
         model = f", model={self._model!r}" if self._model else ""
         return f"{type(self).__name__}({self._url!r}{model})"
-
-    def _options(self) -> dict[str, Any]:
-        """For httpx's clients."""
-        # Floats hardly compress; httpx would ask for it.
-        headers = {"accept-encoding": "identity", **self._credentials.headers}
-        verify = self._credentials.context() if self._url.startswith("https:") else False
-        return {"base_url": self._url, "timeout": self._timeout_s, "headers": headers, "verify": verify}
 
     def _infer(self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]) -> Call[Result]:
         told = inputs if isinstance(model, str) else model

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import requires
+from importlib.util import find_spec
 
 import pytest
 
@@ -133,9 +134,10 @@ def test_each_distribution_of_an_extra_is_known_by_a_module(extra):
     assert modules <= {module.lower() for part in EXTRAS.values() for module in part}
 
 
-def test_here_every_extra_is_installed():
-    for extra in ("arrow", "serve", "tune", "report"):
-        require(extra, "this test")
+@pytest.mark.parametrize("extra", ["arrow", "serve", "tune", "report"])
+def test_an_extra_that_is_installed_is_not_missed(extra):
+    assert all(find_spec(module) for module in EXTRAS[extra])
+    require(extra, "this test")
 
 
 def test_a_module_that_no_extra_brings_is_left_to_whoever_misses_it():

@@ -93,6 +93,7 @@ def test_node_that_vanishes_is_noticed_at_both_ends_while_nothing_is_said(nodes)
         nodes.cut()
         await until(lambda: engine.ready()["a"] == 0, timeout_s=4 * SILENCE_S)
         await until(lambda: not loop._connections, timeout_s=4 * SILENCE_S)
+        assert (engine.ready()["a"], len(loop._connections)) == (0, 0)
 
     with far_member(nodes) as (loop, address):
         try:
