@@ -24,9 +24,10 @@ $(VENV)/dependencies: $(VENV)/python pyproject.toml constraints.txt
 $(VENV)/files: $(VENV)/dependencies .FORCE
 	@echo '$(FILES)' | cmp -s - $@ || echo '$(FILES)' > $@
 
+# What pip builds leaves quorate.egg-info here, and Python would read it before what is installed.
 $(VENV)/installed: $(VENV)/files
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
-	rm -rf quorate.egg-info  # what pip builds leaves it here, and Python would read it before what is installed
+	@rm -rf quorate.egg-info
 	touch $@
 
 demo: setup
