@@ -167,10 +167,10 @@ def _serve(result: TuneResult, test: Labelled, say: Say) -> Served:
     place = Path(tempfile.mkdtemp(prefix="quorate-"))
     say("starting a local cluster")
     with local.hosting(place, announce=False):
-        from quorate.deployments.control.deploy import deploy as start
+        from quorate.deployments.control import deploy as control
 
         say("starting members")
-        deployed = start(result.spec, result.folder)
+        deployed = control.deploy(result.spec, result.folder)
         say(f"asking {deployed.http}")
         return _ask(deployed.http, result, test)
 

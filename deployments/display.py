@@ -10,7 +10,7 @@ from html import escape
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are shown; without rows nothing but the lines is."""
+    """Cells as they are shown; without rows only the title and the lines are."""
 
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()

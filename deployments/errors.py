@@ -92,7 +92,7 @@ class NonFiniteRowError(RequestError):
 
 
 class UnauthenticatedError(QuorateError):
-    """The client did not say who it is, or not rightly."""
+    """The client sent no token, or one that is not known."""
 
     http_status, grpc_code = 401, "UNAUTHENTICATED"
 
@@ -168,7 +168,7 @@ class DeployError(QuorateError):
 
 
 class ExposureError(DeployError):
-    """Doors that would be open to the network without anyone having said so."""
+    """Doors that would be open to the network although nobody asked for that."""
 
     def __init__(self, host: str):
         super().__init__(host)

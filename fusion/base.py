@@ -60,7 +60,7 @@ class Rule(ABC):
     A row that holds NaN or infinity counts as absent, whatever ``present`` says.
 
     Attributes:
-        name: the rule's word in a spec, its key in ``RULES``.
+        name: the rule's name in a spec, its key in ``RULES``.
         num_members: M.
         spec_weights: the weights it was made with, None when it has none.
         options: the options it was made with, as a spec holds them: JSON values only.
@@ -79,7 +79,7 @@ class Rule(ABC):
         options: Mapping[str, Any],
         state: Mapping[str, Tensor] | None = None,
     ) -> Rule:
-        """Build the rule from the words of a spec.
+        """Build the rule from the fields of a spec.
 
         Args:
             members: names, in the order of the rows that will be fused.
@@ -88,9 +88,9 @@ class Rule(ABC):
             state: the tensors that ``state`` gave, for a learned rule.
 
         Raises:
-            RuleOptionError: a word that the rule does not read, or a value it cannot use.
+            RuleOptionError: a field that the rule does not read, or a value it cannot use.
         """
-        check_words(cls.name, members, weights, options)
+        check_options(cls.name, members, weights, options)
         if state:
             raise RuleOptionError(cls.name, "state", sorted(state), "leave it out: this rule learns nothing")
         return cls._build(members, weights_in_order(members, weights), options)
@@ -102,7 +102,7 @@ class Rule(ABC):
         return cls(len(members), **arguments)  # type: ignore[call-arg]  # each rule's constructor is its own
 
     def to_spec(self, members: Sequence[str]) -> dict[str, Any]:
-        """The words that ``from_spec`` builds this rule from again (with ``state``, for a learned rule).
+        """The fields that ``from_spec`` builds this rule from again (with ``state``, for a learned rule).
 
         Returns:
             ``rule``, ``members`` and, where there are any, ``weights`` and ``options``; JSON values only.
@@ -219,7 +219,7 @@ def count_coverage(present: Tensor) -> Tensor:
     return present.float().mean(dim=0)
 
 
-def check_words(
+def check_options(
     rule: str, members: Sequence[str], weights: Mapping[str, float] | None, options: Mapping[str, Any]
 ) -> None:
     """Refuse what the rule would not read.

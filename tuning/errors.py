@@ -36,3 +36,11 @@ class PromotionError(TuningError):
 
 class SweepError(TuningError):
     """A sweep that cannot start, go on or be taken up again."""
+
+
+def from_ray(error: Exception, what: str, fix: str) -> QuorateError:
+    """The error of ours that a task or an actor raised; where Ray itself failed, a sentence of what it says."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, QuorateError):
+        return cause
+    return PredictionError(what, f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}", fix)

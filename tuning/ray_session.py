@@ -28,7 +28,7 @@ def ray_session() -> Iterator[None]:
 
 
 def check_room(resources: Resources) -> None:
-    """Refuse trials that no node could ever run: Tune would wait for such a node.
+    """Refuse resources that no node has: Ray would wait for such a node.
 
     Raises:
         SweepError: with what the largest node has.
@@ -39,4 +39,4 @@ def check_room(resources: Resources) -> None:
     for name, wanted in (("CPU", resources.num_cpus), ("GPU", resources.num_gpus)):
         most = max((float(node.get(name, 0)) for node in nodes), default=0.0)
         if wanted > most:
-            raise SweepError(f"{wanted:g} {name} for a trial", f"no node has more than {most:g}", "ask for less")
+            raise SweepError(f"{wanted:g} {name} for a worker", f"no node has more than {most:g}", "ask for less")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,48 +11,47 @@ if TYPE_CHECKING:
     from quorate.deployments.security.credentials import Credentials
     from quorate.deployments.security.doors import Doors
 
-# typer reads annotations at run time, also on Python 3.10: Optional it must be.
 Host = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         help="Address the doors bind on each node, 0.0.0.0 for all; without it 127.0.0.1.", show_default=False
     ),
 ]
 AuthTokenFile = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="Bearer tokens that admit to inference, one a line.", show_default=False),
 ]
 ManagementTokenFile = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="Bearer tokens that admit to management as well.", show_default=False),
 ]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Let other machines ask without a token.")]
 TlsCert = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="The server's certificate, PEM, on every node: the doors speak TLS.", show_default=False),
 ]
 TlsKey = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="Its private key.", show_default=False),
 ]
 TlsClientCa = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="Ask clients for certificates of these roots.", show_default=False),
 ]
 TokenFile = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--auth-token-file", help="Show the server the first token of this file.", show_default=False),
 ]
 Ca = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--ca", help="Roots that the server's certificate must go back to.", show_default=False),
 ]
 Cert = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--cert", help="Show the server this certificate.", show_default=False),
 ]
 Key = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--key", help="Its private key, where it is in another file.", show_default=False),
 ]
 
@@ -66,7 +65,7 @@ def doors(
     tls_key: Path | None,
     tls_client_ca: Path | None,
 ) -> Doors | None:
-    """The doors that ``deploy`` was asked for; None when nothing was said of them."""
+    """The doors that ``deploy`` was asked for; None where no option of theirs was given."""
     files = (auth_token_file, management_token_file, tls_cert, tls_key, tls_client_ca)
     if host is None and not insecure and files == (None,) * len(files):
         return None
@@ -76,7 +75,7 @@ def doors(
 
 
 def credentials(token: Path | None, ca: Path | None, cert: Path | None, key: Path | None) -> Credentials:
-    """What a client was told to show."""
+    """What a client shows the server."""
     from quorate.deployments.security.credentials import Credentials
 
     return Credentials.from_files(token, ca, cert, key)

@@ -26,7 +26,6 @@ from quorate.fusion.extras import missing_extra
 
 app = typer.Typer(
     help="Run many models as one: deploy an ensemble, ask it, tune it.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -35,7 +34,7 @@ for command in (validate, plan, deploy, query, status, down, tune, compress, ben
 
 
 # Typer carries its own copy of click since 0.20: only its public names tell which class it raises.
-_UsageError: Any = typer.BadParameter.__mro__[2]
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 def _print_version(asked: bool) -> None:
@@ -59,7 +58,7 @@ def main() -> None:
     """Run the command line; every error is one sentence, exit code 1 for failures and 2 for wrong usage."""
     as_json = "--json" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except _UsageError as error:
         _fail(error.format_message(), as_json)
         code = 2

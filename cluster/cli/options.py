@@ -1,23 +1,50 @@
-"""Options that several commands have."""
+"""Options that several commands have, and the refusal of those that a call would not read."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-# typer reads annotations at run time, also on Python 3.10: Optional it must be.
 Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="The spec file.", show_default=False)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Address = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(help="The Ray cluster to join (host:port or auto); without it, the local one.", show_default=False),
 ]
 RunAddress = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--address", help="Run on this Ray cluster; without it, on this machine.", show_default=False),
 ]
 Label = Annotated[str, typer.Option(help="The column that holds the class.")]
 Runs = Annotated[Path, typer.Option(help="Where the run's folder is made.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")]
+LoadTimeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")]
+
+
+def refuse(context: typer.Context, parameters: Iterable[str], use: str) -> None:
+    """Refuse options that were given, but are only read in another use of the command.
+
+    Args:
+        parameters: of the command's function.
+        use: that would read them.
+
+    Raises:
+        BadParameter: names the options that were given.
+    """
+    refused = set(parameters)
+    found = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in refused and _is_given(context, parameter.name)
+    ]
+    if found:
+        raise typer.BadParameter(f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} for {use}")
+
+
+def _is_given(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"

@@ -40,13 +40,15 @@ def rendered(result: Displayed) -> Group:
             for row in table.rows:
                 grid.add_row(*map(Text, row))
             parts.append(grid)
+        elif table.title:
+            parts.append(Text(table.title))
         parts += table.lines
     return Group(*parts)
 
 
 @contextmanager
 def progress(first: str, as_json: bool) -> Iterator[Callable[[str], None]]:
-    """A spinner on a terminal's stderr with the step that is told; nothing for machines."""
+    """A spinner on a terminal's stderr with the current step; nothing for machines."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -56,7 +58,7 @@ def progress(first: str, as_json: bool) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def steps(as_json: bool) -> Iterator[Callable[[str], None]]:
-    """Each step that is told, a line on stderr; nothing for machines."""
+    """A line on stderr for each step; nothing for machines."""
     from rich.console import Console
 
     console = Console(stderr=True, quiet=as_json, highlight=False)

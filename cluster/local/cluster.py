@@ -113,9 +113,9 @@ def start() -> LocalCluster:
                 return found
             time.sleep(0.05)
         host.kill()
-        words = log.read_text(errors="replace").strip().splitlines()
+        lines = log.read_text(errors="replace").strip().splitlines()
         shutil.rmtree(folder, ignore_errors=True)
-        raise ClusterError(f"the local cluster did not start: {words[-1] if words else 'it said nothing'}")
+        raise ClusterError(f"the local cluster did not start: {lines[-1] if lines else 'its log is empty'}")
 
 
 def stop(cluster: LocalCluster) -> None:

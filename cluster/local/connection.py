@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from quorate.deployments.errors import ClusterError
 from quorate.fusion.extras import require
@@ -66,7 +67,7 @@ def _joined() -> bool:
     return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
-def _init(address: str):  # type: ignore[no-untyped-def]  # Ray is imported when it is needed, not for --help
+def _init(address: str) -> Any:
     if _joined():
         raise ClusterError(f"this process is on another Ray cluster than {address}; call ray.shutdown() first")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

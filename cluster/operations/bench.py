@@ -42,8 +42,7 @@ def bench(
         UnavailableError: not one request was answered.
     """
     require("serve", "bench")
-    from quorate.deployments.client.load_test import Load
-    from quorate.deployments.client.load_test import bench as load_and_measure
+    from quorate.deployments.client import load_test
 
-    load = Load(clients, rate, duration_s, rows=rows)
-    return load_and_measure(url or url_of(name, address), member or name, load, credentials=credentials)
+    load = load_test.Load(clients, rate, duration_s, rows=rows)
+    return load_test.bench(url or url_of(name, address), member or name, load, credentials=credentials)

@@ -29,6 +29,7 @@ class Ensemble(Displayed):
         grpc: host:port of its gRPC door; empty where it was connected to by URL.
         revision: that answered when it was last looked at from here; empty where it was connected to by URL.
         classes: what its output columns stand for; none where it was connected to by URL.
+        members: how many replicas of each run; none where it was connected to by URL.
         client: what asks it, for all that ``infer`` does not do.
     """
 
@@ -68,7 +69,7 @@ class Ensemble(Displayed):
         """Make a fusion the live one while requests run: ``ensemble.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
 
         Args:
-            fusion: in a spec's words; what it leaves out stays as it is, None takes it away.
+            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away.
 
         Raises:
             RemoteError: the server refused; the old one still answers.

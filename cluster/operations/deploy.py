@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
@@ -14,22 +13,9 @@ from quorate.cluster.operations.connect import Ensemble
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors
-from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.fusion.extras import require
 
 OnStep = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Request:
-    """All that a deployment was asked for, beside the cluster."""
-
-    spec: EnsembleSpec
-    folder: Path
-    doors: Doors | None
-    http_port: int
-    grpc_port: int
-    timeout_s: float
-    on_step: OnStep | None
 
 
 def deploy(
@@ -66,9 +52,23 @@ def deploy(
         DeployError: something could not be started; the text says what.
     """
     found, place = spec_and_folder(spec, folder)
-    request = _Request(found, place, doors, http_port, grpc_port, timeout_s, on_step)
     with connected(address, start=True):
-        return _deploy(request, address, credentials)
+        from quorate.deployments.control import deploy as control
+        from quorate.deployments.control import placement
+
+        unplaced = [p for p in placement.plan(found, placement.inventory()) if p.problem]
+        if unplaced:
+            problem = f"no place for {unplaced[0].member}: {unplaced[0].problem}"
+            raise DeployError(f"{problem}; change its resources or add nodes")
+        say = on_step or (lambda step: None)
+        done = control.deploy(
+            found, place, doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
+            progress=lambda states: say(_progress(states)),
+        )  # fmt: skip
+    return Ensemble(
+        done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
+        classes=found.classes or (), address=address, credentials=credentials,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -80,6 +80,7 @@ def foreground(
     http_port: int = 0,
     grpc_port: int = 0,
     timeout_s: float = 300.0,
+    credentials: Credentials | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[Ensemble]:
     """Be the local cluster for as long as the context lasts, with an ensemble on it; arguments as of ``deploy``.
@@ -87,36 +88,20 @@ def foreground(
     Raises:
         ClusterError: a local cluster runs in the background already.
     """
-    from quorate.cluster.local import cluster as local
-    from quorate.fusion.extras import require
-
     require("serve", "a local cluster")
+    from quorate.cluster.local import cluster as local
+
     if local.find() is not None:
         raise ClusterError("a local cluster runs in the background already; quorate down stops it")
-    found, place = spec_and_folder(spec, folder)
-    request = _Request(found, place, doors, http_port, grpc_port, timeout_s, on_step)
-    with local.hosting(Path(tempfile.mkdtemp(prefix="quorate-"))), _deploy(request, None, None) as ensemble:
+    found, place = spec_and_folder(spec, folder)  # a mistake in it is told before anything starts
+    with (
+        local.hosting(Path(tempfile.mkdtemp(prefix="quorate-"))),
+        deploy(
+            found, folder=place, doors=doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
+            credentials=credentials, on_step=on_step,
+        ) as ensemble,
+    ):  # fmt: skip
         yield ensemble
-
-
-def _deploy(request: _Request, address: str | None, credentials: Credentials | None) -> Ensemble:
-    from quorate.deployments.control import placement
-    from quorate.deployments.control.deploy import deploy as start
-
-    unplaced = [p for p in placement.plan(request.spec, placement.inventory()) if p.problem]
-    if unplaced:
-        raise DeployError(
-            f"no place for {unplaced[0].member}: {unplaced[0].problem}; change its resources or add nodes"
-        )
-    say = request.on_step or (lambda step: None)
-    done = start(
-        request.spec, request.folder, request.doors, http_port=request.http_port, grpc_port=request.grpc_port,
-        timeout_s=request.timeout_s, progress=lambda states: say(_progress(states)),
-    )  # fmt: skip
-    return Ensemble(
-        done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
-        classes=request.spec.classes or (), address=address, credentials=credentials,
-    )  # fmt: skip
 
 
 def _progress(states: dict[str, str]) -> str:

@@ -43,10 +43,10 @@ def down(name: str | None = None, *, address: str | None = None) -> Stopped:
             local.stop(found)
             return Stopped(("the local cluster",))
     with connected(address):
-        from quorate.deployments.control.deploy import delete
+        from quorate.deployments.control import deploy as control
         from quorate.deployments.control.describe import ensembles
 
         names = ensembles() if name is None else [name]
         for ensemble in names:
-            delete(ensemble)
+            control.delete(ensemble)
     return Stopped(tuple(names))

@@ -35,8 +35,8 @@ def promote(
         on_step: told what happens next.
 
     Raises:
-        PromotionError: the run or pick is none, nothing of its name runs, answers differ from the run's, or the canary
-            did worse. The old revision still answers.
+        PromotionError: the run or pick is none, or nothing of its name runs.
+        CanaryError: answers differ from the run's, or the canary did worse. The old revision still answers.
         DeployError: a member or a replica could not be brought up. The old revision still answers.
     """
     require("tune", "promote")

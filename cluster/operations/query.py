@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.row_files import read_arrays
 from quorate.deployments.client.client import Client
@@ -12,7 +12,7 @@ from quorate.deployments.client.inference import Result
 from quorate.deployments.security.credentials import Credentials
 
 if TYPE_CHECKING:
-    from quorate.deployments.client.inference import Inputs, Scalar
+    from quorate.deployments.client.inference import Inputs
 
 
 def query(
@@ -45,13 +45,16 @@ def query(
     """
     model = member or name
     url, classes = (url, ()) if url is not None else _looked_up(name, address)
-    parameters: dict[str, Scalar] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
-    if explain:
-        parameters["explain"] = True
     with Client(url, credentials=credentials) as client:
         if isinstance(rows, str | Path):
             rows = read_arrays(Path(rows), client.metadata(model)["inputs"])
-        return replace(client.infer(model, rows, **parameters), classes=classes)
+        return replace(client.infer(model, rows, **parameters_of(deadline_ms, explain)), classes=classes)
+
+
+def parameters_of(deadline_ms: float | None, explain: bool) -> dict[str, Any]:
+    """The request's parameters, those that differ from the server's defaults."""
+    deadline: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
+    return {**deadline, "explain": True} if explain else deadline
 
 
 def url_of(name: str, address: str | None = None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.row_files import read_batches
-from quorate.cluster.operations.query import url_of
+from quorate.cluster.operations.query import parameters_of, url_of
 from quorate.deployments.client.client import Client
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
 
 SUFFIXES = (".parquet", ".arrow")
-# Columns beside the outputs: what an answer says of itself, row by row, since a file keeps no more of it.
+# Columns beside the outputs: of an answer's parameters a file keeps only these.
 _ACCOUNT = ("revision", "members_missing")
 
 
@@ -72,8 +72,7 @@ def query_file(
             raise RequestError(
                 f"{file.name} is neither {' nor '.join(SUFFIXES)}; rows in bulk go from one to the other"
             )
-    parameters: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
-    parameters |= {"explain": True} if explain else {}
+    parameters = parameters_of(deadline_ms, explain)
     counted = {"rows": 0, "degraded": 0}
     with Client(url or url_of(name, address), credentials=credentials, model=member or name) as client:
         names = [item["name"] for item in client.metadata()["inputs"]]

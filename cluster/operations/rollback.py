@@ -37,6 +37,6 @@ def rollback(name: str, *, address: str | None = None) -> RolledBack:
         DeployError: the earlier revision's members could not be started again.
     """
     with connected(address):
-        from quorate.deployments.control.deploy import rollback as go_back
+        from quorate.deployments.control import deploy as control
 
-        return RolledBack(name, go_back(name).revision)
+        return RolledBack(name, control.rollback(name).revision)

@@ -43,14 +43,14 @@ class EnsembleStatus(Displayed):
         """
         if not self.http:
             raise ClusterError(f"'{self.name}' has no open door; see quorate status, and deploy it again")
-        return f"{'https' if self.tls else 'http'}://{self.http[0]}"
+        return _url(self.tls, self.http[0])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         return asdict(self)
 
     def tables(self) -> Sequence[Table]:
-        doors = ", ".join(f"{'https' if self.tls else 'http'}://{place}" for place in self.http) or "no door"
+        doors = ", ".join(_url(self.tls, place) for place in self.http) or "no door"
         title = f"{self.name}  revision {self.revision}  {doors}{' by token' if self.token else ''}"
         rows = [
             (member, str(self.ready.get(member, 0)), *_replica(replica))
@@ -143,7 +143,11 @@ def running_fusion(name: str) -> Mapping[str, Any]:
 
 def http_url(fusion: Mapping[str, Any]) -> str:
     """Where the fusion replica that said this answers HTTP."""
-    return f"{'https' if fusion['tls'] else 'http'}://{fusion['http']}"
+    return _url(fusion["tls"], fusion["http"])
+
+
+def _url(tls: bool, place: str) -> str:
+    return f"{'https' if tls else 'http'}://{place}"
 
 
 def classes_of(fusion: Mapping[str, Any]) -> tuple[str, ...]:

@@ -138,12 +138,12 @@ class _Rows:
 
     def origin(self, spec: SpecLike) -> dict[str, str]:
         """What a run keeps, to find its rows again: only of files."""
-        words = {"label": self.label}
+        origin = {"label": self.label}
         if isinstance(spec, str | Path):
-            words["spec"] = str(Path(spec).resolve())
+            origin["spec"] = str(Path(spec).resolve())
         if isinstance(self.data, str | Path):
-            words["data"] = str(Path(self.data).resolve())
-        return words
+            origin["data"] = str(Path(self.data).resolve())
+        return origin
 
     def split(self) -> Splits:
         """Half to train on, a quarter to fit on, a quarter to judge on; halves of all where nothing is trained.

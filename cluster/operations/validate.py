@@ -10,11 +10,12 @@ from typing import Any
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.digests import pin
+from quorate.fusion.extras import require
 
 
 @dataclass(frozen=True, repr=False)
 class Validation(Displayed):
-    """A spec that is valid, and the revision that its words and checkpoints give."""
+    """A spec that is valid, and the revision that its fields and checkpoints give."""
 
     name: str
     revision: str
@@ -41,8 +42,6 @@ def validate(spec: SpecLike, *, folder: str | Path | None = None) -> Validation:
     found, place = spec_and_folder(spec, folder)
     found = pin(found, place)
     if any(fusion.options or fusion.state for fusion in found.all_fusions.values()):
-        from quorate.fusion.extras import require
-
         require("serve", "checking a fusion's options or state")
         from quorate.deployments.engine.revision import build_revision
 

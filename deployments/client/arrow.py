@@ -43,7 +43,7 @@ def infer_stream(
     """Send record batches and give the answers as they come, in the rows' order.
 
     Raises:
-        RequestError: the data are no Arrow data.
+        RequestError: the data are no Arrow data, or their record batches differ in columns or types.
         RemoteError: the server refused, at once or midway.
         UnavailableError: the server is not there, or its answer broke off.
     """
@@ -56,7 +56,9 @@ def infer_stream(
             raise refusal(reply.status_code, exchange.read(), retry_after)
         yield from _answers(exchange)
     except (OSError, h11.RemoteProtocolError, pa.ArrowInvalid) as error:
-        raise UnavailableError(f"the answer of {url} broke off ({error}); ask again from there") from None
+        raise UnavailableError(
+            f"the answer of {url} broke off ({error}); send the rows without an answer again"
+        ) from None
     finally:
         exchange.close()
 
@@ -70,8 +72,8 @@ def _answers(exchange: _Exchange) -> Iterator[ArrowResult]:
                 return
             metadata = dict(found.custom_metadata or {})
             if ERROR in metadata:
-                told = orjson.loads(metadata[ERROR])
-                raise remote_error(told["status"], told["error"])
+                refused = orjson.loads(metadata[ERROR])
+                raise remote_error(refused["status"], refused["error"])
             yield ArrowResult(found.batch, orjson.loads(metadata.get(PARAMETERS, b"{}")))
 
 
@@ -96,14 +98,17 @@ def _batches(data: Source) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
 
 def _encoded(schema: pa.Schema, batches: Iterable[pa.RecordBatch], parameters: Mapping[str, Any]) -> Iterator[bytes]:
     """The stream's bytes, about a record batch at a time."""
-    told = {PARAMETERS: orjson.dumps(dict(parameters))} if parameters else {}
-    schema = schema.with_metadata({**(schema.metadata or {}), **told})
+    extra = {PARAMETERS: orjson.dumps(dict(parameters))} if parameters else {}
+    schema = schema.with_metadata({**(schema.metadata or {}), **extra})
     sink = Sink()
     writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema)
     for batch in batches:
         step = max(1, min(SENT_ROWS, SENT_BYTES * batch.num_rows // max(batch.nbytes, 1)))
         for at in range(0, batch.num_rows, step):
-            writer.write_batch(batch.slice(at, step).replace_schema_metadata(schema.metadata))
+            try:
+                writer.write_batch(batch.slice(at, step).replace_schema_metadata(schema.metadata))
+            except pa.ArrowInvalid as error:
+                raise RequestError(f"record batches differ ({error}); give all the same columns and types") from None
             yield sink.take()
     writer.close()
     yield sink.take()

@@ -25,6 +25,7 @@ class Client(Calls[httpx.Client]):
     Args:
         url: of the HTTP door.
         timeout_s: how long an answer may take, and a stream may pause.
+        credentials: what the server wants to see.
         model: asked where a call names none.
         retries: how often a call is made again that the server refuses with 503, after the time it asks for.
 
@@ -77,7 +78,7 @@ class Client(Calls[httpx.Client]):
         """Make a fusion the live one: ``client.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
 
         Args:
-            fusion: in a spec's words; what it leaves out stays as it is, None takes it away.
+            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away.
             model: the ensemble.
 
         Raises:

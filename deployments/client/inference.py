@@ -59,10 +59,10 @@ class Result(Displayed):
         return {"outputs": {k: v.tolist() for k, v in self.outputs.items()}, "parameters": dict(self.parameters)}
 
     def tables(self) -> Sequence[Table]:
-        """The likeliest class of each row, and the answer's account of itself."""
-        said = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
+        """The likeliest class of each row, and the answer's parameters."""
+        parameters = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
         if not self.outputs:
-            return [Table(lines=said)]
+            return [Table(lines=parameters)]
         name, values = next(iter(self.outputs.items()))
         rows = [
             (str(row), *self._likeliest(scores))
@@ -70,7 +70,7 @@ class Result(Displayed):
         ]
         if len(values) > SHOWN_ROWS:
             rows.append(("...", f"{len(values) - SHOWN_ROWS} more", "outputs has all"))
-        return [Table(("row", name, "value"), rows, lines=said)]
+        return [Table(("row", name, "value"), rows, lines=parameters)]
 
     def _likeliest(self, scores: Array) -> tuple[str, str]:
         if scores.dtype.kind not in "biuf" or not scores.size:
@@ -121,9 +121,9 @@ class Calls(ABC, Generic[H]):
         return f"{type(self).__name__}({self._url!r}{model})"
 
     def _infer(self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]) -> Call[Result]:
-        told = inputs if isinstance(model, str) else model
+        mapping = inputs if isinstance(model, str) else model
         name = self._named(model if isinstance(model, str) else "")
-        given, parameters, undecided = _sorted_out({} if told is None else by_name(told), named)
+        given, parameters, undecided = _sorted_out({} if mapping is None else by_name(mapping), named)
         arrays = {key: value for key, value in given.items() if isinstance(value, np.ndarray)}
         if undecided or len(arrays) < len(given) or not given:
             known = yield from self._known_inputs(name)

@@ -125,7 +125,7 @@ def bench(url: str, model: str, load: Load, seed: int = 0, credentials: Credenti
         inputs = client.metadata(model)["inputs"]
     rng = np.random.default_rng(seed)
     bodies = [orjson.dumps({"inputs": random_inputs(inputs, load.rows, rng)}) for _ in range(NUM_PAYLOADS)]
-    return send_load(url, f"/v2/models/{quote(model)}/infer", bodies, load, credentials)
+    return send_load(url, f"/v2/models/{quote(model, safe='')}/infer", bodies, load, credentials)
 
 
 def send_load(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ray import serve
 
 from quorate.deployments.control import serve_apps
-from quorate.deployments.control.describe import applications, describe_fusion, running_replicas
+from quorate.deployments.control.describe import applications, describe, describe_fusion, running_replicas
 from quorate.deployments.control.publish import candidate, publish
 from quorate.deployments.control.ray_private import ClusterStore
 from quorate.deployments.control.registry import Publication, Registry
@@ -38,9 +38,6 @@ class Deployed:
     http: str
     grpc: str
     members: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def deploy(
@@ -74,7 +71,7 @@ def deploy(
     registry = Registry(ClusterStore())
     spec, folder = pin(spec, folder), folder.resolve()
     opened = doors or registry.doors(spec.name)
-    running = describe_fusion(spec.name)
+    running = describe(spec.name)
     http_port = http_port or _running_port(running, "http") or free_port(opened.host)
     grpc_port = grpc_port or _running_port(running, "grpc") or free_port(opened.host)
     serve.start(proxy_location="Disabled")
@@ -83,7 +80,7 @@ def deploy(
     fusion = serve_apps.fusion_application(spec, opened, http_port, grpc_port)
     serve_apps.start_beside(members.values(), timeout_s, progress)
     registry.record_doors(spec.name, opened)
-    running = describe_fusion(spec.name)  # again: members may have taken minutes to load
+    running = describe(spec.name)  # again: members may have taken minutes to load
     if fusion.is_what_runs(running):
         _read_tokens(spec.name, len(running))
         if running[0]["revision"] != spec.revision:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quorate.deployments.control.describe import describe_fusion
+from quorate.deployments.control.describe import describe
 from quorate.deployments.control.ray_private import ClusterStore
 from quorate.deployments.control.registry import Publication, Registry
 from quorate.deployments.control.replicas import Replicas
@@ -12,7 +12,7 @@ from quorate.deployments.control.rollout import Candidate, Check, roll_out
 def candidate(publication: Publication) -> Candidate:
     """A publication before the fusion replicas that run now."""
     name = publication.spec.name
-    return Candidate(publication, Replicas(name), len(describe_fusion(name)))
+    return Candidate(publication, Replicas(name), len(describe(name)))
 
 
 def publish(publication: Publication, check: Check | None = None, dropping: str = "") -> None:
@@ -26,7 +26,7 @@ def publish(publication: Publication, check: Check | None = None, dropping: str 
         dropping: a revision to take out of the history.
 
     Raises:
-        DeployError: a replica refused; nothing has changed.
+        DeployError: a replica refused or is too busy to answer; nothing has changed.
         UnavailableError: another publication is under way.
     """
     registry = Registry(ClusterStore())

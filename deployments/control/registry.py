@@ -6,6 +6,7 @@ A fusion replica that starts later reads here what it serves and whom it admits.
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from quorate.deployments.transport.keys import ClusterKeys
 
 KEPT = 10
-# A publication takes at most about this long; a lease that is older was left by a process that died.
+# A lease that has not been renewed for this long was left by a process that died.
 LEASE_S = 90.0
 WAIT_S = 10.0
 _POLL_S = 0.05
@@ -117,9 +118,8 @@ class Registry:
         Raises:
             UnavailableError: another still holds it after ``wait_s``.
         """
-        key, until = _lease_key(ensemble), time.monotonic() + wait_s
-        mine = f"{time.time()} {uuid.uuid4()}".encode()
-        while not self._store.put(key, mine, overwrite=False):
+        key, until, holder = _lease_key(ensemble), time.monotonic() + wait_s, uuid.uuid4()
+        while not self._store.put(key, _lease_of(holder), overwrite=False):
             held = self._store.get(key)
             if held and float(held.split()[0]) < time.time() - LEASE_S:
                 self._store.delete(key)
@@ -127,11 +127,25 @@ class Registry:
                 raise UnavailableError(f"another revision of '{ensemble}' is being published; retry when it is")
             else:
                 time.sleep(_POLL_S)
+        done = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(key, holder, done), daemon=True)
+        renewing.start()
         try:
             yield
         finally:
-            if self._store.get(key) == mine:
+            done.set()
+            renewing.join()
+            if self._holds(key, holder):
                 self._store.delete(key)
+
+    def _renew(self, key: str, holder: uuid.UUID, done: threading.Event) -> None:
+        """Keep a lease from looking abandoned: a canary may be watched for longer than ``LEASE_S``."""
+        while not done.wait(LEASE_S / 3):
+            if self._holds(key, holder):
+                self._store.put(key, _lease_of(holder))
+
+    def _holds(self, key: str, holder: uuid.UUID) -> bool:
+        return self._store.get(key).endswith(str(holder).encode())
 
 
 def _history_key(ensemble: str) -> str:
@@ -144,3 +158,8 @@ def _doors_key(ensemble: str) -> str:
 
 def _lease_key(ensemble: str) -> str:
     return f"publishing/{ensemble}"
+
+
+def _lease_of(holder: uuid.UUID) -> bytes:
+    """When it was taken or renewed, and by whom."""
+    return f"{time.time()} {holder}".encode()

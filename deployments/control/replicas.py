@@ -14,10 +14,9 @@ class Replicas:
         self._handle = serve.get_app_handle(app)
 
     def call(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:
-        """What each replica returned, or the exception that it raised.
-
-        Raises:
-            TimeoutError: not all of them have answered in time.
-        """
+        """What each replica returned, or the exception that it raised; a TimeoutError of one that is late."""
         calls = self._handle.broadcast(method, *arguments)
-        return list(calls.results(timeout_s=timeout_s, return_exceptions=True))
+        try:
+            return list(calls.results(timeout_s=timeout_s, return_exceptions=True))
+        except TimeoutError as error:  # before any was called
+            return [error]

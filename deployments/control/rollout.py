@@ -99,7 +99,7 @@ class Candidate:
         replies = self._replicas.call(method, *arguments, timeout_s=CONTROL_TIMEOUT_S)
         refused = [reply for reply in replies if isinstance(reply, BaseException)]
         if refused:
-            raise DeployError(own_message(str(refused[0])))
+            raise DeployError(own_message(str(refused[0]) or f"no answer within {CONTROL_TIMEOUT_S:g} s"))
         if len(replies) < self._expected:
             raise DeployError(f"{len(replies)} of {self._expected} fusion replicas answered")
         return replies

@@ -77,7 +77,7 @@ class ServeApp:
         """
         deployment = serve.deployment(
             **_COMMON,
-            name=(*self.name.split("."), self.name)[1],  # a member's own name; the fusion's is the ensemble's
+            name=self.name.split(".")[1] if "." in self.name else self.name,  # the member's or the ensemble's
             max_surge_percent=100 if surge else 0,
             ray_actor_options=actor_options(self.resources),
             request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]

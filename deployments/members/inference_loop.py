@@ -111,7 +111,7 @@ class InferenceLoop(threading.Thread):
         try:
             message = unpack(frames)
         except FramingError:
-            return  # not one of our peers: nothing to answer to
+            return  # no call can be read from it, so there is none to answer
         self._heard_at = time.monotonic()
         if message.kind in _CALLS:
             self._queue_call(connection, message)

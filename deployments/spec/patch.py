@@ -23,7 +23,7 @@ def revise(spec: EnsembleSpec, config: str) -> EnsembleSpec:
 
     Args:
         spec: what runs.
-        config: a JSON object ``{"fusion": {...}}`` in the spec's words, or ``{"fusions": {name: {...}}}`` where they
+        config: a JSON object ``{"fusion": {...}}`` with the spec's fields, or ``{"fusions": {name: {...}}}`` where they
             have names. What it leaves out stays as it is; null takes it away.
 
     Raises:

@@ -50,7 +50,6 @@ class Connection(asyncio.BufferedProtocol):
         self._unsent_bytes = 0
         self._writable = False  # connected, proved, and the socket takes more
         self._closed = False
-        self._finishing = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -101,11 +100,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """Send what is unsent, then cut it."""
-        self._closed = self._finishing = True
-        if not self.established:
+        self._closed = True
+        if self.established:
+            self._flush()
+        else:
             self.close()
-        elif not self._unsent:
-            cast(asyncio.Transport, self._transport).close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -147,9 +146,9 @@ class Connection(asyncio.BufferedProtocol):
             self._on_lost(self)
 
     def _shake_hands(self, tls: TlsSession) -> None:
-        words = tls.handshake()
-        if words:
-            cast(asyncio.Transport, self._transport).write(words)
+        reply = tls.handshake()
+        if reply:
+            cast(asyncio.Transport, self._transport).write(reply)
         if tls.established:
             self.resume_writing()
 
@@ -167,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._on_frames(self, frames)
 
     def _flush(self) -> None:
-        """Write what is unsent for as long as the socket takes it."""
+        """Write what is unsent for as long as the socket takes it; after ``finish``, cut the connection behind it."""
         while self._writable and self._unsent:
             part = self._unsent.popleft()
             if len(part) > PIECE_BYTES and self._tls is not None:
@@ -175,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
                 part = memoryview(part)[:PIECE_BYTES]
             self._unsent_bytes -= len(part)
             self._write(part)
-        if self._finishing and not self._unsent:
+        if self._closed and not self._unsent:
             cast(asyncio.Transport, self._transport).close()
 
     def _write(self, part: Frame) -> None:

@@ -24,7 +24,7 @@ from quorate.deployments.wire.datatypes import BY_CODE, CODES, name_of, numpy_dt
 Array = NDArray[Any]
 Frame = bytes | memoryview
 
-_HEADER = struct.Struct("<2sBBQf")  # magic, kind, number of tensors or want, call id, seconds left or busy
+_HEADER = struct.Struct("<2sBBQf")  # magic, kind, number of tensors, call id, Message.number
 _TENSOR = struct.Struct("<BB")  # datatype code, number of dimensions
 _DIM = struct.Struct("<q")
 _MAGIC = b"Q1"
@@ -81,7 +81,7 @@ class Payload(NamedTuple):
 
 
 class FramingError(ValueError):
-    """A message that our own peers never send."""
+    """Bytes or frames that are no message of ours."""
 
 
 def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Array] | Payload = ()) -> list[Frame]:

@@ -11,7 +11,8 @@ import ssl
 from typing import cast
 
 PIECE_BYTES = 1 << 16
-_RECEIVE_BYTES = 1 << 18
+# Who has not proved itself yet gets little memory.
+_HANDSHAKE_BYTES, _RECEIVE_BYTES = 1 << 16, 1 << 18
 
 
 class TlsSession:
@@ -24,7 +25,7 @@ class TlsSession:
     def __init__(self, context: ssl.SSLContext, *, server_side: bool):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._received = memoryview(bytearray(PIECE_BYTES))
+        self._received = memoryview(bytearray(_HANDSHAKE_BYTES))
         self.established = False
 
     def buffer(self) -> memoryview:

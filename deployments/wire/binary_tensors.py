@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,7 @@ def decode(data: memoryview | bytes, datatype: str, shape: tuple[int, ...]) -> N
     if datatype == "BYTES":
         return _decode_bytes(memoryview(data), shape)
     dtype = numpy_dtype(datatype)
-    needed = dtype.itemsize
-    for size in shape:
-        needed *= size
+    needed = math.prod(shape, start=dtype.itemsize)
     if len(data) != needed:
         raise ValueError(f"{datatype} of shape {list(shape)} needs {needed} bytes but has {len(data)}")
     if datatype == "BOOL":  # any byte but 0 is true; NumPy keeps others than 1 as they are
@@ -66,9 +65,7 @@ def _decode_bytes(data: memoryview, shape: tuple[int, ...]) -> NDArray[Any]:
             raise ValueError(f"the length prefix of element {len(items)} points past the end of the data")
         items.append(bytes(data[at + 4 : end]))
         at = end
-    count = 1
-    for size in shape:
-        count *= size
+    count = math.prod(shape)
     if len(items) != count:
         raise ValueError(f"BYTES of shape {list(shape)} needs {count} elements but has {len(items)}")
     return bytes_array(items).reshape(shape)

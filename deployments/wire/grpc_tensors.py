@@ -13,7 +13,14 @@ from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.binary_tensors import encode, parse_raw
 from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
-from quorate.deployments.wire.tensor_checks import check_count, check_once, out_of_range, parse_datatype, parse_shape
+from quorate.deployments.wire.tensor_checks import (
+    check_count,
+    check_once,
+    out_of_range,
+    parse_datatype,
+    parse_shape,
+    refuse_shared_memory,
+)
 
 Array = NDArray[Any]
 _FIELDS = {
@@ -41,6 +48,8 @@ def parse_infer(message: pb.ModelInferRequest, deadline_s: float | None = None) 
     Raises:
         RequestError: what is wrong and how to say it right.
     """
+    for tensor in message.inputs:
+        refuse_shared_memory(f"input '{tensor.name}'", tensor.parameters)
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise RequestError(f"expected {len(message.inputs)} raw_input_contents but got {len(raw)}; give one per input")
@@ -62,6 +71,8 @@ def parse_infer(message: pb.ModelInferRequest, deadline_s: float | None = None) 
 
 def _classification(message: pb.ModelInferRequest) -> dict[str, Scalar]:
     asked = {output.name: parse_parameters(output.parameters) for output in message.outputs if output.parameters}
+    for name, parameters in asked.items():
+        refuse_shared_memory(f"output '{name}'", parameters)
     return {name: parameters["classification"] for name, parameters in asked.items() if "classification" in parameters}
 
 

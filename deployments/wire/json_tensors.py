@@ -15,7 +15,14 @@ from quorate.deployments.errors import RequestError
 from quorate.deployments.wire.binary_tensors import encode, parse_raw
 from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
 from quorate.deployments.wire.inference import VERSION, Body, InferRequest, InferResponse, Scalar
-from quorate.deployments.wire.tensor_checks import check_count, check_once, out_of_range, parse_datatype, parse_shape
+from quorate.deployments.wire.tensor_checks import (
+    check_count,
+    check_once,
+    out_of_range,
+    parse_datatype,
+    parse_shape,
+    refuse_shared_memory,
+)
 
 Array = NDArray[Any]
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
@@ -95,8 +102,7 @@ def _binary_size(item: dict[str, Any]) -> int | None:
     if "parameters" not in item:
         return None
     parameters = parse_parameters(item)
-    if "shared_memory_region" in parameters:
-        raise RequestError(f"input '{item['name']}' is in shared memory, which is not served; send its data")
+    refuse_shared_memory(f"input '{item['name']}'", parameters)
     size = parameters.get("binary_data_size")
     if size is None:
         return None
@@ -120,8 +126,7 @@ def _outputs(data: dict[str, Any]) -> tuple[tuple[str, ...] | None, dict[str, Sc
     binary: dict[str, bool] = {}
     for output in outputs:
         parameters, name = parse_parameters(output), output["name"]
-        if "shared_memory_region" in parameters:
-            raise RequestError(f"output '{name}' is to go to shared memory, which is not served; leave that out")
+        refuse_shared_memory(f"output '{name}'", parameters)
         if "binary_data" in parameters:
             binary[name] = _flag(parameters, "binary_data")
         if "classification" in parameters:

@@ -45,6 +45,12 @@ def check_count(name: str, elements: int, shape: tuple[int, ...]) -> None:
         raise RequestError(f"input '{name}' has {elements} elements but shape {list(shape)} needs {math.prod(shape)}")
 
 
+def refuse_shared_memory(what: str, parameters: Container[str]) -> None:
+    """Refuse an input or output that is not in the request or response itself."""
+    if "shared_memory_region" in parameters:
+        raise RequestError(f"{what} is in shared memory, which is not served; leave that out and send the data")
+
+
 def out_of_range(name: str, datatype: str) -> RequestError:
     """The error for numbers that a datatype cannot hold."""
     dtype = numpy_dtype(datatype)

@@ -56,7 +56,7 @@ class Calibration:
         return Fused(values, fused.contributions, fused.coverage, fused.abstained)
 
     def to_spec(self, classes: Sequence[str]) -> dict[str, Any]:
-        """The words of a spec: ``temperature`` or ``scale``, and ``bias`` where there is one, by class."""
+        """The fields of a spec: ``temperature`` or ``scale``, and ``bias`` where there is one, by class."""
         by_class: dict[str, Any] = {}
         if len(self.scale) > 1:
             by_class["scale"] = dict(zip(classes, self.scale, strict=True))
@@ -68,18 +68,18 @@ class Calibration:
 
     @classmethod
     def from_spec(
-        cls, words: Mapping[str, Any], classes: Sequence[str], state: Mapping[str, Tensor] | None = None
+        cls, fields: Mapping[str, Any], classes: Sequence[str], state: Mapping[str, Tensor] | None = None
     ) -> Calibration:
-        """The calibration of a spec's words, or of the tensors ``scale`` (1 or C) and ``bias`` (C) of its file.
+        """The calibration of a spec's fields, or of the tensors ``scale`` (1 or C) and ``bias`` (C) of its file.
 
         Raises:
             RuleOptionError: the file holds other tensors than these, or numbers that cannot be used.
         """
         if state is not None:
             return cls._from_state(state, len(classes))
-        scale = words.get("scale")
-        scales = (1 / (words.get("temperature") or 1.0),) if scale is None else tuple(scale[name] for name in classes)
-        return cls(scales, tuple(words["bias"][name] for name in classes) if words.get("bias") else ())
+        scale = fields.get("scale")
+        scales = (1 / (fields.get("temperature") or 1.0),) if scale is None else tuple(scale[name] for name in classes)
+        return cls(scales, tuple(fields["bias"][name] for name in classes) if fields.get("bias") else ())
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor], num_classes: int) -> Calibration:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from quorate.fusion.base import Fused, check_mask, check_words, weights_in_order
+from quorate.fusion.base import Fused, check_mask, check_options, weights_in_order
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
 
 _Part = TypeVar("_Part", bound=nn.Module)
@@ -28,7 +28,7 @@ class FeatureRule(nn.Module, ABC):
     changes no bit.
 
     Attributes:
-        name: the rule's word in a spec, its key in ``RULES``.
+        name: the rule's name in a spec, its key in ``RULES``.
         members: names, in the order of the rows of ``present`` and of the contributions.
         widths: F_m by member.
         width: F.
@@ -60,7 +60,7 @@ class FeatureRule(nn.Module, ABC):
         options: Mapping[str, Any],
         state: Mapping[str, Tensor] | None = None,
     ) -> FeatureRule:
-        """Build the rule from the words of a spec, frozen, to answer with; the constructor makes one to train.
+        """Build the rule from the fields of a spec, frozen, to answer with; the constructor makes one to train.
 
         Args:
             members: names, in the order of the rows that will be fused.
@@ -69,20 +69,20 @@ class FeatureRule(nn.Module, ABC):
             state: the tensors that ``state`` gave.
 
         Raises:
-            RuleOptionError: a word that the rule does not read, a value it cannot use, or a state of another rule.
+            RuleOptionError: a field that the rule does not read, a value it cannot use, or a state of another rule.
         """
-        check_words(cls.name, members, weights, options)
+        check_options(cls.name, members, weights, options)
         for option in cls.required:
             if option not in options:
                 raise RuleOptionError(cls.name, option, None, "give it: there is no default")
-        words = dict(options)
-        widths = words.pop("widths", None)
+        arguments = dict(options)
+        widths = arguments.pop("widths", None)
         if not isinstance(widths, Mapping) or set(widths) != set(members):
             raise RuleOptionError(cls.name, "widths", widths, f"give the number of features of {', '.join(members)}")
         ordered = weights_in_order(members, weights)
         if ordered is not None:
-            words["weights"] = dict(zip(members, ordered, strict=True))
-        rule = cls({name: widths[name] for name in members}, **words)
+            arguments["weights"] = dict(zip(members, ordered, strict=True))
+        rule = cls({name: widths[name] for name in members}, **arguments)
         rule._load(state or {})
         return rule.requires_grad_(False).eval()
 
@@ -92,8 +92,8 @@ class FeatureRule(nn.Module, ABC):
             return
         found = {key: tensor.shape for key, tensor in state.items()}
         if found != wanted:
-            odd = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-            raise RuleOptionError(self.name, "state", odd, "give the state of this rule, trained for these members")
+            wrong = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+            raise RuleOptionError(self.name, "state", wrong, "give the state of this rule, trained for these members")
         self.load_state_dict(dict(state))
 
     def _must_learn(self) -> bool:
@@ -109,7 +109,7 @@ class FeatureRule(nn.Module, ABC):
         return {}
 
     def to_spec(self, members: Sequence[str]) -> dict[str, Any]:
-        """The words that ``from_spec`` builds this rule from again, together with ``state``."""
+        """The fields that ``from_spec`` builds this rule from again, together with ``state``."""
         if sorted(members) != self._canonical:
             raise RuleOptionError(self.name, "members", list(members), f"give {', '.join(self.members)}, in any order")
         widths = {name: self.widths[name] for name in members}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from quorate.fusion.base import Fused, Rule, check_words
+from quorate.fusion.base import Fused, Rule, check_options
 from quorate.fusion.errors import RuleOptionError
 from quorate.fusion.numerics.tracing import require
 
@@ -53,7 +53,7 @@ class LearnedRule(Rule):
         options: Mapping[str, Any],
         state: Mapping[str, Tensor] | None = None,
     ) -> _Learned:
-        check_words(cls.name, members, weights, options)
+        check_options(cls.name, members, weights, options)
         if not state:
             raise RuleOptionError(cls.name, "state", state, "train the rule and give the file of its state")
         try:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quorate.fusion.base import Fused, Rule, check_words
+from quorate.fusion.base import Fused, Rule
 from quorate.fusion.errors import QuorumError, RuleOptionError
 from quorate.fusion.training import examples
 
@@ -107,22 +107,12 @@ class Cascade(Rule):
             raise RuleOptionError(self.name, "weights", list(weights), "give each member a finite weight >= 0")
 
     @classmethod
-    def from_spec(
-        cls,
-        members: Sequence[str],
-        weights: Mapping[str, float] | None,
-        options: Mapping[str, Any],
-        state: Mapping[str, Tensor] | None = None,
-    ) -> Cascade:
-        check_words(cls.name, members, weights, options)
-        if state:
-            raise RuleOptionError(cls.name, "state", sorted(state), "leave it out: a cascade is all in its options")
+    def _build(cls, members: Sequence[str], weights: list[float] | None, options: Mapping[str, Any]) -> Rule:
         for option in ("stages", "thresholds"):
             if option not in options:
                 raise RuleOptionError(cls.name, option, None, "give it: a cascade has no default")
-        ordered = None if weights is None else [weights.get(name, 0.0) for name in members]
         try:
-            return cls(members, weights=ordered, **options)
+            return cls(members, weights=weights, **options)
         except (TypeError, ValueError) as error:
             fix = "give stages as lists of members, thresholds as a list of numbers"
             raise RuleOptionError(cls.name, "options", dict(options), fix) from error

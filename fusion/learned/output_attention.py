@@ -1,4 +1,4 @@
-"""Attention over members' outputs: how much a member counts depends on what it and the others said."""
+"""Attention over members' outputs: how much a member counts depends on its output and the others'."""
 
 # M members, B batch, N rows, C classes, D width
 
@@ -31,10 +31,10 @@ class _Network(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width, bias=False)
 
-    def forward(self, said: Tensor, present: Tensor) -> Tensor:
+    def forward(self, answers: Tensor, present: Tensor) -> Tensor:
         """(M, B, C) and (M, B) bool to attention (M, B) float64, zero where absent."""
         there = present.unsqueeze(-1)
-        tokens = torch.where(there, self.project(said) + self.embedding.unsqueeze(1), 0.0)  # (M, B, D)
+        tokens = torch.where(there, self.project(answers) + self.embedding.unsqueeze(1), 0.0)  # (M, B, D)
         query = self.query(tokens.sum(dim=0) / there.sum(dim=0))  # (B, D)
         scores = (self.key(tokens) * query).sum(dim=-1) / math.sqrt(query.shape[-1])
         # float64, so that the shares of 10^4 members still sum to one
@@ -45,7 +45,7 @@ class _Network(nn.Module):
 class OutputAttention(LearnedRule):
     """Sum of a_m p_m, attention a over the members that answered. Make one with ``fit_output_attention``.
 
-    The answer is a convex combination of what members said; absent members are masked out before the softmax, and
+    The answer is a convex combination of members' outputs; absent members are masked out before the softmax, and
     members of the state may be left out of the spec. A member's contribution is its attention.
     """
 
@@ -98,13 +98,13 @@ def fit_output_attention(
     if type(width) is not int or width < 1:
         raise RuleOptionError(OutputAttention.name, "width", width, "give a whole number of 1 or more")
     how, data = training or Training(), examples(members, outputs, labels, present)
-    said = read(data.outputs, over)
+    answers = read(data.outputs, over)
     given = label_column(data)
     with seeded(how.seed):
         network = _Network(len(members), outputs.shape[2], width)
 
     def loss(rows: Tensor, there: Tensor) -> Tensor:
-        return mixture_loss(network(said[:, rows], there), given[:, rows])
+        return mixture_loss(network(answers[:, rows], there), given[:, rows])
 
     train(loss, network.parameters(), data.present, how)
     return OutputAttention(members, network, over)

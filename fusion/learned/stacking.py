@@ -20,7 +20,7 @@ from quorate.fusion.training import Training, drop_members, examples, seeded, tr
 
 
 class _Network(nn.Module):
-    """Logits from what members said: linear (H = 0), or one hidden layer of ReLUs.
+    """Logits from members' outputs: linear (H = 0), or one hidden layer of ReLUs.
 
     Where a member is absent its stand-in is added instead of its output times its weight: a missing-value indicator,
     which keeps the linear network's loss convex.
@@ -36,31 +36,31 @@ class _Network(nn.Module):
         self.bias = nn.Parameter(torch.zeros(first))
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(hidden, num_classes)) if hidden else nn.Identity()
 
-    def forward(self, said: Tensor, present: Tensor) -> Tensor:
+    def forward(self, answers: Tensor, present: Tensor) -> Tensor:
         """(M, B, C) and (M, B) bool to (B, C)."""
-        heard = torch.where(present.unsqueeze(-1), said, 0.0)
-        missing = (~present).to(said.dtype)
-        first = torch.einsum("mbc,mch->bh", heard, self.weight) + missing.T @ self.stand_in + self.bias
+        masked = torch.where(present.unsqueeze(-1), answers, 0.0)
+        missing = (~present).to(answers.dtype)
+        first = torch.einsum("mbc,mch->bh", masked, self.weight) + missing.T @ self.stand_in + self.bias
         logits: Tensor = self.head(first)
         return logits
 
-    def explain(self, said: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def explain(self, answers: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, C), and how far the winning one moves when a member is replaced by its stand-in (M, B)."""
-        moves = (torch.bmm(said, self.weight) - self.stand_in.unsqueeze(1)) * present.unsqueeze(-1)  # (M, B, H)
+        moves = (torch.bmm(answers, self.weight) - self.stand_in.unsqueeze(1)) * present.unsqueeze(-1)  # (M, B, H)
         first = moves.sum(dim=0) + self.stand_in.sum(dim=0) + self.bias
         logits: Tensor = self.head(first)
         winner = logits.argmax(dim=-1, keepdim=True)  # (B, 1)
-        without = self.head(first - moves).gather(2, winner.expand(len(said), -1, 1))
+        without = self.head(first - moves).gather(2, winner.expand(len(answers), -1, 1))
         moved: Tensor = (logits.gather(1, winner) - without).squeeze(-1)
         return logits, moved.abs() * present
 
     @torch.no_grad()
-    def stand_in_by_mean(self, said: Tensor, present: Tensor, members: Tensor) -> None:
-        """Let the stand-in of some members, (M,) bool, say what their mean output over present rows would."""
-        heard = torch.where(present.unsqueeze(-1), said, 0.0).sum(dim=1)
-        mean = heard / present.sum(dim=1, keepdim=True).clamp(min=1)
-        said_by_mean = torch.bmm(mean.unsqueeze(1), self.weight).squeeze(1)
-        self.stand_in[members] = said_by_mean[members]
+    def stand_in_by_mean(self, answers: Tensor, present: Tensor, members: Tensor) -> None:
+        """Let the stand-in of some members, (M,) bool, be what their mean output over present rows adds."""
+        masked = torch.where(present.unsqueeze(-1), answers, 0.0).sum(dim=1)
+        mean = masked / present.sum(dim=1, keepdim=True).clamp(min=1)
+        of_mean = torch.bmm(mean.unsqueeze(1), self.weight).squeeze(1)
+        self.stand_in[members] = of_mean[members]
 
 
 class Stacking(LearnedRule):
@@ -129,33 +129,33 @@ def fit_stacking(
     if type(hidden) is not int or hidden < 0 or not l2 >= 0:
         raise RuleOptionError(Stacking.name, "hidden, l2", (hidden, l2), "give a whole number and a number, both >= 0")
     how, data = training or Training(), examples(members, outputs, labels, present)
-    said = read(data.outputs, over)
+    answers = read(data.outputs, over)
     with seeded(how.seed):
         network = _Network(len(members), outputs.shape[2], hidden)
     if hidden:
-        network.stand_in_by_mean(said, data.present, torch.ones(len(members), dtype=torch.bool))
+        network.stand_in_by_mean(answers, data.present, torch.ones(len(members), dtype=torch.bool))
         seen = data.present if how.member_dropout == 0 else torch.zeros_like(data.present)
         train(
-            lambda rows, there: cross_entropy(network(said[:, rows], there), data.labels[rows]),
+            lambda rows, there: cross_entropy(network(answers[:, rows], there), data.labels[rows]),
             network.parameters(),
             data.present,
             how,
         )
     else:
         seen = drop_members(data.present, how.member_dropout, torch.Generator().manual_seed(how.seed))
-        _fit_linear(network, said, seen, data.labels, l2)
-    network.stand_in_by_mean(said, data.present, seen.all(dim=1))
+        _fit_linear(network, answers, seen, data.labels, l2)
+    network.stand_in_by_mean(answers, data.present, seen.all(dim=1))
     return Stacking(members, network, over, hidden)
 
 
 @torch.no_grad()
-def _fit_linear(network: _Network, said: Tensor, seen: Tensor, labels: Tensor, l2: float) -> None:
+def _fit_linear(network: _Network, answers: Tensor, seen: Tensor, labels: Tensor, l2: float) -> None:
     """Logistic regression on outputs (M, N, C) where seen (M, N), and on indicators of who is missing."""
-    num_members, rows, num_classes = said.shape
-    heard = torch.where(seen.unsqueeze(-1), said, 0.0).permute(1, 0, 2).reshape(rows, -1)
-    features = torch.cat([heard, (~seen).T, torch.ones(rows, 1)], dim=1).double().numpy()
+    num_members, rows, num_classes = answers.shape
+    masked = torch.where(seen.unsqueeze(-1), answers, 0.0).permute(1, 0, 2).reshape(rows, -1)
+    features = torch.cat([masked, (~seen).T, torch.ones(rows, 1)], dim=1).double().numpy()
     penalised = np.arange(features.shape[1]) < features.shape[1] - 1  # not the bias
     found = torch.from_numpy(fit_logistic_regression(features, labels.numpy(), num_classes, l2, penalised))
-    network.weight.copy_(found[: heard.shape[1]].view(num_members, num_classes, num_classes))
-    network.stand_in.copy_(found[heard.shape[1] : -1])
+    network.weight.copy_(found[: masked.shape[1]].view(num_members, num_classes, num_classes))
+    network.stand_in.copy_(found[masked.shape[1] : -1])
     network.bias.copy_(found[-1])

@@ -19,9 +19,6 @@ from quorate.fusion.rules.weighting import WeightedRule, pool
 
 
 class _RankRule(WeightedRule):
-    def __init__(self, num_members: int, weights: Sequence[float] | None = None):
-        super().__init__(num_members, weights)
-
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         values = pool(self._points(ranks(outputs)), shares)
         # The points of one ranking sum to the same for every member, but for ties in a concave scale.

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,9 +38,6 @@ class QuantileAverage(WeightedRule):
 
     name = "quantile_average"
 
-    def __init__(self, num_members: int, weights: Sequence[float] | None = None):
-        super().__init__(num_members, weights)
-
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         return pool(_ascending(outputs), shares)
 
@@ -64,9 +59,6 @@ class InverseVariance(WeightedMembers):
     """
 
     name = "inverse_variance"
-
-    def __init__(self, num_members: int, weights: Sequence[float] | None = None):
-        super().__init__(num_members, weights)
 
     def _fuse(self, outputs: Tensor, present: Tensor) -> Fused:
         means, variances = split_moments(outputs)
@@ -99,9 +91,6 @@ class MixtureMoments(WeightedRule):
     """
 
     name = "mixture_moments"
-
-    def __init__(self, num_members: int, weights: Sequence[float] | None = None):
-        super().__init__(num_members, weights)
 
     def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
         means, variances = split_moments(outputs)

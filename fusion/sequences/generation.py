@@ -36,8 +36,8 @@ def check_vocabularies(vocabularies: Mapping[str, Sequence[str]]) -> None:
         reference, found = vocabularies[names[0]], vocabularies[name]
         for index, (token, expected) in enumerate(zip_longest(found, reference)):
             if token != expected:
-                told = ["nothing" if word is None else word for word in (token, expected)]
-                raise VocabularyError(name, index, told[0], names[0], told[1])
+                pair = ["nothing" if token is None else token for token in (token, expected)]
+                raise VocabularyError(name, index, pair[0], names[0], pair[1])
 
 
 def fuse_next_token(rule: Rule, logits: Tensor, present: Tensor | None = None) -> Fused:

@@ -12,7 +12,7 @@ from quorate.fusion.errors import MemberCountError, ShapeError
 
 
 def fuse_tokens(rule: Rule, outputs: Tensor, present: Tensor | None = None, padding: Tensor | None = None) -> Fused:
-    """Fuse what members said of each token. All must have cut the text into the same tokens.
+    """Fuse members' outputs at each token. All must have cut the text into the same tokens.
 
     Every token is a row of its own to the rule: a member whose output at one token is not finite is absent there alone.
     Padding is never read; there everything in the answer is zero.

@@ -8,6 +8,7 @@ import torch
 
 from quorate.deployments import EnsembleSpec, parse_spec
 from quorate.tuning import PredictionStore, Splits, Training, digits, save_weights, train
+from quorate.tuning.architectures import BUILD
 
 # Networks this small train fastest on one thread, and on a busy machine threads that wait for each other take minutes.
 torch.set_num_threads(1)
@@ -31,7 +32,7 @@ def tiny(tmp_path_factory):
         weights = f"artifacts/{name}.safetensors"
         digest = save_weights(trained.model, folder / weights)
         members[name] = {
-            "model": "quorate.tuning.architectures:build",
+            "model": BUILD,
             "config": config,
             "weights": weights,
             "digest": digest,

@@ -175,7 +175,7 @@ def build(family: str = "cnn", image: Sequence[int] = (1, 28, 28), classes: int 
         image: (channels, height, width) of one input.
         classes: number of logits.
         config: ``width``, ``depth``, ``dropout`` of every family; ``cell`` of an rnn; ``heads``, ``patch`` of a
-            transformer; ``format``, fp32, bf16 or int8 (see ``formats``), of any network that is only run.
+            transformer; ``format``, fp32, bf16 or int8 (see ``precision``), of any network that is only run.
 
     Returns:
         A module from (B, *image) float32 to logits (B, classes), initialised from torch's global generator.

@@ -35,6 +35,6 @@ def stratified_folds(labels: NDArray[np.int64], folds: int, seed: int) -> list[F
     folds = min(folds, rows)
     common = bool(np.unique(labels, return_counts=True)[1].max() >= folds)
     splitter = (StratifiedKFold if common else KFold)(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():  # scikit-learn warns of a rare class, which is no harm here
+    with warnings.catch_warnings():  # scikit-learn warns of a rare class, which does not matter here
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         return list(splitter.split(np.zeros(rows), labels))

@@ -108,8 +108,8 @@ def calibration(evidence: Evidence) -> Figure:
     """Confidence against accuracy in equal bins of confidence, on held-out rows."""
     answers = {evidence.best_member: evidence.best, "uniform mean": evidence.uniform, "tuned": evidence.tuned}
     rows: dict[str, list[Any]] = {"answer": [], "confidence": [], "accuracy": [], "rows": []}
-    for name, said in answers.items():
-        confidence, right = said.confidence, said.decided == evidence.labels
+    for name, answer in answers.items():
+        confidence, right = answer.confidence, answer.decided == evidence.labels
         bins = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
         for one in np.unique(bins):
             inside = bins == one
@@ -145,8 +145,8 @@ def class_gains(evidence: Evidence) -> Figure:
         if inside.sum() < 2:
             continue
         found = paired_bootstrap(single[inside], tuned[inside])
-        words = (name, found.difference, found.low, found.high, int(inside.sum()))
-        for key, value in zip(rows, words, strict=True):
+        row = (name, found.difference, found.low, found.high, int(inside.sum()))
+        for key, value in zip(rows, row, strict=True):
             rows[key].append(value)
 
     def draw(axes: Axes, data: Mapping[str, list[Any]]) -> None:
@@ -230,8 +230,8 @@ def learning_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Fig
     rows: dict[str, list[Any]] = {"member": [], "epoch": [], "train_log_loss": [], "stopping_log_loss": []}
     for name, history in histories.items():
         for epoch in history:
-            words = (name, epoch["number"], epoch["train_log_loss"], epoch["validation_log_loss"])
-            for key, value in zip(rows, words, strict=True):
+            row = (name, epoch["number"], epoch["train_log_loss"], epoch["validation_log_loss"])
+            for key, value in zip(rows, row, strict=True):
                 rows[key].append(value)
 
     def draw(axes: Axes, data: Mapping[str, list[Any]]) -> None:

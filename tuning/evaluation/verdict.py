@@ -130,11 +130,11 @@ def judge_answers(
     )
 
 
-def _score(said: Answers, labels: NDArray[np.int64]) -> Score:
+def _score(given: Answers, labels: NDArray[np.int64]) -> Score:
     from sklearn.metrics import f1_score
 
     return Score(
-        log_loss=-float(np.log(said.right).mean()),
-        accuracy=float((said.decided == labels).mean()),
-        f1_macro=float(f1_score(labels, said.decided, average="macro", zero_division=0.0)),
+        log_loss=-float(np.log(given.right).mean()),
+        accuracy=float((given.decided == labels).mean()),
+        f1_macro=float(f1_score(labels, given.decided, average="macro", zero_division=0.0)),
     )

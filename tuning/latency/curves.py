@@ -51,9 +51,9 @@ class Curve:
         return {"device": self.device, "p50_s": dict(self.p50_s), "p95_s": dict(self.p95_s), "single_s": self.single_s}
 
     @classmethod
-    def from_json(cls, words: Mapping[str, Any]) -> Curve:
-        p50, p95 = ({int(batch): float(s) for batch, s in words[key].items()} for key in ("p50_s", "p95_s"))
-        return cls(str(words["device"]), p50, p95, tuple(words["single_s"]))
+    def from_json(cls, content: Mapping[str, Any]) -> Curve:
+        p50, p95 = ({int(batch): float(s) for batch, s in content[key].items()} for key in ("p50_s", "p95_s"))
+        return cls(str(content["device"]), p50, p95, tuple(content["single_s"]))
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,19 @@ class Measured:
     overhead: Overhead | None = None
 
     def save(self, folder: Path) -> None:
-        words = {"members": {name: curve.to_json() for name, curve in self.members.items()}}
-        said = {**words, "overhead": None if self.overhead is None else asdict(self.overhead)}
-        write_whole(folder / _FILE, json.dumps(said, indent=1).encode())
+        content = {
+            "members": {name: curve.to_json() for name, curve in self.members.items()},
+            "overhead": None if self.overhead is None else asdict(self.overhead),
+        }
+        write_whole(folder / _FILE, json.dumps(content, indent=1).encode())
 
 
 def load_measured(folder: Path) -> Measured:
     """What a run measured; nothing where the file is missing or damaged."""
     try:
-        words = json.loads((folder / _FILE).read_bytes())
-        members = {name: Curve.from_json(curve) for name, curve in words["members"].items()}
-        return Measured(members, None if words["overhead"] is None else Overhead(**words["overhead"]))
+        content = json.loads((folder / _FILE).read_bytes())
+        members = {name: Curve.from_json(curve) for name, curve in content["members"].items()}
+        return Measured(members, None if content["overhead"] is None else Overhead(**content["overhead"]))
     except (OSError, ValueError, KeyError, TypeError):
         return Measured()
 

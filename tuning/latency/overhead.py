@@ -49,6 +49,6 @@ def _idle(inputs: Mapping[str, NDArray[Any]], classes: int, members: int, chaine
         named["behind"] = {**member, "inputs": [*inputs, "idle-0"]}
         asked = ["behind"]
     tensors = {name: {"datatype": datatype_of(a), "shape": list(a.shape[1:])} for name, a in inputs.items()}
-    words = {"name": "idle", "inputs": tensors, "classes": [str(number) for number in range(classes)]}
+    names = [str(number) for number in range(classes)]
     fusion = {"rule": "mean", "members": asked, "deadline_s": 10.0}
-    return parse_spec({**words, "members": named, "fusion": fusion})
+    return parse_spec({"name": "idle", "inputs": tensors, "classes": names, "members": named, "fusion": fusion})

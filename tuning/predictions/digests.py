@@ -1,4 +1,4 @@
-"""What a member's predictions depend on, as one digest each: its words and weights, its code."""
+"""What a member's predictions depend on, as one digest each: its settings and weights, its code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "we
 
 def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
     """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
-    words = job.model_dump(mode="json", exclude={"ensemble": True, "name": True, "member": _IRRELEVANT})
+    settings = job.model_dump(mode="json", exclude={"ensemble": True, "name": True, "member": _IRRELEVANT})
     path = checkpoint_of(job.member) if checkpoint else None
-    words["checkpoint"] = file_digest(folder / path) if path and (folder / path).is_file() else None
-    return _digest(json.dumps(words, sort_keys=True).encode())
+    settings["checkpoint"] = file_digest(folder / path) if path and (folder / path).is_file() else None
+    return _digest(json.dumps(settings, sort_keys=True).encode())
 
 
 def code_digest(job: MemberJob, folder: Path) -> str | None:

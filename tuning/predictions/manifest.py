@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
 from quorate.tuning.predictions.partitions import replace_file
-
-if TYPE_CHECKING:
-    pass
-
 
 _VERSION = 2
 

@@ -22,7 +22,7 @@ from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.architectures import BUILD
 from quorate.tuning.data.folds import Fold, stratified_folds
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.errors import DataError, PredictionError, TuningError
+from quorate.tuning.errors import DataError, TuningError, from_ray
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.training.checkpoint import save_weights
 from quorate.tuning.training.train import train
@@ -79,8 +79,7 @@ def _predicted(job: MemberJob, data: Labelled, folds: list[Fold], how: OutOfFold
     try:
         return list(ray.get([task.remote(job, rows, *fold, how) for fold in folds]))
     except ray.exceptions.RayError as error:
-        found = f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}"
-        raise PredictionError(f"members.{job.name}", found, "see the cluster's logs, correct the member") from error
+        raise from_ray(error, f"members.{job.name}", "see the cluster's logs, correct the member") from error
 
 
 def predict_fold(

@@ -35,7 +35,7 @@ def map_partition(files: filesystems.FileSystem, path: str) -> NDArray[Any]:
     return flat.reshape(len(column), -1)
 
 
-def harm(files: filesystems.FileSystem, path: str, digest: str) -> str | None:
+def file_damage(files: filesystems.FileSystem, path: str, digest: str) -> str | None:
     """What is wrong with a file that should have this digest; None when nothing is."""
     if files.get_file_info(path).type != filesystems.FileType.File:
         return "missing"

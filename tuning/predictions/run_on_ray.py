@@ -25,13 +25,13 @@ from quorate.deployments.control.placement import actor_options
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.schema import MemberJob
-from quorate.fusion.errors import QuorateError
-from quorate.tuning.errors import PredictionError
+from quorate.tuning.errors import PredictionError, from_ray
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
 
 _ROW = "__row__"
 # Small enough that a few blocks in flight per actor stay far below an object store, large enough to be worth a call.
 _BLOCK_BYTES = 16 << 20
+_FIX = "see the cluster's logs, correct the member"
 
 
 def pick_runner() -> Runner:
@@ -76,7 +76,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
             for batch in answers.iter_batches(batch_format="numpy", batch_size=None):
                 probs[batch[_ROW]] = batch["probabilities"]
         except ray.exceptions.RayError as error:
-            raise _gave_up(job, error) from error
+            raise from_ray(error, f"members.{job.name}", _FIX) from error
     if np.isnan(probs).all():
         raise PredictionError(f"members.{job.name}", "every row failed", "run it in one process to see why")
     return probs
@@ -89,16 +89,8 @@ def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.flo
     try:
         found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), ray.put(inputs)))
     except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, QuorateError):
-            raise cause from None
-        raise _gave_up(job, error) from error
+        raise from_ray(error, f"members.{job.name}", _FIX) from error
     return found
-
-
-def _gave_up(job: MemberJob, error: Exception) -> PredictionError:
-    found = f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}"
-    return PredictionError(f"members.{job.name}", found, "see the cluster's logs, correct the member")
 
 
 class _MemberActor:
@@ -149,5 +141,5 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        context.enable_progress_bars, _ = before
+        context.enable_progress_bars = before[0]
         logger.setLevel(before[1])

@@ -27,7 +27,7 @@ from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.digests import code_digest, member_digest
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
-from quorate.tuning.predictions.partitions import harm, map_partition, write_partition
+from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.scoring import Floats, true_class
 
@@ -45,7 +45,7 @@ class FillReport:
 
     Attributes:
         kept: members whose predictions were there already.
-        computed: members that were run, on all rows or on those of harmed partitions -> why.
+        computed: members that were run, on all rows or on those of damaged partitions -> why.
     """
 
     kept: tuple[str, ...]
@@ -114,14 +114,14 @@ class PredictionStore:
         computed: dict[str, str] = {}
         for name in tunable_members(spec):
             wanted = self._wanted(spec, name, folder, data, digest, out_of_fold)
-            reason, harmed = self._stale(split, name, damage, known.get(name), wanted)
+            reason, damaged = self._stale(split, name, damage, known.get(name), wanted)
             if reason is None:
                 kept.append(name)
                 continue
             if reason != NEW:
                 _log.warning("computing predictions of %s on %s again: %s", name, split, reason)
-            digests = dict(enumerate(known[name].files if len(harmed) < len(wanted.ranges()) else ()))
-            for numbers, rows in wanted.windows(harmed, input_bytes, self.window_bytes):
+            digests = dict(enumerate(known[name].files if len(damaged) < len(wanted.ranges()) else ()))
+            for numbers, rows in wanted.windows(damaged, input_bytes, self.window_bytes):
                 if out_of_fold is None:
                     inputs = {key: array[rows] for key, array in data.inputs.items()}
                     probs = run(spec.job(name), folder, inputs)
@@ -181,7 +181,7 @@ class PredictionStore:
         for number, held in enumerate(entry.ranges()):
             start, stop = max(rows.start, held.start), min(rows.stop, held.stop)
             if start < stop:
-                reason = harm(self._files, self._path(split, name, number), entry.files[number])
+                reason = file_damage(self._files, self._path(split, name, number), entry.files[number])
                 if reason:
                     found = describe_damage({number: reason}, entry)
                     raise PredictionError(f"predictions of {name} on {split}", found, "fill the store again")
@@ -234,14 +234,14 @@ class PredictionStore:
         reason = damage or (NEW if found is None else wanted.difference(found))
         if reason or found is None:
             return reason, everything
-        harmed = self._harmed(split, name, found)
-        if not harmed:
+        damaged = self._damaged(split, name, found)
+        if not damaged:
             return None, []
-        return describe_damage(harmed, found), list(harmed)
+        return describe_damage(damaged, found), list(damaged)
 
-    def _harmed(self, split: str, name: str, entry: Entry) -> dict[int, str]:
+    def _damaged(self, split: str, name: str, entry: Entry) -> dict[int, str]:
         found = {
-            number: harm(self._files, self._path(split, name, number), digest)
+            number: file_damage(self._files, self._path(split, name, number), digest)
             for number, digest in enumerate(entry.files)
         }
         return {number: what for number, what in found.items() if what is not None}
@@ -250,8 +250,8 @@ class PredictionStore:
         known, damage = self._manifest(split)
         for name in members:
             reason = damage or (NEW if name not in known else None)
-            if reason is None and (harmed := self._harmed(split, name, known[name])):
-                reason = describe_damage(harmed, known[name])
+            if reason is None and (damaged := self._damaged(split, name, known[name])):
+                reason = describe_damage(damaged, known[name])
             if reason:
                 raise PredictionError(f"predictions of {name} on {split}", reason, "fill the store again")
         return {name: known[name] for name in members}

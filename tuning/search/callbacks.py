@@ -88,7 +88,7 @@ class Callbacks:
         for callback in self._callbacks:
             callback.on_experiment_end(trials=list(self._trials.values()))
 
-    def _tell(self, event: str, **words: Any) -> None:
+    def _tell(self, event: str, **values: Any) -> None:
         self._told += 1
         for callback in self._callbacks:
-            getattr(callback, event)(iteration=self._told, trials=list(self._trials.values()), **words)
+            getattr(callback, event)(iteration=self._told, trials=list(self._trials.values()), **values)

@@ -6,10 +6,12 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+WORKER_DIED = "its worker died again and again"
+
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to run: its number in its phase, and what its worker is told."""
+    """One trial to run: its number in its phase, and the config that its worker makes it from."""
 
     number: int
     config: Mapping[str, Any]

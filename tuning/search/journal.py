@@ -18,7 +18,7 @@ from typing import Any, Literal
 from quorate.tuning.atomic_files import storage_failed, write_whole
 from quorate.tuning.errors import SweepError
 
-Phase = Literal["members", "heads", "structures"]
+PhaseName = Literal["members", "heads", "structures"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Journal:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def read(self, phase: Phase) -> tuple[dict[int, Finished], list[str]]:
+    def read(self, phase: PhaseName) -> tuple[dict[int, Finished], list[str]]:
         """Trials by number, and a sentence for each file that is damaged."""
         found: dict[int, Finished] = {}
         damage = []
@@ -62,14 +62,14 @@ class Journal:
             found[trial.number] = trial
         return found, damage
 
-    def write(self, phase: Phase, trial: Finished) -> None:
+    def write(self, phase: PhaseName, trial: Finished) -> None:
         """Add a trial.
 
         Raises:
             SweepError: the disk is full.
         """
-        words = json.loads(json.dumps(asdict(trial), allow_nan=False))
-        data = json.dumps({"digest": _digest(words), "trial": words}, indent=1).encode()
+        content = json.loads(json.dumps(asdict(trial), allow_nan=False))
+        data = json.dumps({"digest": _digest(content), "trial": content}, indent=1).encode()
         with saving(self.folder):
             write_whole(self.folder / "trials" / phase / f"{trial.number:05d}.json", data)
 
@@ -105,5 +105,5 @@ def holding(folder: Path) -> Iterator[None]:
         yield
 
 
-def _digest(words: Any) -> str:
-    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

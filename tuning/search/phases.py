@@ -24,7 +24,7 @@ from quorate.tuning.predictions.answered_rows import answered_by_all
 from quorate.tuning.predictions.run_member import Inputs, run_in_process, tunable_members
 from quorate.tuning.predictions.run_on_ray import pick_runner
 from quorate.tuning.predictions.store import PredictionStore
-from quorate.tuning.ray_session import check_room, ray_session
+from quorate.tuning.ray_session import ray_session
 from quorate.tuning.runs.input_spec import read_input_spec
 from quorate.tuning.scoring import member_losses, true_class
 from quorate.tuning.search.callbacks import Callbacks
@@ -64,7 +64,7 @@ class SweepRun:
         options: RunOptions,
     ):
         self._folder, self._settings, self._rows, self._options = folder, settings, rows, options
-        self._tell = options.on_progress
+        self._tell = options.on_progress or (lambda progress: None)
         self._until = None if options.time_s is None else time.monotonic() + options.time_s
         self._space = settings.space
         self._store = PredictionStore(folder / "predictions")
@@ -117,8 +117,7 @@ class SweepRun:
             trained = [search.finished[number] for number in sorted(search.finished)]
             members |= search.members
         if not members:
-            failure = next((trial.failure for trial in trained if trial.failure), "none ran in the time given")
-            raise SweepError("members", f"not one of {len(trained)} could be trained: {failure}", "change the space")
+            check_any("members", trained, self._folder)
         return members, trained
 
     def _fill_given(self, spec: EnsembleSpec) -> dict[str, MemberSpec]:
@@ -167,7 +166,7 @@ class SweepRun:
             phase = Phase("structures", StructureTrial, table, Resources(num_cpus=1.0), self._until)
             self._run_phase(phase, search, self._settings.trials)
         structures = [search.finished[number] for number in sorted(search.finished)]
-        check_any(structures, self._folder)
+        check_any("structures", structures, self._folder)
         judged_on = self._rows["held-out"]
         picker = Picker(self._folder, self._base(members), everyone, chosen, table, held_out, judged_on, answered)
         return picker, structures
@@ -195,7 +194,6 @@ class SweepRun:
         return now + _MEMBERS_SHARE * max(0.0, self._until - now)
 
     def _run_phase(self, phase: Phase, search: MemberSearch | HeadSearch | StructureSearch, total: int) -> None:
-        check_room(phase.resources)
         watched = _Watched(search, lambda: self._progress(phase.name, search, total))
         self._complete &= run_trials(self._pool, phase, watched, self._callbacks)
 
@@ -299,14 +297,15 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class _Watched:
-    """Generations whose outcomes are told on."""
+    """Generations, each proposal and outcome of which is progress to tell."""
 
     inner: Generations
     tell: Callable[[], None]
 
     def next(self) -> Sequence[Task] | None:
         tasks = self.inner.next()
-        self.tell()
+        if tasks is not None:
+            self.tell()
         return tasks
 
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
@@ -319,8 +318,8 @@ def _reading(member: MemberSpec, rows: Mapping[str, Labelled]) -> MemberSpec:
     return member.model_copy(update={"inputs": tuple(rows["validation"].inputs), "output": "logits"})
 
 
-def check_any(finished: Sequence[Finished], folder: Path) -> None:
-    """Refuse a search in which nothing worked.
+def check_any(phase: str, finished: Sequence[Finished], folder: Path) -> None:
+    """Refuse a phase in which nothing worked.
 
     Raises:
         SweepError: with the first failure.
@@ -328,4 +327,4 @@ def check_any(finished: Sequence[Finished], folder: Path) -> None:
     if not any(trial.failure is None for trial in finished):
         found = next((trial.failure for trial in finished), "none ran in the time given")
         fix = f"change the space, or give more time: quorate tune --resume {folder}"
-        raise SweepError("structures", f"not one of {len(finished)} trials worked: {found}", fix)
+        raise SweepError(phase, f"not one of {len(finished)} trials worked: {found}", fix)

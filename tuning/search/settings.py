@@ -37,7 +37,7 @@ class Progress:
     """Where a sweep is.
 
     Attributes:
-        phase: members, measuring, structures or report.
+        phase: members, heads, measuring or structures; empty with ``said``.
         finished, failed, total: trials of the phase.
         best: of the best trial so far, its values; of members, their log-loss alone.
         said: something the user should know, once.
@@ -66,7 +66,7 @@ class RunOptions:
     time_s: float | None = None
     workers: int | None = None
     callbacks: tuple[Any, ...] = ()
-    on_progress: Callable[[Progress], None] = lambda progress: None
+    on_progress: Callable[[Progress], None] | None = None
     check: int = 1
 
     def __post_init__(self) -> None:

@@ -69,7 +69,7 @@ def sweep(
         check: picks whose members are started, to see what the prediction of their latency is worth.
         callbacks: told of every trial of every phase, see ``search.callbacks``.
         on_progress: told what happens.
-        origin: words to keep with the run, such as where the data came from.
+        origin: what to keep with the run, such as where the data came from.
 
     Raises:
         SweepError: nothing can be searched, nothing worked, the folder is taken, or the disk is full.
@@ -78,7 +78,7 @@ def sweep(
     """
     spec = what if isinstance(what, EnsembleSpec) else None
     chosen = space or (what if isinstance(what, SearchSpace) else SearchSpace(name=what.name))
-    options = RunOptions(time_s, workers, tuple(callbacks), on_progress or _silent, check)
+    options = RunOptions(time_s, workers, tuple(callbacks), on_progress, check)
     settings = make_settings(
         space=chosen, trials=trials, member_trials=member_trials if chosen.families else 0,
         objectives=tuple(objectives), sampler=sampler, seed=seed, parallel=parallel, origin=dict(origin or {}),
@@ -114,7 +114,7 @@ def resume_sweep(
         DataError: other rows.
     """
     settings, digests = read_settings(run_folder)
-    options = RunOptions(time_s, workers, tuple(callbacks), on_progress or _silent)
+    options = RunOptions(time_s, workers, tuple(callbacks), on_progress)
     with saving(run_folder), holding(run_folder):
         rows = _rows(settings, data)
         for split, digest in _digests(rows).items():
@@ -122,10 +122,6 @@ def resume_sweep(
                 fix = "give the rows that the sweep began with"
                 raise DataError(f"{split} rows", "they differ from those of the sweep", fix)
         return _run(run_folder, settings, rows, options, None)
-
-
-def _silent(progress: Progress) -> None:
-    pass
 
 
 def _run(

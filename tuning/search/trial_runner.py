@@ -1,7 +1,7 @@
 """The trials of one phase on a pool of workers: started, reported, tried again where a worker died.
 
-What to try, and what has run already, is the generations' to say, from the journal: a sweep survives its driver and
-finds the same on one worker as on four.
+The generations decide what to try and know, from the journal, what has run: a sweep survives its driver and finds the
+same on one worker as on four.
 """
 
 from __future__ import annotations

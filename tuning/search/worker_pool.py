@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError, RayTaskError
 
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
+from quorate.tuning.ray_session import check_room
 
 # Until Ray gives up a node that is lost (health checks every 3 s, five missed) it may start workers there, which die.
 _FAILED_STARTS, _RETRY_S = 12, 3.0
@@ -49,6 +51,8 @@ class _Process:
 
     def __init__(self) -> None:
         self._trial: Trial | None = None
+        # The object store's arrays are read-only; no trial writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
     def begin(self, make: MakeTrial, config: Mapping[str, Any], shared: Any) -> Any:
         self._trial = make(config, shared)
@@ -57,10 +61,12 @@ class _Process:
     def step(self) -> Any:
         assert self._trial is not None
         values, outcome = self._trial.step()
+        if outcome is not None:
+            self._trial = None  # its network, perhaps on a GPU, and its rows in the object store are free
         return {**values, "pid": os.getpid(), "node_ip": ray.util.get_node_ip_address()}, outcome
 
-    def call(self, function: Callable[..., Any] | None, *args: Any) -> Any:
-        return None if function is None else function(*args)
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args)
 
 
 class _Worker:
@@ -73,7 +79,7 @@ class _Worker:
         actor: Any = ray.remote(_Process)
         self.actor = actor.options(**options).remote()
         self.number: int | None = None
-        self.answer: Any = self.actor.call.remote(None)
+        self.answer: Any = self.actor.__ray_ready__.remote()
 
     @property
     def idle(self) -> bool:
@@ -106,7 +112,12 @@ class WorkerPool:
         self._end(self._workers)
 
     def hold(self, resources: Resources) -> None:
-        """Have workers that hold these resources; those that hold others end."""
+        """Have workers that hold these resources; those that hold others end.
+
+        Raises:
+            SweepError: no node has as much.
+        """
+        check_room(resources)
         if resources != self._resources:
             self.close()
             self._resources = resources
@@ -129,7 +140,7 @@ class WorkerPool:
         next(worker for worker in self._workers if worker.idle).begin(number, make, config, shared)
 
     def wait(self, timeout_s: float) -> list[Report]:
-        """What running trials report next. One that goes on has been told to."""
+        """What running trials report within ``timeout_s``; those that have not ended are at their next step already."""
         waited_for = {worker.answer: worker for worker in self._workers if not worker.idle}
         if not waited_for:
             time.sleep(min(timeout_s, _RETRY_S))  # no worker could be started a moment ago
@@ -146,7 +157,8 @@ class WorkerPool:
         """Run a function on a worker that holds these resources, while no trial runs, and give what it returns.
 
         Raises:
-            SweepError: the worker died each time.
+            SweepError: the worker died each time, or no node has as much.
+            Exception: what the function raised.
         """
         self.hold(resources)
         for _ in range(_CALLS):
@@ -155,16 +167,16 @@ class WorkerPool:
                 self.wait(_RETRY_S)
             worker = next(worker for worker in self._workers if worker.idle)
             try:
-                return ray.get(worker.actor.call.remote(function, *args))
-            except RayActorError:
+                return _result(worker.actor.call.remote(function, *args))
+            except RayError:
                 self._end([worker])
         raise SweepError(function.__name__, f"its worker died {_CALLS} times", "see the cluster's logs")
 
     def _take(self, worker: _Worker) -> Report | None:
         number, answer = worker.number, worker.answer
         try:
-            found = ray.get(answer)
-        except RayActorError as error:
+            found = _result(answer)
+        except RayError as error:
             self._end([worker])
             if number is None:
                 self._start_failed(error)
@@ -192,3 +204,16 @@ class WorkerPool:
         self._workers = [worker for worker in self._workers if worker not in workers]
         for worker in workers:
             ray.kill(worker.actor)
+
+
+def _result(answer: Any) -> Any:
+    """What a worker gave.
+
+    Raises:
+        RayError: the worker is gone: it died, ran out of memory or was on a lost node.
+        Exception: what the worker's own code raised, as it was raised there.
+    """
+    try:
+        return ray.get(answer)
+    except RayTaskError as error:
+        raise error.cause from error

@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quorate.fusion.errors import QuorateError
-from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.errors import TuningError, from_ray
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.scoring import Floats, check_finite, check_predictions, residual_gram, true_class
 from quorate.tuning.solvers.columns import Columns, TrueClass
@@ -135,11 +134,7 @@ class PredictionShards:
         try:
             return list(ray.get([getattr(actor, method).remote(*arguments) for actor in self._actors]))
         except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, QuorateError):
-                raise cause from None
-            found = f"Ray gave up: {str(error).strip().splitlines()[-1][:300]}"
-            raise PredictionError("shards", found, "see the cluster's logs, start the shards again") from error
+            raise from_ray(error, "shards", "see the cluster's logs, start the shards again") from error
 
 
 class _Remote:

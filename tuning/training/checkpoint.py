@@ -10,16 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from quorate.deployments.spec.digests import file_digest
 from quorate.tuning.atomic_files import write_whole
-
-if TYPE_CHECKING:
-    pass
 
 _STEM = "state-"
 

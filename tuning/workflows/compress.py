@@ -17,24 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import MergeError
-from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 from quorate.fusion.evaluation.significance import Interval, paired_bootstrap
 from quorate.tuning.architectures.precision import parameter_bytes
 from quorate.tuning.data.labelled import Labelled, check_labelled
 from quorate.tuning.errors import ArchitectureError
+from quorate.tuning.evaluation.verdict import signed, span
 from quorate.tuning.latency.curves import chain_s, measure, parallel_s
 from quorate.tuning.predictions.answered_rows import answered_by_all, usable_rows
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.runs.probe import save_probe
 from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report, with_weights
-from quorate.tuning.scoring import Floats
+from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.search.members.formats import missing_library
 from quorate.tuning.solvers.simplex import simplex_weights
 from quorate.tuning.training.compression_candidates import in_format, with_soups, with_student
@@ -119,7 +118,7 @@ class Compression(Displayed):
 
 
 def _lost(found: Interval) -> str:
-    return f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    return f"{signed(found.difference)} ({span(found)})"
 
 
 def compress(
@@ -250,7 +249,7 @@ class _Judge:
         assert self.ensemble is not None
         labels = self.held_out.labels
         rows = np.flatnonzero(np.isfinite(fused).all(axis=1) & np.isfinite(self.ensemble).all(axis=1))
-        losses, before = (_losses(one[rows], labels[rows]) for one in (fused, self.ensemble))
+        losses, before = -np.log(true_class(np.stack([fused[rows], self.ensemble[rows]]), labels[rows]))
         right, was = ((one[rows].argmax(axis=1) == labels[rows]).astype(float) for one in (fused, self.ensemble))
         jobs = [spec.job(name) for name in weights]
         curves = [measure(job, folder, self.held_out.inputs) for job in jobs]
@@ -266,11 +265,6 @@ class _Judge:
             spec=spec,
             folder=folder,
         )
-
-
-def _losses(fused: Floats, labels: NDArray[np.int64]) -> Floats:
-    """(N,) log-loss of each row."""
-    return np.asarray(-np.log(np.maximum(fused[np.arange(len(labels)), labels], LEAST_PROBABILITY)))
 
 
 def _member_bytes(name: str, spec: EnsembleSpec, folder: Path) -> int:

@@ -1,27 +1,28 @@
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Json, Name
+from quorate.cluster.cli.options import Address, Json, Name, refuse
 from quorate.cluster.cli.tables import show
 
 
 def bench(
+    context: typer.Context,
     name: Name,
     clients: Annotated[int, typer.Option(min=1, help="Connections; each waits for its answer.")] = 8,
     rate: Annotated[
-        Optional[float],  # noqa: UP045
+        float | None,
         typer.Option(
             min=0.001, help="Requests a second, sent on time whatever comes back (open loop).", show_default=False
         ),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows in each request.")] = 1,
     duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds to measure.")] = 10.0,
-    member: Annotated[Optional[str], typer.Option(help="Load this member alone.")] = None,  # noqa: UP045
-    url: Annotated[Optional[str], typer.Option(help="Load this HTTP address instead of looking it up.")] = None,  # noqa: UP045
+    member: Annotated[str | None, typer.Option(help="Load this member alone.")] = None,
+    url: Annotated[str | None, typer.Option(help="Load this HTTP address instead of looking it up.")] = None,
     auth_token_file: door_options.TokenFile = None,
     ca: door_options.Ca = None,
     cert: door_options.Cert = None,
@@ -35,6 +36,8 @@ def bench(
     """
     from quorate.cluster.operations import bench as operation
 
+    if url is not None:
+        refuse(context, ["address"], "an ensemble that is looked up, without --url")
     result = operation.bench(
         name, clients=clients, rate=rate, rows=rows, duration_s=duration_s, member=member, url=url, address=address,
         credentials=door_options.credentials(auth_token_file, ca, cert, key),

@@ -1,30 +1,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Json, Label, RunAddress, Runs, Spec
+from quorate.cluster.cli.options import Json, Label, RunAddress, Runs, Seed, Spec, refuse
 from quorate.cluster.cli.tables import progress, show
 
 
 def compress(
+    context: typer.Context,
     spec: Spec,
     train: Annotated[Path, typer.Option(help="Labelled rows to train the student on: a table or IDX folder.")],
     data: Annotated[Path, typer.Option(help="Other labelled rows: half solve the weights, half judge.")],
     student: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="Family of the student: cnn, rnn, transformer or mlp; no student without it."),
     ] = None,
-    width: Annotated[Optional[int], typer.Option(min=1, help="Width of the student.")] = None,  # noqa: UP045
+    width: Annotated[int | None, typer.Option(min=1, help="Width of the student.")] = None,
     temperature: Annotated[float, typer.Option(min=0.01, help="Softens teacher and student.")] = 2.0,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the true labels in the loss.")] = 0.3,
     epochs: Annotated[int, typer.Option(min=1, help="Of the student's training.")] = 30,
     tolerance: Annotated[float, typer.Option(min=0, help="Nats per row that fewer bytes may cost.")] = 0.01,
     label: Label = "label",
     runs: Runs = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Seed of the split and the training.")] = 0,
+    seed: Seed = 0,
     address: RunAddress = None,
     as_json: Json = False,
 ) -> None:
@@ -34,6 +35,8 @@ def compress(
     """
     from quorate.cluster.operations import compress as operation
 
+    if student is None:
+        refuse(context, ["width", "temperature", "alpha", "epochs"], "--student")
     with progress("running members", as_json) as tell:
         result = operation.compress(
             spec, train, data, student=student, width=width, temperature=temperature, alpha=alpha, epochs=epochs,

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Json
+from quorate.cluster.cli.options import Json, refuse
 from quorate.cluster.cli.tables import show, steps
 
 
 def demo(
+    context: typer.Context,
     data: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="A folder of MNIST's IDX files, instead of scikit-learn's digits."),
     ] = None,
     full: Annotated[bool, typer.Option(help="With --data: all of it, not a subset.")] = False,
@@ -23,6 +24,8 @@ def demo(
     """
     from quorate.cluster import demo as demonstration
 
+    if data is None:
+        refuse(context, ["full"], "--data")
     with steps(as_json) as tell:
         report = demonstration.demo(data, full=full, on_step=tell)
     show(report, report.to_dict(), as_json)

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Json, Spec
+from quorate.cluster.cli.options import Address, Json, LoadTimeout, Spec, refuse
 from quorate.cluster.cli.tables import progress, show
 
 
 def deploy(
+    context: typer.Context,
     spec: Spec,
     address: Address = None,
     foreground: Annotated[bool, typer.Option(help="Keep the local cluster in this process until Ctrl-C.")] = False,
@@ -23,7 +24,7 @@ def deploy(
     tls_cert: door_options.TlsCert = None,
     tls_key: door_options.TlsKey = None,
     tls_client_ca: door_options.TlsClientCa = None,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")] = 300,
+    timeout_s: LoadTimeout = 300,
     as_json: Json = False,
 ) -> None:
     """Deploy an ensemble or update it; only what changed restarts.
@@ -38,19 +39,20 @@ def deploy(
     """
     from quorate.cluster.operations import deploy as operation
 
+    if address is not None:
+        refuse(context, ["foreground"], "the local cluster, without --address")
     doors = door_options.doors(host, auth_token_file, management_token_file, insecure, tls_cert, tls_key, tls_client_ca)
     if doors is not None and doors.warning:
         typer.secho(f"warning: {doors.warning}", fg="yellow", err=True)
     asked: dict[str, Any] = {"doors": doors, "http_port": http_port, "grpc_port": grpc_port, "timeout_s": timeout_s}
-    here = foreground and address is None
     with contextlib.ExitStack() as stack:
         with progress("starting members", as_json) as tell:
-            if here:
+            if foreground:
                 ensemble = stack.enter_context(operation.foreground(spec, **asked, on_step=tell))
             else:
                 ensemble = operation.deploy(spec, address=address, **asked, on_step=tell)
         show(ensemble, ensemble.to_dict(), as_json)
-        if here:
+        if foreground:
             from quorate.cluster.local.host import wait_for_signal
 
             wait_for_signal()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from quorate.cluster.cli.tables import show
 
 def down(
     name: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Argument(metavar="[NAME]", help="The ensemble; all, and the local cluster, without it."),
     ] = None,
     address: Address = None,

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Address, Json
+from quorate.cluster.cli.options import Address, Json, LoadTimeout
 from quorate.cluster.cli.tables import show, steps
 
 
 def promote(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
-    pick: Annotated[Optional[int], typer.Option(help="Of a sweep's Pareto set; the best when left out.")] = None,  # noqa: UP045
-    canary: Annotated[Optional[str], typer.Option(help="Share of the requests it gets first, such as 10%.")] = None,  # noqa: UP045
+    pick: Annotated[int | None, typer.Option(help="Of a sweep's Pareto set; the best when left out.")] = None,
+    canary: Annotated[str | None, typer.Option(help="Share of the requests it gets first, such as 10%.")] = None,
     canary_seconds: Annotated[float, typer.Option(min=1.0, help="How long the canary is watched.")] = 30.0,
+    timeout_s: LoadTimeout = 300,
     address: Address = None,
     as_json: Json = False,
 ) -> None:
@@ -25,7 +26,9 @@ def promote(
 
     share = None if canary is None else _share(canary)
     with steps(as_json) as tell:
-        done = operation.promote(run, pick=pick, canary=share, canary_s=canary_seconds, address=address, on_step=tell)
+        done = operation.promote(
+            run, pick=pick, canary=share, canary_s=canary_seconds, timeout_s=timeout_s, address=address, on_step=tell
+        )
     show(done, done.to_dict(), as_json)
 
 

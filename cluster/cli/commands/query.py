@@ -1,29 +1,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Json, Name
+from quorate.cluster.cli.options import Address, Json, Name, refuse
 from quorate.cluster.cli.tables import show
 
 
 def query(
+    context: typer.Context,
     name: Name,
     input_file: Annotated[
         Path,
         typer.Option("--input", help="Rows to ask about: .npy, .npz (arrays by input name), .json, .parquet, .arrow."),
     ],
     output_file: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--output", help="Write the answers here, .parquet or .arrow; for rows by the million."),
     ] = None,
-    member: Annotated[Optional[str], typer.Option(help="Ask this member alone.")] = None,  # noqa: UP045
-    deadline_ms: Annotated[Optional[float], typer.Option(min=0, help="Answer within this time.")] = None,  # noqa: UP045
+    member: Annotated[str | None, typer.Option(help="Ask this member alone.")] = None,
+    deadline_ms: Annotated[float | None, typer.Option(min=0, help="Answer within this time.")] = None,
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
-    url: Annotated[Optional[str], typer.Option(help="Ask this HTTP address instead of looking it up.")] = None,  # noqa: UP045
+    url: Annotated[str | None, typer.Option(help="Ask this HTTP address instead of looking it up.")] = None,
     auth_token_file: door_options.TokenFile = None,
     ca: door_options.Ca = None,
     cert: door_options.Cert = None,
@@ -35,6 +36,8 @@ def query(
 
     Example: quorate query digits --input rows.npy
     """
+    if url is not None:
+        refuse(context, ["address"], "an ensemble that is looked up, without --url")
     asked: dict[str, Any] = {
         "member": member, "deadline_ms": deadline_ms, "explain": explain, "url": url, "address": address,
         "credentials": door_options.credentials(auth_token_file, ca, cert, key),

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-from quorate.cluster.cli.options import Json, Label, RunAddress, Runs
+from quorate.cluster.cli.options import Json, Label, RunAddress, Runs, Seed, refuse
 from quorate.cluster.cli.tables import progress, show
 
 
@@ -26,16 +26,24 @@ class Metric(str, Enum):
     f1_macro = "f1_macro"
 
 
+# What each use of the command reads; the others refuse it.
+_RESUME = {"resume", "data", "time_s", "workers", "address", "as_json"}
+_WEIGHTS = {"metric", "train", "folds"}
+_ARCHITECTURE = {"trials", "member_trials", "objective", "time_s", "workers"}
+
 MaybeSpec = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Argument(metavar="SPEC", help="The spec file; with --resume none.", show_default=False),
 ]
 MaybeRows = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files.", show_default=False),
+    Path | None,
+    typer.Option(
+        help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files; with --resume if they were moved.",
+        show_default=False,
+    ),
 ]
 TrainingRows = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         help="The rows the members were trained on (weights): solved on, out of fold; all of --data judges.",
         show_default=False,
@@ -45,7 +53,7 @@ MetricOption = Annotated[
     Metric, typer.Option(help="What to make best (weights); all but log_loss move borders between classes too.")
 ]
 Objectives = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(
         help="What to make small, most important first (architecture): log_loss, error_rate, "
         "p95_latency_s, device_s_per_request, memory_bytes.",
@@ -65,6 +73,7 @@ Resume = Annotated[
 
 
 def tune(
+    context: typer.Context,
     spec: MaybeSpec = None,
     data: MaybeRows = None,
     train: TrainingRows = None,
@@ -73,7 +82,7 @@ def tune(
     metric: MetricOption = Metric.log_loss,
     label: Label = "label",
     runs: Runs = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 0,
+    seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
     epochs: Annotated[int, typer.Option(min=1, help="Of a member that is not stopped early, or with --train.")] = 30,
@@ -92,10 +101,16 @@ def tune(
     Example: quorate tune digits.yaml --data validation.parquet --search architecture --trials 100
     """
     if resume is not None:
-        return _resume(resume, time_s, workers, address, as_json)
+        refuse(context, set(context.params) - _RESUME, "a new search, without --resume")
+        return _resume(resume, data, time_s, workers, address, as_json)
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, or --resume RUN")
-    _check_together(search, metric, train)
+    if search is Search.architecture:
+        refuse(context, _WEIGHTS, "--search weights; an architecture has --objective")
+    else:
+        refuse(context, _ARCHITECTURE, "--search architecture")
+        if train is None:
+            refuse(context, ["folds", "epochs"], "--train")
     asked: dict[str, Any] = {"label": label, "runs": runs, "seed": seed, "epochs": epochs, "address": address}
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
@@ -119,17 +134,12 @@ def _sweep(spec: Path, data: Path, asked: dict[str, Any], as_json: bool) -> None
     show(found, found.to_dict(), as_json)
 
 
-def _resume(run: Path, time_s: float | None, workers: int | None, address: str | None, as_json: bool) -> None:
+def _resume(
+    run: Path, data: Path | None, time_s: float | None, workers: int | None, address: str | None, as_json: bool
+) -> None:
     from quorate.cluster.cli.sweep_board import sweep_board
     from quorate.cluster.operations import sweep as operation
 
     with sweep_board(as_json) as tell:
-        found = operation.resume(run, time_s=time_s, workers=workers, address=address, on_progress=tell)
+        found = operation.resume(run, data, time_s=time_s, workers=workers, address=address, on_progress=tell)
     show(found, found.to_dict(), as_json)
-
-
-def _check_together(search: Search, metric: Metric, train: Path | None) -> None:
-    if search is Search.architecture and (train is not None or metric is not Metric.log_loss):
-        raise typer.BadParameter("--train and --metric are for --search weights; an architecture has --objective")
-    if metric is not Metric.log_loss and train is not None:
-        raise typer.BadParameter("--train goes with --metric log_loss")

@@ -114,6 +114,12 @@ def test_answers_of_an_arrow_stream_come_in_order_on_a_loop(pair):
     np.testing.assert_array_equal(fused.reshape(-1, 3), expected)
 
 
+def test_record_batches_that_differ_are_the_callers_mistake_not_the_servers(pair):
+    batches = [pa.RecordBatch.from_pydict({"x": [[0.0, 1.0]]}), pa.RecordBatch.from_pydict({"x": ["word"]})]
+    with Client(pair.http, model="pair") as client, pytest.raises(errors.RequestError, match="record batches differ"):
+        list(client.infer_arrow(batches))
+
+
 def test_an_overloaded_server_is_asked_again_on_a_loop_too(busy):
     handler, url = busy
     handler.refusals, handler.retry_after = 2, "0"

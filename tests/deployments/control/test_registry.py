@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from quorate.deployments import Doors, parse_spec
+from quorate.deployments.control import registry as registry_module
 from quorate.deployments.control.registry import KEPT, LEASE_S, Publication, Registry
 from quorate.deployments.errors import UnavailableError
 from tests.deployments.support.memory_store import MemoryStore
@@ -138,6 +139,17 @@ def test_the_lease_of_a_process_that_died_is_taken_over(registry, store):
     store.put("publishing/kept", f"{time.time() - LEASE_S - 1} somebody".encode())
     with registry.lease("kept", wait_s=0):
         assert b"somebody" not in store.get("publishing/kept")
+
+
+def test_a_lease_is_renewed_for_as_long_as_it_is_held(registry, store, monkeypatch):
+    monkeypatch.setattr(registry_module, "LEASE_S", 0.03)
+    with registry.lease("kept"):
+        first, until = store.get("publishing/kept"), time.monotonic() + 20
+        while (renewed := store.get("publishing/kept")) == first and time.monotonic() < until:
+            time.sleep(0.01)
+    assert float(renewed.split()[0]) > float(first.split()[0])
+    assert renewed.split()[1] == first.split()[1]
+    assert not store.values
 
 
 def test_a_lease_that_was_taken_over_is_not_given_back_by_its_first_holder(registry, store):

@@ -1,8 +1,11 @@
 """The protocol's datatypes and NumPy's."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
+from quorate.deployments.spec.schema import Datatype
 from quorate.deployments.wire.datatypes import (
     BY_CODE,
     CODES,
@@ -13,6 +16,10 @@ from quorate.deployments.wire.datatypes import (
     numpy_dtype,
     zeros,
 )
+
+
+def test_a_spec_may_name_every_datatype_of_the_wires_and_no_other():
+    assert get_args(Datatype) == BY_CODE
 
 
 @pytest.mark.parametrize("datatype", CODES)

@@ -8,6 +8,8 @@ from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.grpc_tensors import dump_response, parse_infer
 from quorate.deployments.wire.inference import InferResponse
 
+REGION = {"shared_memory_region": pb.InferParameter(string_param="r")}
+
 
 def message(*tensors, raw=(), **fields):
     inputs = [
@@ -65,6 +67,14 @@ def test_typed_contents_become_what_their_datatype_says(datatype, contents, dtyp
         (message(("x", "FP32", [1], None), raw=[b"", b""]), "expected 1 raw_input_contents but got 2"),
         (message(("x", "FP32", [1], None), ("x", "FP32", [1], None), raw=[bytes(4)] * 2), "given twice"),
         (message(parameters={"a": pb.InferParameter()}), "parameter a has no value"),
+        (
+            pb.ModelInferRequest(inputs=[pb.ModelInferRequest.InferInputTensor(name="x", parameters=REGION)]),
+            "input 'x' is in shared memory",
+        ),
+        (
+            message(outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="a", parameters=REGION)]),
+            "output 'a' is in shared memory",
+        ),
     ],
 )
 def test_a_request_that_is_none_is_refused_with_what_to_send(request_, error):

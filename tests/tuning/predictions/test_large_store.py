@@ -12,7 +12,7 @@ import pyarrow.ipc
 import pytest
 from pyarrow import parquet
 
-from quorate.deployments import parse_spec, save_spec
+from quorate.deployments import save_spec
 from quorate.tuning import PredictionStore, read_table, run_in_process, simplex_weights, tune_weights
 from quorate.tuning.evaluation.verdict import judge
 from quorate.tuning.predictions.answered_rows import usable_rows
@@ -21,7 +21,7 @@ from quorate.tuning.scoring import member_losses
 from quorate.tuning.solvers.columns import Columns
 from quorate.tuning.solvers.simplex import solved_log_loss
 from quorate.tuning.workflows.tune_weights import choose_weights
-from tests.tuning.support.big_ensemble import big_ensemble
+from tests.tuning.support.big_ensemble import big_ensemble, factory_ensemble
 
 pytestmark = pytest.mark.long
 
@@ -102,6 +102,13 @@ def test_rows_of_a_table_too_large_for_memory_are_taken_into_a_file_too(tmp_path
     np.testing.assert_array_equal(data.rows(mask).inputs["pixels"], np.asarray(data.inputs["pixels"])[mask])
 
 
+SCALED = """
+import numpy as np
+
+def make(scale):
+    return lambda pixels: (pixels[:, :50] * scale).astype(np.float32)
+"""
+
 LARGE = """
 import sys, threading, time
 from pathlib import Path
@@ -143,23 +150,8 @@ print(size, peak[0] - before, *solved.values)
 def test_rows_and_predictions_larger_than_memory_stay_on_disk(tmp_path):
     if not Path("/proc/self/status").exists():
         pytest.skip("memory is read from /proc")
-    (tmp_path / "my_factory_g.py").write_text(
-        "import numpy as np\n"
-        "def make(scale):\n"
-        "    def model(pixels):\n"
-        "        return (pixels[:, :50] * scale).astype(np.float32)\n"
-        "    return model\n"
-    )
-    member = {"model": "my_factory_g:make", "inputs": ["pixels"], "max_batch_size": 1024}
-    spec = parse_spec(
-        {
-            "name": "large",
-            "inputs": {"pixels": {"datatype": "FP32", "shape": [512]}},
-            "classes": [str(c) for c in range(50)],
-            "members": {f"m{i}": {**member, "config": {"scale": 1 + 3 * i}} for i in range(2)},
-            "fusion": {"rule": "mean"},
-        }
-    )
+    configs = [{"scale": 1 + 3 * i} for i in range(2)]
+    spec = factory_ensemble(tmp_path / "my_factory_g.py", SCALED, ("pixels", 512), configs, 50)
     save_spec(spec, tmp_path / "spec.yaml")
     random = np.random.default_rng(0)
     for name, groups in (("few", 1), ("rows", 24)):  # 24 x 4096 rows of 512 float32: 192 MiB

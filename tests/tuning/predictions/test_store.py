@@ -23,6 +23,7 @@ from quorate.tuning import (
     save_weights,
     train,
 )
+from quorate.tuning.architectures import BUILD
 from quorate.tuning.errors import DataError, PredictionError, TuningError
 from tests.tuning.support.big_ensemble import big_ensemble
 
@@ -258,7 +259,7 @@ def test_out_of_fold_each_row_is_predicted_by_a_model_that_has_not_seen_it(tiny,
     how = Training(epochs=80, patience=80, learning_rate=5e-3, weight_decay=0.0, batch_size=8)
     knows = train(config, data, data, how)
     save_weights(knows.model, tmp_path / "m.safetensors")
-    member = {"model": "quorate.tuning.architectures:build", "config": config, "weights": "m.safetensors"}
+    member = {"model": BUILD, "config": config, "weights": "m.safetensors"}
     spec = parse_spec(
         {
             "name": "heart",

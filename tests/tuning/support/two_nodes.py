@@ -25,42 +25,35 @@ BUDGET: dict[str, Any] = {
 }  # fmt: skip
 
 
-# Tune pickles callbacks, and what these hold cannot be.
-RAYLETS: dict[int, Any] = {}
-USED: set[int] = set()
-CLUSTERS: list[Cluster] = []
-
-
 class Watch(tune.Callback):
-    """Writes down on which node each epoch runs; kills the node of trial 2 after its first epoch where told to."""
+    """Notes on which node each epoch runs; kills the node of trial 2 after its first epoch if ``kill``."""
 
-    def __init__(self, kill):
-        self.kill = kill
+    def __init__(self, cluster, raylets, kill):
+        self.cluster, self.raylets, self.kill = cluster, raylets, kill
+        self.used = set()
 
     def on_trial_result(self, iteration, trials, trial, result, **info):
         try:
             parent = psutil.Process(result["pid"]).ppid()
         except psutil.NoSuchProcess:  # it died after it had reported
             return
-        if parent in RAYLETS:
-            USED.add(parent)
-            if self.kill and len(RAYLETS) == 2 and trial.config["number"] == 2:
-                CLUSTERS[0].remove_node(RAYLETS.pop(parent), allow_graceful=False)
+        if parent in self.raylets:
+            self.used.add(parent)
+            if self.kill and len(self.raylets) == 2 and trial.config["number"] == 2:
+                self.cluster.remove_node(self.raylets.pop(parent), allow_graceful=False)
 
 
 def main(folder):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    CLUSTERS.append(cluster)
-    for _ in range(2):
-        node = cluster.add_node(num_cpus=1)
-        RAYLETS[node.all_processes["raylet"][0].process.pid] = node
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
     ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
     cluster.wait_for_nodes()
     splits = digits()
     data = Splits(splits.train.rows(slice(0, 300)), splits.validation, splits.test)
-    undisturbed = sweep(SPACE, data, run_folder=folder / "plain", callbacks=[Watch(kill=False)], **BUDGET)
-    used = len(USED)
-    disturbed = sweep(SPACE, data, run_folder=folder / "killed", callbacks=[Watch(kill=True)], **BUDGET)
+    watch, kill = Watch(cluster, raylets, kill=False), Watch(cluster, raylets, kill=True)
+    undisturbed = sweep(SPACE, data, run_folder=folder / "plain", callbacks=[watch], **BUDGET)
+    disturbed = sweep(SPACE, data, run_folder=folder / "killed", callbacks=[kill], **BUDGET)
     until = time.monotonic() + 60
     while alive() > 2 and time.monotonic() < until:  # the sweep may end before Ray has given the node up
         time.sleep(0.2)
@@ -73,8 +66,8 @@ def main(folder):
         for name in best.spec.members
     )
     said = {
-        "nodes_used": used,
-        "killed": 2 - len(RAYLETS),
+        "nodes_used": len(watch.used),
+        "killed": 2 - len(raylets),
         "alive": alive(),
         "same": outcome(undisturbed) == outcome(disturbed),
         "failed": [t.failure for t in (*disturbed.members, *disturbed.structures) if t.failure],

@@ -12,7 +12,8 @@ from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.run_member import Runner
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.search.journal import saving
-from quorate.tuning.search.members.member_search import Say, bare_spec
+from quorate.tuning.search.members.member_search import bare_spec
+from quorate.tuning.search.members.training_search import Say
 from quorate.tuning.search.space import SearchSpace
 
 
@@ -55,8 +56,8 @@ def add_formats(
             for name, member in ours.items()
         }
         for name, member in variants.items():
-            words = {name: member.model_dump(mode="json", exclude_defaults=True)}
-            spec = bare_spec(space.name, words, rows["validation"])
+            alone = {name: member.model_dump(mode="json", exclude_defaults=True)}
+            spec = bare_spec(space.name, alone, rows["validation"])
             for split in ("validation", "held-out"):
                 with saving(folder):
                     store.fill(spec, folder, rows[split], split, run=run)

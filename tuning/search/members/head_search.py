@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,11 @@ from quorate.tuning.architectures.heads import trunk_state
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.errors import SweepError
 from quorate.tuning.scoring import member_losses
-from quorate.tuning.search.generations import Task, unfinished
-from quorate.tuning.search.journal import Finished, Journal, resume_hint, saving
-from quorate.tuning.search.members.member_search import Say, bare_spec
+from quorate.tuning.search.generations import Task
+from quorate.tuning.search.journal import Finished, saving
+from quorate.tuning.search.members.member_search import bare_spec
+from quorate.tuning.search.members.training_search import Say, TrainingSearch
 from quorate.tuning.search.sampler import Proposals
 from quorate.tuning.search.space import SearchSpace, Topology, suggest_head
 from quorate.tuning.search.structures.structure import Menu
@@ -37,12 +37,14 @@ from quorate.tuning.search.structures.structure import Menu
 _CHAINED, _TRUNKS = 3, 1
 
 
-class HeadSearch:
+class HeadSearch(TrainingSearch):
     """Proposes heads to train and takes in what they are worth (``Generations``).
 
     The two topologies take turns, so that each gets its share of the trials; within one, whom a head reads and its
     hyper-parameters are proposed from the log-loss that earlier heads reached on the validation rows.
     """
+
+    phase = "heads"
 
     def __init__(
         self, folder: Path, space: SearchSpace, data: Mapping[str, Labelled], sources: Mapping[str, MemberSpec],
@@ -50,12 +52,10 @@ class HeadSearch:
     ):  # fmt: skip
         """
         Args:
+            folder, space, data, seed, parallel, say: as of ``TrainingSearch``.
             sources: base members by name, the one with the lowest log-loss first.
-            data: train, stopping, validation and held-out rows.
-            parallel: heads in a generation.
         """
-        self._folder, self._space, self._data, self._say = folder, space, data, say
-        self._seed, self._parallel = seed, parallel
+        super().__init__(folder, space, data, seed=seed, parallel=parallel, say=say)
         (self._input,) = data["train"].inputs
         self._sources = dict(sources)
         self.trunks: dict[str, MemberSpec] = {}
@@ -65,14 +65,8 @@ class HeadSearch:
             for name in dict.fromkeys(name for names in self._read.values() for name in names)
         }
         self.trials = space.head_trials if self._read else 0
-        self._journal = Journal(folder)
-        found, damage = self._journal.read("heads")
-        for sentence in damage:
-            say(sentence)
-        self.finished = {n: t for n, t in found.items() if self._same(t) and self._whole(t)}
-        self._params: dict[int, dict[str, Any]] = {}
-        self._made_from: dict[int, dict[str, Any]] = {}  # of the same heads: name, source and its digest
-        self._generation = 0
+        self.finished = {n: t for n, t in self._recorded().items() if self._same(t) and self._whole(t)}
+        self._made_from: dict[int, dict[str, Any]] = {}  # of the heads in ``_params``: name, source and its digest
 
     @property
     def members(self) -> dict[str, MemberSpec]:
@@ -87,10 +81,6 @@ class HeadSearch:
         trunks = {trunk: tuple(head for head, source in read.items() if source == trunk) for trunk in self.trunks}
         return chains, {trunk: heads for trunk, heads in trunks.items() if len(heads) > 1}
 
-    def _good(self) -> list[Finished]:
-        trials = (self.finished[number] for number in sorted(self.finished))
-        return [trial for trial in trials if trial.failure is None]
-
     def predictions(self, split: str) -> dict[str, NDArray[np.float32]]:
         """(N, C) probabilities of each trained head."""
         return {str(t.details["name"]): load(self._path(t.number).read_bytes())[split] for t in self._good()}
@@ -101,27 +91,16 @@ class HeadSearch:
         part = self._data[split]
         return {split: Labelled({**part.inputs, **read}, part.labels, part.classes)}
 
-    def next(self) -> Sequence[Task] | None:
-        """See ``Generations``."""
-        found = unfinished(self._generation, self._parallel, self.trials, self.finished)
-        if found is None:
-            return None
-        number, numbers, before = found
-        self._generation = number + 1
-        return self._propose(number, numbers, before) if numbers else []
-
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         """See ``Generations``."""
-        outcome = outcome or {"failure": "its worker died again and again", "said": []}
-        if "storage" in outcome:
-            raise SweepError(str(self._folder), f"cannot be written ({outcome['storage']})", resume_hint(self._folder))
+        outcome = self._checked(number, outcome)
         params, made_from = self._params[number], self._made_from[number]
         trial = Finished(number, params, failure=outcome.get("failure"), details={**outcome, **made_from})
         if trial.failure:
             self._say(f"head {made_from['name']} failed: {trial.failure}")
         else:
-            said = load(self._path(number).read_bytes())["validation"]
-            probs = np.nan_to_num(said, nan=1.0 / said.shape[1])
+            probs = load(self._path(number).read_bytes())["validation"]
+            probs = np.nan_to_num(probs, nan=1.0 / probs.shape[1])
             (loss,) = member_losses(probs[None], self._data["validation"].labels).tolist()
             trial = replace(trial, values={"log_loss": loss})
         self._journal.write("heads", trial)
@@ -135,10 +114,12 @@ class HeadSearch:
             define = partial(suggest_head, space=self._space, topology=topology, sources=sources)
             proposals = Proposals(define, 1, "tpe", self._seed + place, self._parallel)
             proposals.learn(before, {t.number: [t.values["log_loss"]] for t in before if t.failure is None})
-            for number, (trial, found) in zip(asked, proposals.ask(generation, len(asked)), strict=True):
+            proposed = proposals.ask(generation, len(asked))
+            for number, (trial, (source, config, how)) in zip(asked, proposed, strict=True):
                 if number not in self.finished:
                     self._params[number] = dict(trial.params)
-                    tasks.append(Task(number, self._config(number, topology, *found)))
+                    job = self._job(number, topology, source, config)
+                    tasks.append(Task(number, self._config(number, job, [self._seed, 1_000_000 + number], how)))
         return sorted(tasks, key=lambda task: task.number)
 
     def _topology(self, number: int) -> Topology:
@@ -179,37 +160,23 @@ class HeadSearch:
             found[split] = np.concatenate(parts).astype(np.float32)
         return found
 
-    def _config(
-        self, number: int, topology: Topology, source: str, config: Mapping[str, Any], how: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _job(self, number: int, topology: Topology, source: str, config: Mapping[str, Any]) -> MemberJob:
+        """The head as its replicas would get it; what it reads of other members is no request input."""
         reads = [self._input, source] if topology == "chain" else [source]
         name = f"{source}-{'link' if topology == 'chain' else 'head'}-{number:02d}"
         self._made_from[number] = {"name": name, "reads": source, "source": self._digest(source)}
         features = sum(self._width(read) for read in reads)
-        member = {
-            "model": HEAD,
-            "config": {"features": features, "classes": len(self._data["train"].classes), **config},
-            "weights": f"members/{name}.safetensors",
-            "inputs": reads,
-            "resources": self._space.resources.model_dump(mode="json", exclude_defaults=True),
-        }
-        seed = int(np.random.SeedSequence([self._seed, 1_000_000 + number]).generate_state(1)[0])
-        training = {"epochs": self._space.epochs, "batch_size": self._space.batch_size, "seed": seed, **how}
-        return {
-            "number": number,
-            "phase": "heads",
-            "folder": str(self._folder.resolve()),
-            "job": self._job(name, member).model_dump_json(),
-            "training": training,
-            "cutoffs": {},
-            "threads": max(1, int(self._space.resources.num_cpus)),
-        }
-
-    def _job(self, name: str, head: Mapping[str, Any]) -> MemberJob:
-        """The head as its replicas would get it; what it reads of other members is no request input."""
+        member = MemberSpec.model_validate(
+            {
+                "model": HEAD,
+                "config": {"features": features, "classes": len(self._data["train"].classes), **config},
+                "weights": f"members/{name}.safetensors",
+                "inputs": reads,
+                "resources": self._space.resources,
+            }
+        )
         base = bare_spec(self._space.name, dict(list(self._sources.items())[:1]), self._data["train"])
-        member = MemberSpec.model_validate(head)
-        tensors = {key: tensor for key, tensor in base.inputs.items() if key in member.inputs}
+        tensors = {key: tensor for key, tensor in base.inputs.items() if key in reads}
         return MemberJob(ensemble=base.name, name=name, member=member, inputs=tensors, classes=base.classes)
 
     def _width(self, source: str) -> int:
@@ -219,14 +186,12 @@ class HeadSearch:
     def _whole(self, trial: Finished) -> bool:
         if trial.failure is not None:
             return True
-        path = self._path(trial.number)
-        member = MemberSpec(**trial.details["member"])
-        weights = self._folder / str(member.weights)
-        whole = path.is_file() and file_digest(path) == trial.details["predictions"]
-        if whole and weights.is_file() and file_digest(weights) == member.digest:
-            return True
-        self._say(f"head {trial.details['name']}: its files are damaged: trained again")
-        return False
+        path, damage = self._path(trial.number), self._damage(trial)
+        if damage is None and not (path.is_file() and file_digest(path) == trial.details["predictions"]):
+            damage = f"{path.name} is missing or has other bytes than were written"
+        if damage is not None:
+            self._say(f"head {trial.details['name']}: {damage}: trained again")
+        return damage is None
 
     def _same(self, trial: Finished) -> bool:
         """Whether a recorded head reads a source that is still there, with the same weights."""
@@ -237,4 +202,4 @@ class HeadSearch:
         return {**self._sources, **self.trunks}[source].digest
 
     def _path(self, number: int) -> Path:
-        return self._folder / "trials" / "heads" / f"{number:05d}" / "predictions.safetensors"
+        return self._place(number) / "predictions.safetensors"

@@ -8,7 +8,7 @@ made useless no longer draws proposals towards itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,32 +17,31 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
+from quorate.deployments.wire.datatypes import datatype_of
 from quorate.tuning.architectures import BUILD
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.errors import SweepError
 from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.search.asha import cutoffs
-from quorate.tuning.search.generations import Task, unfinished
-from quorate.tuning.search.journal import Finished, Journal, resume_hint, saving
+from quorate.tuning.search.generations import Task
+from quorate.tuning.search.journal import Finished, saving
+from quorate.tuning.search.members.training_search import Say, TrainingSearch
 from quorate.tuning.search.sampler import Proposals
 from quorate.tuning.search.space import SearchSpace, suggest_member
 from quorate.tuning.solvers.simplex import solve_log_loss
 
-_PHASE = "members"
 # A member without weight in the best ensemble is told what a tenth of it there would cost: a slope to search along.
 _TRIED_SHARE = 0.1
 
-Say = Callable[[str], None]
 
-
-class MemberSearch:
+class MemberSearch(TrainingSearch):
     """Proposes members to train, values them, keeps their predictions in the store (``Generations``)."""
+
+    phase = "members"
 
     def __init__(
         self,
@@ -59,48 +58,28 @@ class MemberSearch:
     ):
         """
         Args:
-            folder: the run's.
+            folder, data, seed, parallel, say: as of ``TrainingSearch``.
             space: fitting the data.
-            data: train, stopping, validation and held-out rows.
             trials: members to propose in all.
-            parallel: members in a generation.
             cheap: whether small members are worth something by themselves, since a cost is an objective.
-            say: told what the user should know.
             known: (N,) probability of the true class on the validation rows, of members that are there already.
         """
-        self._folder, self._space, self._data, self._known = folder, space, data, known
-        self._trials, self._seed, self._parallel, self._cheap, self._say = trials, seed, parallel, cheap, say
-        self._journal, self.store = Journal(folder), PredictionStore(folder / "predictions")
-        self._params: dict[int, Mapping[str, Any]] = {}
-        self._generation = 0
-        self.finished: dict[int, Finished] = {}
-        found, damage = self._journal.read("members")
-        for sentence in damage:
-            say(sentence)
-        for number, trial in found.items():
-            harm = self._harm(trial)
-            if harm is None:
-                self.finished[number] = trial
-            else:
-                say(f"member {number}: {harm}: trained again")
+        super().__init__(folder, space, data, seed=seed, parallel=parallel, say=say)
+        self.trials, self._cheap, self._known = trials, cheap, known
+        self.store = PredictionStore(folder / "predictions")
         (self._image,) = data["train"].inputs.values()
-
-    def next(self) -> list[Task] | None:
-        """See ``Generations``."""
-        found = unfinished(self._generation, self._parallel, self._trials, self.finished)
-        if found is None:
-            return None
-        number, numbers, before = found
-        self._generation = number + 1
-        return self._propose(number, numbers, before) if numbers else []
+        for number, trial in self._recorded().items():
+            damage = self._damage(trial)
+            if damage is not None:
+                say(f"member {number}: {damage}: trained again")
+                continue
+            self.finished[number] = trial
+            if trial.failure is None:
+                self._fill(self.name(trial), trial)
 
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         """See ``Generations``."""
-        outcome = outcome or {"failure": "its worker died again and again", "history": [], "said": []}
-        if "storage" in outcome:
-            raise SweepError(str(self._folder), f"cannot be written ({outcome['storage']})", resume_hint(self._folder))
-        for sentence in outcome["said"]:
-            self._say(f"member {number}: {sentence}")
+        outcome = self._checked(number, outcome)
         trial = Finished(number, self._params[number], failure=outcome.get("failure"), details=outcome)
         if trial.failure is None:
             name = self.name(trial)
@@ -116,8 +95,7 @@ class MemberSearch:
     @property
     def members(self) -> dict[str, MemberSpec]:
         """Trained members by name, in the order of their numbers."""
-        trained = (self.finished[number] for number in sorted(self.finished))
-        return {self.name(t): MemberSpec(**t.details["member"]) for t in trained if t.failure is None}
+        return {self.name(trial): MemberSpec(**trial.details["member"]) for trial in self._good()}
 
     def name(self, trial: Finished) -> str:
         return f"{trial.params['family']}-{trial.number:03d}"
@@ -148,12 +126,11 @@ class MemberSearch:
         for number, (trial, (config, how)) in zip(numbers, proposals.ask(generation, len(numbers)), strict=True):
             if number not in self.finished:
                 self._params[number] = dict(trial.params)
-                tasks.append(Task(number, self._config(number, config, how, limits)))
+                job = self._job(number, config)
+                tasks.append(Task(number, self._config(number, job, [self._seed, number], how, limits)))
         return tasks
 
-    def _config(
-        self, number: int, config: Mapping[str, Any], how: Mapping[str, Any], limits: Mapping[int, float]
-    ) -> dict[str, Any]:
+    def _job(self, number: int, config: Mapping[str, Any]) -> MemberJob:
         name = f"{config['family']}-{number:03d}"
         member = {
             "model": BUILD,
@@ -162,16 +139,7 @@ class MemberSearch:
             "inputs": list(self._data["train"].inputs),
             "resources": self._space.resources.model_dump(mode="json", exclude_defaults=True),
         }
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        training = {"epochs": self._space.epochs, "batch_size": self._space.batch_size, "seed": seed, **how}
-        return {
-            "number": number,
-            "folder": str(self._folder.resolve()),
-            "job": self._spec({name: member}).job(name).model_dump_json(),
-            "training": training,
-            "cutoffs": {str(rung): loss for rung, loss in limits.items()},
-            "threads": max(1, int(self._space.resources.num_cpus)),
-        }
+        return self._spec({name: member}).job(name)
 
     def _spec(self, members: Mapping[str, Any]) -> EnsembleSpec:
         return bare_spec(self._space.name, members, self._data["train"])
@@ -193,36 +161,16 @@ class MemberSearch:
             found[name] = true_class(probs[None], labels)[0]
         return found
 
-    def _harm(self, trial: Finished) -> str | None:
-        """What is wrong with the files of a member that is in the journal."""
-        if trial.failure is not None:
-            return None
-        member = MemberSpec(**trial.details["member"])
-        path = self._folder / str(member.weights)
-        if not path.is_file():
-            return f"{path.name} is missing"
-        if file_digest(path) != member.digest:
-            return f"{path.name} has other bytes than were written"
-        self._fill(self.name(trial), trial)
-        return None
-
-    def _place(self, number: int) -> Path:
-        return self._folder / "trials" / _PHASE / f"{number:05d}"
-
 
 def bare_spec(name: str, members: Mapping[str, Any], data: Labelled) -> EnsembleSpec:
     """The members under a plain mean, over the inputs of the data."""
-    inputs = {key: {"datatype": _datatype(array), "shape": list(array.shape[1:])} for key, array in data.inputs.items()}
+    inputs = {
+        key: {"datatype": datatype_of(array), "shape": list(array.shape[1:])} for key, array in data.inputs.items()
+    }
     fusion = {"rule": "mean", "members": list(members)}
     return parse_spec(
         {"name": name, "inputs": inputs, "classes": list(data.classes), "members": dict(members), "fusion": fusion}
     )
-
-
-def _datatype(array: NDArray[Any]) -> str:
-    from quorate.deployments.wire.datatypes import datatype_of
-
-    return datatype_of(array)
 
 
 def _worth(others: Floats, column: Floats) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,14 +29,9 @@ class MemberTrial:
 
     def __init__(self, config: Mapping[str, Any], data: Mapping[str, Labelled]):
         self._data = data
-        # The object store's arrays are read-only; nothing here writes to them.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         torch.set_num_threads(max(1, int(config["threads"])))
-        self._number, self._folder, self._phase = (
-            config["number"],
-            Path(config["folder"]),
-            str(config.get("phase", "members")),
-        )
+        self._folder = Path(config["folder"])
+        self._place = self._folder / "trials" / config["phase"] / f"{config['number']:05d}"
         self._job = MemberJob.model_validate_json(config["job"])
         self._cutoffs = {int(rung): loss for rung, loss in config["cutoffs"].items()}
         self._how: dict[str, Any] = dict(config["training"])
@@ -110,10 +104,6 @@ class MemberTrial:
     def _failed(self, reason: str) -> tuple[dict[str, Any], dict[str, Any]]:
         history = [] if self._run is None else [_finite(asdict(epoch)) for epoch in self._run.history]
         return {}, {"failure": reason[:500], "history": history, "said": self._said}
-
-    @property
-    def _place(self) -> Path:
-        return self._folder / "trials" / self._phase / f"{self._number:05d}"
 
 
 def _side_by_side(data: Labelled, inputs: Sequence[str]) -> Labelled:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +21,9 @@ from quorate.fusion.loading import load_rule
 from quorate.fusion.training import Training
 from quorate.tuning.data.folds import Fold, stratified_folds
 from quorate.tuning.latency.curves import cascade_s
-from quorate.tuning.search.space import Objective
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Table
 from quorate.tuning.solvers.simplex import simplex_weights
-
-if TYPE_CHECKING:
-    pass
 
 # A stack's fit is an optimisation of hundreds of numbers, the others' are solved in milliseconds.
 _FOLDS, _STACK_FOLDS = 4, 2
@@ -136,8 +132,8 @@ def _pruned(structure: Structure, table: Table) -> Structure:
     if structure.rule in _WEIGHTED and len(names) > 1:
         weights = simplex_weights(table.rows_of(names), table.labels).values
         names = tuple(name for name, weight in zip(names, weights, strict=True) if weight >= _LEAST_WEIGHT)
-    words = {**structure.to_json(), "members": names, "quorum": min(structure.quorum, len(names))}
-    return Structure.from_json(words)
+    content = {**structure.to_json(), "members": names, "quorum": min(structure.quorum, len(names))}
+    return Structure.from_json(content)
 
 
 def _in_time(structure: Structure, table: Table, seed: int) -> NDArray[np.bool_]:
@@ -169,6 +165,3 @@ def _losses(fused: NDArray[Any], labels: NDArray[np.int64], answered: NDArray[np
         "log_loss": float(-np.log(np.maximum(right, LEAST_PROBABILITY)).mean()),
         "error_rate": float((chosen != labels).mean()),
     }
-
-
-OBJECTIVES: tuple[Objective, ...] = ("log_loss", "error_rate", "p95_latency_s", "device_s_per_request", "memory_bytes")

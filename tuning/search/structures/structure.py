@@ -39,9 +39,9 @@ class Structure:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, words: Mapping[str, Any]) -> Structure:
-        stages = tuple(tuple(stage) for stage in words["stages"])
-        return cls(**{**words, "members": tuple(words["members"]), "stages": stages})
+    def from_json(cls, content: Mapping[str, Any]) -> Structure:
+        stages = tuple(tuple(stage) for stage in content["stages"])
+        return cls(**{**content, "members": tuple(content["members"]), "stages": stages})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quorate.tuning.search.generations import Task, generation
+from quorate.tuning.search.generations import WORKER_DIED, Task, generation
 from quorate.tuning.search.journal import Finished, Journal
 from quorate.tuning.search.sampler import Proposals
 from quorate.tuning.search.space import Objective, SamplerName, SearchSpace
@@ -82,7 +82,7 @@ class StructureSearch:
 
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         """See ``Generations``."""
-        outcome = outcome or {"failure": "its worker died again and again"}
+        outcome = outcome or {"failure": WORKER_DIED}
         values = dict(outcome.get("values", {}))
         failure = outcome.get("failure")
         lacking = [name for name in self._objectives if not math.isfinite(values.get(name, math.nan))]

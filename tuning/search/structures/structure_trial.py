@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +17,6 @@ class StructureTrial:
     """Evaluates one structure (``worker_pool.Trial``); a failure's reason is its outcome."""
 
     def __init__(self, config: Mapping[str, Any], table: Table):
-        # The object store's arrays are read-only; nothing here writes to them.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         torch.set_num_threads(1)
         self._structure, self._seed, self._table = Structure.from_json(config["structure"]), config["seed"], table
 

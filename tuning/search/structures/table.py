@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.tuning.latency.curves import Curve, Overhead, chain_s, parallel_s
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

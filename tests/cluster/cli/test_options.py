@@ -1,0 +1,77 @@
+"""Options: each is an argument of the Python call, and one that a call would not read is refused."""
+
+import inspect
+
+import pytest
+from typer.testing import CliRunner
+
+import quorate
+from quorate.cluster.cli import door_options
+from quorate.cluster.cli.main import app
+from quorate.cluster.operations.deploy import foreground
+
+
+def run(*words):
+    done = CliRunner().invoke(app, words)
+    return done.exit_code, " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("tune s.yaml --data d.npz --trials 9 --time 5", "--trials, --time are for --search architecture"),
+        ("tune s.yaml --data d.npz --epochs 3", "--epochs is for --train"),
+        ("tune s.yaml --data d.npz --search architecture --folds 3", "--folds is for --search weights"),
+        ("tune --resume run --seed 3", "--seed is for a new search, without --resume"),
+        ("tune s.yaml", "give SPEC and --data, or --resume RUN"),
+        ("compress s.yaml --train t.npz --data d.npz --width 3", "--width is for --student"),
+        ("deploy s.yaml --address auto --foreground", "--foreground is for the local cluster, without --address"),
+        ("query a --input r.npy --url http://h --address auto", "--address is for an ensemble that is looked up"),
+        ("bench a --url http://h --address auto", "--address is for an ensemble that is looked up"),
+        ("demo --full", "--full is for --data"),
+    ],
+)
+def test_an_option_of_another_use_is_refused(words, sentence):
+    code, printed = run(*words.split())
+    assert (code, sentence in printed) == (2, True), printed
+
+
+def test_a_sweep_is_taken_up_with_the_rows_that_are_given(monkeypatch):
+    asked: dict[str, str] = {}
+
+    def resume(folder, data, **options):
+        asked.update(run=str(folder), data=str(data))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quorate.cluster.operations.sweep.resume", resume)
+    run("tune", "--resume", "run", "--data", "moved.npz")
+    assert asked == {"run": "run", "data": "moved.npz"}
+
+
+# A command may stand for several functions, and an option for a part of an argument.
+FUNCTIONS = {
+    "deploy": [quorate.deploy, foreground],
+    "query": [quorate.query, quorate.query_file],
+    "tune": [quorate.tune, quorate.sweep, quorate.resume],
+}
+DOORS = dict.fromkeys(inspect.signature(door_options.doors).parameters, "doors")
+CREDENTIALS = dict.fromkeys(["auth_token_file", "ca", "cert", "key"], "credentials")
+ARGUMENTS = {
+    "input_file": "rows", "output_file": "output", "canary_seconds": "canary_s", "objective": "objectives",
+    "resume": "run",
+}  # fmt: skip
+# Which of its functions a command calls, and how it prints what comes back.
+COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground"}
+# Objects of Python; a command line has its spec's folder and shows progress itself.
+PYTHON_ONLY = {"folder", "on_step", "on_progress", "callbacks", "space"}
+
+
+@pytest.mark.parametrize("command", [command.callback for command in app.registered_commands])
+def test_every_option_is_an_argument_in_python_and_every_argument_an_option(command):
+    name = command.__name__
+    arguments = {**ARGUMENTS, **(DOORS if name == "deploy" else CREDENTIALS)}
+    options = {arguments.get(option, option) for option in inspect.signature(command).parameters}
+    functions = FUNCTIONS.get(name, [getattr(quorate, name)])
+    known = {argument for function in functions for argument in inspect.signature(function).parameters}
+    shown_by_the_object = {"credentials"} if name == "deploy" else set()
+    assert options - COMMAND_LINE_ONLY == known - PYTHON_ONLY - shown_by_the_object
