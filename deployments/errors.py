@@ -163,6 +163,10 @@ class MemberLoadError(QuorateError):
         return f"members.{self.member}: {self.found}; {self.fix}"
 
 
+class ConflictError(UnavailableError):
+    """Somebody else is changing the same ensemble, or has changed it meanwhile."""
+
+
 class DeployError(QuorateError):
     """The cluster cannot run what the spec asks."""
 

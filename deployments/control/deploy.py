@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ray import serve
 
 from quorate.deployments.control import serve_apps
-from quorate.deployments.control.describe import applications, describe, describe_fusion, running_replicas
-from quorate.deployments.control.publish import candidate, publish
-from quorate.deployments.control.ray_private import ClusterStore
-from quorate.deployments.control.registry import Publication, Registry
+from quorate.deployments.control.describe import describe_fusion, running_replicas
+from quorate.deployments.control.ports import choose_ports, door_nodes
+from quorate.deployments.control.registry import Publication, Record
 from quorate.deployments.control.replicas import Replicas
-from quorate.deployments.control.rollout import CONTROL_TIMEOUT_S, Check, rehearse
+from quorate.deployments.control.rollout import Candidate, Check, roll_out
 from quorate.deployments.control.serve_apps import Progress
-from quorate.deployments.errors import ClusterError, DeployError
+from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
+from quorate.deployments.errors import ClusterError
 from quorate.deployments.security.doors import Doors, at_port
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -30,6 +27,8 @@ class Deployed:
     """A running ensemble: where to ask it, and what runs.
 
     Attributes:
+        http: of one of its doors, likewise ``grpc``.
+        nodes: the addresses of the nodes that its doors stand on; all have the same ports.
         members: how many replicas of each run.
     """
 
@@ -37,6 +36,7 @@ class Deployed:
     revision: str
     http: str
     grpc: str
+    nodes: tuple[str, ...]
     members: dict[str, int]
 
 
@@ -52,63 +52,50 @@ def deploy(
 ) -> Deployed:
     """Deploy or update an ensemble; only what changed restarts.
 
-    Changed members start beside the old ones, where there is room for both, and all requests change over at once.
+    What changed starts beside what runs, where there is room for both, and all requests change over at once. Where it
+    does not come up, it is taken away again and the old revision goes on.
 
     Args:
         spec: the ensemble.
         folder: what the spec's relative paths start from, on every node.
         doors: where they stand and whom they admit; None leaves those of the running ensemble as they are, and opens
             a new one's on loopback.
-        http_port: 0 keeps the running ensemble's port, or takes a free one.
+        http_port: 0 keeps the ensemble's port, or takes a free one for a new one.
         grpc_port: likewise.
         timeout_s: how long members may take to load.
         progress: called with each application's state whenever one changes.
-        check: looks at a new revision of a running ensemble before it goes live; see ``publish``.
+        check: looks at the new revision before it goes live; what it raises keeps the old one.
 
     Raises:
         DeployError: something could not be started; the text says what.
+        ConflictError: somebody else is changing the ensemble.
     """
-    registry = Registry(ClusterStore())
     spec, folder = pin(spec, folder), folder.resolve()
-    opened = doors or registry.doors(spec.name)
-    running = describe(spec.name)
-    http_port = http_port or _running_port(running, "http") or free_port(opened.host)
-    grpc_port = grpc_port or _running_port(running, "grpc") or free_port(opened.host)
     serve.start(proxy_location="Disabled")
-    members = {name: serve_apps.member_application(spec, name, folder) for name in spec.members}
-    publication = Publication(spec, folder, {name: app.name for name, app in members.items()})
-    fusion = serve_apps.fusion_application(spec, opened, http_port, grpc_port)
-    serve_apps.start_beside(members.values(), timeout_s, progress)
-    registry.record_doors(spec.name, opened)
-    running = describe(spec.name)  # again: members may have taken minutes to load
-    if fusion.is_what_runs(running):
-        _read_tokens(spec.name, len(running))
-        if running[0]["revision"] != spec.revision:
-            publish(publication, check)
-    else:
-        registry.record(publication)
-        serve_apps.start([fusion], timeout_s, progress)
-        rehearse(candidate(publication))
-    serve_apps.delete_unused(spec.name, publication.apps.values())
-    return _deployed(publication, opened, describe_fusion(spec.name), http_port, grpc_port)
+    with changing(spec.name, "a deployment") as change:
+        record = _planned(change, spec, folder, doors, (http_port, grpc_port))
+        _go_live(change, record, timeout_s, progress, check)
+        return _deployed(record)
 
 
 def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
-    """Publish the revision before the live one, which is dropped: a second rollback goes back further.
+    """Make the revision before the live one live again. That one is dropped: a second rollback goes back further.
 
     Raises:
         ClusterError: there is none.
         DeployError: its members could not be started again, or a replica refused it.
+        ConflictError: somebody else is changing the ensemble.
     """
-    known = Registry(ClusterStore()).history(name)
-    if len(known) < 2 or known[-2].spec.wiring != known[-1].spec.wiring:
-        raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
-    earlier = known[-2]
-    members = [serve_apps.member_application(earlier.spec, member, earlier.folder) for member in earlier.apps]
-    serve_apps.start_beside(members, timeout_s)
-    publish(earlier, dropping=known[-1].spec.revision)
-    serve_apps.delete_unused(name, earlier.apps.values())
-    return earlier.spec
+    with changing(name, "a rollback") as change:
+        old = change.record
+        if old is None or not old.earlier:
+            raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
+        earlier = old.earlier[-1]
+        publication = Publication(earlier.spec, earlier.folder, _member_apps(earlier.spec, earlier.folder))
+        record = old.following(publication, dropping=old.live.spec.revision)
+        record = replace(record, door_apps=_door_apps(record, list(old.door_apps)))
+        _go_live(change, record, timeout_s)
+        return earlier.spec
 
 
 def delete(name: str) -> None:
@@ -116,50 +103,67 @@ def delete(name: str) -> None:
 
     Raises:
         ClusterError: there is no such ensemble.
+        ConflictError: somebody else is changing it.
     """
-    found = applications(name)
-    if not found:
-        raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
-    fusion, *members = found
-    serve.delete(fusion)
-    with ThreadPoolExecutor(max(1, len(members))) as pool:  # each waits until its replicas have drained
-        list(pool.map(serve.delete, members))
-    Registry(ClusterStore()).forget(name)
+    with changing(name, "being taken down") as change:
+        if change.record is None:
+            raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
+        stop(list(change.record.door_apps.values()))
+        change.registry.write_down(name, change.number)
+        stop(list(change.record.live.apps.values()))
 
 
-def free_port(host: str) -> int:
-    """A port that nothing listens on here.
-
-    Raises:
-        DeployError: the host is no address of this machine.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError as error:
-            found = f"no port of {host} can be had here ({error.strerror})"
-            raise DeployError(f"{found}; give an address of this machine") from None
-        return int(probe.getsockname()[1])
-
-
-def _read_tokens(name: str, expected: int) -> None:
-    """Let every fusion replica read whose tokens open its doors now."""
-    replies = Replicas(name).call("read_tokens", timeout_s=CONTROL_TIMEOUT_S)
-    if [reply for reply in replies if reply is not True] or len(replies) < expected:
-        raise DeployError(f"not all of {expected} fusion replicas of {name} took the new tokens; deploy again")
+def _planned(change: Change, spec: EnsembleSpec, folder: Path, doors: Doors | None, ports: tuple[int, int]) -> Record:
+    """The record that will be true when the change has succeeded."""
+    old, nodes = change.record, door_nodes(spec.serving.resources)
+    opened = doors or (old.doors if old else Doors())
+    http_port, grpc_port = choose_ports(spec.name, opened.host, ports, nodes, change.registry)
+    publication = Publication(spec, folder, _member_apps(spec, folder))
+    if old is None:
+        record = Record(change.number, publication, opened, http_port, grpc_port, {})
+    else:
+        record = replace(old.following(publication), doors=opened, http_port=http_port, grpc_port=grpc_port)
+    door_apps = _door_apps(record, nodes)
+    # A node that is away keeps its doors for when it is back, as long as they are the right ones.
+    away = {} if old is None else {n: app for n, app in old.door_apps.items() if n not in door_apps}
+    kept = {n: app for n, app in away.items() if app == _door_apps(record, [n])[n]}
+    return replace(record, door_apps={**kept, **door_apps})
 
 
-def _running_port(replicas: Sequence[dict[str, Any]], door: str) -> int:
-    """The port that an ensemble's door listens on; 0 when it does not run."""
-    return int(replicas[0][door].rpartition(":")[2]) if replicas else 0
+def _go_live(
+    change: Change, record: Record, timeout_s: float, progress: Progress | None = None, check: Check | None = None
+) -> None:
+    """Start what is new, have every fusion replica prepare the revision, record it, and open the new doors."""
+    old, apps = change.record, recorded_apps(record)
+    there = set(door_nodes(record.live.spec.serving.resources))
+    serve_apps.make_room(apps, {} if old is None else {app.split(".")[1]: app for app in old.apps})
+    change.lease.check()
+    serve_apps.start([app for app in apps if not app.node], timeout_s, progress)
+    serve_apps.start([app for app in apps if app.node in there], timeout_s, progress)
+    if old is not None and replace(old, number=record.number, earlier=record.earlier) == record:
+        return  # all of it is live already
+    if old is not None and old.live.spec.revision == record.live.spec.revision:
+        check = None
+    candidate = Candidate(record.live, Replicas(record.door_apps.values()))
+    roll_out(candidate, lambda: change.commit(record), check)
 
 
-def _deployed(
-    publication: Publication, doors: Doors, running: Sequence[dict[str, Any]], http_port: int, grpc_port: int
-) -> Deployed:
-    http, grpc = at_port(doors.host, http_port), at_port(doors.host, grpc_port)
-    for replica in running:  # says the address that others reach, where the host stands for all
+def _member_apps(spec: EnsembleSpec, folder: Path) -> dict[str, str]:
+    return {name: serve_apps.member_application(spec, name, folder).name for name in spec.members}
+
+
+def _door_apps(record: Record, nodes: list[str]) -> Mapping[str, str]:
+    return {
+        node: serve_apps.door_application(record.live, record.doors, record.http_port, record.grpc_port, node).name
+        for node in nodes
+    }
+
+
+def _deployed(record: Record) -> Deployed:
+    spec, doors = record.live.spec, record.doors
+    http, grpc = at_port(doors.host, record.http_port), at_port(doors.host, record.grpc_port)
+    for replica in describe_fusion(spec.name)[:1]:  # says the address that others reach, where the host stands for all
         http, grpc = replica["http"], replica["grpc"]
-    spec, url = publication.spec, f"{'https' if doors.tls else 'http'}://{http}"
-    counts = {name: running_replicas(app) for name, app in publication.apps.items()}
-    return Deployed(spec.name, spec.revision, url, grpc, counts)
+    url = f"{'https' if doors.tls else 'http'}://{http}"
+    counts = {name: running_replicas(app) for name, app in record.live.apps.items()}
+    return Deployed(spec.name, spec.revision, url, grpc, tuple(record.door_apps), counts)

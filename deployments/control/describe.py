@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from ray import serve
-from ray.serve.exceptions import RayServeException
 
 from quorate.deployments.control.ray_private import ClusterStore
 from quorate.deployments.control.registry import Registry
@@ -15,64 +16,57 @@ from quorate.deployments.errors import DeployError
 
 VIEW_TIMEOUT_S = 5.0
 
-_ALIVE = ("RUNNING", "UNHEALTHY", "DEPLOYING")
-
 
 def ensembles() -> list[str]:
-    """Names of the ensembles that run on this cluster."""
-    return sorted(name for name in serve.status().applications if "." not in name)
+    """Names of the ensembles that run on this cluster. Serve may run other people's applications beside them."""
+    return Registry(ClusterStore()).names()
 
 
 def applications(ensemble: str) -> list[str]:
-    """The names of an ensemble's Serve applications; the fusion's, which is the ensemble's own, comes first."""
-    found = [name for name in serve.status().applications if name == ensemble or name.startswith(f"{ensemble}.")]
-    return sorted(found, key=len)
+    """The names of an ensemble's Serve applications, those that end excepted; its live revision may not use all."""
+    ours = re.compile(rf"{re.escape(ensemble)}\.[^.]+\.[0-9a-f]{{8}}")
+    found = serve.status().applications.items()
+    return sorted(name for name, app in found if ours.fullmatch(name) and app.status.value != "DELETING")
 
 
-def describe(application: str) -> list[dict[str, Any]]:
-    """What each replica of an application says of itself; empty when it does not run.
+def describe(apps: Iterable[str]) -> list[dict[str, Any]]:
+    """What each replica of applications says of itself; empty when none runs.
 
     Raises:
-        DeployError: it runs, but a replica is too busy to answer; taken for one that does not run it would be replaced.
+        DeployError: one runs, but is too busy to answer; taken for one that does not run it would be replaced.
     """
-    replies = _ask(application, CONTROL_TIMEOUT_S)
-    if any(isinstance(reply, TimeoutError) for reply in replies) and _state(application) == "RUNNING":
-        found = f"{application} runs, but a replica has not answered for {CONTROL_TIMEOUT_S:g} s"
+    apps = list(apps)
+    replies = Replicas(apps).call("describe", timeout_s=CONTROL_TIMEOUT_S)
+    if any(isinstance(reply, TimeoutError) for reply in replies) and _run(apps):
+        found = f"{', '.join(apps)} runs, but a replica has not answered for {CONTROL_TIMEOUT_S:g} s"
         raise DeployError(f"{found}; see quorate status, and try again")
     return _descriptions(replies)
 
 
 def describe_fusion(ensemble: str) -> list[dict[str, Any]]:
     """What each fusion replica that answers soon says of itself; to look at, not to act on."""
-    return _descriptions(_ask(ensemble, VIEW_TIMEOUT_S))
+    record = Registry(ClusterStore()).latest(ensemble)
+    return [] if record is None else _view(record.door_apps.values())
 
 
 def describe_member(ensemble: str, member: str) -> list[dict[str, Any]]:
     """What each of a member's replicas that answers soon says of itself."""
-    known = Registry(ClusterStore()).history(ensemble)
-    return _descriptions(_ask(known[-1].apps[member], VIEW_TIMEOUT_S)) if known and member in known[-1].apps else []
+    record = Registry(ClusterStore()).latest(ensemble)
+    return [] if record is None or member not in record.live.apps else _view([record.live.apps[member]])
 
 
 def running_replicas(application: str) -> int:
     """How many of an application's replicas Serve has brought up."""
-    deployments = serve.status().applications[application].deployments.values()
-    return sum(found.replica_states.get("RUNNING", 0) for found in deployments)  # type: ignore[call-overload]
+    return Replicas([application]).count()
 
 
-def _ask(application: str, timeout_s: float) -> list[Any]:
-    """What each replica answers, or the exception in place of an answer; empty when none runs."""
-    if _state(application) not in _ALIVE:
-        return []
-    try:
-        return Replicas(application).call("describe", timeout_s=timeout_s)
-    except RayServeException:
-        return []
+def _run(apps: Iterable[str]) -> bool:
+    known = serve.status().applications
+    return any(app in known and known[app].status.value == "RUNNING" for app in apps)
 
 
-def _state(application: str) -> str:
-    """As Serve calls it; empty for an application that is not there."""
-    status = serve.status().applications.get(application)
-    return "" if status is None else str(status.status.value)
+def _view(apps: Iterable[str]) -> list[dict[str, Any]]:
+    return _descriptions(Replicas(apps).call("describe", timeout_s=VIEW_TIMEOUT_S))
 
 
 def _descriptions(replies: list[Any]) -> list[dict[str, Any]]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import os
-from dataclasses import replace
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore
-from quorate.deployments.control.registry import Publication, Registry
+from quorate.deployments.control.registry import Publication, Record, Registry
+from quorate.deployments.errors import UnavailableError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
-from quorate.deployments.security.doors import at_port
+from quorate.deployments.security.doors import Doors, at_port
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import QuorateError
 
@@ -28,29 +32,41 @@ _log = logging.getLogger(__name__)
 
 # A loop that has not ticked for this long serves nobody.
 STALL_S = 10.0
+# How long a replica that was not told of a change may go on as before.
+WATCH_S = 2.0
 
 
 class FusionDeployment:
-    """One replica: both doors to the ensemble. All replicas of a node listen on the same two ports.
+    """One replica: both doors to the ensemble on one node.
 
-    What it serves is the newest published spec of its wiring; ``fingerprint`` names what it was deployed with.
+    What it serves is the registry's live publication if that is of its wiring, else the one it was deployed with. Its
+    doors open when the registry names its application, and not before. ``fingerprint`` names what it was deployed with.
     """
 
     def __init__(
-        self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, tls: Tls | None, fingerprint: str
-    ):
+        self, ensemble: str, wiring: str, host: str, http_port: int, grpc_port: int, tls: Tls | None,
+        publication: str, doors: Doors, fingerprint: str,
+    ):  # fmt: skip
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        from ray import serve
+
         from quorate.deployments.server.fusion_server import FusionServer, ServerSettings
 
         self._ensemble, self._fingerprint, self._host = ensemble, fingerprint, host
+        self._app = serve.get_replica_context().app_name
         self._registry = Registry(ClusterStore())
-        self._keeper = Doorkeeper(self._registry.doors(ensemble), host)
+        self._number, record = 0, self._registry.latest(ensemble)
+        ours = record is not None and self._app in record.door_apps.values()
+        self._keeper = Doorkeeper(record.doors if record is not None and ours else doors, host)
         self._certificates = None if tls is None else Certificates(tls)
         self._handles: dict[str, Any] = {}  # by application of a member
-        self._seen = b""  # the history of publications when it was last looked at
         settings = ServerSettings(host, http_port, grpc_port, self._keeper, self._certificates)
         self._server = FusionServer(settings, _make_engine, self._find_member, self._publish)
-        self._server.start(_served(self._registry.live(ensemble, wiring)))
+        fits = record is not None and record.live.spec.wiring == wiring
+        first = record.live if record is not None and fits else Publication.from_json(json.loads(publication))
+        self._server.start(_served(first), opening=ours)
+        self._adopting = threading.Lock()
+        threading.Thread(target=self._watch, name="registry", daemon=True).start()
 
     def prepare(self, publication: dict[str, Any]) -> str:
         """First step of publishing: build the revision and find its members; an error here changes nothing."""
@@ -72,14 +88,21 @@ class FusionDeployment:
         """How requests of the live revision and of the canary went."""
         return self._server.with_revisions(lambda revisions: revisions.outcomes())
 
-    def commit(self, revision: str) -> None:
-        """Second step: use it from the next batch on."""
-        self._server.with_revisions(lambda revisions: revisions.commit(revision))
-
-    def read_tokens(self) -> bool:
-        """Read again whose tokens open the doors."""
-        self._keeper.change(self._registry.doors(self._ensemble))
-        return True
+    def adopt(self) -> None:
+        """Second step: do what the registry says now. Answer with its live revision, admit whom it admits."""
+        with self._adopting:
+            number = self._registry.number(self._ensemble)
+            if number == self._number:
+                return
+            record = self._registry.latest(self._ensemble)
+            if record is not None and self._app in record.door_apps.values():
+                self._keeper.change(record.doors)
+                try:
+                    self._use(record.live)
+                except QuorateError as error:
+                    _log.warning("revision %s cannot be used here: %s", record.live.spec.revision, error)
+                self._server.open_doors()
+            self._number = number
 
     def describe(self) -> dict[str, Any]:
         """For ``quorate status``."""
@@ -102,42 +125,40 @@ class FusionDeployment:
         return {"busy_share": self._server.busy_share()}
 
     def check_health(self) -> None:
-        """Serve replaces the replica when this raises."""
+        """Serve replaces the replica when this raises. Nothing that it would have to ask of others is looked at."""
         stalled_s = self._server.stalled_s()
         if stalled_s > STALL_S:
             raise RuntimeError(f"the fusion's event loop has not run for {stalled_s:.0f} s")
-        self._adopt_live()
 
     def __del__(self) -> None:
         # Serve calls this when it stops the replica.
         if hasattr(self, "_server"):
             self._server.stop()
 
-    def _adopt_live(self) -> None:
-        """Take up a revision whose publication passed this replica by, because it was just starting."""
-        found = self._registry.stored(self._ensemble)
-        if not found or found == self._seen:
-            return
-        engine = self._server.engine
-        publication = self._registry.live(self._ensemble, engine.spec.wiring)
-        try:
-            if publication.spec.revision != engine.revision.name:
-                self._server.prepare(_served(publication))
-                self.commit(publication.spec.revision)
-        except QuorateError as error:
-            _log.warning("revision %s was published but cannot be used here: %s", publication.spec.revision, error)
-        self._seen = found
+    def _watch(self) -> None:
+        """Take up what passed this replica by, because it was just starting or out of reach."""
+        while True:
+            time.sleep(WATCH_S)
+            with contextlib.suppress(UnavailableError):  # then what it knows stays as it is
+                self.adopt()
 
-    async def _publish(self, spec: EnsembleSpec) -> None:
-        """Make a spec that arrived at a door the live one on all replicas, this one among them."""
+    def _use(self, publication: Publication) -> None:
+        name = publication.spec.revision
+        known = self._server.with_revisions(lambda revisions: revisions.knows(name))
+        if not known:
+            self._server.prepare(_served(publication))
+        self._server.with_revisions(lambda revisions: revisions.commit(name))
+
+    async def _publish(self, revise: Callable[[EnsembleSpec], EnsembleSpec]) -> None:
+        """Make what arrived at a door live on all replicas, this one among them."""
         from quorate.deployments.engine.revision import build_revision
 
-        def work() -> None:
-            now = self._registry.history(spec.name)[-1]
-            build_revision(spec, now.folder)  # what cannot be built is the client's mistake, not the cluster's
-            publish(replace(now, spec=spec))
+        def revised(record: Record) -> EnsembleSpec:
+            spec = revise(record.live.spec)
+            build_revision(spec, record.live.folder)  # what cannot be built is the client's mistake, not the cluster's
+            return spec
 
-        await asyncio.to_thread(work)
+        await asyncio.to_thread(publish, self._ensemble, revised)
 
     def _find_member(self, app: str, on_replicas: Callable[[dict[str, Address]], None]) -> None:
         from ray import serve

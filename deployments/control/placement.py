@@ -55,7 +55,7 @@ def plan(spec: EnsembleSpec, nodes: Sequence[Node]) -> list[Placed]:
 
 
 def _place(name: str, replica: int, resources: Resources, rooms: Sequence[_Room]) -> Placed:
-    fitting = [room for room in rooms if _matches(resources, room.node)]
+    fitting = [room for room in rooms if matches(resources, room.node)]
     for room in fitting:
         gpus = _take_gpus(resources.num_gpus, room.gpus) if room.cpus >= resources.num_cpus - 1e-9 else None
         if gpus is not None:
@@ -64,7 +64,8 @@ def _place(name: str, replica: int, resources: Resources, rooms: Sequence[_Room]
     return Placed(name, replica, problem=_problem(resources, rooms, fitting))
 
 
-def _matches(resources: Resources, node: Node) -> bool:
+def matches(resources: Resources, node: Node) -> bool:
+    """Whether a node is of the kind that is asked for."""
     typed = resources.accelerator_type in (None, node.accelerator_type)
     return typed and all(node.labels.get(key) == value for key, value in resources.labels.items())
 
@@ -125,11 +126,17 @@ def logical_gpus() -> int | None:
     return None if count_gpus() else LOGICAL_GPUS
 
 
-def actor_options(resources: Resources) -> dict[str, Any]:
-    """What one replica holds, as Ray's options."""
+def actor_options(resources: Resources, node: str = "") -> dict[str, Any]:
+    """What one replica holds, as Ray's options.
+
+    Args:
+        node: the address of the node that it must run on; any when empty.
+    """
     options: dict[str, Any] = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus}
     if resources.accelerator_type:
         options["accelerator_type"] = resources.accelerator_type
     if resources.labels:
         options["label_selector"] = dict(resources.labels)
+    if node:
+        options["resources"] = {f"node:{node}": 0.001}  # Ray gives every node this resource, 1.0 of it
     return options

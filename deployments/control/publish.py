@@ -1,34 +1,33 @@
-"""Publishing on the cluster this process is connected to: one rollout at a time for each ensemble."""
+"""Publishing on the cluster this process is connected to: a change of the fusion alone, while requests run."""
 
 from __future__ import annotations
 
-from quorate.deployments.control.describe import describe
-from quorate.deployments.control.ray_private import ClusterStore
-from quorate.deployments.control.registry import Publication, Registry
+from collections.abc import Callable
+from dataclasses import replace
+
+from quorate.deployments.control.registry import Record
 from quorate.deployments.control.replicas import Replicas
-from quorate.deployments.control.rollout import Candidate, Check, roll_out
+from quorate.deployments.control.rollout import Candidate, roll_out
+from quorate.deployments.control.transaction import changing
+from quorate.deployments.errors import ClusterError
+from quorate.deployments.spec.ensemble import EnsembleSpec
 
 
-def candidate(publication: Publication) -> Candidate:
-    """A publication before the fusion replicas that run now."""
-    name = publication.spec.name
-    return Candidate(publication, Replicas(name), len(describe(name)))
+def publish(ensemble: str, revise: Callable[[Record], EnsembleSpec]) -> None:
+    """Swap rule, weights, deadline or quorum on all fusion replicas.
 
-
-def publish(publication: Publication, check: Check | None = None, dropping: str = "") -> None:
-    """Swap rule, weights, deadline, quorum or members on all fusion replicas while requests run.
-
-    Every replica first builds the new revision; only when all have, they use it. Members that are new must run.
+    Every replica first builds the new revision; only when all have, they use it.
 
     Args:
-        publication: of the same inputs, classes and serving as the running ensemble.
-        check: looks at the revision before it goes live; what it raises keeps the old one.
-        dropping: a revision to take out of the history.
+        revise: makes the new spec of what is live then: another publication may have come between.
 
     Raises:
         DeployError: a replica refused or is too busy to answer; nothing has changed.
-        UnavailableError: another publication is under way.
+        ConflictError: somebody else is changing the ensemble.
     """
-    registry = Registry(ClusterStore())
-    with registry.lease(publication.spec.name):
-        roll_out(candidate(publication), registry, check, dropping)
+    with changing(ensemble, "a publication") as change:
+        if change.record is None:
+            raise ClusterError(f"no ensemble '{ensemble}' runs here; quorate status lists those that do")
+        record = change.record.following(replace(change.record.live, spec=revise(change.record)))
+        candidate = Candidate(record.live, Replicas(record.door_apps.values()))
+        roll_out(candidate, lambda: change.commit(record))

@@ -5,36 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.errors import UnavailableError
+
 _NAMESPACE = b"quorate"
+STORE_TIMEOUT_S = 5.0
 
 
 class ClusterStore:
     """Ray's own key-value store, the internal one of its head process.
 
     Ray has no public store. Serve's ``user_config`` would do, but every ``serve.run`` restarts the replicas of the
-    application it names; an actor would be one more process that can die. This store lives as long as the cluster,
-    answers while nothing of ours runs, and can put a key only where there is none.
+    application it names; an actor would be one more process that can die, and would have to keep its state here all the
+    same. This store lives as long as the cluster (with Redis behind it, longer than its head), answers while nothing of
+    ours runs, and can put a key only where there is none.
     """
 
     def get(self, key: str) -> bytes:
         """What is kept under a key; empty for nothing."""
-        from ray.experimental import internal_kv
-
-        found: bytes | None = internal_kv._internal_kv_get(key.encode(), namespace=_NAMESPACE)
+        found: bytes | None = _asked("internal_kv_get", key.encode())
         return found or b""
 
     def put(self, key: str, value: bytes, overwrite: bool = True) -> bool:
         """Keep a value; without ``overwrite`` only where there is none. Returns whether it was kept."""
-        from ray.experimental import internal_kv
-
-        existed = internal_kv._internal_kv_put(key.encode(), value, overwrite=overwrite, namespace=_NAMESPACE)
-        return overwrite or not existed
+        added: int = _asked("internal_kv_put", key.encode(), value, overwrite)
+        return overwrite or added == 1
 
     def delete(self, key: str) -> None:
         """Forget a key, whether there is one or not."""
-        from ray.experimental import internal_kv
+        _asked("internal_kv_del", key.encode(), False)
 
-        internal_kv._internal_kv_del(key.encode(), namespace=_NAMESPACE)
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that start so."""
+        found: list[bytes] = _asked("internal_kv_keys", prefix.encode())
+        return [key.decode() for key in found]
+
+
+def _asked(method: str, *arguments: Any) -> Any:
+    from ray.exceptions import RpcError
+    from ray.experimental.internal_kv import internal_kv_get_gcs_client
+
+    try:
+        return getattr(internal_kv_get_gcs_client(), method)(*arguments, _NAMESPACE, STORE_TIMEOUT_S)
+    except RpcError as error:
+        raise UnavailableError(
+            f"the cluster's head does not answer within {STORE_TIMEOUT_S:g} s ({error}); try again when it does"
+        ) from None
 
 
 def session_folder() -> Path:

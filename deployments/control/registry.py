@@ -1,23 +1,21 @@
-"""The registry of running ensembles: their published revisions, their doors, and who is changing one now.
+"""The registry: what is true of each ensemble, as numbered records that are written once.
 
-A fusion replica that starts later reads here what it serves and whom it admits. Of tokens only digests are kept.
+A record holds the live publication, the doors and where they stand. A change makes the next record; of two that start
+from the same one only the first is written, so that no change is lost and none is based on what is no longer true.
+Fusion replicas look at the number alone until it grows. Of tokens only digests are kept.
 """
 
 from __future__ import annotations
 
 import json
-import threading
-import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
-from quorate.deployments.errors import UnavailableError
+from quorate.deployments.errors import ConflictError
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
@@ -25,21 +23,22 @@ if TYPE_CHECKING:
     from quorate.deployments.transport.keys import ClusterKeys
 
 KEPT = 10
-# A lease that has not been renewed for this long was left by a process that died.
-LEASE_S = 90.0
-WAIT_S = 10.0
-_POLL_S = 0.05
 _DOORS = TypeAdapter(Doors)
 
 
 class Store(Protocol):
-    """Where the registry keeps its bytes; ``ray_private.ClusterStore`` on a cluster."""
+    """Where the registry keeps its bytes; ``ray_private.ClusterStore`` on a cluster.
+
+    Every method raises UnavailableError where the store does not answer.
+    """
 
     def get(self, key: str) -> bytes: ...
 
     def put(self, key: str, value: bytes, overwrite: bool = True) -> bool: ...
 
     def delete(self, key: str) -> None: ...
+
+    def keys(self, prefix: str) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -60,48 +59,110 @@ class Publication:
         return cls(EnsembleSpec.model_validate(data["spec"]), Path(data["folder"]), data["apps"])
 
 
+@dataclass(frozen=True)
+class Record:
+    """All that is true of an ensemble that is deployed.
+
+    Attributes:
+        number: grows with each change.
+        live: what answers.
+        doors: whom they admit, and on which address of each node.
+        http_port: the same on every node, likewise ``grpc_port``.
+        door_apps: the application of the doors on each node, by the node's address.
+        earlier: what was live before, oldest first.
+    """
+
+    number: int
+    live: Publication
+    doors: Doors
+    http_port: int
+    grpc_port: int
+    door_apps: Mapping[str, str]
+    earlier: tuple[Publication, ...] = field(default=())
+
+    @property
+    def apps(self) -> set[str]:
+        """Every application that it needs."""
+        return {*self.live.apps.values(), *self.door_apps.values()}
+
+    def following(self, publication: Publication, dropping: str = "") -> Record:
+        """The record after this one, with another publication live; the others stay within reach of a rollback.
+
+        Args:
+            dropping: a revision to leave out of what is kept.
+        """
+        gone = (publication.spec.revision, dropping)
+        kept = [old for old in (*self.earlier, self.live) if old.spec.revision not in gone]
+        return replace(self, number=self.number + 1, live=publication, earlier=tuple(kept[-(KEPT - 1) :]))
+
+    def to_json(self) -> bytes:
+        """For the store."""
+        return json.dumps(
+            {
+                "number": self.number,
+                "live": self.live.to_json(),
+                "doors": _DOORS.dump_python(self.doors, mode="json"),
+                "http_port": self.http_port,
+                "grpc_port": self.grpc_port,
+                "door_apps": dict(self.door_apps),
+                "earlier": [old.to_json() for old in self.earlier],
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, stored: bytes) -> Record:
+        """What ``to_json`` gave."""
+        data = json.loads(stored)
+        return cls(
+            data["number"],
+            Publication.from_json(data["live"]),
+            _DOORS.validate_python(data["doors"]),
+            data["http_port"],
+            data["grpc_port"],
+            data["door_apps"],
+            tuple(Publication.from_json(old) for old in data["earlier"]),
+        )
+
+
+# Stands in a record's place when the ensemble is taken down: numbers go on growing.
+_DOWN = b"null"
+
+
 class Registry:
     """Reads and writes one store."""
 
     def __init__(self, store: Store):
         self._store = store
 
-    def stored(self, ensemble: str) -> bytes:
-        """The history as it is stored: while these bytes stay the same, so does the history."""
-        return self._store.get(_history_key(ensemble))
+    def names(self) -> list[str]:
+        """The ensembles that are deployed."""
+        known = {key.split("/")[1] for key in self._store.keys("record-number/")}
+        return sorted(name for name in known if self.latest(name) is not None)
 
-    def history(self, ensemble: str) -> list[Publication]:
-        """What was published, oldest first; the last one is live."""
-        return [Publication.from_json(data) for data in json.loads(self.stored(ensemble) or b"[]")]
+    def number(self, ensemble: str) -> int:
+        """Of the newest record; 0 where there never was one. While it stays the same, so does all else."""
+        return self._number_and_record(ensemble)[0]
 
-    def live(self, ensemble: str, wiring: str) -> Publication:
-        """The newest publication that fits replicas of this wiring."""
-        return next(found for found in reversed(self.history(ensemble)) if found.spec.wiring == wiring)
+    def latest(self, ensemble: str) -> Record | None:
+        """The newest record; None for an ensemble that is not deployed."""
+        stored = self._number_and_record(ensemble)[1]
+        return None if stored in (b"", _DOWN) else Record.from_json(stored)
 
-    def record(self, publication: Publication, dropping: str = "") -> None:
-        """Make a spec the live one of its ensemble; if it was live before, it moves to the end of the history.
+    def write(self, record: Record) -> None:
+        """Make a record the newest.
 
-        Args:
-            dropping: a revision to take out of the history.
+        Raises:
+            ConflictError: another has been written since the one that this one follows.
         """
-        spec = publication.spec
-        gone = (spec.revision, dropping)
-        kept = [*(old for old in self.history(spec.name) if old.spec.revision not in gone), publication][-KEPT:]
-        self._store.put(_history_key(spec.name), json.dumps([old.to_json() for old in kept]).encode())
+        self._write(record.live.spec.name, record.number, record.to_json())
 
-    def doors(self, ensemble: str) -> Doors:
-        """As they were opened last; the default for an ensemble that never was."""
-        found = self._store.get(_doors_key(ensemble))
-        return _DOORS.validate_json(found) if found else Doors()
+    def write_down(self, ensemble: str, number: int) -> None:
+        """Record that an ensemble is deployed no more.
 
-    def record_doors(self, ensemble: str, doors: Doors) -> None:
-        """Whom a fusion replica that starts from now on admits, and where."""
-        self._store.put(_doors_key(ensemble), _DOORS.dump_json(doors))
-
-    def forget(self, ensemble: str) -> None:
-        """Drop all that is known of an ensemble."""
-        self._store.delete(_history_key(ensemble))
-        self._store.delete(_doors_key(ensemble))
+        Raises:
+            ConflictError: as of ``write``.
+        """
+        self._write(ensemble, number, _DOWN)
 
     def cluster_keys(self) -> ClusterKeys:
         """What replicas on different nodes prove to each other that they have; made by whoever asks first."""
@@ -111,55 +172,26 @@ class Registry:
             self._store.put("data-plane-keys", ClusterKeys.make().to_json(), overwrite=False)
         return ClusterKeys.from_json(self._store.get("data-plane-keys"))
 
-    @contextmanager
-    def lease(self, ensemble: str, wait_s: float = WAIT_S) -> Iterator[None]:
-        """Be the only one who changes an ensemble: of two at once, replicas might keep different revisions.
+    def _number_and_record(self, ensemble: str) -> tuple[int, bytes]:
+        number = int(self._store.get(_number_key(ensemble)) or b"0")
+        stored = self._store.get(_record_key(ensemble, number)) if number else b""
+        # Whoever wrote the next may not have come to the number yet, or may have died before it.
+        while following := self._store.get(_record_key(ensemble, number + 1)):
+            number, stored = number + 1, following
+        if number and not stored:  # it has been followed and deleted between the two looks
+            return self._number_and_record(ensemble)
+        return number, stored
 
-        Raises:
-            UnavailableError: another still holds it after ``wait_s``.
-        """
-        key, until, holder = _lease_key(ensemble), time.monotonic() + wait_s, uuid.uuid4()
-        while not self._store.put(key, _lease_of(holder), overwrite=False):
-            held = self._store.get(key)
-            if held and float(held.split()[0]) < time.time() - LEASE_S:
-                self._store.delete(key)
-            elif time.monotonic() > until:
-                raise UnavailableError(f"another revision of '{ensemble}' is being published; retry when it is")
-            else:
-                time.sleep(_POLL_S)
-        done = threading.Event()
-        renewing = threading.Thread(target=self._renew, args=(key, holder, done), daemon=True)
-        renewing.start()
-        try:
-            yield
-        finally:
-            done.set()
-            renewing.join()
-            if self._holds(key, holder):
-                self._store.delete(key)
-
-    def _renew(self, key: str, holder: uuid.UUID, done: threading.Event) -> None:
-        """Keep a lease from looking abandoned: a canary may be watched for longer than ``LEASE_S``."""
-        while not done.wait(LEASE_S / 3):
-            if self._holds(key, holder):
-                self._store.put(key, _lease_of(holder))
-
-    def _holds(self, key: str, holder: uuid.UUID) -> bool:
-        return self._store.get(key).endswith(str(holder).encode())
+    def _write(self, ensemble: str, number: int, stored: bytes) -> None:
+        if not self._store.put(_record_key(ensemble, number), stored, overwrite=False):
+            raise ConflictError(f"'{ensemble}' has been changed meanwhile; look at quorate status, and try again")
+        self._store.put(_number_key(ensemble), str(number).encode())
+        self._store.delete(_record_key(ensemble, number - 1))
 
 
-def _history_key(ensemble: str) -> str:
-    return f"published/{ensemble}"
+def _number_key(ensemble: str) -> str:
+    return f"record-number/{ensemble}"
 
 
-def _doors_key(ensemble: str) -> str:
-    return f"doors/{ensemble}"
-
-
-def _lease_key(ensemble: str) -> str:
-    return f"publishing/{ensemble}"
-
-
-def _lease_of(holder: uuid.UUID) -> bytes:
-    """When it was taken or renewed, and by whom."""
-    return f"{time.time()} {holder}".encode()
+def _record_key(ensemble: str, number: int) -> str:
+    return f"record/{ensemble}/{number}"

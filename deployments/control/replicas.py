@@ -1,22 +1,54 @@
-"""All running replicas of a Serve application, called at once."""
+"""All running replicas of Serve applications, called at once."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import RayServeException
+
+_ALIVE = ("RUNNING", "UNHEALTHY", "DEPLOYING")
 
 
 class Replicas:
-    """The replicas of an application that runs."""
+    """The replicas of applications, those that run."""
 
-    def __init__(self, app: str):
-        self._handle = serve.get_app_handle(app)
+    def __init__(self, apps: Iterable[str]):
+        self._apps = sorted(apps)
 
     def call(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]:
-        """What each replica returned, or the exception that it raised; a TimeoutError of one that is late."""
-        calls = self._handle.broadcast(method, *arguments)
-        try:
-            return list(calls.results(timeout_s=timeout_s, return_exceptions=True))
-        except TimeoutError as error:  # before any was called
-            return [error]
+        """What each replica returned, or the exception that it raised; a TimeoutError of one that is late.
+
+        One that has died meanwhile gives nothing.
+        """
+        known = serve.status().applications
+        apps = [app for app in self._apps if app in known and known[app].status.value in _ALIVE]
+        until = time.monotonic() + timeout_s
+        with ThreadPoolExecutor(max(1, len(apps))) as pool:
+            found = pool.map(lambda app: _call(app, method, arguments, until), apps)
+            return [reply for replies in found for reply in replies]
+
+    def count(self) -> int:
+        """How many of them Serve has brought up and not given up."""
+        known = serve.status().applications
+        return sum(
+            states.get("RUNNING", 0)  # type: ignore[call-overload]
+            for app in self._apps
+            if app in known
+            for states in (deployment.replica_states for deployment in known[app].deployments.values())
+        )
+
+
+def _call(app: str, method: str, arguments: tuple[Any, ...], until: float) -> list[Any]:
+    try:
+        calls = serve.get_app_handle(app).broadcast(method, *arguments)
+        replies = calls.results(timeout_s=max(until - time.monotonic(), 0.1), return_exceptions=True)
+        return [reply for reply in replies if not isinstance(reply, RayActorError)]
+    except RayServeException:  # deleted since
+        return []
+    except TimeoutError as error:  # before any was called
+        return [error]

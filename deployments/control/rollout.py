@@ -6,6 +6,7 @@ No request is answered by a mix: until the last step the old revision answers, a
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,11 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.control.registry import Publication, Registry
+from quorate.deployments.control.registry import Publication
 from quorate.deployments.errors import DeployError
 from quorate.deployments.wire.datatypes import zeros
 
 CONTROL_TIMEOUT_S = 30.0
+_RETRY_S = 0.5
 # Serve's own traces never reach a user; our errors in them do, by this shape.
 _OWN_ERROR = re.compile(r"quorate\.\w+\.errors\.\w+: (.+)")
 
@@ -28,6 +30,8 @@ class FusionReplicas(Protocol):
     """All fusion replicas of an ensemble; ``replicas.Replicas`` on a cluster."""
 
     def call(self, method: str, *arguments: Any, timeout_s: float) -> list[Any]: ...
+
+    def count(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -46,15 +50,11 @@ class Share:
 
 
 class Candidate:
-    """A revision that all fusion replicas prepare and none uses yet: it can be asked, and given some requests.
+    """A revision that all fusion replicas prepare and none uses yet: it can be asked, and given some requests."""
 
-    Args:
-        expected: how many replicas there are; fewer replies than that are a failure.
-    """
-
-    def __init__(self, publication: Publication, replicas: FusionReplicas, expected: int):
+    def __init__(self, publication: Publication, replicas: FusionReplicas):
         self.spec, self.revision, self.publication = publication.spec, publication.spec.revision, publication
-        self._replicas, self._expected = replicas, expected
+        self._replicas = replicas
 
     def prepare(self) -> None:
         """Have every replica build it and find its members.
@@ -87,33 +87,39 @@ class Candidate:
         names = {name for reply in replies for name in reply}
         return {name: _sum([reply[name] for reply in replies if name in reply]) for name in names}
 
-    def commit(self) -> None:
-        """Use it from the next batch on; a replica that started after it was prepared takes it up by itself."""
-        self._replicas.call("commit", self.revision, timeout_s=CONTROL_TIMEOUT_S)
+    def adopt(self) -> None:
+        """Have every replica do now what the registry says; one that does not hear this does it by itself soon."""
+        self._replicas.call("adopt", timeout_s=CONTROL_TIMEOUT_S)
 
     def discard(self) -> None:
         """Forget it; a replica that does not hear this forgets it with the next."""
         self._replicas.call("discard", self.revision, timeout_s=CONTROL_TIMEOUT_S)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        replies = self._replicas.call(method, *arguments, timeout_s=CONTROL_TIMEOUT_S)
-        refused = [reply for reply in replies if isinstance(reply, BaseException)]
-        if refused:
-            raise DeployError(own_message(str(refused[0]) or f"no answer within {CONTROL_TIMEOUT_S:g} s"))
-        if len(replies) < self._expected:
-            raise DeployError(f"{len(replies)} of {self._expected} fusion replicas answered")
-        return replies
+        """What all replicas that Serve knows of answer; one that has just died is waited for until Serve knows, too."""
+        until = time.monotonic() + CONTROL_TIMEOUT_S
+        while True:
+            expected = self._replicas.count()
+            replies = self._replicas.call(method, *arguments, timeout_s=CONTROL_TIMEOUT_S)
+            refused = [reply for reply in replies if isinstance(reply, BaseException)]
+            if refused:
+                raise DeployError(own_message(str(refused[0]) or f"no answer within {CONTROL_TIMEOUT_S:g} s"))
+            if replies and len(replies) >= expected:
+                return replies
+            if time.monotonic() > until:
+                raise DeployError(f"{len(replies)} of {max(expected, 1)} fusion replicas answered")
+            time.sleep(_RETRY_S)
 
 
 Check = Callable[[Candidate], None]
 
 
-def roll_out(candidate: Candidate, registry: Registry, check: Check | None = None, dropping: str = "") -> None:
+def roll_out(candidate: Candidate, record: Callable[[], None], check: Check | None = None) -> None:
     """Make a candidate the live revision of all replicas, or leave everything as it is. Hold the ensemble's lease.
 
     Args:
+        record: writes into the registry that it is live; what it raises keeps the old one.
         check: looks at the revision before it goes live; what it raises keeps the old one.
-        dropping: a revision to take out of the history.
 
     Raises:
         DeployError: a replica refused it, or it does not answer.
@@ -123,11 +129,11 @@ def roll_out(candidate: Candidate, registry: Registry, check: Check | None = Non
         rehearse(candidate)
         if check is not None:
             check(candidate)
-        registry.record(candidate.publication, dropping)
+        record()
     except BaseException:
         candidate.discard()
         raise
-    candidate.commit()
+    candidate.adopt()
 
 
 def rehearse(candidate: Candidate) -> None:
@@ -151,6 +157,11 @@ def _sum(parts: list[dict[str, Any]]) -> Share:
     latencies = np.concatenate([np.asarray(part["latencies_s"], dtype=np.float64) for part in parts])
     answers, degraded, errors = (sum(part[key] for part in parts) for key in ("answers", "degraded", "errors"))
     return Share(answers, degraded, errors, latencies)
+
+
+def is_own(trace: str) -> bool:
+    """Whether a remote trace is of an error that our own code raised."""
+    return bool(_OWN_ERROR.search(trace))
 
 
 def own_message(trace: str) -> str:

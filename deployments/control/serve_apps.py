@@ -1,8 +1,14 @@
-"""An ensemble as Ray Serve applications: one per member, so that changing one restarts no other, one for the fusion."""
+"""An ensemble as Ray Serve applications: one per member, so that changing one restarts no other, one per node's doors.
+
+The name of an application holds its fingerprint: what is changed is another application, which starts beside the old
+one, and taking away what was started leaves the old one as it was.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import pkgutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +18,12 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
+from ray.serve.schema import ApplicationStatusOverview
 
-from quorate.deployments.control.describe import applications, describe
-from quorate.deployments.control.fusion_deployment import FusionDeployment
-from quorate.deployments.control.member_deployment import MemberDeployment
+from quorate.deployments.control.describe import describe
 from quorate.deployments.control.placement import actor_options
-from quorate.deployments.control.rollout import own_message
+from quorate.deployments.control.registry import Publication
+from quorate.deployments.control.rollout import is_own, own_message
 from quorate.deployments.errors import DeployError
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -28,13 +34,15 @@ HEALTH_CHECK_TIMEOUT_S = 5.0
 
 Progress = Callable[[dict[str, str]], None]
 
+# By name: a fusion replica imports what changes an ensemble, and that imports this file.
+_FUSION = "quorate.deployments.control.fusion_deployment:FusionDeployment"
+_MEMBER = "quorate.deployments.control.member_deployment:MemberDeployment"
 _ROUTER = "quorate.deployments.control.directory:DirectoryRouter"
 _COMMON: dict[str, Any] = {
     "health_check_period_s": HEALTH_CHECK_PERIOD_S,
     "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
     "graceful_shutdown_timeout_s": 20.0,
     "graceful_shutdown_wait_loop_s": 0.1,
-    "max_constructor_retry_count": 1,
     "max_ongoing_requests": 100,
 }
 
@@ -44,21 +52,25 @@ class ServeApp:
     """One Serve application to run.
 
     Attributes:
+        deployment: its class, as ``package.module:class``.
         arguments: of the deployment's constructor.
         circumstances: arguments that call for no restart when they change.
+        node: the address of the only node that it may run on; any node when empty.
     """
 
     name: str
-    deployment: type
+    deployment: str
     arguments: tuple[Any, ...]
     replicas: Replicas
     resources: Resources
     circumstances: tuple[Any, ...] = ()
+    node: str = ""
 
     @property
     def fingerprint(self) -> str:
         """Of everything that decides whether it must be replaced."""
-        return hashlib.sha256(repr((self.arguments, self.replicas, self.resources)).encode()).hexdigest()[:16]
+        decides = (self.arguments, self.replicas, self.resources, self.node)
+        return hashlib.sha256(repr(decides).encode()).hexdigest()[:16]
 
     def is_what_runs(self, replicas: list[dict[str, Any]]) -> bool:
         """Whether there are replicas, by what they say of themselves, and all of them are of exactly this."""
@@ -69,20 +81,15 @@ class ServeApp:
         needs = {"CPU": self.resources.num_cpus, "GPU": self.resources.num_gpus}
         return all(available.get(kind, 0.0) >= amount * self.replicas.min for kind, amount in needs.items())
 
-    def target(self, surge: bool) -> serve.RunTarget:
-        """What Serve is asked to run.
-
-        Args:
-            surge: start new replicas before the old ones stop.
-        """
+    def target(self) -> serve.RunTarget:
+        """What Serve is asked to run."""
         deployment = serve.deployment(
             **_COMMON,
-            name=self.name.split(".")[1] if "." in self.name else self.name,  # the member's or the ensemble's
-            max_surge_percent=100 if surge else 0,
-            ray_actor_options=actor_options(self.resources),
+            name=self.name.split(".")[1],
+            ray_actor_options=actor_options(self.resources, self.node),
             request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]
             **scaling(self.replicas),
-        )(self.deployment)
+        )(pkgutil.resolve_name(self.deployment))
         return serve.RunTarget(deployment.bind(*self.arguments, *self.circumstances, self.fingerprint), self.name, None)
 
 
@@ -97,14 +104,23 @@ def member_application(spec: EnsembleSpec, name: str, folder: Path) -> ServeApp:
     member = spec.members[name]
     folders = (str(folder), str(Path.cwd()))
     job = spec.job(name).model_dump_json()
-    app = ServeApp("", MemberDeployment, (job,), member.replicas, member.resources, folders)
+    app = ServeApp("", _MEMBER, (job,), member.replicas, member.resources, folders)
     return replace(app, name=f"{spec.name}.{name}.{app.fingerprint[:8]}")
 
 
-def fusion_application(spec: EnsembleSpec, doors: Doors, http_port: int, grpc_port: int) -> ServeApp:
-    """The fusion's; only what restarts it is in its fingerprint, so a new revision of the same wiring is not."""
+def door_application(publication: Publication, doors: Doors, http_port: int, grpc_port: int, node: str) -> ServeApp:
+    """The fusion and its doors on one node; only what restarts them is in the fingerprint, no publication is.
+
+    Args:
+        publication: what it serves until the registry has a newer one of the same wiring.
+        node: its address. Ray gives it back to a node that comes back, and so do the doors.
+    """
+    spec = publication.spec
     arguments = (spec.name, spec.wiring, doors.host, http_port, grpc_port, doors.tls)
-    return ServeApp(spec.name, FusionDeployment, arguments, spec.serving.replicas, spec.serving.resources)
+    first = (json.dumps(publication.to_json()), doors)
+    app = ServeApp("", _FUSION, arguments, spec.serving.replicas, spec.serving.resources, first, node)
+    place = node.replace(".", "-").replace(":", "-")
+    return replace(app, name=f"{spec.name}.@{place}.{app.fingerprint[:8]}")
 
 
 def scaling(replicas: Replicas) -> dict[str, Any]:
@@ -131,37 +147,33 @@ def start(apps: Iterable[ServeApp], timeout_s: float, progress: Progress | None 
     Raises:
         DeployError: one did not start.
     """
-    changed = [app for app in apps if not app.is_what_runs(describe(app.name))]
+    begun = begin(apps)
+    if begun:
+        wait_until_running(begun, timeout_s, progress)
+
+
+def begin(apps: Iterable[ServeApp]) -> list[str]:
+    """Have Serve run those that do not run yet as they should; returns their names."""
+    changed = [app for app in apps if not app.is_what_runs(describe([app.name]))]
     if changed:
-        targets = [app.target(surge=app.fits(ray.available_resources())) for app in changed]
-        serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
-        wait_until_running([app.name for app in changed], timeout_s, progress)
+        serve.run_many(
+            [app.target() for app in changed],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+    return [app.name for app in changed]
 
 
-def start_beside(members: Iterable[ServeApp], timeout_s: float, progress: Progress | None = None) -> None:
-    """Start members that do not run yet; where there is no room for the new one too, the old one goes first.
-
-    Raises:
-        DeployError: one did not start.
-    """
-    members = list(members)
-    for app in members:
-        ensemble, name, _ = app.name.split(".")
-        old = [found for found in applications(f"{ensemble}.{name}") if found != app.name]
-        if old and not app.is_what_runs(describe(app.name)) and not app.fits(ray.available_resources()):
-            for found in old:
-                serve.delete(found)
-    start(members, timeout_s, progress)
-
-
-def delete_unused(ensemble: str, used: Iterable[str]) -> None:
-    """Stop the applications of members that the live revision does not ask.
+def make_room(apps: Iterable[ServeApp], old: Mapping[str, str]) -> None:
+    """Where there is no room for a changed application beside the one it follows, stop that one first.
 
     Args:
-        used: those that it asks.
+        old: the applications that run, by the part of their names that stays: the member or the node.
     """
-    for name in set(applications(ensemble)) - {ensemble, *used}:
-        serve.delete(name)
+    for app in apps:
+        part = app.name.split(".")[1]
+        if part in old and old[part] != app.name and not app.fits(ray.available_resources()):
+            serve.delete(old[part])
 
 
 def wait_until_running(names: list[str], timeout_s: float, progress: Progress | None) -> None:
@@ -178,13 +190,22 @@ def wait_until_running(names: list[str], timeout_s: float, progress: Progress | 
         if progress is not None and states != shown:
             progress(states)
             shown = states
-        for name in names:
-            if states[name] in ("DEPLOY_FAILED", "UNHEALTHY"):
-                messages = [found[name].message, *(d.message for d in found[name].deployments.values())]
-                raise DeployError(f"{name} did not start: {own_message(' '.join(messages))}")
+        failures = {name: _failure(found[name]) for name in names if name in found}
+        for name, failure in failures.items():
+            # Serve would try again; what our own code refuses it will refuse again.
+            if states[name] in ("DEPLOY_FAILED", "UNHEALTHY") or is_own(failure):
+                raise DeployError(f"{name} did not start: {own_message(failure)}")
         if all(state == "RUNNING" for state in states.values()):
             return
         if time.monotonic() > until:
             late = ", ".join(name for name in names if states[name] != "RUNNING")
-            raise DeployError(f"{late} not ready after {timeout_s:g} s; see quorate status, or give --timeout more")
+            said = "".join(f"; {own_message(failure)}" for failure in failures.values() if failure)
+            raise DeployError(
+                f"{late} not ready after {timeout_s:g} s{said}; see quorate status, or give --timeout more"
+            )
         time.sleep(0.1)
+
+
+def _failure(app: ApplicationStatusOverview) -> str:
+    """What Serve says of an application that does not come up."""
+    return " ".join(filter(None, (app.message, *(found.message for found in app.deployments.values()))))

@@ -96,9 +96,15 @@ class RevisionSet:
         self._prepared = {served.revision.name: served}
         return served
 
+    def knows(self, name: str) -> bool:
+        """Whether a revision is live or prepared."""
+        return name == self.live.revision.name or name in self._prepared
+
     def commit(self, name: str) -> None:
         """Use a prepared revision for every batch from now on."""
-        if name != self.live.revision.name:
+        if name == self.live.revision.name:
+            self.discard(name)
+        else:
             served = self._prepared.pop(name)
             self._retire(self.live)
             self.live, self._canary = served, None

@@ -93,5 +93,28 @@ def at_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def bind(host: str, port: int, share: bool = False) -> socket.socket:
+    """A socket bound to a port, which takes no connections yet.
+
+    Args:
+        host: an address of this machine.
+        port: 0 for a free one.
+        share: with other processes of this user that share it too, which is how doors hand a port over.
+
+    Raises:
+        OSError: the port is taken, or the host is no address of this machine.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if share:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
 def _digests(path: Path | None) -> tuple[str, ...]:
     return () if path is None else tuple(digest(token) for token in read_tokens(path))

@@ -6,11 +6,12 @@ Nothing of Ray is in here: whoever starts it says how members are found and how 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,10 +27,11 @@ from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
+from quorate.deployments.security.doors import bind
 from quorate.deployments.server.grpc.server import grpc_server
 from quorate.deployments.server.http.app import HttpDoor
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
-from quorate.deployments.server.service import Service
+from quorate.deployments.server.service import Publish, Service
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 T = TypeVar("T")
@@ -43,6 +45,7 @@ MEMBERS_TIMEOUT_S, _POLL_S = 5.0, 0.02
 # How long calls under way may still take when the server stops.
 HTTP_GRACE_S, GRPC_GRACE_S = 10, 3.0
 STOP_TIMEOUT_S = 15.0
+_BACKLOG = 2048
 
 # Given an application of a member: call the second with its replicas, from any thread, now and whenever they change.
 FindMember = Callable[[str, Callable[[dict[str, Address]], None]], None]
@@ -94,13 +97,13 @@ class FusionServer:
         settings: ServerSettings,
         make_engine: Callable[[Served], Engine],
         find_member: FindMember,
-        publish: Callable[[EnsembleSpec], Awaitable[None]] | None = None,
+        publish: Publish | None = None,
     ):
         """Args:
         settings: where its doors stand.
         make_engine: called on the server's thread.
         find_member: says where members are.
-        publish: makes a spec that arrives at a door the live one; None where there is nothing to publish to.
+        publish: makes live what a function makes of the live spec; None where there is nothing to publish to.
         """
         self._settings, self._make_engine, self._find_member, self._publish = (
             settings,
@@ -108,31 +111,48 @@ class FusionServer:
             find_member,
             publish,
         )
-        self._started = threading.Event()
+        self._started, self._opened = threading.Event(), threading.Event()
+        self._stopped = False
         self._failure: BaseException | None = None
         self._http: uvicorn.Server | None = None
         self._ticked = time.monotonic()
         self._busy = self._last_busy = (self._ticked, 0.0)
 
-    def start(self, served: Served) -> None:
-        """Open the doors, when all members answer or after a while with those that do.
+    def start(self, served: Served, opening: bool = True) -> None:
+        """Be ready to answer, when all members are there or after a while with those that are.
+
+        Args:
+            opening: the doors, too; else their ports are bound, and nobody comes in before ``open_doors``.
 
         Raises:
-            DeployError: they did not open in time.
-            Exception: what kept them from opening.
+            DeployError: it was not ready in time.
+            Exception: what kept it from being ready.
         """
         self._thread = threading.Thread(target=self._run, args=(served,), name="fusion", daemon=True)
         self._thread.start()
-        if not self._started.wait(START_TIMEOUT_S):
-            raise DeployError(f"the doors did not open within {START_TIMEOUT_S:.0f} s; see Ray's logs")
-        if self._failure is not None:
-            raise self._failure
+        self._wait_for(self._started)
+        if opening:
+            self.open_doors()
+
+    def open_doors(self) -> None:
+        """Let clients in; nothing happens where they are in already."""
+        self._loop.call_soon_threadsafe(self._may_open.set)
+        self._wait_for(self._opened)
 
     def stop(self) -> None:
         """Take no new connection, answer what came in, and end the thread."""
         if self._http is not None:
             self._http.should_exit = True
-            self._thread.join(timeout=STOP_TIMEOUT_S)
+        elif self._started.is_set() and self._failure is None:
+            self._stopped = True
+            self._loop.call_soon_threadsafe(self._may_open.set)
+        self._thread.join(timeout=STOP_TIMEOUT_S)
+
+    def _wait_for(self, event: threading.Event) -> None:
+        if not event.wait(START_TIMEOUT_S):
+            raise DeployError(f"the doors did not open within {START_TIMEOUT_S:.0f} s; see Ray's logs")
+        if self._failure is not None:
+            raise self._failure
 
     def prepare(self, served: Served) -> str:
         """Build a revision beside the live one and find its members; returns its name.
@@ -179,31 +199,41 @@ class FusionServer:
         except BaseException as failure:  # handed to the thread that waits in start
             self._failure = failure
             self._started.set()
+            self._opened.set()
 
     async def _serve(self, served: Served) -> None:
-        settings = self._settings
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._may_open = asyncio.get_running_loop(), asyncio.Event()
         self.engine = engine = self._make_engine(served)
         try:
-            service = Service(engine, self._publish)
-            grpc_door, self.grpc_port = grpc_server(
-                service, settings.host, settings.grpc_port, settings.keeper, settings.certificates
-            )
-            listener = _listen(settings.host, settings.http_port)
-            self.http_port = listener.getsockname()[1]
-            self._find_members(served)
-            ticker = asyncio.ensure_future(self._tick())
-            await self._wait_for_members()
-            await grpc_door.start()
-            spare_loaded()
-            self.http_door = HttpDoor(service, settings.keeper)
-            self._http = _http_server(self.http_door, settings.certificates)
-            self._loop.call_soon(self._started.set)
-            await self._http.serve(sockets=[listener])
-            await grpc_door.stop(GRPC_GRACE_S)
-            ticker.cancel()
+            with contextlib.ExitStack() as held:
+                http = held.enter_context(bind(self._settings.host, self._settings.http_port, share=True))
+                grpc = held.enter_context(bind(self._settings.host, self._settings.grpc_port, share=True))
+                self.http_port, self.grpc_port = http.getsockname()[1], grpc.getsockname()[1]
+                self._find_members(served)
+                ticker = asyncio.ensure_future(self._tick())
+                await self._wait_for_members()
+                spare_loaded()
+                self._started.set()
+                await self._may_open.wait()
+                if not self._stopped:
+                    await self._answer(http, grpc)
+                ticker.cancel()
         finally:
             engine.close()
+
+    async def _answer(self, http: socket.socket, grpc: socket.socket) -> None:
+        """Open both doors, and return when they have closed."""
+        settings, service = self._settings, Service(self.engine, self._publish)
+        grpc_door, _ = grpc_server(service, settings.host, self.grpc_port, settings.keeper, settings.certificates)
+        grpc.close()  # gRPC binds a socket of its own
+        await grpc_door.start()
+        self.http_door = HttpDoor(service, settings.keeper)
+        self._http = _http_server(self.http_door, settings.certificates)
+        http.setblocking(False)
+        http.listen(_BACKLOG)
+        self._loop.call_soon(self._opened.set)
+        await self._http.serve(sockets=[http])
+        await grpc_door.stop(GRPC_GRACE_S)
 
     def _find_members(self, served: Served) -> None:
         for app in served.apps.values():
@@ -240,21 +270,6 @@ class FusionServer:
                 self._settings.certificates.refresh()
         except CredentialError as error:
             _log.error("the certificates on disk are not used: %s", error)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    listener.listen(2048)
-    listener.setblocking(False)
-    return listener
 
 
 def _http_server(door: HttpDoor, certificates: Certificates | None) -> uvicorn.Server:

@@ -27,8 +27,8 @@ from quorate.deployments.spec.patch import revise
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse
 
 Array = NDArray[Any]
-# Makes a spec the live one on every fusion replica.
-Publish = Callable[[EnsembleSpec], Awaitable[None]]
+# Makes live, on every fusion replica, what a function makes of the spec that is live then.
+Publish = Callable[[Callable[[EnsembleSpec], EnsembleSpec]], Awaitable[None]]
 EXTENSIONS = (
     "classification", "statistics", "model_configuration", "model_repository", "schedule_policy", "binary_tensor_data",
     "parameters",
@@ -123,7 +123,8 @@ class Service:
         if self._publish is None:
             raise UnavailableError("this server stands alone; no revision can be published to it")
         try:
-            await self._publish(revise(self.engine.revision.spec, config))
+            revise(self.engine.revision.spec, config)  # a mistake is refused before anything is waited for
+            await self._publish(lambda live: revise(live, config))
         except DeployError as error:
             raise UnavailableError(str(error)) from None
 

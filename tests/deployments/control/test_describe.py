@@ -7,41 +7,53 @@ import pytest
 from ray import serve
 
 from quorate.deployments.control import describe as describe_module
-from quorate.deployments.control.describe import describe, describe_fusion
+from quorate.deployments.control.describe import applications, describe, describe_fusion, describe_member
+from quorate.deployments.control.registry import Registry
 from quorate.deployments.errors import DeployError
+from tests.deployments.support.memory_store import MemoryStore
+from tests.deployments.support.publications import record
 
 SELF = {"pid": 1}
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Sets the state of an application ``app`` and what its replicas answer."""
+    """Sets the states of applications and what their replicas answer; the registry knows ``kept``."""
+    store = MemoryStore()
+    Registry(store).write(record())
+    monkeypatch.setattr(describe_module, "ClusterStore", lambda: store)
 
-    def make(state: str, replies: list[Any]):
-        status = SimpleNamespace(applications={"app": SimpleNamespace(status=SimpleNamespace(value=state))})
-        monkeypatch.setattr(serve, "status", lambda: status)
+    def make(states: dict[str, str], replies: list[Any]):
+        found = {name: SimpleNamespace(status=SimpleNamespace(value=state)) for name, state in states.items()}
+        monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=found))
         replicas = SimpleNamespace(call=lambda method, timeout_s: replies)
-        monkeypatch.setattr(describe_module, "Replicas", lambda application: replicas)
+        monkeypatch.setattr(describe_module, "Replicas", lambda apps: replicas)
 
     return make
 
 
 def test_a_running_replica_that_is_late_is_not_taken_for_one_that_does_not_run(cluster):
-    cluster("RUNNING", [SELF, TimeoutError()])
-    assert describe_fusion("app") == [SELF]
+    cluster({"app": "RUNNING"}, [SELF, TimeoutError()])
+    assert describe_fusion("kept") == describe_member("kept", "a") == [SELF]
     with pytest.raises(DeployError, match="app runs, but a replica has not answered for 30 s"):
-        describe("app")
+        describe(["app"])
 
 
 @pytest.mark.parametrize(
     ("state", "replies"), [("DEPLOYING", [TimeoutError(), SELF]), ("RUNNING", [RuntimeError("died"), SELF])]
 )
 def test_a_replica_that_starts_or_died_is_left_out(cluster, state, replies):
-    cluster(state, replies)
-    assert describe("app") == describe_fusion("app") == [SELF]
+    cluster({"app": state}, replies)
+    assert describe(["app"]) == [SELF]
 
 
-@pytest.mark.parametrize(("name", "state"), [("another", "RUNNING"), ("app", "DEPLOY_FAILED")])
-def test_what_does_not_run_says_nothing(cluster, name, state):
-    cluster(state, [SELF])
-    assert describe(name) == describe_fusion(name) == []
+def test_what_is_not_deployed_says_nothing(cluster):
+    cluster({}, [SELF])
+    assert describe_fusion("another") == describe_member("another", "a") == describe_member("kept", "z") == []
+
+
+def test_only_its_own_applications_are_an_ensembles(cluster):
+    ours = ["kept.@10-0-0-1.12345678", "kept.a.12345678"]
+    theirs = ["kept", "kept.a", "kept.a.release", "keptx.a.12345678", "xkept.a.12345678", "kept.a.b.12345678"]
+    cluster({**dict.fromkeys([*ours, *theirs], "RUNNING"), "kept.b.12345678": "DELETING"}, [])
+    assert applications("kept") == ours

@@ -72,6 +72,17 @@ def client(deployed):
         yield client
 
 
+def registry():
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.control.registry import Registry
+
+    return Registry(ClusterStore())
+
+
+def record():
+    return registry().latest("published")
+
+
 def live(url):
     """The revision that some replica answers with; each new connection may meet another one."""
     with Client(url, model="published") as client:
@@ -121,31 +132,33 @@ def test_grpc_publishes_too(deployed, client):
     assert {live(deployed.http) for _ in range(6)} == {revision(0.4)}
 
 
-def test_two_publications_at_once_leave_one_revision_on_all_replicas(deployed, client):
-    from quorate.deployments.control.ray_private import ClusterStore
-    from quorate.deployments.control.registry import Registry
+def test_partial_publications_at_once_are_all_live_in_the_end(deployed, client):
+    """Each changes something else; whoever read what was live before its turn would take the others' changes back."""
+    partial = [{"weights": {"a": 0.15, "b": 0.85}}, {"deadline_s": 4.0}, {"quorum": 2}, {"required": ["b"]}]
 
-    def publish(weight):
+    def publish(fusion):
         with Client(deployed.http, model="published", timeout_s=60) as mine:
-            mine.publish(config(weight))
+            mine.publish(fusion)
 
-    publishing = [threading.Thread(target=publish, args=(weight,)) for weight in (0.15, 0.25, 0.35, 0.45)]
+    publishing = [threading.Thread(target=publish, args=(fusion,)) for fusion in partial]
     for thread in publishing:
         thread.start()
     for thread in publishing:
         thread.join()
-    last = Registry(ClusterStore()).history("published")[-1].spec.revision
-    assert last in {revision(weight) for weight in (0.15, 0.25, 0.35, 0.45)}
-    assert {live(deployed.http) for _ in range(10)} == {last}
+    last = record().live.spec
+    assert last.fusion.model_dump(include={"weights", "deadline_s", "quorum"}) == {
+        "weights": {"a": 0.15, "b": 0.85}, "deadline_s": 4.0, "quorum": 2,
+    }  # fmt: skip
+    assert last.fusion.required == ("b",)
+    assert {live(deployed.http) for _ in range(10)} == {last.revision}
+    client.publish({"deadline_s": 5.0, "quorum": 1, "required": []})
 
 
 def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
     """As one does that was starting: the record is there, but nobody told it."""
-    from quorate.deployments.control.ray_private import ClusterStore
-    from quorate.deployments.control.registry import Registry
-
     missed = parse_spec({**SPEC, "fusion": {**SPEC["fusion"], **config(0.6)}})
-    Registry(ClusterStore()).record(replace(Registry(ClusterStore()).history("published")[-1], spec=missed))
+    before = record()
+    registry().write(before.following(replace(before.live, spec=missed)))
     until = time.monotonic() + 20
     while {live(deployed.http) for _ in range(6)} != {missed.revision}:
         assert time.monotonic() < until, "the replicas never took up the recorded revision"
@@ -176,15 +189,12 @@ def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
     ],
 )
 def test_a_config_that_is_no_revision_is_refused_and_changes_nothing(deployed, client, sent, kind, sentence):
-    from quorate.deployments.control.ray_private import ClusterStore
-    from quorate.deployments.control.registry import Registry
-
-    before = Registry(ClusterStore()).stored("published")
+    before = registry().number("published")
     body = {"parameters": {"config": json.dumps(sent)}}
     reply = httpx.post(f"{deployed.http}/v2/repository/models/published/load", json=body)
     assert reply.status_code == 400, reply.text
     assert sentence in reply.json()["error"]
-    assert Registry(ClusterStore()).stored("published") == before
+    assert registry().number("published") == before
     assert {live(deployed.http) for _ in range(4)} == {revision(0.5)}
 
 

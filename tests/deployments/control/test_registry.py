@@ -1,27 +1,14 @@
-"""Revisions, doors and the lease, kept in a dict instead of a cluster's store."""
+"""Records of what is true, kept in a dict instead of a cluster's store."""
 
-import threading
-import time
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
-from quorate.deployments import Doors, parse_spec
-from quorate.deployments.control import registry as registry_module
-from quorate.deployments.control.registry import KEPT, LEASE_S, Publication, Registry
-from quorate.deployments.errors import UnavailableError
+from quorate.deployments import Doors
+from quorate.deployments.control.registry import KEPT, Publication, Registry
+from quorate.deployments.errors import ConflictError
 from tests.deployments.support.memory_store import MemoryStore
-
-
-def publication(deadline_s=1.0, classes=("red", "green")):
-    spec = {
-        "name": "kept",
-        "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
-        "classes": list(classes),
-        "members": {"a": {"model": "torch.nn:Identity", "inputs": ["x"]}},
-        "fusion": {"rule": "mean", "deadline_s": deadline_s},
-    }
-    return Publication(parse_spec(spec), Path("/models"), {"a": "kept.a.12345678"})
+from tests.deployments.support.publications import publication, record
 
 
 @pytest.fixture
@@ -34,125 +21,102 @@ def registry(store):
     return Registry(store)
 
 
+def follow(registry, deadline_s, **options):
+    registry.write(registry.latest("kept").following(publication(deadline_s), **options))
+
+
 def deadlines(registry):
-    return [found.spec.fusion.deadline_s for found in registry.history("kept")]
+    found = registry.latest("kept")
+    return [old.spec.fusion.deadline_s for old in (*found.earlier, found.live)]
 
 
-def test_what_is_recorded_comes_back_as_it_was(registry):
-    recorded = publication()
-    registry.record(recorded)
-    assert registry.history("kept") == [recorded]
-    assert Publication.from_json(recorded.to_json()) == recorded
+def test_what_is_written_comes_back_as_it_was(registry):
+    doors = Doors("127.0.0.1", ask_tokens=("a" * 64,), management_tokens=("b" * 64,))
+    written = replace(record(), doors=doors, earlier=(publication(9.0),))
+    registry.write(written)
+    assert registry.latest("kept") == written
+    assert Publication.from_json(written.live.to_json()) == written.live
 
 
-def test_an_ensemble_that_was_never_published_has_no_history_and_the_default_doors(registry):
-    assert registry.history("kept") == []
-    assert registry.stored("kept") == b""
-    assert registry.doors("kept") == Doors()
+def test_an_ensemble_that_was_never_deployed_has_no_record(registry):
+    assert (registry.latest("kept"), registry.number("kept"), registry.names()) == (None, 0, [])
 
 
-def test_a_revision_that_is_recorded_again_moves_to_the_end(registry):
-    for deadline_s in (1.0, 2.0, 1.0):
-        registry.record(publication(deadline_s))
+def test_of_two_changes_of_the_same_record_the_second_is_refused(registry):
+    registry.write(record())
+    first = registry.latest("kept").following(publication(2.0))
+    second = registry.latest("kept").following(publication(3.0))
+    registry.write(first)
+    with pytest.raises(ConflictError, match="'kept' has been changed meanwhile"):
+        registry.write(second)
+    assert registry.latest("kept") == first
+
+
+def test_a_record_is_true_even_if_its_writer_died_before_the_number(registry, store):
+    registry.write(record())
+    follow(registry, 2.0)
+    store.put("record-number/kept", b"1")
+    assert (registry.number("kept"), deadlines(registry)) == (2, [1.0, 2.0])
+
+
+def test_a_reader_that_is_overtaken_looks_again(registry, store):
+    registry.write(record())
+
+    class Overtaken(MemoryStore):
+        """Another change is written right after the number was read."""
+
+        def get(self, key):
+            found = super().get(key)
+            if key == "record-number/kept" and found == b"1":
+                follow(registry, 2.0)
+            return found
+
+    slow = Overtaken()
+    slow.values = store.values
+    assert Registry(slow).latest("kept").number == 2
+
+
+def test_a_revision_that_is_live_again_moves_to_the_end(registry):
+    registry.write(record())
+    for deadline_s in (2.0, 1.0):
+        follow(registry, deadline_s)
     assert deadlines(registry) == [2.0, 1.0]
 
 
 def test_a_rollback_drops_the_revision_that_it_leaves(registry):
-    for deadline_s in (1.0, 2.0, 3.0):
-        registry.record(publication(deadline_s))
-    registry.record(publication(2.0), dropping=publication(3.0).spec.revision)
+    registry.write(record())
+    for deadline_s in (2.0, 3.0):
+        follow(registry, deadline_s)
+    follow(registry, 2.0, dropping=publication(3.0).spec.revision)
     assert deadlines(registry) == [1.0, 2.0]
 
 
-def test_only_the_newest_revisions_are_kept(registry):
-    for deadline_s in range(1, KEPT + 4):
-        registry.record(publication(float(deadline_s)))
+def test_only_the_newest_revisions_are_kept_and_one_record(registry, store):
+    registry.write(record())
+    for deadline_s in range(2, KEPT + 4):
+        follow(registry, float(deadline_s))
     assert deadlines(registry) == [float(deadline_s) for deadline_s in range(4, KEPT + 4)]
+    assert store.keys("record/") == [f"record/kept/{KEPT + 3}"]
 
 
-def test_live_is_the_newest_revision_of_the_replicas_own_wiring(registry):
-    old, new = publication(1.0), publication(2.0, classes=("red", "green", "blue"))
-    registry.record(old)
-    registry.record(publication(3.0))
-    registry.record(new)
-    assert registry.live("kept", old.spec.wiring) == publication(3.0)
-    assert registry.live("kept", new.spec.wiring) == new
+def test_an_ensemble_that_was_taken_down_is_gone_and_its_numbers_go_on(registry):
+    registry.write(record())
+    registry.write_down("kept", 2)
+    assert (registry.latest("kept"), registry.names(), registry.number("kept")) == (None, [], 2)
+    registry.write(record(3))
+    assert registry.names() == ["kept"]
 
 
-def test_doors_come_back_with_the_digests_of_their_tokens(registry):
-    doors = Doors("127.0.0.1", ask_tokens=("a" * 64,), management_tokens=("b" * 64,))
-    registry.record_doors("kept", doors)
-    assert registry.doors("kept") == doors
-
-
-def test_nothing_is_left_of_an_ensemble_that_is_forgotten(registry, store):
-    registry.record(publication())
-    registry.record_doors("kept", Doors())
-    registry.forget("kept")
-    assert not store.values
+def test_a_change_that_was_under_way_while_an_ensemble_was_taken_down_does_not_bring_it_back(registry):
+    registry.write(record())
+    change = registry.latest("kept").following(publication(2.0))
+    registry.write_down("kept", 2)
+    with pytest.raises(ConflictError):
+        registry.write(change)
+    assert registry.latest("kept") is None
 
 
 def test_all_who_ask_get_the_same_keys(registry, store):
     keys = registry.cluster_keys()
     assert b"PRIVATE KEY" in keys.private_key
     assert Registry(store).cluster_keys() == keys
-
-
-def test_a_lease_is_given_back_whether_the_change_succeeded_or_not(registry, store):
-    with registry.lease("kept"):
-        assert store.values
-    assert not store.values
-    with pytest.raises(RuntimeError), registry.lease("kept"):
-        raise RuntimeError
-    assert not store.values
-
-
-def test_a_second_change_of_the_same_ensemble_waits_and_then_says_what_is_under_way(registry):
-    with registry.lease("kept"):
-        with registry.lease("another", wait_s=0):
-            pass
-        with (
-            pytest.raises(UnavailableError, match="another revision of 'kept' is being published; retry when it is"),
-            registry.lease("kept", wait_s=0),
-        ):
-            pass
-
-
-def test_a_second_change_goes_on_when_the_first_is_done(registry):
-    order, waiting = [], threading.Event()
-
-    def second():
-        waiting.set()
-        with registry.lease("kept"):
-            order.append("second")
-
-    thread = threading.Thread(target=second)
-    with registry.lease("kept"):
-        thread.start()
-        waiting.wait(5)
-        order.append("first")
-    thread.join(20)
-    assert order == ["first", "second"]
-
-
-def test_the_lease_of_a_process_that_died_is_taken_over(registry, store):
-    store.put("publishing/kept", f"{time.time() - LEASE_S - 1} somebody".encode())
-    with registry.lease("kept", wait_s=0):
-        assert b"somebody" not in store.get("publishing/kept")
-
-
-def test_a_lease_is_renewed_for_as_long_as_it_is_held(registry, store, monkeypatch):
-    monkeypatch.setattr(registry_module, "LEASE_S", 0.03)
-    with registry.lease("kept"):
-        first, until = store.get("publishing/kept"), time.monotonic() + 20
-        while (renewed := store.get("publishing/kept")) == first and time.monotonic() < until:
-            time.sleep(0.01)
-    assert float(renewed.split()[0]) > float(first.split()[0])
-    assert renewed.split()[1] == first.split()[1]
-    assert not store.values
-
-
-def test_a_lease_that_was_taken_over_is_not_given_back_by_its_first_holder(registry, store):
-    with registry.lease("kept"):
-        store.put("publishing/kept", b"1e18 another")
-    assert store.get("publishing/kept") == b"1e18 another"

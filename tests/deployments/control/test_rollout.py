@@ -1,29 +1,12 @@
 """Prepare, rehearse, check, record, commit: with replicas that only write down what they are told."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from quorate.deployments import parse_spec
-from quorate.deployments.control.registry import Publication, Registry
+from quorate.deployments.control import rollout
 from quorate.deployments.control.rollout import Candidate, own_message, roll_out
 from quorate.deployments.errors import CanaryError, DeployError
-from tests.deployments.support.memory_store import MemoryStore
-
-
-def publication(chained=False):
-    members = {"a": {"model": "torch.nn:Identity", "inputs": ["x"], "output": "features" if chained else "logits"}}
-    if chained:
-        members["b"] = {"model": "torch.nn:Identity", "inputs": ["a"]}
-    spec = {
-        "name": "rolled",
-        "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
-        "members": members,
-        "classes": ["red", "green"],
-        "fusion": {"rule": "mean"},
-    }
-    return Publication(parse_spec(spec), Path("/models"), {name: f"rolled.{name}.12345678" for name in members})
+from tests.deployments.support.publications import publication
 
 
 class Told:
@@ -31,33 +14,31 @@ class Told:
 
     Attributes:
         replies: by method, what all of them answer; None otherwise.
-        recorded: what was live after the last attempt; None before any.
+        recorded: what became live.
     """
 
-    def __init__(self, count=2, **replies):
-        self.count, self.replies, self.calls = count, replies, []
-        self.recorded: list[str] | None = None
+    def __init__(self, running=2, answering=2, **replies):
+        self.running, self.answering, self.replies, self.calls = running, answering, replies, []
+        self.recorded: list[str] = []
 
     def call(self, method, *arguments, timeout_s):
         self.calls.append(method)
-        return self.replies.get(method, [None] * self.count)
+        return self.replies.get(method, [None] * self.answering)
+
+    def count(self):
+        return self.running
 
 
-def attempt(replicas, found, check=None, expected=2):
-    """Roll out, and what was recorded as live."""
-    registry = Registry(MemoryStore())
-    try:
-        roll_out(Candidate(found, replicas, expected), registry, check)
-    finally:
-        recorded = [kept.spec.revision for kept in registry.history("rolled")]
-        replicas.recorded = recorded
-    return recorded
+def attempt(replicas, found, check=None):
+    """Roll out, and what became live."""
+    roll_out(Candidate(found, replicas), lambda: replicas.recorded.append(found.spec.revision), check)
+    return replicas.recorded
 
 
 def test_a_revision_that_everyone_prepared_is_recorded_and_then_used():
     found, replicas = publication(), Told()
     assert attempt(replicas, found) == [found.spec.revision]
-    assert replicas.calls == ["prepare", "commit"]
+    assert replicas.calls == ["prepare", "adopt"]
 
 
 def test_a_replica_that_refuses_keeps_the_old_revision_everywhere():
@@ -68,11 +49,31 @@ def test_a_replica_that_refuses_keeps_the_old_revision_everywhere():
     assert (replicas.calls, replicas.recorded) == (["prepare", "discard"], [])
 
 
-def test_a_replica_that_does_not_answer_keeps_the_old_revision():
-    replicas = Told(count=1)
+def test_a_replica_that_does_not_answer_keeps_the_old_revision(monkeypatch):
+    monkeypatch.setattr(rollout, "CONTROL_TIMEOUT_S", 0.01)
+    replicas = Told(answering=1)
     with pytest.raises(DeployError, match="1 of 2 fusion replicas answered"):
         attempt(replicas, publication())
     assert replicas.recorded == []
+
+
+def test_a_replica_that_has_just_died_is_waited_for_until_serve_knows(monkeypatch):
+    monkeypatch.setattr(rollout, "_RETRY_S", 0.01)
+    replicas = Told(answering=1)
+    running = iter([2, 2, 1])
+    monkeypatch.setattr(replicas, "count", lambda: next(running))
+    assert attempt(replicas, publication())
+    assert replicas.calls == ["prepare"] * 3 + ["adopt"]
+
+
+def test_a_registry_that_refuses_keeps_the_old_revision():
+    def refuse():
+        raise DeployError("somebody else was faster")
+
+    replicas = Told()
+    with pytest.raises(DeployError, match="somebody else was faster"):
+        roll_out(Candidate(publication(), replicas), refuse)
+    assert replicas.calls == ["prepare", "discard"]
 
 
 def test_what_the_check_raises_keeps_the_old_revision():
@@ -89,12 +90,12 @@ def test_what_the_check_raises_keeps_the_old_revision():
 def test_members_that_read_others_are_tried_before_the_revision_goes_live():
     replicas = Told(probe=[np.zeros((1, 2))] * 2)
     assert attempt(replicas, publication(chained=True))
-    assert replicas.calls == ["prepare", "probe", "commit"]
+    assert replicas.calls == ["prepare", "probe", "adopt"]
 
 
 def test_a_member_that_fails_on_what_another_gives_keeps_the_old_revision():
     replicas = Told(probe=[RuntimeError("quorate.fusion.errors.QuorumError: row 0 lacks b:error")] * 2)
-    with pytest.raises(DeployError, match=r"rolled does not answer an example of zeros: row 0 lacks b:error; correct"):
+    with pytest.raises(DeployError, match=r"kept does not answer an example of zeros: row 0 lacks b:error; correct"):
         attempt(replicas, publication(chained=True))
     assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
 
@@ -107,7 +108,7 @@ def test_a_member_that_is_only_late_does_not_stop_a_revision():
 def test_what_all_replicas_saw_of_a_canary_is_added_up():
     seen = {"answers": 2, "degraded": 1, "errors": 0, "latencies_s": [0.1, 0.2]}
     more = {"answers": 1, "degraded": 0, "errors": 1, "latencies_s": [0.3]}
-    candidate = Candidate(publication(), Told(outcomes=[{"old": seen, "new": more}, {"old": more}]), 2)
+    candidate = Candidate(publication(), Told(outcomes=[{"old": seen, "new": more}, {"old": more}]))
     found = candidate.outcomes()
     assert (found["old"].answers, found["old"].degraded, found["old"].errors) == (3, 1, 1)
     np.testing.assert_array_equal(found["old"].latencies_s, [0.1, 0.2, 0.3])

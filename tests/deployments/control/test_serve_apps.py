@@ -6,7 +6,8 @@ import pytest
 
 from quorate.deployments import Doors, parse_spec
 from quorate.deployments.control.placement import actor_options
-from quorate.deployments.control.serve_apps import fusion_application, member_application, scaling
+from quorate.deployments.control.registry import Publication
+from quorate.deployments.control.serve_apps import door_application, member_application, scaling
 from quorate.deployments.spec.schema import Replicas, Resources
 
 FOLDER = Path("/models")
@@ -32,8 +33,8 @@ def member(spec, name="a", folder=FOLDER):
     return member_application(spec, name, folder).name
 
 
-def fusion(spec, doors=None, http_port=1):
-    return fusion_application(spec, doors or Doors(), http_port, 2).fingerprint
+def fusion(spec, doors=None, http_port=1, node="10.0.0.1"):
+    return door_application(Publication(spec, FOLDER, {}), doors or Doors(), http_port, 2, node).name
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,8 @@ def test_the_folder_that_was_deployed_from_restarts_nothing():
 
 def test_doors_that_move_restart_the_fusion_and_other_tokens_do_not():
     before = fusion(spec())
+    assert before.startswith("apps.@10-0-0-1.")
+    assert fusion(spec(), node="10.0.0.2") != before
     assert fusion(spec(), http_port=7) != before
     assert fusion(spec(serving={"max_batch_size": 8})) != before
     assert fusion(spec(), Doors(ask_tokens=("0" * 64,))) == before
@@ -84,6 +87,7 @@ def test_resources_and_replicas_become_options_of_ray_and_serve():
         "num_cpus": 1, "num_gpus": 0.5, "accelerator_type": "H100", "label_selector": {"zone": "b"},
     }  # fmt: skip
     assert actor_options(Resources()) == {"num_cpus": 0.5, "num_gpus": 0.0}
+    assert actor_options(Resources(), "10.0.0.1")["resources"] == {"node:10.0.0.1": 0.001}
     assert scaling(Replicas(min=3, max=3)) == {"num_replicas": 3}
     config = scaling(Replicas(min=1, max=4, upscale_delay_s=7))["autoscaling_config"]
     assert (config.min_replicas, config.max_replicas, config.upscale_delay_s) == (1, 4, 7)

@@ -26,6 +26,13 @@ class StoreContract:
         assert store.put("contract/b", b"third", overwrite=False)
         store.delete("contract/b")
 
+    def test_keys_are_found_by_how_they_start(self, store):
+        for key in ("contract/c/1", "contract/c/2", "contract/cc/1"):
+            store.put(key, b"x")
+        assert sorted(store.keys("contract/c/")) == ["contract/c/1", "contract/c/2"]
+        for key in store.keys("contract/"):
+            store.delete(key)
+
 
 class TestMemoryStore(StoreContract):
     @pytest.fixture

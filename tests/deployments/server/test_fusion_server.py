@@ -12,6 +12,7 @@ from quorate.deployments import Doors as OpenDoors
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import RequestError, SpecError
 from quorate.deployments.security.access import Doorkeeper
+from quorate.deployments.security.doors import bind
 from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
 from tests.deployments.support.member_threads import FACTORIES, MemberThreads
 
@@ -46,8 +47,8 @@ def published():
 
 @pytest.fixture
 def server(spec, members, published):
-    async def publish(spec):
-        published.append(spec)
+    async def publish(revise):
+        published.append(revise(spec))
 
     server = FusionServer(
         ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors())), make_engine, members.find, publish
@@ -118,6 +119,28 @@ def test_a_port_that_another_program_holds_is_said_by_whoever_started_it(spec, m
         server = FusionServer(settings, make_engine, members.find)
         with pytest.raises(OSError, match="in use"):
             server.start(served(spec))
+
+
+def test_doors_let_nobody_in_before_they_are_opened(spec, members):
+    settings = ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors()))
+    server = FusionServer(settings, make_engine, members.find)
+    server.start(served(spec), opening=False)
+    for port in (server.http_port, server.grpc_port):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+    server.open_doors()
+    server.open_doors()
+    assert revision_that_answers(server) == spec.revision
+    server.stop()
+
+
+def test_a_server_that_never_opened_stops_too(spec, members):
+    settings = ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors()))
+    server = FusionServer(settings, make_engine, members.find)
+    server.start(served(spec), opening=False)
+    server.stop()
+    with bind("127.0.0.1", server.http_port):
+        assert server.stalled_s() >= 0
 
 
 def test_a_server_that_is_stopped_takes_no_more_connections(server):

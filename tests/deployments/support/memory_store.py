@@ -18,3 +18,6 @@ class MemoryStore:
 
     def delete(self, key):
         self.values.pop(key, None)
+
+    def keys(self, prefix):
+        return [key for key in list(self.values) if key.startswith(prefix)]

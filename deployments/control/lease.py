@@ -1,0 +1,153 @@
+"""Who changes an ensemble now: one at a time, and the next goes on where a holder has died.
+
+The store can do one thing that excludes: put a key only where there is none. Each lease is the next number of its
+ensemble, taken that way, and its holder alone writes under it: a beat that goes on, then a mark that it is over. A
+waiter takes the next number when it reads that mark, or has watched the beat stand still for ``LEASE_S`` by its own
+clock; of several waiters one gets it. No clocks of two machines are compared.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from typing import Any
+
+from quorate.deployments.control.registry import Store
+from quorate.deployments.errors import ConflictError, UnavailableError
+
+# A holder whose beat has stood still for this long is dead, or cut off from the store.
+LEASE_S = 15.0
+WAIT_S = 10.0
+_POLL_S = 0.05
+# Two looks further apart prove nothing of the time between them: the store may have been away.
+_LOOK_S = 2.0
+
+
+class Lease:
+    """A lease that is held. Made by ``hold``.
+
+    Attributes:
+        number: larger than that of every earlier lease of the ensemble.
+    """
+
+    def __init__(self, store: Store, ensemble: str, number: int, holder: str):
+        self.number = number
+        self._store, self._ensemble, self._holder = store, ensemble, holder
+        self._since = datetime.now(timezone.utc).strftime("%H:%M:%S UTC")
+        self._beat = 0
+        self._over = threading.Event()
+        self._beating = threading.Thread(target=self._keep, name=f"lease of {ensemble}", daemon=True)
+
+    def check(self) -> None:
+        """Look before doing what only the holder may do.
+
+        Raises:
+            ConflictError: somebody else has taken the lease over.
+        """
+        if max(_numbers(self._store, self._ensemble), default=0) > self.number:
+            raise ConflictError(
+                f"'{self._ensemble}' was taken over by another command, since this one had not been heard of for "
+                f"{LEASE_S:g} s; look at quorate status, and try again"
+            )
+
+    def start(self) -> bool:
+        """Take it; False where another was faster."""
+        taken = self._store.put(_key(self._ensemble, self.number), self._value(), overwrite=False)
+        if taken:
+            self._beating.start()
+        return taken
+
+    def end(self) -> None:
+        """Let the next one have it."""
+        self._over.set()
+        self._beating.join()
+        with suppress(UnavailableError):  # then it passes on when its beat has stood still
+            self._store.put(_key(self._ensemble, self.number), self._value(over=True))
+
+    def _keep(self) -> None:
+        while not self._over.wait(LEASE_S / 5):
+            self._beat += 1
+            with suppress(UnavailableError):
+                self._store.put(_key(self._ensemble, self.number), self._value())
+
+    def _value(self, over: bool = False) -> bytes:
+        found = {"holder": self._holder, "since": self._since, "beat": self._beat, "over": over}
+        return json.dumps(found).encode()
+
+
+@contextmanager
+def hold(store: Store, ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Lease]:
+    """Be the only one who changes an ensemble.
+
+    Args:
+        what: is being done, for others who want to.
+        wait_s: how long to wait for another holder who is alive.
+
+    Raises:
+        ConflictError: another still holds it; the text names who and what.
+        UnavailableError: the store does not answer.
+    """
+    waiter, until = _Waiter(store, ensemble), time.monotonic() + wait_s
+    while True:
+        number = waiter.free_number()
+        if number is not None:
+            lease = Lease(store, ensemble, number, f"{what} by {getpass.getuser()} on {socket.gethostname()}")
+            if lease.start():
+                break
+        elif time.monotonic() > until and not waiter.dying:
+            raise ConflictError(
+                f"'{ensemble}' is being changed: {waiter.holder}, since {waiter.since}; wait until that has ended"
+            )
+        time.sleep(_POLL_S)
+    try:
+        waiter.forget_before(lease.number)
+        yield lease
+    finally:
+        lease.end()
+
+
+class _Waiter:
+    """Watches the lease of an ensemble until it is free."""
+
+    def __init__(self, store: Store, ensemble: str):
+        self._store, self._ensemble = store, ensemble
+        self._seen, self._looked, self._still_s = b"", time.monotonic(), 0.0
+        self.holder = self.since = ""
+
+    @property
+    def dying(self) -> bool:
+        """Whether the holder has missed beats: it is worth waiting to see whether it is dead."""
+        return self._still_s > LEASE_S / 2
+
+    def free_number(self) -> int | None:
+        """The number to take; None while another holds the lease."""
+        number = max(_numbers(self._store, self._ensemble), default=0)
+        stored = self._store.get(_key(self._ensemble, number)) if number else b""
+        now = time.monotonic()
+        self._still_s = self._still_s + min(now - self._looked, _LOOK_S) if stored == self._seen else 0.0
+        self._seen, self._looked = stored, now
+        if not stored:
+            return number + 1
+        found: dict[str, Any] = json.loads(stored)
+        self.holder, self.since = found["holder"], found["since"]
+        return number + 1 if found["over"] or self._still_s > LEASE_S else None
+
+    def forget_before(self, number: int) -> None:
+        """Delete the leases that this one follows."""
+        for old in _numbers(self._store, self._ensemble):
+            if old < number:
+                self._store.delete(_key(self._ensemble, old))
+
+
+def _numbers(store: Store, ensemble: str) -> list[int]:
+    return [int(key.rpartition("/")[2]) for key in store.keys(f"lease/{ensemble}/")]
+
+
+def _key(ensemble: str, number: int) -> str:
+    return f"lease/{ensemble}/{number}"

@@ -1,0 +1,117 @@
+"""On which nodes and ports an ensemble's doors stand: recorded, kept, and never another ensemble's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+
+from quorate.deployments.control.placement import Node, inventory, matches
+from quorate.deployments.control.registry import Record, Registry
+from quorate.deployments.errors import DeployError
+from quorate.deployments.security.doors import bind
+from quorate.deployments.spec.schema import Resources
+
+PROBE_TIMEOUT_S = 30.0
+_TRIES = 20
+_WILDCARDS = ("0.0.0.0", "::")
+
+
+def door_nodes(resources: Resources) -> list[str]:
+    """The addresses of the nodes that get doors: all that are alive and can hold a fusion replica.
+
+    Raises:
+        DeployError: there is none.
+    """
+    found = [node.name for node in inventory() if _may_hold(resources, node)]
+    if not found:
+        raise DeployError(
+            f"no node can hold a fusion replica with {resources!r}; change serving.resources or add nodes"
+        )
+    return found
+
+
+def choose_ports(
+    ensemble: str, host: str, asked: tuple[int, int], nodes: Sequence[str], registry: Registry
+) -> tuple[int, int]:
+    """The HTTP and the gRPC port: those asked for, else those the ensemble has, else free ones on all nodes.
+
+    Args:
+        host: that the doors bind on each node.
+        asked: 0 for no port in particular.
+
+    Raises:
+        DeployError: a port is taken, by another ensemble or by something else.
+    """
+    others = {name: record for name in registry.names() if (record := registry.latest(name))}
+    own = others.pop(ensemble, None)
+    kept = (0, 0) if own is None else (own.http_port, own.grpc_port)
+    ports = [port or before for port, before in zip(asked, kept, strict=True)]
+    if ports[0] and ports[0] == ports[1]:
+        raise DeployError(f"port {ports[0]} was given for both HTTP and gRPC; give two ports")
+    moved = own is None or own.doors.host != host
+    for port in filter(None, ports):
+        _check_owner(host, port, others)
+        if moved or port not in kept:
+            _check_free(host, port, nodes, share=port in kept)
+    taken = [*ports, *(port for record in others.values() for port in (record.http_port, record.grpc_port))]
+    for door, port in enumerate(ports):
+        if not port:
+            ports[door] = _free_port(host, nodes, taken)
+            taken.append(ports[door])
+    return ports[0], ports[1]
+
+
+def _may_hold(resources: Resources, node: Node) -> bool:
+    enough = node.cpus >= resources.num_cpus and node.gpus >= resources.num_gpus
+    return enough and matches(resources, node)
+
+
+def _check_owner(host: str, port: int, others: Mapping[str, Record]) -> None:
+    for name, record in others.items():
+        if port not in (record.http_port, record.grpc_port):
+            continue
+        if record.doors.host == host or record.doors.host in _WILDCARDS or host in _WILDCARDS:
+            fix = f"give another port, or take that one down first: quorate down {name}"
+            raise DeployError(f"port {port} of {host} is a door of ensemble '{name}'; {fix}")
+
+
+def _check_free(host: str, port: int, nodes: Sequence[str], share: bool = False) -> None:
+    for node, (_, problem) in zip(nodes, _on_each(nodes, _try, host, port, share), strict=True):
+        if problem:
+            raise DeployError(f"port {port} of {host} cannot be had on node {node} ({problem}); give another")
+
+
+def _free_port(host: str, nodes: Sequence[str], taken: Sequence[int]) -> int:
+    for _ in range(_TRIES):
+        ((port, problem),) = _on_each(nodes[:1], _try, host, 0, False)
+        if problem:
+            raise DeployError(f"no port of {host} can be had on node {nodes[0]} ({problem}); give an address of it")
+        others = _on_each(nodes[1:], _try, host, port, False)
+        if port not in taken and not any(problem for _, problem in others):
+            return int(port)
+    raise DeployError(f"no port of {host} is free on all of {', '.join(nodes)}; give --http-port and --grpc-port")
+
+
+def _try(host: str, port: int, share: bool) -> tuple[int, str]:
+    """The port that could be bound, 0 for any, or why it could not."""
+    try:
+        with bind(host, port, share) as bound:
+            return int(bound.getsockname()[1]), ""
+    except OSError as error:
+        return 0, str(error.strerror or error)
+
+
+def _on_each(nodes: Sequence[str], function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What a function returns on each node; on this one without starting a process for it."""
+    here = ray.util.get_node_ip_address()
+    remote = ray.remote(num_cpus=0)(function)
+    waiting = {
+        node: remote.options(resources={f"node:{node}": 0.001}).remote(*arguments) for node in nodes if node != here
+    }
+    try:
+        found = dict(zip(waiting, ray.get(list(waiting.values()), timeout=PROBE_TIMEOUT_S), strict=True))
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise DeployError(f"a node did not answer ({str(error).splitlines()[-1]}); see ray status, try again") from None
+    return [found[node] if node in found else function(*arguments) for node in nodes]

@@ -1,0 +1,97 @@
+"""A change of an ensemble: under its lease, from what is true, and with nothing left behind that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ray import serve
+
+from quorate.deployments.control import serve_apps
+from quorate.deployments.control.describe import applications
+from quorate.deployments.control.lease import WAIT_S, Lease, hold
+from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.control.registry import Record, Registry
+from quorate.deployments.errors import UnavailableError
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that is under way. Made by ``changing``.
+
+    Attributes:
+        record: what is true as it begins; None where the ensemble is not deployed.
+        number: of the record that it may write.
+    """
+
+    record: Record | None
+    number: int
+    registry: Registry
+    lease: Lease
+
+    def commit(self, record: Record) -> None:
+        """Make a record true.
+
+        Raises:
+            ConflictError: the lease was lost, or another change came first; nothing has changed.
+        """
+        self.lease.check()
+        self.registry.write(record)
+
+
+@contextmanager
+def changing(ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Change]:
+    """Change an ensemble. However this ends, what was started and is not true is taken away, and what was stopped and
+    is true is started again; if this process dies, the next change does so.
+
+    Args:
+        what: the change is, for others who want to change it too.
+
+    Raises:
+        ConflictError: somebody else changes it.
+        UnavailableError: the cluster's head does not answer.
+    """
+    store = ClusterStore()
+    registry = Registry(store)
+    with hold(store, ensemble, what, wait_s) as lease:
+        restore(ensemble, registry.latest(ensemble))
+        try:
+            yield Change(registry.latest(ensemble), registry.number(ensemble) + 1, registry, lease)
+        finally:
+            _restore_if_held(ensemble, registry, lease)
+
+
+def restore(ensemble: str, record: Record | None) -> None:
+    """Have Serve run what a record says, and nothing else of the ensemble; what stops or starts is not waited for."""
+    running = applications(ensemble)
+    used = set() if record is None else record.apps
+    for app in sorted(set(running) - used):
+        serve.delete(app, _blocking=False)
+    if record is not None:
+        serve_apps.begin(app for app in recorded_apps(record) if app.name in used - set(running))
+
+
+def stop(apps: list[str]) -> None:
+    """Stop applications, and wait until they have drained."""
+    with ThreadPoolExecutor(max(1, len(apps))) as pool:
+        list(pool.map(serve.delete, apps))
+
+
+def recorded_apps(record: Record) -> list[serve_apps.ServeApp]:
+    """The applications of a record, as they were started."""
+    live = record.live
+    doors = [
+        serve_apps.door_application(live, record.doors, record.http_port, record.grpc_port, node)
+        for node in record.door_apps
+    ]
+    return [*(serve_apps.member_application(live.spec, name, live.folder) for name in live.spec.members), *doors]
+
+
+def _restore_if_held(ensemble: str, registry: Registry, lease: Lease) -> None:
+    try:
+        lease.check()
+        restore(ensemble, registry.latest(ensemble))
+    except UnavailableError:  # taken over, or the head is away: the next change does it
+        return
