@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.graph import Graph, build_graph
+from quorate.deployments.spec.digests import check_fusions
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import FusionSpec
 from quorate.fusion.base import FusedArrays
@@ -60,6 +61,7 @@ def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:
     """Build the rules that the spec's answer needs.
 
     Raises:
-        SpecError: a rule cannot be built from its options or its state.
+        SpecError: a rule cannot be built from its options or its state, or a state is not the one that was deployed.
     """
+    check_fusions(spec, folder)
     return Revision(spec.revision, spec, build_graph(spec, folder))

@@ -13,6 +13,7 @@ from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.spec.digests import check_member
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.connection import Listener
 from quorate.deployments.transport.keys import ClusterKeys
@@ -47,6 +48,7 @@ class MemberReplica:
         address: what a fusion replica needs to know to reach it; see ``routing.replica.Address``.
 
     Raises:
+        SpecError: its files or its code are not those that were deployed.
         MemberLoadError: the model cannot be loaded, or fails on an example.
     """
 
@@ -54,6 +56,7 @@ class MemberReplica:
         threads = max(1, int(job.member.resources.num_cpus))
         torch.set_num_threads(threads)
         self._job = job
+        check_member(job, folder)
         self._predictor = Predictor(load_model(job.name, job.member, folder), job)
         self._predictor.warm_up()
         listeners = self._listen(place)

@@ -11,44 +11,23 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, factory_of, format_of
-from quorate.deployments.spec.schema import MemberSpec
+from quorate.deployments.spec.named_files import named_files
 
 
 def check_files(spec: EnsembleSpec, folder: Path) -> None:
     """Check what the spec names outside itself; paths are relative to ``folder``."""
     for name, member in spec.members.items():
-        _check_model(f"members.{name}", member, folder)
-    for name, fusion in spec.all_fusions.items():
-        field = "fusion" if spec.fusion else f"fusions.{name}"
-        if fusion.state:
-            _check_file(f"{field}.state", folder / fusion.state)
-        for fused, calibration in fusion.member_calibration.items():
-            if calibration.state:
-                _check_file(f"{field}.member_calibration.{fused}.state", folder / calibration.state)
-        if fusion.calibration and fusion.calibration.state:
-            _check_file(f"{field}.calibration.state", folder / fusion.calibration.state)
-
-
-def _check_model(field: str, member: MemberSpec, folder: Path) -> None:
-    checkpoint = checkpoint_of(member)
-    if format_of(member.model) is FACTORY:
-        module, _ = factory_of(member.model)
-        _check_module(f"{field}.model", module, folder)
-    if checkpoint:
-        _check_file(f"{field}.{'model' if checkpoint == member.model else 'weights'}", folder / checkpoint)
-    if member.digest and checkpoint:
-        found = file_digest(folder / checkpoint)
-        if found != member.digest:
-            raise SpecError(
-                f"{field}.digest",
-                f"{checkpoint} has {found}",
-                "restore the file, or update digest if the change was meant",
-            )
-
-
-def _check_file(field: str, path: Path) -> None:
-    if not path.is_file():
-        raise SpecError(field, f"there is no file {path}", "paths are relative to the spec file's folder")
+        if format_of(member.model) is FACTORY:
+            _check_module(f"members.{name}.model", factory_of(member.model)[0], folder)
+    for file in named_files(spec):
+        if not (folder / file.path).is_file():
+            fix = "paths are relative to the spec file's folder"
+            raise SpecError(file.field, f"there is no file {folder / file.path}", fix)
+    for name, member in spec.members.items():
+        checkpoint = checkpoint_of(member)
+        if member.digest and checkpoint and (found := file_digest(folder / checkpoint)) != member.digest:
+            fix = "restore the file, or update digest if the change was meant"
+            raise SpecError(f"members.{name}.digest", f"{checkpoint} has {found}", fix)
 
 
 def _check_module(field: str, module: str, folder: Path) -> None:

@@ -1,23 +1,51 @@
-"""Digests of the files that a spec names: with them in it, its revision names what is in the files, too."""
+"""Digests of what a spec names outside itself: with them in it, its revision names files and code, too."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.model_formats import checkpoint_of
+from quorate.deployments.spec.factory_code import code_digest, code_place
+from quorate.deployments.spec.named_files import NamedFile, config_files, fusion_files, member_files
+from quorate.deployments.spec.schema import MemberJob, MemberSpec
 
 
 def pin(spec: EnsembleSpec, folder: Path) -> EnsembleSpec:
-    """The spec with the digest of every checkpoint in it: its revision now names what is in the files, too."""
-    members = {}
+    """The spec with the digests of all files that it names, and of the code beside it that makes its members.
+
+    What is pinned is another revision when a file has changed, and other replicas where it is a member's.
+    """
+    digests, members = _of_files(fusion_files(spec), folder), {}
     for name, member in spec.members.items():
-        checkpoint = checkpoint_of(member)
-        if checkpoint and (folder / checkpoint).is_file():
-            member = member.model_copy(update={"digest": file_digest(folder / checkpoint)})
-        members[name] = member
-    return spec.model_copy(update={"members": members})
+        own = _of_member(name, member, folder)
+        digests |= own
+        checkpoint = own.get(f"members.{name}.weights") or own.get(f"members.{name}.model")
+        members[name] = member.model_copy(update={"digest": checkpoint}) if checkpoint else member
+    return spec.model_copy(update={"members": members, "digests": digests})
+
+
+def check_fusions(spec: EnsembleSpec, folder: Path) -> None:
+    """Refuse states that are not those that were deployed: one revision's name stands for one content.
+
+    Raises:
+        SpecError: a file has changed or is gone.
+    """
+    wanted = {field: digest for field, digest in spec.digests.items() if not field.startswith("members.")}
+    if wanted:
+        _compare(wanted, _of_files(fusion_files(spec), folder))
+
+
+def check_member(job: MemberJob, folder: Path) -> None:
+    """Refuse files and code of a member that are not those that were deployed.
+
+    Raises:
+        SpecError: a file has changed or is gone.
+    """
+    if job.digests:
+        _compare(job.digests, _of_member(job.name, job.member, folder))
 
 
 def file_digest(path: Path) -> str:
@@ -27,3 +55,21 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _of_member(name: str, member: MemberSpec, folder: Path) -> dict[str, str]:
+    """By field; a factory's code has the field ``members.NAME.code``."""
+    found = _of_files([*member_files(name, member), *config_files(name, member, folder)], folder)
+    code = code_digest(member.model, code_place(member.model, folder))
+    return found if code is None else {**found, f"members.{name}.code": code}
+
+
+def _of_files(files: Iterable[NamedFile], folder: Path) -> dict[str, str]:
+    return {file.field: file_digest(folder / file.path) for file in files if (folder / file.path).is_file()}
+
+
+def _compare(wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
+    for field, digest in wanted.items():
+        if found.get(field) != digest:
+            has = f"it has {found[field]}" if field in found else "it is gone"
+            raise SpecError(field, f"{has}, and {digest} was deployed", "restore it, or deploy it as it is now")

@@ -40,7 +40,8 @@ class EnsembleSpec(EnsembleSchema):
         """What one member's replicas are told."""
         spec = self.members[member]
         inputs = {name: self.inputs[name] for name in spec.inputs if name in self.inputs}
-        return MemberJob(ensemble=self.name, name=member, member=spec, inputs=inputs, classes=self.classes)
+        own = {field: found for field, found in self.digests.items() if field.startswith(f"members.{member}.")}
+        return MemberJob(ensemble=self.name, name=member, member=spec, inputs=inputs, classes=self.classes, digests=own)
 
     @property
     def wiring(self) -> str:
@@ -51,7 +52,8 @@ class EnsembleSpec(EnsembleSchema):
     @property
     def revision(self) -> str:
         """Names this state of the fusion: the same spec gives the same revision on every node."""
-        state = self.model_dump(mode="json", include={"classes", "members", "fusion", "fusions", "output"})
+        decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "digests"}
+        state = self.model_dump(mode="json", include=decides)
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -13,6 +13,7 @@ import orjson
 from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
+from quorate.deployments.spec.named_files import named_files
 from quorate.deployments.spec.schema import FusionSpec
 
 _CHANGEABLE = tuple(name for name in FusionSpec.model_fields if name != "state")
@@ -42,14 +43,22 @@ def revise(spec: EnsembleSpec, config: str) -> EnsembleSpec:
         if data["fusion"] is None:
             raise RequestError(f"the fusions have names; send {{'fusions': {{{', '.join(data['fusions'])}: ...}}}}")
         data["fusion"] = _changed("fusion", data["fusion"], changes["fusion"])
-        return parse_spec(data)
+        return _parsed(data)
     if not isinstance(changes["fusions"], dict) or not set(changes["fusions"]) <= set(data["fusions"]):
         raise RequestError(
             f"config's fusions are no object of fusions; there are {', '.join(data['fusions']) or 'none'}"
         )
     for name, fusion in changes["fusions"].items():
         data["fusions"][name] = _changed(f"fusions.{name}", data["fusions"][name], fusion)
-    return parse_spec(data)
+    return _parsed(data)
+
+
+def _parsed(data: dict[str, Any]) -> EnsembleSpec:
+    """The spec, without digests of files that it names no more."""
+    spec = parse_spec(data)
+    named = {file.field for file in named_files(spec)}
+    kept = {f: digest for f, digest in spec.digests.items() if f.startswith("members.") or f in named}
+    return spec.model_copy(update={"digests": kept})
 
 
 def _changed(where: str, old: dict[str, Any], changes: Any) -> dict[str, Any]:

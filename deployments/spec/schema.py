@@ -18,6 +18,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$")]
 # YAML reads 0 and 1.5 as numbers; a class list of digits should not need quotes.
 ClassName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v), Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 DEADLINE_S = 1.0  # of a fusion that gives none
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -66,7 +67,7 @@ class MemberSpec(_Frozen):
     model: Annotated[str, Field(min_length=1)]
     config: dict[str, Any] = Field(default_factory=dict)
     weights: Annotated[str, Field(min_length=1)] | None = None
-    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    digest: Digest | None = None
     inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
     output: Output = "logits"
     classes: tuple[ClassName, ...] | None = None
@@ -151,17 +152,26 @@ class Serving(_Frozen):
 
 
 class MemberJob(_Frozen):
-    """All that a member's replicas need to know: when this stays the same, nothing restarts."""
+    """All that a member's replicas need to know: when this stays the same, nothing restarts.
+
+    Attributes:
+        digests: of the member's files and code, by field; see ``EnsembleSchema``.
+    """
 
     ensemble: Name
     name: Name
     member: MemberSpec
     inputs: dict[Name, TensorSpec]
     classes: tuple[ClassName, ...] | None = None
+    digests: dict[str, Digest] = Field(default_factory=dict)
 
 
 class EnsembleSchema(_Frozen):
-    """The fields of an ensemble's spec, each of its type; ``ensemble.EnsembleSpec`` checks what they say together."""
+    """The fields of an ensemble's spec, each of its type; ``ensemble.EnsembleSpec`` checks what they say together.
+
+    Attributes:
+        digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
+    """
 
     name: Name
     inputs: Annotated[dict[Name, TensorSpec], Field(min_length=1)]
@@ -171,6 +181,7 @@ class EnsembleSchema(_Frozen):
     fusions: dict[Name, FusionSpec] = Field(default_factory=dict)
     output: Name | None = None
     serving: Serving = Serving()
+    digests: dict[str, Digest] = Field(default_factory=dict)
 
     @property
     def all_fusions(self) -> dict[str, FusionSpec]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
+from quorate.deployments.spec import factory_code
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, factory_of, format_of
 from quorate.deployments.spec.schema import MemberJob
@@ -18,25 +18,29 @@ _IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "we
 
 def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
     """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
-    settings = job.model_dump(mode="json", exclude={"ensemble": True, "name": True, "member": _IRRELEVANT})
+    settings = job.model_dump(
+        mode="json", exclude={"ensemble": True, "name": True, "digests": True, "member": _IRRELEVANT}
+    )
     path = checkpoint_of(job.member) if checkpoint else None
     settings["checkpoint"] = file_digest(folder / path) if path and (folder / path).is_file() else None
     return _digest(json.dumps(settings, sort_keys=True).encode())
 
 
 def code_digest(job: MemberJob, folder: Path) -> str | None:
-    """Digest of the source file of the member's factory; None for exported models and modules without a file."""
-    if format_of(job.member.model) is not FACTORY:
+    """Digest of the code of the member's factory: beside the spec, else of its installed module.
+
+    None for exported models and modules without a file.
+    """
+    model = job.member.model
+    if format_of(model) is not FACTORY:
         return None
-    module, _ = factory_of(job.member.model)
-    before = list(sys.path)
-    sys.path[:0] = [str(folder.resolve()), str(Path.cwd())]
+    beside = factory_code.code_digest(model, factory_code.code_place(model, folder))
+    if beside is not None:
+        return beside
     try:
-        found = importlib.util.find_spec(module)
+        found = importlib.util.find_spec(factory_of(model)[0])
     except (ImportError, ValueError):
         return None
-    finally:
-        sys.path[:] = before
     origin = Path(found.origin) if found and found.origin else None
     return file_digest(origin) if origin and origin.is_file() else None
 

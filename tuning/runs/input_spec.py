@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.files import load_spec
-from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, format_of
-from quorate.deployments.spec.schema import MemberSpec
-from quorate.tuning.runs.run_folder import copy_factory, save_deployable
+from quorate.deployments.spec.files import load_spec, parse_spec
+from quorate.deployments.spec.named_files import named_files, with_paths
+from quorate.tuning.runs.run_folder import copy_code, save_deployable
 
 _PLACE = "given"
 
@@ -18,7 +17,7 @@ def save_input_spec(spec: EnsembleSpec, source: Path, run: Path) -> None:
     (run / _PLACE).mkdir()
     kept = save_deployable(spec, source, run / _PLACE)
     for member in kept.members.values():
-        copy_factory(run / _PLACE, member.model, run)
+        copy_code(run / _PLACE, member.model, run)
 
 
 def read_input_spec(run: Path) -> EnsembleSpec | None:
@@ -27,12 +26,5 @@ def read_input_spec(run: Path) -> EnsembleSpec | None:
     if not path.is_file():
         return None
     spec = load_spec(path)
-    return spec.model_copy(update={"members": {name: _moved(member) for name, member in spec.members.items()}})
-
-
-def _moved(member: MemberSpec) -> MemberSpec:
-    checkpoint = checkpoint_of(member)
-    if checkpoint is None:
-        return member
-    field = "weights" if format_of(member.model) is FACTORY else "model"
-    return member.model_copy(update={field: f"{_PLACE}/{checkpoint}"})
+    paths = {file.field: f"{_PLACE}/{file.path}" for file in named_files(spec)}
+    return parse_spec(with_paths(spec.model_dump(mode="json", exclude_defaults=True), paths))

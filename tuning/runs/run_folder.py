@@ -11,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.factory_code import code_files
 from quorate.deployments.spec.files import parse_spec, save_spec
-from quorate.deployments.spec.model_formats import FACTORY, factory_of, format_of
+from quorate.deployments.spec.named_files import NamedFile, config_files, named_files, with_paths
 from quorate.tuning.errors import TuningError
 
 
@@ -80,18 +82,21 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
     Returns:
         The spec as written; a path that led out of ``source`` now leads into ``artifacts``.
     """
-    data = spec.model_dump(mode="json", exclude_defaults=True)
-    for name, member in data["members"].items():
-        field = "weights" if format_of(member["model"]) is FACTORY else "model"
-        if member.get(field):
-            member[field] = _copy(source, member[field], folder, name)
-        if field == "weights":
-            copy_factory(source, member["model"], folder)
-    fusions = [data["fusion"]] if spec.fusion else list(data["fusions"].values())
-    for number, fusion in enumerate(fusions):
-        if fusion.get("state"):
-            fusion["state"] = _copy(source, fusion["state"], folder, f"fusion-{number}")
-    written = parse_spec(data)
+    files = named_files(spec)
+    taken = {file.path for file in files if file.inside}
+    paths = {file.field: file.path if file.inside else _target(source / file.path, file, taken) for file in files}
+    for file in files:
+        target = folder / paths[file.field]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / file.path, target)
+    for name, member in spec.members.items():
+        copy_code(source, member.model, folder)
+        for file in config_files(name, member, source):
+            if file.inside:
+                (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source / file.path, folder / file.path)
+    data = spec.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
+    written = parse_spec(with_paths(data, paths))
     save_spec(written, folder / "spec.yaml")
     return written
 
@@ -100,19 +105,18 @@ def save_report(report: Mapping[str, Any], folder: Path) -> None:
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def _copy(source: Path, name: str, folder: Path, stem: str) -> str:
-    path = Path(name)
-    inside = not path.is_absolute() and ".." not in path.parts
-    target = path if inside else Path("artifacts") / f"{stem}{path.suffix}"
-    (folder / target).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source / path, folder / target)
-    return target.as_posix()
+def _target(path: Path, file: NamedFile, taken: set[str]) -> str:
+    """Where a file from outside goes: named by its content, so that two files never share a name."""
+    digest = file_digest(path).removeprefix("sha256:")[:12]
+    stem = file.field.split(".")[1] if file.field.startswith("members.") else "fusion"
+    target = f"artifacts/{stem}-{digest}{path.suffix}"
+    while target in taken:
+        target = f"artifacts/_{target.removeprefix('artifacts/')}"
+    return target
 
 
-def copy_factory(source: Path, model: str, folder: Path) -> None:
-    """Factories are looked for in the spec's folder first; one that lies there must lie in the run's folder too."""
-    top = factory_of(model)[0].split(".")[0]
-    if (source / f"{top}.py").is_file():
-        shutil.copy2(source / f"{top}.py", folder / f"{top}.py")
-    elif (source / top / "__init__.py").is_file():
-        shutil.copytree(source / top, folder / top, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+def copy_code(source: Path, model: str, folder: Path) -> None:
+    """Copy the source files beside a spec that make a factory: they are looked for beside the spec of the run, too."""
+    for path in code_files(model, source):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / path, folder / path)

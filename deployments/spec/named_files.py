@@ -1,0 +1,98 @@
+"""Every file that a spec names: what is checked, digested, copied and kept goes through this one list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quorate.deployments.spec.model_formats import checkpoint_of
+from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberSpec
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A file, and the field that names it.
+
+    Attributes:
+        field: such as ``members.cnn.weights``.
+        path: as the spec has it, from the spec's folder.
+    """
+
+    field: str
+    path: str
+
+    @property
+    def inside(self) -> bool:
+        """Whether it lies in the spec's folder."""
+        return not Path(self.path).is_absolute() and ".." not in Path(self.path).parts
+
+
+def named_files(spec: EnsembleSchema) -> list[NamedFile]:
+    """The files that a spec must have: checkpoints of members, states of fusions and of calibrations."""
+    members = (found for name, member in spec.members.items() for found in member_files(name, member))
+    return [*members, *fusion_files(spec)]
+
+
+def member_files(name: str, member: MemberSpec) -> list[NamedFile]:
+    """A member's checkpoint, if it has one."""
+    checkpoint = checkpoint_of(member)
+    field = f"members.{name}.{'weights' if checkpoint == member.weights else 'model'}"
+    return [NamedFile(field, checkpoint)] if checkpoint else []
+
+
+def fusion_files(spec: EnsembleSchema) -> list[NamedFile]:
+    """States of fusions and of calibrations."""
+    fusions = {"fusion": spec.fusion} if spec.fusion else {f"fusions.{n}": f for n, f in spec.fusions.items()}
+    return [found for field, fusion in fusions.items() if fusion for found in _of_fusion(field, fusion)]
+
+
+def config_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
+    """Files that a member's config names: every text in it that is the path of a file there."""
+    texts = _texts(f"members.{name}.config", member.config)
+    return [NamedFile(field, text) for field, text in texts if _is_file(folder, text)]
+
+
+def with_paths(data: dict[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
+    """A spec's data with other paths.
+
+    Args:
+        data: as ``model_dump`` gives it; it is changed.
+        paths: by field.
+    """
+    for field, path in paths.items():
+        *parents, last = field.split(".")
+        place: Any = data
+        for parent in parents:
+            place = place[parent]
+        place[last] = path
+    return data
+
+
+def _of_fusion(field: str, fusion: FusionSpec) -> Iterator[NamedFile]:
+    if fusion.state:
+        yield NamedFile(f"{field}.state", fusion.state)
+    for member, calibration in fusion.member_calibration.items():
+        if calibration.state:
+            yield NamedFile(f"{field}.member_calibration.{member}.state", calibration.state)
+    if fusion.calibration and fusion.calibration.state:
+        yield NamedFile(f"{field}.calibration.state", fusion.calibration.state)
+
+
+def _texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(f"{field}.{key}", inner)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _texts(f"{field}.{number}", inner)
+
+
+def _is_file(folder: Path, text: str) -> bool:
+    try:
+        return bool(text) and (folder / text).is_file()
+    except (OSError, ValueError):  # too long for a path, or no path at all
+        return False
