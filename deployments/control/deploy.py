@@ -10,7 +10,9 @@ from ray import serve
 
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.describe import describe_fusion, running_replicas
+from quorate.deployments.control.kept_files import drop_all_but, keep_files
 from quorate.deployments.control.ports import choose_ports, door_nodes
+from quorate.deployments.control.ray_private import session_folder
 from quorate.deployments.control.registry import Publication, Record
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.rollout import Candidate, Check, roll_out
@@ -91,8 +93,7 @@ def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
         if old is None or not old.earlier:
             raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
         earlier = old.earlier[-1]
-        publication = Publication(earlier.spec, earlier.folder, _member_apps(earlier.spec, earlier.folder))
-        record = old.following(publication, dropping=old.live.spec.revision)
+        record = old.following(_published(earlier.spec, earlier.folder, earlier.kept), dropping=old.live.spec.revision)
         record = replace(record, door_apps=_door_apps(record, list(old.door_apps)))
         _go_live(change, record, timeout_s)
         return earlier.spec
@@ -111,6 +112,7 @@ def delete(name: str) -> None:
         stop(list(change.record.door_apps.values()))
         change.registry.write_down(name, change.number)
         stop(list(change.record.live.apps.values()))
+        drop_all_but(name, set(), _kept_root())
 
 
 def _planned(change: Change, spec: EnsembleSpec, folder: Path, doors: Doors | None, ports: tuple[int, int]) -> Record:
@@ -118,7 +120,7 @@ def _planned(change: Change, spec: EnsembleSpec, folder: Path, doors: Doors | No
     old, nodes = change.record, door_nodes(spec.serving.resources)
     opened = doors or (old.doors if old else Doors())
     http_port, grpc_port = choose_ports(spec.name, opened.host, ports, nodes, change.registry)
-    publication = Publication(spec, folder, _member_apps(spec, folder))
+    publication = _published(spec, folder, keep_files(spec, folder, _kept_root()))
     if old is None:
         record = Record(change.number, publication, opened, http_port, grpc_port, {})
     else:
@@ -146,10 +148,17 @@ def _go_live(
         check = None
     candidate = Candidate(record.live, Replicas(record.door_apps.values()))
     roll_out(candidate, lambda: change.commit(record), check)
+    kept = {publication.spec.revision for publication in (record.live, *record.earlier)}
+    drop_all_but(record.live.spec.name, kept, _kept_root())
 
 
-def _member_apps(spec: EnsembleSpec, folder: Path) -> dict[str, str]:
-    return {name: serve_apps.member_application(spec, name, folder).name for name in spec.members}
+def _kept_root() -> Path:
+    return session_folder() / "quorate" / "kept"
+
+
+def _published(spec: EnsembleSpec, folder: Path, kept: Path) -> Publication:
+    apps = {name: serve_apps.member_application(spec, name, folder, kept).name for name in spec.members}
+    return Publication(spec, folder, kept, apps)
 
 
 def _door_apps(record: Record, nodes: list[str]) -> Mapping[str, str]:

@@ -155,7 +155,7 @@ class FusionDeployment:
 
         def revised(record: Record) -> EnsembleSpec:
             spec = revise(record.live.spec)
-            build_revision(spec, record.live.folder)  # what cannot be built is the client's mistake, not the cluster's
+            build_revision(spec, record.live.place)  # what cannot be built is the client's mistake, not the cluster's
             return spec
 
         await asyncio.to_thread(publish, self._ensemble, revised)
@@ -175,7 +175,7 @@ class FusionDeployment:
 def _served(publication: Publication) -> Served:
     from quorate.deployments.server.fusion_server import Served
 
-    return Served(publication.spec, publication.folder, publication.apps)
+    return Served(publication.spec, publication.place, publication.apps)
 
 
 def _make_engine(served: Served) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +21,23 @@ class MemberDeployment:
 
     Args:
         job_json: a ``MemberJob``.
-        folder: what the spec's relative paths start from.
+        kept: where copies of its files are, on nodes that have them; see ``Publication``.
+        folder: what the spec's relative paths start from on the others.
         start_folder: where the operator stood when deploying; factories are looked for there too.
     """
 
-    def __init__(self, job_json: str, folder: str, start_folder: str, fingerprint: str):
+    def __init__(self, job_json: str, kept: str, folder: str, start_folder: str, fingerprint: str):
         self._job, self._fingerprint = MemberJob.model_validate_json(job_json), fingerprint
         if not self._job.member.resources.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
         from quorate.deployments.members.loading import search_in
         from quorate.deployments.members.replica import MemberReplica
 
-        search_in(Path(folder), Path(start_folder))
-        self._replica = MemberReplica(self._job, Path(folder), _place())
+        place = Path(kept) if Path(kept).is_dir() else Path(folder)
+        if place == Path(kept):  # before what Ray has added, such as the folder that was deployed from
+            sys.path.insert(0, kept)
+        search_in(place, Path(start_folder))
+        self._replica = MemberReplica(self._job, place, _place())
         self._last_stats = (time.monotonic(), 0.0)
 
     def record_replica_metadata(self) -> dict[str, Any]:

@@ -43,20 +43,34 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Publication:
-    """A published spec, the folder that its relative paths start from, and the application of each member."""
+    """A published spec.
+
+    Attributes:
+        folder: what its relative paths started from when it was deployed.
+        kept: where copies of what it names are; see ``kept_files``.
+        apps: the application of each member.
+    """
 
     spec: EnsembleSpec
     folder: Path
+    kept: Path
     apps: Mapping[str, str]
+
+    @property
+    def place(self) -> Path:
+        """What its relative paths start from on this node: the copies, where there are any."""
+        return self.kept if self.kept.is_dir() else self.folder
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
-        return {"spec": self.spec.model_dump(mode="json"), "folder": str(self.folder), "apps": dict(self.apps)}
+        places = {"folder": str(self.folder), "kept": str(self.kept)}
+        return {"spec": self.spec.model_dump(mode="json"), **places, "apps": dict(self.apps)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Publication:
         """What ``to_json`` gave."""
-        return cls(EnsembleSpec.model_validate(data["spec"]), Path(data["folder"]), data["apps"])
+        spec = EnsembleSpec.model_validate(data["spec"])
+        return cls(spec, Path(data["folder"]), Path(data["kept"]), data["apps"])
 
 
 @dataclass(frozen=True)

@@ -93,16 +93,16 @@ class ServeApp:
         return serve.RunTarget(deployment.bind(*self.arguments, *self.circumstances, self.fingerprint), self.name, None)
 
 
-def member_application(spec: EnsembleSpec, name: str, folder: Path) -> ServeApp:
-    """A member's; its name is of this state of the member.
+def member_application(spec: EnsembleSpec, name: str, folder: Path, kept: Path) -> ServeApp:
+    """A member's; its name is of this state of the member, its files and its code.
 
     A changed member is another application: it starts beside the old one, and no answer mixes the two.
 
     Args:
-        folder: what the spec's relative paths start from.
+        folder: what the spec's relative paths start from, likewise ``kept``; see ``Publication``.
     """
     member = spec.members[name]
-    folders = (str(folder), str(Path.cwd()))
+    folders = (str(kept), str(folder), str(Path.cwd()))
     job = spec.job(name).model_dump_json()
     app = ServeApp("", _MEMBER, (job,), member.replicas, member.resources, folders)
     return replace(app, name=f"{spec.name}.{name}.{app.fingerprint[:8]}")

@@ -86,7 +86,8 @@ def recorded_apps(record: Record) -> list[serve_apps.ServeApp]:
         serve_apps.door_application(live, record.doors, record.http_port, record.grpc_port, node)
         for node in record.door_apps
     ]
-    return [*(serve_apps.member_application(live.spec, name, live.folder) for name in live.spec.members), *doors]
+    members = [serve_apps.member_application(live.spec, name, live.folder, live.kept) for name in live.spec.members]
+    return [*members, *doors]
 
 
 def _restore_if_held(ensemble: str, registry: Registry, lease: Lease) -> None:

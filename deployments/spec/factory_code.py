@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import site
 import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 
 from quorate.deployments.spec.model_formats import FACTORY, factory_of, format_of
+
+_INSTALLED = [*dict.fromkeys(map(sysconfig.get_path, ("purelib", "platlib"))), site.getusersitepackages()]
 
 
 def code_files(model: str, folder: Path) -> list[Path]:
@@ -47,10 +51,7 @@ def code_digest(model: str, folder: Path) -> str | None:
 
 def _beside(module: str, folder: Path) -> list[Path]:
     """The files of a top module that is found in the folder, and nowhere before."""
-    if module in sys.stdlib_module_names or module in sys.builtin_module_names:
-        return []
-    own = {str(folder), str(folder.resolve())}
-    if PathFinder.find_spec(module, [place for place in sys.path if place and place not in own]) is not None:
+    if module in sys.stdlib_module_names or PathFinder.find_spec(module, _INSTALLED) is not None:
         return []
     if (folder / f"{module}.py").is_file():
         return [folder / f"{module}.py"]

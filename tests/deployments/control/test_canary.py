@@ -34,6 +34,9 @@ class Answering:
         replies = self._replies.get(method, [None])
         return [replies.pop(0) if len(replies) > 1 else replies[0]]
 
+    def count(self):
+        return 1
+
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
@@ -41,7 +44,7 @@ def _no_waiting(monkeypatch):
 
 
 def candidate(**replies):
-    return Candidate(Publication(SPEC, Path("/"), {"a": "watched.a.12345678"}), Answering(**replies), 1)
+    return Candidate(Publication(SPEC, Path("/"), Path("/"), {"a": "watched.a.12345678"}), Answering(**replies))
 
 
 def test_the_largest_difference_is_told_when_it_is_small_enough():

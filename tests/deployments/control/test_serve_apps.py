@@ -10,7 +10,7 @@ from quorate.deployments.control.registry import Publication
 from quorate.deployments.control.serve_apps import door_application, member_application, scaling
 from quorate.deployments.spec.schema import Replicas, Resources
 
-FOLDER = Path("/models")
+FOLDER, KEPT = Path("/models"), Path("/kept")
 
 
 def spec(fusion=None, serving=None, **member):
@@ -30,11 +30,11 @@ def spec(fusion=None, serving=None, **member):
 
 
 def member(spec, name="a", folder=FOLDER):
-    return member_application(spec, name, folder).name
+    return member_application(spec, name, folder, KEPT).name
 
 
 def fusion(spec, doors=None, http_port=1, node="10.0.0.1"):
-    return door_application(Publication(spec, FOLDER, {}), doors or Doors(), http_port, 2, node).name
+    return door_application(Publication(spec, FOLDER, KEPT, {}), doors or Doors(), http_port, 2, node).name
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_doors_that_move_restart_the_fusion_and_other_tokens_do_not():
 
 
 def test_an_application_runs_only_when_all_its_replicas_are_of_its_fingerprint():
-    app = member_application(spec(), "a", FOLDER)
+    app = member_application(spec(), "a", FOLDER, KEPT)
     mine, other = {"fingerprint": app.fingerprint}, {"fingerprint": "another"}
     assert app.is_what_runs([mine, mine])
     assert not app.is_what_runs([mine, other])
@@ -75,7 +75,9 @@ def test_an_application_runs_only_when_all_its_replicas_are_of_its_fingerprint()
 
 
 def test_there_is_room_when_all_first_replicas_fit():
-    app = member_application(spec(resources={"num_cpus": 2, "num_gpus": 1}, replicas={"min": 2, "max": 4}), "a", FOLDER)
+    app = member_application(
+        spec(resources={"num_cpus": 2, "num_gpus": 1}, replicas={"min": 2, "max": 4}), "a", FOLDER, KEPT
+    )
     assert app.fits({"CPU": 4.0, "GPU": 2.0})
     assert not app.fits({"CPU": 4.0, "GPU": 1.0})
     assert not app.fits({"GPU": 2.0})

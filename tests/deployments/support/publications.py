@@ -17,7 +17,9 @@ def publication(deadline_s=1.0, classes=("red", "green"), chained=False):
         "members": members,
         "fusion": {"rule": "mean", "deadline_s": deadline_s},
     }
-    return Publication(parse_spec(spec), Path("/models"), {name: f"kept.{name}.12345678" for name in members})
+    return Publication(
+        parse_spec(spec), Path("/models"), Path("/kept"), {name: f"kept.{name}.12345678" for name in members}
+    )
 
 
 def record(number=1, **changes):
