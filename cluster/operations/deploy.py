@@ -10,7 +10,7 @@ from pathlib import Path
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected
 from quorate.cluster.operations.connect import Ensemble
-from quorate.deployments.errors import ClusterError, DeployError
+from quorate.deployments.errors import ClusterError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors
 from quorate.fusion.extras import require
@@ -54,12 +54,7 @@ def deploy(
     found, place = spec_and_folder(spec, folder)
     with connected(address, start=True):
         from quorate.deployments.control import deploy as control
-        from quorate.deployments.control import placement
 
-        unplaced = [p for p in placement.plan(found, placement.inventory()) if p.problem]
-        if unplaced:
-            problem = f"no place for {unplaced[0].member}: {unplaced[0].problem}"
-            raise DeployError(f"{problem}; change its resources or add nodes")
         say = on_step or (lambda step: None)
         done = control.deploy(
             found, place, doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,

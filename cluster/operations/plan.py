@@ -1,4 +1,4 @@
-"""Which member goes on which node and GPU, before anything starts."""
+"""What a deployment would start, where, and what it would leave as it is, before anything happens."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from quorate.cluster.local.connection import connected
 from quorate.deployments.display import Displayed, Table
 
 if TYPE_CHECKING:
-    from quorate.deployments.control.placement import Placed
+    from quorate.deployments.control.changes import PlannedApp
 
 
 @dataclass(frozen=True, repr=False)
 class Plan(Displayed):
-    """A place for each replica, or the problem why it has none."""
+    """What becomes of each member and of the doors on each node, and the problem where something has no place."""
 
-    placed: tuple[Placed, ...]
+    apps: tuple[PlannedApp, ...]
 
     @property
     def fits(self) -> bool:
-        """Whether every replica has a place."""
-        return not any(place.problem for place in self.placed)
+        """Whether everything has a place."""
+        return not any(app.problem for app in self.apps)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
-        return asdict(self)
+        return {"apps": [{**asdict(app), "problem": app.problem} for app in self.apps]}
 
     def tables(self) -> Sequence[Table]:
-        rows = [(p.member, str(p.replica), p.node, p.gpu, p.problem) for p in self.placed]
-        return [Table(("member", "replica", "node", "GPU", "problem"), rows)]
+        rows = [
+            (app.part, app.action, ", ".join(place.node for place in app.places), app.problem or app.why)
+            for app in self.apps
+        ]
+        return [Table(("part", "what happens", "node of each replica", "why"), rows)]
 
 
 def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | None = None) -> Plan:
-    """Place an ensemble's replicas on the nodes of a cluster.
+    """Compare a spec with what runs, and place what is new on what the nodes of a cluster have free now.
 
     Args:
         spec: path of a spec file, a spec, or what a spec file holds.
@@ -45,10 +48,11 @@ def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | Non
 
     Raises:
         ClusterError: there is no such cluster.
+        DeployError: no node can hold the doors.
         SpecError: the first mistake, with its field and its fix.
     """
-    found, _ = spec_and_folder(spec, folder)
+    found, place = spec_and_folder(spec, folder)
     with connected(address):
-        from quorate.deployments.control import placement
+        from quorate.deployments.control import deploy as control
 
-        return Plan(tuple(placement.plan(found, placement.inventory())))
+        return Plan(tuple(control.plan(found, place)))

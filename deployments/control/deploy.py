@@ -9,16 +9,17 @@ from pathlib import Path
 from ray import serve
 
 from quorate.deployments.control import serve_apps
+from quorate.deployments.control.changes import PlannedApp, plan_changes
 from quorate.deployments.control.describe import describe_fusion, running_replicas
 from quorate.deployments.control.kept_files import drop_all_but, keep_files
 from quorate.deployments.control.ports import choose_ports, door_nodes
-from quorate.deployments.control.ray_private import session_folder
-from quorate.deployments.control.registry import Publication, Record
+from quorate.deployments.control.ray_private import ClusterStore, session_folder
+from quorate.deployments.control.registry import Publication, Record, Registry
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.rollout import Candidate, Check, roll_out
 from quorate.deployments.control.serve_apps import Progress
 from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
-from quorate.deployments.errors import ClusterError
+from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.doors import Doors, at_port
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -115,6 +116,20 @@ def delete(name: str) -> None:
         drop_all_but(name, set(), _kept_root())
 
 
+def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[PlannedApp]:
+    """What ``deploy`` would start, stop and leave as it is.
+
+    Raises:
+        DeployError: no node can hold the doors.
+    """
+    spec, folder = pin(spec, folder), folder.resolve()
+    old, nodes = Registry(ClusterStore()).latest(spec.name), door_nodes(spec.serving.resources)
+    opened = doors or (old.doors if old else Doors())
+    http_port, grpc_port = (0, 0) if old is None else (old.http_port, old.grpc_port)
+    record = Record(1, _published(spec, folder, Path()), opened, http_port, grpc_port, {})
+    return plan_changes(old, recorded_apps(replace(record, door_apps=_door_apps(record, nodes))))
+
+
 def _planned(change: Change, spec: EnsembleSpec, folder: Path, doors: Doors | None, ports: tuple[int, int]) -> Record:
     """The record that will be true when the change has succeeded."""
     old, nodes = change.record, door_nodes(spec.serving.resources)
@@ -138,8 +153,14 @@ def _go_live(
     """Start what is new, have every fusion replica prepare the revision, record it, and open the new doors."""
     old, apps = change.record, recorded_apps(record)
     there = set(door_nodes(record.live.spec.serving.resources))
-    serve_apps.make_room(apps, {} if old is None else {app.split(".")[1]: app for app in old.apps})
+    planned = plan_changes(old, apps)
+    for found in planned:
+        if found.problem:
+            raise DeployError(f"no place for {found.part}: {found.problem}; change its resources or add nodes")
     change.lease.check()
+    if old is not None:
+        parts = {found.app.split(".")[1] for found in planned if found.action == "takes the old one's place"}
+        stop([app for app in old.apps if app.split(".")[1] in parts])
     serve_apps.start([app for app in apps if not app.node], timeout_s, progress)
     serve_apps.start([app for app in apps if app.node in there], timeout_s, progress)
     if old is not None and replace(old, number=record.number, earlier=record.earlier) == record:

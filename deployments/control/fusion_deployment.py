@@ -106,9 +106,12 @@ class FusionDeployment:
 
     def describe(self) -> dict[str, Any]:
         """For ``quorate status``."""
+        import ray
+
         engine, host = self._server.engine, _reachable(self._host)
         return {
             "pid": os.getpid(),
+            "node": ray.get_runtime_context().get_node_id(),
             "revision": engine.revision.name,
             "fingerprint": self._fingerprint,
             "spec": engine.revision.spec.model_dump(mode="json"),

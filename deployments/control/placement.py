@@ -1,67 +1,94 @@
-"""Which member goes on which node: a plan computed before anything starts, and the reason where there is none."""
+"""Which replica goes on which node: computed before anything starts, from what each node has free now."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from quorate.deployments.control.ray_private import count_gpus
-from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.control.ray_private import count_gpus, free_per_node
 from quorate.deployments.spec.schema import Resources
 
 LOGICAL_GPUS = 8
+_LEAST = 1e-9
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one node offers: free CPUs and GPUs (logical ones count), its accelerator type and labels."""
+    """What one node offers: CPUs and GPUs (logical ones count), its accelerator type and labels.
+
+    Attributes:
+        name: its address.
+        node_id: as Ray calls it.
+    """
 
     name: str
     cpus: float
     gpus: float
     accelerator_type: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    node_id: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A replica to place.
+
+    Attributes:
+        part: the member, or what else it is of.
+        node: the only node that it may be on; any when empty.
+    """
+
+    part: str
+    replica: int
+    resources: Resources
+    node: str = ""
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One replica's place: the node and the GPUs it holds; ``problem`` says why there is none."""
+    """One replica's place: the node; ``problem`` says why there is none."""
 
-    member: str
+    part: str
     replica: int
     node: str = ""
-    gpu: str = ""
     problem: str = ""
 
 
-@dataclass
-class _Room:
-    node: Node
-    cpus: float
-    gpus: list[float]
+class Rooms:
+    """What nodes have left while replicas are placed on them one after another."""
 
+    def __init__(self, nodes: Sequence[Node]):
+        self._nodes = list(nodes)
 
-def plan(spec: EnsembleSpec, nodes: Sequence[Node]) -> list[Placed]:
-    """Place the smallest number of replicas of every member and of the fusion, largest GPU need first.
+    def place(self, wanted: Sequence[Wanted]) -> list[Placed]:
+        """Place replicas, the largest GPU need first; in the order in which they were given.
 
-    Ray schedules in its own order: the plan shows that all fit, not on which of two equal nodes each will be.
-    """
-    rooms = [_Room(node, node.cpus, [1.0] * int(node.gpus)) for node in nodes]
-    wanted = [(name, i, m.resources) for name, m in spec.members.items() for i in range(m.replicas.min)]
-    wanted += [(spec.name, i, spec.serving.resources) for i in range(spec.serving.replicas.min)]
-    wanted.sort(key=lambda item: -item[2].num_gpus)
-    return [_place(name, replica, resources, rooms) for name, replica, resources in wanted]
+        Ray schedules in its own order: this shows that all fit, not on which of two equal nodes each will be.
+        """
+        found = {id(one): self._place(one) for one in sorted(wanted, key=lambda one: -one.resources.num_gpus)}
+        return [found[id(one)] for one in wanted]
 
+    def give_back(self, node_id: str, resources: Resources) -> None:
+        """Count what a replica holds, that will be stopped, as free."""
+        for index, node in enumerate(self._nodes):
+            if node.node_id == node_id:
+                cpus, gpus = node.cpus + resources.num_cpus, node.gpus + resources.num_gpus
+                self._nodes[index] = replace(node, cpus=cpus, gpus=gpus)
 
-def _place(name: str, replica: int, resources: Resources, rooms: Sequence[_Room]) -> Placed:
-    fitting = [room for room in rooms if matches(resources, room.node)]
-    for room in fitting:
-        gpus = _take_gpus(resources.num_gpus, room.gpus) if room.cpus >= resources.num_cpus - 1e-9 else None
-        if gpus is not None:
-            room.cpus -= resources.num_cpus
-            return Placed(name, replica, room.node.name, ",".join(map(str, gpus)))
-    return Placed(name, replica, problem=_problem(resources, rooms, fitting))
+    def copy(self) -> Rooms:
+        """The same, to try something."""
+        return Rooms(self._nodes)
+
+    def _place(self, one: Wanted) -> Placed:
+        right = [i for i, n in enumerate(self._nodes) if one.node in ("", n.name) and matches(one.resources, n)]
+        for index in right:
+            node = self._nodes[index]
+            if node.cpus >= one.resources.num_cpus - _LEAST and _has_gpus(one.resources.num_gpus, node.gpus):
+                cpus, gpus = node.cpus - one.resources.num_cpus, node.gpus - one.resources.num_gpus
+                self._nodes[index] = replace(node, cpus=cpus, gpus=gpus)
+                return Placed(one.part, one.replica, node.name)
+        return Placed(one.part, one.replica, problem=_problem(one.resources, [self._nodes[i] for i in right]))
 
 
 def matches(resources: Resources, node: Node) -> bool:
@@ -70,55 +97,43 @@ def matches(resources: Resources, node: Node) -> bool:
     return typed and all(node.labels.get(key) == value for key, value in resources.labels.items())
 
 
-def _take_gpus(amount: float, free: list[float]) -> list[int] | None:
-    """Indices of the GPUs taken, lowest first; None when they are not free."""
-    if amount == 0:
-        return []
-    if amount < 1:
-        for i, left in enumerate(free):
-            if left >= amount - 1e-9:
-                free[i] -= amount
-                return [i]
-        return None
-    whole = [i for i, left in enumerate(free) if left > 1 - 1e-9][: int(amount)]
-    if len(whole) < int(amount):
-        return None
-    for i in whole:
-        free[i] = 0.0
-    return whole
+def _has_gpus(wanted: float, free: float) -> bool:
+    """Whether a node has GPUs left. Parts of different GPUs, which together may be one, are free but of no use."""
+    return free >= wanted - _LEAST if wanted <= 1 else int(free + _LEAST) >= wanted
 
 
-def _problem(resources: Resources, rooms: Sequence[_Room], fitting: Sequence[_Room]) -> str:
-    if not fitting:
+def _problem(resources: Resources, right: Sequence[Node]) -> str:
+    if not right:
         asked = [resources.accelerator_type or "", *(f"{k}={v}" for k, v in resources.labels.items())]
-        return f"no node has {', '.join(filter(None, asked))}"
-    most_cpus = max(room.cpus for room in fitting)
+        return f"no node has {', '.join(filter(None, asked)) or 'room'}"
+    most_cpus = max(node.cpus for node in right)
     if most_cpus < resources.num_cpus:
         return f"needs {resources.num_cpus:g} CPUs, the node with most has {most_cpus:g} free"
-    free = max(sum(room.gpus) for room in rooms)
-    return f"needs {resources.num_gpus:g} GPUs, the node with most has {free:g} free"
+    most_gpus = max(node.gpus for node in right)
+    return f"needs {resources.num_gpus:g} GPUs, the node with most has {most_gpus:g} free"
 
 
-def inventory() -> list[Node]:
+def nodes_alive() -> list[Node]:
     """The nodes of the cluster this process is connected to, with all they have, used or not."""
     import ray
 
-    nodes = []
-    for node in ray.nodes():
-        if not node["Alive"]:
-            continue
-        resources = node["Resources"]
-        types = [key.partition(":")[2] for key in resources if key.startswith("accelerator_type:")]
-        nodes.append(
-            Node(
-                node["NodeManagerAddress"],
-                resources.get("CPU", 0.0),
-                resources.get("GPU", 0.0),
-                types[0] if types else "",
-                node.get("Labels", {}),
-            )
-        )
-    return nodes
+    return [_node(found, found["Resources"]) for found in ray.nodes() if found["Alive"]]
+
+
+def nodes_free() -> list[Node]:
+    """The same, with what is free of it now."""
+    import ray
+
+    free = free_per_node()
+    return [_node(found, free.get(found["NodeID"], {})) for found in ray.nodes() if found["Alive"]]
+
+
+def _node(found: Mapping[str, Any], resources: Mapping[str, float]) -> Node:
+    types = [key.partition(":")[2] for key in found["Resources"] if key.startswith("accelerator_type:")]
+    return Node(
+        found["NodeManagerAddress"], resources.get("CPU", 0.0), resources.get("GPU", 0.0),
+        types[0] if types else "", found.get("Labels", {}), found["NodeID"],
+    )  # fmt: skip
 
 
 def logical_gpus() -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from quorate.deployments.control.placement import Node, inventory, matches
+from quorate.deployments.control.placement import Node, matches, nodes_alive
 from quorate.deployments.control.registry import Record, Registry
 from quorate.deployments.errors import DeployError
 from quorate.deployments.security.doors import bind
@@ -24,7 +24,7 @@ def door_nodes(resources: Resources) -> list[str]:
     Raises:
         DeployError: there is none.
     """
-    found = [node.name for node in inventory() if _may_hold(resources, node)]
+    found = [node.name for node in nodes_alive() if _may_hold(resources, node)]
     if not found:
         raise DeployError(
             f"no node can hold a fusion replica with {resources!r}; change serving.resources or add nodes"

@@ -52,6 +52,14 @@ def _asked(method: str, *arguments: Any) -> Any:
         ) from None
 
 
+def free_per_node() -> dict[str, dict[str, float]]:
+    """What each node has free now, by its id. Ray's public call adds all nodes up."""
+    from ray._private.state import available_resources_per_node
+
+    found: dict[str, dict[str, float]] = available_resources_per_node()
+    return found
+
+
 def session_folder() -> Path:
     """Ray's folder for this session on this node, which goes when the cluster goes. Ray has no public way to ask."""
     from ray._private import worker

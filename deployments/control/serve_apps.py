@@ -10,12 +10,11 @@ import hashlib
 import json
 import pkgutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 from ray.serve.schema import ApplicationStatusOverview
@@ -75,11 +74,6 @@ class ServeApp:
     def is_what_runs(self, replicas: list[dict[str, Any]]) -> bool:
         """Whether there are replicas, by what they say of themselves, and all of them are of exactly this."""
         return bool(replicas) and all(replica["fingerprint"] == self.fingerprint for replica in replicas)
-
-    def fits(self, available: Mapping[str, float]) -> bool:
-        """Whether there is room for all its first replicas in what a cluster has free."""
-        needs = {"CPU": self.resources.num_cpus, "GPU": self.resources.num_gpus}
-        return all(available.get(kind, 0.0) >= amount * self.replicas.min for kind, amount in needs.items())
 
     def target(self) -> serve.RunTarget:
         """What Serve is asked to run."""
@@ -162,18 +156,6 @@ def begin(apps: Iterable[ServeApp]) -> list[str]:
             wait_for_applications_running=False,
         )
     return [app.name for app in changed]
-
-
-def make_room(apps: Iterable[ServeApp], old: Mapping[str, str]) -> None:
-    """Where there is no room for a changed application beside the one it follows, stop that one first.
-
-    Args:
-        old: the applications that run, by the part of their names that stays: the member or the node.
-    """
-    for app in apps:
-        part = app.name.split(".")[1]
-        if part in old and old[part] != app.name and not app.fits(ray.available_resources()):
-            serve.delete(old[part])
 
 
 def wait_until_running(names: list[str], timeout_s: float, progress: Progress | None) -> None:

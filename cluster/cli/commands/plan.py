@@ -7,7 +7,7 @@ from quorate.cluster.cli.tables import show
 
 
 def plan(spec: Spec, address: Address = None, as_json: Json = False) -> None:
-    """Print which member goes on which node and GPU, and why not.
+    """Print what a deployment would start and where, what it leaves as it is, and why.
 
     Example: quorate plan digits.yaml --address auto
     """

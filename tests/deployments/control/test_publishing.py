@@ -14,6 +14,7 @@ import pytest
 
 from quorate.deployments import Client, parse_spec
 from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
+from quorate.deployments.spec.digests import pin
 from quorate.deployments.wire import open_inference_pb2 as pb
 from tests.deployments.support.traffic import Traffic
 
@@ -54,7 +55,7 @@ def config(weight):
 def revision(weight):
     """The name that the spec with these weights has, wherever it is computed."""
     fusion = {**SPEC["fusion"], **config(weight)}
-    return parse_spec({**SPEC, "fusion": fusion}).revision
+    return pin(parse_spec({**SPEC, "fusion": fusion}), FACTORIES).revision
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def test_partial_publications_at_once_are_all_live_in_the_end(deployed, client):
 
 def test_a_replica_that_missed_a_publication_takes_it_up(deployed, client):
     """As one does that was starting: the record is there, but nobody told it."""
-    missed = parse_spec({**SPEC, "fusion": {**SPEC["fusion"], **config(0.6)}})
+    missed = pin(parse_spec({**SPEC, "fusion": {**SPEC["fusion"], **config(0.6)}}), FACTORIES)
     before = record()
     registry().write(before.following(replace(before.live, spec=missed)))
     until = time.monotonic() + 20

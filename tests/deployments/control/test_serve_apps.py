@@ -74,15 +74,6 @@ def test_an_application_runs_only_when_all_its_replicas_are_of_its_fingerprint()
     assert not app.is_what_runs([])
 
 
-def test_there_is_room_when_all_first_replicas_fit():
-    app = member_application(
-        spec(resources={"num_cpus": 2, "num_gpus": 1}, replicas={"min": 2, "max": 4}), "a", FOLDER, KEPT
-    )
-    assert app.fits({"CPU": 4.0, "GPU": 2.0})
-    assert not app.fits({"CPU": 4.0, "GPU": 1.0})
-    assert not app.fits({"GPU": 2.0})
-
-
 def test_resources_and_replicas_become_options_of_ray_and_serve():
     labelled = Resources(num_gpus=0.5, num_cpus=1, accelerator_type="H100", labels={"zone": "b"})
     assert actor_options(labelled) == {

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from quorate.deployments import Client, parse_spec
 from quorate.deployments.errors import DeployError
+from quorate.fusion.errors import QuorateError
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.traffic import Traffic
 
@@ -47,7 +48,7 @@ def ensemble(name, wired, **fusion):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def deploy(cluster):
     from quorate.deployments.control.deploy import delete, deploy
     from quorate.deployments.control.describe import ensembles
@@ -59,9 +60,41 @@ def deploy(cluster):
         return deploy(spec, FACTORIES, **options)
 
     yield run
-    for name in names:
-        if name in ensembles():
-            delete(name)
+    for name in names & set(ensembles()):
+        delete(name)
+
+
+class Shared:
+    """One ensemble for all tests that only want other weights: they are another revision, and start nothing.
+
+    Attributes:
+        switch: how many seconds its slow member takes, as a file.
+    """
+
+    def __init__(self, deploy, switch):
+        self._deploy, self.switch = deploy, switch
+        self.members = {
+            "a": member(config={"shift": 1}),
+            "b": member(config={"shift": -2}),
+            "reordered": member(config={"shift": 1}, classes=["blue", "red", "green"]),
+            "wide": {**member("wide", config={"columns": 2}), "output": "logits", "classes": ["green", "red"]},
+            "slow": member("slow", config={"shift": 0, "switch": str(switch)}),
+            "picky": member("picky", config={"shift": -1}),
+        }
+
+    def spec(self, weights, **fusion):
+        return ensemble("shared", self.members, weights={**dict.fromkeys(self.members, 0.0), **weights}, **fusion)
+
+    def deploy(self, weights, **fusion):
+        """The ensemble with these weights; members of weight 0 are not asked."""
+        return self._deploy(self.spec(weights, **fusion))
+
+
+@pytest.fixture(scope="module")
+def shared(deploy, tmp_path_factory):
+    switch = tmp_path_factory.mktemp("slow") / "seconds"
+    switch.write_text("0")
+    return Shared(deploy, switch)
 
 
 def pids(name, members):
@@ -79,11 +112,10 @@ def wait_for(condition, timeout_s=60.0):
     raise AssertionError("it did not come to pass")
 
 
-def test_the_answer_is_the_weighted_mean_of_the_members(deploy):
-    members = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
-    deployed = deploy(ensemble("pair", members, weights={"a": 0.25, "b": 0.75}))
+def test_the_answer_is_the_weighted_mean_of_the_members(shared):
+    deployed = shared.deploy({"a": 0.25, "b": 0.75})
     with Client(deployed.http) as client:
-        answer = client.infer("pair", {"x": ROWS})
+        answer = client.infer("shared", {"x": ROWS})
         alone = client.infer("b", {"x": ROWS})
     np.testing.assert_allclose(answer.outputs["fused"], 0.25 * known(1) + 0.75 * known(-2), atol=1e-6)
     np.testing.assert_allclose(alone.outputs["probabilities"], known(-2), atol=1e-6)
@@ -93,12 +125,9 @@ def test_the_answer_is_the_weighted_mean_of_the_members(deploy):
     assert answer.parameters["degraded"] is False
 
 
-def test_classes_are_aligned_by_name(deploy):
-    members = {"a": member(config={"shift": 1}, classes=["blue", "red", "green"])}
-    members["b"] = {**member("wide", config={"columns": 2}), "output": "logits", "classes": ["green", "red"]}
-    deployed = deploy(ensemble("named", members, weights={"a": 0.5, "b": 0.5}))
-    with Client(deployed.http) as client:
-        fused = client.infer("named", {"x": ROWS}).outputs["fused"]
+def test_classes_are_aligned_by_name(shared):
+    with Client(shared.deploy({"reordered": 0.5, "wide": 0.5}).http) as client:
+        fused = client.infer("shared", {"x": ROWS}).outputs["fused"]
     blue, red, green = known(1).T
     np.testing.assert_allclose(fused, np.stack([red / 2 + 0.25, green / 2 + 0.25, blue / 2], axis=1), atol=1e-6)
 
@@ -117,15 +146,13 @@ def test_two_members_are_pinned_to_two_gpus_and_halves_share_one(deploy):
     assert all(len(held) == 1 for held in ids.values())
 
 
-def test_a_killed_member_is_missing_then_replaced(deploy):
-    members = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
-    deployed = deploy(ensemble("killed", members, weights={"a": 0.5, "b": 0.5}))
-    with Client(deployed.http) as client:
-        os.kill(pids("killed", ["b"])["b"][0], signal.SIGKILL)
+def test_a_killed_member_is_missing_then_replaced(shared):
+    with Client(shared.deploy({"a": 0.5, "b": 0.5}).http, model="shared") as client:
+        os.kill(pids("shared", ["b"])["b"][0], signal.SIGKILL)
         answers = []
 
         def degraded():
-            answers.append(client.infer("killed", {"x": ROWS}))
+            answers.append(client.infer(x=ROWS))
             return answers[-1].parameters["degraded"]
 
         wait_for(degraded)
@@ -133,64 +160,66 @@ def test_a_killed_member_is_missing_then_replaced(deploy):
         assert answer.parameters["members_missing"] == "b:dead"
         assert answer.parameters["coverage"] == 0.5
         np.testing.assert_allclose(answer.outputs["fused"], known(1), atol=1e-6)
-        wait_for(lambda: not client.infer("killed", {"x": ROWS}).parameters["degraded"])
+        wait_for(lambda: not client.infer(x=ROWS).parameters["degraded"])
 
 
-def test_a_slow_member_is_left_out_at_the_deadline(deploy, tmp_path):
-    switch = tmp_path / "seconds"
-    switch.write_text("0")
-    members = {"a": member(config={"shift": 1}), "b": member("slow", config={"shift": 0, "switch": str(switch)})}
-    deployed = deploy(ensemble("late", members, weights={"a": 0.5, "b": 0.5}, deadline_s=0.5))
-    with Client(deployed.http) as client:
-        assert client.infer("late", {"x": ROWS}).parameters["degraded"] is False
-        switch.write_text("3")
+def test_a_slow_member_is_left_out_at_the_deadline(shared):
+    deployed = shared.deploy({"a": 0.5, "slow": 0.5}, deadline_s=0.5)
+    with Client(deployed.http, model="shared") as client:
+        wait_for(lambda: client.infer(x=ROWS).parameters["degraded"] is False)
+        shared.switch.write_text("3")
         started = time.monotonic()
-        answer = client.infer("late", {"x": ROWS})
+        answer = client.infer(x=ROWS)
         assert time.monotonic() - started < 0.5 + 1.0
-    assert answer.parameters["members_missing"] == "b:deadline"
+        shared.switch.write_text("0")
+    assert answer.parameters["members_missing"] == "slow:deadline"
     np.testing.assert_allclose(answer.outputs["fused"], known(1), atol=1e-6)
 
 
-def test_no_quorum_by_the_deadline_is_a_504_that_names_the_late(deploy, tmp_path):
-    switch = tmp_path / "seconds"
-    switch.write_text("0")
-    members = {"a": member(config={"shift": 1}), "b": member("slow", config={"shift": 0, "switch": str(switch)})}
-    deployed = deploy(ensemble("quorum", members, weights={"a": 0.5, "b": 0.5}, deadline_s=0.5, quorum=2))
-    switch.write_text("3")
+def test_no_quorum_by_the_deadline_is_a_504_that_names_the_late(shared):
+    deployed = shared.deploy({"a": 0.5, "slow": 0.5}, deadline_s=0.5, quorum=2)
+    with Client(deployed.http, model="shared") as client:
+        wait_for(lambda: not failing(client))
+    shared.switch.write_text("3")
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]}
-    reply = httpx.post(f"{deployed.http}/v2/models/quorum/infer", json=body)
+    reply = httpx.post(f"{deployed.http}/v2/models/shared/infer", json=body)
+    shared.switch.write_text("0")
     assert reply.status_code == 504
-    assert "b:deadline" in reply.json()["error"]
+    assert "slow:deadline" in reply.json()["error"]
 
 
-def test_a_row_that_one_member_cannot_take_costs_only_itself(deploy):
+def failing(client):
+    try:
+        client.infer(x=ROWS)
+    except QuorateError:
+        return True
+    return False
+
+
+def test_a_row_that_one_member_cannot_take_costs_only_itself(shared):
     rows = np.array([[1, 2], [13, 0], [14, 0], [0.5, 3]], dtype=np.float32)
-    members = {"a": member(config={"shift": 1}), "b": member("picky", config={"shift": -1})}
-    deployed = deploy(ensemble("picky", members, weights={"a": 0.5, "b": 0.5}))
-    with Client(deployed.http) as client:
-        answer = client.infer("picky", {"x": rows})
+    with Client(shared.deploy({"a": 0.5, "picky": 0.5}).http, model="shared") as client:
+        answer = client.infer(x=rows)
     both = 0.5 * known(1, rows) + 0.5 * known(-1, rows)
     np.testing.assert_allclose(answer.outputs["fused"][[0, 3]], both[[0, 3]], atol=1e-6)
     np.testing.assert_allclose(answer.outputs["fused"][[1, 2]], known(1, rows)[[1, 2]], atol=1e-6)
-    assert answer.parameters["rows_missing"] == "b:1 2"
+    assert answer.parameters["rows_missing"] == "picky:1 2"
 
 
-def test_new_weights_go_live_without_a_restart_and_roll_back(deploy):
+def test_new_weights_go_live_without_a_restart_and_roll_back(shared):
     from quorate.deployments.control.deploy import rollback
 
-    members = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
-    first = ensemble("live", members, weights={"a": 0.5, "b": 0.5})
-    deployed = deploy(first)
-    before = pids("live", members)
-    second = ensemble("live", members, weights={"a": 0.1, "b": 0.9})
-    assert deploy(second).http == deployed.http
-    assert pids("live", members) == before
-    with Client(deployed.http) as client:
-        answer = client.infer("live", {"x": ROWS})
+    deployed = shared.deploy({"a": 0.5, "b": 0.5})
+    before = pids("shared", shared.members)
+    second = shared.deploy({"a": 0.1, "b": 0.9})
+    assert second.http == deployed.http
+    assert pids("shared", shared.members) == before
+    with Client(deployed.http, model="shared") as client:
+        answer = client.infer(x=ROWS)
         assert answer.parameters["revision"] == second.revision
         np.testing.assert_allclose(answer.outputs["fused"], 0.1 * known(1) + 0.9 * known(-2), atol=1e-6)
-        rollback("live")
-        assert client.infer("live", {"x": ROWS}).parameters["revision"] == first.revision
+        rollback("shared")
+        assert client.infer(x=ROWS).parameters["revision"] == deployed.revision
 
 
 def test_each_rollback_goes_back_further(deploy):
@@ -198,31 +227,28 @@ def test_each_rollback_goes_back_further(deploy):
     from quorate.deployments.errors import ClusterError
 
     specs = [ensemble("back", {"a": member(config={"shift": shift})}, weights={"a": 1.0}) for shift in (1, 2, 3)]
-    url = "".join({deploy(spec).http for spec in specs})
-    with Client(url, model="back") as client:
-        for shift, spec in ((2, specs[1]), (1, specs[0])):  # its member is started again
-            assert rollback("back").revision == spec.revision
+    deployed = [deploy(spec) for spec in specs]
+    assert len({one.http for one in deployed}) == 1
+    with Client(deployed[0].http, model="back") as client:
+        for shift, one in ((2, deployed[1]), (1, deployed[0])):  # its member is started again
+            assert rollback("back").revision == one.revision
             np.testing.assert_allclose(client.infer(x=ROWS).outputs["fused"], known(shift), atol=1e-6)
     with pytest.raises(ClusterError, match="no earlier revision"):
         rollback("back")
 
 
-def test_changed_members_take_over_at_once_under_load_and_nothing_else_restarts(deploy):
+def test_changed_members_take_over_at_once_under_load_and_nothing_else_restarts(shared):
     """No answer mixes an old member with a new one: each is right for the revision that it names."""
-    changes = {"a": member(config={"shift": 1}), "b": member(config={"shift": -2})}
-    first = ensemble("rolling", changes, weights={"a": 0.5, "b": 0.5})
-    second = ensemble("rolling", {**changes, "b": member(config={"shift": 4})}, weights={"a": 0.25, "b": 0.75})
-    right = {
-        first.revision: 0.5 * known(1) + 0.5 * known(-2),
-        second.revision: 0.25 * known(1) + 0.75 * known(4),
-    }
-    deployed = deploy(first)
-    before = pids("rolling", changes)
-    with Traffic(deployed.http, "rolling", {"x": ROWS}) as traffic:
-        deploy(second)
-    after = pids("rolling", changes)
-    assert after["a"] == before["a"]
+    first = shared.deploy({"a": 0.5, "b": 0.5})
+    right = {first.revision: 0.5 * known(1) + 0.5 * known(-2)}
+    before = pids("shared", shared.members)
+    shared.members["b"] = member(config={"shift": 4})
+    with Traffic(first.http, "shared", {"x": ROWS}) as traffic:
+        second = shared.deploy({"a": 0.25, "b": 0.75})
+    right[second.revision] = 0.25 * known(1) + 0.75 * known(4)
+    after = pids("shared", shared.members)
     assert after["b"] != before["b"]
+    assert {**after, "b": before["b"]} == before
     assert not traffic.failures
     assert len(traffic.answers) > 100
     assert {answer.parameters["members_missing"] for answer in traffic.answers} == {""}

@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,16 +176,17 @@ def test_a_port_that_cannot_be_had_is_refused_before_the_old_doors_close(control
     assert answer(deployed).parameters["revision"] == deployed.revision
 
 
+class Theirs:
+    """A deployment that is none of ours."""
+
+
 def test_other_peoples_applications_are_no_ensembles_and_stay(control, cluster):
     from ray import serve
 
     from quorate.deployments.control.describe import ensembles
 
-    @serve.deployment(ray_actor_options={"num_cpus": 0.1})
-    class Theirs:
-        pass
-
-    serve.run(Theirs.bind(), name="theirs", route_prefix=None)
+    theirs: Any = serve.deployment(ray_actor_options={"num_cpus": 0.1})(Theirs)
+    serve.run(theirs.bind(), name="theirs", route_prefix=None)
     try:
         one = control.deploy(spec("another", ("known:known",)), FACTORIES)
         assert "theirs" not in ensembles()
