@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-fast soak coverage test-gpu test-triton test-openapi lint format clean
+.PHONY: setup demo test test-units test-cluster test-fast docs soak coverage test-gpu test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -37,17 +37,26 @@ demo: setup
 test-fast: setup
 	$(PYTEST) -n 3 -m 'not slow and not long and not ray and not gpu'
 
-# Every commit. What needs Ray runs in one process, so that there is one cluster.
+# Every commit. What needs Ray runs in one process, so that there is one cluster, beside the others: it mostly waits.
 test: setup
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-units test-cluster
+
+test-units: setup
 	$(PYTEST) -n 2 -m 'not slow and not ray and not gpu'
-	$(BIN)/python -m pytest -m 'ray and not slow and not gpu'
+
+test-cluster: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'ray and not slow and not docs and not gpu'
+
+# What the README says, as it says it: after a change of it or of the demo.
+docs: setup
+	$(BIN)/python -m pytest -m 'docs and not slow'
 
 # Before a release: hours.
 soak: setup
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 coverage: setup
-	$(PYTEST) -n 2 -m 'not slow and not gpu' --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -n 2 -m 'not slow and not docs and not gpu' --cov --cov-report=term-missing:skip-covered
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu

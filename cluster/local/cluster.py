@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 import psutil
 
 from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.errors import ClusterError
 
@@ -35,6 +37,8 @@ DRAIN_TIMEOUT_S = 25.0
 # Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
 MIN_LOGICAL_CPUS = 32
 OBJECT_STORE_BYTES = 256 << 20
+# Set for the host and all that it starts: the folder of its cluster.
+_MARK = "QUORATE_CLUSTER_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ def start() -> LocalCluster:
             if found is not None:
                 return found
             time.sleep(0.05)
-        host.kill()
+        _kill([*_family(host.pid)])
+        host.wait()
         lines = log.read_text(errors="replace").strip().splitlines()
         shutil.rmtree(folder, ignore_errors=True)
         raise ClusterError(f"the local cluster did not start: {lines[-1] if lines else 'its log is empty'}")
@@ -120,15 +125,12 @@ def start() -> LocalCluster:
 
 def stop(cluster: LocalCluster) -> None:
     """Stop the host and wait until nothing of it is left."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        host = psutil.Process(cluster.pid)
-        family = [host, *host.children(recursive=True)]
-        host.send_signal(signal.SIGTERM)
+    family = _family(cluster.pid)
+    if family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family[0].send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
-        for process in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(alive, timeout=5)
+        _kill(alive)
     _sweep(cluster)
 
 
@@ -141,6 +143,7 @@ def hosting(folder: Path, announce: bool = True) -> Iterator[LocalCluster]:
         announce: let other commands find the cluster.
     """
     _set_environment()
+    os.environ[_MARK] = str(folder)
     with showing_token(_make_token(folder / "token")), _running(folder, announce) as cluster:
         yield cluster
 
@@ -169,9 +172,7 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
             _wait_until_gone()
         ray.shutdown()
         _, alive = psutil.wait_procs(children, timeout=10)
-        for process in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        _kill(alive)
         if announce:
             (home() / "local.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
@@ -194,11 +195,7 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
     except Exception as error:
         if attempts == 1 or "timed out during startup" not in str(error):
             raise
-    left = [child for child in psutil.Process().children(recursive=True) if child not in others]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=5)
+    _kill([child for child in psutil.Process().children(recursive=True) if child not in others])
     return _start_ray(folder, others, attempts - 1)
 
 
@@ -230,32 +227,55 @@ def _make_token(path: Path) -> Path | None:
 
 
 def _write_state(cluster: LocalCluster) -> None:
-    state = home() / "local.json"
-    fresh = state.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(cluster)))
-    fresh.replace(state)
+    write_whole(home() / "local.json", json.dumps(asdict(cluster)).encode())
 
 
 def _sweep(cluster: LocalCluster) -> None:
     """Remove what a host that died without stopping left: most of its Ray processes end with it, its files do not."""
-    left = [process for process in psutil.process_iter() if _belongs(process, cluster)]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            process.kill()
-    psutil.wait_procs(left, timeout=5)
+    _kill([process for process in psutil.process_iter() if _belongs(process, cluster)])
     shutil.rmtree(cluster.folder, ignore_errors=True)
     (home() / "local.json").unlink(missing_ok=True)
 
 
 def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
-    """Ray's processes rename themselves, so their command line may not tell; the log they write to does."""
+    """Whether it is of the cluster: started with its mark, or writing into its folder.
+
+    Ray's processes rename themselves, over their environment too, so the mark alone would miss some. Somebody who only
+    reads a log of the cluster is none of them.
+    """
     if process.pid == os.getpid():
         return False
     try:
-        places = [*process.cmdline(), *(file.path for file in process.open_files())]
+        if process.environ().get(_MARK) == cluster.folder:
+            return True
+        written = [file.path for file in process.open_files() if getattr(file, "mode", "w") != "r"]
+        return process.exe() in _ours() and any(cluster.folder in path for path in written)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
-    return any(cluster.folder in place for place in places)
+
+
+def _ours() -> set[str]:
+    """What Ray runs its processes with."""
+    ray = importlib.util.find_spec("ray")
+    core = Path(ray.origin or "").parent / "core" / "src" / "ray" if ray else Path()
+    found = {str((core / name).resolve()) for name in ("gcs/gcs_server", "raylet/raylet")}
+    return {os.path.realpath(sys.executable), *found}
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started; nothing where it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from quorate.deployments.errors import MemberLoadError
+from quorate.deployments.members.export_archive import UnsafeArchiveError, check_archive
 from quorate.deployments.members.model import Model
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.model_formats import FACTORY, ONNX, TORCH_EXPORT, checkpoint_of, factory_of, format_of
@@ -131,6 +132,10 @@ def _load_weights(asked: _Asked, module: nn.Module, path: Path) -> None:
 
 def _from_torch_export(asked: _Asked) -> Model:
     path = asked.folder / asked.spec.model
+    try:
+        check_archive(path)
+    except UnsafeArchiveError as error:
+        raise asked.error(f"{path.name} is not loaded: {error}", "save it again, with torch.export.save") from None
     try:
         program = torch.export.load(str(path))
     except Exception as error:  # torch raises whatever its zip and flatbuffer readers raise

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -66,7 +67,7 @@ def load_spec(path: str | Path) -> EnsembleSpec:
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise SpecError(path.name, f"not YAML{line}: {problem}", "correct the syntax") from None
     if not isinstance(data, dict):
-        raise SpecError(path.name, "the file holds no mapping", "start with 'name: ...' (see README, The spec)")
+        raise SpecError(path.name, "the file holds no mapping", "start with 'name: ...', as the README's example does")
     spec = parse_spec(data)
     check_files(spec, path.parent)
     return spec
@@ -74,7 +75,7 @@ def load_spec(path: str | Path) -> EnsembleSpec:
 
 def save_spec(spec: EnsembleSpec, path: str | Path) -> None:
     """Write the spec as YAML; loading it gives the same spec."""
-    Path(path).write_text(dump_spec(spec), encoding="utf-8")
+    write_whole(Path(path), dump_spec(spec).encode())
 
 
 def dump_spec(spec: EnsembleSpec) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.docs]
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from pyarrow import feather
 
+from quorate.deployments.atomic_files import write_whole
 from quorate.fusion.errors import MissingExtraError
 from quorate.fusion.extras import require
-from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.evaluation.figures import Figure
 from quorate.tuning.evaluation.verdict import Judgement
 

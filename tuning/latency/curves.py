@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.spec.schema import MemberJob
-from quorate.tuning.atomic_files import write_whole
 
 _RUNS, _RUNS_S, _WARM_UP = 40, 0.25, 3
 # Runs ``function(*args)`` in a process that holds resources: call(resources, function, *args).
@@ -120,14 +120,18 @@ def measure(job: MemberJob, folder: Path, inputs: Mapping[str, NDArray[Any]], th
     from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
 
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    predictor = Predictor(load_model(job.name, job.member, folder), job)
-    seconds: dict[int, list[float]] = {}
-    batch = 1
-    while batch <= min(64, job.member.max_batch_size):
-        rows = {name: np.resize(inputs[name], (batch, *inputs[name].shape[1:])) for name in job.member.inputs}
-        seconds[batch] = sorted(_passes(predictor, rows, probabilities=job.member.output != "features"))
-        batch *= 2
+    try:
+        predictor = Predictor(load_model(job.name, job.member, folder), job)
+        seconds: dict[int, list[float]] = {}
+        batch = 1
+        while batch <= min(64, job.member.max_batch_size):
+            rows = {name: np.resize(inputs[name], (batch, *inputs[name].shape[1:])) for name in job.member.inputs}
+            seconds[batch] = sorted(_passes(predictor, rows, probabilities=job.member.output != "features"))
+            batch *= 2
+    finally:
+        torch.set_num_threads(before)  # what the caller does next, training say, is not measured
     p50, p95 = ({batch: float(np.percentile(all_s, q)) for batch, all_s in seconds.items()} for q in (50, 95))
     return Curve(str(predictor.model.device), p50, p95, tuple(seconds[1]))
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files
@@ -102,7 +103,7 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
 
 
 def save_report(report: Mapping[str, Any], folder: Path) -> None:
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
 
 
 def _target(path: Path, file: NamedFile, taken: set[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from quorate.tuning.atomic_files import storage_failed, write_whole
+from quorate.deployments.atomic_files import storage_failed, write_whole
 from quorate.tuning.errors import SweepError
 
 PhaseName = Literal["members", "heads", "structures"]

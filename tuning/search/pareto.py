@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.fusion.base import Rule
-from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Judgement, judge_answers

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from quorate.tuning.atomic_files import write_whole
+from quorate.deployments.atomic_files import write_whole
 from quorate.tuning.errors import SweepError
 from quorate.tuning.search.space import Objective, SamplerName, SearchSpace
 

@@ -15,8 +15,8 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.spec.digests import file_digest
-from quorate.tuning.atomic_files import write_whole
 
 _STEM = "state-"
 

@@ -1,5 +1,9 @@
 """The local cluster's start, without Ray: what is tried again, and what is told."""
 
+import os
+import subprocess
+import sys
+
 import psutil
 import pytest
 import ray
@@ -54,3 +58,22 @@ def test_a_state_file_of_a_dead_host_is_swept_away(monkeypatch, tmp_path):
     assert cluster.find() is None
     assert not left.exists()
     assert not (tmp_path / "home" / "local.json").exists()
+
+
+def test_a_process_with_the_clusters_mark_is_swept_and_a_reader_of_its_log_is_not(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUORATE_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "left behind"
+    folder.mkdir()
+    (folder / "host.log").write_text("one line\n")
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    marked = subprocess.Popen(sleeping, env={**os.environ, "QUORATE_CLUSTER_FOLDER": str(folder)})
+    reading = subprocess.Popen(["tail", "-f", str(folder / "host.log")], stdout=subprocess.DEVNULL)
+    try:
+        cluster._write_state(cluster.LocalCluster(2**22 + 1, 0.0, "127.0.0.1:1", str(folder)))
+        assert cluster.find() is None
+        marked.wait(20)
+        assert reading.poll() is None
+    finally:
+        for process in (marked, reading):
+            process.kill()
+            process.wait()

@@ -38,7 +38,7 @@ def test_a_full_disk_is_one_sentence_that_says_how_to_go_on(tmp_path, monkeypatc
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("quorate.tuning.atomic_files.os.fsync", full)
+    monkeypatch.setattr("quorate.deployments.atomic_files.os.fsync", full)
     with pytest.raises(SweepError, match=r"cannot be written \(No space left on device\); make room, .*--resume"):
         Journal(tmp_path).write("members", TRIAL)
     assert not list(tmp_path.rglob("*.json"))

@@ -166,7 +166,8 @@ def test_the_page_fetches_nothing_and_its_data_lies_beside_it(swept):
     assert json.loads((swept.folder / "report.json").read_text())["verdict"] == swept.verdict
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 4])
 def test_one_worker_or_four_find_what_two_find_in_a_folder_of_their_own(swept, data, workers):
     measured = load_measured(swept.folder)
     again = sweep(SPACE, data, runs=swept.folder.parent, measured=measured, **{**BUDGET, "workers": workers})
@@ -211,7 +212,8 @@ def killed_driver(cluster, folder, measured, at):
     driver.stdout.close()
 
 
-@pytest.mark.parametrize("at", [pytest.param("members 4", marks=pytest.mark.slow), "structures 5"])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["members 4", "structures 5"])
 def test_a_sweep_whose_driver_was_killed_goes_on_and_ends_as_if_nothing_had_been(cluster, swept, data, tmp_path, at):
     folder = tmp_path / "run"
     killed_driver(cluster, folder, swept.folder, at)
@@ -266,7 +268,7 @@ def test_a_full_disk_is_one_sentence_and_the_sweep_goes_on_after_it(cluster, swe
             raise OSError(errno.ENOSPC, "No space left on device")
         real(file)
 
-    monkeypatch.setattr("quorate.tuning.atomic_files.os.fsync", fsync)
+    monkeypatch.setattr("quorate.deployments.atomic_files.os.fsync", fsync)
     with pytest.raises(SweepError, match=r"cannot be written \(No space left on device\); make room, .*--resume"):
         sweep(SPACE, data, run_folder=tmp_path / "run", **BUDGET)
     monkeypatch.undo()

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 from safetensors.torch import load_file, save
 
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 from quorate.tuning.architectures import BUILD, HEAD, TRUNK
 from quorate.tuning.architectures.heads import trunk_state
 from quorate.tuning.architectures.networks import build
-from quorate.tuning.atomic_files import write_whole
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.search.generations import Task

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from quorate.deployments.atomic_files import storage_failed, write_whole
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.architectures import HEAD
-from quorate.tuning.atomic_files import storage_failed, write_whole
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.search.asha import best_by
