@@ -135,7 +135,10 @@ def _from_torch_export(asked: _Asked) -> Model:
     try:
         check_archive(path)
     except UnsafeArchiveError as error:
-        raise asked.error(f"{path.name} is no torch.export program that may be loaded: {error}", "save it again, with torch.export.save") from None
+        raise asked.error(
+            f"{path.name} is no torch.export program that may be loaded: {error}",
+            "save it again, with torch.export.save",
+        ) from None
     try:
         program = torch.export.load(str(path))
     except Exception as error:  # torch raises whatever its zip and flatbuffer readers raise
