@@ -80,11 +80,12 @@ class FusionServer:
     """Runs an ensemble's fusion. Its methods may be called from any other thread than its own.
 
     Attributes:
-        engine: what answers; it lives on the server's thread, likewise ``http_door``.
+        engine: what answers; it lives on the server's thread, likewise ``service`` and ``http_door``.
         http_port: that it listens on, likewise ``grpc_port``.
     """
 
     engine: Engine
+    service: Service
     http_door: HttpDoor
     http_port: int
     grpc_port: int
@@ -184,8 +185,8 @@ class FusionServer:
         settings = self._settings
         self._loop = asyncio.get_running_loop()
         self.engine = engine = self._make_engine(served)
+        self.service = service = Service(engine, self._publish)
         try:
-            service = Service(engine, self._publish)
             grpc_door, self.grpc_port = grpc_server(
                 service, settings.host, settings.grpc_port, settings.keeper, settings.certificates
             )
@@ -204,6 +205,7 @@ class FusionServer:
             ticker.cancel()
         finally:
             engine.close()
+            service.heavy.close()
 
     def _find_members(self, served: Served) -> None:
         for app in served.apps.values():

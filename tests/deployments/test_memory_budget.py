@@ -29,9 +29,15 @@ def test_what_does_not_fit_is_refused_with_a_time_to_come_back_and_adds_nothing(
 
 def test_an_error_gives_back_as_an_end_does():
     budget = MemoryBudget(100)
-    with pytest.raises(ZeroDivisionError), budget.hold() as hold:
-        hold.add(100)
-        raise ZeroDivisionError
+    hold = budget.hold()
+
+    def fails():
+        with hold:
+            hold.add(100)
+            return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     assert budget.held_bytes == 0
     hold.close()
     assert budget.held_bytes == 0
