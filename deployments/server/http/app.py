@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from quorate.deployments.errors import OverloadedError, UnauthenticatedError
+from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.error_text import error_text
@@ -43,6 +44,8 @@ _ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
 # A spec of numbers; tensors do not come this way.
 MAX_MANAGEMENT_BYTES = 16 << 20
+# A number of FP32 is up to 16 characters of JSON, and packed once more.
+TEXT_PER_BINARY = 5
 
 
 class HttpDoor:
@@ -147,7 +150,7 @@ class HttpDoor:
                 request, binary = await incoming.parse(body, partial(self._parse, body, model, version))
             parsed = perf_counter()
             response = await self._clients.work_for(receive, service.infer(request, incoming.hold))
-            return await self._dump(response, binary, scope, parsed - started)
+            return await self._dump(response, binary, scope, parsed - started, incoming.hold)
 
     def _parse(self, body: Body, model: str, version: str) -> tuple[InferRequest, BinaryOutputs]:
         if body.json is not None:
@@ -155,11 +158,15 @@ class HttpDoor:
         assert body.binary is not None
         return self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
 
-    async def _dump(self, response: InferResponse, binary: BinaryOutputs, scope: Scope, parse_s: float) -> Reply:
+    async def _dump(
+        self, response: InferResponse, binary: BinaryOutputs, scope: Scope, parse_s: float, hold: MemoryHold
+    ) -> Reply:
         fused = perf_counter()
+        size = TEXT_PER_BINARY * sum(array.nbytes for array in response.outputs.values())
+        hold.add(size)
         if _ARROW in _header(scope, b"accept").lower():
-            return 200, [(b"content-type", _ARROW)], dump_stream(response)
-        reply, header_length = dump_response(response, binary)
+            return 200, [(b"content-type", _ARROW)], await self._heavy.run(size, partial(dump_stream, response))
+        reply, header_length = await self._heavy.run(size, partial(dump_response, response, binary))
         headers = _JSON
         if header_length is not None:
             length = str(header_length).encode()

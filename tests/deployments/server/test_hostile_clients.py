@@ -320,7 +320,9 @@ def test_short_requests_are_answered_beside_long_ones(open_doors):
     member = {"model": "known:wide", "config": {"columns": 3}, "inputs": ["x"], "output": "values"}
     fusion = {"rule": "mean", "deadline_s": 20.0}
     doors = open_doors({"name": "broad", "inputs": inputs, "members": {"m": member}, "fusion": fusion})
-    stop, long, short = threading.Event(), set(), []
+    stop = threading.Event()
+    long: set[tuple[int, ...]] = set()
+    short: list[tuple[int, ...]] = []
 
     def send(rows, client):
         return client.infer(x=np.zeros((rows, 4096), np.float32)).outputs["fused"].shape
@@ -339,4 +341,18 @@ def test_short_requests_are_answered_beside_long_ones(open_doors):
     thread.join()
     assert long == {(1024, 3)}
     assert set(short) == {(1, 3)}
+    assert doors.service.budget.held_bytes == 0
+
+
+def test_an_answer_for_which_there_is_no_room_is_refused_on_both_wires(open_doors, monkeypatch):
+    member = {"model": "known:wide", "config": {"columns": 100_000}, "inputs": ["x"], "output": "values"}
+    spec = {"name": "pair", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "members": {"m": member}}
+    doors = open_doors({**spec, "fusion": {"rule": "mean"}})
+    monkeypatch.setattr(doors.service.budget, "limit_bytes", 100_000)
+    reply = httpx.post(f"{doors.http}/v2/models/pair/infer", content=BODY, timeout=20)
+    assert reply.status_code == 503
+    assert reply.headers["retry-after"]
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_answer(doors)
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert doors.service.budget.held_bytes == 0
