@@ -129,12 +129,13 @@ def client(door: str, port: int, rate: float, seconds: float) -> None:
         os.nice(CLIENT_NICENESS)
     except PermissionError:
         print("the clients run at niceness 0: their own waiting counts too", file=sys.stderr)
-    print("ready", flush=True)
     print(json.dumps(asyncio.run(open_loop(door, port, rate, seconds))))
 
 
 async def open_loop(door: str, port: int, rate: float, seconds: float) -> list[float | None]:
     ask = http_asker(port) if door == "http" else grpc_asker(door, port)
+    await ask(time.monotonic())  # the first one of a process imports and connects
+    print("ready", flush=True)
     ended: list[float | None] = []
 
     async def once(due: float) -> None:
