@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import stat
 from collections.abc import Iterable
@@ -52,13 +53,14 @@ def read_private(path: Path) -> bytes:
     """A secret's file, unless it is open to everyone on the machine.
 
     Raises:
-        CredentialError: it cannot be read, or others may read it.
+        CredentialError: it cannot be read, others may read it, or its group may write it.
     """
     try:
         with path.open("rb") as file:
-            mode = path.stat().st_mode
-            if mode & stat.S_IRWXO:
-                found = f"is open to every user of this machine (mode {stat.S_IMODE(mode):o})"
+            mode = os.fstat(file.fileno()).st_mode  # of what was opened, whatever stands at the path by now
+            if mode & (stat.S_IRWXO | stat.S_IWGRP):
+                whom = "every user of this machine" if mode & stat.S_IRWXO else "whoever is in its group"
+                found = f"is open to {whom} (mode {stat.S_IMODE(mode):o})"
                 raise CredentialError(str(path), found, f"run: chmod 600 {path}")
             return file.read()
     except OSError as error:

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RequestError
+
 Array = NDArray[Any]
+# What one class of one row takes as text and as Python's object around it.
+BYTES_PER_CLASS = 100
 
 
 def top_classes(values: Array, count: int, labels: Sequence[str] | None) -> Array:
@@ -21,13 +25,49 @@ def top_classes(values: Array, count: int, labels: Sequence[str] | None) -> Arra
         labels: of the columns; left out when None or of another number.
 
     Returns:
-        (B, min(count, C)) of ``value:index:label``.
+        (B, min(count, C)) of ``value:index:label``; of equal values the first is the better.
+
+    Raises:
+        RequestError: the values are strings.
     """
+    if values.dtype == object:
+        raise RequestError("the output holds strings, which have no best; leave out parameter classification")
     flat = values.reshape(len(values), -1)
-    best = np.argsort(-flat, axis=1, kind="stable")[:, :count]
-    named = labels if labels is not None and len(labels) == flat.shape[1] else None
-    classes = np.empty(best.shape, dtype=object)
-    for (row, place), column in np.ndenumerate(best):
-        label = f":{named[column]}" if named is not None else ""
-        classes[row, place] = f"{flat[row, column]:f}:{column}{label}".encode()
-    return classes
+    best = _best(flat, min(count, flat.shape[1]))
+    named = labels is not None and len(labels) == flat.shape[1]
+    ends = [f":{column}:{labels[column]}" if named and labels else f":{column}" for column in range(flat.shape[1])]
+    found = np.take_along_axis(flat, best, axis=1)
+    classes = np.empty(best.size, dtype=object)
+    classes[:] = [
+        f"{value:f}{ends[column]}".encode()
+        for value, column in zip(found.ravel().tolist(), best.ravel().tolist(), strict=True)
+    ]
+    return classes.reshape(best.shape)
+
+
+def classes_bytes(values: Array, count: int) -> int:
+    """About what ``top_classes`` takes for its work and its answer."""
+    rows = max(len(values), 1)
+    columns = values.size // rows
+    return 16 * values.size + rows * min(count, columns) * BYTES_PER_CLASS
+
+
+def _best(flat: Array, count: int) -> NDArray[np.intp]:
+    """(B, count) columns of the largest values, without sorting the others."""
+    if count < flat.shape[1]:
+        least = np.partition(flat, flat.shape[1] - count, axis=1)[:, flat.shape[1] - count, None]
+        above, level = flat > least, flat == least
+        level &= np.cumsum(level, axis=1) <= count - above.sum(axis=1, keepdims=True)
+        columns = np.nonzero(above | level)[1].reshape(len(flat), count)
+    else:
+        columns = np.broadcast_to(np.arange(flat.shape[1]), flat.shape)
+    chosen = np.take_along_axis(flat, columns, axis=1)
+    order = np.argsort(-chosen, axis=1, kind="stable") if flat.dtype.kind == "f" else _descending(chosen)
+    return np.take_along_axis(columns, order, axis=1)
+
+
+def _descending(chosen: Array) -> NDArray[np.intp]:
+    """The stable order of whole numbers, whose negatives may not exist."""
+    reverse = np.argsort(chosen[:, ::-1], axis=1, kind="stable")[:, ::-1]
+    order: NDArray[np.intp] = chosen.shape[1] - 1 - reverse
+    return order

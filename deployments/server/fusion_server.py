@@ -83,11 +83,12 @@ class FusionServer:
     """Runs an ensemble's fusion. Its methods may be called from any other thread than its own.
 
     Attributes:
-        engine: what answers; it lives on the server's thread, likewise ``http_door``.
+        engine: what answers; it lives on the server's thread, likewise ``service`` and ``http_door``.
         http_port: that it listens on, likewise ``grpc_port``.
     """
 
     engine: Engine
+    service: Service
     http_door: HttpDoor
     http_port: int
     grpc_port: int
@@ -204,6 +205,7 @@ class FusionServer:
     async def _serve(self, served: Served) -> None:
         self._loop, self._may_open = asyncio.get_running_loop(), asyncio.Event()
         self.engine = engine = self._make_engine(served)
+        self.service = service = Service(engine, self._publish)
         try:
             with contextlib.ExitStack() as held:
                 http = held.enter_context(bind(self._settings.host, self._settings.http_port, share=True))
@@ -220,10 +222,11 @@ class FusionServer:
                 ticker.cancel()
         finally:
             engine.close()
+            service.heavy.close()
 
     async def _answer(self, http: socket.socket, grpc: socket.socket) -> None:
         """Open both doors, and return when they have closed."""
-        settings, service = self._settings, Service(self.engine, self._publish)
+        settings, service = self._settings, self.service
         grpc_door, _ = grpc_server(service, settings.host, self.grpc_port, settings.keeper, settings.certificates)
         grpc.close()  # gRPC binds a socket of its own
         await grpc_door.start()

@@ -7,9 +7,11 @@ The ensemble is a model, and so is every member that reads only request inputs. 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -17,14 +19,17 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
+from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.metrics.statistics import Statistics
-from quorate.deployments.server.classification import top_classes
+from quorate.deployments.server.classification import classes_bytes, top_classes
+from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.server.inputs import check_inputs, from_bytes
 from quorate.deployments.server.parameters import read_deadline_s, read_explain, read_members, read_priority
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse
+from quorate.deployments.wire.limits import MAX_BODY_BYTES, MAX_ROWS
 
 Array = NDArray[Any]
 # Makes live, on every fusion replica, what a function makes of the spec that is live then.
@@ -33,6 +38,8 @@ EXTENSIONS = (
     "classification", "statistics", "model_configuration", "model_repository", "schedule_policy", "binary_tensor_data",
     "parameters",
 )  # fmt: skip
+# What a number takes as JSON at most, with a comma and what makes it readable; and names and parameters beside them.
+TEXT_BYTES_PER_ELEMENT, REST_BYTES = 40, 4 << 20
 
 
 class Reading:
@@ -55,10 +62,14 @@ class Service:
 
     Attributes:
         statistics: how the requests to each model went.
+        budget: the bytes that all requests may hold.
+        heavy: where what takes long is done.
     """
 
-    def __init__(self, engine: Engine, publish: Publish | None = None):
+    def __init__(self, engine: Engine, publish: Publish | None = None, budget: MemoryBudget | None = None):
         self.engine, self._publish = engine, publish
+        self.budget = budget or MemoryBudget(engine.spec.serving.max_request_bytes)
+        self.heavy = HeavyWork()
         self.statistics: defaultdict[str, Statistics] = defaultdict(Statistics)
 
     @property
@@ -128,8 +139,26 @@ class Service:
         except DeployError as error:
             raise UnavailableError(str(error)) from None
 
-    async def infer(self, request: InferRequest) -> InferResponse:
+    def most_body_bytes(self, model: str, version: str = "") -> int:
+        """The longest body that a request to a model can need, on any wire.
+
+        Raises:
+            UnknownModelError: there is no such model.
+        """
+        self.check_model(model, version)
+        elements = 0
+        for name in self._inputs(model):
+            tensor = self._spec.inputs[name]
+            if tensor.datatype == "BYTES" or -1 in tensor.shape:
+                return MAX_BODY_BYTES
+            elements += math.prod(tensor.shape)
+        return min(REST_BYTES + elements * MAX_ROWS * TEXT_BYTES_PER_ELEMENT, MAX_BODY_BYTES)
+
+    async def infer(self, request: InferRequest, hold: MemoryHold) -> InferResponse:
         """Run one inference.
+
+        Args:
+            hold: what the request takes of the budget.
 
         Raises:
             RequestError: the request does not fit the model.
@@ -138,7 +167,7 @@ class Service:
         self.check_model(request.model, request.version)
         statistics, started = self.statistics[request.model], time.perf_counter_ns()
         try:
-            response, queued_s = await self._infer(request)
+            response, queued_s = await self._infer(request, hold)
         except BaseException:  # a cancelled request failed too
             statistics.fail(time.perf_counter_ns() - started)
             raise
@@ -155,7 +184,7 @@ class Service:
         self.engine.metrics.door(input_s + output_s)
         self.statistics[model].carry(int(input_s * 1e9), int(output_s * 1e9))
 
-    async def _infer(self, request: InferRequest) -> tuple[InferResponse, float]:
+    async def _infer(self, request: InferRequest, hold: MemoryHold) -> tuple[InferResponse, float]:
         """The answer, and how long the request waited for its turn."""
         spec = self._spec
         ensemble = request.model == spec.name
@@ -171,14 +200,14 @@ class Service:
             started = time.perf_counter()
             reply = await self.engine.infer_member(request.model, request.inputs, deadline_s)
             assert reply.values is not None
-            outputs = self._classified(request, {output: reply.values})
+            outputs = await self._classified(request, {output: reply.values}, hold)
             waited_s = time.perf_counter() - started - reply.inference_s
             return InferResponse(request.model, outputs, request.id), max(waited_s, 0.0)
         parameters = request.parameters
         explain, priority = read_explain(parameters), read_priority(parameters)
         members = read_members(parameters, self.engine.revision.asked)
         answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority)
-        outputs = self._classified(request, {output: answer.values})
+        outputs = await self._classified(request, {output: answer.values}, hold)
         if answer.explanation is not None:
             outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
             outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
@@ -196,7 +225,7 @@ class Service:
             raise RequestError(f"'{model}' reads {', '.join(names)}; a body of bytes alone is for models of one input")
         return InferRequest(model, {names[0]: from_bytes(model, data, self._spec.inputs[names[0]])}, version)
 
-    def _classified(self, request: InferRequest, outputs: dict[str, Array]) -> dict[str, Array]:
+    async def _classified(self, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold) -> dict[str, Array]:
         """Replace the outputs that were asked for as classes by their best ones."""
         if not request.classification:
             return outputs
@@ -205,7 +234,9 @@ class Service:
         for name, count in request.classification.items():
             if type(count) is not int or count < 1:
                 raise RequestError(f"parameter classification is {count!r}; give a whole number from 1")
-            outputs[name] = top_classes(outputs[name], count, labels)
+            size = classes_bytes(outputs[name], count)
+            hold.add(size)
+            outputs[name] = await self.heavy.run(size, partial(top_classes, outputs[name], count, labels))
         return outputs
 
     def _inputs(self, model: str) -> tuple[str, ...]:

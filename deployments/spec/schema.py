@@ -143,12 +143,18 @@ class FusionSpec(_Frozen):
 
 
 class Serving(_Frozen):
-    """The fusion replicas: how many, how large a batch they fan out, how much they queue before they shed."""
+    """The fusion replicas: how many, how large a batch they fan out, how much they queue before they shed.
+
+    Attributes:
+        max_request_bytes: what all requests to one replica may hold together, from their first byte until they are
+            answered; an eighth of the memory that the replica may use when left out.
+    """
 
     replicas: Replicas = Replicas()
     resources: Resources = Resources()
     max_batch_size: Count = 64
     max_queued_rows: Count = 4096
+    max_request_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
 
 
 class MemberJob(_Frozen):

@@ -109,13 +109,15 @@ async def _next_message(stream: ByteStream) -> tuple[int, pa.Buffer] | None:
     if not 0 < length <= MAX_METADATA_BYTES or length % 8:
         raise RequestError(f"an Arrow message has {length} bytes of metadata; send at most {MAX_METADATA_BYTES}, by 8")
     metadata = await stream.read(length)
+    if len(metadata) < length:
+        raise RequestError("the Arrow stream is cut off; send all of it")
     kind, body_length = _describe(metadata)
     if not 0 <= body_length <= MAX_BATCH_BYTES:
         raise RequestError(f"a record batch has {body_length} bytes; send at most {MAX_BATCH_BYTES} in one")
-    body = await stream.read(body_length)
-    if len(metadata) < length or len(body) < body_length:
+    message = prefix + metadata
+    if not await stream.read_onto(message, body_length):
         raise RequestError("the Arrow stream is cut off; send all of it")
-    return kind, pa.py_buffer(b"".join((prefix, metadata, body)))
+    return kind, pa.py_buffer(message)
 
 
 def _describe(metadata: bytearray) -> tuple[int, int]:

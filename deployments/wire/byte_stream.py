@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from quorate.deployments.errors import RequestError
+from quorate.deployments.memory_budget import MemoryHold
 
 # ASGI's: the next part of a request's body, or the news that the client hung up.
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -15,34 +16,59 @@ SILENCE_S = 60.0
 
 
 class ByteStream:
-    """A request's body, received only as far as it is read.
+    """A request's body, received only as far as it is read. What was read counts as held until it is given back.
 
     Attributes:
         hung_up: the client has.
     """
 
-    def __init__(self, receive: Receive):
+    def __init__(self, receive: Receive, hold: MemoryHold):
         self.hung_up = False
+        self._hold = hold
+        self._untaken_bytes = 0  # read, and nobody has said yet when to give them back
         self._receive = receive
         self._chunk = memoryview(b"")
         self._more = True
+        self._closed = False
 
     async def read(self, size: int) -> bytearray:
-        """The next ``size`` bytes, fewer at the end of the body.
+        """The next ``size`` bytes, fewer at the end of the body."""
+        data = bytearray()
+        await self.read_onto(data, size)
+        return data
+
+    async def read_onto(self, data: bytearray, size: int) -> bool:
+        """Append the next ``size`` bytes, which take memory only as they come; whether they all came.
 
         Raises:
+            OverloadedError: there is no room for more.
             asyncio.CancelledError: the client hung up.
         """
-        data = bytearray(size)
-        at = 0
-        while at < size:
+        end = len(data) + size
+        while len(data) < end:
             if not self._chunk and not await self._next():
-                return data[:at]
-            part = self._chunk[: size - at]
-            data[at : at + len(part)] = part
+                return False
+            part = self._chunk[: end - len(data)]
+            self._hold.add(len(part))
+            self._untaken_bytes += len(part)
+            data += part
             self._chunk = self._chunk[len(part) :]
-            at += len(part)
-        return data
+        return True
+
+    def take_held(self) -> int:
+        """How many bytes were read since the last call: the caller gives them back when he needs them no more."""
+        taken, self._untaken_bytes = self._untaken_bytes, 0
+        return taken
+
+    def give_back(self, size: int) -> None:
+        """Bytes that were taken are needed no more."""
+        if not self._closed:
+            self._hold.give_back(size)
+
+    def close(self) -> None:
+        """Give back all that was read."""
+        self._closed = True
+        self._hold.close()
 
     async def discard(self) -> None:
         """Read what the client still sends, so that it comes to read what it is told."""

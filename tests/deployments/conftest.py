@@ -44,6 +44,11 @@ class Doors:
         return self.server.engine
 
     @property
+    def service(self):
+        """What both doors ask."""
+        return self.server.service
+
+    @property
     def http_door(self):
         """What answers HTTP."""
         return self.server.http_door

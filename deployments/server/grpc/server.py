@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial, wraps
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -23,7 +23,6 @@ from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.grpc_tensors import dump_response, parse_infer, parse_parameters
-from quorate.deployments.wire.limits import MAX_BODY_BYTES
 from quorate.fusion.errors import QuorateError
 
 Message = TypeVar("Message")
@@ -36,6 +35,10 @@ STREAM_AHEAD = 64
 # Kept of a client's deadline for the answer's way back.
 TRAVEL_S = 0.02
 HANDSHAKE_TIMEOUT_MS, KEEPALIVE_MS = 10_000, 30_000
+# A message is held as protobuf has it and as tensors.
+MESSAGE_COPIES = 2
+# Of one connection; calls that the server has begun, of all; and what comes of a header before it ends.
+MAX_STREAMS, MAX_CALLS, MAX_METADATA_BYTES = 256, 4096, 64 << 10
 
 
 class GrpcDoor:
@@ -160,14 +163,17 @@ class GrpcDoor:
         self._management.logging()
 
     async def _infer(self, message: pb.ModelInferRequest, deadline_s: float | None) -> pb.ModelInferResponse:
-        started = perf_counter()
-        with self._service.reading():
-            request = parse_infer(message, _in_time(deadline_s))
-        parsed = perf_counter()
-        # grpc.aio cancels this coroutine when the client cancels or its deadline passes; the engine sees it here.
-        response = await self._service.infer(request)
-        fused = perf_counter()
-        reply = dump_response(response)
+        started, service, size = perf_counter(), self._service, message.ByteSize()
+        with service.budget.hold() as hold:
+            hold.add(MESSAGE_COPIES * size)
+            with service.reading():
+                request = await service.heavy.run(size, partial(parse_infer, message, _in_time(deadline_s)))
+            parsed = perf_counter()
+            # grpc.aio cancels this coroutine when the client cancels or its deadline passes; the engine sees it here.
+            response = await service.infer(request, hold)
+            fused, size = perf_counter(), sum(array.nbytes for array in response.outputs.values())
+            hold.add(MESSAGE_COPIES * size)
+            reply = await service.heavy.run(size, partial(dump_response, response))
         self._service.carried(request.model, parsed - started, perf_counter() - fused)
         return reply
 
@@ -198,7 +204,7 @@ def _code_and_text(error: Exception) -> tuple[grpc.StatusCode, str]:
 def _with_status(method: Callable[[Message, ServicerContext], Awaitable[Reply]]) -> Method:
     """End a failed call with the error's own code and sentence."""
 
-    @functools.wraps(method)
+    @wraps(method)
     async def call(request: Message, context: ServicerContext) -> Reply:
         try:
             return await method(request, context)
@@ -225,6 +231,11 @@ def _handlers(door: GrpcDoor) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
 
+def _most_message_bytes(service: Service) -> int:
+    """gRPC holds a whole message before anyone can count it, so none may be longer than some model can need."""
+    return max(service.most_body_bytes(model) for model in service.models)
+
+
 def grpc_server(
     service: Service, host: str, port: int, keeper: Doorkeeper | None = None, certificates: Certificates | None = None
 ) -> tuple[grpc.aio.Server, int]:
@@ -235,7 +246,10 @@ def grpc_server(
     """
     options = [
         ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+        ("grpc.max_receive_message_length", _most_message_bytes(service)),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
         ("grpc.max_send_message_length", -1),  # an answer is no larger than what was asked for
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
         # A client that is gone without closing its connection is noticed, and its streams end.
@@ -243,7 +257,7 @@ def grpc_server(
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
         ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS),
     ]
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
     guarded = Guarded(server, keeper or Doorkeeper(Doors()))
     guarded.add_generic_rpc_handlers((_handlers(GrpcDoor(service)),))
     add_health_and_reflection(guarded, service, SERVICE.full_name)

@@ -6,19 +6,21 @@ import asyncio
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import orjson
 
 from quorate.deployments.errors import OverloadedError, UnauthenticatedError
+from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.http.access import check_management, check_request
 from quorate.deployments.server.http.arrow_answers import dump_stream
 from quorate.deployments.server.http.arrow_inference import StreamInference
-from quorate.deployments.server.http.bodies import BodyMemory, IncomingBody
+from quorate.deployments.server.http.bodies import IncomingBody
 from quorate.deployments.server.http.compression import Headers, pack_answer
 from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.management import Route, find_route
@@ -29,6 +31,7 @@ from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
+from quorate.deployments.wire.inference import Body, InferRequest, InferResponse
 from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
 from quorate.fusion.errors import QuorateError
 
@@ -39,19 +42,26 @@ Reply = tuple[int, Headers, "bytes | AsyncIterator[bytes]"]
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
+# A spec of numbers; tensors do not come this way.
+MAX_MANAGEMENT_BYTES = 16 << 20
+# A number of FP32 is up to 16 characters of JSON, and packed once more.
+TEXT_PER_BINARY = 5
 
 
 class HttpDoor:
     """Serves one ensemble; give it to uvicorn.
 
     Attributes:
-        bodies: what requests that are not parsed yet hold.
+        budget: what requests hold; all doors of a server have the same.
     """
 
     def __init__(self, service: Service, keeper: Doorkeeper | None = None):
+        """Args:
+        keeper: admits requests; everyone on this machine when None.
+        """
         self._service, self._management = service, Management(service)
         self._keeper = keeper or Doorkeeper(Doors())
-        self.bodies = BodyMemory()
+        self.budget, self._heavy = service.budget, service.heavy
         self._clients = DisconnectWatcher()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +132,7 @@ class HttpDoor:
         if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
             return _wrong_method(method, ", ".join(route.methods))
         check_management(self._keeper, scope["path"], scope["headers"])
-        with IncomingBody(self.bodies) as incoming:
+        with IncomingBody(self.budget, self._heavy, MAX_MANAGEMENT_BYTES) as incoming:
             body = await incoming.read(scope["headers"], receive)
             reply = route.answer(self._management, bytes(body.json or b""))
         if inspect.isawaitable(reply):
@@ -131,25 +141,38 @@ class HttpDoor:
 
     async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
         started = perf_counter()
-        with self._service.reading(), IncomingBody(self.bodies) as incoming:
-            body = await incoming.read(scope["headers"], receive)
-            if body.json is None:
-                assert body.binary is not None
-                request, binary = self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
-            else:
-                request, binary = parse_infer(body, model, version)
-        parsed = perf_counter()
-        response = await self._clients.work_for(receive, self._service.infer(request))
+        service = self._service
+        with service.reading():
+            limit_bytes = service.most_body_bytes(model, version)
+        with IncomingBody(self.budget, self._heavy, limit_bytes) as incoming:
+            with service.reading():
+                body = await incoming.read(scope["headers"], receive)
+                request, binary = await incoming.parse(body, partial(self._parse, body, model, version))
+            parsed = perf_counter()
+            response = await self._clients.work_for(receive, service.infer(request, incoming.hold))
+            return await self._dump(response, binary, scope, parsed - started, incoming.hold)
+
+    def _parse(self, body: Body, model: str, version: str) -> tuple[InferRequest, BinaryOutputs]:
+        if body.json is not None:
+            return parse_infer(body, model, version)
+        assert body.binary is not None
+        return self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
+
+    async def _dump(
+        self, response: InferResponse, binary: BinaryOutputs, scope: Scope, parse_s: float, hold: MemoryHold
+    ) -> Reply:
         fused = perf_counter()
+        size = TEXT_PER_BINARY * sum(array.nbytes for array in response.outputs.values())
+        hold.add(size)
         if _ARROW in _header(scope, b"accept").lower():
-            return 200, [(b"content-type", _ARROW)], dump_stream(response)
-        reply, header_length = dump_response(response, binary)
+            return 200, [(b"content-type", _ARROW)], await self._heavy.run(size, partial(dump_stream, response))
+        reply, header_length = await self._heavy.run(size, partial(dump_response, response, binary))
         headers = _JSON
         if header_length is not None:
             length = str(header_length).encode()
             headers = [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", length)]
-        self._service.carried(model, parsed - started, perf_counter() - fused)
-        reply, coding = await pack_answer(reply, scope["headers"])
+        self._service.carried(response.model, parse_s, perf_counter() - fused)
+        reply, coding = await pack_answer(reply, scope["headers"], self._heavy)
         return 200, [*headers, *coding], reply
 
 

@@ -42,10 +42,11 @@ PIECE_SHARE, MAX_PIECE_ROWS = 0.04, 4096
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows under way; ``last`` of its record batch."""
+    """Rows under way; ``last`` of its record batch, which held so many bytes."""
 
     answer: asyncio.Task[InferResponse]
     last: bool
+    held_bytes: int = 0
 
 
 class StreamInference:
@@ -53,7 +54,7 @@ class StreamInference:
 
     def __init__(self, service: Service, model: str, version: str, receive: Receive):
         self._service, self._model, self._version = service, model, version
-        self._stream = ByteStream(receive)
+        self._stream = ByteStream(receive, service.budget.hold())
         self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue(_room(service))
         self._tensors: list[dict[str, Any]] = []  # what the model reads
         self._parameters: dict[str, Scalar] = {}
@@ -91,6 +92,7 @@ class StreamInference:
             raise
         finally:
             reader.cancel()
+            self._stream.close()
             if self._disconnect is not None:
                 self._disconnect.cancel()
             while not self._pieces.empty():
@@ -102,12 +104,16 @@ class StreamInference:
         """Start the pieces in their order; the queue's limit is what holds the client back."""
         try:
             async for batch in read_batches(self._stream, schema):
-                columns, at = self._columns(batch), 0
+                columns, at, held_bytes = self._columns(batch), 0, self._stream.take_held()
                 while at < batch.num_rows:
                     end = at + self._rows
                     rows = {name: array[at:end] for name, array in columns.items()}
-                    await self._pieces.put(_Piece(asyncio.ensure_future(self._ask(rows)), last=end >= batch.num_rows))
+                    last = end >= batch.num_rows
+                    answer = asyncio.ensure_future(self._ask(rows))
+                    await self._pieces.put(_Piece(answer, last, held_bytes if last else 0))
                     at = end
+                if not batch.num_rows:
+                    self._stream.give_back(held_bytes)
         except asyncio.CancelledError:
             if self._stream.hung_up:
                 owner.cancel()
@@ -140,6 +146,7 @@ class StreamInference:
             if piece.last:
                 yield join_answers(held)
                 held = []
+                self._stream.give_back(piece.held_bytes)
 
     async def _ask(self, rows: dict[str, Any]) -> InferResponse:
         """Ask when there is room: a stream can wait, and what is asked one by one cannot."""
@@ -152,7 +159,8 @@ class StreamInference:
             late = asked > until
             if engine.queued_rows <= limit // 2 or late:
                 try:
-                    response = await self._service.infer(request)
+                    with self._service.budget.hold() as hold:
+                        response = await self._service.infer(request, hold)
                 except OverloadedError:
                     if late:
                         raise

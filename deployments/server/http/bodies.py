@@ -1,54 +1,54 @@
 """HTTP bodies on their way in: read within limits, unpacked, and cut into JSON and binary tensors.
 
-A body counts as held from the moment its bytes are here until it has been parsed, packed and unpacked ones alike. After
-that its rows count in the engine's queue.
+All that a body takes counts in the server's memory budget: packed, unpacked and parsed, and then its tensors until the
+request is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
-from quorate.deployments.errors import BodySizeError, OverloadedError, RequestError
+from quorate.deployments.errors import BodySizeError, RequestError
+from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
+from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.server.http.compression import Headers, unpack
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body
 from quorate.deployments.wire.limits import MAX_BODY_BYTES
 
-# Together, bodies that are not parsed yet may take this much memory.
-MAX_HELD_BYTES = 4 * MAX_BODY_BYTES
+T = TypeVar("T")
 
-
-class BodyMemory:
-    """What all bodies of one server that are not parsed yet hold together.
-
-    Attributes:
-        limit_bytes: more than this is refused.
-        held_bytes: now.
-    """
-
-    def __init__(self, limit_bytes: int = MAX_HELD_BYTES):
-        self.limit_bytes = limit_bytes
-        self.held_bytes = 0
+# A number of a JSON array, as Python's object and its places in two lists and two arrays. Each ends with a comma.
+PARSED_BYTES_PER_NUMBER = 56
+MAX_CHUNKS = 1024
 
 
 class IncomingBody:
-    """One body; use it as a context that ends when the body has been parsed.
+    """One body; use it as a context that ends when the request is answered.
 
     Attributes:
-        held_bytes: what it adds to the memory of all.
+        hold: what it takes of the budget.
     """
 
-    __slots__ = ("_memory", "held_bytes")
+    __slots__ = ("_heavy", "_limit_bytes", "hold")
 
-    def __init__(self, memory: BodyMemory):
-        self._memory = memory
-        self.held_bytes = 0
+    def __init__(self, budget: MemoryBudget, heavy: HeavyWork, limit_bytes: int | None = None):
+        """Args:
+        budget: what it takes is counted there.
+        heavy: where a long body is unpacked and parsed.
+        limit_bytes: a longer body, packed or not, is refused; what any request may be when None.
+        """
+        self._heavy = heavy
+        self._limit_bytes = min(MAX_BODY_BYTES, limit_bytes or MAX_BODY_BYTES)
+        self.hold: MemoryHold = budget.hold()
 
     def __enter__(self) -> IncomingBody:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._release(self.held_bytes)
+        self.hold.close()
 
     async def read(self, headers: Headers, receive: Receive) -> Body:
         """The whole body, refused as soon as it is known to be too long.
@@ -65,8 +65,8 @@ class IncomingBody:
                 coding = value.strip().lower()
             elif name == b"inference-header-content-length":
                 header_length = _header_length(value, header_length)
-            elif name == b"content-length" and int(value) > MAX_BODY_BYTES:  # httptools has seen that it is a number
-                raise BodySizeError("is", MAX_BODY_BYTES)
+            elif name == b"content-length" and int(value) > self._limit_bytes:  # httptools has seen that it is a number
+                raise BodySizeError("is", self._limit_bytes)
         body = await self._receive(receive)
         if coding and coding != b"identity":
             body = await self._unpack(body, coding)
@@ -79,35 +79,40 @@ class IncomingBody:
             if message["type"] == "http.disconnect":
                 raise asyncio.CancelledError
             chunk: bytes = message.get("body", b"")
-            self._hold(len(chunk))
-            if self.held_bytes > MAX_BODY_BYTES:
-                raise BodySizeError("is", MAX_BODY_BYTES)
+            self.hold.add(len(chunk))
+            if self.hold.held_bytes > self._limit_bytes:
+                raise BodySizeError("is", self._limit_bytes)
             chunks.append(chunk)
+            if len(chunks) == MAX_CHUNKS:  # a chunk of one byte takes thirty as an object of its own
+                chunks = [b"".join(chunks)]
             if not message.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _unpack(self, body: bytes, coding: bytes) -> bytes:
-        packed_bytes = self.held_bytes
+        packed_bytes = self.hold.held_bytes
 
         def count(size: int) -> None:
-            self._hold(size)
-            if self.held_bytes - packed_bytes > MAX_BODY_BYTES:
-                raise BodySizeError("unpacks to", MAX_BODY_BYTES)
+            self.hold.add(size)
+            if self.hold.held_bytes - packed_bytes > self._limit_bytes:
+                raise BodySizeError("unpacks to", self._limit_bytes)
 
-        plain = await unpack(body, coding, count)
-        self._release(packed_bytes)
+        plain = await unpack(body, coding, count, self._heavy)
+        self.hold.give_back(packed_bytes)
         return plain
 
-    def _hold(self, size: int) -> None:
-        self.held_bytes += size
-        memory = self._memory
-        memory.held_bytes += size
-        if memory.held_bytes > memory.limit_bytes:
-            raise OverloadedError("the memory for bodies that come in", memory.limit_bytes, 1.0)
+    async def parse(self, body: Body, work: Callable[[], T]) -> T:
+        """Do the work of reading tensors from the body, a long one on another thread.
 
-    def _release(self, size: int) -> None:
-        self.held_bytes -= size
-        self._memory.held_bytes -= size
+        Raises:
+            OverloadedError: there is no room for what it takes.
+        """
+        text = body.json
+        numbers = 0 if text is None else bytes(text).count(b",")
+        self.hold.add(numbers * PARSED_BYTES_PER_NUMBER)
+        found = await self._heavy.run(0 if text is None else len(text), work)
+        # What stays of a number is at most as long as an element of FP64.
+        self.hold.give_back(numbers * (PARSED_BYTES_PER_NUMBER - 8))
+        return found
 
 
 def _cut(body: bytes, header_length: int | None) -> Body:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 from quorate.deployments.errors import RequestError
+from quorate.deployments.server.heavy_work import HeavyWork
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -19,11 +20,12 @@ UNPACK_PIECE_BYTES = 4 << 20
 COMPRESS_FROM_BYTES = 1024
 
 
-async def unpack(body: bytes, coding: bytes, count: Callable[[int], None]) -> bytes:
+async def unpack(body: bytes, coding: bytes, count: Callable[[int], None], heavy: HeavyWork) -> bytes:
     """Undo a Content-Encoding.
 
     Args:
         count: called with the size of each unpacked piece; what it raises ends the work.
+        heavy: where a long body is unpacked, piece by piece.
 
     Raises:
         RequestError: the coding is not known, or the body is not what it says.
@@ -33,14 +35,11 @@ async def unpack(body: bytes, coding: bytes, count: Callable[[int], None]) -> by
         raise RequestError(f"Content-Encoding is {coding[:40]!r}; use gzip, deflate or none")
     stream = zlib.decompressobj(wbits)
     pieces: list[bytes] = []
-    inline = len(body) <= UNPACK_INLINE_BYTES
     packed = body
     try:
         while not stream.eof:
-            if inline:
-                piece = stream.decompress(packed, UNPACK_PIECE_BYTES)
-            else:
-                piece = await asyncio.to_thread(stream.decompress, packed, UNPACK_PIECE_BYTES)
+            next_piece = partial(stream.decompress, packed, UNPACK_PIECE_BYTES)
+            piece = await heavy.run(len(body), next_piece, UNPACK_INLINE_BYTES)
             if not piece and not stream.eof:
                 break  # the body ends before its stream does
             count(len(piece))
@@ -53,15 +52,14 @@ async def unpack(body: bytes, coding: bytes, count: Callable[[int], None]) -> by
     return b"".join(pieces)
 
 
-async def pack_answer(body: bytes, headers: Headers) -> tuple[bytes, Headers]:
+async def pack_answer(body: bytes, headers: Headers, heavy: HeavyWork) -> tuple[bytes, Headers]:
     """Compress an answer if the client takes it so; returns it with the header that says how."""
     if len(body) < COMPRESS_FROM_BYTES:
         return body, []
     coding = _accepted(b",".join(value for name, value in headers if name == b"accept-encoding"))
     if not coding:
         return body, []
-    short = len(body) <= PACK_INLINE_BYTES
-    packed = _pack(body, coding) if short else await asyncio.to_thread(_pack, body, coding)
+    packed = await heavy.run(len(body), partial(_pack, body, coding), PACK_INLINE_BYTES)
     return packed, [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
 
 

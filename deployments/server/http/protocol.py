@@ -11,12 +11,16 @@ from __future__ import annotations
 import asyncio
 import http
 import time
+import weakref
 from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-MAX_CONNECTIONS = 8192
+# One peer's connections beyond its own limit, and all beyond the server's, take the place of idle ones of the peer that
+# has most: nobody's idle connections shut others out.
+MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER = 8192, 4096
 MAX_HEAD_BYTES, MAX_HEADERS = 64 << 10, 128
 # A chunk of one byte comes with five bytes around it; more than this is a client that hides something endless there.
 FRAMING_PER_BODY_BYTE = 8
@@ -27,6 +31,9 @@ ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
 STREAM_S = 300.0
 # What a client still sends after its answer, an error, is read this long, so that it comes to read the answer.
 LINGER_S = 5.0
+
+
+_PEERS: weakref.WeakKeyDictionary[ServerState, dict[str, dict[JoinedHttpProtocol, None]]] = weakref.WeakKeyDictionary()
 
 
 class _JoinedWrites:
@@ -61,6 +68,7 @@ class _JoinedWrites:
 class JoinedHttpProtocol(HttpToolsProtocol):
     """Give it to uvicorn as ``http``."""
 
+    _peer = ""
     _whole = False  # the last bytes ended a request
     _since = 0.0  # when it was first seen that a request did not come in whole
     _fed_bytes = _body_bytes = 0  # of this request
@@ -68,12 +76,42 @@ class JoinedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
-        if len(self.connections) > MAX_CONNECTIONS:
+        if not self._find_place():
             self._refuse(503, f"{MAX_CONNECTIONS} connections are open already; close some, or retry later")
             return
         self._await_rest()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing has been asked that is not answered."""
+        return not self._fed_bytes and (self.cycle is None or self.cycle.response_complete)
+
+    def _find_place(self) -> bool:
+        """Let this connection in, if need be in place of an idle one of the peer that has most."""
+        peers = _peers_of(self.server_state)
+        self._peer = self.client[0] if self.client else ""
+        own = peers.setdefault(self._peer, {})
+        own[self] = None
+        if len(self.connections) <= MAX_CONNECTIONS and len(own) <= MAX_CONNECTIONS_PER_PEER:
+            return True
+        most = own if len(own) > MAX_CONNECTIONS_PER_PEER else max(peers.values(), key=len)
+        for other in most:  # the oldest first
+            if other is not self and other.idle and not other.transport.is_closing():
+                other._leave_peer()
+                self.connections.discard(other)
+                other.transport.close()
+                return True
+        return False
+
+    def _leave_peer(self) -> None:
+        peers = _peers_of(self.server_state)
+        own = peers.get(self._peer, {})
+        own.pop(self, None)
+        if not own:
+            peers.pop(self._peer, None)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave_peer()
         self._stop_alarm()
         super().connection_lost(exc)
 
@@ -95,6 +133,10 @@ class JoinedHttpProtocol(HttpToolsProtocol):
             head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
                 self.app, self.url = _answer_431, b"/"  # httptools does not take every long one apart
+        if self.app is app and self.parser.get_http_version() == "1.1":
+            hosts = sum(name == b"host" for name, _ in self.headers)
+            if hosts != 1:
+                self.app = _answer_400
         super().on_headers_complete()
         self.app = app
 
@@ -156,9 +198,21 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+def _peers_of(state: ServerState) -> dict[str, dict[JoinedHttpProtocol, None]]:
+    """The connections of one server by the address they come from, each peer's in the order in which they came."""
+    return _PEERS.setdefault(state, {})
+
+
 async def _answer_431(scope: Any, receive: Any, send: Any) -> None:
-    sentence = f"the request's head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers; send less"
+    await _answer(send, 431, f"the request's head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers; send less")
+
+
+async def _answer_400(scope: Any, receive: Any, send: Any) -> None:
+    await _answer(send, 400, "HTTP/1.1 wants one Host header (RFC 9112, 3.2); send Host: with the server's name")
+
+
+async def _answer(send: Any, status: int, sentence: str) -> None:
     body = orjson.dumps({"error": sentence})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 431, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -35,6 +35,7 @@ def test_a_file_holds_one_token_a_line(tmp_path):
     [
         (TWO, 0o644, "open to every user of this machine (mode 644); run: chmod 600"),
         (TWO, 0o602, "open to every user"),
+        (TWO, 0o620, "open to whoever is in its group (mode 620); run: chmod 600"),
         ("", 0o600, "holds no token; make one with"),
         ("# nothing\n", 0o600, "holds no token"),
         (f"{ONE}\nhunter2\n", 0o600, "the token in line 2 is shorter than 32 characters"),
@@ -136,3 +137,20 @@ def test_tokens_change_while_the_door_is_open():
 def test_a_replica_that_others_reach_never_opens_for_what_was_meant_for_loopback():
     with pytest.raises(UnauthenticatedError):
         Doorkeeper(Doors(), host="0.0.0.0").check(Level.ASK, "")
+
+
+def test_the_mode_is_that_of_the_file_that_was_opened_and_not_of_what_stands_at_its_path_later(tmp_path, monkeypatch):
+    path, private = tmp_path / "tokens", tmp_path / "private"
+    for file, mode in ((path, 0o644), (private, 0o600)):
+        file.write_text(TWO)
+        file.chmod(mode)
+    opened = type(path).open
+
+    def then_replaced(self, *arguments):
+        file = opened(self, *arguments)
+        private.replace(path)
+        return file
+
+    monkeypatch.setattr(type(path), "open", then_replaced)
+    with pytest.raises(CredentialError, match="open to every user"):
+        read_tokens(path)

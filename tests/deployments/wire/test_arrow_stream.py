@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from quorate.deployments.errors import RequestError
+from quorate.deployments.memory_budget import MemoryBudget
 from quorate.deployments.wire import byte_stream
 from quorate.deployments.wire.arrow_stream import Sink, read_batches, read_schema
 from quorate.deployments.wire.byte_stream import ByteStream
@@ -33,7 +34,7 @@ def stream(data, size=7, hang_up=False):
     async def receive():
         return messages.pop(0)
 
-    return ByteStream(receive)
+    return ByteStream(receive, MemoryBudget(1 << 20).hold())
 
 
 async def read(body):
@@ -107,4 +108,4 @@ def test_a_client_that_sends_nothing_is_told_so(monkeypatch):
         await asyncio.Event().wait()
 
     with pytest.raises(RequestError, match=r"brought nothing for 0\.01 s"):
-        asyncio.run(ByteStream(receive).read(1))
+        asyncio.run(ByteStream(receive, MemoryBudget(100).hold()).read(1))

@@ -81,10 +81,12 @@ def test_bytes_that_are_no_message_end_only_their_call(channel, data):
     assert send(channel, GOOD)[0] == grpc.StatusCode.OK
 
 
-def test_a_message_over_the_limit_is_refused(channel):
-    code, details = send(channel, bytes(MAX_BODY_BYTES + 1))
+def test_a_message_longer_than_the_model_can_need_is_refused(pair, channel):
+    limit = pair.service.most_body_bytes("pair")
+    assert limit < MAX_BODY_BYTES // 10
+    code, details = send(channel, bytes(limit + 1))
     assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert str(MAX_BODY_BYTES) in details
+    assert str(limit) in details
     assert send(channel, GOOD)[0] == grpc.StatusCode.OK
 
 
@@ -98,3 +100,15 @@ def test_a_bomb_is_refused(channel):
 def test_unknown_rpcs_are_unimplemented(channel):
     for rpc in ("Nothing", "../ModelInfer", "ModelInfer/x"):
         assert send(channel, GOOD, rpc=rpc)[0] == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_messages_share_the_budget_and_give_back_what_they_held(pair, channel, monkeypatch):
+    budget = pair.service.budget
+    with budget.hold() as others:
+        monkeypatch.setattr(budget, "limit_bytes", 1000)
+        others.add(990)
+        code, details = send(channel, GOOD)
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "the memory for requests already holds its limit" in details
+    assert send(channel, GOOD)[0] == grpc.StatusCode.OK
+    assert budget.held_bytes == 0

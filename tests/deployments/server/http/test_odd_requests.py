@@ -153,11 +153,12 @@ def test_a_wrong_field_gets_a_400(infer, fields):
     assert reply.json()["error"]
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked(infer):
+def test_a_bomb_is_refused_before_it_is_unpacked(pair, infer):
     stream = zlib.compressobj(1, wbits=31)
     bomb = b"".join(stream.compress(bytes(1 << 24)) for _ in range(17)) + stream.flush()
     reply = infer(bomb, headers={"Content-Encoding": "gzip"})
     assert reply.status_code == 413
+    assert pair.http_door.budget.held_bytes == 0
     assert "unpacks to over" in reply.json()["error"]
     assert infer().status_code == 200
 
@@ -176,18 +177,18 @@ def test_a_body_that_turns_out_too_long_is_refused_while_it_comes(pair, infer, m
 
 
 def test_bodies_that_come_in_share_a_limit_and_give_back_what_they_held(pair, infer, monkeypatch):
-    monkeypatch.setattr(pair.http_door.bodies, "limit_bytes", 1 << 20)
+    monkeypatch.setattr(pair.http_door.budget, "limit_bytes", 1 << 20)
     host, port = pair.http.removeprefix("http://").split(":")
     head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"
     with socket.create_connection((host, int(port)), timeout=20) as first:
         first.sendall(head + bytes(1_000_000))
-        while pair.http_door.bodies.held_bytes < 1_000_000:
+        while pair.http_door.budget.held_bytes < 1_000_000:
             time.sleep(0.01)
         reply = infer(bytes(100_000))
         assert reply.status_code == 503
         assert reply.headers["retry-after"] == "1"
         assert infer().status_code == 200
-    while pair.http_door.bodies.held_bytes:
+    while pair.http_door.budget.held_bytes:
         time.sleep(0.01)
 
 

@@ -148,7 +148,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(protocol, "LINGER_S", 0.1)
 
 
-POST = b"POST /v2/models/pair/infer HTTP/1.1\r\nContent-Length: 100000\r\n\r\n"
+POST = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"
 
 
 @pytest.mark.parametrize("start", [b"", b"P", LIVE, LIVE + b"X: ", POST, POST + b"{"], ids=len)
@@ -237,6 +237,9 @@ def test_two_framings_of_one_body_are_refused(pair):
 def test_connections_beyond_the_limit_are_refused_in_words(pair, monkeypatch):
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 40)
     lines = [connect(pair) for _ in range(40)]
+    for line in lines:
+        line.sendall(b"G")  # none of them is idle
+        line.sendall(b"E")
     with connect(pair) as line:
         line.sendall(LIVE + b"\r\n")
         status, error = status_and_error(read_all(line))
@@ -244,3 +247,67 @@ def test_connections_beyond_the_limit_are_refused_in_words(pair, monkeypatch):
         line.close()
     assert status == 503
     assert "40 connections are open" in error
+
+
+def is_open(line):
+    line.settimeout(0.2)
+    try:
+        return line.recv(1) != b""
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def from_peer(doors, address):
+    host, port = doors.http.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20, source_address=(address, 0))
+
+
+def ask_live(line):
+    line.settimeout(20)
+    line.sendall(LIVE + b"\r\n")
+    return line.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_idle_connections_of_one_peer_shut_nobody_out(pair, monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 40)
+    greedy = [from_peer(pair, "127.0.0.7") for _ in range(45)]
+    with from_peer(pair, "127.0.0.8") as modest, from_peer(pair, "127.0.0.8") as other:
+        assert ask_live(modest)
+        assert ask_live(other)
+        assert ask_live(modest)
+    assert sum(map(is_open, greedy)) <= 40
+    assert is_open(greedy[-1])  # those that came last may stay
+    for line in greedy:
+        line.close()
+
+
+def test_a_peer_beyond_its_own_limit_gives_up_its_oldest_idle_connection(pair, monkeypatch):
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS_PER_PEER", 3)
+    modest = from_peer(pair, "127.0.0.8")
+    assert ask_live(modest)
+    lines = []
+    for _ in range(4):
+        lines.append(from_peer(pair, "127.0.0.7"))
+        assert ask_live(lines[-1])
+    assert [is_open(line) for line in lines] == [False, True, True, True]
+    assert ask_live(modest)
+    for line in (*lines, modest):
+        line.close()
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n"])
+def test_a_request_wants_one_host(pair, hosts):
+    """RFC 9112, 3.2."""
+    with connect(pair) as line:
+        line.sendall(b"GET /v2 HTTP/1.1\r\nConnection: close\r\n" + hosts + b"\r\n")
+        status, error = status_and_error(read_all(line))
+    assert status == 400
+    assert "Host" in error
+
+
+def test_http_1_0_needs_no_host(pair):
+    with connect(pair) as line:
+        line.sendall(b"GET /v2/health/live HTTP/1.0\r\n\r\n")
+        assert read_all(line).startswith(b"HTTP/1.1 200")

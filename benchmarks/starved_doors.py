@@ -1,0 +1,255 @@
+"""Whether both doors answer while the machine is starved: open-loop load over HTTP and gRPC at once, beside busy loops.
+
+    python benchmarks/starved_doors.py [--hogs 0 8 16] [--seconds 20] [--rate 100]
+
+The server runs at --niceness, 15 as Ray's workers do unless told otherwise, and the busy loops at 0. Each door has a
+client process of its own, at niceness -10 where that is allowed: what is late then is late in the server. A request's
+id is the time at which it was due, on the clock that all processes of a machine share, so the server itself says how
+long a request was on its way to the handler. Beside the two doors runs the least that grpc.aio can do: a handler that
+gives back its message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from quorate.deployments.wire import open_inference_pb2 as pb
+
+if TYPE_CHECKING:
+    from quorate.deployments.server.fusion_server import FusionServer
+
+PEERS = Path(__file__).parent / "serving_peers"
+DEADLINE_S, COLUMNS = 1.0, 8
+CLIENT_NICENESS = -10
+RPC = "/inference.GRPCInferenceService/ModelInfer"
+DOORS = ("http", "grpc", "grpc.aio")
+Ask = Callable[[float], Awaitable[bool]]
+
+
+def serve(niceness: int) -> None:
+    """One process: the ensemble behind both doors, and the peer; prints the addresses, then what it measured."""
+    os.nice(niceness)
+    from quorate.deployments.server.service import Service
+
+    waits: dict[str, list[float]] = {door: [] for door in DOORS}
+    infer = Service.infer
+
+    async def measured(service: Service, request: Any, *rest: Any) -> Any:
+        door, due = request.id.split()
+        waits[door].append(time.monotonic() - float(due))
+        return await infer(service, request, *rest)
+
+    Service.infer = measured  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory(prefix="q") as folder:
+        server = start_ensemble(Path(folder))
+        peer = asyncio.run_coroutine_threadsafe(start_peer(waits["grpc.aio"]), server._loop).result()
+        addresses = {"http": server.http_port, "grpc": server.grpc_port, "grpc.aio": peer}
+        print(json.dumps(addresses), flush=True)
+        for _ in sys.stdin:  # a line asks for what was measured since the last one
+            print(json.dumps(waits), flush=True)
+            for found in waits.values():
+                found.clear()
+        server.stop()
+    os._exit(0)
+
+
+def start_ensemble(folder: Path) -> FusionServer:
+    # Here, and not above, so that the clients are quick to start on a starved machine.
+    from quorate.deployments.engine.engine import Engine
+    from quorate.deployments.members.inference_loop import InferenceLoop
+    from quorate.deployments.members.loading import load_model
+    from quorate.deployments.members.predictor import Predictor
+    from quorate.deployments.routing.replica import Address
+    from quorate.deployments.security.access import Doorkeeper
+    from quorate.deployments.security.doors import Doors
+    from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
+    from quorate.deployments.spec.files import parse_spec
+    from quorate.deployments.transport.unix import UnixListener
+
+    member = {"model": "echo:same", "inputs": ["x"], "output": "values"}
+    spec = parse_spec(
+        {
+            "name": "echo",
+            "inputs": {"x": {"datatype": "FP32", "shape": [COLUMNS]}},
+            "members": {"m": member},
+            "fusion": {"rule": "mean", "deadline_s": DEADLINE_S},
+        }
+    )
+    predictor = Predictor(load_model("m", spec.members["m"], PEERS), spec.job("m"))
+    predictor.warm_up()
+    InferenceLoop(predictor, ("x",), 64, [UnixListener(folder / "m")]).start()
+    address = Address("m0", "here", str(folder / "m"), predictor.datatype, predictor.dims)
+    server = FusionServer(
+        ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors())),
+        lambda served: Engine(served.spec, served.folder, "here", apps=served.apps),
+        lambda _app, on_replicas: on_replicas({"m0": address}),
+    )
+    server.start(Served(spec, PEERS, {"m": "m"}))
+    return server
+
+
+async def start_peer(waits: list[float]) -> int:
+    """grpc.aio as it comes; returns its port."""
+
+    async def echo(message: pb.ModelInferRequest, _context: Any) -> pb.ModelInferResponse:
+        waits.append(time.monotonic() - float(message.id.split()[1]))
+        return pb.ModelInferResponse(model_name="echo", id=message.id)
+
+    ends = {
+        "request_deserializer": pb.ModelInferRequest.FromString,
+        "response_serializer": pb.ModelInferResponse.SerializeToString,
+    }
+    handler = grpc.unary_unary_rpc_method_handler(echo, **ends)
+    server = grpc.aio.server()
+    service, method = RPC.strip("/").split("/")
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    asyncio.get_running_loop().peer = server  # type: ignore[attr-defined]  # kept alive
+    return int(port)
+
+
+def client(door: str, port: int, rate: float, seconds: float) -> None:
+    """Ask at fixed times whatever has become of the questions before; prints how each ended, in s after it was due."""
+    try:
+        os.nice(CLIENT_NICENESS)
+    except PermissionError:
+        print("the clients run at niceness 0: their own waiting counts too", file=sys.stderr)
+    print(json.dumps(asyncio.run(open_loop(door, port, rate, seconds))))
+
+
+async def open_loop(door: str, port: int, rate: float, seconds: float) -> list[float | None]:
+    ask = http_asker(port) if door == "http" else grpc_asker(door, port)
+    await ask(time.monotonic())  # the first one of a process imports and connects
+    print("ready", flush=True)
+    ended: list[float | None] = []
+
+    async def once(due: float) -> None:
+        try:
+            good = await asyncio.wait_for(ask(due), DEADLINE_S + 1)
+        except (asyncio.TimeoutError, OSError, grpc.RpcError, asyncio.IncompleteReadError):
+            good = False
+        ended.append(time.monotonic() - due if good else None)
+
+    started, tasks = time.monotonic() + 1, []
+    for number in range(int(rate * seconds)):
+        due = started + number / rate
+        await asyncio.sleep(max(due - time.monotonic(), 0))
+        tasks.append(asyncio.ensure_future(once(due)))
+    await asyncio.gather(*tasks)
+    return ended
+
+
+def http_asker(port: int) -> Ask:
+    """Keep-alive connections, as many as it takes."""
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, COLUMNS], "data": [0.5] * COLUMNS}
+
+    async def ask(due: float) -> bool:
+        reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+        body = json.dumps({"id": f"http {due!r}", "inputs": [tensor]}).encode()
+        head = f"POST /v2/models/echo/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+        idle.append((reader, writer))
+        return answer.startswith(b"HTTP/1.1 200")
+
+    return ask
+
+
+def grpc_asker(door: str, port: int) -> Ask:
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+    infer = channel.unary_unary(RPC, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
+    raw = np.full(COLUMNS, 0.5, np.float32).tobytes()
+
+    async def ask(due: float) -> bool:
+        request = pb.ModelInferRequest(model_name="echo", id=f"{door} {due!r}", raw_input_contents=[raw])
+        request.inputs.add(name="x", datatype="FP32", shape=[1, COLUMNS])
+        await infer(request)
+        return True
+
+    return ask
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def quantiles(values: list[float]) -> str:
+    if not values:
+        return "-"
+    p50, p90, p99 = np.quantile(values, [0.5, 0.9, 0.99]) * 1e3
+    return f"{p50:.0f} / {p90:.0f} / {p99:.0f}"
+
+
+def measure(server: subprocess.Popen[str], ports: dict[str, int], hogs: int, rate: float, seconds: float) -> None:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    clients = {door: start("--client", door, ports[door], rate, seconds) for door in DOORS}
+    for process in clients.values():
+        assert process.stdout is not None
+        process.stdout.readline()  # it is ready
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(hogs)]
+    try:
+        ended = {door: json.loads(process.communicate()[0]) for door, process in clients.items()}
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    server.stdin.write("\n")
+    server.stdin.flush()
+    waits = json.loads(server.stdout.readline())
+    for door in DOORS:
+        good = [latency for latency in ended[door] if latency is not None]
+        in_time = sum(latency <= DEADLINE_S for latency in good) / len(ended[door])
+        print(f"{hogs:5} {door:9} {in_time:8.1%}   {quantiles(good):22} {quantiles(waits[door])}", flush=True)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--hogs", type=int, nargs="+", default=[0, 8, 16])
+    options.add_argument("--seconds", type=float, default=20.0)
+    options.add_argument("--rate", type=float, default=100.0, help="requests a second at each door")
+    options.add_argument("--niceness", type=int, default=15, help="of the server")
+    options.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--client", nargs=4, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    if arguments.serve is not None:
+        serve(arguments.serve)
+        return
+    if arguments.client:
+        door, port, rate, seconds = arguments.client
+        client(door, int(port), float(rate), float(seconds))
+        return
+    server = start("--serve", arguments.niceness)
+    assert server.stdout is not None
+    ports = json.loads(server.stdout.readline())
+    print(
+        f"{os.cpu_count()} CPUs, {arguments.rate:g} requests/s at each door, deadline {DEADLINE_S:g} s; ms p50/p90/p99"
+    )
+    print(f"{'hogs':>5} {'door':9} {'in time':>8}   {'answered after':22} at the handler after")
+    for hogs in arguments.hogs:
+        measure(server, ports, hogs, arguments.rate, arguments.seconds)
+    assert server.stdin is not None
+    server.stdin.close()
+    server.wait()
+
+
+if __name__ == "__main__":
+    main()

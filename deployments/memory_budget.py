@@ -1,0 +1,99 @@
+"""How many bytes the requests of one server may hold together, from their first byte until they are answered."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from quorate.deployments.errors import OverloadedError
+
+# Of the memory that this process may use: models, libraries and other processes need the rest.
+SHARE_OF_MEMORY = 8
+MIN_BUDGET_BYTES = 256 << 20
+RETRY_AFTER_S = 1.0
+# cgroup v2, then v1: as a container sees its own limit.
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+class MemoryBudget:
+    """Counts bytes for whoever holds them. Use it on one thread.
+
+    Attributes:
+        limit_bytes: more than this is refused.
+        held_bytes: now.
+    """
+
+    def __init__(self, limit_bytes: int | None = None):
+        """Args:
+        limit_bytes: a share of what this process may use when None.
+        """
+        self.limit_bytes = default_limit_bytes() if limit_bytes is None else limit_bytes
+        self.held_bytes = 0
+
+    def hold(self) -> MemoryHold:
+        """An account for one request, empty at first."""
+        return MemoryHold(self)
+
+    def full(self) -> OverloadedError:
+        """What is raised where there is no room."""
+        return OverloadedError("the memory for requests", self.limit_bytes, RETRY_AFTER_S)
+
+
+class MemoryHold:
+    """What one owner holds; a context whose end gives all of it back.
+
+    Attributes:
+        held_bytes: of the budget.
+    """
+
+    __slots__ = ("_budget", "held_bytes")
+
+    def __init__(self, budget: MemoryBudget):
+        self._budget = budget
+        self.held_bytes = 0
+
+    def __enter__(self) -> MemoryHold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, size: int) -> None:
+        """Hold ``size`` bytes more.
+
+        Raises:
+            OverloadedError: they are not free; nothing is added.
+        """
+        budget = self._budget
+        if budget.held_bytes + size > budget.limit_bytes:
+            raise budget.full()
+        budget.held_bytes += size
+        self.held_bytes += size
+
+    def give_back(self, size: int) -> None:
+        """Hold ``size`` bytes less."""
+        assert 0 <= size <= self.held_bytes
+        self.held_bytes -= size
+        self._budget.held_bytes -= size
+
+    def close(self) -> None:
+        """Give back all."""
+        self.give_back(self.held_bytes)
+
+
+def default_limit_bytes() -> int:
+    """A share of the machine's memory, or of the container's where that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(min([machine, *_container_limits()]) // SHARE_OF_MEMORY, MIN_BUDGET_BYTES)
+
+
+def _container_limits() -> list[int]:
+    found = []
+    for path in _CGROUP_LIMITS:
+        try:
+            text = path.read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit():  # version 2 says "max" for no limit
+            found.append(int(text))
+    return found

@@ -1,0 +1,358 @@
+"""Clients that mean harm: whatever they send and however slowly, others are answered and nothing of it is kept."""
+
+import contextlib
+import gzip
+import json
+import random
+import socket
+import string
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from quorate.deployments import Client
+from quorate.deployments.server.grpc import server as grpc_door
+from quorate.deployments.wire import open_inference_pb2 as pb
+
+ROWS = np.array([[0.5, -1.0]], np.float32)
+BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1.0]}]}).encode()
+PATH = "/inference.GRPCInferenceService/ModelInfer"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+def connect(address):
+    host, port = address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def http_answer(doors):
+    reply = httpx.post(f"{doors.http}/v2/models/pair/infer", content=BODY, timeout=20)
+    assert reply.status_code == 200, reply.text
+    return reply.json()["outputs"][0]["data"]
+
+
+def grpc_answer(doors):
+    message = pb.ModelInferRequest(model_name="pair", raw_input_contents=[ROWS.tobytes()])
+    message.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    with grpc.insecure_channel(doors.grpc) as channel:
+        infer = channel.unary_unary(PATH, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
+        return np.frombuffer(infer(message, timeout=20).raw_output_contents[0], np.float32).tolist()
+
+
+def assert_healthy(doors):
+    assert grpc_answer(doors) == pytest.approx(http_answer(doors))
+
+
+class Healthy:
+    """A client that asks both doors from ``with`` to its end; every answer must come."""
+
+    def __init__(self, doors):
+        self._doors, self._stop = doors, threading.Event()
+        self._failures, self.asked = [], 0
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._stop.is_set():
+            try:
+                assert_healthy(self._doors)
+            except Exception as error:
+                self._failures.append(error)
+            self.asked += 1
+
+    def __enter__(self):
+        assert_healthy(self._doors)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+        assert self.asked
+        assert not self._failures
+
+
+def resident_bytes():
+    return psutil.Process().memory_info().rss
+
+
+def frame(kind, flags, stream, payload):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def literal(text):
+    return bytes([len(text)]) + text
+
+
+HEAD = b"\x83\x86\x04" + literal(PATH.encode()) + b"\x01" + literal(b"a") + b"\x0f\x10" + literal(b"application/grpc")
+HEAD += b"\x00" + literal(b"te") + literal(b"trailers")
+
+
+def send_on_connections(address, chunks):
+    """Send chunks one after the other, on a new connection whenever the server has had enough of one."""
+    with contextlib.ExitStack() as stack:
+        line = None
+        for chunk in chunks:
+            if line is None:
+                line = stack.enter_context(connect(address))
+                line.sendall(PREFACE)
+            if not _goes_through(line, chunk):
+                stack.close()
+                line = None
+
+
+def _goes_through(line, chunk):
+    """Send, and read what came, without waiting for it; whether the server still listens."""
+    try:
+        line.sendall(chunk)
+        line.setblocking(False)
+        while line.recv(65536):
+            pass
+    except BlockingIOError:
+        line.settimeout(20)
+        return True
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    return False
+
+
+def resets(count):
+    """Calls that are begun and given up at once (CVE-2023-44487), a hundred a piece; ids go up to the end."""
+    for at in range(0, count, 100):
+        ids = [2 * number + 1 for number in range(at, at + 100)]
+        yield b"".join(frame(1, 4, i, HEAD) + frame(3, 0, i, struct.pack(">I", 8)) for i in ids)
+
+
+@pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_flood_of_calls_that_are_given_up_at_once_costs_nobody_an_answer(pair, count):
+    assert_healthy(pair)
+    before = resident_bytes()
+    with Healthy(pair):
+        send_on_connections(pair.grpc, resets(count))
+    assert resident_bytes() - before < 50 << 20
+    assert pair.service.budget.held_bytes == 0
+
+
+@pytest.mark.parametrize("megabytes", [8, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_header_without_end_is_cut_off(pair, megabytes):
+    """CVE-2024-27316: HEADERS, then CONTINUATION for ever."""
+    assert_healthy(pair)
+    before = resident_bytes()
+    filler = b"".join(b"\x00" + literal(b"x" * 100) + literal(b"y" * 120) for _ in range(70))
+
+    def endless():
+        yield frame(1, 0, 1, HEAD)
+        for _ in range(megabytes * 64):
+            yield frame(9, 0, 1, filler)
+
+    with Healthy(pair):
+        send_on_connections(pair.grpc, endless())
+    assert resident_bytes() - before < 50 << 20
+
+
+@pytest.mark.long
+def test_connections_that_never_finish_a_greeting_are_closed_by_the_grpc_door(open_doors, pair_spec, monkeypatch):
+    monkeypatch.setattr(grpc_door, "HANDSHAKE_TIMEOUT_MS", 1000)
+    doors = open_doors(pair_spec)
+    lines = [connect(doors.grpc) for _ in range(100)]
+    with Healthy(doors):
+        for number in range(len(PREFACE) // 2):
+            for line in lines:
+                with contextlib.suppress(OSError):  # closed already, as it should be
+                    line.sendall(PREFACE[number : number + 1])
+        for line in lines:
+            try:
+                while line.recv(65536):
+                    pass
+            except ConnectionResetError:
+                pass
+            line.close()
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_connections_that_come_and_go_leave_no_descriptor_and_no_thread(pair, count):
+    assert_healthy(pair)
+    process = psutil.Process()
+    descriptors, threads = process.num_fds(), process.num_threads()
+    for address in (pair.http, pair.grpc):
+        for _ in range(count):
+            connect(address).close()
+    assert_healthy(pair)
+    until_true(lambda: process.num_fds() <= descriptors + 10)
+    assert process.num_threads() <= threads + 5
+
+
+def until_true(condition):
+    tried = threading.Event()
+    for _ in range(400):
+        if condition():
+            return
+        tried.wait(0.05)
+    raise AssertionError("it did not come to pass")
+
+
+@pytest.mark.long
+def test_thirty_bombs_at_once_stay_within_the_budget_and_others_are_answered(pair, monkeypatch):
+    bomb = gzip.compress(bytes(1 << 28), 1)
+    budget = pair.service.budget
+    monkeypatch.setattr(budget, "limit_bytes", 32 << 20)
+    before = resident_bytes()
+    headers = {"content-encoding": "gzip"}
+
+    def drop(_):
+        return httpx.post(f"{pair.http}/v2/models/pair/infer", content=bomb, headers=headers, timeout=60).status_code
+
+    with ThreadPoolExecutor(30) as pool:
+        statuses = set(pool.map(drop, range(30)))
+    assert statuses <= {413, 503}
+    assert 413 in statuses
+    assert resident_bytes() - before < 2 * (32 << 20) + 30 * len(bomb)
+    assert_healthy(pair)
+    assert budget.held_bytes == 0
+
+
+def test_bodies_that_cannot_be_unpacked_leave_no_memory_behind(pair):
+    broken = gzip.compress(random.Random(0).randbytes(1 << 20))[:-100]
+    assert_healthy(pair)
+    before = resident_bytes()
+    with httpx.Client(base_url=pair.http, timeout=20) as client:
+        for _ in range(100):
+            reply = client.post("/v2/models/pair/infer", content=broken, headers={"content-encoding": "gzip"})
+            assert reply.status_code == 400
+    assert resident_bytes() - before < 32 << 20
+    assert pair.service.budget.held_bytes == 0
+
+
+@pytest.mark.parametrize("count", [65_537, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_chunks_of_one_byte_take_no_more_memory_than_their_bytes(pair, count):
+    assert_healthy(pair)
+    before = resident_bytes()
+    with connect(pair.http) as line:
+        line.sendall(b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for at in range(0, count, 4096):
+            line.sendall(b"1\r\n \r\n" * min(4096, count - at))
+        line.sendall(b"0\r\n\r\n")
+        assert line.recv(65536).startswith(b"HTTP/1.1 400")
+    assert resident_bytes() - before < 16 << 20
+
+
+def test_names_that_nobody_serves_make_no_series_of_metrics(pair):
+    rng = random.Random(1)
+    assert_healthy(pair)
+    series = len(httpx.get(f"{pair.http}/metrics").text.splitlines())
+    models = set(pair.service.statistics)
+    with httpx.Client(base_url=pair.http) as client, grpc.insecure_channel(pair.grpc) as channel:
+        infer = channel.unary_unary(PATH, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
+        for _ in range(300):
+            name = "".join(rng.choices(string.ascii_letters, k=12))
+            assert client.post(f"/v2/models/{name}/infer", content=BODY).status_code == 404
+            with pytest.raises(grpc.RpcError):
+                infer(pb.ModelInferRequest(model_name=name), timeout=20)
+    assert len(httpx.get(f"{pair.http}/metrics").text.splitlines()) <= series + 10
+    assert set(pair.service.statistics) == models
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
+PATHS = (
+    "/", "/docs", "/metrics", "/openapi.json", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/pair",
+    "/v2/models/pair/infer", "/v2/models/pair/ready", "/v2/models/pair/config", "/v2/models/pair/stats",
+    "/v2/models/stats", "/v2/repository/index", "/v2/repository/models/pair/load", "/v2/logging",
+    "/v2/trace/setting", "/v2/systemsharedmemory/status", "/v2/cudasharedmemory/region/r/register",
+    "/v2/repository/models/pair/unload",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(200, marks=pytest.mark.slow)])
+def test_no_request_line_makes_the_server_fail(pair, rounds):
+    rng = random.Random(2)
+    for _ in range(rounds):
+        for method in METHODS:
+            for path in PATHS:
+                status = by_hand(pair, mutated(rng, f"{method} {path} HTTP/1.1".encode()))
+                assert status in (None, 200, 400, 403, 404, 405, 413, 431, 501, 503), status
+    assert_healthy(pair)
+
+
+def mutated(rng, line):
+    data = bytearray(line)
+    for _ in range(rng.randrange(4)):
+        at = rng.randrange(len(data))
+        match rng.randrange(3):
+            case 0:
+                data[at] = rng.randrange(256)
+            case 1:
+                data[at:at] = rng.randbytes(rng.choice((1, 9, 300)))
+            case 2:
+                del data[at]
+    return bytes(data)
+
+
+def by_hand(doors, line):
+    """The status, or None where the server hung up without a word."""
+    with connect(doors.http) as wire:
+        try:
+            wire.sendall(line + b"\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            wire.shutdown(socket.SHUT_WR)
+            answer = wire.recv(65536)
+        except (BrokenPipeError, ConnectionResetError):
+            return None
+    return int(answer.split()[1]) if answer.startswith(b"HTTP/1.1 ") else None
+
+
+def test_a_body_in_parts_with_a_hostile_boundary_is_refused_at_once(pair):
+    """CVE-2024-9056: nothing here reads multipart bodies."""
+    boundary = "-" * 100_000
+    body = (f"--{boundary}\r\n" * 20).encode()
+    headers = {"content-type": f"multipart/form-data; boundary={boundary[:1000]}"}
+    reply = httpx.post(f"{pair.http}/v2/models/pair/infer", content=body, headers=headers, timeout=20)
+    assert reply.status_code == 400
+    assert_healthy(pair)
+
+
+@pytest.mark.long
+def test_short_requests_are_answered_beside_long_ones(open_doors):
+    inputs = {"x": {"datatype": "FP32", "shape": [4096]}}
+    member = {"model": "known:wide", "config": {"columns": 3}, "inputs": ["x"], "output": "values"}
+    fusion = {"rule": "mean", "deadline_s": 20.0}
+    doors = open_doors({"name": "broad", "inputs": inputs, "members": {"m": member}, "fusion": fusion})
+    stop = threading.Event()
+    long: set[tuple[int, ...]] = set()
+    short: list[tuple[int, ...]] = []
+
+    def send(rows, client):
+        return client.infer(x=np.zeros((rows, 4096), np.float32)).outputs["fused"].shape
+
+    def send_long():
+        with Client(doors.http, model="broad") as client:
+            while not stop.is_set():
+                long.add(send(1024, client))  # 16 MiB
+
+    thread = threading.Thread(target=send_long)
+    thread.start()
+    with Client(doors.http, model="broad") as client:
+        while len(short) < 50 or not long:
+            short.append(send(1, client))
+    stop.set()
+    thread.join()
+    assert long == {(1024, 3)}
+    assert set(short) == {(1, 3)}
+    assert doors.service.budget.held_bytes == 0
+
+
+def test_an_answer_for_which_there_is_no_room_is_refused_on_both_wires(open_doors, monkeypatch):
+    member = {"model": "known:wide", "config": {"columns": 100_000}, "inputs": ["x"], "output": "values"}
+    spec = {"name": "pair", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "members": {"m": member}}
+    doors = open_doors({**spec, "fusion": {"rule": "mean"}})
+    monkeypatch.setattr(doors.service.budget, "limit_bytes", 100_000)
+    reply = httpx.post(f"{doors.http}/v2/models/pair/infer", content=BODY, timeout=20)
+    assert reply.status_code == 503
+    assert reply.headers["retry-after"]
+    with pytest.raises(grpc.RpcError) as refused:
+        grpc_answer(doors)
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert doors.service.budget.held_bytes == 0
