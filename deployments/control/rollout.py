@@ -131,18 +131,17 @@ def roll_out(candidate: Candidate, registry: Registry, check: Check | None = Non
 
 
 def rehearse(candidate: Candidate) -> None:
-    """Answer zeros once: members that read others could not be tried when they were loaded.
+    """Answer zeros once: what members give each other and the rules could not be tried when they were loaded.
 
     Raises:
-        DeployError: a member fails on them, or gives what its readers cannot use.
+        DeployError: a member fails on them, or gives what its readers or the rule cannot use.
     """
     spec = candidate.spec
-    if all(source in spec.inputs for member in spec.members.values() for source in member.inputs):
-        return
     try:
         candidate.probe({name: zeros(tensor.datatype, tensor.shape, 1) for name, tensor in spec.inputs.items()})
     except DeployError as error:
-        if ":error" in str(error) or ":shape" in str(error):  # others, a late member say, are no mistake of the spec
+        mistakes = (":error", ":shape", "could not be fused", "could not be sent")
+        if any(words in str(error) for words in mistakes):  # others, a late member say, are no mistake of the spec
             fix = "correct what it reads or its config, and deploy again (quorate status shows its last error)"
             raise DeployError(f"{spec.name} does not answer an example of zeros: {error}; {fix}") from None
 

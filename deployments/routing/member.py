@@ -14,6 +14,7 @@ from quorate.deployments.routing.health_probe import HealthProbe
 from quorate.deployments.routing.hedge import Hedge
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply, read_reply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Message, Payload
 from quorate.deployments.transport.row_state import RowState
 
@@ -26,8 +27,7 @@ class Member:
 
     Attributes:
         reason: why the member takes no call now.
-        patience_s: a call that was given up before it had this long does not count against the replica.
-        hedge: when a second replica is asked as well.
+        hedge: how late a call is that is late, and how many may be hedged.
         breaker: who is left out.
         probe: tells a broken replica from rows that no replica can take.
     """
@@ -39,7 +39,6 @@ class Member:
         """
         self.name = name
         self.reason = "dead"
-        self.patience_s = 0.0
         self.hedge = Hedge()
         self.breaker: CircuitBreaker[Peer] = CircuitBreaker()
         self.probe = HealthProbe(self._verdict, self.read)
@@ -82,17 +81,17 @@ class Member:
         known = (address for address in self._announced.values() if address.datatype)
         return next(((address.datatype, tuple(address.dims)) for address in known), None)
 
-    def call(self, kind: Kind, payload: Payload, expires: float, done: OnReply) -> Call | None:
+    def ask(self, kind: Kind, payload: Payload, terms: Terms, done: OnReply) -> Call | None:
         """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
         if self.breaker.left_out:
             due = self.breaker.due()
             if due is not None:
-                self.probe.try_again(due, kind, payload, expires)
+                self.probe.try_again(due, kind, payload, terms.expires)
         peer = self.choose()
         if peer is None:
             return None
         self.hedge.calls += 1
-        call = Call(self, kind, payload, expires, done)
+        call = Call(self, kind, payload, terms, done)
         call.start(peer)
         return call
 

@@ -146,7 +146,7 @@ class FusionServer:
         """What a prepared revision answers, (B, C); requests go on with the live one."""
 
         async def answer() -> Any:
-            return (await self.engine.infer(inputs, revision=revision)).values
+            return (await self.engine.infer(inputs, served=self.engine.revisions.get(revision))).values
 
         return self.call(answer())
 

@@ -54,10 +54,11 @@ def attempt(replicas, found, check=None, expected=2):
     return recorded
 
 
-def test_a_revision_that_everyone_prepared_is_recorded_and_then_used():
-    found, replicas = publication(), Told()
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_revision_that_everyone_prepared_and_answers_zeros_is_recorded_and_then_used(chained):
+    found, replicas = publication(chained), Told(probe=[np.zeros((1, 2))] * 2)
     assert attempt(replicas, found) == [found.spec.revision]
-    assert replicas.calls == ["prepare", "commit"]
+    assert replicas.calls == ["prepare", "probe", "commit"]
 
 
 def test_a_replica_that_refuses_keeps_the_old_revision_everywhere():
@@ -83,19 +84,21 @@ def test_what_the_check_raises_keeps_the_old_revision():
     replicas = Told()
     with pytest.raises(CanaryError):
         attempt(replicas, publication(), refuse)
-    assert (replicas.calls, replicas.recorded) == (["prepare", "discard"], [])
-
-
-def test_members_that_read_others_are_tried_before_the_revision_goes_live():
-    replicas = Told(probe=[np.zeros((1, 2))] * 2)
-    assert attempt(replicas, publication(chained=True))
-    assert replicas.calls == ["prepare", "probe", "commit"]
+    assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
 
 
 def test_a_member_that_fails_on_what_another_gives_keeps_the_old_revision():
     replicas = Told(probe=[RuntimeError("quorate.fusion.errors.QuorumError: row 0 lacks b:error")] * 2)
     with pytest.raises(DeployError, match=r"rolled does not answer an example of zeros: row 0 lacks b:error; correct"):
         attempt(replicas, publication(chained=True))
+    assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
+
+
+def test_a_rule_that_cannot_fuse_what_members_give_keeps_the_old_revision():
+    refusal = RuntimeError("quorate.fusion.errors.QuorateError: the members' answers could not be fused; see the log")
+    replicas = Told(probe=[refusal] * 2)
+    with pytest.raises(DeployError, match="does not answer an example of zeros: the members' answers could not be"):
+        attempt(replicas, publication())
     assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
 
 

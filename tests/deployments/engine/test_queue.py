@@ -1,6 +1,7 @@
 """The order in which requests wait, and who is shed when too many do."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from quorate.deployments.errors import OverloadedError
 
 
 def request(rows=1, priority=2, deadline=100.0, size=3):
-    return Request({"x": np.zeros((rows, size))}, deadline, priority=priority, future=asyncio.Future(loop=LOOP))
+    return Request({"x": np.zeros((rows, size))}, LIVE, deadline, priority=priority, future=asyncio.Future(loop=LOOP))
 
 
+LIVE: Any = object()  # the revision that answers them
 LOOP = asyncio.new_event_loop()
 LOOP.close()
 

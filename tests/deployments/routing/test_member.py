@@ -7,6 +7,7 @@ from quorate.deployments.routing.circuit_breaker import FAILURES_TO_LEAVE_OUT
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind
 from quorate.deployments.transport.row_state import RowState
 from tests.deployments.support.fake_replicas import FakeReplica, payload
@@ -29,7 +30,7 @@ class Fleet:
 
     def ask(self, replies=None, rows=1, in_s=60.0):
         done = [].append if replies is None else replies.append
-        return self.member.call(Kind.CALL, payload(rows), time.monotonic() + in_s, done)
+        return self.member.ask(Kind.CALL, payload(rows), Terms(time.monotonic() + in_s), done)
 
 
 def in_loop(scenario):
