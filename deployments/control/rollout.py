@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.control.registry import Publication, Registry
 from quorate.deployments.errors import DeployError
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.wire.datatypes import zeros
 
 CONTROL_TIMEOUT_S = 30.0
@@ -36,13 +37,13 @@ class Share:
 
     Attributes:
         errors: requests without an answer that were not the client's fault.
-        latencies_s: of the most recent answers, in no order.
+        latencies: of the answers.
     """
 
     answers: int
     degraded: int
     errors: int
-    latencies_s: Array
+    latencies: LatencyHistogram
 
 
 class Candidate:
@@ -147,7 +148,7 @@ def rehearse(candidate: Candidate) -> None:
 
 
 def _sum(parts: list[dict[str, Any]]) -> Share:
-    latencies = np.concatenate([np.asarray(part["latencies_s"], dtype=np.float64) for part in parts])
+    latencies = sum((LatencyHistogram(part["latencies"]) for part in parts), LatencyHistogram())
     answers, degraded, errors = (sum(part[key] for part in parts) for key in ("answers", "degraded", "errors"))
     return Share(answers, degraded, errors, latencies)
 

@@ -159,18 +159,19 @@ class Engine:
             self.metrics.answered("cancelled")
             raise
         except QuorateError as error:
-            self._count(outcome_of(error), served, started)
+            self._count(outcome_of(error), request, started)
             raise
         finally:
             last_resort.cancel()
             self._batches.pop(request, None)
-        self._count("degraded" if answer.degraded else "full", served, started, answer.members_missing.values())
+        self._count("degraded" if answer.degraded else "full", request, started, answer.members_missing.values())
         self.metrics.total(time.monotonic() - started)
         return answer
 
-    def _count(self, outcome: str, served: ServedRevision, started: float, missing: Collection[str] = ()) -> None:
+    def _count(self, outcome: str, request: Request, started: float, missing: Collection[str] = ()) -> None:
         self.metrics.answered(outcome, missing)
-        self.revisions.count(served, outcome, time.monotonic() - started)
+        if request.members is None:  # others are not drawn for the canary, so they are not compared either
+            self.revisions.count(request.served, outcome, time.monotonic() - started)
 
     async def infer_member(
         self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None

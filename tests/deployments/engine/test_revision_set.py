@@ -5,6 +5,7 @@ import pytest
 from quorate.deployments import parse_spec
 from quorate.deployments.engine.revision_set import RevisionSet
 from quorate.deployments.errors import RequestError, UnavailableError
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 
 
@@ -161,8 +162,13 @@ def test_outcomes_are_counted_while_there_is_a_canary(revisions):
     revisions.count(canary, "quorum", 0.3)
     revisions.count(canary, "invalid", 0.3)
     found = revisions.outcomes()
-    assert found[live.revision.name] == {"answers": 1, "degraded": 1, "errors": 0, "latencies_s": [0.2]}
-    assert found[canary.revision.name] == {"answers": 0, "degraded": 0, "errors": 1, "latencies_s": []}
+    assert found[live.revision.name] == {
+        "answers": 1,
+        "degraded": 1,
+        "errors": 0,
+        "latencies": LatencyHistogram.of([0.2]).counts,
+    }
+    assert found[canary.revision.name] == {"answers": 0, "degraded": 0, "errors": 1, "latencies": {}}
     revisions.commit(canary.revision.name)
     assert list(revisions.outcomes()) == [canary.revision.name]
 
