@@ -25,6 +25,7 @@ from quorate.deployments.engine.slots import Slots
 from quorate.deployments.errors import DeadlineError, OverloadedError, RequestError, UnavailableError
 from quorate.deployments.metrics.outcomes import outcome_of
 from quorate.deployments.metrics.prometheus import Metrics
+from quorate.deployments.routing.limits import Limits
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply
@@ -64,13 +65,13 @@ class Engine:
     ):
         self.spec = spec
         self.metrics = Metrics(spec.name, spec.members)
-        rows = spec.serving.max_queued_rows
+        limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
         def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
             return Peer(address, node_id, tls, on_lost)
 
-        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, rows), apps)
-        self._queue = RequestQueue(rows)
+        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits), apps)
+        self._queue = RequestQueue(*limits)
         self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
         self._alarm: asyncio.TimerHandle | None = None

@@ -100,13 +100,19 @@ class Request:
     priority: int = DEFAULT_PRIORITY
     future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     rows: int = field(init=False)
+    nbytes: int = field(init=False)
     signature: Signature = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = len(next(iter(self.inputs.values())))
+        self.nbytes = sum([a.nbytes if a.dtype.kind != "O" else _text_bytes(a) for a in self.inputs.values()])
         self.signature = tuple([(name, a.shape[1:], a.dtype) for name, a in self.inputs.items()])
 
     def joins(self, other: Request) -> bool:
         """Whether both fit one batch: rows of the same shapes, asked of the same members by the same revision."""
         same = self.members == other.members and self.served is other.served
         return same and self.signature == other.signature
+
+
+def _text_bytes(array: Array) -> int:
+    return array.nbytes + sum(map(len, array.flat))

@@ -12,6 +12,7 @@ from quorate.deployments.routing.call import Call, OnReply
 from quorate.deployments.routing.circuit_breaker import CircuitBreaker
 from quorate.deployments.routing.health_probe import HealthProbe
 from quorate.deployments.routing.hedge import Hedge
+from quorate.deployments.routing.limits import DEFAULT_LIMITS, Limits
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply, read_reply
 from quorate.deployments.routing.terms import Terms
@@ -32,17 +33,13 @@ class Member:
         probe: tells a broken replica from rows that no replica can take.
     """
 
-    def __init__(self, name: str, connect: Connect, max_outstanding_rows: int = 4096):
-        """
-        Args:
-            max_outstanding_rows: a replica with so many takes no more.
-        """
+    def __init__(self, name: str, connect: Connect, limits: Limits = DEFAULT_LIMITS):
         self.name = name
         self.reason = "dead"
         self.hedge = Hedge()
         self.breaker: CircuitBreaker[Peer] = CircuitBreaker()
         self.probe = HealthProbe(self._verdict, self.read)
-        self._connect, self._max_outstanding_rows = connect, max_outstanding_rows
+        self._connect, self._limits = connect, limits
         self._announced: dict[str, Address] = {}
         self._replicas: dict[str, Peer] = {}
 
@@ -98,7 +95,7 @@ class Member:
     def choose(self, tried: Collection[Peer] = ()) -> Peer | None:
         """The replica to ask; None when there is none, for the ``reason`` given."""
         left_out = self.breaker.left_out
-        peer, reason = choose(self._replicas.values(), left_out, tried, self._max_outstanding_rows, time.monotonic())
+        peer, reason = choose(self._replicas.values(), left_out, tried, self._limits, time.monotonic())
         if peer is None:
             self.reason = self.breaker.reason if reason == LEFT_OUT else reason
         return peer

@@ -142,12 +142,22 @@ class FusionSpec(_Frozen):
 
 
 class Serving(_Frozen):
-    """The fusion replicas: how many, how large a batch they fan out, how much they queue before they shed."""
+    """The fusion replicas.
+
+    Attributes:
+        replicas: how many.
+        resources: what each of them holds.
+        max_batch_size: rows that are sent to the members together.
+        max_queued_rows: that wait for a batch, and that one replica of a member has not answered yet: beyond that
+            requests are refused, and the member is shed.
+        max_queued_bytes: the same for the size of their inputs; rows of images reach this one first.
+    """
 
     replicas: Replicas = Replicas()
     resources: Resources = Resources()
     max_batch_size: Count = 64
     max_queued_rows: Count = 4096
+    max_queued_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 1 << 29
 
 
 class MemberJob(_Frozen):

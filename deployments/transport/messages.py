@@ -64,12 +64,14 @@ class Payload(NamedTuple):
 
     Attributes:
         rows: B, of the first.
+        nbytes: of all of them.
         described: datatypes and shapes.
         frames: the bytes of each.
     """
 
     tensors: Sequence[Array]
     rows: int
+    nbytes: int
     described: bytes
     frames: list[Frame]
 
@@ -77,7 +79,8 @@ class Payload(NamedTuple):
     def of(cls, tensors: Sequence[Array]) -> Payload:
         described = b"".join([_describe(tensor.dtype, tensor.shape) for tensor in tensors])
         rows = len(tensors[0]) if tensors and tensors[0].ndim else 0
-        return cls(tensors, rows, described, [encode(tensor) for tensor in tensors])
+        frames: list[Frame] = [encode(tensor) for tensor in tensors]
+        return cls(tensors, rows, sum(map(len, frames)), described, frames)
 
 
 class FramingError(ValueError):
