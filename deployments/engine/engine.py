@@ -93,12 +93,20 @@ class Engine:
         """How many are out that no member has answered yet."""
         return self._slots.taken
 
-    def reconcile(self) -> None:
-        """Connect again where connections were lost; call this about once a second."""
-        self.revisions.reconcile()
+    def reconcile(self) -> Collection[str]:
+        """Connect again where connections were lost; call this about once a second.
+
+        Returns:
+            Applications of members that no revision asks any more: they need not be found again.
+        """
+        closed = self.revisions.reconcile()
+        for name in closed.values():
+            if not self.revisions.asks(name):
+                self.metrics.forget(name)
         for name, member in self.revisions.live.members.items():
             self.metrics.members(name, member.ready(), member.left_out())
         self._slots.limit = UNANSWERED_PER_REPLICA * max(min(self.ready().values()), 1)
+        return closed.keys()
 
     def answerable(self) -> bool:
         """Whether enough members take calls for an answer."""

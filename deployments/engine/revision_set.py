@@ -67,15 +67,27 @@ class RevisionSet:
         if app in self._members:
             self._members[app].set_replicas(addresses)
 
-    def reconcile(self) -> None:
-        """Connect again where connections were lost, and close those to members that no revision asks any more."""
+    def reconcile(self) -> dict[str, str]:
+        """Connect again where connections were lost, and close those to members that no revision asks any more.
+
+        Returns:
+            The names of members that were closed, by application.
+        """
+        closed: dict[str, str] = {}
         needed = {app for served in (self.live, *self._prepared.values()) for app in served.apps.values()}
         for app, member in list(self._members.items()):
             if app in needed or time.monotonic() < self._needed_until.get(app, 0.0):
                 member.reconcile()
             else:
                 self._needed_until.pop(app, None)
-                self._members.pop(app).close()
+                del self._members[app]
+                member.close()
+                closed[app] = member.name
+        return closed
+
+    def asks(self, name: str) -> bool:
+        """Whether a member of this name is connected, of any application."""
+        return any(member.name == name for member in self._members.values())
 
     def prepare(self, spec: EnsembleSpec, folder: Path | None, apps: Mapping[str, str] | None) -> ServedRevision:
         """Build a revision without using it yet; raises what makes it unusable.

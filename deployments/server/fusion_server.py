@@ -44,8 +44,9 @@ MEMBERS_TIMEOUT_S, _POLL_S = 5.0, 0.02
 HTTP_GRACE_S, GRPC_GRACE_S = 10, 3.0
 STOP_TIMEOUT_S = 15.0
 
-# Given an application of a member: call the second with its replicas, from any thread, now and whenever they change.
-FindMember = Callable[[str, Callable[[dict[str, Address]], None]], None]
+# Given an application of a member: call the second with its replicas, from any thread, now and whenever they change,
+# until what is returned is called.
+FindMember = Callable[[str, Callable[[dict[str, Address]], None]], Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class FusionServer:
         self._failure: BaseException | None = None
         self._http: uvicorn.Server | None = None
         self._ticked = time.monotonic()
+        self._found: dict[str, Callable[[], None]] = {}  # how to find its members no more, by application
         self._busy = self._last_busy = (self._ticked, 0.0)
 
     def start(self, served: Served) -> None:
@@ -211,7 +213,7 @@ class FusionServer:
             def on_replicas(addresses: dict[str, Address], app: str = app) -> None:
                 self._loop.call_soon_threadsafe(self.engine.revisions.set_replicas, app, addresses)
 
-            self._find_member(app, on_replicas)
+            self._found[app] = self._find_member(app, on_replicas)
 
     async def _wait_for_members(self, revision: str = "") -> None:
         """Go on when every member of a revision answers, or after a while with those that do."""
@@ -230,7 +232,8 @@ class FusionServer:
         while True:
             self._ticked = time.monotonic()
             self._busy = (self._ticked, time.thread_time())
-            self.engine.reconcile()
+            for app in self.engine.reconcile():
+                self._found.pop(app)()
             self._refresh_certificates()
             await asyncio.sleep(RECONCILE_S)
 

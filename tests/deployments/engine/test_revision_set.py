@@ -127,11 +127,12 @@ def test_members_of_a_retired_revision_stay_until_its_last_batch_must_have_ended
     revisions.commit(new)
     [old_b] = [member for member in connections.made if member is not revisions.live.members["a"]][:1]
     now[0] += 2.9  # its deadline and a second
-    revisions.reconcile()
+    assert revisions.reconcile() == {}
     assert not old_b.closed
     now[0] += 0.2
-    revisions.reconcile()
+    assert revisions.reconcile() == {"b": "b"}
     assert old_b.closed
+    assert revisions.asks("b")  # of the new application
     assert not any(member.closed for member in revisions.live.members.values())
 
 
