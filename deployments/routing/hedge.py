@@ -6,7 +6,9 @@ from collections import deque
 
 import numpy as np
 
-HEDGE_BUDGET = 0.02  # extra calls, as a share of all
+# Extra calls, as a share of all (Dean & Barroso 2013, "The tail at scale"). With 0.02 the calls between the percentile
+# and a real straggler spend all of it: beside 1 % stragglers p99.9 fell by a tenth, not to a tenth as it does now.
+HEDGE_BUDGET = 0.05
 HEDGE_WINDOW = 256  # calls that the percentile is taken over
 MIN_LATENCIES = 32  # with fewer a percentile says nothing
 REFRESH_ANSWERS = 32  # a percentile takes 40 us, so it is kept for so many answers

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quorate.deployments.transport.connection import Connection
-from quorate.deployments.transport.messages import Frame, FramingError, Kind, Message, Payload, pack, unpack
+from quorate.deployments.transport.messages import (
+    Frame,
+    FramingError,
+    Kind,
+    Message,
+    Payload,
+    max_answer_bytes,
+    pack,
+    unpack,
+)
 from quorate.deployments.transport.tcp import connect_tcp
 from quorate.deployments.transport.unix import connect_unix
 
@@ -72,6 +81,8 @@ class Peer:
         else:
             assert tls is not None, "a replica on another node is reached with the cluster's keys only"
             self._connection = connect_tcp(address.host, address.port, tls, self._read, self._lose)
+        self._most_rows = 0  # in one call
+        self._connection.allow(max_answer_bytes(0))
         self._connection.room = self._send_waiting
         self._connection.send(pack(Kind.HELLO))
 
@@ -81,6 +92,9 @@ class Peer:
         self._pending[call_id] = (on_reply, payload)
         self.outstanding_rows += payload.rows
         self.outstanding_bytes += payload.nbytes
+        if payload.rows > self._most_rows:
+            self._most_rows = payload.rows
+            self._connection.allow(max_answer_bytes(payload.rows))
         if self._connection.unsent_bytes > SEND_AHEAD_BYTES:
             self._waiting[call_id] = kind, expires
         else:

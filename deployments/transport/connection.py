@@ -57,6 +57,10 @@ class Connection(asyncio.BufferedProtocol):
         self._closed = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def allow(self, nbytes: int) -> None:
+        """Take no message that is longer: the connection is cut before memory is taken for it."""
+        self._cutter.max_message_bytes = nbytes
+
     @property
     def established(self) -> bool:
         """Whether the other end has proved who it is."""

@@ -28,6 +28,8 @@ _HEADER = struct.Struct("<2sBBQf")  # magic, kind, number of tensors, call id, M
 _TENSOR = struct.Struct("<BB")  # datatype code, number of dimensions
 _DIM = struct.Struct("<q")
 _MAGIC = b"Q1"
+# An answer may have so many bytes, and so many more for each row that was asked for.
+_ANSWER_BYTES, _ANSWER_ROW_BYTES = 128 << 20, 8 << 20
 # Batches come in few sizes: how a tensor is described, and what a description says, is remembered for so many.
 _REMEMBERED = 4096
 
@@ -91,6 +93,11 @@ def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Ar
     body = tensors if isinstance(tensors, Payload) else Payload.of(tensors)
     header = _HEADER.pack(_MAGIC, kind, len(body.frames), call_id, number)
     return [header + body.described, *body.frames]
+
+
+def max_answer_bytes(rows: int) -> int:
+    """What an answer about so many rows may take: a model may return anything at all."""
+    return _ANSWER_BYTES + rows * _ANSWER_ROW_BYTES
 
 
 def pack_failure(call_id: int, text: str) -> list[Frame]:

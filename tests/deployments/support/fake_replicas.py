@@ -54,9 +54,9 @@ class FakeReplica:
         """Ids of calls that wait for an answer."""
         return list(self._waiting)
 
-    def answer(self, *states, kind=Kind.ANSWER, tensors=None):
-        """Answer the oldest call: values, and a state for each row, OK where none is given."""
-        call_id = self.waiting[0]
+    def answer(self, *states, kind=Kind.ANSWER, tensors=None, call_id=None):
+        """Answer a call, or the oldest: values, and a state for each row, OK where none is given."""
+        call_id = call_id or self.waiting[0]
         rows = self.asked[call_id][1].rows
         status = np.array(states or [0] * rows, dtype=np.uint8)
         if tensors is None:
