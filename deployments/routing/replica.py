@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import ssl
 import time
 from collections import OrderedDict
@@ -31,6 +32,7 @@ SEND_AHEAD_BYTES = 1 << 20
 _REPLIES = (Kind.ANSWER, Kind.FAILURE)
 # Called once per call: with the answer, or with None when the replica was lost.
 OnReply = Callable[["Message | None"], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Peer:
         self.outstanding_rows = self.outstanding_bytes = 0
         self._on_lost(self)
         for on_reply, _ in pending.values():
-            on_reply(None)
+            _tell(on_reply, None)
 
     def _send_waiting(self) -> None:
         """Send calls that wait, for as long as the socket takes them."""
@@ -141,7 +143,7 @@ class Peer:
         if message.kind in _REPLIES:
             on_reply = self._forget(message.call_id)
             if on_reply is not None:
-                on_reply(message)
+                _tell(on_reply, message)
                 if self.leaving:
                     self._close_if_left()
         elif message.kind == Kind.WELCOME:
@@ -162,3 +164,11 @@ class Peer:
     def _close_if_left(self) -> None:
         if self.leaving and not self._pending:
             self.close()
+
+
+def _tell(on_reply: OnReply, message: Message | None) -> None:
+    """Whatever goes wrong with one answer ends neither the connection nor other calls; its request has a deadline."""
+    try:
+        on_reply(message)
+    except Exception:
+        _log.exception("a member's answer could not be used")

@@ -284,3 +284,27 @@ def test_calls_that_wait_to_be_sent_end_when_the_replica_is_lost():
             assert (peer.outstanding_rows, peer.outstanding_bytes) == (0, 0)
 
     asyncio.run(scenario())
+
+
+def test_an_answer_that_cannot_be_used_ends_neither_the_connection_nor_other_calls(caplog):
+    def fail(message):
+        raise ZeroDivisionError
+
+    async def scenario():
+        async with serving(ONE_MEMBER) as (_, fleet):
+            [replica] = fleet.replicas["a"]
+            peer = Peer(replica.address, "node", None, lambda peer: None)
+            await until(lambda: peer.ready)
+            replies: list[Any] = []
+            for _ in range(2):
+                for on_reply in (fail, replies.append):
+                    peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, on_reply)
+                await until(lambda: not peer.outstanding_rows)
+            assert [reply.kind for reply in replies] == [Kind.ANSWER] * 2
+            peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, fail)
+            peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, replies.append)
+            peer.close()
+            assert replies[-1] is None
+
+    asyncio.run(scenario())
+    assert caplog.text.count("a member's answer could not be used") == 3
