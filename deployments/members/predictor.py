@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 # Forward passes for a batch that raises, beyond the 2 log2(B) that find one poison row. Without a limit a batch of
 # nothing else takes 2B - 1 of them, on the thread that everybody waits for.
-SPARE_PASSES = 8
+SPARE_PASSES = 16
 
 
 class OutputError(ValueError):
