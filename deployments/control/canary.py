@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from quorate.deployments.control.confidence_sequence import is_more_often, median_at_least_s, median_at_most_s
 from quorate.deployments.control.rollout import Candidate, Share
 from quorate.deployments.errors import CanaryError, DeployError
 
 FEWEST_ANSWERS = 50
 _POLL_S = 0.5
-# A canary is stopped for a difference that chance makes once in so many looks; half a minute has 60 of them.
-_P_VALUE = 1e-3
+# A canary that does as well as the live revision is stopped with at most this probability, however long it runs and
+# however often it is looked at: a third each for errors, degraded answers and latency.
+ALPHA = 0.01
 _SLOWER = 1.2
 _FIRST_CALLS = 3
 
@@ -80,37 +81,35 @@ def watch(candidate: Candidate, live: str, share: float, seconds: float) -> Cana
             found = "the fusion replicas that had it were replaced during the canary"
             raise CanaryError(candidate.revision, found, "promote again")
         old, new = seen[live], seen[candidate.revision]
-        compare(candidate.revision, old, new)
+        compare(candidate.revision, old, new, share)
         if time.monotonic() >= until:
             break
     if new.answers < FEWEST_ANSWERS:
         found = f"the canary had {new.answers} requests in {seconds:g} s"
         raise CanaryError(candidate.revision, found, "give it longer or a larger share, or promote without a canary")
-    rates, medians = (_error_rate(old), _error_rate(new)), (_median(old), _median(new))
+    rates, medians = (_error_rate(old), _error_rate(new)), (old.latencies.median_s(), new.latencies.median_s())
     return CanaryReport(share, seconds, new.answers, rates, medians)
 
 
-def compare(revision: str, old: Share, new: Share) -> None:
-    """Raise CanaryError when a canary does worse than chance explains.
+def compare(revision: str, old: Share, new: Share, share: float) -> None:
+    """Raise CanaryError when a canary does worse than chance explains, at any of all looks together.
 
-    Errors and degraded answers are compared by Fisher's exact test, latencies by the Mann-Whitney U test and, since
-    with many requests a difference of no matter is significant too, by their medians.
+    Whether a request goes to the canary is drawn, so while both do equally well a bad answer is the canary's with
+    probability ``share``, whatever the load and the members do meanwhile. Latencies are compared by bounds of their
+    medians and, since with many requests a difference of no matter is significant too, must differ by a fifth. The
+    answers of each revision are taken as draws: those of one batch, which fail or are late together, count singly.
     """
     for what, bad_old, bad_new in (
         ("errors", old.errors, new.errors),
         ("degraded answers", old.degraded, new.degraded),
     ):
-        counts = [[bad_new, new.answers + new.errors - bad_new], [bad_old, old.answers + old.errors - bad_old]]
-        if bad_new and stats.fisher_exact(counts, alternative="greater").pvalue < _P_VALUE:
-            found = f"the canary had {bad_new} {what} in {sum(counts[0])} requests"
-            beside = f"the old one {bad_old} in {sum(counts[1])}; it was stopped"
+        if is_more_often(bad_new, bad_new + bad_old, share, ALPHA / 3):
+            found = f"the canary had {bad_new} {what} in {new.answers + new.errors} requests"
+            beside = f"the old one {bad_old} in {old.answers + old.errors}; it was stopped"
             raise CanaryError(revision, f"{found}, {beside}", "look at quorate status, and tune again")
-    if min(len(old.latencies_s), len(new.latencies_s)) < FEWEST_ANSWERS:
-        return
-    slower = stats.mannwhitneyu(new.latencies_s, old.latencies_s, alternative="greater").pvalue < _P_VALUE
-    if slower and _median(new) > _SLOWER * _median(old):
-        found = f"the canary's median latency was {1e3 * _median(new):.1f} ms"
-        beside = f"the old one's {1e3 * _median(old):.1f} ms; it was stopped"
+    if median_at_least_s(new.latencies, ALPHA / 6) > _SLOWER * median_at_most_s(old.latencies, ALPHA / 6):
+        found = f"the canary's median latency was {1e3 * new.latencies.median_s():.1f} ms"
+        beside = f"the old one's {1e3 * old.latencies.median_s():.1f} ms; it was stopped"
         raise CanaryError(revision, f"{found}, {beside}", "choose a cheaper pick, or promote without a canary")
 
 
@@ -130,7 +129,3 @@ def _answers(candidate: Candidate, inputs: Mapping[str, NDArray[Any]]) -> list[N
 
 def _error_rate(share: Share) -> float:
     return share.errors / max(share.answers + share.errors, 1)
-
-
-def _median(share: Share) -> float:
-    return float(np.median(share.latencies_s)) if len(share.latencies_s) else float("nan")

@@ -29,13 +29,21 @@ def listen(app: str, on_replicas: OnReplicas) -> None:
         on_replicas(latest)
 
 
-def announce(app: str, addresses: dict[str, Address]) -> None:
-    """Pass on where an application's replicas are now."""
+def forget(app: str) -> None:
+    """Know nothing more of an application that nobody asks any more."""
     with _lock:
-        _latest[app] = addresses
+        _listeners.pop(app, None)
+        _latest.pop(app, None)
+
+
+def announce(app: str, addresses: dict[str, Address]) -> None:
+    """Pass on where an application's replicas are now, where anybody listens."""
+    with _lock:
         listener = _listeners.get(app)
-    if listener is not None:
-        listener(addresses)
+        if listener is None:
+            return
+        _latest[app] = addresses
+    listener(addresses)
 
 
 class DirectoryRouter(RequestRouter):

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.publish import publish
@@ -163,7 +164,7 @@ class FusionDeployment:
 
         await asyncio.to_thread(publish, self._ensemble, revised)
 
-    def _find_member(self, app: str, on_replicas: Callable[[dict[str, Address]], None]) -> None:
+    def _find_member(self, app: str, on_replicas: Callable[[dict[str, Address]], None]) -> Callable[[], None]:
         from ray import serve
 
         from quorate.deployments.control.directory import listen
@@ -173,6 +174,14 @@ class FusionDeployment:
             member = app.split(".")[1]  # also the deployment's name
             handle = serve.get_deployment_handle(member, app)
             self._handles[app] = handle.options()  # connects the handle, and with it the directory
+        return partial(self._forget_member, app)
+
+    def _forget_member(self, app: str) -> None:
+        """Called on the server's event loop: what holds a handle's router and its long poll is let go."""
+        from quorate.deployments.control.directory import forget
+
+        forget(app)
+        asyncio.get_running_loop().run_in_executor(None, self._handles.pop(app).shutdown)
 
 
 def _served(publication: Publication) -> Served:

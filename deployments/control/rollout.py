@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.control.registry import Publication
 from quorate.deployments.errors import DeployError
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.wire.datatypes import zeros
 
 CONTROL_TIMEOUT_S = 30.0
@@ -40,13 +41,13 @@ class Share:
 
     Attributes:
         errors: requests without an answer that were not the client's fault.
-        latencies_s: of the most recent answers, in no order.
+        latencies: of the answers.
     """
 
     answers: int
     degraded: int
     errors: int
-    latencies_s: Array
+    latencies: LatencyHistogram
 
 
 class Candidate:
@@ -137,24 +138,23 @@ def roll_out(candidate: Candidate, record: Callable[[], None], check: Check | No
 
 
 def rehearse(candidate: Candidate) -> None:
-    """Answer zeros once: members that read others could not be tried when they were loaded.
+    """Answer zeros once: what members give each other and the rules could not be tried when they were loaded.
 
     Raises:
-        DeployError: a member fails on them, or gives what its readers cannot use.
+        DeployError: a member fails on them, or gives what its readers or the rule cannot use.
     """
     spec = candidate.spec
-    if all(source in spec.inputs for member in spec.members.values() for source in member.inputs):
-        return
     try:
         candidate.probe({name: zeros(tensor.datatype, tensor.shape, 1) for name, tensor in spec.inputs.items()})
     except DeployError as error:
-        if ":error" in str(error) or ":shape" in str(error):  # others, a late member say, are no mistake of the spec
+        mistakes = (":error", ":shape", "could not be fused", "could not be sent")
+        if any(words in str(error) for words in mistakes):  # others, a late member say, are no mistake of the spec
             fix = "correct what it reads or its config, and deploy again (quorate status shows its last error)"
             raise DeployError(f"{spec.name} does not answer an example of zeros: {error}; {fix}") from None
 
 
 def _sum(parts: list[dict[str, Any]]) -> Share:
-    latencies = np.concatenate([np.asarray(part["latencies_s"], dtype=np.float64) for part in parts])
+    latencies = sum((LatencyHistogram(part["latencies"]) for part in parts), LatencyHistogram())
     answers, degraded, errors = (sum(part[key] for part in parts) for key in ("answers", "degraded", "errors"))
     return Share(answers, degraded, errors, latencies)
 

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 class Batch:
     """Asks every member once and answers each request when all have replied or when its deadline is up.
 
-    ``on_first`` is called when the first member has replied or the batch has ended: the next batch may start.
+    ``on_first`` is called when a member has replied or the batch has ended: the next batch may start.
     """
 
     def __init__(
@@ -64,13 +64,12 @@ class Batch:
         expires = max(request.deadline for request in requests)
         self._fan_out: FanOut
         if graph.flat:
-            self._fan_out = Parallel(revision.spec, self._fused, members, metrics, columns, expires, self._changed)
+            self._fan_out = Parallel(graph, self._fused, members, metrics, columns, expires, self._changed)
         else:
             due = min(request.deadline for request in requests)
             self._fan_out = GraphRun(graph, self._fused, members, metrics, columns, due, expires, self._changed)
         self._replies: Mapping[str, MemberReply] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._released = False
 
     def start(self) -> None:
         """Send the rows to every member."""
@@ -91,14 +90,9 @@ class Batch:
                 request.future.set_exception(error)
 
     def _changed(self) -> None:
-        self._release()
+        self._on_first()
         if self._fan_out.complete:  # before that only a deadline ends a request, and the timer is set for those
             self._settle()
-
-    def _release(self) -> None:
-        if not self._released:
-            self._released = True
-            self._on_first()
 
     def _settle(self) -> None:
         """Answer the requests that can be answered, and set a timer for the next deadline."""
@@ -120,8 +114,10 @@ class Batch:
             self._end()
 
     def _end(self) -> None:
-        self._fan_out.stop()
-        self._release()
+        try:
+            self._fan_out.stop()
+        finally:
+            self._on_first()
 
     def _answer(self, due: Sequence[Request]) -> None:
         started = time.perf_counter()

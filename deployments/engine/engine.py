@@ -21,14 +21,17 @@ from quorate.deployments.engine.queue import RequestQueue
 from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import RevisionSet, ServedRevision
-from quorate.deployments.errors import DeadlineError, OverloadedError, UnavailableError
+from quorate.deployments.engine.slots import Slots
+from quorate.deployments.errors import DeadlineError, OverloadedError, RequestError, UnavailableError
 from quorate.deployments.metrics.outcomes import outcome_of
 from quorate.deployments.metrics.prometheus import Metrics
+from quorate.deployments.routing.limits import Limits
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import QuorateError
+from quorate.fusion.errors import FusionError, QuorateError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
@@ -37,6 +40,8 @@ _log = logging.getLogger(__name__)
 # gather for the next: larger batches under load, and a slow member holds back nobody, since the first reply of the
 # fastest frees the place.
 UNANSWERED_PER_REPLICA = 2
+# Whatever else fails, a request ends this long after its deadline.
+LAST_RESORT_S = 1.0
 
 
 class Engine:
@@ -60,15 +65,14 @@ class Engine:
     ):
         self.spec = spec
         self.metrics = Metrics(spec.name, spec.members)
-        rows = spec.serving.max_queued_rows
+        limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
         def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
             return Peer(address, node_id, tls, on_lost)
 
-        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, rows), apps)
-        self._queue = RequestQueue(rows)
-        self._unanswered = 0
-        self._max_unanswered = UNANSWERED_PER_REPLICA
+        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits), apps)
+        self._queue = RequestQueue(*limits)
+        self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
@@ -84,12 +88,25 @@ class Engine:
     def queued_rows(self) -> int:
         return self._queue.rows
 
-    def reconcile(self) -> None:
-        """Connect again where connections were lost; call this about once a second."""
-        self.revisions.reconcile()
+    @property
+    def unanswered_batches(self) -> int:
+        """How many are out that no member has answered yet."""
+        return self._slots.taken
+
+    def reconcile(self) -> Collection[str]:
+        """Connect again where connections were lost; call this about once a second.
+
+        Returns:
+            Applications of members that no revision asks any more: they need not be found again.
+        """
+        closed = self.revisions.reconcile()
+        for name in closed.values():
+            if not self.revisions.asks(name):
+                self.metrics.forget(name)
         for name, member in self.revisions.live.members.items():
             self.metrics.members(name, member.ready(), member.left_out())
-        self._max_unanswered = UNANSWERED_PER_REPLICA * max(min(self.ready().values()), 1)
+        self._slots.limit = UNANSWERED_PER_REPLICA * max(min(self.ready().values()), 1)
+        return closed.keys()
 
     def answerable(self) -> bool:
         """Whether enough members take calls for an answer."""
@@ -98,7 +115,7 @@ class Engine:
 
     def ready(self, revision: str = "") -> dict[str, int]:
         """How many replicas of each member take calls, of the live revision or of a prepared one."""
-        return self.revisions.get(revision).ready()
+        return (self.revisions.get(revision) if revision else self.revisions.live).ready()
 
     def output(self, member: str) -> tuple[str, tuple[int, ...]] | None:
         """Datatype and shape of a row of what a member's model returns; None while no replica has said so."""
@@ -117,7 +134,7 @@ class Engine:
         explain: bool = False,
         members: tuple[str, ...] | None = None,
         priority: int = DEFAULT_PRIORITY,
-        revision: str = "",
+        served: ServedRevision | None = None,
     ) -> Answer:
         """Ask the ensemble.
 
@@ -127,21 +144,23 @@ class Engine:
             explain: add each member's output and contribution.
             members: ask only these.
             priority: from 1, the highest; the queue answers these first, and sheds the lowest when it is full.
-            revision: by this prepared one instead of the live one.
+            served: the revision that is to answer; chosen here when None.
 
         Raises:
+            RequestError: rows are not as wide as the revision reads them.
             OverloadedError: the queue is full.
             DeadlineError: the deadline passed before the quorum was in.
             QuorumError: too few members can answer.
             NonFiniteRowError: they can, but not with finite numbers.
         """
         started = time.monotonic()
-        chosen = revision or self.revisions.choose(members)
-        served = self.revisions.get(chosen)
+        served = served or self.revisions.choose(named=members is not None)
         longest = served.revision.fusion.deadline_s
         allowed = longest if deadline_s is None else min(deadline_s, longest)
-        request = Request(inputs, started + allowed, explain, members, allowed, priority, chosen)
+        request = Request(inputs, served, started + allowed, explain, members, allowed, priority)
+        last_resort = self._loop.call_later(allowed + LAST_RESORT_S, self._give_up, request)
         try:
+            served.revision.graph.check(inputs)
             self._submit(request, started)
             answer = await request.future
         except asyncio.CancelledError:
@@ -149,17 +168,19 @@ class Engine:
             self.metrics.answered("cancelled")
             raise
         except QuorateError as error:
-            self._count(outcome_of(error), served, started)
+            self._count(outcome_of(error), request, started)
             raise
         finally:
+            last_resort.cancel()
             self._batches.pop(request, None)
-        self._count("degraded" if answer.degraded else "full", served, started, answer.members_missing.values())
+        self._count("degraded" if answer.degraded else "full", request, started, answer.members_missing.values())
         self.metrics.total(time.monotonic() - started)
         return answer
 
-    def _count(self, outcome: str, served: ServedRevision, started: float, missing: Collection[str] = ()) -> None:
+    def _count(self, outcome: str, request: Request, started: float, missing: Collection[str] = ()) -> None:
         self.metrics.answered(outcome, missing)
-        self.revisions.count(served, outcome, time.monotonic() - started)
+        if request.members is None:  # others are not drawn for the canary, so they are not compared either
+            self.revisions.count(request.served, outcome, time.monotonic() - started)
 
     async def infer_member(
         self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None
@@ -174,7 +195,8 @@ class Engine:
         allowed_s = min(deadline_s or np.inf, self.revision.fusion.deadline_s)
         read = {source: inputs[source] for source in self.revision.spec.members[name].inputs}
         overloaded = OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
-        reply = await infer_member(self.revisions.live.members[name], read, allowed_s, overloaded)
+        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.fusion.deadline_s)
+        reply = await infer_member(self.revisions.live.members[name], read, terms, overloaded)
         self.metrics.member_replied(name, reply)
         check_reply(name, reply, inputs)
         return reply
@@ -194,29 +216,37 @@ class Engine:
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._queue and not self._flush_due and self._unanswered < self._max_unanswered:
+        if self._queue and not self._flush_due and self._slots.free():
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
-        while self._queue and self._unanswered < self._max_unanswered:
+        while self._queue and self._slots.free():
             self._start_batch(self._next_requests())
         self.metrics.queued_rows.set(self._queue.rows)
 
     def _start_batch(self, requests: list[Request]) -> None:
-        self._unanswered += 1
-        served = self.revisions.get(requests[0].revision)
-        batch = Batch(requests, served.revision, served.members, self.metrics, self._release)
-        for request in requests:
-            self._batches[request] = batch
+        """Send requests on their way. What keeps them from it is their error, and leaves nothing behind."""
+        served = requests[0].served
         try:
-            batch.start()
+            with self._slots.take() as slot:
+                batch = Batch(requests, served.revision, served.members, self.metrics, slot.release)
+                for request in requests:
+                    self._batches[request] = batch
+                batch.start()
+        except FusionError as error:  # the rule cannot read these rows
+            self._refuse(requests, RequestError(str(error)))
         except Exception:
             _log.exception("a batch could not be sent")
-            batch.fail(requests, QuorateError("the rows could not be sent to the members; the server's log says why"))
-            for request in requests:
-                batch.abandon(request)
+            self._refuse(requests, QuorateError("the rows could not be sent to the members; the server's log says why"))
+
+    def _refuse(self, requests: list[Request], error: QuorateError) -> None:
+        """End requests whose batch could not start, and what of it has started."""
+        for request in requests:
+            _fail(request, error)
+            if request in self._batches:
+                self._batches[request].abandon(request)
 
     def _next_requests(self) -> list[Request]:
         """The oldest requests that can travel together."""
@@ -227,12 +257,14 @@ class Engine:
 
     def _join(self, request: Request, first: Request) -> bool:
         """Where inner fusions have a share of the deadline, all requests of a batch must have the same one."""
-        flat = self.revisions.get(first.revision).revision.graph.flat
+        flat = first.served.revision.graph.flat
         return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 
-    def _release(self) -> None:
-        self._unanswered -= 1
-        self._schedule()
+    def _give_up(self, request: Request) -> None:
+        """The last resort: nothing has ended a request that is long overdue."""
+        _log.error("a request had neither an answer nor an error %g s after its deadline", LAST_RESORT_S)
+        _fail(request, DeadlineError("an answer", "none in time"))
+        self._abandon(request)
 
     def _abandon(self, request: Request) -> None:
         """The client is gone."""

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from quorate.deployments.engine.graph import Graph
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.call import Call
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.reply import MemberReply
-from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.messages import Kind, Payload
 
 Array = NDArray[Any]
@@ -50,7 +50,7 @@ class Parallel:
 
     def __init__(
         self,
-        spec: EnsembleSpec,
+        graph: Graph,
         asked: Sequence[str],
         members: Mapping[str, Member],
         metrics: Metrics,
@@ -59,17 +59,18 @@ class Parallel:
         on_reply: Callable[[], None],
     ):
         self._replies: dict[str, MemberReply] = {}
-        self._spec, self._asked, self._members, self._metrics = spec, asked, members, metrics
+        self._graph, self._asked, self._members, self._metrics = graph, asked, members, metrics
         self._columns, self._expires, self._on_reply = columns, expires, on_reply
         self._calls: dict[str, Call] = {}
 
     def start(self) -> None:
         payloads: dict[tuple[str, ...], Payload] = {}
         for name in self._asked:
-            sources, member = self._spec.members[name].inputs, self._members[name]
+            sources, member = self._graph.spec.members[name].inputs, self._members[name]
             if sources not in payloads:
                 payloads[sources] = Payload.of([self._columns[source] for source in sources])
-            call = member.call(_QUESTION, payloads[sources], self._expires, partial(self._take, name))
+            terms = self._graph.terms(name, self._expires)
+            call = member.ask(_QUESTION, payloads[sources], terms, partial(self._take, name))
             if call is None:
                 self._replies[name] = MemberReply(None, None, member.reason)
                 self._metrics.member_replied(name, self._replies[name])
@@ -104,7 +105,7 @@ def ignore() -> None:
 def give_up(late: Mapping[str, Call], metrics: Metrics) -> None:
     """Tell the members that nobody waits; those that let the deadline pass are counted."""
     for name, call in late.items():
-        reason = "deadline" if call.expires <= time.monotonic() + SLACK_S else "gone"
+        reason = "deadline" if call.terms.expires <= time.monotonic() + SLACK_S else "gone"
         call.give_up(reason)
         if reason == "deadline":
             metrics.member_replied(name, MemberReply(None, None, "deadline"))

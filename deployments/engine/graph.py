@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from quorate.deployments.engine.fuser import Fuser, build_fuser
+from quorate.deployments.engine.widths import check_gates, check_widths
 from quorate.deployments.members.output_alignment import Alignment
+from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.schema import FusionSpec
 from quorate.deployments.transport.messages import Kind
 from quorate.fusion.registry import RULES
 
@@ -66,6 +72,26 @@ class Graph:
         """For members that both a member and a fusion read."""
         return {n: Alignment(self.spec.members[n], self.spec.classes) for n in self.members if self.readers[n]}
 
+    def terms(self, member: str, expires: float) -> Terms:
+        """On which a member is asked in a batch; one that an inner fusion reads has that fusion's."""
+        return Terms(expires, *self._terms[member])
+
+    @cached_property
+    def _terms(self) -> Mapping[str, tuple[float, int | None]]:
+        fusions = dict.fromkeys(self.members, self.output.fusion)
+        for fuser in self.inner.values():
+            fusions |= dict.fromkeys(fuser.asked, fuser.fusion)
+        return {name: _terms(fusion) for name, fusion in fusions.items()}
+
+    def check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Raise RequestError where rows are not as wide as a gate learned: sizes that the spec leaves free."""
+        if self._gates:
+            check_gates(self._gates, inputs)
+
+    @cached_property
+    def _gates(self) -> tuple[Fuser, ...]:
+        return tuple(fuser for fuser in (self.output, *self.inner.values()) if fuser.fusion.rule == "gate")
+
     def answerable(self, ready: Callable[[str], bool]) -> bool:
         """Whether an answer can be had from the members that are ``ready``."""
         there: dict[str, bool] = dict.fromkeys(self.spec.inputs, True)
@@ -87,7 +113,7 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
     """Build the rules of all fusions that the answer needs.
 
     Raises:
-        SpecError: a rule cannot be built from its options or its state.
+        SpecError: a rule cannot be built from its options or its state, or does not fit the spec's inputs and classes.
     """
     output = build_fuser(spec.output_name, spec.output_fusion, folder, spec.classes)
     inner: dict[str, Fuser] = {}
@@ -109,4 +135,11 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
 
     for name in output.asked:
         need(name)
+    for fuser in (output, *inner.values()):
+        check_widths(fuser, spec)
     return Graph(spec, output, inner, tuple(name for name in order.static_order() if name in spec.members))
+
+
+def _terms(fusion: FusionSpec) -> tuple[float, int | None]:
+    """Patience and percentile of ``Terms``."""
+    return FAIR_SHARE * fusion.deadline_s, int(fusion.hedge.after[1:]) if fusion.hedge else None

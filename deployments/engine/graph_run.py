@@ -164,7 +164,8 @@ class GraphRun:
             tensors.append(column if len(rows) == self._rows else column[rows])
         token = next(self._tokens)
         done = partial(self._take, name, rows, token)
-        call = member.call(self._graph.kinds[name], Payload.of(tensors), self._expires, done)
+        terms = self._graph.terms(name, self._expires)
+        call = member.ask(self._graph.kinds[name], Payload.of(tensors), terms, done)
         if call is None:
             reply = MemberReply(None, None, member.reason)
             self._metrics.member_replied(name, reply)

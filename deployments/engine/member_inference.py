@@ -16,6 +16,7 @@ from quorate.deployments.engine.shortage import nonfinite_row
 from quorate.deployments.errors import DeadlineError, UnavailableError
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Payload
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.errors import QuorateError
@@ -24,7 +25,7 @@ Array = NDArray[Any]
 
 
 async def infer_member(
-    member: Member, inputs: Mapping[str, Array], allowed_s: float, overloaded: QuorateError
+    member: Member, inputs: Mapping[str, Array], terms: Terms, overloaded: QuorateError
 ) -> MemberReply:
     """Ask a member for what the spec calls its output.
 
@@ -43,13 +44,13 @@ async def infer_member(
             done.set_result(reply)
 
     payload = Payload.of(list(inputs.values()))
-    call = member.call(Kind.CALL, payload, time.monotonic() + allowed_s, on_reply)
+    call = member.ask(Kind.CALL, payload, terms, on_reply)
     if call is None:
         if member.reason == "shed":
             raise overloaded
         raise UnavailableError(f"no replica of member '{member.name}' takes calls ({member.reason}); retry later")
     try:
-        return await asyncio.wait_for(done, allowed_s)
+        return await asyncio.wait_for(done, max(terms.expires - time.monotonic(), 0.0))
     except asyncio.TimeoutError:
         call.give_up()
         raise DeadlineError("1 of 1 members", "0", f"{member.name}:deadline") from None

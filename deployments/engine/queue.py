@@ -1,14 +1,19 @@
-"""Requests that wait for a batch: those of higher priority first, then the oldest, up to a limit of rows."""
+"""Requests that wait for a batch: those of higher priority first, then the oldest, up to a limit of rows and bytes."""
 
 # B rows
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from quorate.deployments.engine.request import PRIORITY_LEVELS, Request
 from quorate.deployments.errors import OverloadedError
+
+# The heap of deadlines is cleared of requests that have left when there are this many more of them than of others.
+_STALE = 64
 
 
 class RequestQueue:
@@ -16,13 +21,19 @@ class RequestQueue:
 
     Attributes:
         rows: of all that wait.
+        nbytes: of their inputs.
     """
 
-    def __init__(self, max_rows: int):
-        self.rows = 0
-        self._max_rows = max_rows
-        # The time of arrival, by request.
-        self._levels: tuple[OrderedDict[Request, float], ...] = tuple(OrderedDict() for _ in range(PRIORITY_LEVELS))
+    def __init__(self, max_rows: int, max_bytes: int = 1 << 29):
+        self.rows = self.nbytes = 0
+        self._max_rows, self._max_bytes = max_rows, max_bytes
+        # The time of arrival and the request's number, by request.
+        self._levels: tuple[OrderedDict[Request, tuple[float, int]], ...] = tuple(
+            OrderedDict() for _ in range(PRIORITY_LEVELS)
+        )
+        self._numbers = itertools.count()
+        self._waiting: dict[int, Request] = {}  # by number
+        self._deadlines: list[tuple[float, int]] = []  # a heap, also of requests that wait no more
 
     def __iter__(self) -> Iterator[Request]:
         for level in self._levels:
@@ -39,16 +50,22 @@ class RequestQueue:
         Raises:
             OverloadedError: they are too few, and it is this request that goes.
         """
-        shed = self._make_room(request) if self.rows + request.rows > self._max_rows and self else []
-        self._levels[request.priority - 1][request] = now
+        rows, nbytes = self._surplus(request)
+        shed = self._make_room(request, rows, nbytes) if (rows > 0 or nbytes > 0) and self._waiting else []
+        number = next(self._numbers)
+        self._levels[request.priority - 1][request] = now, number
+        self._waiting[number] = request
+        heapq.heappush(self._deadlines, (request.deadline, number))
         self.rows += request.rows
+        self.nbytes += request.nbytes
         return shed
 
     def remove(self, request: Request) -> bool:
         """Take a request out, if it is there."""
-        if self._levels[request.priority - 1].pop(request, None) is None:
+        found = self._levels[request.priority - 1].pop(request, None)
+        if found is None:
             return False
-        self.rows -= request.rows
+        self._leave(request, found[1])
         return True
 
     def take(self, max_rows: int, joins: Callable[[Request, Request], bool]) -> tuple[list[Request], float]:
@@ -62,7 +79,8 @@ class RequestQueue:
             The requests, and when the first of them arrived.
         """
         level = next(level for level in self._levels if level)
-        first, arrived = level.popitem(last=False)
+        first, (arrived, number) = level.popitem(last=False)
+        self._leave(first, number)
         chosen, rows = [first], first.rows
         for request in self:
             if rows + request.rows > max_rows or not joins(request, first):
@@ -70,44 +88,60 @@ class RequestQueue:
             chosen.append(request)
             rows += request.rows
         for request in chosen[1:]:
-            del self._levels[request.priority - 1][request]
-        self.rows -= rows
+            self.remove(request)
         return chosen, arrived
 
     def take_expired(self, now: float) -> list[Request]:
         """Take out those whose deadline has passed."""
-        expired = [request for request in self if request.deadline <= now]
-        for request in expired:
+        expired = []
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            request = self._waiting[self._deadlines[0][1]]
             self.remove(request)
+            expired.append(request)
         return expired
 
     def next_deadline(self) -> float | None:
         """The earliest of all deadlines; None where nobody waits."""
-        return min((request.deadline for request in self), default=None)
+        while self._deadlines and self._deadlines[0][1] not in self._waiting:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else None
 
     def take_all(self) -> list[Request]:
         """Take out everybody."""
         waiting = list(self)
-        for level in self._levels:
-            level.clear()
-        self.rows = 0
+        for request in waiting:
+            self.remove(request)
         return waiting
 
-    def _make_room(self, request: Request) -> list[Request]:
-        surplus, shed = self.rows + request.rows - self._max_rows, []
+    def _leave(self, request: Request, number: int) -> None:
+        del self._waiting[number]
+        self.rows -= request.rows
+        self.nbytes -= request.nbytes
+        if len(self._deadlines) > 2 * len(self._waiting) + _STALE:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._waiting]
+            heapq.heapify(self._deadlines)
+
+    def _surplus(self, request: Request) -> tuple[int, int]:
+        """Rows and bytes over the limits, were this request to wait as well."""
+        return self.rows + request.rows - self._max_rows, self.nbytes + request.nbytes - self._max_bytes
+
+    def _make_room(self, request: Request, rows: int, nbytes: int) -> list[Request]:
+        shed = []
         for other in self._below(request.priority):
-            if surplus <= 0:
+            if rows <= 0 and nbytes <= 0:
                 break
             shed.append(other)
-            surplus -= other.rows
-        if surplus > 0:
+            rows, nbytes = rows - other.rows, nbytes - other.nbytes
+        if rows > 0 or nbytes > 0:
             raise self.overloaded()
         for other in shed:
             self.remove(other)
         return shed
 
     def overloaded(self) -> OverloadedError:
-        """The error for a request that is shed."""
+        """The error for a request that is shed: it tells of the limit that is nearer."""
+        if self.nbytes / self._max_bytes > self.rows / self._max_rows:
+            return OverloadedError("the queue, in bytes,", self._max_bytes, 1.0)
         return OverloadedError("the queue", self._max_rows, 1.0)
 
     def _below(self, priority: int) -> Iterator[Request]:

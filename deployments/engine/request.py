@@ -7,10 +7,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from quorate.deployments.engine.revision_set import ServedRevision
 
 Array = NDArray[Any]
 Signature = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
@@ -83,27 +86,33 @@ class Request:
         inputs: request inputs, (B, *shape) each, already checked against the spec.
         deadline: monotonic time at which an answer is due.
         allowed_s: how long after its arrival that is.
-        revision: by which it is to be answered, where that is not the live one.
+        served: the revision that answers it, from the queue to the fusion.
         members: ask only these; None for all.
         priority: from 1, the highest, to PRIORITY_LEVELS.
     """
 
     inputs: Mapping[str, Array]
+    served: ServedRevision
     deadline: float
     explain: bool = False
     members: tuple[str, ...] | None = None
     allowed_s: float = 0.0
     priority: int = DEFAULT_PRIORITY
-    revision: str = ""
     future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     rows: int = field(init=False)
+    nbytes: int = field(init=False)
     signature: Signature = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = len(next(iter(self.inputs.values())))
+        self.nbytes = sum([a.nbytes if a.dtype.kind != "O" else _text_bytes(a) for a in self.inputs.values()])
         self.signature = tuple([(name, a.shape[1:], a.dtype) for name, a in self.inputs.items()])
 
     def joins(self, other: Request) -> bool:
         """Whether both fit one batch: rows of the same shapes, asked of the same members by the same revision."""
-        same = self.members == other.members and self.revision == other.revision
+        same = self.members == other.members and self.served is other.served
         return same and self.signature == other.signature
+
+
+def _text_bytes(array: Array) -> int:
+    return array.nbytes + sum(map(len, array.flat))

@@ -45,6 +45,10 @@ class Revision:
         inputs, members = self.spec.inputs, self.spec.members
         return (self.spec.name, *(name for name, m in members.items() if all(source in inputs for source in m.inputs)))
 
+    def output(self, model: str) -> str:
+        """What the output of the ensemble, or of one of its members, is called."""
+        return self.graph.output.name if model == self.spec.name else self.spec.members[model].output
+
     @property
     def asked(self) -> tuple[str, ...]:
         """The members fused into the answer, in the order of its rule; one of weight 0 is not asked at all."""

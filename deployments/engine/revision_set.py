@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.engine.revision import Revision, build_revision
-from quorate.deployments.errors import RequestError
+from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.metrics.outcomes import Outcomes
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import FusionSpec
-
-# A call given up after less than this share of the ensemble's deadline says nothing about the member.
-FAIR_SHARE = 0.5
 
 
 @dataclass
@@ -65,22 +61,33 @@ class RevisionSet:
         self._prepared: dict[str, ServedRevision] = {}
         self._canary: ServedRevision | None = None
         self.live = self._build(spec, folder, apps or {name: name for name in spec.members})
-        _set_terms(self.live)
 
     def set_replicas(self, app: str, addresses: Mapping[str, Address]) -> None:
         """Say where the replicas of a member's application are now."""
         if app in self._members:
             self._members[app].set_replicas(addresses)
 
-    def reconcile(self) -> None:
-        """Connect again where connections were lost, and close those to members that no revision asks any more."""
+    def reconcile(self) -> dict[str, str]:
+        """Connect again where connections were lost, and close those to members that no revision asks any more.
+
+        Returns:
+            The names of members that were closed, by application.
+        """
+        closed: dict[str, str] = {}
         needed = {app for served in (self.live, *self._prepared.values()) for app in served.apps.values()}
         for app, member in list(self._members.items()):
             if app in needed or time.monotonic() < self._needed_until.get(app, 0.0):
                 member.reconcile()
             else:
                 self._needed_until.pop(app, None)
-                self._members.pop(app).close()
+                del self._members[app]
+                member.close()
+                closed[app] = member.name
+        return closed
+
+    def asks(self, name: str) -> bool:
+        """Whether a member of this name is connected, of any application."""
+        return any(member.name == name for member in self._members.values())
 
     def prepare(self, spec: EnsembleSpec, folder: Path | None, apps: Mapping[str, str] | None) -> ServedRevision:
         """Build a revision without using it yet; raises what makes it unusable.
@@ -93,6 +100,8 @@ class RevisionSet:
                 "a revision changes only the fusion; deploy the spec to change members, inputs or classes"
             )
         served = self._build(spec, folder or self._folder, self.live.apps if apps is None else apps)
+        for earlier in list(self._prepared):
+            self.discard(earlier)
         self._prepared = {served.revision.name: served}
         return served
 
@@ -101,14 +110,14 @@ class RevisionSet:
         return name == self.live.revision.name or name in self._prepared
 
     def commit(self, name: str) -> None:
-        """Use a prepared revision for every batch from now on."""
+        """Use a prepared revision for every request from now on."""
         if name == self.live.revision.name:
             self.discard(name)
         else:
-            served = self._prepared.pop(name)
+            served = self.get(name)
+            del self._prepared[name]
             self._retire(self.live)
             self.live, self._canary = served, None
-            _set_terms(served)
 
     def discard(self, name: str) -> None:
         """Forget a prepared revision."""
@@ -118,9 +127,8 @@ class RevisionSet:
 
     def start_canary(self, name: str, share: float) -> None:
         """Give a prepared revision a share of the requests; those of both revisions are counted from now on."""
-        served = self._prepared[name]
+        served = self.get(name)
         served.share, served.outcomes, self.live.outcomes = share, Outcomes(), Outcomes()
-        _set_terms(served)
         self._canary = served
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
@@ -133,16 +141,26 @@ class RevisionSet:
         if self._canary is not None:
             served.outcomes.add(outcome, seconds)
 
-    def choose(self, members: tuple[str, ...] | None) -> str:
-        """The canary for its share of the requests, "" for the live one; who names members means the live ones."""
+    def choose(self, *, named: bool = False) -> ServedRevision:
+        """The one that is to answer a request: the canary for its share of them, else the live one.
+
+        Args:
+            named: the request names members, and means those of the live revision.
+        """
         canary = self._canary
-        if canary is None or members is not None or random.random() >= canary.share:
-            return ""
-        return canary.revision.name
+        return self.live if canary is None or named or random.random() >= canary.share else canary
 
     def get(self, revision: str) -> ServedRevision:
-        """The one that answers a request: the live one, unless it was meant for another that is still there."""
-        return self._prepared.get(revision, self.live)
+        """The live or a prepared revision, by name.
+
+        Raises:
+            UnavailableError: it is neither, or no more.
+        """
+        if revision in self._prepared:
+            return self._prepared[revision]
+        if revision == self.live.revision.name:
+            return self.live
+        raise UnavailableError(f"revision {revision} is neither live nor prepared here; prepare it again")
 
     def close(self) -> None:
         """Let go of all members."""
@@ -160,17 +178,3 @@ class RevisionSet:
         """Its batches may still be on their way to its members."""
         until = time.monotonic() + served.revision.fusion.deadline_s + 1.0
         self._needed_until.update(dict.fromkeys(served.apps.values(), until))
-
-
-def _set_terms(served: ServedRevision) -> None:
-    """Tell members how long a call must have had to count against them, and which late batches are hedged."""
-    for member in served.members.values():
-        member.hedge.percentile, member.patience_s = _terms(served.revision.fusion)
-    for fuser in served.revision.graph.inner.values():
-        for name in fuser.asked:
-            member = served.members[name]
-            member.hedge.percentile, member.patience_s = _terms(fuser.fusion)
-
-
-def _terms(fusion: FusionSpec) -> tuple[int | None, float]:
-    return int(fusion.hedge.after[1:]) if fusion.hedge else None, FAIR_SHARE * fusion.deadline_s

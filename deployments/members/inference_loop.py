@@ -21,12 +21,23 @@ from numpy.typing import NDArray
 
 from quorate.deployments.members.predictor import Predictor, join
 from quorate.deployments.transport.connection import Connection, Listener
-from quorate.deployments.transport.messages import Frame, FramingError, Kind, Message, pack, pack_failure, unpack
+from quorate.deployments.transport.messages import (
+    Frame,
+    FramingError,
+    Kind,
+    Message,
+    max_answer_bytes,
+    pack,
+    pack_failure,
+    unpack,
+)
 
 Array = NDArray[Any]
 
 # Looking a name up in an enum takes Python 3.11 longer than comparing with it.
 _CALLS, _PROBABILITIES, _ANSWER = (Kind.CALL, Kind.CALL_PROBABILITIES), Kind.CALL_PROBABILITIES, Kind.ANSWER
+# More than what stands around the values of an answer, its states included.
+_FRAMING_BYTES = 1 << 20
 # After telling everyone that we leave, how long no call may arrive before we believe that all have heard.
 QUIET_S = 0.2
 
@@ -200,8 +211,16 @@ class InferenceLoop(threading.Thread):
         at = 0
         for call in batch:
             rows = slice(at, at + call.rows)
-            call.connection.send(pack(_ANSWER, call.call_id, elapsed, (values[rows], status[rows])))
+            call.connection.send(self._answer(call, elapsed, values[rows], status[rows]))
             at += call.rows
+
+    def _answer(self, call: _Call, elapsed: float, values: Array, status: NDArray[np.uint8]) -> list[Frame]:
+        limit = max_answer_bytes(call.rows) - _FRAMING_BYTES
+        if values.nbytes <= limit:
+            return pack(_ANSWER, call.call_id, elapsed, (values, status))
+        found = f"the model's answer to {call.rows} rows has {values.nbytes} bytes; at most {limit} are sent"
+        self._predictor.last_error = found
+        return pack_failure(call.call_id, found)
 
     def _in_chunks(self, inputs: dict[str, Array], kind: Kind) -> tuple[Array, NDArray[np.uint8]]:
         """A single call may hold more rows than the model takes at once."""

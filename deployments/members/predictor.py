@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +19,11 @@ from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
 
 Array = NDArray[Any]
+
+
+# Forward passes for a batch that raises, beyond the 2 log2(B) that find one poison row. Without a limit a batch of
+# nothing else takes 2B - 1 of them, on the thread that everybody waits for.
+SPARE_PASSES = 16
 
 
 class OutputError(ValueError):
@@ -83,26 +88,40 @@ class Predictor:
         return (self._alignment.fusable(raw, status) if probabilities else raw), status
 
     def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]]:
-        """Run all rows at once; when that raises, each half on its own: a poison row is found in log2(B) steps."""
-        status = np.zeros(rows, dtype=np.uint8)
+        """Run all rows at once, and the halves of what raises: a poison row is found in 2 log2(B) passes.
+
+        Larger parts come first, so that the good rows are found even where several are bad; what is still undecided
+        when the passes are spent fails.
+        """
+        left = 1 + 2 * (rows - 1).bit_length() + SPARE_PASSES
+        parts: dict[int, tuple[Array, NDArray[np.uint8]]] = {}  # by first row
+        undecided = deque([(0, rows)])
+        while undecided:
+            start, stop = undecided.popleft()
+            part = None
+            if left and not self.device_lost:
+                left -= 1
+                part = self._try({name: array[start:stop] for name, array in inputs.items()}, stop - start)
+            if part is not None:
+                parts[start] = part
+            elif stop - start > 1 and left and not self.device_lost:
+                middle = (start + stop) // 2
+                undecided += [(start, middle), (middle, stop)]
+            else:
+                parts[start] = _failed(stop - start, RowState.ERROR)
+        return join([parts[start] for start in sorted(parts)]) if len(parts) > 1 else parts[0]
+
+    def _try(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]] | None:
+        """What the model gives for these rows; None when it raises."""
         try:
-            return self._forward(inputs), status
+            return self._forward(inputs), np.zeros(rows, dtype=np.uint8)
         except OutputError as error:
             self.last_error = str(error)
-            status[:] = RowState.SHAPE
-            return np.zeros((rows, 0), np.float32), status
+            return _failed(rows, RowState.SHAPE)
         except Exception as error:  # a member may raise anything at all; its row is what we know about
             self.last_error = f"{type(error).__name__}: {error}"
-            self.device_lost = self.device_lost or type(error).__name__ == "AcceleratorError"
-        if rows == 1 or self.device_lost:
-            status[:] = RowState.ERROR
-            return np.zeros((rows, 0), np.float32), status
-        half = rows // 2
-        parts = [
-            self._run_halves({name: array[cut] for name, array in inputs.items()}, size)
-            for cut, size in ((slice(0, half), half), (slice(half, None), rows - half))
-        ]
-        return join(parts)
+            self.device_lost = self.device_lost or _is_device_loss(error)
+            return None
 
     def _forward(self, inputs: Mapping[str, Array]) -> Array:
         output = self.model.predict(inputs)
@@ -116,6 +135,17 @@ class Predictor:
             found = f"the model returned {list(output.shape[1:])} values a row"
             raise OutputError(f"{found} but has {expected} classes")
         return output
+
+
+def _failed(rows: int, state: RowState) -> tuple[Array, NDArray[np.uint8]]:
+    return np.zeros((rows, 0), np.float32), np.full(rows, state, dtype=np.uint8)
+
+
+def _is_device_loss(error: Exception) -> bool:
+    """Whether the device is of no use to this process any more. Before torch 2.8 that was a RuntimeError."""
+    return type(error).__name__ == "AcceleratorError" or (
+        isinstance(error, RuntimeError) and str(error).startswith(("CUDA error", "HIP error"))
+    )
 
 
 def join(parts: Sequence[tuple[Array, NDArray[np.uint8]]]) -> tuple[Array, NDArray[np.uint8]]:

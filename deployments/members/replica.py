@@ -18,7 +18,7 @@ from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.connection import Listener
 from quorate.deployments.transport.keys import ClusterKeys
 from quorate.deployments.transport.tcp import TcpListener
-from quorate.deployments.transport.unix import UnixListener
+from quorate.deployments.transport.unix import UnixListener, remove_dead_sockets
 
 # A replica that is told to stop takes calls for this long yet: its successor is known everywhere before it leaves.
 HANDOVER_S = 1.0
@@ -68,6 +68,7 @@ class MemberReplica:
 
     def _listen(self, place: Place) -> list[Listener]:
         between_nodes = TcpListener(place.host, place.keys.for_server())
+        remove_dead_sockets(place.socket_folder)
         path = place.socket_folder / place.replica_id
         self.address: dict[str, Any] = {
             "replica_id": place.replica_id,

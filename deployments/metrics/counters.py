@@ -34,6 +34,10 @@ class Counter(Collector):
         """Look it up once: counting is the cheap part."""
         return self._counts.setdefault(values, CounterChild())
 
+    def remove(self, *values: str) -> None:
+        """Forget a count."""
+        self._counts.pop(values, None)
+
     def collect(self) -> Iterable[CounterMetricFamily]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
         for values, count in self._counts.items():
@@ -70,6 +74,10 @@ class Histogram(Collector):
     def labels(self, *values: str) -> HistogramChild:
         """Look it up once: counting is the cheap part."""
         return self._series.setdefault(values, HistogramChild(self._bounds))
+
+    def remove(self, *values: str) -> None:
+        """Forget observations."""
+        self._series.pop(values, None)
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from quorate.deployments.errors import DeadlineError, OverloadedError, RequestError
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.fusion.errors import QuorateError, QuorumError
 
 # Which outcome an error counts as; any other is an "error". DeadlineError is a QuorumError, so it comes first.
@@ -16,8 +16,6 @@ _OUTCOMES: dict[type[QuorateError], str] = {
     RequestError: "invalid",
     QuorumError: "quorum",
 }
-# Latencies that are kept of each of two revisions that are compared.
-RECENT = 2048
 
 
 @dataclass
@@ -25,20 +23,20 @@ class Outcomes:
     """Requests that were answered, in full or in part, and those that ended in an error which is not the client's.
 
     Attributes:
-        latencies_s: of the most recent answers.
+        latencies: of the answers.
     """
 
     answers: int = 0
     degraded: int = 0
     errors: int = 0
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    latencies: LatencyHistogram = field(default_factory=LatencyHistogram)
 
     def add(self, outcome: str, seconds: float) -> None:
         """Count one request by its outcome in the metrics; what is the client's doing does not count."""
         if outcome in ("full", "degraded"):
             self.answers += 1
             self.degraded += outcome == "degraded"
-            self.latencies_s.append(seconds)
+            self.latencies.add(seconds)
         elif outcome in ("deadline", "quorum", "error"):
             self.errors += 1
 
@@ -48,7 +46,7 @@ class Outcomes:
             "answers": self.answers,
             "degraded": self.degraded,
             "errors": self.errors,
-            "latencies_s": list(self.latencies_s),
+            "latencies": dict(self.latencies.counts),
         }
 
 

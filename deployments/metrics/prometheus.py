@@ -20,6 +20,7 @@ _STAGES = ("door", "queue", "member", "fuse", "total")
 _ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
 # An answer may lack members for several reasons: it is counted under the first of these.
 _REASONS = ("dead", "deadline", "shed", "error", "nonfinite", "shape")
+_HEALTH = ("connected", "left_out")
 _REPLIES = ("ok", "partial", *_REASONS)
 _ROW_REASONS = {state: state.reason for state in RowState if RowState.OK < state <= LAST_OF_REPLICA}
 
@@ -66,7 +67,21 @@ class Metrics:
             self._replies |= {(m, reply): self._all_replies.labels(self._ensemble, m, reply) for reply in _REPLIES}
             for status, reason in _ROW_REASONS.items():
                 self._failed_rows[m, status] = self._all_failed_rows.labels(self._ensemble, m, reason)
-            self._health |= {(m, s): self._all_health.labels(self._ensemble, m, s) for s in ("connected", "left_out")}
+            self._health |= {(m, s): self._all_health.labels(self._ensemble, m, s) for s in _HEALTH}
+
+    def forget(self, member: str) -> None:
+        """Count no more for a member that no revision asks: its series would stay for ever."""
+        self._inference.pop(member)
+        self._all_inference.remove(self._ensemble, member)
+        for reply in _REPLIES:
+            del self._replies[member, reply]
+            self._all_replies.remove(self._ensemble, member, reply)
+        for status, reason in _ROW_REASONS.items():
+            del self._failed_rows[member, status]
+            self._all_failed_rows.remove(self._ensemble, member, reason)
+        for state in _HEALTH:
+            del self._health[member, state]
+            self._all_health.remove(self._ensemble, member, state)
 
     def answered(self, outcome: str, missing: Collection[str] = ()) -> None:
         """Count a request that ended.
@@ -83,6 +98,8 @@ class Metrics:
             self._answers["error", outcome].value += 1
 
     def member_replied(self, member: str, reply: MemberReply) -> None:
+        if member not in self._inference:
+            return  # it was forgotten while somebody still waited for it
         if reply.values is None or reply.status is None:
             self._replies[member, reply.reason].value += 1
             return

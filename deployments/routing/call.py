@@ -11,6 +11,7 @@ from typing import Protocol
 from quorate.deployments.routing.hedge import Hedge
 from quorate.deployments.routing.replica import Peer
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Message, Payload
 
 # At most so many replicas work on one call.
@@ -23,13 +24,11 @@ class Routes(Protocol):
     """What a call needs of its member.
 
     Attributes:
-        hedge: when a second replica is asked as well.
-        patience_s: a call that was given up before it had this long does not count against the replica.
+        hedge: how late a call is that is late, and how many may be hedged.
         replicas: how many there are.
     """
 
     hedge: Hedge
-    patience_s: float
 
     @property
     def replicas(self) -> Collection[object]: ...
@@ -48,14 +47,15 @@ class Call:
     """One call.
 
     Attributes:
-        expires: when nobody waits for it any more (monotonic time).
+        terms: on which it was made.
         finished: it has its reply, or was given up.
     """
 
-    def __init__(self, routes: Routes, kind: Kind, payload: Payload, expires: float, done: OnReply):
+    def __init__(self, routes: Routes, kind: Kind, payload: Payload, terms: Terms, done: OnReply):
         self._routes, self._kind, self._payload = routes, kind, payload
-        self.expires, self._done = expires, done
-        self._under_way: dict[Peer, int] = {}
+        self.terms, self._done = terms, done
+        self._under_way: dict[Peer, tuple[int, float]] = {}  # the call's number there, and when it was sent
+        self._refusal: MemberReply | None = None  # of a replica, while another may still do better
         self._tried: list[Peer] = []
         self._started = time.monotonic()
         self._hedge_timer: asyncio.TimerHandle | None = None
@@ -64,10 +64,10 @@ class Call:
     def start(self, peer: Peer) -> None:
         """Send it, and see to it that it is hedged when it is late."""
         self._send(peer)
-        hedge = self._routes.hedge
-        if hedge.percentile is None:
+        percentile = self.terms.hedge_percentile
+        if percentile is None:
             return
-        delay_s = hedge.delay_s(len(self._routes.replicas))
+        delay_s = self._routes.hedge.delay_s(percentile, len(self._routes.replicas))
         if delay_s is not None and not self.finished:
             self._hedge_timer = asyncio.get_running_loop().call_later(delay_s, self._hedge)
 
@@ -75,16 +75,20 @@ class Call:
         """The batch no longer waits: cancel it. Who has not answered by the deadline has failed."""
         if self.finished:
             return
-        # A client may allow next to no time: that says nothing about the member, and must not shut it out for others.
-        if reason == "deadline" and time.monotonic() - self._started >= self._routes.patience_s:
-            for peer in list(self._under_way):
+        # A client may allow next to no time, and a hedge may have been sent a moment ago: that says nothing about the
+        # replica, and must not shut it out for others.
+        if reason == "deadline":
+            longest_ago = time.monotonic() - self.terms.patience_s
+            for peer in [peer for peer, (_, sent) in self._under_way.items() if sent <= longest_ago]:
                 self._routes.failed(peer, reason)
         self._finish(None)
 
     def _send(self, peer: Peer) -> None:
         self._tried.append(peer)
-        self._under_way[peer] = 0  # a lost connection may reply before call() has returned
-        self._under_way[peer] = peer.call(self._kind, self._payload, self.expires, partial(self._reply, peer))
+        sent = time.monotonic()
+        self._under_way[peer] = 0, sent  # a lost connection may reply before call() has returned
+        call_id = peer.call(self._kind, self._payload, self.terms.expires, partial(self._reply, peer))
+        self._under_way[peer] = call_id, sent
 
     def _hedge(self) -> None:
         peer = self._routes.choose(self._tried)
@@ -99,13 +103,20 @@ class Call:
             self._retry_elsewhere()
         else:
             latency_s = time.monotonic() - self._started
-            self._finish(self._routes.read(peer, message, self._kind, self._payload, latency_s))
+            reply = self._routes.read(peer, message, self._kind, self._payload, latency_s)
+            if reply.status is None and self._under_way:
+                self._refusal = reply
+            else:
+                self._finish(self._refusal or reply if reply.status is None else reply)
 
     def _retry_elsewhere(self) -> None:
         if self._under_way:
             return  # the hedge is still out
+        if self._refusal is not None:
+            self._finish(self._refusal)
+            return
         peer = self._routes.choose(self._tried) if len(self._tried) < MAX_REPLICAS else None
-        if peer is None or time.monotonic() >= self.expires:
+        if peer is None or time.monotonic() >= self.terms.expires:
             self._finish(MemberReply(None, None, "dead"))
         else:
             self._send(peer)
@@ -115,7 +126,7 @@ class Call:
         if self._hedge_timer is not None:
             self._hedge_timer.cancel()
         if self._under_way:
-            for peer, call_id in list(self._under_way.items()):
+            for peer, (call_id, _) in list(self._under_way.items()):
                 peer.drop(call_id)
             self._under_way.clear()
         if reply is not None:

@@ -12,8 +12,10 @@ from quorate.deployments.routing.call import Call, OnReply
 from quorate.deployments.routing.circuit_breaker import CircuitBreaker
 from quorate.deployments.routing.health_probe import HealthProbe
 from quorate.deployments.routing.hedge import Hedge
+from quorate.deployments.routing.limits import DEFAULT_LIMITS, Limits
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply, read_reply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Message, Payload
 from quorate.deployments.transport.row_state import RowState
 
@@ -26,24 +28,18 @@ class Member:
 
     Attributes:
         reason: why the member takes no call now.
-        patience_s: a call that was given up before it had this long does not count against the replica.
-        hedge: when a second replica is asked as well.
+        hedge: how late a call is that is late, and how many may be hedged.
         breaker: who is left out.
         probe: tells a broken replica from rows that no replica can take.
     """
 
-    def __init__(self, name: str, connect: Connect, max_outstanding_rows: int = 4096):
-        """
-        Args:
-            max_outstanding_rows: a replica with so many takes no more.
-        """
+    def __init__(self, name: str, connect: Connect, limits: Limits = DEFAULT_LIMITS):
         self.name = name
         self.reason = "dead"
-        self.patience_s = 0.0
         self.hedge = Hedge()
         self.breaker: CircuitBreaker[Peer] = CircuitBreaker()
         self.probe = HealthProbe(self._verdict, self.read)
-        self._connect, self._max_outstanding_rows = connect, max_outstanding_rows
+        self._connect, self._limits = connect, limits
         self._announced: dict[str, Address] = {}
         self._replicas: dict[str, Peer] = {}
 
@@ -82,24 +78,24 @@ class Member:
         known = (address for address in self._announced.values() if address.datatype)
         return next(((address.datatype, tuple(address.dims)) for address in known), None)
 
-    def call(self, kind: Kind, payload: Payload, expires: float, done: OnReply) -> Call | None:
+    def ask(self, kind: Kind, payload: Payload, terms: Terms, done: OnReply) -> Call | None:
         """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
         if self.breaker.left_out:
             due = self.breaker.due()
             if due is not None:
-                self.probe.try_again(due, kind, payload, expires)
+                self.probe.try_again(due, kind, payload, terms.expires)
         peer = self.choose()
         if peer is None:
             return None
         self.hedge.calls += 1
-        call = Call(self, kind, payload, expires, done)
+        call = Call(self, kind, payload, terms, done)
         call.start(peer)
         return call
 
     def choose(self, tried: Collection[Peer] = ()) -> Peer | None:
         """The replica to ask; None when there is none, for the ``reason`` given."""
         left_out = self.breaker.left_out
-        peer, reason = choose(self._replicas.values(), left_out, tried, self._max_outstanding_rows, time.monotonic())
+        peer, reason = choose(self._replicas.values(), left_out, tried, self._limits, time.monotonic())
         if peer is None:
             self.reason = self.breaker.reason if reason == LEFT_OUT else reason
         return peer

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import ssl
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from quorate.deployments.transport.connection import Connection
-from quorate.deployments.transport.messages import Frame, FramingError, Kind, Message, Payload, pack, unpack
+from quorate.deployments.transport.messages import (
+    Frame,
+    FramingError,
+    Kind,
+    Message,
+    Payload,
+    max_answer_bytes,
+    pack,
+    unpack,
+)
 from quorate.deployments.transport.tcp import connect_tcp
 from quorate.deployments.transport.unix import connect_unix
+
+# What goes to a connection before the kernel takes it; the rest waits here, where it can still be withdrawn. A replica
+# reads nothing while it computes, and the connection would be cut for it.
+SEND_AHEAD_BYTES = 1 << 20
 
 _REPLIES = (Kind.ANSWER, Kind.FAILURE)
 # Called once per call: with the answer, or with None when the replica was lost.
 OnReply = Callable[["Message | None"], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,8 @@ class Peer:
     """One replica and the connection to it. All methods run on the event loop's thread.
 
     Attributes:
-        outstanding_rows: rows sent and not yet answered.
+        outstanding_rows: rows of calls that are not answered yet, sent or waiting to be sent.
+        outstanding_bytes: of these calls.
         failures: calls that failed running, the last of them at ``failed_at`` (monotonic time).
         ready: the replica has greeted back; before that nothing is sent to it.
     """
@@ -52,33 +69,47 @@ class Peer:
     ):
         self.address = address
         self.outstanding_rows = 0
+        self.outstanding_bytes = 0
         self.failures = 0
         self.failed_at = 0.0
         self.ready = False
         self.leaving = False
         self.closed = False
-        self._pending: dict[int, tuple[OnReply, int]] = {}
+        self._pending: dict[int, tuple[OnReply, Payload]] = {}
+        self._waiting: OrderedDict[int, tuple[Kind, float]] = OrderedDict()  # pending, but not sent yet
         self._on_lost = on_lost
         if address.path and node_id == address.node_id:
             self._connection = connect_unix(Path(address.path), self._read, self._lose)
         else:
             assert tls is not None, "a replica on another node is reached with the cluster's keys only"
             self._connection = connect_tcp(address.host, address.port, tls, self._read, self._lose)
+        self._most_rows = 0  # in one call
+        self._connection.allow(max_answer_bytes(0))
+        self._connection.room = self._send_waiting
         self._connection.send(pack(Kind.HELLO))
 
     def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply) -> int:
         """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time."""
         call_id = next(self._ids)
-        self._pending[call_id] = (on_reply, payload.rows)
+        self._pending[call_id] = (on_reply, payload)
         self.outstanding_rows += payload.rows
-        self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
+        self.outstanding_bytes += payload.nbytes
+        if payload.rows > self._most_rows:
+            self._most_rows = payload.rows
+            self._connection.allow(max_answer_bytes(payload.rows))
+        if self._connection.unsent_bytes > SEND_AHEAD_BYTES:
+            self._waiting[call_id] = kind, expires
+        else:
+            self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
         return call_id
 
     def drop(self, call_id: int) -> None:
         """Nobody waits any more: the replica need not start it, and its answer will be ignored."""
-        if self._forget(call_id) is not None and not self.closed:
+        if self._forget(call_id) is None or self.closed:
+            return
+        if self._waiting.pop(call_id, None) is None:
             self._connection.send(pack(Kind.CANCEL, call_id))
-            self._close_if_left()
+        self._close_if_left()
 
     def close(self) -> None:
         """Cut the connection; calls under way end as lost."""
@@ -87,10 +118,18 @@ class Peer:
         self.closed = True
         self._connection.close()
         pending, self._pending = self._pending, {}
-        self.outstanding_rows = 0
+        self._waiting.clear()
+        self.outstanding_rows = self.outstanding_bytes = 0
         self._on_lost(self)
         for on_reply, _ in pending.values():
-            on_reply(None)
+            _tell(on_reply, None)
+
+    def _send_waiting(self) -> None:
+        """Send calls that wait, for as long as the socket takes them."""
+        while self._waiting and self._connection.unsent_bytes <= SEND_AHEAD_BYTES:
+            call_id, (kind, expires) = self._waiting.popitem(last=False)
+            payload = self._pending[call_id][1]
+            self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
 
     def _lose(self, connection: Connection) -> None:
         self.close()
@@ -104,7 +143,7 @@ class Peer:
         if message.kind in _REPLIES:
             on_reply = self._forget(message.call_id)
             if on_reply is not None:
-                on_reply(message)
+                _tell(on_reply, message)
                 if self.leaving:
                     self._close_if_left()
         elif message.kind == Kind.WELCOME:
@@ -114,10 +153,22 @@ class Peer:
             self._close_if_left()
 
     def _forget(self, call_id: int) -> OnReply | None:
-        on_reply, rows = self._pending.pop(call_id, (None, 0))
-        self.outstanding_rows -= rows
+        found = self._pending.pop(call_id, None)
+        if found is None:
+            return None
+        on_reply, payload = found
+        self.outstanding_rows -= payload.rows
+        self.outstanding_bytes -= payload.nbytes
         return on_reply
 
     def _close_if_left(self) -> None:
         if self.leaving and not self._pending:
             self.close()
+
+
+def _tell(on_reply: OnReply, message: Message | None) -> None:
+    """Whatever goes wrong with one answer ends neither the connection nor other calls; its request has a deadline."""
+    try:
+        on_reply(message)
+    except Exception:
+        _log.exception("a member's answer could not be used")

@@ -47,8 +47,9 @@ HTTP_GRACE_S, GRPC_GRACE_S = 10, 3.0
 STOP_TIMEOUT_S = 15.0
 _BACKLOG = 2048
 
-# Given an application of a member: call the second with its replicas, from any thread, now and whenever they change.
-FindMember = Callable[[str, Callable[[dict[str, Address]], None]], None]
+# Given an application of a member: call the second with its replicas, from any thread, now and whenever they change,
+# until what is returned is called.
+FindMember = Callable[[str, Callable[[dict[str, Address]], None]], Callable[[], None]]
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class FusionServer:
         self._failure: BaseException | None = None
         self._http: uvicorn.Server | None = None
         self._ticked = time.monotonic()
+        self._found: dict[str, Callable[[], None]] = {}  # how to find its members no more, by application
         self._busy = self._last_busy = (self._ticked, 0.0)
 
     def start(self, served: Served, opening: bool = True) -> None:
@@ -167,7 +169,7 @@ class FusionServer:
         """What a prepared revision answers, (B, C); requests go on with the live one."""
 
         async def answer() -> Any:
-            return (await self.engine.infer(inputs, revision=revision)).values
+            return (await self.engine.infer(inputs, served=self.engine.revisions.get(revision))).values
 
         return self.call(answer())
 
@@ -244,7 +246,7 @@ class FusionServer:
             def on_replicas(addresses: dict[str, Address], app: str = app) -> None:
                 self._loop.call_soon_threadsafe(self.engine.revisions.set_replicas, app, addresses)
 
-            self._find_member(app, on_replicas)
+            self._found[app] = self._find_member(app, on_replicas)
 
     async def _wait_for_members(self, revision: str = "") -> None:
         """Go on when every member of a revision answers, or after a while with those that do."""
@@ -263,7 +265,8 @@ class FusionServer:
         while True:
             self._ticked = time.monotonic()
             self._busy = (self._ticked, time.thread_time())
-            self.engine.reconcile()
+            for app in self.engine.reconcile():
+                self._found.pop(app)()
             self._refresh_certificates()
             await asyncio.sleep(RECONCILE_S)
 

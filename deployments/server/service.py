@@ -186,10 +186,13 @@ class Service:
 
     async def _infer(self, request: InferRequest, hold: MemoryHold) -> tuple[InferResponse, float]:
         """The answer, and how long the request waited for its turn."""
-        spec = self._spec
+        parameters = request.parameters
+        # Picked once: names, labels and deadline are those of the revision that answers.
+        served = self.engine.revisions.choose(named=request.model != self._spec.name or "members" in parameters)
+        spec = served.revision.spec
         ensemble = request.model == spec.name
         check_inputs(request, self._inputs(request.model), spec.inputs)
-        output = self._output(request.model)
+        output = served.revision.output(request.model)
         for name in request.outputs or ():
             if name != output:
                 raise RequestError(
@@ -200,14 +203,13 @@ class Service:
             started = time.perf_counter()
             reply = await self.engine.infer_member(request.model, request.inputs, deadline_s)
             assert reply.values is not None
-            outputs = await self._classified(request, {output: reply.values}, hold)
+            outputs = await self._classified(spec, request, {output: reply.values}, hold)
             waited_s = time.perf_counter() - started - reply.inference_s
             return InferResponse(request.model, outputs, request.id), max(waited_s, 0.0)
-        parameters = request.parameters
         explain, priority = read_explain(parameters), read_priority(parameters)
-        members = read_members(parameters, self.engine.revision.asked)
-        answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority)
-        outputs = await self._classified(request, {output: answer.values}, hold)
+        members = read_members(parameters, served.revision.asked)
+        answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority, served)
+        outputs = await self._classified(spec, request, {output: answer.values}, hold)
         if answer.explanation is not None:
             outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
             outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
@@ -225,12 +227,14 @@ class Service:
             raise RequestError(f"'{model}' reads {', '.join(names)}; a body of bytes alone is for models of one input")
         return InferRequest(model, {names[0]: from_bytes(model, data, self._spec.inputs[names[0]])}, version)
 
-    async def _classified(self, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold) -> dict[str, Array]:
+    async def _classified(
+        self, spec: EnsembleSpec, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold
+    ) -> dict[str, Array]:
         """Replace the outputs that were asked for as classes by their best ones."""
         if not request.classification:
             return outputs
-        member = self._spec.members.get(request.model)
-        labels = self._spec.classes if member is None else member.classes or self._spec.classes
+        member = spec.members.get(request.model)
+        labels = spec.classes if member is None else member.classes or spec.classes
         for name, count in request.classification.items():
             if type(count) is not int or count < 1:
                 raise RequestError(f"parameter classification is {count!r}; give a whole number from 1")
@@ -242,10 +246,6 @@ class Service:
     def _inputs(self, model: str) -> tuple[str, ...]:
         return tuple(self._spec.inputs) if model == self._spec.name else self._spec.members[model].inputs
 
-    def _output(self, model: str) -> str:
-        revision = self.engine.revision
-        return revision.graph.output.name if model == revision.spec.name else revision.spec.members[model].output
-
     def _output_tensor(self, model: str) -> dict[str, Any]:
         member = self._spec.members.get(model)
         found = None if member is None else self.engine.output(model)
@@ -253,4 +253,4 @@ class Service:
             classes = self._spec.classes if member is None else member.classes or self._spec.classes
             has_classes = member is None or member.output in ("logits", "probabilities")
             found = "FP32", (len(classes) if classes and has_classes else -1,)
-        return {"name": self._output(model), "datatype": found[0], "shape": [-1, *found[1]]}
+        return {"name": self.engine.revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}

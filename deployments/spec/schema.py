@@ -143,9 +143,15 @@ class FusionSpec(_Frozen):
 
 
 class Serving(_Frozen):
-    """The fusion replicas: how many, how large a batch they fan out, how much they queue before they shed.
+    """The fusion replicas.
 
     Attributes:
+        replicas: how many on each node that has doors.
+        resources: what each of them holds; nodes that can hold one get doors.
+        max_batch_size: rows that are sent to the members together.
+        max_queued_rows: that wait for a batch, and that one replica of a member has not answered yet: beyond that
+            requests are refused, and the member is shed.
+        max_queued_bytes: the same for the size of their inputs; rows of images reach this one first.
         max_request_bytes: what all requests to one replica may hold together, from their first byte until they are
             answered; an eighth of the memory that the replica may use when left out.
     """
@@ -154,6 +160,7 @@ class Serving(_Frozen):
     resources: Resources = Resources()
     max_batch_size: Count = 64
     max_queued_rows: Count = 4096
+    max_queued_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 1 << 29
     max_request_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
 
 

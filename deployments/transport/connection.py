@@ -17,7 +17,8 @@ from quorate.deployments.transport.framing import StreamCutter, to_stream
 from quorate.deployments.transport.messages import Frame, FramingError
 from quorate.deployments.transport.tls import PIECE_BYTES, TlsSession
 
-# One that leaves this much unread has stopped: the connection is cut instead of growing without bound.
+# One that leaves this much unread has stopped: the connection is cut instead of growing without bound. One message more
+# may stand before it, of any size: who sends no more until ``room`` is called is never cut, however slow the reader.
 MAX_UNREAD_BYTES = 128 << 20
 # What is unsent when a member replica closes its connections may take this long yet.
 FLUSH_S = 0.5
@@ -39,6 +40,8 @@ class Connection(asyncio.BufferedProtocol):
 
     Attributes:
         ended: done when the socket is closed.
+        unsent_bytes: that the socket has not taken yet.
+        room: called whenever it has taken some of them.
     """
 
     def __init__(self, on_frames: OnFrames, on_lost: OnLost, tls: TlsSession | None = None):
@@ -47,10 +50,16 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._unsent: deque[Frame] = deque()
-        self._unsent_bytes = 0
+        self.unsent_bytes = 0
+        self._largest_unsent = 0  # of the messages since nothing was unsent
+        self.room: Callable[[], None] = _ignore
         self._writable = False  # connected, proved, and the socket takes more
         self._closed = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def allow(self, nbytes: int) -> None:
+        """Take no message that is longer: the connection is cut before memory is taken for it."""
+        self._cutter.max_message_bytes = nbytes
 
     @property
     def established(self) -> bool:
@@ -71,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send a message, in order, without waiting. A connection that cannot takes no more and is lost soon."""
         if self._closed:
             return
-        if self._unsent_bytes > MAX_UNREAD_BYTES:  # before this message, which may be larger than that by itself
+        if self.unsent_bytes - self._largest_unsent > MAX_UNREAD_BYTES:
             self.abort()
             return
         parts = to_stream(frames)
@@ -79,7 +88,9 @@ class Connection(asyncio.BufferedProtocol):
             self._write(parts[0])
             return
         self._unsent.extend(parts)
-        self._unsent_bytes += sum(map(len, parts))
+        size = sum(map(len, parts))
+        self.unsent_bytes += size
+        self._largest_unsent = max(self._largest_unsent, size)
         self._flush()
 
     def abort(self) -> None:
@@ -123,6 +134,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.established:
             self._writable = True
             self._flush()
+            self.room()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._cutter.buffer() if self._tls is None else self._tls.buffer()
@@ -172,8 +184,10 @@ class Connection(asyncio.BufferedProtocol):
             if len(part) > PIECE_BYTES and self._tls is not None:
                 self._unsent.appendleft(memoryview(part)[PIECE_BYTES:])
                 part = memoryview(part)[:PIECE_BYTES]
-            self._unsent_bytes -= len(part)
+            self.unsent_bytes -= len(part)
             self._write(part)
+        if not self._unsent:
+            self._largest_unsent = 0
         if self._closed and not self._unsent:
             cast(asyncio.Transport, self._transport).close()
 
@@ -183,7 +197,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _drop_unsent(self) -> None:
         self._unsent.clear()
-        self._unsent_bytes = 0
+        self.unsent_bytes = self._largest_unsent = 0
+
+
+def _ignore() -> None:
+    """Nobody wants to know of room."""
 
 
 class Listener(ABC):

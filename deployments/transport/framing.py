@@ -45,9 +45,14 @@ def to_stream(frames: Sequence[Frame]) -> list[Frame]:
 
 
 class StreamCutter:
-    """Cuts a byte stream into messages: bytes go into ``buffer()``, ``filled`` tells what they complete."""
+    """Cuts a byte stream into messages: bytes go into ``buffer()``, ``filled`` tells what they complete.
+
+    Attributes:
+        max_message_bytes: longer ones are refused before memory is taken for them.
+    """
 
     def __init__(self) -> None:
+        self.max_message_bytes = MAX_MESSAGE_BYTES
         self._shared = memoryview(bytearray(CHUNK_BYTES))
         self._large: memoryview | None = None
         self._end = 0  # bytes that are in the buffer now in use
@@ -82,6 +87,8 @@ class StreamCutter:
             at += layout.size
             layout = None
         self._end = end - at
+        if layout is not None and layout.size > self.max_message_bytes:
+            raise FramingError(f"a message of {layout.size} bytes; {self.max_message_bytes} are allowed")
         if layout is not None and layout.size > CHUNK_BYTES:
             self._large = np.empty(layout.size, np.uint8).data
             self._large[: self._end] = self._shared[at:end]

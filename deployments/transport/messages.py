@@ -28,6 +28,8 @@ _HEADER = struct.Struct("<2sBBQf")  # magic, kind, number of tensors, call id, M
 _TENSOR = struct.Struct("<BB")  # datatype code, number of dimensions
 _DIM = struct.Struct("<q")
 _MAGIC = b"Q1"
+# An answer may have so many bytes, and so many more for each row that was asked for.
+_ANSWER_BYTES, _ANSWER_ROW_BYTES = 128 << 20, 8 << 20
 # Batches come in few sizes: how a tensor is described, and what a description says, is remembered for so many.
 _REMEMBERED = 4096
 
@@ -64,12 +66,14 @@ class Payload(NamedTuple):
 
     Attributes:
         rows: B, of the first.
+        nbytes: of all of them.
         described: datatypes and shapes.
         frames: the bytes of each.
     """
 
     tensors: Sequence[Array]
     rows: int
+    nbytes: int
     described: bytes
     frames: list[Frame]
 
@@ -77,7 +81,8 @@ class Payload(NamedTuple):
     def of(cls, tensors: Sequence[Array]) -> Payload:
         described = b"".join([_describe(tensor.dtype, tensor.shape) for tensor in tensors])
         rows = len(tensors[0]) if tensors and tensors[0].ndim else 0
-        return cls(tensors, rows, described, [encode(tensor) for tensor in tensors])
+        frames: list[Frame] = [encode(tensor) for tensor in tensors]
+        return cls(tensors, rows, sum(map(len, frames)), described, frames)
 
 
 class FramingError(ValueError):
@@ -88,6 +93,11 @@ def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Ar
     body = tensors if isinstance(tensors, Payload) else Payload.of(tensors)
     header = _HEADER.pack(_MAGIC, kind, len(body.frames), call_id, number)
     return [header + body.described, *body.frames]
+
+
+def max_answer_bytes(rows: int) -> int:
+    """What an answer about so many rows may take: a model may return anything at all."""
+    return _ANSWER_BYTES + rows * _ANSWER_ROW_BYTES
 
 
 def pack_failure(call_id: int, text: str) -> list[Frame]:

@@ -74,6 +74,11 @@ class Gate(LearnedRule):
         self.top_k, self.input_name = top_k, input_name
         self.options = {"top_k": top_k, "input_name": input_name, "hidden": hidden}
 
+    @property
+    def num_inputs(self) -> int:
+        """D."""
+        return len(self.network.center)
+
     @classmethod
     def _network(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:
         return _Network(len(tensors["weight"]), len(tensors["center"]), options.get("hidden", 0))
@@ -94,9 +99,8 @@ class Gate(LearnedRule):
         Raises:
             ShapeError: inputs have another shape.
         """
-        num_inputs = len(self.network.center)
-        if inputs.dim() != 2 or inputs.shape[1] != num_inputs:
-            raise ShapeError("inputs", f"(rows, {num_inputs})", str(tuple(inputs.shape)))
+        if inputs.dim() != 2 or inputs.shape[1] != self.num_inputs:
+            raise ShapeError("inputs", f"(rows, {self.num_inputs})", str(tuple(inputs.shape)))
         return Route(self.network(inputs)[self._back], self.members, self.top_k)
 
     def select(self, inputs: Tensor, available: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from quorate.deployments.control.canary import compare, verify, watch
 from quorate.deployments.control.registry import Publication
 from quorate.deployments.control.rollout import Candidate, Share
 from quorate.deployments.errors import CanaryError
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 
 SPEC = parse_spec(
     {
@@ -72,7 +73,12 @@ def test_a_first_call_that_is_late_is_tried_again():
 
 
 def seen(answers, errors=0):
-    return {"answers": answers, "degraded": 0, "errors": errors, "latencies_s": [0.001] * answers}
+    return {
+        "answers": answers,
+        "degraded": 0,
+        "errors": errors,
+        "latencies": dict(LatencyHistogram.of([0.001] * answers).counts),
+    }
 
 
 def watching(new):
@@ -81,7 +87,8 @@ def watching(new):
 
 def test_a_canary_that_does_as_well_is_reported():
     report = watch(watching(seen(100)), "live", 0.1, seconds=0.0)
-    assert (report.answers, report.error_rates, report.median_s) == (100, (0.0, 0.0), (0.001, 0.001))
+    assert (report.answers, report.error_rates) == (100, (0.0, 0.0))
+    assert report.median_s == pytest.approx((0.001, 0.001), rel=0.01)
 
 
 def test_a_canary_that_errs_is_stopped_while_it_is_watched():
@@ -100,21 +107,60 @@ def test_a_canary_whose_replicas_are_gone_is_over():
 
 
 def share(answers, errors=0, degraded=0, latency_s=0.002):
-    return Share(answers, degraded, errors, latency_s * np.linspace(0.5, 1.5, answers))
+    return Share(answers, degraded, errors, LatencyHistogram.of(latency_s * np.linspace(0.5, 1.5, answers)))
 
 
 def test_canary_that_errs_more_than_chance_explains_is_stopped():
-    compare("new", share(1000, errors=20), share(100, errors=2))
+    compare("new", share(1000, errors=20), share(100, errors=2), 0.1)
     with pytest.raises(CanaryError, match="the canary had 12 errors in 112 requests, the old one 20 in 1020"):
-        compare("new", share(1000, errors=20), share(100, errors=12))
+        compare("new", share(1000, errors=20), share(100, errors=12), 0.1)
 
 
 def test_canary_that_answers_with_fewer_members_is_stopped():
     with pytest.raises(CanaryError, match="60 degraded answers in 100 requests"):
-        compare("new", share(1000, degraded=10), share(100, degraded=60))
+        compare("new", share(1000, degraded=10), share(100, degraded=60), 0.1)
 
 
 def test_canary_that_is_slower_by_more_than_chance_and_a_fifth_is_stopped():
-    compare("new", share(1000), share(100, latency_s=0.0021))
+    compare("new", share(1000), share(100, latency_s=0.0021), 0.1)
+    compare("new", share(100_000), share(10_000, latency_s=0.0023), 0.1)
     with pytest.raises(CanaryError, match="median latency"):
-        compare("new", share(1000), share(100, latency_s=0.004))
+        compare("new", share(1000), share(100, latency_s=0.004), 0.1)
+
+
+LOOKS, REQUESTS = 1200, 20  # of ten minutes, and between two looks
+
+
+def history(seed, errors=(0.02, 0.02), slower=1.0, canary=0.1):
+    """Both revisions at each look."""
+    rng = np.random.default_rng(seed)
+    bad, latencies = [0, 0], [LatencyHistogram(), LatencyHistogram()]
+    for _ in range(LOOKS):
+        for is_canary in (rng.random(REQUESTS) < canary).tolist():
+            if rng.random() < errors[is_canary]:
+                bad[is_canary] += 1
+            else:
+                latencies[is_canary].add(rng.lognormal(np.log(0.01 * (slower if is_canary else 1.0)), 0.5))
+        yield [Share(len(found), 0, count, found) for count, found in zip(bad, latencies, strict=True)]
+
+
+def stopped_at(seed, **truth):
+    """The look at which the canary is stopped; None for never."""
+    for look, (old, new) in enumerate(history(seed, **truth)):
+        try:
+            compare("new", old, new, 0.1)
+        except CanaryError:
+            return look
+    return None
+
+
+@pytest.mark.long
+def test_canary_that_does_as_well_is_not_stopped_in_ten_minutes():
+    assert [stopped_at(seed) for seed in range(8)] == [None] * 8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("truth", [{"errors": (0.02, 0.06)}, {"slower": 1.5}])
+def test_canary_that_does_worse_is_stopped_long_before_they_are_over(truth):
+    found = [stopped_at(seed, **truth) for seed in range(4)]
+    assert all(look is not None and look < LOOKS / 2 for look in found)

@@ -35,10 +35,11 @@ def attempt(replicas, found, check=None):
     return replicas.recorded
 
 
-def test_a_revision_that_everyone_prepared_is_recorded_and_then_used():
-    found, replicas = publication(), Told()
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_revision_that_everyone_prepared_and_answers_zeros_is_recorded_and_then_used(chained):
+    found, replicas = publication(chained=chained), Told(probe=[np.zeros((1, 2))] * 2)
     assert attempt(replicas, found) == [found.spec.revision]
-    assert replicas.calls == ["prepare", "adopt"]
+    assert replicas.calls == ["prepare", "probe", "adopt"]
 
 
 def test_a_replica_that_refuses_keeps_the_old_revision_everywhere():
@@ -84,13 +85,7 @@ def test_what_the_check_raises_keeps_the_old_revision():
     replicas = Told()
     with pytest.raises(CanaryError):
         attempt(replicas, publication(), refuse)
-    assert (replicas.calls, replicas.recorded) == (["prepare", "discard"], [])
-
-
-def test_members_that_read_others_are_tried_before_the_revision_goes_live():
-    replicas = Told(probe=[np.zeros((1, 2))] * 2)
-    assert attempt(replicas, publication(chained=True))
-    assert replicas.calls == ["prepare", "probe", "adopt"]
+    assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
 
 
 def test_a_member_that_fails_on_what_another_gives_keeps_the_old_revision():
@@ -100,18 +95,26 @@ def test_a_member_that_fails_on_what_another_gives_keeps_the_old_revision():
     assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
 
 
+def test_a_rule_that_cannot_fuse_what_members_give_keeps_the_old_revision():
+    refusal = RuntimeError("quorate.fusion.errors.QuorateError: the members' answers could not be fused; see the log")
+    replicas = Told(probe=[refusal] * 2)
+    with pytest.raises(DeployError, match="does not answer an example of zeros: the members' answers could not be"):
+        attempt(replicas, publication())
+    assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
+
+
 def test_a_member_that_is_only_late_does_not_stop_a_revision():
     replicas = Told(probe=[RuntimeError("quorate.deployments.errors.DeadlineError: row 0 lacks b:deadline")] * 2)
     assert attempt(replicas, publication(chained=True))
 
 
 def test_what_all_replicas_saw_of_a_canary_is_added_up():
-    seen = {"answers": 2, "degraded": 1, "errors": 0, "latencies_s": [0.1, 0.2]}
-    more = {"answers": 1, "degraded": 0, "errors": 1, "latencies_s": [0.3]}
+    seen = {"answers": 2, "degraded": 1, "errors": 0, "latencies": {3: 2}}
+    more = {"answers": 1, "degraded": 0, "errors": 1, "latencies": {3: 1, 5: 1}}
     candidate = Candidate(publication(), Told(outcomes=[{"old": seen, "new": more}, {"old": more}]))
     found = candidate.outcomes()
     assert (found["old"].answers, found["old"].degraded, found["old"].errors) == (3, 1, 1)
-    np.testing.assert_array_equal(found["old"].latencies_s, [0.1, 0.2, 0.3])
+    assert found["old"].latencies.counts == {3: 3, 5: 1}
     assert (found["new"].answers, found["new"].errors) == (1, 1)
 
 

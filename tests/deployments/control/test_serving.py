@@ -1,5 +1,6 @@
 """An ensemble on a real Ray cluster: Serve places and replaces the members, answers come over real sockets."""
 
+import contextlib
 import os
 import signal
 import time
@@ -48,8 +49,9 @@ def ensemble(name, wired, **fusion):
     )
 
 
-@pytest.fixture(scope="module")
-def deploy(cluster):
+@contextlib.contextmanager
+def deploying():
+    """Deploys, and takes down what it has deployed: idle replicas are not free."""
     from quorate.deployments.control.deploy import delete, deploy
     from quorate.deployments.control.describe import ensembles
 
@@ -62,6 +64,12 @@ def deploy(cluster):
     yield run
     for name in names & set(ensembles()):
         delete(name)
+
+
+@pytest.fixture
+def deploy(cluster):
+    with deploying() as run:
+        yield run
 
 
 class Shared:
@@ -91,10 +99,11 @@ class Shared:
 
 
 @pytest.fixture(scope="module")
-def shared(deploy, tmp_path_factory):
+def shared(cluster, tmp_path_factory):
     switch = tmp_path_factory.mktemp("slow") / "seconds"
     switch.write_text("0")
-    return Shared(deploy, switch)
+    with deploying() as run:
+        yield Shared(run, switch)
 
 
 def pids(name, members):

@@ -79,7 +79,7 @@ def test_a_member_that_failed_otherwise_keeps_it_the_servers_fault(fragile):
 
 def test_rows_of_others_in_the_batch_are_answered(fragile):
     async def ask(client, number):
-        bad = number % 5 == 0
+        bad = number % 25 == 0  # more in a batch than are looked for would cost others their member
         tensor = {
             "name": "x",
             "datatype": "FP32",

@@ -1,6 +1,7 @@
 """The order in which requests wait, and who is shed when too many do."""
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +12,16 @@ from quorate.deployments.errors import OverloadedError
 
 
 def request(rows=1, priority=2, deadline=100.0, size=3):
-    return Request({"x": np.zeros((rows, size))}, deadline, priority=priority, future=asyncio.Future(loop=LOOP))
+    return Request({"x": np.zeros((rows, size))}, LIVE, deadline, priority=priority, future=asyncio.Future(loop=LOOP))
 
 
+LIVE: Any = object()  # the revision that answers them
 LOOP = asyncio.new_event_loop()
 LOOP.close()
 
 
-def queue(*requests, max_rows=100):
-    waiting = RequestQueue(max_rows)
+def queue(*requests, max_rows=100, max_bytes=1 << 20):
+    waiting = RequestQueue(max_rows, max_bytes)
     for arrived, each in enumerate(requests):
         assert waiting.add(each, float(arrived)) == []
     return waiting
@@ -80,6 +82,46 @@ def test_nobody_is_shed_where_all_of_lower_priority_together_would_not_do():
     with pytest.raises(OverloadedError):
         waiting.add(request(rows=11), 2.0)
     assert waiting.rows == 100
+
+
+def test_a_queue_full_of_bytes_refuses_although_there_is_room_for_rows():
+    waiting = queue(request(rows=2), max_bytes=100)  # 24 bytes a row
+    waiting.add(request(rows=2), 1.0)
+    with pytest.raises(OverloadedError, match="the queue, in bytes, already holds its limit of 100"):
+        waiting.add(request(), 2.0)
+    assert (waiting.rows, waiting.nbytes) == (4, 96)
+    take(waiting, max_rows=2)
+    assert waiting.add(request(), 3.0) == []
+
+
+def test_a_queue_full_of_bytes_sheds_for_a_higher_priority():
+    low = request(rows=2, priority=3)
+    waiting = queue(request(), low, max_bytes=100)
+    assert waiting.add(request(rows=2, priority=1), 2.0) == [low]
+    assert waiting.nbytes == 72
+
+
+def test_strings_count_by_their_length():
+    texts = np.array([[b"a" * 1000], [b"b" * 500]], dtype=object)
+    found = Request({"text": texts}, LIVE, 1.0, future=asyncio.Future(loop=LOOP))
+    assert found.nbytes == 1500 + texts.nbytes
+
+
+def test_requests_that_have_left_are_forgotten_long_before_their_deadline():
+    waiting = queue(request(deadline=1e9))
+    for number in range(10_000):
+        waiting.add(request(deadline=2e9 + number), 0.0)
+        waiting.take(1, Request.joins)
+    assert len(waiting._deadlines) < 200
+
+
+def test_the_next_deadline_is_that_of_those_who_wait():
+    a, b, c = request(deadline=30.0), request(deadline=10.0, priority=3), request(deadline=20.0, priority=1)
+    waiting = queue(a, b, c)
+    for deadline, gone in [(10.0, b), (20.0, c), (30.0, a)]:
+        assert waiting.next_deadline() == deadline
+        waiting.remove(gone)
+    assert waiting.next_deadline() is None
 
 
 def test_a_request_larger_than_the_queue_waits_where_nobody_else_does():

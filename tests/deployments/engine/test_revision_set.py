@@ -3,14 +3,15 @@
 import pytest
 
 from quorate.deployments import parse_spec
-from quorate.deployments.engine.revision_set import FAIR_SHARE, RevisionSet
-from quorate.deployments.errors import RequestError
-from quorate.deployments.routing.hedge import Hedge
+from quorate.deployments.engine.revision_set import RevisionSet
+from quorate.deployments.errors import RequestError, UnavailableError
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 
 
 class FakeMember:
     def __init__(self, name):
-        self.name, self.hedge, self.patience_s = name, Hedge(), 0.0
+        self.name = name
         self.reconciled, self.closed, self.addresses = 0, False, None
 
     def ready(self):
@@ -72,17 +73,34 @@ def test_a_prepared_revision_answers_only_who_means_it_until_it_is_committed(rev
     old = names(revisions)
     new = revisions.prepare(spec(0.25), None, None).revision.name
     assert names(revisions) == old
-    assert revisions.get("").revision.name == old
+    assert revisions.choose().revision.name == old
     assert revisions.get(new).revision.name == new
     revisions.commit(new)
     assert names(revisions) == new
     assert revisions.get(new).revision.name == new
 
 
-def test_a_request_meant_for_a_revision_that_is_gone_is_answered_by_the_live_one(revisions):
+@pytest.mark.parametrize(
+    "use", [RevisionSet.get, RevisionSet.commit, lambda revisions, name: revisions.start_canary(name, 0.1)]
+)
+def test_a_revision_that_is_gone_is_neither_asked_nor_used(revisions, use):
     new = revisions.prepare(spec(0.25), None, None).revision.name
+    live = revisions.live
     revisions.discard(new)
-    assert revisions.get(new) is revisions.live
+    with pytest.raises(UnavailableError, match=f"revision {new} is neither live nor prepared here"):
+        use(revisions, new)
+    assert revisions.live is live
+    assert revisions.choose() is live
+
+
+def test_a_revision_prepared_after_a_canary_takes_its_requests_from_it(revisions, connections):
+    canary = revisions.prepare(spec(0.25), None, {"a": "a", "b": "b2"})
+    revisions.start_canary(canary.revision.name, 1.0)
+    assert revisions.choose() is canary
+    revisions.prepare(spec(0.75), None, None)
+    assert revisions.choose() is revisions.live
+    revisions.reconcile()
+    assert not any(member.closed for member in connections.made)  # what it was asked may still be under way
 
 
 def test_committing_the_live_revision_again_changes_nothing(revisions):
@@ -109,11 +127,12 @@ def test_members_of_a_retired_revision_stay_until_its_last_batch_must_have_ended
     revisions.commit(new)
     [old_b] = [member for member in connections.made if member is not revisions.live.members["a"]][:1]
     now[0] += 2.9  # its deadline and a second
-    revisions.reconcile()
+    assert revisions.reconcile() == {}
     assert not old_b.closed
     now[0] += 0.2
-    revisions.reconcile()
+    assert revisions.reconcile() == {"b": "b"}
     assert old_b.closed
+    assert revisions.asks("b")  # of the new application
     assert not any(member.closed for member in revisions.live.members.values())
 
 
@@ -128,10 +147,11 @@ def test_a_canary_gets_its_share_of_requests_and_of_those_that_name_members_none
     new = revisions.prepare(spec(0.25), None, None).revision.name
     draws = iter([0.1, 0.29, 0.3, 0.9])
     monkeypatch.setattr("quorate.deployments.engine.revision_set.random.random", lambda: next(draws))
-    assert revisions.choose(None) == ""
+    live = names(revisions)
+    assert revisions.choose().revision.name == live
     revisions.start_canary(new, 0.3)
-    assert revisions.choose(("a",)) == ""
-    assert [revisions.choose(None) for _ in range(4)] == [new, new, "", ""]
+    assert revisions.choose(named=True).revision.name == live
+    assert [revisions.choose().revision.name for _ in range(4)] == [new, new, live, live]
 
 
 def test_outcomes_are_counted_while_there_is_a_canary(revisions):
@@ -143,19 +163,24 @@ def test_outcomes_are_counted_while_there_is_a_canary(revisions):
     revisions.count(canary, "quorum", 0.3)
     revisions.count(canary, "invalid", 0.3)
     found = revisions.outcomes()
-    assert found[live.revision.name] == {"answers": 1, "degraded": 1, "errors": 0, "latencies_s": [0.2]}
-    assert found[canary.revision.name] == {"answers": 0, "degraded": 0, "errors": 1, "latencies_s": []}
+    assert found[live.revision.name] == {
+        "answers": 1,
+        "degraded": 1,
+        "errors": 0,
+        "latencies": LatencyHistogram.of([0.2]).counts,
+    }
+    assert found[canary.revision.name] == {"answers": 0, "degraded": 0, "errors": 1, "latencies": {}}
     revisions.commit(canary.revision.name)
     assert list(revisions.outcomes()) == [canary.revision.name]
 
 
-def test_members_learn_the_hedging_and_patience_of_the_live_revision(revisions, connections):
-    a, _ = connections.made
-    assert (a.hedge.percentile, a.patience_s) == (None, FAIR_SHARE * 2.0)
-    new = revisions.prepare(spec(0.25, hedge={"after": "p95"}, deadline_s=4.0), None, None).revision.name
-    assert (a.hedge.percentile, a.patience_s) == (None, FAIR_SHARE * 2.0)
-    revisions.commit(new)
-    assert (a.hedge.percentile, a.patience_s) == (95, FAIR_SHARE * 4.0)
+def test_each_revision_asks_members_on_its_own_terms(revisions):
+    live = revisions.live
+    canary = revisions.prepare(spec(0.25, hedge={"after": "p50"}, deadline_s=0.5), None, None)
+    for change in (lambda: None, lambda: revisions.start_canary(canary.revision.name, 0.5)):
+        change()
+        assert live.revision.graph.terms("a", 7.0) == Terms(7.0, FAIR_SHARE * 2.0, None)
+        assert canary.revision.graph.terms("a", 7.0) == Terms(7.0, FAIR_SHARE * 0.5, 50)
 
 
 def test_closing_lets_go_of_all_members(revisions, connections):

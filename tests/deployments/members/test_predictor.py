@@ -9,7 +9,7 @@ import torch
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.model import Model
-from quorate.deployments.members.predictor import Predictor, join
+from quorate.deployments.members.predictor import SPARE_PASSES, Predictor, join
 from quorate.deployments.transport.row_state import RowState
 
 
@@ -65,15 +65,45 @@ def test_one_bad_row_of_many_is_found_in_a_few_calls():
     assert len(calls) <= 2 * 6 + 1
 
 
-def test_a_lost_device_is_not_asked_again():
-    class AcceleratorError(RuntimeError):
-        pass
+@pytest.mark.parametrize("size", [1, 2, 3, 64, 1000])
+def test_a_batch_of_nothing_but_bad_rows_costs_a_few_calls_and_all_of_them_fail(size):
+    calls = []
 
+    def picky(x):
+        calls.append(len(x))
+        raise ValueError
+
+    _, status = predictor(picky).run(rows(size), probabilities=True)
+    assert status.tolist() == [RowState.ERROR] * size
+    assert len(calls) <= 1 + 2 * (size - 1).bit_length() + SPARE_PASSES
+
+
+def test_most_good_rows_are_answered_beside_many_bad_ones():
+    def picky(x):
+        if (x[:, 0] == 0).any():
+            raise ValueError
+        return x
+
+    x = rows(64)
+    x["x"][[3, 40, 41]] = 0
+    _, status = predictor(picky, output="values", classes=None).run(x, probabilities=False)
+    assert set(status[[3, 40, 41]]) == {RowState.ERROR}
+    assert (status == RowState.OK).sum() >= 48
+
+
+class AcceleratorError(RuntimeError):
+    """torch 2.8's, by its name."""
+
+
+@pytest.mark.parametrize(
+    "error", [AcceleratorError("CUDA error"), RuntimeError("CUDA error: an illegal memory access")]
+)
+def test_a_lost_device_is_not_asked_again(error):
     calls = []
 
     def lost(x):
         calls.append(len(x))
-        raise AcceleratorError("CUDA error")
+        raise error
 
     found = predictor(lost)
     _, status = found.run(rows(8), probabilities=True)

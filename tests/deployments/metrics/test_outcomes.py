@@ -3,7 +3,8 @@
 import pytest
 
 from quorate.deployments.errors import DeadlineError, OverloadedError, UnavailableError, UnsupportedError
-from quorate.deployments.metrics.outcomes import RECENT, Outcomes, outcome_of
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+from quorate.deployments.metrics.outcomes import Outcomes, outcome_of
 from quorate.fusion.errors import QuorumError
 
 
@@ -25,11 +26,9 @@ def test_answers_count_and_errors_that_are_not_the_clients():
     outcomes = Outcomes()
     for outcome in ("full", "degraded", "deadline", "quorum", "error", "invalid", "cancelled", "overloaded"):
         outcomes.add(outcome, 0.5)
-    assert outcomes.to_dict() == {"answers": 2, "degraded": 1, "errors": 3, "latencies_s": [0.5, 0.5]}
-
-
-def test_the_most_recent_latencies_are_kept():
-    outcomes = Outcomes()
-    for number in range(RECENT + 1):
-        outcomes.add("full", float(number))
-    assert outcomes.to_dict()["latencies_s"] == [float(number) for number in range(1, RECENT + 1)]
+    assert outcomes.to_dict() == {
+        "answers": 2,
+        "degraded": 1,
+        "errors": 3,
+        "latencies": LatencyHistogram.of([0.5, 0.5]).counts,
+    }

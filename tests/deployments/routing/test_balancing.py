@@ -1,13 +1,21 @@
 """Which replica is asked."""
 
-from quorate.deployments.routing.balancing import DEAD, FAILURE_COUNTS_S, FAILURE_LOAD_ROWS, LEFT_OUT, SHED, choose
+from quorate.deployments.routing.balancing import (
+    DEAD,
+    FAILURE_COUNTS_S,
+    FAILURE_LOAD_ROWS,
+    LEFT_OUT,
+    SHED,
+    choose,
+)
+from quorate.deployments.routing.limits import Limits
 from tests.deployments.support.fake_replicas import FakeReplica
 
 NOW = 1000.0
 
 
 def chosen(*replicas, left_out=(), tried=(), limit=4096, now=NOW):
-    return choose(replicas, left_out, tried, limit, now)
+    return choose(replicas, left_out, tried, Limits(limit, 1000), now)
 
 
 def test_the_replica_with_the_fewest_rows_under_way_is_asked():
@@ -44,3 +52,11 @@ def test_replicas_that_are_left_out_or_were_tried_are_not_asked():
 def test_a_member_whose_least_loaded_replica_is_full_sheds():
     assert chosen(FakeReplica(outstanding_rows=10), limit=10) == (None, SHED)
     assert chosen(FakeReplica(outstanding_rows=9), limit=10)[1] == ""
+
+
+def test_a_replica_with_too_many_bytes_to_answer_is_passed_over_for_one_with_more_rows():
+    few, many = FakeReplica("few", outstanding_rows=1), FakeReplica("many", outstanding_rows=100)
+    few.outstanding_bytes = 1000
+    assert chosen(few, many) == (many, "")
+    many.outstanding_bytes = 1001
+    assert chosen(few, many) == (None, SHED)

@@ -8,6 +8,7 @@ import pytest
 from quorate.deployments.routing.call import Call
 from quorate.deployments.routing.hedge import Hedge
 from quorate.deployments.routing.reply import read_reply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind
 from tests.deployments.support.fake_replicas import FakeReplica, payload
 
@@ -15,8 +16,8 @@ from tests.deployments.support.fake_replicas import FakeReplica, payload
 class FakeRoutes:
     """A member with these replicas, asked in their order."""
 
-    def __init__(self, *replicas, patience_s=0.0):
-        self.replicas, self.patience_s = replicas, patience_s
+    def __init__(self, *replicas):
+        self.replicas = replicas
         self.hedge = Hedge()
         self.failures = []
 
@@ -35,8 +36,9 @@ def replies():
     return []
 
 
-def start(routes, replies, *, in_s=60.0, rows=1):
-    call = Call(routes, Kind.CALL, payload(rows), time.monotonic() + in_s, replies.append)
+def start(routes, replies, *, in_s=60.0, rows=1, patience_s=0.0, percentile=None):
+    terms = Terms(time.monotonic() + in_s, patience_s, percentile)
+    call = Call(routes, Kind.CALL, payload(rows), terms, replies.append)
     call.start(routes.replicas[0])
     return call
 
@@ -92,19 +94,19 @@ def test_a_call_given_up_is_dropped_and_counts_against_the_replica_that_owed_an_
 @pytest.mark.parametrize(("patience_s", "reason"), [(60.0, "deadline"), (0.0, "gone")])
 def test_a_call_given_up_too_early_or_for_another_reason_counts_against_nobody(replies, patience_s, reason):
     replica = FakeReplica()
-    routes = FakeRoutes(replica, patience_s=patience_s)
-    start(routes, replies).give_up(reason)
+    routes = FakeRoutes(replica)
+    start(routes, replies, patience_s=patience_s).give_up(reason)
     assert replica.dropped
     assert routes.failures == []
 
 
-def hedging(replies, *replicas, calls=1000):
+def hedging(replies, *replicas, calls=1000, patience_s=0.0):
     """A call that is late at once; for use on an event loop."""
     routes = FakeRoutes(*replicas)
-    routes.hedge.percentile, routes.hedge.calls = 95, calls
+    routes.hedge.calls = calls
     for _ in range(100):
         routes.hedge.answered(0.0)
-    return start(routes, replies)
+    return start(routes, replies, patience_s=patience_s, percentile=95)
 
 
 async def until_asked(replica):
@@ -146,5 +148,65 @@ def test_a_late_call_beyond_the_budget_waits_for_its_replica(replies):
         assert not other.asked
         slow.answer()
         assert call.finished
+
+    asyncio.run(scenario())
+
+
+def test_a_call_without_a_percentile_is_not_hedged_however_late(replies):
+    async def scenario():
+        slow, other = FakeReplica("slow"), FakeReplica("other")
+        routes = FakeRoutes(slow, other)
+        routes.hedge.calls = 1000
+        for _ in range(100):
+            routes.hedge.answered(0.0)
+        start(routes, replies)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not other.asked
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("refuses_first", [True, False])
+def test_a_failure_of_one_replica_does_not_end_a_call_whose_hedge_is_out(replies, refuses_first):
+    async def scenario():
+        replicas = [FakeReplica("first"), FakeReplica("hedge")]
+        hedging(replies, *replicas)
+        await until_asked(replicas[1])
+        refusing, good = replicas if refuses_first else replicas[::-1]
+        refusing.answer(kind=Kind.FAILURE)
+        assert replies == []
+        good.answer()
+        assert [reply.reason for reply in replies] == [""]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("end", [FakeReplica.close, lambda replica: replica.answer(tensors=())])
+def test_a_call_that_both_replicas_fail_ends_with_the_first_reason(replies, end):
+    async def scenario():
+        slow, other = FakeReplica("slow"), FakeReplica("other")
+        hedging(replies, slow, other)
+        await until_asked(other)
+        other.answer(kind=Kind.FAILURE)
+        end(slow)
+        assert [reply.reason for reply in replies] == ["error"]
+
+    asyncio.run(scenario())
+
+
+def test_a_hedge_that_was_sent_a_moment_ago_is_not_judged_when_the_call_is_given_up(replies):
+    async def scenario():
+        slow, other = FakeReplica("slow"), FakeReplica("other")
+        routes = FakeRoutes(slow, other)
+        routes.hedge.calls = 1000
+        for _ in range(100):
+            routes.hedge.answered(0.2)
+        call = start(routes, replies, patience_s=0.1, percentile=95)
+        await until_asked(other)
+        call.give_up()
+        assert routes.failures == [(slow, "deadline")]
+        assert slow.dropped
+        assert other.dropped
 
     asyncio.run(scenario())

@@ -3,10 +3,14 @@
 import asyncio
 import time
 
+import pytest
+
 from quorate.deployments.routing.circuit_breaker import FAILURES_TO_LEAVE_OUT
+from quorate.deployments.routing.limits import DEFAULT_LIMITS, Limits
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind
 from quorate.deployments.transport.row_state import RowState
 from tests.deployments.support.fake_replicas import FakeReplica, payload
@@ -15,9 +19,9 @@ from tests.deployments.support.fake_replicas import FakeReplica, payload
 class Fleet:
     """A member whose replicas are connected the moment they are announced."""
 
-    def __init__(self, *names, limit=4096):
+    def __init__(self, *names, limits=DEFAULT_LIMITS):
         self.made = []
-        self.member = Member("m", self._connect, limit)
+        self.member = Member("m", self._connect, limits)
         self.announce(*names)
 
     def _connect(self, address, on_lost):
@@ -29,7 +33,7 @@ class Fleet:
 
     def ask(self, replies=None, rows=1, in_s=60.0):
         done = [].append if replies is None else replies.append
-        return self.member.call(Kind.CALL, payload(rows), time.monotonic() + in_s, done)
+        return self.member.ask(Kind.CALL, payload(rows), Terms(time.monotonic() + in_s), done)
 
 
 def in_loop(scenario):
@@ -52,8 +56,9 @@ def test_a_member_without_replicas_takes_no_call_and_says_why():
     assert fleet.member.reason == "dead"
 
 
-def test_a_member_whose_replicas_are_full_sheds():
-    fleet = Fleet("a", limit=2)
+@pytest.mark.parametrize("limits", [Limits(rows=2), Limits(nbytes=2 * 12)])
+def test_a_member_whose_replicas_are_full_sheds(limits):
+    fleet = Fleet("a", limits=limits)
     assert fleet.ask(rows=2) is not None
     assert fleet.ask() is None
     assert fleet.member.reason == "shed"

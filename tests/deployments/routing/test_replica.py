@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import secrets
 import socket
 import ssl
@@ -19,7 +18,7 @@ from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.routing.replica import Address, Peer
+from quorate.deployments.routing.replica import SEND_AHEAD_BYTES, Address, Peer
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
 from quorate.deployments.transport.framing import StreamCutter, to_stream
 from quorate.deployments.transport.keys import ClusterKeys
@@ -242,26 +241,70 @@ def test_mad_member_costs_only_itself(tmp_path):
         ask_beside()
 
 
-def test_replica_that_reads_nothing_is_cut_off_instead_of_fed_for_ever():
+def test_replica_that_reads_nothing_for_a_while_is_neither_cut_nor_fed_and_goes_on_with_what_is_still_wanted():
     async def scenario():
-        async with serving(ONE_MEMBER) as (engine, fleet):
+        async with serving(ONE_MEMBER) as (_, fleet):
             [replica] = fleet.replicas["a"]
             lost: list[Peer] = []
             peer = Peer(replica.address, "node", None, lost.append)
             await until(lambda: peer.ready)
             replica.stop()
-            rows = np.frombuffer(os.urandom(3 * 8 * 100_000), np.int64).reshape(100_000, 3)
+            payload = Payload.of([np.zeros((100_000, 3), np.int64)])
             replies: list[Any] = []
-            for _ in range(2 * MAX_UNREAD_BYTES // rows.nbytes):
-                if peer.closed:
-                    break
-                peer.call(Kind.CALL, Payload.of([rows]), 1e12, replies.append)
-                await asyncio.sleep(0)
-            assert lost == [peer]
-            assert replies
-            assert set(replies) == {None}
-            assert peer.outstanding_rows == 0
+            calls = [peer.call(Kind.CALL, payload, 1e12, replies.append) for _ in range(200)]
+            await asyncio.sleep(0.1)
+            assert peer.outstanding_bytes == 200 * payload.nbytes > 3 * MAX_UNREAD_BYTES
+            assert peer._connection.unsent_bytes <= SEND_AHEAD_BYTES + payload.nbytes + 64
+            for call_id in calls[:-2]:
+                peer.drop(call_id)
+            assert peer.outstanding_bytes == 2 * payload.nbytes
             replica.resume()
-            assert engine.ready()["a"] == 1
+            await until(lambda: len(replies) == 2)
+            assert [reply.call_id for reply in replies] == calls[-2:]
+            assert (lost, peer.outstanding_rows, peer.outstanding_bytes) == ([], 0, 0)
+            peer.close()
 
     asyncio.run(scenario())
+
+
+def test_calls_that_wait_to_be_sent_end_when_the_replica_is_lost():
+    async def scenario():
+        async with serving(ONE_MEMBER) as (_, fleet):
+            [replica] = fleet.replicas["a"]
+            peer = Peer(replica.address, "node", None, lambda peer: None)
+            await until(lambda: peer.ready)
+            replica.stop()
+            payload = Payload.of([np.zeros((100_000, 3), np.int64)])
+            replies: list[Any] = []
+            for _ in range(10):
+                peer.call(Kind.CALL, payload, 1e12, replies.append)
+            replica.kill()
+            await until(lambda: peer.closed)
+            assert replies == [None] * 10
+            assert (peer.outstanding_rows, peer.outstanding_bytes) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_cannot_be_used_ends_neither_the_connection_nor_other_calls(caplog):
+    def fail(message):
+        raise ZeroDivisionError
+
+    async def scenario():
+        async with serving(ONE_MEMBER) as (_, fleet):
+            [replica] = fleet.replicas["a"]
+            peer = Peer(replica.address, "node", None, lambda peer: None)
+            await until(lambda: peer.ready)
+            replies: list[Any] = []
+            for _ in range(2):
+                for on_reply in (fail, replies.append):
+                    peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, on_reply)
+                await until(lambda: not peer.outstanding_rows)
+            assert [reply.kind for reply in replies] == [Kind.ANSWER] * 2
+            peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, fail)
+            peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, replies.append)
+            peer.close()
+            assert replies[-1] is None
+
+    asyncio.run(scenario())
+    assert caplog.text.count("a member's answer could not be used") == 3

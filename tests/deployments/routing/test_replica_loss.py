@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from quorate.deployments.errors import DeadlineError
+from quorate.deployments.routing.hedge import HEDGE_BUDGET
 from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import assert_right, ensemble, row, serving, until
 
@@ -151,6 +152,6 @@ def test_hedge_asks_a_second_replica_within_its_budget():
             for number in range(201, 204):  # each would wait for the stopped replica until its deadline
                 assert_right(await asyncio.wait_for(engine.infer(row(number)), 5), row(number))
             member = engine.revisions.live.members["a"]
-            assert 0 < member.hedge.hedges <= 0.02 * member.hedge.calls
+            assert 0 < member.hedge.hedges <= HEDGE_BUDGET * member.hedge.calls
 
     asyncio.run(scenario())

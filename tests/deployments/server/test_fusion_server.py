@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import threading
 
 import httpx
 import numpy as np
@@ -147,3 +148,24 @@ def test_a_server_that_is_stopped_takes_no_more_connections(server):
     server.stop()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://127.0.0.1:{server.http_port}/v2")
+
+
+@pytest.mark.long
+def test_members_that_no_revision_asks_any_more_are_looked_for_no_more(spec, members):
+    spec = spec.model_copy(update={"fusion": spec.fusion.model_copy(update={"deadline_s": 0.5})})
+    found, gone = [], threading.Event()
+
+    def find(app, on_replicas):
+        found.append(app)
+        members.find(app.partition(".")[0], on_replicas)
+        return gone.set if app == "b" else pytest.fail
+
+    server = FusionServer(ServerSettings("127.0.0.1", 0, 0, Doorkeeper(OpenDoors())), make_engine, find)
+    server.start(served(spec))
+    new = reweighted(spec, 0.9)
+    server.prepare(Served(new, FACTORIES, {"a": "a", "b": "b.new"}))
+    server.with_revisions(lambda revisions: revisions.commit(new.revision))
+    assert gone.wait(30)
+    assert found == ["a", "b", "a", "b.new"]
+    assert revision_that_answers(server) == new.revision
+    server.stop()

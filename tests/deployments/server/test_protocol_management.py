@@ -172,7 +172,7 @@ def test_a_full_queue_answers_the_highest_priority_first_and_sheds_the_lowest(cr
     engine = doors.engine
     switch.write_text("hold")
     # Two are under way at once; all that follows waits.
-    threads = [start(f"first {n}", 2, lambda n=n: engine._unanswered == n + 1) for n in range(2)]
+    threads = [start(f"first {n}", 2, lambda n=n: engine.unanswered_batches == n + 1) for n in range(2)]
     threads += [start(f"low {n}", 3, lambda n=n: engine.queued_rows == n + 1) for n in range(4)]
     threads += [
         start(name, priority, lambda n=n: len(failures) == n)

@@ -21,6 +21,7 @@ class FakeReplica:
     def __init__(self, replica_id="r", *, on_lost=None, ready=True, outstanding_rows=0):
         self.address = Address(replica_id, "node", "", "")
         self.ready, self.leaving, self.closed = ready, False, False
+        self.outstanding_bytes = 0
         self.outstanding_rows, self.failures, self.failed_at = outstanding_rows, 0, 0.0
         self.asked, self.dropped = {}, []
         self._waiting = {}
@@ -33,12 +34,12 @@ class FakeReplica:
         call_id = next(self._ids)
         self.asked[call_id] = kind, payload, expires
         self._waiting[call_id] = on_reply
-        self.outstanding_rows += payload.rows
+        self._count(call_id, 1)
         return call_id
 
     def drop(self, call_id):
         if self._waiting.pop(call_id, None) is not None:
-            self.outstanding_rows -= self.asked[call_id][1].rows
+            self._count(call_id, -1)
             self.dropped.append(call_id)
 
     def close(self):
@@ -53,9 +54,9 @@ class FakeReplica:
         """Ids of calls that wait for an answer."""
         return list(self._waiting)
 
-    def answer(self, *states, kind=Kind.ANSWER, tensors=None):
-        """Answer the oldest call: values, and a state for each row, OK where none is given."""
-        call_id = self.waiting[0]
+    def answer(self, *states, kind=Kind.ANSWER, tensors=None, call_id=None):
+        """Answer a call, or the oldest: values, and a state for each row, OK where none is given."""
+        call_id = call_id or self.waiting[0]
         rows = self.asked[call_id][1].rows
         status = np.array(states or [0] * rows, dtype=np.uint8)
         if tensors is None:
@@ -64,8 +65,13 @@ class FakeReplica:
 
     def _reply(self, call_id, message):
         on_reply = self._waiting.pop(call_id)
-        self.outstanding_rows -= self.asked[call_id][1].rows
+        self._count(call_id, -1)
         on_reply(message)
+
+    def _count(self, call_id, sign):
+        payload = self.asked[call_id][1]
+        self.outstanding_rows += sign * payload.rows
+        self.outstanding_bytes += sign * payload.nbytes
 
 
 def payload(rows=1):

@@ -41,8 +41,9 @@ class MemberThreads:
         return Path(self._folder) / name
 
     def find(self, name, on_replicas):
-        """Tell where a member's replica is."""
+        """Tell where a member's replica is; it stays there, so nobody need tell again."""
         on_replicas({"only": Address("only", "here", str(self._path(name)), **self._outputs[name])})
+        return lambda: None
 
     async def engine(self):
         """An engine that reaches all of them."""

@@ -172,6 +172,47 @@ def test_peer_that_reads_nothing_is_cut_and_what_waited_for_it_is_let_go(run, li
     run(scenario)
 
 
+def test_a_message_of_any_size_may_wait_before_others(run, listening, monkeypatch):
+    monkeypatch.setattr(connection_module, "MAX_UNREAD_BYTES", 1 << 20)
+
+    async def scenario():
+        async with connected(listening) as (connection, near, other, far):
+            other._transport.pause_reading()
+            connection.send([bytes(20 << 20)])
+            for _ in range(10):
+                connection.send([b"small"])
+                await asyncio.sleep(0)
+            assert not near.heard()
+            other._transport.resume_reading()
+            assert len((await far.message())[1][0]) == 20 << 20
+            assert (await far.message())[1] == [b"small"]
+
+    run(scenario)
+
+
+def test_who_waits_for_room_hears_of_it_and_is_never_cut(run, listening):
+    async def scenario():
+        async with connected(listening) as (connection, near, other, far):
+            left = [LARGE] * (2 * MAX_UNREAD_BYTES // len(LARGE))
+
+            def send():
+                while left and connection.unsent_bytes < len(LARGE):
+                    connection.send([left.pop()])
+
+            connection.room = send
+            other._transport.pause_reading()
+            send()
+            await asyncio.sleep(0.05)
+            assert left
+            other._transport.resume_reading()
+            for _ in range(2 * MAX_UNREAD_BYTES // len(LARGE)):
+                assert len((await far.message())[1][0]) == len(LARGE)
+            assert not near.heard()
+            assert connection.unsent_bytes == 0
+
+    run(scenario)
+
+
 def test_half_a_message_is_not_delivered(run, listening):
     async def scenario():
         async with connected(listening) as (connection, _, other, far):

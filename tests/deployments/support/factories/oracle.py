@@ -5,13 +5,15 @@ A row is three integers: its number, a command, and a bit mask of the members th
 
 # B rows
 
+import ctypes
 import os
+import signal
 import time
 from pathlib import Path
 
 import numpy as np
 
-NONE, RAISE, NAN, INFINITY, WRONG_SHAPE = range(5)
+NONE, RAISE, NAN, INFINITY, WRONG_SHAPE, DIE, SPIN, HOLD = range(8)
 SLEEP = 1000  # SLEEP + n: sleep n milliseconds
 CLASSES = 4
 _SPAN = 1 << 20
@@ -23,6 +25,13 @@ def shares(numbers, member):
     """(B, 4) float32 of member number ``member``: exact multiples of 2**-22 that sum to one."""
     first = (numbers[:, None] * _MULTIPLIERS[member] + 7919 * member) % _SPAN / (4 * _SPAN)
     return np.concatenate([first, 1 - first.sum(axis=1, keepdims=True)], axis=1).astype(np.float32)
+
+
+def spin(seconds):
+    """Compute in Python."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
 
 
 def numbered(member, log="", broken="", keep=False, **_kept_apart):
@@ -45,6 +54,12 @@ def numbered(member, log="", broken="", keep=False, **_kept_apart):
             raise ValueError("told to")
         if (mine == WRONG_SHAPE).any():
             return np.zeros((len(rows), CLASSES - 1), np.float32)
+        if (mine == DIE).any():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if (mine == SPIN).any():
+            spin(10)
+        if (mine == HOLD).any():  # a foreign call that does not let go of the interpreter
+            ctypes.PyDLL(None).sleep(10)
         if mine.max(initial=0) > SLEEP:
             time.sleep((mine.max() - SLEEP) / 1000)
         answer = shares(rows[:, 0], member)

@@ -1,0 +1,58 @@
+"""Evidence that may be looked at as often as one likes: tests whose error holds over all looks together.
+
+A test at a fixed level that is repeated until it says no says no in the end. What is computed here is instead the gain
+of a bet against the hypothesis, a process whose mean never exceeds 1 while the hypothesis is true; that it ever reaches
+1/alpha has a probability of at most alpha (Ville 1939). The bet is the likelihood ratio of a mixture (Robbins 1970,
+"Statistical methods related to the law of the iterated logarithm"; Ramdas et al. 2023, "Game-theoretic statistics and
+safe anytime-valid inference", section 3). Its inversion gives confidence sequences for a quantile (Howard & Ramdas
+2022, "Sequential estimation of quantiles with applications to A/B testing and best-arm identification").
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+
+
+def log_evidence(successes: ArrayLike, trials: ArrayLike, most: float) -> NDArray[Any]:
+    """Log of the gain of a bet that trials succeed more often than with probability ``most``.
+
+    The alternatives are mixed uniformly over (most, 1). Each is a likelihood ratio whose mean is at most 1 for every
+    probability up to ``most``, whatever came before, so the bet holds while it changes below that as well.
+
+    Args:
+        successes: so far; arrays give an array.
+        trials: so far.
+    """
+    k, n = np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64)
+    with np.errstate(divide="ignore"):  # log 0: no evidence at all
+        above = np.log(special.betainc(n - k + 1, k + 1, 1 - most))
+    mixed = special.betaln(k + 1, n - k + 1) + above - math.log1p(-most)
+    evidence: NDArray[Any] = mixed - k * math.log(most) - (n - k) * math.log1p(-most)
+    return evidence
+
+
+def is_more_often(successes: int, trials: int, most: float, alpha: float) -> bool:
+    """Whether trials succeed more often than with probability ``most``; at most ``alpha`` to err at any look."""
+    return bool(log_evidence(successes, trials, most) >= -math.log(alpha))
+
+
+def median_at_most_s(latencies: LatencyHistogram, alpha: float) -> float:
+    """A bound that the median is below at all looks, but for a probability of ``alpha``; infinite while unknown."""
+    ends, counts = latencies.up_to()
+    known = np.flatnonzero(log_evidence(counts, len(latencies), 0.5) >= -math.log(alpha))
+    return float(ends[known[0]]) if len(known) else math.inf
+
+
+def median_at_least_s(latencies: LatencyHistogram, alpha: float) -> float:
+    """A bound that the median is above at all looks, but for a probability of ``alpha``; 0 while unknown."""
+    ends, counts = latencies.up_to()
+    total = len(latencies)
+    known = np.flatnonzero(log_evidence(total - counts, total, 0.5) >= -math.log(alpha))
+    return float(ends[known[-1]]) if len(known) else 0.0

@@ -1,0 +1,86 @@
+"""Tests that are looked at again and again are wrong no more often than they promise."""
+
+# R runs, L looks
+
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from quorate.deployments.control.confidence_sequence import (
+    is_more_often,
+    log_evidence,
+    median_at_least_s,
+    median_at_most_s,
+)
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+
+ALPHA, RUNS, LOOKS = 0.05, 2000, 1200
+
+
+def looks(probability, most, per_look=2.0, seed=0):
+    """(R, L) successes and trials so far, while trials succeed with this probability."""
+    rng = np.random.default_rng(seed)
+    trials = rng.poisson(per_look, (RUNS, LOOKS))
+    return rng.binomial(trials, probability).cumsum(axis=1), trials.cumsum(axis=1)
+
+
+@pytest.mark.parametrize(("successes", "trials", "most"), [(0, 0, 0.1), (3, 5, 0.1), (1, 40, 0.1), (30, 50, 0.5)])
+def test_evidence_is_the_likelihood_ratio_averaged_over_the_alternatives(successes, trials, most):
+    def ratio(p):
+        return (p / most) ** successes * ((1 - p) / (1 - most)) ** (trials - successes)
+
+    mixed = integrate.quad(ratio, most, 1)[0] / (1 - most)
+    assert math.exp(log_evidence(successes, trials, most)) == pytest.approx(mixed, rel=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("most", [0.05, 0.5])
+def test_a_true_hypothesis_is_rejected_at_any_of_1200_looks_in_no_more_than_alpha_of_all_runs(most):
+    successes, trials = looks(most, most)
+    rejected = (log_evidence(successes, trials, most) >= -math.log(ALPHA)).any(axis=1)
+    assert rejected.mean() <= ALPHA
+    # What it replaces, a test at a fixed level at every look, would have stopped most of them.
+    assert (stats.binom.sf(successes - 1, trials, most) < ALPHA).any(axis=1).mean() > 5 * ALPHA
+
+
+def test_a_probability_below_the_hypothesis_is_rejected_still_less_often():
+    successes, trials = looks(0.08, 0.1)
+    assert (log_evidence(successes, trials, 0.1) >= -math.log(ALPHA)).any(axis=1).mean() < ALPHA / 3
+
+
+def test_a_real_difference_is_found_in_nearly_all_runs_and_early():
+    successes, trials = looks(0.2, 0.1)
+    rejected = log_evidence(successes, trials, 0.1) >= -math.log(ALPHA)
+    assert rejected.any(axis=1).mean() > 0.999
+    assert np.median(rejected.argmax(axis=1)) < LOOKS / 8
+
+
+def test_evidence_over_many_trials_stays_a_number():
+    assert is_more_often(600_000, 1_000_000, 0.5, 1e-6)
+    assert not is_more_often(400_000, 1_000_000, 0.5, 0.5)
+    assert not is_more_often(0, 0, 0.1, 0.5)
+
+
+@pytest.mark.long
+def test_the_median_leaves_its_bounds_at_any_look_in_no_more_than_alpha_of_all_runs():
+    rng = np.random.default_rng(3)
+    above = below = 0
+    for _ in range(40):
+        latencies, outside = LatencyHistogram(), [False, False]
+        for _ in range(300):
+            for seconds in rng.lognormal(math.log(0.01), 0.5, 4):
+                latencies.add(seconds)
+            outside[0] |= median_at_most_s(latencies, ALPHA) < 0.01
+            outside[1] |= median_at_least_s(latencies, ALPHA) > 0.01
+        below, above = below + outside[0], above + outside[1]
+        assert 0.0085 < median_at_least_s(latencies, ALPHA) < median_at_most_s(latencies, ALPHA) < 0.0115
+    assert max(above, below) <= 40 * 2 * ALPHA  # of so few runs
+
+
+def test_nothing_is_known_of_the_median_of_a_few_latencies():
+    few = LatencyHistogram.of([0.01, 0.02])
+    assert median_at_most_s(few, ALPHA) == math.inf
+    assert median_at_least_s(few, ALPHA) == 0.0
+    assert median_at_most_s(LatencyHistogram(), ALPHA) == math.inf
