@@ -27,11 +27,11 @@ from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
-from quorate.deployments.security.doors import bind
+from quorate.deployments.security.doors import WILDCARDS, at_port, bind
 from quorate.deployments.server.grpc.server import grpc_server
 from quorate.deployments.server.http.app import HttpDoor
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
-from quorate.deployments.server.service import Publish, Service
+from quorate.deployments.server.service import DoorAddresses, Publish, Service
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 T = TypeVar("T")
@@ -85,12 +85,14 @@ class FusionServer:
     Attributes:
         engine: what answers; it lives on the server's thread, likewise ``http_door``.
         http_port: that it listens on, likewise ``grpc_port``.
+        doors: what clients are told of the ensemble's doors: its own, until somebody who knows others sets it.
     """
 
     engine: Engine
     http_door: HttpDoor
     http_port: int
     grpc_port: int
+    doors: DoorAddresses
 
     def __init__(
         self,
@@ -209,6 +211,7 @@ class FusionServer:
                 http = held.enter_context(bind(self._settings.host, self._settings.http_port, share=True))
                 grpc = held.enter_context(bind(self._settings.host, self._settings.grpc_port, share=True))
                 self.http_port, self.grpc_port = http.getsockname()[1], grpc.getsockname()[1]
+                self.doors = self._own_doors()
                 self._find_members(served)
                 ticker = asyncio.ensure_future(self._tick())
                 await self._wait_for_members()
@@ -223,7 +226,7 @@ class FusionServer:
 
     async def _answer(self, http: socket.socket, grpc: socket.socket) -> None:
         """Open both doors, and return when they have closed."""
-        settings, service = self._settings, Service(self.engine, self._publish)
+        settings, service = self._settings, Service(self.engine, self._publish, lambda: self.doors)
         grpc_door, _ = grpc_server(service, settings.host, self.grpc_port, settings.keeper, settings.certificates)
         grpc.close()  # gRPC binds a socket of its own
         await grpc_door.start()
@@ -234,6 +237,12 @@ class FusionServer:
         self._loop.call_soon(self._opened.set)
         await self._http.serve(sockets=[http])
         await grpc_door.stop(GRPC_GRACE_S)
+
+    def _own_doors(self) -> DoorAddresses:
+        host = self._settings.host
+        if host in WILDCARDS:  # no address to go to
+            return DoorAddresses()
+        return DoorAddresses((at_port(host, self.http_port),), (at_port(host, self.grpc_port),))
 
     def _find_members(self, served: Served) -> None:
         for app in served.apps.values():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -35,6 +36,14 @@ EXTENSIONS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class DoorAddresses:
+    """``host:port`` of every door of the ensemble, on whichever node; clients that lost one go on to another."""
+
+    http: tuple[str, ...] = ()
+    grpc: tuple[str, ...] = ()
+
+
 class Reading:
     """See ``Service.reading``."""
 
@@ -57,8 +66,13 @@ class Service:
         statistics: how the requests to each model went.
     """
 
-    def __init__(self, engine: Engine, publish: Publish | None = None):
-        self.engine, self._publish = engine, publish
+    def __init__(
+        self,
+        engine: Engine,
+        publish: Publish | None = None,
+        doors: Callable[[], DoorAddresses] = DoorAddresses,
+    ):
+        self.engine, self._publish, self._doors = engine, publish, doors
         self.statistics: defaultdict[str, Statistics] = defaultdict(Statistics)
 
     @property
@@ -71,7 +85,13 @@ class Service:
         return self.engine.revision.models
 
     def server_metadata(self) -> dict[str, Any]:
-        return {"name": "quorate", "version": version("quorate"), "extensions": list(EXTENSIONS)}
+        """The protocol's three fields, and the addresses of the doors."""
+        return {
+            "name": "quorate",
+            "version": version("quorate"),
+            "extensions": list(EXTENSIONS),
+            "doors": {protocol: list(addresses) for protocol, addresses in asdict(self._doors()).items()},
+        }
 
     def ready(self) -> bool:
         """Whether a quorum of members takes calls."""
