@@ -246,7 +246,7 @@ class _Run:
     def __init__(self, places: Sequence[_Place], load: Load):
         self._places, self._load = deque(places), load
         self._due: deque[float] = deque()  # open loop: scheduled times that no connection has taken yet
-        self._idle: list[_Connection] = []
+        self._idle: deque[_Connection] = deque()  # the one that has waited longest is next, so that all take turns
         self._connections: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._next = 0
@@ -276,7 +276,7 @@ class _Run:
         pace = threading.Thread(target=self._pace, args=(start,), daemon=True)
         if load.rate is None:
             while self._idle:
-                self._send(self._idle.pop(), time.perf_counter())
+                self._send(self._idle.popleft(), time.perf_counter())
         else:
             pace.start()
         await self._watch()
@@ -314,7 +314,7 @@ class _Run:
 
     def _arrive(self, at: float) -> None:
         if self._idle:
-            self._send(self._idle.pop(), at)
+            self._send(self._idle.popleft(), at)
         else:
             self._due.append(at)
 

@@ -49,8 +49,8 @@ class Doors:
         """Open them again, where they stood, after ``server.stop``."""
         self._start(self.server.http_port, self.server.grpc_port)
 
-    def _start(self, *ports):
-        settings = ServerSettings("127.0.0.1", *ports, self.keeper, self.certificates)
+    def _start(self, http_port, grpc_port):
+        settings = ServerSettings("127.0.0.1", http_port, grpc_port, self.keeper, self.certificates)
         self.server = FusionServer(settings, _make_engine, self._members.find)
         self.server.start(Served(self._spec, FACTORIES, {name: name for name in self._spec.members}))
 

@@ -1,5 +1,8 @@
 """Where requests go, and what clients do with each way to get no answer; no sockets."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import httpx
 import numpy as np
 import orjson
@@ -164,15 +167,16 @@ def test_the_error_says_what_each_door_did():
 def test_urls_come_one_by_one_in_a_sequence_or_with_commas():
     assert door_urls(A) == (A,)
     assert door_urls(f"{A}/, {B}") == door_urls([A, B, A]) == (A, B)
-    for wrong in ("", "a:1", [], f"{A},", "ftp://a"):
+    wrongs: list[str | list[str]] = ["", "a:1", [], f"{A},", "ftp://a"]
+    for wrong in wrongs:
         with pytest.raises(errors.RequestError, match="give http://HOST:PORT"):
             door_urls(wrong)
 
 
 def carried(client, call, outcomes):
     """What a call returns when its attempts end so, and the attempts, without anybody carrying them."""
-    attempts, outcome = [], None
-    outcomes = iter(outcomes)
+    attempts: list[Any] = []
+    outcome, outcomes = None, iter(outcomes)
     while True:
         try:
             step = call.send(outcome)
@@ -205,7 +209,7 @@ def sent_deadline(attempt):
 
 def test_what_is_sent_again_has_only_the_time_that_is_left(client, monkeypatch):
     clock = iter([0.0, 0.0, 0.04, 0.04])
-    monkeypatch.setattr(inference.time, "monotonic", lambda: next(clock, 0.04))
+    monkeypatch.setattr(inference, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.04)))
     call = client._infer("m", {"x": ROW}, {"deadline_ms": 100})
     _, attempts = carried(client, call, [LOST, answer()])
     assert [attempt.url for attempt in attempts] == [A, B]
@@ -214,7 +218,7 @@ def test_what_is_sent_again_has_only_the_time_that_is_left(client, monkeypatch):
 
 def test_triton_s_time_out_is_a_deadline_too(client, monkeypatch):
     clock = iter([0.0, 0.0])
-    monkeypatch.setattr(inference.time, "monotonic", lambda: next(clock, 0.2))
+    monkeypatch.setattr(inference, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.2)))
     with pytest.raises(errors.UnavailableError, match=r"http://a:1 \(reset\)"):
         carried(client, client._infer("m", {"x": ROW}, {"timeout": 100_000}), [LOST])
 
@@ -274,7 +278,7 @@ def test_a_server_that_names_no_doors_takes_nothing_from_the_answer(client, said
 
 def test_all_stages_of_a_try_share_what_is_left(monkeypatch):
     now = 0.0
-    monkeypatch.setattr(inference.time, "monotonic", lambda: now)
+    monkeypatch.setattr(inference, "time", SimpleNamespace(monotonic=lambda: now))
     timeouts = inference.TimeLeft(10.0, 2.0)
     assert (timeouts.get("connect"), timeouts.get("read"), timeouts.get("write")) == (2.0, 10.0, 10.0)
     now = 9.0

@@ -40,9 +40,13 @@ class Server:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
+    def close(self):
+        """Take no connection any more; for ``answer``."""
+        self._server.close()
+
     async def _serve(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        self._server = server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._stop.wait()
@@ -179,6 +183,27 @@ def test_random_input_has_values_its_datatype_holds(datatype):
         values = np.array(tensor["data"])
         assert np.allclose(values.astype(numpy_dtype(datatype)).astype(float), values.astype(float), rtol=0.01)
     assert len(tensor["data"]) == 64
+
+
+def test_several_servers_share_the_connections():
+    with Server(full) as one, Server(full) as other:
+        result = bench([one.url, other.url], "m", Load(clients=4, rate=200, duration_s=0.5, warm_up_s=0.0))
+        assert (result.requests, result.errors) == (100, 0)
+        assert one.requests + other.requests == 100
+        assert min(one.requests, other.requests) > 0
+
+
+def test_clients_of_a_server_that_goes_take_another():
+    with Server(full) as one, Server(full) as going:
+
+        def go(_):
+            going.close()
+            return 0.0, 0, {}
+
+        going._answer = go
+        load = Load(clients=2, rate=200, duration_s=0.5, warm_up_s=0.0)
+        result = bench(f"{one.url},{going.url}", "m", load)
+    assert (result.requests, result.errors, going.requests) == (100, 1, 1)
 
 
 def test_no_server_is_a_typed_error():
