@@ -1,4 +1,4 @@
-"""The configurations of docs/load-balancing.md: each is taken by the program that it is for, where that is installed."""
+"""The configurations of docs/load-balancing.md: each is taken by the program it is for, where that is installed."""
 
 import re
 import shutil

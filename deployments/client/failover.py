@@ -73,7 +73,12 @@ class DoorList:
 
     Requests take turns at the doors that were given. Those that a server named are asked when none of these is well: a
     client behind a proxy or another network's address may not reach them.
+
+    Attributes:
+        latest: the door that answered last; None before the first answer.
     """
+
+    latest: Door | None = None
 
     def __init__(self, urls: Sequence[str], turn: int | None = None):
         """Args:
@@ -117,6 +122,7 @@ class DoorList:
 
     def worked(self, door: Door) -> None:
         """A door answered."""
+        self.latest = door
         if door.failures:
             with self._lock:
                 door.failures, door.rests_until = 0, 0.0

@@ -225,16 +225,14 @@ class Calls(ABC, Generic[H]):
         return value
 
     def _find_doors(self) -> Call[None]:
-        """Now and then ask a door where the others are."""
-        now = time.monotonic()
-        if self._doors.refresh_due(now) and (door := self._doors.choose((), now, resting=False)) is not None:
+        """Now and then ask the door that has just answered where the others are."""
+        now, door = time.monotonic(), self._doors.latest
+        if door is not None and self._doors.refresh_due(now):
             timeouts = TimeLeft(now + min(REFRESH_TIMEOUT_S, self._timeout_s), REFRESH_TIMEOUT_S)
-            found = yield Attempt(Request("GET", "/v2"), door.url, timeouts)
-            if isinstance(found, httpx.Response):
-                self._doors.worked(door)
-                self._doors.learn(_doors_of(found))
-            else:
-                self._doors.failed(door, time.monotonic())
+            reply = yield Attempt(Request("GET", "/v2"), door.url, timeouts)
+            named = _doors_of(reply) if isinstance(reply, httpx.Response) else None
+            if named is not None:
+                self._doors.learn(named)
 
     def _ask(self, request: Request) -> Call[httpx.Response]:
         """A response with status 200.
@@ -361,13 +359,12 @@ def _retry_after_s(reply: httpx.Response) -> float | None:
     return float(asked) if asked.isdigit() else None
 
 
-def _doors_of(reply: httpx.Response) -> list[str]:
-    """The doors that a server's metadata name; none where it is another server, or does not say."""
+def _doors_of(reply: httpx.Response) -> list[str] | None:
+    """The doors that a server's metadata name; None where it does not say, or is another kind of server."""
     try:
-        found = reply.json()["doors"]["http"] if reply.status_code == 200 else []
-        return [str(address) for address in found]
+        return [str(address) for address in reply.json()["doors"]["http"]]
     except (ValueError, KeyError, TypeError):
-        return []
+        return None
 
 
 def _result(reply: httpx.Response) -> Result:

@@ -251,6 +251,7 @@ class _Run:
         self._connecting: set[asyncio.Task[None]] = set()
         self._next = 0
         self._under_way = 0
+        self._arriving = load.rate is not None  # requests of the open loop are still to come
         self._latencies: list[float] = []
         self._errors = 0
         self._degraded = 0
@@ -300,10 +301,11 @@ class _Run:
             time.sleep(max(at - time.perf_counter(), 0.0))
             self._loop.call_soon_threadsafe(self._arrive, at)
             number += 1
+        self._loop.call_soon_threadsafe(self._end_arrivals)
 
     async def _watch(self) -> None:
         """Wait for the end and for what is under way then; cut what has no answer in time."""
-        while time.perf_counter() < self._until or self._under_way or self._due:
+        while time.perf_counter() < self._until or self._arriving or self._under_way or self._due:
             await asyncio.sleep(0.01)
             now = time.perf_counter()
             for connection in list(self._connections):
@@ -317,6 +319,9 @@ class _Run:
             self._send(self._idle.popleft(), at)
         else:
             self._due.append(at)
+
+    def _end_arrivals(self) -> None:
+        self._arriving = False
 
     def _send(self, connection: _Connection, scheduled: float) -> None:
         self._under_way += 1
@@ -384,7 +389,7 @@ class _Run:
         return ", ".join(f"{place.host}:{place.port}" for place in self._places)
 
     async def _connect_again(self) -> None:
-        while time.perf_counter() < self._until or self._due:
+        while time.perf_counter() < self._until or self._arriving or self._due:
             await asyncio.sleep(RECONNECT_S)
             try:
                 await self._connect()

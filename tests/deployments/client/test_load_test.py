@@ -3,11 +3,13 @@ import contextlib
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
 import pytest
 
+from quorate.deployments.client import load_test
 from quorate.deployments.client.load_test import Load, bench, random_inputs
 from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
 from quorate.deployments.wire.datatypes import numpy_dtype
@@ -132,6 +134,14 @@ def test_a_connection_the_server_cuts_is_an_error_and_is_replaced():
     with Server(cuts_the_third) as server:
         result = bench(server.url, "m", Load(clients=1, rate=100, duration_s=0.4, warm_up_s=0.0))
     assert (result.requests, result.errors) == (40, 1)
+
+
+def test_requests_that_a_busy_machine_sends_after_the_end_are_counted_too(monkeypatch):
+    slow = SimpleNamespace(perf_counter=time.perf_counter, sleep=lambda pause_s: time.sleep(pause_s + 0.03))
+    with Server(full) as server:
+        monkeypatch.setattr(load_test, "time", slow)
+        result = bench(server.url, "m", Load(clients=1, rate=100, duration_s=0.2, warm_up_s=0.0))
+    assert (result.requests, result.errors) == (20, 0)
 
 
 def test_a_request_without_an_answer_is_an_error_after_the_timeout():
