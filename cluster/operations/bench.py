@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quorate.cluster.operations.query import url_of
+from quorate.cluster.operations.query import urls_of
 from quorate.deployments.security.credentials import Credentials
 from quorate.fusion.extras import require
 
@@ -20,7 +21,7 @@ def bench(
     rows: int = 1,
     duration_s: float = 10.0,
     member: str | None = None,
-    url: str | None = None,
+    url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
     address: str | None = None,
 ) -> BenchResult:
@@ -33,7 +34,7 @@ def bench(
         rows: in each request.
         duration_s: how long to measure.
         member: load this member alone.
-        url: of the HTTP door, instead of looking it up.
+        url: of the HTTP door, or of several that share the connections, instead of looking them up.
         credentials: what the doors want to see.
         address: of the Ray cluster; the local one when None.
 
@@ -45,4 +46,4 @@ def bench(
     from quorate.deployments.client import load_test
 
     load = load_test.Load(clients, rate, duration_s, rows=rows)
-    return load_test.bench(url or url_of(name, address), member or name, load, credentials=credentials)
+    return load_test.bench(url or urls_of(name, address), member or name, load, credentials=credentials)

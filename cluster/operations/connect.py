@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from quorate.cluster.local.connection import connected
 from quorate.cluster.operations.down import Stopped, down
 from quorate.cluster.operations.rollback import RolledBack, rollback
-from quorate.cluster.operations.status import EnsembleStatus, classes_of, http_url, running_fusion, status_of
+from quorate.cluster.operations.status import EnsembleStatus, classes_of, http_urls, running_fusion, status_of
 from quorate.deployments.client.client import Client
+from quorate.deployments.client.failover import door_urls
 from quorate.deployments.client.inference import Inputs, Result
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import ClusterError
@@ -25,7 +26,7 @@ class Ensemble(Displayed):
 
     Attributes:
         name: of the ensemble.
-        url: of its HTTP door.
+        urls: of its HTTP doors; ``url`` is the first.
         grpc: host:port of its gRPC door; empty where it was connected to by URL.
         revision: that answered when it was last looked at from here; empty where it was connected to by URL.
         classes: what its output columns stand for; none where it was connected to by URL.
@@ -36,7 +37,7 @@ class Ensemble(Displayed):
     def __init__(
         self,
         name: str,
-        url: str,
+        url: str | Sequence[str],
         *,
         grpc: str = "",
         revision: str = "",
@@ -45,9 +46,11 @@ class Ensemble(Displayed):
         address: str | None = None,
         credentials: Credentials | None = None,
     ):
-        self.name, self.url, self.grpc, self.revision, self.classes = name, url, grpc, revision, tuple(classes)
+        self.name, self.grpc, self.revision, self.classes = name, grpc, revision, tuple(classes)
+        self.urls = door_urls(url)
+        self.url = self.urls[0]
         self.members = dict(members or {})
-        self.client = Client(url, credentials=credentials, model=name)
+        self.client = Client(self.urls, credentials=credentials, model=name)
         self._address = address
 
     def infer(self, inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
@@ -113,7 +116,7 @@ class Ensemble(Displayed):
 
     def tables(self) -> Sequence[Table]:
         replicas = ", ".join(f"{name} x{count}" for name, count in self.members.items())
-        line = f"{self.name} answers at {self.url}"
+        line = f"{self.name} answers at {', '.join(self.urls)}"
         line += f" (gRPC {self.grpc}), revision {self.revision}" if self.grpc else ""
         return [Table(lines=[f"{line}: {replicas}" if replicas else line])]
 
@@ -127,7 +130,7 @@ def connect(
     name: str | None = None,
     *,
     address: str | None = None,
-    url: str | None = None,
+    url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
 ) -> Ensemble:
     """Connect to an ensemble that runs.
@@ -135,7 +138,8 @@ def connect(
     Args:
         name: of the ensemble; the only one that runs when None.
         address: of the Ray cluster; the local one when None.
-        url: of its HTTP door instead, where the cluster itself is out of reach; only what goes over HTTP works then.
+        url: of its HTTP door instead, or of several, where the cluster itself is out of reach; only what goes over
+            HTTP works then.
         credentials: what its doors want to see.
 
     Raises:
@@ -143,17 +147,18 @@ def connect(
     """
     if url is not None:
         if name is None:
-            raise ClusterError(f"{url} may serve any ensemble; connect with its name: connect('digits', url='{url}')")
+            raise ClusterError(f"{url} may serve any ensemble; connect with its name: connect('digits', url={url!r})")
         return Ensemble(name, url, credentials=credentials)
     with connected(address):
         fusion = running_fusion(name or _only_one())
+    first = fusion[0]
     return Ensemble(
-        fusion["spec"]["name"],
-        http_url(fusion),
-        grpc=fusion["grpc"],
-        revision=fusion["revision"],
-        members=fusion["ready"],
-        classes=classes_of(fusion),
+        first["spec"]["name"],
+        http_urls(fusion),
+        grpc=first["grpc"],
+        revision=first["revision"],
+        members=first["ready"],
+        classes=classes_of(first),
         address=address,
         credentials=credentials,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ def query(
     member: str | None = None,
     deadline_ms: float | None = None,
     explain: bool = False,
-    url: str | None = None,
+    url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
     address: str | None = None,
 ) -> Result:
@@ -34,7 +35,7 @@ def query(
         member: ask this member alone.
         deadline_ms: answer within this time.
         explain: also give each member's output and contribution.
-        url: of the HTTP door, instead of looking it up.
+        url: of the HTTP door, or of several, instead of looking them up.
         credentials: what the doors want to see.
         address: of the Ray cluster; the local one when None.
 
@@ -44,8 +45,8 @@ def query(
         RemoteError: the server refused.
     """
     model = member or name
-    url, classes = (url, ()) if url is not None else _looked_up(name, address)
-    with Client(url, credentials=credentials) as client:
+    urls, classes = (url, ()) if url is not None else _looked_up(name, address)
+    with Client(urls, credentials=credentials) as client:
         if isinstance(rows, str | Path):
             rows = read_arrays(Path(rows), client.metadata(model)["inputs"])
         return replace(client.infer(model, rows, **parameters_of(deadline_ms, explain)), classes=classes)
@@ -57,8 +58,8 @@ def parameters_of(deadline_ms: float | None, explain: bool) -> dict[str, Any]:
     return {**deadline, "explain": True} if explain else deadline
 
 
-def url_of(name: str, address: str | None = None) -> str:
-    """Where an ensemble answers HTTP.
+def urls_of(name: str, address: str | None = None) -> tuple[str, ...]:
+    """Where an ensemble answers HTTP, on each node that has a door of it.
 
     Raises:
         ClusterError: no such ensemble runs.
@@ -66,10 +67,10 @@ def url_of(name: str, address: str | None = None) -> str:
     return _looked_up(name, address)[0]
 
 
-def _looked_up(name: str, address: str | None) -> tuple[str, tuple[str, ...]]:
+def _looked_up(name: str, address: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from quorate.cluster.local.connection import connected
-    from quorate.cluster.operations.status import classes_of, http_url, running_fusion
+    from quorate.cluster.operations.status import classes_of, http_urls, running_fusion
 
     with connected(address):
         fusion = running_fusion(name)
-    return http_url(fusion), classes_of(fusion)
+    return http_urls(fusion), classes_of(fusion[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.row_files import read_batches
-from quorate.cluster.operations.query import parameters_of, url_of
+from quorate.cluster.operations.query import parameters_of, urls_of
 from quorate.deployments.client.client import Client
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError
@@ -50,7 +50,7 @@ def query_file(
     member: str | None = None,
     deadline_ms: float | None = None,
     explain: bool = False,
-    url: str | None = None,
+    url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
     address: str | None = None,
 ) -> Answered:
@@ -74,7 +74,7 @@ def query_file(
             )
     parameters = parameters_of(deadline_ms, explain)
     counted = {"rows": 0, "degraded": 0}
-    with Client(url or url_of(name, address), credentials=credentials, model=member or name) as client:
+    with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
         names = [item["name"] for item in client.metadata()["inputs"]]
         try:
             _write(output, _counting(client.infer_arrow(read_batches(path, names), **parameters), counted))

@@ -124,8 +124,8 @@ def status_of(name: str) -> EnsembleStatus:
     )
 
 
-def running_fusion(name: str) -> Mapping[str, Any]:
-    """What a fusion replica of an ensemble on the connected cluster says of itself.
+def running_fusion(name: str) -> Sequence[Mapping[str, Any]]:
+    """What each fusion replica of an ensemble on the connected cluster says of itself, one at least.
 
     Raises:
         ClusterError: no such ensemble runs, or none of its doors is open.
@@ -134,16 +134,16 @@ def running_fusion(name: str) -> Mapping[str, Any]:
 
     found = describe_fusion(name)
     if found:
-        return found[0]
+        return found
     known = ensembles()
     if name in known:
         raise ClusterError(f"'{name}' is deployed but no fusion replica of it answers; deploy it again")
     raise ClusterError(f"no ensemble '{name}' runs here (running: {', '.join(known) or 'none'}); deploy it first")
 
 
-def http_url(fusion: Mapping[str, Any]) -> str:
-    """Where the fusion replica that said this answers HTTP."""
-    return _url(fusion["tls"], fusion["http"])
+def http_urls(fusion: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Where the fusion replicas that said this answer HTTP; on loopback all say the same."""
+    return tuple(dict.fromkeys(_url(replica["tls"], replica["http"]) for replica in fusion))
 
 
 def _url(tls: bool, place: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,9 @@ import h11
 import orjson
 import pyarrow as pa
 
-from quorate.deployments.client.remote_errors import refusal, remote_error
+from quorate.deployments.client.dead_peers import SOCKET_OPTIONS
+from quorate.deployments.client.failover import DoorList, Failure, Tries
+from quorate.deployments.client.remote_errors import error_text, refusal, remote_error
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE, ERROR, PARAMETERS, Sink
@@ -26,6 +29,8 @@ from quorate.deployments.wire.arrow_stream import CONTENT_TYPE, ERROR, PARAMETER
 # A record batch as it is sent: small enough that the first answers come soon.
 SENT_ROWS, SENT_BYTES = 4096, 16 << 20
 _READ_BYTES = 1 << 18
+# What has been sent is kept until the first answer, for another door, as long as it is no more than this.
+KEPT_BYTES = 64 << 20
 Source = Any  # pa.Table, pa.RecordBatch, pa.RecordBatchReader, or record batches one by one
 
 
@@ -38,29 +43,105 @@ class ArrowResult:
 
 
 def infer_stream(
-    url: str, path: str, credentials: Credentials, timeout_s: float, data: Source, parameters: Mapping[str, Any]
+    doors: DoorList, path: str, credentials: Credentials, timeout_s: float, data: Source, parameters: Mapping[str, Any]
 ) -> Generator[ArrowResult, None, None]:
     """Send record batches and give the answers as they come, in the rows' order.
 
     Raises:
         RequestError: the data are no Arrow data, or their record batches differ in columns or types.
         RemoteError: the server refused, at once or midway.
-        UnavailableError: the server is not there, or its answer broke off.
+        UnavailableError: no door answers, or the answer broke off.
     """
-    chunks = _encoded(*_batches(data), parameters)
-    exchange = _Exchange(url, path, credentials, timeout_s, chunks)
+    sent = _Sent(_encoded(*_batches(data), parameters))
+    exchange = _first_answer(doors, path, credentials, timeout_s, sent)
+    sent.forget()
     try:
-        reply = exchange.response()
-        if reply.status_code != 200:
-            retry_after = dict(reply.headers).get(b"retry-after", b"").decode()
-            raise refusal(reply.status_code, exchange.read(), retry_after)
         yield from _answers(exchange)
     except (OSError, h11.RemoteProtocolError, pa.ArrowInvalid) as error:
+        if error is sent.fault:
+            raise
         raise UnavailableError(
-            f"the answer of {url} broke off ({error}); send the rows without an answer again"
+            f"the answer of {exchange.url} broke off ({error}); send the rows without an answer again"
         ) from None
     finally:
         exchange.close()
+
+
+def _first_answer(doors: DoorList, path: str, credentials: Credentials, timeout_s: float, sent: _Sent) -> _Exchange:
+    """The exchange with the first door that answers rows, before any of its answer is read."""
+    now = time.monotonic()
+    tries = Tries(doors, now + timeout_s, now + timeout_s)
+    refused: tuple[int, bytes, str] | None = None
+    while (door := tries.next(now)) is not None:
+        exchange = _Exchange(door.url, path, credentials, timeout_s, sent.chunks())
+        try:
+            exchange.connect(tries.connect_timeout_s(now))
+            reply = exchange.response()
+            body = b"" if reply.status_code == 200 else exchange.read()
+        except (OSError, h11.RemoteProtocolError) as error:
+            exchange.close()
+            if error is sent.fault:
+                raise
+            tries.repeatable, now = sent.whole, time.monotonic()
+            tries.failed(exchange.failure(error), str(error) or type(error).__name__, now)
+            continue
+        except BaseException:
+            exchange.close()
+            raise
+        if reply.status_code == 200:
+            tries.answered()
+            return exchange
+        exchange.close()
+        retry_after = dict(reply.headers).get(b"retry-after", b"").decode()
+        if reply.status_code != 503:
+            tries.answered()
+            raise refusal(reply.status_code, body, retry_after)
+        refused = reply.status_code, body, retry_after
+        tries.repeatable, now = sent.whole, time.monotonic()
+        rest_s = float(retry_after) if retry_after.isdigit() else 0.0
+        tries.failed(Failure.REFUSED, f"503: {error_text(body)}", now, rest_s)
+    raise tries.error() if refused is None else refusal(*refused, tries.asked)
+
+
+class _Sent:
+    """What goes out, kept so that another door can be sent it from its beginning.
+
+    Attributes:
+        whole: nothing of it had to be let go.
+        fault: what the caller's own data raised.
+    """
+
+    whole = True
+    fault: OSError | None = None
+
+    def __init__(self, chunks: Iterator[bytes]):
+        self._chunks = chunks
+        self._kept: list[bytes] | None = []
+        self._kept_bytes = 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """All of it from its beginning."""
+        yield from list(self._kept or ())
+        while (chunk := self._drawn()) is not None:
+            yield chunk
+
+    def forget(self) -> None:
+        """Keep no more of it."""
+        self._kept = None
+
+    def _drawn(self) -> bytes | None:
+        try:
+            chunk = next(self._chunks, None)
+        except OSError as fault:
+            self.fault = fault
+            raise
+        if chunk is not None and self._kept is not None:
+            self._kept.append(chunk)
+            self._kept_bytes += len(chunk)
+            if self._kept_bytes > KEPT_BYTES:
+                self.whole = False
+                self.forget()
+        return chunk
 
 
 def _answers(exchange: _Exchange) -> Iterator[ArrowResult]:
@@ -117,24 +198,50 @@ def _encoded(schema: pa.Schema, batches: Iterable[pa.RecordBatch], parameters: M
 class _Exchange:
     """One request and its response at the same time, over one connection; to pyarrow a file."""
 
-    closed = False
+    closed = connected = False
 
     def __init__(self, url: str, path: str, credentials: Credentials, timeout_s: float, chunks: Iterator[bytes]):
-        self._url, self._timeout_s, self._chunks = url, timeout_s, chunks
+        self.url, self._credentials, self._timeout_s, self._chunks = url, credentials, timeout_s, chunks
         self._wire = h11.Connection(h11.CLIENT)
         self._received = bytearray()
         self._response: h11.Response | None = None
         self._complete = False
         address = urlsplit(url)
+        path = address.path.rstrip("/") + path
         headers = {
             "host": address.netloc, "content-type": CONTENT_TYPE, "transfer-encoding": "chunked",
             "connection": "close", **credentials.headers,
         }  # fmt: skip
         request = h11.Request(method="POST", target=path, headers=list(headers.items()))
         self._to_send = memoryview(self._wire.send(request) or b"")
-        self._socket = self._connect(address.hostname or "", address.port, credentials, address.scheme == "https")
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def connect(self, timeout_s: float) -> None:
+        """Connect; nothing has been drawn from the chunks before.
+
+        Raises:
+            OSError: no connection came about.
+        """
+        address = urlsplit(self.url)
+        tls, host = address.scheme == "https", address.hostname or ""
+        context = self._credentials.context() if tls else None
+        plain = socket.create_connection((host, address.port or (443 if tls else 80)), timeout_s)
+        try:
+            for option in (*SOCKET_OPTIONS, (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)):
+                plain.setsockopt(*option)
+            found = plain if context is None else context.wrap_socket(plain, server_hostname=host)
+        except OSError:
+            plain.close()
+            raise
+        found.setblocking(False)
+        self._selector.register(found, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._socket, self.connected = found, True
+
+    def failure(self, error: Exception) -> Failure:
+        """What an error before the first answer says about the door."""
+        if not self.connected:
+            return Failure.UNREACHED
+        return Failure.LATE if isinstance(error, TimeoutError) else Failure.LOST
 
     def response(self) -> h11.Response:
         """Status and headers."""
@@ -158,18 +265,8 @@ class _Exchange:
         if not self.closed:
             self.closed = True
             self._selector.close()
-            self._socket.close()
-
-    def _connect(self, host: str, port: int | None, credentials: Credentials, tls: bool) -> socket.socket:
-        context = credentials.context() if tls else None
-        try:
-            plain = socket.create_connection((host, port or (443 if tls else 80)), self._timeout_s)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            found = plain if context is None else context.wrap_socket(plain, server_hostname=host)
-        except OSError as error:
-            raise UnavailableError(f"no answer from {self._url} ({error}); is the ensemble deployed?") from None
-        found.setblocking(False)
-        return found
+            if self.connected:
+                self._socket.close()
 
     def _turn(self) -> None:
         """Wait until something can be sent or has come, and do it."""

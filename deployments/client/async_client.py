@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from numpy.typing import ArrayLike
 
-from quorate.deployments.client.inference import Call, Calls, Inputs, Request, Result, Scalar, T
-from quorate.deployments.errors import UnavailableError
+from quorate.deployments.client.inference import (
+    Attempt,
+    Call,
+    Calls,
+    Inputs,
+    Outcome,
+    Pause,
+    Result,
+    Scalar,
+    SocketOptions,
+    T,
+)
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
@@ -25,8 +36,11 @@ class AsyncClient(Calls[httpx.AsyncClient]):
     Arguments, results and errors are those of ``Client``.
     """
 
-    def _open(self, **options: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(**options)
+    def _open(
+        self, headers: dict[str, str], verify: ssl.SSLContext | bool, sockets: SocketOptions | None
+    ) -> httpx.AsyncClient:
+        transport = None if sockets is None else httpx.AsyncHTTPTransport(verify=verify, socket_options=sockets)
+        return httpx.AsyncClient(headers=headers, verify=verify, transport=transport)
 
     async def infer(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
         """Ask a model: ``await client.infer("digits", image=rows, deadline_ms=50)``; see ``Client.infer``."""
@@ -40,12 +54,13 @@ class AsyncClient(Calls[httpx.AsyncClient]):
         from quorate.deployments.client.arrow import infer_stream
 
         path = self._path(self._named(model), "/infer")
-        answers = infer_stream(self._url, path, self._credentials, self._timeout_s, data, parameters)
+        answers = infer_stream(self._doors, path, self._credentials, self._timeout_s, data, parameters)
         try:
             while (answer := await asyncio.to_thread(next, answers, None)) is not None:
                 yield answer
         finally:
             await asyncio.to_thread(answers.close)
+        await self._run(self._find_doors())
 
     async def publish(self, fusion: Mapping[str, Any], model: str = "") -> None:
         """Make a fusion the live one; see ``Client.publish``."""
@@ -67,26 +82,20 @@ class AsyncClient(Calls[httpx.AsyncClient]):
         await self.close()
 
     async def _run(self, call: Call[T]) -> T:
-        request = next(call)
+        steps, outcome = self._and_find_doors(call), None
         while True:
             try:
-                request = call.send(await self._reply(request))
+                step = steps.send(outcome)
             except StopIteration as done:
                 value: T = done.value
                 return value
+            outcome = await self._do(step)
 
-    async def _reply(self, request: Request) -> httpx.Response:
-        attempt = 0
-        while True:
-            reply = await self._send(request)
-            pause_s = self._pause_s(reply, attempt)
-            if pause_s is None:
-                return reply
-            await asyncio.sleep(pause_s)
-            attempt += 1
-
-    async def _send(self, request: Request) -> httpx.Response:
+    async def _do(self, step: Attempt | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.pause_s)
+            return None
         try:
-            return await self._http.request(request.method, request.path, content=request.body, headers=request.headers)
+            return await self._http.request(**step.options())
         except httpx.TransportError as error:
-            raise UnavailableError(f"no answer from {self._url} ({error}); is the ensemble deployed?") from None
+            return error

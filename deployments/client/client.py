@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -12,8 +13,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from numpy.typing import ArrayLike
 
-from quorate.deployments.client.inference import Call, Calls, Inputs, Request, Result, Scalar, T
-from quorate.deployments.errors import UnavailableError
+from quorate.deployments.client.inference import (
+    Attempt,
+    Call,
+    Calls,
+    Inputs,
+    Outcome,
+    Pause,
+    Result,
+    Scalar,
+    SocketOptions,
+    T,
+)
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
@@ -23,18 +34,26 @@ class Client(Calls[httpx.Client]):
     """Speaks the Open Inference Protocol over HTTP; one connection pool, safe to share between threads.
 
     Args:
-        url: of the HTTP door.
-        timeout_s: how long an answer may take, and a stream may pause.
+        url: of the HTTP door, or of several, in a sequence or with commas between them: calls take turns at them. Where
+            none of these answers, the others that the server has named are asked.
+        timeout_s: how long an answer may take, whatever is tried for it, and a stream may pause.
         credentials: what the server wants to see.
         model: asked where a call names none.
-        retries: how often a call is made again that the server refuses with 503, after the time it asks for.
+        retries: how often a call is made again that every door refuses with 503, after the time they ask for.
+
+    A call goes on to another door when one is not there or refuses it with 503, and once when a connection is lost
+    under it, but not after its own deadline. What may have been published is not published again.
 
     Raises:
+        RequestError: a URL is none.
         CredentialError: a file of the credentials cannot be used.
     """
 
-    def _open(self, **options: Any) -> httpx.Client:
-        return httpx.Client(**options)
+    def _open(
+        self, headers: dict[str, str], verify: ssl.SSLContext | bool, sockets: SocketOptions | None
+    ) -> httpx.Client:
+        transport = None if sockets is None else httpx.HTTPTransport(verify=verify, socket_options=sockets)
+        return httpx.Client(headers=headers, verify=verify, transport=transport)
 
     def infer(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
         """Ask a model: ``client.infer("digits", image=rows, deadline_ms=50)``, ``client.infer(text=["good", "bad"])``.
@@ -49,7 +68,7 @@ class Client(Calls[httpx.Client]):
         Raises:
             RemoteError: the server refused the request.
             RequestError: an input is not of the model's datatype, or of none that the protocol has.
-            UnavailableError: there is no server at the address.
+            UnavailableError: there is no server at any address.
         """
         return self._run(self._infer(model, inputs, named))
 
@@ -67,12 +86,14 @@ class Client(Calls[httpx.Client]):
 
         Raises:
             RemoteError: the server refused, at once or midway.
-            UnavailableError: there is no server at the address, or its answer broke off.
+            UnavailableError: there is no server at any address, or its answer broke off. A stream goes on to another
+                door only before its first answer.
         """
         from quorate.deployments.client.arrow import infer_stream
 
         path = self._path(self._named(model), "/infer")
-        return infer_stream(self._url, path, self._credentials, self._timeout_s, data, parameters)
+        answers = infer_stream(self._doors, path, self._credentials, self._timeout_s, data, parameters)
+        return self._and_doors_found(answers)
 
     def publish(self, fusion: Mapping[str, Any], model: str = "") -> None:
         """Make a fusion the live one: ``client.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
@@ -101,27 +122,25 @@ class Client(Calls[httpx.Client]):
     ) -> None:
         self.close()
 
+    def _and_doors_found(self, answers: Iterator[ArrowResult]) -> Iterator[ArrowResult]:
+        yield from answers
+        self._run(self._find_doors())
+
     def _run(self, call: Call[T]) -> T:
-        request = next(call)
+        steps, outcome = self._and_find_doors(call), None
         while True:
             try:
-                request = call.send(self._reply(request))
+                step = steps.send(outcome)
             except StopIteration as done:
                 value: T = done.value
                 return value
+            outcome = self._do(step)
 
-    def _reply(self, request: Request) -> httpx.Response:
-        attempt = 0
-        while True:
-            reply = self._send(request)
-            pause_s = self._pause_s(reply, attempt)
-            if pause_s is None:
-                return reply
-            time.sleep(pause_s)
-            attempt += 1
-
-    def _send(self, request: Request) -> httpx.Response:
+    def _do(self, step: Attempt | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            time.sleep(step.pause_s)
+            return None
         try:
-            return self._http.request(request.method, request.path, content=request.body, headers=request.headers)
+            return self._http.request(**step.options())
         except httpx.TransportError as error:
-            raise UnavailableError(f"no answer from {self._url} ({error}); is the ensemble deployed?") from None
+            return error

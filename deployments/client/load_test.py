@@ -25,6 +25,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client
+from quorate.deployments.client.failover import door_urls
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
@@ -109,11 +110,13 @@ class BenchResult(Displayed):
         return [Table(lines=[*lines, self.first_error] if self.first_error else lines)]
 
 
-def bench(url: str, model: str, load: Load, seed: int = 0, credentials: Credentials | None = None) -> BenchResult:
+def bench(
+    url: str | Sequence[str], model: str, load: Load, seed: int = 0, credentials: Credentials | None = None
+) -> BenchResult:
     """Ask a running model with random valid input, as its own metadata describes it.
 
     Args:
-        url: of the server, such as ``http://127.0.0.1:8000``.
+        url: of the server, such as ``http://127.0.0.1:8000``; or of several, which share the connections.
         model: the ensemble, or a member of it.
         credentials: what the server wants to see.
 
@@ -129,18 +132,30 @@ def bench(url: str, model: str, load: Load, seed: int = 0, credentials: Credenti
 
 
 def send_load(
-    url: str, path: str, bodies: Sequence[bytes], load: Load, credentials: Credentials | None = None
+    url: str | Sequence[str], path: str, bodies: Sequence[bytes], load: Load, credentials: Credentials | None = None
 ) -> BenchResult:
     """POST JSON bodies in turn to ``path``; raises as ``bench`` does."""
-    parts, shown = urlsplit(url), credentials or Credentials()
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RequestError(f"bench cannot load {url}; give http://HOST:PORT")
+    shown = credentials or Credentials()
+    return uvloop.run(_Run([_place(one, path, bodies, shown) for one in door_urls(url)], load).measure())
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A server, and the requests as they go to it."""
+
+    host: str
+    port: int
+    context: ssl.SSLContext | None
+    requests: Sequence[bytes]
+
+
+def _place(url: str, path: str, bodies: Sequence[bytes], shown: Credentials) -> _Place:
+    parts = urlsplit(url)
     context = shown.context() if parts.scheme == "https" else None
     head = f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in shown.headers.items())
     requests = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
-    place = (parts.hostname, parts.port or (80 if context is None else 443), context)
-    return uvloop.run(_Run(place, requests, load).measure())
+    return _Place(parts.hostname or "", parts.port or (80 if context is None else 443), context, requests)
 
 
 def random_inputs(inputs: Sequence[Mapping[str, Any]], rows: int, rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -164,14 +179,19 @@ def _random_data(datatype: str, size: int, rng: np.random.Generator) -> NDArray[
 
 
 class _Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection with one request under way at most.
+    """One HTTP/1.1 connection with one request under way at most, one of those that fit its server.
 
     ``on_done`` gets each request's status and body; status 0 when the connection was lost under it. ``on_lost`` is
     called when it was lost with none under way.
     """
 
-    def __init__(self, on_done: Callable[[_Connection, int, bytes], None], on_lost: Callable[[_Connection], None]):
-        self._on_done, self._on_lost = on_done, on_lost
+    def __init__(
+        self,
+        requests: Sequence[bytes],
+        on_done: Callable[[_Connection, int, bytes], None],
+        on_lost: Callable[[_Connection], None],
+    ):
+        self.requests, self._on_done, self._on_lost = requests, on_done, on_lost
         self._transport: asyncio.Transport | None = None
         self._body: list[bytes] = []
         self.scheduled = 0.0
@@ -223,14 +243,15 @@ class _Connection(asyncio.Protocol):
 class _Run:
     """One measurement: callbacks only, no task per request, so that the clients leave the cores to the server."""
 
-    def __init__(self, place: tuple[str, int, ssl.SSLContext | None], requests: Sequence[bytes], load: Load):
-        (self._host, self._port, self._context), self._requests, self._load = place, requests, load
+    def __init__(self, places: Sequence[_Place], load: Load):
+        self._places, self._load = deque(places), load
         self._due: deque[float] = deque()  # open loop: scheduled times that no connection has taken yet
-        self._idle: list[_Connection] = []
+        self._idle: deque[_Connection] = deque()  # the one that has waited longest is next, so that all take turns
         self._connections: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._next = 0
         self._under_way = 0
+        self._arriving = load.rate is not None  # requests of the open loop are still to come
         self._latencies: list[float] = []
         self._errors = 0
         self._degraded = 0
@@ -243,9 +264,7 @@ class _Run:
                 await self._connect()
             await self._run()
         except OSError as error:
-            raise UnavailableError(
-                f"no connection to {self._host}:{self._port} ({error}); is the ensemble deployed?"
-            ) from None
+            raise UnavailableError(f"no connection to {self._names()} ({error}); is the ensemble deployed?") from None
         finally:
             await self._close()
         return self._result()
@@ -258,7 +277,7 @@ class _Run:
         pace = threading.Thread(target=self._pace, args=(start,), daemon=True)
         if load.rate is None:
             while self._idle:
-                self._send(self._idle.pop(), time.perf_counter())
+                self._send(self._idle.popleft(), time.perf_counter())
         else:
             pace.start()
         await self._watch()
@@ -282,10 +301,11 @@ class _Run:
             time.sleep(max(at - time.perf_counter(), 0.0))
             self._loop.call_soon_threadsafe(self._arrive, at)
             number += 1
+        self._loop.call_soon_threadsafe(self._end_arrivals)
 
     async def _watch(self) -> None:
         """Wait for the end and for what is under way then; cut what has no answer in time."""
-        while time.perf_counter() < self._until or self._under_way or self._due:
+        while time.perf_counter() < self._until or self._arriving or self._under_way or self._due:
             await asyncio.sleep(0.01)
             now = time.perf_counter()
             for connection in list(self._connections):
@@ -296,14 +316,17 @@ class _Run:
 
     def _arrive(self, at: float) -> None:
         if self._idle:
-            self._send(self._idle.pop(), at)
+            self._send(self._idle.popleft(), at)
         else:
             self._due.append(at)
+
+    def _end_arrivals(self) -> None:
+        self._arriving = False
 
     def _send(self, connection: _Connection, scheduled: float) -> None:
         self._under_way += 1
         self._next += 1
-        connection.send(self._requests[self._next % len(self._requests)], scheduled)
+        connection.send(connection.requests[self._next % len(connection.requests)], scheduled)
 
     def _take(self, connection: _Connection, status: int, body: bytes) -> None:
         """A request ended: count it, and give the connection its next."""
@@ -345,14 +368,28 @@ class _Run:
             self._idle.append(connection)
 
     async def _connect(self) -> None:
+        """Connect to the next server in turn, or to the one after it where that is not there."""
+        for _ in range(len(self._places) - 1):
+            try:
+                return await self._connect_to_next()
+            except OSError:
+                continue
+        return await self._connect_to_next()
+
+    async def _connect_to_next(self) -> None:
+        place = self._places[0]
+        self._places.rotate(-1)
         made: tuple[Any, _Connection] = await self._loop.create_connection(
-            lambda: _Connection(self._take, self._lose), self._host, self._port, ssl=self._context
+            lambda: _Connection(place.requests, self._take, self._lose), place.host, place.port, ssl=place.context
         )
         self._connections.add(made[1])
         self._idle.append(made[1])
 
+    def _names(self) -> str:
+        return ", ".join(f"{place.host}:{place.port}" for place in self._places)
+
     async def _connect_again(self) -> None:
-        while time.perf_counter() < self._until or self._due:
+        while time.perf_counter() < self._until or self._arriving or self._due:
             await asyncio.sleep(RECONNECT_S)
             try:
                 await self._connect()

@@ -16,13 +16,23 @@ _BY_STATUS: dict[int, type[errors.RemoteError]] = {
 }
 
 
-def refusal(status: int, body: bytes, retry_after: str = "") -> errors.RemoteError:
-    """The error of a response; its body is the protocol's ``{"error": ...}``, or whatever stands before the server."""
+def refusal(status: int, body: bytes, retry_after: str = "", account: str = "") -> errors.RemoteError:
+    """The error of a response; its body is the protocol's ``{"error": ...}``, or whatever stands before the server.
+
+    Args:
+        retry_after: see ``remote_error``.
+        account: what other doors did.
+    """
+    text = error_text(body)
+    return remote_error(status, f"{text}; {account}" if account else text, retry_after)
+
+
+def error_text(body: bytes) -> str:
+    """What a refusing response says."""
     try:
-        text = str(orjson.loads(body)["error"])
+        return str(orjson.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        text = body[:200].decode(errors="replace")
-    return remote_error(status, text, retry_after)
+        return body[:200].decode(errors="replace")
 
 
 def remote_error(status: int, text: str, retry_after: str = "") -> errors.RemoteError:

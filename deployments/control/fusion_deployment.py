@@ -18,7 +18,7 @@ from quorate.deployments.control.registry import Publication, Record, Registry
 from quorate.deployments.errors import UnavailableError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
-from quorate.deployments.security.doors import Doors, at_port
+from quorate.deployments.security.doors import WILDCARDS, Doors, at_port
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import QuorateError
 
@@ -66,6 +66,7 @@ class FusionDeployment:
         fits = record is not None and record.live.spec.wiring == wiring
         first = record.live if record is not None and fits else Publication.from_json(json.loads(publication))
         self._server.start(_served(first), opening=ours)
+        self._tell_doors(record if ours else None)
         self._adopting = threading.Lock()
         threading.Thread(target=self._watch, name="registry", daemon=True).start()
 
@@ -98,6 +99,7 @@ class FusionDeployment:
             record = self._registry.latest(self._ensemble)
             if record is not None and self._app in record.door_apps.values():
                 self._keeper.change(record.doors)
+                self._tell_doors(record)
                 try:
                     self._use(record.live)
                 except QuorateError as error:
@@ -145,6 +147,16 @@ class FusionDeployment:
             time.sleep(WATCH_S)
             with contextlib.suppress(UnavailableError):  # then what it knows stays as it is
                 self.adopt()
+
+    def _tell_doors(self, record: Record | None) -> None:
+        """Have clients told where all doors stand, or where this one does while none is recorded."""
+        from quorate.deployments.server.service import DoorAddresses
+
+        hosts = (_reachable(self._host),) if record is None else record.door_hosts
+        http, grpc = (
+            tuple(at_port(host, port) for host in hosts) for port in (self._server.http_port, self._server.grpc_port)
+        )
+        self._server.doors = DoorAddresses(http, grpc)
 
     def _use(self, publication: Publication) -> None:
         name = publication.spec.revision
@@ -204,4 +216,4 @@ def _reachable(host: str) -> str:
     """The address by which others reach what is bound to ``host``."""
     import ray
 
-    return ray.util.get_node_ip_address() if host in ("0.0.0.0", "::") else host
+    return ray.util.get_node_ip_address() if host in WILDCARDS else host

@@ -10,12 +10,11 @@ import ray
 from quorate.deployments.control.placement import Node, matches, nodes_alive
 from quorate.deployments.control.registry import Record, Registry
 from quorate.deployments.errors import DeployError
-from quorate.deployments.security.doors import bind
+from quorate.deployments.security.doors import WILDCARDS, bind
 from quorate.deployments.spec.schema import Resources
 
 PROBE_TIMEOUT_S = 30.0
 _TRIES = 20
-_WILDCARDS = ("0.0.0.0", "::")
 
 
 def door_nodes(resources: Resources) -> list[str]:
@@ -72,7 +71,7 @@ def _check_owner(host: str, port: int, others: Mapping[str, Record]) -> None:
     for name, record in others.items():
         if port not in (record.http_port, record.grpc_port):
             continue
-        if record.doors.host == host or record.doors.host in _WILDCARDS or host in _WILDCARDS:
+        if record.doors.host == host or record.doors.host in WILDCARDS or host in WILDCARDS:
             fix = f"give another port, or take that one down first: quorate down {name}"
             raise DeployError(f"port {port} of {host} is a door of ensemble '{name}'; {fix}")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import TypeAdapter
 
 from quorate.deployments.errors import ConflictError
-from quorate.deployments.security.doors import Doors
+from quorate.deployments.security.doors import WILDCARDS, Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 if TYPE_CHECKING:
@@ -98,6 +98,11 @@ class Record:
     def apps(self) -> set[str]:
         """Every application that it needs."""
         return {*self.live.apps.values(), *self.door_apps.values()}
+
+    @property
+    def door_hosts(self) -> tuple[str, ...]:
+        """What the doors are reached by: each node's address, or the only one that they bind."""
+        return tuple(self.door_apps) if self.doors.host in WILDCARDS else (self.doors.host,)
 
     def following(self, publication: Publication, dropping: str = "") -> Record:
         """The record after this one, with another publication live; the others stay within reach of a rollback.

@@ -12,6 +12,8 @@ from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.tokens import digest, read_tokens
 
 LOOPBACK = "127.0.0.1"
+# Stand for all addresses of a machine, and are none that others could go to.
+WILDCARDS = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
-from quorate.deployments.security.doors import bind
+from quorate.deployments.security.doors import WILDCARDS, at_port, bind
 from quorate.deployments.server.grpc.server import grpc_server
 from quorate.deployments.server.http.app import HttpDoor
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
-from quorate.deployments.server.service import Publish, Service
+from quorate.deployments.server.service import DoorAddresses, Publish, Service
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 T = TypeVar("T")
@@ -86,6 +86,7 @@ class FusionServer:
     Attributes:
         engine: what answers; it lives on the server's thread, likewise ``service`` and ``http_door``.
         http_port: that it listens on, likewise ``grpc_port``.
+        doors: what clients are told of the ensemble's doors: its own, until somebody who knows others sets it.
     """
 
     engine: Engine
@@ -93,6 +94,7 @@ class FusionServer:
     http_door: HttpDoor
     http_port: int
     grpc_port: int
+    doors: DoorAddresses
 
     def __init__(
         self,
@@ -207,12 +209,13 @@ class FusionServer:
     async def _serve(self, served: Served) -> None:
         self._loop, self._may_open = asyncio.get_running_loop(), asyncio.Event()
         self.engine = engine = self._make_engine(served)
-        self.service = service = Service(engine, self._publish)
+        self.service = service = Service(engine, self._publish, lambda: self.doors)
         try:
             with contextlib.ExitStack() as held:
                 http = held.enter_context(bind(self._settings.host, self._settings.http_port, share=True))
                 grpc = held.enter_context(bind(self._settings.host, self._settings.grpc_port, share=True))
                 self.http_port, self.grpc_port = http.getsockname()[1], grpc.getsockname()[1]
+                self.doors = self._own_doors()
                 self._find_members(served)
                 ticker = asyncio.ensure_future(self._tick())
                 await self._wait_for_members()
@@ -239,6 +242,12 @@ class FusionServer:
         self._loop.call_soon(self._opened.set)
         await self._http.serve(sockets=[http])
         await grpc_door.stop(GRPC_GRACE_S)
+
+    def _own_doors(self) -> DoorAddresses:
+        host = self._settings.host
+        if host in WILDCARDS:  # no address to go to
+            return DoorAddresses()
+        return DoorAddresses((at_port(host, self.http_port),), (at_port(host, self.grpc_port),))
 
     def _find_members(self, served: Served) -> None:
         for app in served.apps.values():

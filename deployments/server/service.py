@@ -11,6 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -42,6 +43,14 @@ EXTENSIONS = (
 TEXT_BYTES_PER_ELEMENT, REST_BYTES = 40, 4 << 20
 
 
+@dataclass(frozen=True)
+class DoorAddresses:
+    """``host:port`` of every door of the ensemble, on whichever node; clients that lost one go on to another."""
+
+    http: tuple[str, ...] = ()
+    grpc: tuple[str, ...] = ()
+
+
 class Reading:
     """See ``Service.reading``."""
 
@@ -66,8 +75,14 @@ class Service:
         heavy: where what takes long is done.
     """
 
-    def __init__(self, engine: Engine, publish: Publish | None = None, budget: MemoryBudget | None = None):
-        self.engine, self._publish = engine, publish
+    def __init__(
+        self,
+        engine: Engine,
+        publish: Publish | None = None,
+        doors: Callable[[], DoorAddresses] = DoorAddresses,
+        budget: MemoryBudget | None = None,
+    ):
+        self.engine, self._publish, self._doors = engine, publish, doors
         self.budget = budget or MemoryBudget(engine.spec.serving.max_request_bytes)
         self.heavy = HeavyWork()
         self.statistics: defaultdict[str, Statistics] = defaultdict(Statistics)
@@ -82,7 +97,13 @@ class Service:
         return self.engine.revision.models
 
     def server_metadata(self) -> dict[str, Any]:
-        return {"name": "quorate", "version": version("quorate"), "extensions": list(EXTENSIONS)}
+        """The protocol's three fields, and the addresses of the doors."""
+        return {
+            "name": "quorate",
+            "version": version("quorate"),
+            "extensions": list(EXTENSIONS),
+            "doors": {protocol: list(addresses) for protocol, addresses in asdict(self._doors()).items()},
+        }
 
     def ready(self) -> bool:
         """Whether a quorum of members takes calls."""

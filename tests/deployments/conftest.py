@@ -30,11 +30,8 @@ class Doors:
         self.keeper = Doorkeeper(settings)
         self.certificates = settings.tls and Certificates(settings.tls)
         spec = parse_spec(spec)
-        self._members = MemberThreads(spec, folder)
-        self.server = FusionServer(
-            ServerSettings("127.0.0.1", 0, 0, self.keeper, self.certificates), _make_engine, self._members.find
-        )
-        self.server.start(Served(spec, FACTORIES, {name: name for name in spec.members}))
+        self._members, self._spec = MemberThreads(spec, folder), spec
+        self._start(0, 0)
         self.http = f"{'https' if self.certificates else 'http'}://127.0.0.1:{self.server.http_port}"
         self.grpc = f"127.0.0.1:{self.server.grpc_port}"
 
@@ -52,6 +49,15 @@ class Doors:
     def http_door(self):
         """What answers HTTP."""
         return self.server.http_door
+
+    def restart(self):
+        """Open them again, where they stood, after ``server.stop``."""
+        self._start(self.server.http_port, self.server.grpc_port)
+
+    def _start(self, http_port, grpc_port):
+        settings = ServerSettings("127.0.0.1", http_port, grpc_port, self.keeper, self.certificates)
+        self.server = FusionServer(settings, _make_engine, self._members.find)
+        self.server.start(Served(self._spec, FACTORIES, {name: name for name in self._spec.members}))
 
     def close(self):
         self.server.stop()

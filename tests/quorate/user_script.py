@@ -57,6 +57,15 @@ def asking() -> None:
     with quorate.Client("http://127.0.0.1:8000", credentials=quorate.Credentials(token="t"), model="words") as client:
         assert_type(client.infer(text=["good", "bad"], age=[39, 40], members="cnn"), quorate.Result)
         assert_type(client.infer("words", {"text": "good"}), quorate.Result)
+    doors = ("http://10.0.0.1:8000", "http://10.0.0.2:8000")
+    with quorate.Client(doors, model="words") as client, quorate.connect("words", url=doors) as ensemble:
+        assert_type(client.infer(text="good"), quorate.Result)
+        assert_type(ensemble.urls, tuple[str, ...])
+    assert_type(quorate.query("words", {"text": ["good"]}, url=list(doors)), quorate.Result)
+    assert_type(quorate.bench("words", url=doors), quorate.BenchResult)
+    target, options = quorate.grpc_target(["10.0.0.1:8001", "10.0.0.2:8001"])
+    assert_type(target, str)
+    assert_type(options, list[tuple[str, str | int]])
 
 
 async def asking_on_an_event_loop() -> AsyncIterator[int]:

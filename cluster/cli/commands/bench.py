@@ -22,7 +22,10 @@ def bench(
     rows: Annotated[int, typer.Option(min=1, help="Rows in each request.")] = 1,
     duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds to measure.")] = 10.0,
     member: Annotated[str | None, typer.Option(help="Load this member alone.")] = None,
-    url: Annotated[str | None, typer.Option(help="Load this HTTP address instead of looking it up.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Load this HTTP address, or several with commas between them, instead of looking it up."),
+    ] = None,
     auth_token_file: door_options.TokenFile = None,
     ca: door_options.Ca = None,
     cert: door_options.Cert = None,

@@ -24,7 +24,10 @@ def query(
     member: Annotated[str | None, typer.Option(help="Ask this member alone.")] = None,
     deadline_ms: Annotated[float | None, typer.Option(min=0, help="Answer within this time.")] = None,
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
-    url: Annotated[str | None, typer.Option(help="Ask this HTTP address instead of looking it up.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Ask this HTTP address, or several with commas between them, instead of looking it up."),
+    ] = None,
     auth_token_file: door_options.TokenFile = None,
     ca: door_options.Ca = None,
     cert: door_options.Cert = None,

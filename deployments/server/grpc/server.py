@@ -59,7 +59,8 @@ class GrpcDoor:
     async def ServerMetadata(
         self, _request: pb.ServerMetadataRequest, _context: ServicerContext
     ) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(**self._service.server_metadata())
+        found = self._service.server_metadata()
+        return pb.ServerMetadataResponse(name=found["name"], version=found["version"], extensions=found["extensions"])
 
     async def ModelMetadata(
         self, request: pb.ModelMetadataRequest, _context: ServicerContext

@@ -170,7 +170,9 @@ def _schemas(service: Service) -> dict[str, Schema]:
     )
     return {
         "Error": _object(error=text),
-        "Server": _object(name=text, version=text, extensions=_list(text)),
+        "Server": _object(
+            name=text, version=text, extensions=_list(text), doors=_object(http=_list(text), grpc=_list(text))
+        ),
         "Model": _object(
             name=text, versions=_list(text), platform=text, inputs=_list(described), outputs=_list(described)
         ),

@@ -19,6 +19,16 @@ def test_over_its_url_it_answers_and_shows_itself(pair):
             ensemble.publish({"weights": {"a": 1.0, "b": 0.0}})
 
 
+def test_it_takes_several_urls_and_goes_on_to_one_that_answers(pair):
+    gone = "http://127.0.0.1:9"
+    with quorate.connect("pair", url=[gone, pair.http]) as ensemble:
+        assert ensemble.infer(x=ROWS).parameters["members_used"] == "a,b"
+        assert (ensemble.url, ensemble.urls) == (gone, (gone, pair.http))
+        assert repr(ensemble) == f"pair answers at {gone}, {pair.http}"
+    asked = quorate.query("pair", {"x": [[0.5, 1.0]]}, url=f"{gone},{pair.http}")
+    assert asked.outputs["fused"].shape == (1, 3)
+
+
 @pytest.mark.parametrize("what", ["status", "rollback", "down"])
 def test_what_needs_the_cluster_says_so(pair, what):
     with (

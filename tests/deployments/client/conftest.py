@@ -14,6 +14,9 @@ class Busy(http.server.BaseHTTPRequestHandler):
     retry_after = "1"
 
     def do_GET(self):
+        if self.path == "/v2":  # clients look for other doors
+            self.send_error(404)
+            return
         type(self).asked += 1
         refused = self.asked <= self.refusals
         self.send_response(503 if refused else 200)

@@ -3,11 +3,13 @@ import contextlib
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
 import pytest
 
+from quorate.deployments.client import load_test
 from quorate.deployments.client.load_test import Load, bench, random_inputs
 from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
 from quorate.deployments.wire.datatypes import numpy_dtype
@@ -40,9 +42,13 @@ class Server:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
+    def close(self):
+        """Take no connection any more; for ``answer``."""
+        self._server.close()
+
     async def _serve(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        self._server = server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._stop.wait()
@@ -130,6 +136,14 @@ def test_a_connection_the_server_cuts_is_an_error_and_is_replaced():
     assert (result.requests, result.errors) == (40, 1)
 
 
+def test_requests_that_a_busy_machine_sends_after_the_end_are_counted_too(monkeypatch):
+    slow = SimpleNamespace(perf_counter=time.perf_counter, sleep=lambda pause_s: time.sleep(pause_s + 0.03))
+    with Server(full) as server:
+        monkeypatch.setattr(load_test, "time", slow)
+        result = bench(server.url, "m", Load(clients=1, rate=100, duration_s=0.2, warm_up_s=0.0))
+    assert (result.requests, result.errors) == (20, 0)
+
+
 def test_a_request_without_an_answer_is_an_error_after_the_timeout():
     def hangs_once(number):
         return (60.0, 200, {}) if number == 5 else full(number)
@@ -179,6 +193,27 @@ def test_random_input_has_values_its_datatype_holds(datatype):
         values = np.array(tensor["data"])
         assert np.allclose(values.astype(numpy_dtype(datatype)).astype(float), values.astype(float), rtol=0.01)
     assert len(tensor["data"]) == 64
+
+
+def test_several_servers_share_the_connections():
+    with Server(full) as one, Server(full) as other:
+        result = bench([one.url, other.url], "m", Load(clients=4, rate=200, duration_s=0.5, warm_up_s=0.0))
+        assert (result.requests, result.errors) == (100, 0)
+        assert one.requests + other.requests == 100
+        assert min(one.requests, other.requests) > 0
+
+
+def test_clients_of_a_server_that_goes_take_another():
+    with Server(full) as one, Server(full) as going:
+
+        def go(_):
+            going.close()
+            return 0.0, 0, {}
+
+        going._answer = go
+        load = Load(clients=2, rate=200, duration_s=0.5, warm_up_s=0.0)
+        result = bench(f"{one.url},{going.url}", "m", load)
+    assert (result.requests, result.errors, going.requests) == (100, 1, 1)
 
 
 def test_no_server_is_a_typed_error():

@@ -38,6 +38,12 @@ def test_what_is_written_comes_back_as_it_was(registry):
     assert Publication.from_json(written.live.to_json()) == written.live
 
 
+def test_doors_are_reached_at_every_node_or_at_the_only_address_that_they_bind():
+    nodes = {"10.0.0.1": "kept.@10-0-0-1.12345678", "10.0.0.2": "kept.@10-0-0-2.12345678"}
+    assert replace(record(), doors=Doors("0.0.0.0", insecure=True), door_apps=nodes).door_hosts == tuple(nodes)
+    assert replace(record(), doors=Doors(), door_apps=nodes).door_hosts == ("127.0.0.1",)
+
+
 def test_an_ensemble_that_was_never_deployed_has_no_record(registry):
     assert (registry.latest("kept"), registry.number("kept"), registry.names()) == (None, 0, [])
 

@@ -15,6 +15,7 @@ from quorate.deployments.errors import RequestError, SpecError
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.doors import bind
 from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
+from quorate.deployments.server.service import DoorAddresses
 from tests.deployments.support.member_threads import FACTORIES, MemberThreads
 
 X = np.array([[0.5, -1.0]], np.float32)
@@ -89,6 +90,23 @@ def test_it_answers_from_the_moment_that_it_is_started(server, spec):
     assert revision_that_answers(server) == spec.revision
     assert server.stalled_s() < 5
     assert 0 <= server.busy_share() <= 1
+
+
+def test_clients_are_told_of_its_own_doors_until_it_is_told_of_all(server):
+    def told():
+        return httpx.get(f"http://127.0.0.1:{server.http_port}/v2", timeout=30).json()["doors"]
+
+    assert told() == {"http": [f"127.0.0.1:{server.http_port}"], "grpc": [f"127.0.0.1:{server.grpc_port}"]}
+    server.doors = DoorAddresses(("10.0.0.1:80", "10.0.0.2:80"), ("10.0.0.1:81",))
+    assert told() == {"http": ["10.0.0.1:80", "10.0.0.2:80"], "grpc": ["10.0.0.1:81"]}
+
+
+def test_doors_on_all_addresses_of_a_machine_name_none_by_themselves(spec, members):
+    doors = OpenDoors("0.0.0.0", insecure=True)
+    server = FusionServer(ServerSettings("0.0.0.0", 0, 0, Doorkeeper(doors)), make_engine, members.find)
+    server.start(served(spec))
+    server.stop()
+    assert server.doors == DoorAddresses()
 
 
 def test_a_prepared_revision_answers_only_who_asks_for_it_until_it_is_committed(server, spec):

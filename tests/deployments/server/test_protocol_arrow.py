@@ -59,13 +59,15 @@ def client(pair):
 
 
 def post(client, body, model="pair", **headers):
-    return client._http.post(f"/v2/models/{model}/infer", content=body, headers={"content-type": ARROW, **headers})
+    url, headers = f"{client._urls[0]}/v2/models/{model}/infer", {"content-type": ARROW, **headers}
+    return client._http.post(url, content=body, headers=headers, timeout=30)
 
 
 def post_and_collect(client, body):
     """The status and all that came of the answer, also where it ended too early, which only an error may do."""
     told = b""
-    with client._http.stream("POST", "/v2/models/pair/infer", content=body, headers={"content-type": ARROW}) as reply:
+    url, headers = f"{client._urls[0]}/v2/models/pair/infer", {"content-type": ARROW}
+    with client._http.stream("POST", url, content=body, headers=headers, timeout=30) as reply:
         try:
             for chunk in reply.iter_raw():
                 told += chunk
@@ -292,7 +294,8 @@ def test_bytes_behind_the_end_of_a_stream_end_its_answer_with_a_sentence(client)
 
 def test_other_requests_get_arrow_answers_if_they_accept_them(client):
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 2], "data": ROWS[:2].ravel().tolist()}]}
-    reply = client._http.post("/v2/models/pair/infer", json=body, headers={"accept": ARROW})
+    url = f"{client._urls[0]}/v2/models/pair/infer"
+    reply = client._http.post(url, json=body, headers={"accept": ARROW}, timeout=30)
     assert reply.headers["content-type"] == ARROW
     with pa.ipc.open_stream(reply.content) as found:
         batch, metadata = found.read_next_batch_with_custom_metadata()
