@@ -45,7 +45,9 @@ class Ensemble(Displayed):
         classes: Sequence[str] = (),
         address: str | None = None,
         credentials: Credentials | None = None,
+        note: str = "",
     ):
+        self._note = note
         self.name, self.grpc, self.revision, self.classes = name, grpc, revision, tuple(classes)
         self.urls = door_urls(url)
         self.url = self.urls[0]
@@ -118,7 +120,7 @@ class Ensemble(Displayed):
         replicas = ", ".join(f"{name} x{count}" for name, count in self.members.items())
         line = f"{self.name} answers at {', '.join(self.urls)}"
         line += f" (gRPC {self.grpc}), revision {self.revision}" if self.grpc else ""
-        return [Table(lines=[f"{line}: {replicas}" if replicas else line])]
+        return [Table(lines=[f"{line}: {replicas}" if replicas else line, *filter(None, [self._note])])]
 
     def _check_cluster(self, what: str) -> None:
         if not self.grpc:

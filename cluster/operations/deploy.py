@@ -6,14 +6,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected
 from quorate.cluster.operations.connect import Ensemble
 from quorate.deployments.errors import ClusterError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.security.doors import Doors
+from quorate.deployments.security.doors import Doors, is_loopback
 from quorate.fusion.extras import require
+
+if TYPE_CHECKING:
+    from quorate.deployments.control.deploy import Deployed
 
 OnStep = Callable[[str], None]
 
@@ -62,7 +66,7 @@ def deploy(
         )  # fmt: skip
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
-        classes=found.classes or (), address=address, credentials=credentials,
+        classes=found.classes or (), address=address, credentials=credentials, note=_where(done),
     )  # fmt: skip
 
 
@@ -97,6 +101,17 @@ def foreground(
         ) as ensemble,
     ):  # fmt: skip
         yield ensemble
+
+
+def _where(done: Deployed) -> str:
+    """On which nodes doors stand that only these nodes reach; empty where that is plain."""
+    host = done.http.partition("://")[2].rpartition(":")[0].strip("[]")
+    if len(done.nodes) < 2 or not is_loopback(host):
+        return ""
+    nodes = ", ".join(done.nodes)
+    return (
+        f"its doors stand on the loopback of {nodes}, for programs there; --host 0.0.0.0 opens them to other machines"
+    )
 
 
 def _progress(states: dict[str, str]) -> str:
