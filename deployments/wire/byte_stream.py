@@ -49,8 +49,9 @@ class ByteStream:
             if not self._chunk and not await self._next():
                 return False
             part = self._chunk[: end - len(data)]
-            self._hold.add(len(part))
-            self._untaken_bytes += len(part)
+            if not self._closed:  # whoever still reads then is about to be cancelled
+                self._hold.add(len(part))
+                self._untaken_bytes += len(part)
             data += part
             self._chunk = self._chunk[len(part) :]
         return True

@@ -1,5 +1,6 @@
 """Ensembles behind both doors without Ray: members on threads, real sockets, an event loop on a thread of its own."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -70,6 +71,17 @@ class Doors:
 
 def _make_engine(served):
     return Engine(served.spec, served.folder, "here", apps=served.apps)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_held_for_ever(request):
+    """What a request held of the memory budget is free once it is over, however it ended."""
+    yield
+    pair = request.node.funcargs.get("pair")
+    until = time.monotonic() + 60
+    while pair is not None and pair.server.service.budget.held_bytes:
+        assert time.monotonic() < until, f"{pair.server.service.budget.held_bytes} bytes are still held"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ no more memory than a few thousand.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -70,12 +71,20 @@ class StreamInference:
         Raises:
             QuorateError: the stream cannot be read or answered.
         """
-        # Once: pieces must fit the schema that was checked, whatever is promoted while they travel.
-        self._tensors = self._service.model_metadata(self._model, self._version)["inputs"]
-        schema = await read_schema(self._stream)
-        # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
-        self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
-        self._check_columns(schema)
+        try:
+            # Once: pieces must fit the schema that was checked, whatever is promoted while they travel.
+            self._tensors = self._service.model_metadata(self._model, self._version)["inputs"]
+            schema = await read_schema(self._stream)
+            # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
+            self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
+            self._check_columns(schema)
+            async with contextlib.aclosing(self._answered(schema)) as answered:
+                async for part in answered:
+                    yield part
+        finally:
+            self._stream.close()
+
+    async def _answered(self, schema: pa.Schema) -> AsyncGenerator[bytes, None]:
         owner = asyncio.current_task()
         assert owner is not None
         reader = asyncio.ensure_future(self._read(schema, owner))
@@ -92,7 +101,6 @@ class StreamInference:
             raise
         finally:
             reader.cancel()
-            self._stream.close()
             if self._disconnect is not None:
                 self._disconnect.cancel()
             while not self._pieces.empty():

@@ -113,6 +113,9 @@ def is_alive(doors):
         return read_all(line).startswith(b"HTTP/1.1 200")
 
 
+CHUNKED = b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -122,8 +125,11 @@ def is_alive(doors):
         [LIVE + b"X: ", *[b"a" * 5000] * 100],  # a header without an end
         [LIVE, *[b"X: %d\r\n" % i * 500 for i in range(100)]],  # headers without an end
         [b"GET /", *[b"a" * 5000] * 100],
-        [b"POST /v2/repository/index HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", *[b"X: a\r\n" * 999] * 99],
-        [b"POST /v2/repository/index HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", *[b"a" * 5000] * 99],
+        [
+            b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+            *[b"X: a\r\n" * 999] * 99,
+        ],
+        [b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;", *[b"a" * 5000] * 99],
     ],
     ids=["value", "path", "number", "endless value", "endless headers", "endless path", "trailers", "chunk extension"],
 )
