@@ -51,15 +51,22 @@ class CommandError(Exception):
         super().__init__(kind, text)
         self.kind, self.text = kind, text
 
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
 
 class Driver:
-    """A process on a node, connected to Ray."""
+    """A process on a node, connected to Ray.
+
+    Attributes:
+        pid: by the machine's own number.
+    """
 
     def __init__(self, machine: Machine, env: Mapping[str, str], log: Path):
         self.machine, self._log = machine, log
         self._process = machine.python("tests.cluster.three_nodes.driver", GCS, env=env, log=log)
         try:
-            self._reply()
+            self.pid = self._reply()
         except BaseException:
             self.stop()
             raise
@@ -86,6 +93,11 @@ class Driver:
         """End it."""
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
+
+    def kill(self) -> None:
+        """As when its machine dies."""
+        self.machine.signal(self.pid)
+        self._process.communicate()
 
     def _reply(self) -> Any:
         assert self._process.stdout

@@ -1,4 +1,4 @@
-"""One cluster of three nodes for a file of tests, and ensembles on it."""
+"""One cluster of three nodes for the tests in this folder, and ensembles on it."""
 
 import pytest
 
@@ -7,9 +7,9 @@ from tests.cluster.three_nodes.machine import why_not
 from tests.cluster.three_nodes.oracle import ensemble
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def nodes(tmp_path_factory):
-    """The cluster."""
+    """The cluster; every test leaves it whole."""
     problem = why_not()
     if problem:
         pytest.skip(problem)
@@ -22,9 +22,9 @@ def _seed():
     return seed()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def served(nodes):
-    """The ensemble ``served``, which every test leaves as it was."""
+    """The ensemble ``served``, as it was before other tests."""
     return nodes.driver().do("deploy", spec=ensemble("served"))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,19 @@ def nodes() -> dict[str, bool]:
     return found
 
 
+def drain(address: str) -> None:
+    """Have Ray move everything away from a node."""
+    import ray
+    from ray._raylet import GcsClient
+
+    (node,) = (node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address)
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    preempted = 2  # as a spot machine that is given some time, autoscaler.proto
+    accepted, why = gcs.drain_node(node, preempted, "a test", int(1000 * (time.time() + 300)))
+    if not accepted:
+        raise RuntimeError(why)
+
+
 def run_foreign(name: str) -> None:
     """Run an application of Serve that is none of ours."""
     from ray import serve
@@ -103,8 +117,8 @@ def run_foreign(name: str) -> None:
             return "pong"
 
     serve.start(proxy_location="Disabled")
-    foreign = serve.deployment(Foreign, ray_actor_options={"num_cpus": 0.1})
-    serve.run(foreign.bind(), name=name, route_prefix=None)
+    foreign: Any = serve.deployment(Foreign)
+    serve.run(foreign.options(ray_actor_options={"num_cpus": 0.1}).bind(), name=name, route_prefix=None)
 
 
 def ask_foreign(name: str) -> str:
@@ -124,7 +138,7 @@ def stop_foreign(name: str) -> None:
 _COMMANDS = {
     command.__name__: command
     for command in (
-        deploy, publish, rollback, down, fusion, member, ensembles, applications, nodes, run_foreign, ask_foreign,
+        deploy, publish, rollback, down, fusion, member, ensembles, applications, nodes, drain, run_foreign, ask_foreign,
         stop_foreign,
     )
 }  # fmt: skip
@@ -137,7 +151,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else prints
     ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
-    replies.write('["returned", null]\n')
+    replies.write(json.dumps(["returned", os.getpid()]) + "\n")
     for line in sys.stdin:
         name, arguments = json.loads(line)
         try:

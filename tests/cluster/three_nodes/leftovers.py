@@ -1,0 +1,47 @@
+"""All that an ensemble may leave behind on a cluster: applications, processes, ports, sockets and files."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.cluster.three_nodes.cluster import ThreeNodes
+from tests.cluster.three_nodes.machine import DISK, Machine, wait_for
+
+_PORT = re.compile(r":(\d+)\s.*pid=(\d+)")
+
+
+def inventory(cluster: ThreeNodes) -> dict[str, Any]:
+    """What is there now, in an order that does not change."""
+    return {
+        "applications": cluster.driver().do("applications"),
+        **{n.name: _of_node(n) for n in cluster.nodes.values()},
+    }
+
+
+def assert_same(cluster: ThreeNodes, before: dict[str, Any], timeout_s: float = 60) -> None:
+    """Wait until only that is there which was there before; processes take a moment to end."""
+    found = {}
+
+    def same() -> bool:
+        found.update(inventory(cluster))
+        return found == before
+
+    try:
+        wait_for(same, "as before", timeout_s)
+    except AssertionError:
+        assert found == before  # shows the difference
+        raise
+
+
+def _of_node(node: Machine) -> dict[str, Any]:
+    ours = {pid: line.split()[0] for pid, line in node.processes().items() if line.startswith("ray::Serve")}
+    listening = [_PORT.search(line) for line in node.run("ss", "-ltnpH").splitlines()]
+    folders = f"{DISK}/home {DISK}/ray/session_latest/quorate /dev/shm"
+    # Ray's logs and its own store are Ray's; the disk is beside them.
+    files = f"find -H {folders} -path {DISK}/ray/\\*/logs -prune -o -path {DISK} -prune -o -print 2>/dev/null || true"
+    return {
+        "processes": sorted((pid, title.rpartition(".")[0] or title) for pid, title in ours.items()),
+        "ports": sorted((int(m[2]), int(m[1])) for m in listening if m and int(m[2]) in ours),
+        "files": sorted(name for name in node.run("sh", "-c", files).splitlines() if "plasma" not in name),
+    }
