@@ -98,7 +98,7 @@ def nodes() -> dict[str, bool]:
 def drain(address: str) -> None:
     """Have Ray move everything away from a node."""
     import ray
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
     (node,) = (node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address)
     gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
@@ -138,8 +138,8 @@ def stop_foreign(name: str) -> None:
 _COMMANDS = {
     command.__name__: command
     for command in (
-        deploy, publish, rollback, down, fusion, member, ensembles, applications, nodes, drain, run_foreign, ask_foreign,
-        stop_foreign,
+        deploy, publish, rollback, down, fusion, member, ensembles, applications, nodes, drain, run_foreign,
+        ask_foreign, stop_foreign,
     )
 }  # fmt: skip
 

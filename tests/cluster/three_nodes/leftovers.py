@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from tests.cluster.three_nodes.cluster import ThreeNodes
@@ -19,6 +20,23 @@ def inventory(cluster: ThreeNodes) -> dict[str, Any]:
     }
 
 
+def settled(cluster: ThreeNodes) -> dict[str, Any]:
+    """The inventory, once what earlier tests have stopped has ended: a process an application, each of one replica."""
+
+    def all_run() -> bool:
+        states = cluster.driver().do("applications").values()
+        replicas = [
+            title
+            for node in cluster.nodes.values()
+            for title in node.processes().values()
+            if title.startswith("ray::ServeReplica")
+        ]
+        return set(states) == {"RUNNING"} and len(replicas) == len(states)
+
+    wait_for(all_run, "all that runs is up, and all else has ended")
+    return inventory(cluster)
+
+
 def assert_same(cluster: ThreeNodes, before: dict[str, Any], timeout_s: float = 60) -> None:
     """Wait until only that is there which was there before; processes take a moment to end."""
     found = {}
@@ -30,8 +48,17 @@ def assert_same(cluster: ThreeNodes, before: dict[str, Any], timeout_s: float = 
     try:
         wait_for(same, "as before", timeout_s)
     except AssertionError:
-        assert found == before  # shows the difference
-        raise
+        raise AssertionError("; ".join(_differences(before, found))) from None
+
+
+def _differences(before: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    for place, there in before.items():
+        if place == "applications":
+            was, now = set(there.items()), set(found[place].items())
+        else:
+            was, now = ({(kind, str(item)) for kind in has for item in has[kind]} for has in (there, found[place]))
+        if was != now:
+            yield f"{place} has {sorted(now - was)} more and {sorted(was - now)} less"
 
 
 def _of_node(node: Machine) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Machine:
 
     def command(self, *words: str, folder: Path = ROOT) -> list[str]:
         """A command line that does on the machine, in a folder, what ``words`` do here."""
-        return ["nsenter", "-t", str(self.pid), *_NAMESPACES, "env", "-C", str(folder), *words]
+        return ["nsenter", "-t", str(self.pid), *_NAMESPACES, "env", "--default-signal=INT", "-C", str(folder), *words]
 
     def run(self, *words: str, env: Mapping[str, str] | None = None, timeout_s: float = 120) -> str:
         """What a command says.

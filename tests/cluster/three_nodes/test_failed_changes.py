@@ -8,7 +8,7 @@ import pytest
 from tests.cluster.three_nodes.classify import FULL
 from tests.cluster.three_nodes.cluster import PLACES, CommandError, interrupt
 from tests.cluster.three_nodes.faults import member_processes
-from tests.cluster.three_nodes.leftovers import assert_same, inventory
+from tests.cluster.three_nodes.leftovers import assert_same, settled
 from tests.cluster.three_nodes.machine import ROOT, wait_for
 from tests.cluster.three_nodes.oracle import FOLDER, WEIGHTS, ensemble
 
@@ -22,10 +22,9 @@ def broken(name="served"):
 
 
 def stuck(name="served"):
-    """Two of its members come up, the third finds no room."""
+    """Two of its members come up, the third never has loaded."""
     spec = ensemble(name, config={"version": "stuck"})
-    spec["members"]["c"]["resources"] = {"num_cpus": 7.95}  # of 8, of which others hold some
-    spec["members"]["c"]["replicas"] = {"min": 4, "max": 4}
+    spec["members"]["c"]["config"]["loading_s"] = 3600
     return spec
 
 
@@ -34,7 +33,7 @@ def stuck(name="served"):
     [(broken(), {}, "oracle:nobody cannot be imported"), (stuck(), {"timeout_s": 30}, "not ready after 30 s")],
 )
 def test_a_deploy_that_fails_leaves_nothing(nodes, served, seed, spec, options, said):
-    before = inventory(nodes)
+    before = settled(nodes)
     with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
         with pytest.raises(CommandError, match=said):
             nodes.driver().do("deploy", spec=spec, **options)
@@ -45,7 +44,7 @@ def test_a_deploy_that_fails_leaves_nothing(nodes, served, seed, spec, options, 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_deploy_that_is_interrupted_leaves_nothing(nodes, served, seed, again):
-    before = inventory(nodes)
+    before = settled(nodes)
     file = nodes.folder / "stuck.yaml"
     file.write_text(json.dumps(stuck()))
     for factory in (ROOT / FOLDER).glob("*.py"):
@@ -59,7 +58,7 @@ def test_a_deploy_that_is_interrupted_leaves_nothing(nodes, served, seed, again)
             time.sleep(0.5)
             interrupt(deploying)
         said = deploying.communicate(timeout=120)[0]
-        assert deploying.returncode == 130, said
+        assert deploying.returncode == 130 or (again and deploying.returncode), said
         assert "Traceback" not in said
         if again:  # it may have had no time; the next change of the ensemble does it
             nodes.driver().do("publish", name="served", fusion={"weights": WEIGHTS})
@@ -69,7 +68,7 @@ def test_a_deploy_that_is_interrupted_leaves_nothing(nodes, served, seed, again)
 
 
 def test_a_deploy_whose_operators_machine_dies_is_cleaned_up_by_the_next(nodes, served, seed):
-    before = inventory(nodes)
+    before = settled(nodes)
     operator = nodes.new_driver(PLACES[1])
     with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
         running = len(member_processes(nodes, "served"))

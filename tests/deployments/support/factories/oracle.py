@@ -25,11 +25,13 @@ def shares(numbers, member):
     return np.concatenate([first, 1 - first.sum(axis=1, keepdims=True)], axis=1).astype(np.float32)
 
 
-def numbered(member, log="", broken="", keep=False, **_kept_apart):
+def numbered(member, log="", broken="", keep=False, loading_s=0, **_kept_apart):
     """Obeys the commands; appends a line ``pid number`` per row to ``log`` before it starts on a batch.
 
     Raises for every row while there is a file ``broken`` of the member's letter. With ``keep`` it leaks its rows.
+    It takes ``loading_s`` to load.
     """
+    time.sleep(loading_s)
     kept = []
 
     def predict(rows):
