@@ -118,8 +118,8 @@ class Asking:
 
     report: Report
 
-    def __init__(self, process: subprocess.Popen[str], log: Path):
-        self._process, self._log = process, log
+    def __init__(self, process: subprocess.Popen[str], log: Path, doors: int):
+        self._process, self._log, self._doors = process, log, doors
 
     def answered(self, more: int = 1) -> None:
         """Wait until so many more requests are done."""
@@ -136,11 +136,25 @@ class Asking:
         since = time.monotonic()
 
         def answers() -> bool:
-            lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
-            return any(line["due"] >= since and line["door"] == door and line["outcome"] == "answer" for line in lines)
+            done = self._done()
+            return any(line["due"] >= since and line["door"] == door and line["outcome"] == "answer" for line in done)
 
         wait_for(answers, f"the door of {door} answers", timeout_s)
         return time.monotonic() - since
+
+    def all_is_well(self, timeout_s: float = 300) -> float:
+        """Wait until every door answers in full, each at the first try; returns when that was."""
+
+        def well() -> bool:
+            last = self._done()[-50:]
+            full = all(line["outcome"] == "answer" and not line["degraded"] and line["tries"] == 1 for line in last)
+            return full and len({line["door"] for line in last}) == self._doors
+
+        wait_for(well, "every door answers in full", timeout_s)
+        return time.monotonic()
+
+    def _done(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
 
     def end(self, revisions: Mapping[str, Weights]) -> None:
         """Let them end, and judge what they were answered."""
@@ -223,14 +237,14 @@ class ThreeNodes:
         first = next(_numbers) % (1 << 40)
         log = self.folder / f"load{first}.jsonl"
         doors = tuple((address(place), http_port, grpc_port) for place in places)
-        plan = Plan(model, doors, rate, first, DEADLINE_S + 1, seed, str(log), commanded)
+        plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded)
         errors = self.folder / "load.log"
         process = self.outside.python("tests.cluster.three_nodes.load", env=self._env, log=errors)
         assert process.stdin
         assert process.stdout
         process.stdin.write(to_line(plan))
         assert process.stdout.readline() == "ready\n", errors.read_text()
-        asking = Asking(process, log)
+        asking = Asking(process, log, len(doors))
         try:
             wait_for(lambda: log.exists() and log.read_text().count("\n") > 10, "clients ask")
             yield asking
