@@ -1,0 +1,321 @@
+"""Three machines that are one Ray cluster, what is told to drivers on them, and clients that ask from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.three_nodes.classify import Report
+from tests.cluster.three_nodes.load import Plan, to_line
+from tests.cluster.three_nodes.machine import DISK, Machine, Network, address, environment, wait_for
+from tests.cluster.three_nodes.oracle import DEADLINE_S, Weights
+
+HEAD = 1
+PLACES = (1, 2, 3)
+GCS = f"{address(HEAD)}:6379"
+_REDIS = f"{address(254)}:6379"
+_RAY = (sys.executable, "-m", "ray.scripts.scripts", "start")
+_SIZE = ("--num-cpus", "8", "--object-store-memory", "100000000", "--include-log-monitor", "false")
+_HEAD = (
+    "--head", "--port", "6379", "--temp-dir", f"{DISK}/ray", "--include-dashboard", "false", "--no-monitor",
+)  # fmt: skip
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0",
+    "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "180",  # raylets outlive a GCS that is away for less
+    # Three nodes start slowly on one machine that does other things, too.
+    "RAY_agent_register_timeout_ms": "120000", "RAY_raylet_start_wait_time_s": "120",
+}  # fmt: skip
+_numbers = itertools.count(1, 1_000_000)
+
+
+class CommandError(Exception):
+    """What a driver's command raised.
+
+    Attributes:
+        kind: the name of its class.
+    """
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(kind, text)
+        self.kind, self.text = kind, text
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+class Driver:
+    """A process on a node, connected to Ray.
+
+    Attributes:
+        pid: by the machine's own number.
+    """
+
+    def __init__(self, machine: Machine, env: Mapping[str, str], log: Path):
+        self.machine, self._log = machine, log
+        self._process = machine.python("tests.cluster.three_nodes.driver", GCS, env=env, log=log)
+        try:
+            self.pid = self._reply()
+        except BaseException:
+            self.stop()
+            raise
+
+    def send(self, command: str, **arguments: Any) -> None:
+        """Begin a command; ``reply`` says how it ended."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps([command, arguments]) + "\n")
+
+    def reply(self) -> Any:
+        """What the command returned.
+
+        Raises:
+            CommandError: what it raised.
+        """
+        return self._reply()
+
+    def do(self, command: str, **arguments: Any) -> Any:
+        """Both."""
+        self.send(command, **arguments)
+        return self.reply()
+
+    def stop(self) -> None:
+        """End it."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+
+    def kill(self) -> None:
+        """As when its machine dies."""
+        self.machine.signal(self.pid)
+        self._process.communicate()
+
+    def _reply(self) -> Any:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, f"the driver on {self.machine.name} has ended: {self._log.read_text()[-2000:]}"
+        how, what = json.loads(line)
+        if how == "raised":
+            raise CommandError(*what)
+        return what
+
+
+class Asking:
+    """Clients that ask now.
+
+    Attributes:
+        report: what became of it all, when they have ended.
+    """
+
+    report: Report
+
+    def __init__(self, process: subprocess.Popen[str], log: Path, doors: int):
+        self._process, self._log, self._doors = process, log, doors
+
+    def answered(self, more: int = 1) -> None:
+        """Wait until so many more requests are done."""
+        wanted = len(self._log.read_text().splitlines()) + more
+        wait_for(lambda: len(self._log.read_text().splitlines()) >= wanted, f"{more} more requests done")
+
+    def last(self, seconds: float) -> None:
+        """Let them ask for so long."""
+        time.sleep(seconds)  # it is what a load does
+        assert self._process.poll() is None
+
+    def door_answers(self, door: str, timeout_s: float = 90) -> float:
+        """Wait until a door answers a request that is due from now on; returns how long that took."""
+        since = time.monotonic()
+
+        def answers() -> bool:
+            done = self._done()
+            return any(line["due"] >= since and line["door"] == door and line["outcome"] == "answer" for line in done)
+
+        wait_for(answers, f"the door of {door} answers", timeout_s)
+        return time.monotonic() - since
+
+    def all_is_well(self, timeout_s: float = 300) -> float:
+        """Wait until every door answers in full, each at the first try; returns when that was."""
+
+        def well() -> bool:
+            last = self._done()[-50:]
+            full = all(line["outcome"] == "answer" and not line["degraded"] and line["tries"] == 1 for line in last)
+            return full and len({line["door"] for line in last}) == self._doors
+
+        wait_for(well, "every door answers in full", timeout_s)
+        return time.monotonic()
+
+    def _done(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
+
+    def end(self, revisions: Mapping[str, Weights]) -> None:
+        """Let them end, and judge what they were answered."""
+        count = self._process.communicate(timeout=60)[0]
+        assert self._process.returncode == 0, "the clients have made a mistake of their own; see load.log"
+        self.report = Report.read(self._log, revisions)
+        assert len(self.report.requests) == int(count)
+
+
+class ThreeNodes:
+    """The cluster, up while the context lasts.
+
+    Attributes:
+        nodes: its machines by place; the first has the head of Ray.
+        outside: where clients are.
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None):
+        """Args:
+        folder: for logs and the machines' disks.
+        """
+        self.folder = folder
+        self.with_redis = shutil.which("redis-server") is not None
+        self._env = environment({**_ENVIRONMENT, **(env or {})}, unset=("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES"))
+        self._stack = contextlib.ExitStack()
+        self._drivers: dict[int, Driver] = {}
+        self.nodes: dict[int, Machine] = {}
+
+    def __enter__(self) -> ThreeNodes:
+        with self._stack:
+            self.outside = self._machine("outside")
+            self.network = Network(self.outside)
+            if self.with_redis:
+                self._start_redis()
+            for place in PLACES:
+                self.nodes[place] = self._machine(f"node{place}")
+                self.network.plug_in(self.nodes[place], place)
+            self._start_ray(HEAD)
+            self._start_ray(*PLACES[1:])
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for driver in self._drivers.values():
+            driver.stop()
+        self._stack.close()
+
+    def driver(self, place: int = HEAD) -> Driver:
+        """The one that lives on a node."""
+        if place not in self._drivers:
+            self._drivers[place] = self.new_driver(place)
+        return self._drivers[place]
+
+    def new_driver(self, place: int) -> Driver:
+        """Another; ``stop`` it."""
+        return Driver(self.nodes[place], self._env, self.folder / f"driver{place}.log")
+
+    def quorate(self, place: int, *words: str) -> subprocess.Popen[str]:
+        """The command line on a node, against this cluster."""
+        home = str(self.nodes[place].disk / "home")
+        command = [sys.executable, "-c", "from quorate.cluster.cli.main import main; main()", *words, "--address", GCS]
+        return subprocess.Popen(
+            self.nodes[place].command(*command, folder=self.folder), env={**self._env, "QUORATE_HOME": home}, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def asking(
+        self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = 20,
+        places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0),
+    ) -> Iterator[Asking]:  # fmt: skip
+        """Have clients ask while the context lasts.
+
+        Args:
+            deployed: what ``deploy`` returned.
+            revisions: the weights of all that may answer, those that are published meanwhile among them.
+            places: of the nodes whose doors they know.
+        """
+        http_port, grpc_port = (int(deployed[door].rpartition(":")[2]) for door in ("http", "grpc"))
+        first = next(_numbers) % (1 << 40)
+        log = self.folder / f"load{first}.jsonl"
+        doors = tuple((address(place), http_port, grpc_port) for place in places)
+        plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded)
+        errors = self.folder / "load.log"
+        process = self.outside.python("tests.cluster.three_nodes.load", env=self._env, log=errors)
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(to_line(plan))
+        assert process.stdout.readline() == "ready\n", errors.read_text()
+        asking = Asking(process, log, len(doors))
+        try:
+            wait_for(lambda: log.exists() and log.read_text().count("\n") > 10, "clients ask")
+            yield asking
+        finally:
+            asking.end(revisions)
+
+    def switch_off(self, place: int) -> None:
+        """As when a node's power fails."""
+        self._drivers.pop(place, None)
+        self.nodes[place].switch_off()
+
+    def switch_on(self, place: int) -> None:
+        """The node is back, with what was on its disk, and joins the cluster."""
+        self.nodes[place].switch_on()
+        self.network.plug_in(self.nodes[place], place)
+        self._start_ray(place)
+
+    def kill_gcs(self) -> list[str]:
+        """Kill the head's server of metadata; returns what ``start_gcs`` wants."""
+        head = self.nodes[HEAD]
+        (pid,) = head.pids("gcs/gcs_server")
+        command = head.run("cat", f"/proc/{pid}/cmdline").split("\0")[:-1]
+        head.signal(pid)
+        wait_for(lambda: not head.pids("gcs/gcs_server"), "the GCS is gone")
+        return command
+
+    def start_gcs(self, command: list[str]) -> None:
+        """Start it again as it was."""
+        line = shlex.join(command)
+        self.nodes[HEAD].run("sh", "-c", f"{line} >{DISK}/gcs.log 2>&1 </dev/null &", env=self._gcs_env())
+
+    def processes(self) -> dict[int, dict[int, str]]:
+        """All of them, by place and number."""
+        return {place: node.processes() for place, node in self.nodes.items()}
+
+    def _machine(self, name: str) -> Machine:
+        machine = Machine(name, self.folder / name)
+        self._stack.callback(machine.switch_off)
+        return machine
+
+    def _start_redis(self) -> None:
+        words = ("redis-server", "--port", "6379", "--bind", address(254), "--protected-mode", "no", "--save", "")
+        self.outside.run("sh", "-c", f"cd {DISK}; {shlex.join(words)} >redis.log 2>&1 </dev/null &")
+
+    def _start_ray(self, *places: int) -> None:
+        starting = {place: self._starting_ray(place) for place in places}
+        said = {place: process.communicate(timeout=180)[0] for place, process in starting.items()}
+        for place, process in starting.items():
+            assert process.returncode == 0, f"Ray does not start on node {place}: {said[place]}"
+
+    def _starting_ray(self, place: int) -> subprocess.Popen[str]:
+        me = ("--node-ip-address", address(place))
+        words = _HEAD if place == HEAD else ("--address", GCS)
+        return subprocess.Popen(
+            self.nodes[place].command(*_RAY, *words, *me, *_SIZE), env=self._gcs_env(), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+    def _gcs_env(self) -> dict[str, str]:
+        return {**self._env, "RAY_REDIS_ADDRESS": _REDIS} if self.with_redis else self._env
+
+
+def seed() -> int:
+    """Of a run: that of QUORATE_SEED, so that a run can be repeated, or a new one. It is printed where a test fails."""
+    found = int(os.environ.get("QUORATE_SEED") or int.from_bytes(os.urandom(3), "big"))
+    print(f"QUORATE_SEED={found} repeats this run")
+    return found
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """As Ctrl-C does to what ``command`` runs; its parent only waits for it."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for child in children:
+        os.kill(int(child), signal.SIGINT)

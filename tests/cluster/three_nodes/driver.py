@@ -1,0 +1,164 @@
+"""A driver on a node's Ray, for as long as the process lives: ``python -m tests.cluster.three_nodes.driver ADDRESS``.
+
+Reads one line of JSON a command, ``[name, arguments]``, and writes one of what it returned or raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.three_nodes.oracle import FOLDER
+
+
+def deploy(spec: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Deploy it with doors that other nodes reach."""
+    from quorate.deployments import Doors, parse_spec
+    from quorate.deployments.control import deploy as control
+
+    done = control.deploy(parse_spec(spec), Path(FOLDER), Doors("0.0.0.0", insecure=True), **options)
+    return {"revision": done.revision, "http": done.http, "grpc": done.grpc, "nodes": done.nodes}
+
+
+def publish(name: str, fusion: dict[str, Any]) -> str:
+    """Change the fusion; returns the revision."""
+    from quorate.deployments.control import publish as control
+    from quorate.deployments.control.registry import Record
+    from quorate.deployments.spec.ensemble import EnsembleSpec
+    from quorate.deployments.spec.patch import revise
+
+    made = ""
+
+    def revised(record: Record) -> EnsembleSpec:
+        nonlocal made
+        spec = revise(record.live.spec, json.dumps({"fusion": fusion}))
+        made = spec.revision
+        return spec
+
+    control.publish(name, revised)
+    return made
+
+
+def rollback(name: str) -> str:
+    """Go back; returns the revision."""
+    from quorate.deployments.control.deploy import rollback
+
+    return rollback(name).revision
+
+
+def down(name: str) -> None:
+    """Take an ensemble down."""
+    from quorate.deployments.control.deploy import delete
+
+    delete(name)
+
+
+def fusion(name: str) -> list[dict[str, Any]]:
+    """What fusion replicas say of themselves."""
+    from quorate.deployments.control.describe import describe_fusion
+
+    return describe_fusion(name)
+
+
+def member(name: str, which: str) -> list[dict[str, Any]]:
+    """What a member's replicas say of themselves."""
+    from quorate.deployments.control.describe import describe_member
+
+    return describe_member(name, which)
+
+
+def ensembles() -> list[str]:
+    """What runs."""
+    from quorate.deployments.control.describe import ensembles
+
+    return ensembles()
+
+
+def applications() -> dict[str, str]:
+    """The status of every application of Serve, ours or not."""
+    from ray import serve
+
+    return {name: app.status.value for name, app in serve.status().applications.items()}
+
+
+def nodes() -> dict[str, bool]:
+    """Whether each node is alive, by address; of one that came back, whether it is now."""
+    import ray
+
+    found: dict[str, bool] = {}
+    for node in ray.nodes():
+        found[node["NodeManagerAddress"]] = found.get(node["NodeManagerAddress"], False) or node["Alive"]
+    return found
+
+
+def drain(address: str) -> None:
+    """Have Ray move everything away from a node."""
+    import ray
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    (node,) = (node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address)
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    preempted = 2  # as a spot machine that is given some time, autoscaler.proto
+    accepted, why = gcs.drain_node(node, preempted, "a test", int(1000 * (time.time() + 300)))
+    if not accepted:
+        raise RuntimeError(why)
+
+
+def run_foreign(name: str) -> None:
+    """Run an application of Serve that is none of ours."""
+    from ray import serve
+
+    class Foreign:
+        def ping(self) -> str:
+            return "pong"
+
+    serve.start(proxy_location="Disabled")
+    foreign: Any = serve.deployment(Foreign)
+    serve.run(foreign.options(ray_actor_options={"num_cpus": 0.1}).bind(), name=name, route_prefix=None)
+
+
+def ask_foreign(name: str) -> str:
+    """What that application says."""
+    from ray import serve
+
+    return str(serve.get_app_handle(name).ping.remote().result(timeout_s=30))
+
+
+def stop_foreign(name: str) -> None:
+    """Delete it."""
+    from ray import serve
+
+    serve.delete(name)
+
+
+_COMMANDS = {
+    command.__name__: command
+    for command in (
+        deploy, publish, rollback, down, fusion, member, ensembles, applications, nodes, drain, run_foreign,
+        ask_foreign, stop_foreign,
+    )
+}  # fmt: skip
+
+
+def main() -> None:
+    """Do what the lines of standard input say."""
+    import ray
+
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever else prints
+    ray.init(address=sys.argv[1], log_to_driver=False, configure_logging=False)
+    replies.write(json.dumps(["returned", os.getpid()]) + "\n")
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        try:
+            replies.write(json.dumps(["returned", _COMMANDS[name](**arguments)]) + "\n")
+        except Exception as error:
+            replies.write(json.dumps(["raised", [type(error).__name__, str(error)]]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

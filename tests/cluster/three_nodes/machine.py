@@ -1,0 +1,189 @@
+"""A machine on this one: its own network, processes, shared memory and name, and a disk that outlives a power cut.
+
+Nothing of it has a name outside, so that no run meets another's, and all of it goes when its first process does: when
+it is switched off, or when whoever switched it on has died. Linux and root only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+DISK = "/dev/shm/disk"  # where a machine finds its disk: it hides nothing of this machine's
+_NAMESPACES = ("--net", "--mount", "--pid", "--ipc", "--uts")
+# The first process takes in whatever others leave behind, and ends with its standard input.
+_BOOT = """
+hostname {name}; mount -t tmpfs -o size=2g tmpfs /dev/shm; mkdir {disk}; mount --bind {folder} {disk}
+ip link set lo up; trap '' CHLD; echo up; exec cat
+"""
+
+
+class Machine:
+    """Switched on when it is made."""
+
+    def __init__(self, name: str, disk: Path):
+        """Args:
+        disk: a folder that keeps what is written to ``DISK``.
+
+        Raises:
+            OSError: machines cannot be made here.
+        """
+        self.name, self.disk = name, disk
+        disk.mkdir(parents=True, exist_ok=True)
+        self.switch_on()
+
+    def switch_on(self) -> None:
+        """Start with nothing but the disk."""
+        boot = _BOOT.format(name=self.name, disk=DISK, folder=self.disk)
+        command = ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--mount-proc", "sh", "-ec", boot]
+        self._holder = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        assert self._holder.stdout
+        assert self._holder.stderr
+        if self._holder.stdout.readline() != b"up\n":
+            raise OSError(f"{self.name} cannot be made: {self._holder.stderr.read().decode().strip()}")
+        holder = self._holder.pid
+        self.pid = int(Path(f"/proc/{holder}/task/{holder}/children").read_text())
+
+    def switch_off(self) -> None:
+        """As when the power fails: every process ends at once, and nothing is said to others."""
+        if self._holder.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._holder.wait()
+        for stream in (self._holder.stdin, self._holder.stdout, self._holder.stderr):
+            assert stream
+            stream.close()
+
+    def command(self, *words: str, folder: Path = ROOT) -> list[str]:
+        """A command line that does on the machine, in a folder, what ``words`` do here."""
+        return ["nsenter", "-t", str(self.pid), *_NAMESPACES, "env", "--default-signal=INT", "-C", str(folder), *words]
+
+    def run(self, *words: str, env: Mapping[str, str] | None = None, timeout_s: float = 120) -> str:
+        """What a command says.
+
+        Raises:
+            RuntimeError: it failed; the text is what it said.
+        """
+        done = subprocess.run(
+            self.command(*words), env=env, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(words)} on {self.name}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def python(
+        self, module: str, *words: str, env: Mapping[str, str] | None = None, log: Path
+    ) -> subprocess.Popen[str]:
+        """A Python program on the machine that reads lines and writes lines; ``log`` gets what else it says."""
+        with log.open("ab") as errors:
+            return subprocess.Popen(
+                self.command(sys.executable, "-m", module, *words),
+                env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def pids(self, words: str) -> list[int]:
+        """The processes whose command line holds ``words``, by the machine's own numbers, oldest first."""
+        return sorted(pid for pid, line in self.processes().items() if words in line)
+
+    def processes(self) -> dict[int, str]:
+        """The command lines of all processes, by number; its first process and threads of the kernel excepted."""
+        shown = self.run("ps", "-eww", "-o", "pid=,stat=,args=").splitlines()
+        found = [line.split(None, 2) for line in shown]
+        return {
+            int(pid): args
+            for pid, state, args in found
+            if int(pid) != 1 and not state.startswith("Z") and not args.startswith("ps -eww")
+        }
+
+    def signal(self, pid: int, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a process, by the machine's own number."""
+        self.run("kill", f"-{int(number)}", str(pid))
+
+
+class Network:
+    """What machines are plugged into: a bridge on a machine of its own, where clients live, too."""
+
+    def __init__(self, outside: Machine):
+        self.outside = outside
+        self._ip("link", "add", "bridge", "type", "bridge")
+        self._ip("addr", "add", f"{address(254)}/24", "dev", "bridge")
+        self._ip("link", "set", "bridge", "up")
+        # The world beyond is said to be out of reach, for what would otherwise wait for it.
+        outside.run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        self._ip("route", "add", "unreachable", "default")
+
+    def plug_in(self, machine: Machine, place: int) -> None:
+        """Give a machine that was just switched on the address ``address(place)``."""
+        there = str(machine.pid)
+        self._ip("link", "add", f"port{place}", "type", "veth", "peer", "name", "eth0", "netns", there)
+        self._ip("link", "set", f"port{place}", "master", "bridge", "up")
+        machine.run("ip", "addr", "add", f"{address(place)}/24", "dev", "eth0")
+        machine.run("ip", "link", "set", "eth0", "up")
+        machine.run("ip", "route", "add", "default", "via", address(254))
+
+    def cut(self, place: int) -> None:
+        """Cut a machine off: what is sent to it and by it gets lost, and nothing says so."""
+        self._ip("link", "set", f"port{place}", "down")
+
+    def join(self, place: int) -> None:
+        """Undo ``cut``."""
+        self._ip("link", "set", f"port{place}", "up")
+
+    def slow_down(self, place: int, rate: str) -> None:
+        """Let no more than ``rate``, as ``tc`` writes it, reach a machine."""
+        shape = ("root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms")
+        self._enter("tc", "qdisc", "replace", "dev", f"port{place}", *shape)
+
+    def _ip(self, *words: str) -> None:
+        self._enter("ip", *words)
+
+    def _enter(self, *words: str) -> None:
+        # Into its network alone: processes keep the numbers that they have here.
+        command = ["nsenter", "-t", str(self.outside.pid), "--net", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
+def address(place: int) -> str:
+    """Of a machine; nobody outside of its network sees it."""
+    return f"10.77.0.{place}"
+
+
+def why_not() -> str:
+    """Why machines cannot be made here; empty where they can."""
+    if not sys.platform.startswith("linux") or os.geteuid():
+        return "needs Linux and root, for network namespaces"
+    try:
+        subprocess.run(["unshare", *_NAMESPACES, "--fork", "--mount-proc", "ip", "link", "add", "type", "veth"],
+                       check=True, capture_output=True, text=True)  # fmt: skip
+    except subprocess.CalledProcessError as error:
+        return f"network namespaces are not allowed here: {error.stderr.strip()}"
+    except OSError as error:
+        return f"network namespaces need util-linux and iproute2 ({error})"
+    return ""
+
+
+def wait_for(condition, what: str, timeout_s: float = 60.0) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: it did not.
+    """
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, f"after {timeout_s:g} s: {what}"
+        time.sleep(0.1)
+
+
+def environment(extra: Mapping[str, str], unset: Sequence[str] = ()) -> dict[str, str]:
+    """This process's, changed."""
+    return {name: value for name, value in {**os.environ, **extra}.items() if name not in unset}
