@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.three_nodes.classify import Report
+from tests.cluster.three_nodes.asking import Asking
+from tests.cluster.three_nodes.drivers import Driver
 from tests.cluster.three_nodes.load import Plan, to_line
 from tests.cluster.three_nodes.machine import DISK, Machine, Network, address, environment, wait_for
 from tests.cluster.three_nodes.oracle import DEADLINE_S, Weights
@@ -38,130 +37,6 @@ _ENVIRONMENT = {
     "RAY_agent_register_timeout_ms": "120000", "RAY_raylet_start_wait_time_s": "120",
 }  # fmt: skip
 _numbers = itertools.count(1, 1_000_000)
-
-
-class CommandError(Exception):
-    """What a driver's command raised.
-
-    Attributes:
-        kind: the name of its class.
-    """
-
-    def __init__(self, kind: str, text: str):
-        super().__init__(kind, text)
-        self.kind, self.text = kind, text
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.text}"
-
-
-class Driver:
-    """A process on a node, connected to Ray.
-
-    Attributes:
-        pid: by the machine's own number.
-    """
-
-    def __init__(self, machine: Machine, env: Mapping[str, str], log: Path):
-        self.machine, self._log = machine, log
-        self._process = machine.python("tests.cluster.three_nodes.driver", GCS, env=env, log=log)
-        try:
-            self.pid = self._reply()
-        except BaseException:
-            self.stop()
-            raise
-
-    def send(self, command: str, **arguments: Any) -> None:
-        """Begin a command; ``reply`` says how it ended."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps([command, arguments]) + "\n")
-
-    def reply(self) -> Any:
-        """What the command returned.
-
-        Raises:
-            CommandError: what it raised.
-        """
-        return self._reply()
-
-    def do(self, command: str, **arguments: Any) -> Any:
-        """Both."""
-        self.send(command, **arguments)
-        return self.reply()
-
-    def stop(self) -> None:
-        """End it."""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.communicate()
-
-    def kill(self) -> None:
-        """As when its machine dies."""
-        self.machine.signal(self.pid)
-        self._process.communicate()
-
-    def _reply(self) -> Any:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        assert line, f"the driver on {self.machine.name} has ended: {self._log.read_text()[-2000:]}"
-        how, what = json.loads(line)
-        if how == "raised":
-            raise CommandError(*what)
-        return what
-
-
-class Asking:
-    """Clients that ask now.
-
-    Attributes:
-        report: what became of it all, when they have ended.
-    """
-
-    report: Report
-
-    def __init__(self, process: subprocess.Popen[str], log: Path, doors: int):
-        self._process, self._log, self._doors = process, log, doors
-
-    def answered(self, more: int = 1) -> None:
-        """Wait until so many more requests are done."""
-        wanted = len(self._log.read_text().splitlines()) + more
-        wait_for(lambda: len(self._log.read_text().splitlines()) >= wanted, f"{more} more requests done")
-
-    def last(self, seconds: float) -> None:
-        """Let them ask for so long."""
-        time.sleep(seconds)  # it is what a load does
-        assert self._process.poll() is None
-
-    def door_answers(self, door: str, timeout_s: float = 90) -> float:
-        """Wait until a door answers a request that is due from now on; returns how long that took."""
-        since = time.monotonic()
-
-        def answers() -> bool:
-            done = self._done()
-            return any(line["due"] >= since and line["door"] == door and line["outcome"] == "answer" for line in done)
-
-        wait_for(answers, f"the door of {door} answers", timeout_s)
-        return time.monotonic() - since
-
-    def all_is_well(self, timeout_s: float = 300) -> float:
-        """Wait until every door answers in full, each at the first try; returns when that was."""
-
-        def well() -> bool:
-            last = self._done()[-50:]
-            full = all(line["outcome"] == "answer" and not line["degraded"] and line["tries"] == 1 for line in last)
-            return full and len({line["door"] for line in last}) == self._doors
-
-        wait_for(well, "every door answers in full", timeout_s)
-        return time.monotonic()
-
-    def _done(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
-
-    def end(self, revisions: Mapping[str, Weights]) -> None:
-        """Let them end, and judge what they were answered."""
-        count = self._process.communicate(timeout=60)[0]
-        assert self._process.returncode == 0, "the clients have made a mistake of their own; see load.log"
-        self.report = Report.read(self._log, revisions)
-        assert len(self.report.requests) == int(count)
 
 
 class ThreeNodes:
@@ -210,7 +85,7 @@ class ThreeNodes:
 
     def new_driver(self, place: int) -> Driver:
         """Another; ``stop`` it."""
-        return Driver(self.nodes[place], self._env, self.folder / f"driver{place}.log")
+        return Driver(self.nodes[place], GCS, self._env, self.folder / f"driver{place}.log")
 
     def quorate(self, place: int, *words: str) -> subprocess.Popen[str]:
         """The command line on a node, against this cluster."""

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from tests.cluster.three_nodes.classify import FULL
-from tests.cluster.three_nodes.cluster import PLACES, CommandError, interrupt
+from tests.cluster.three_nodes.cluster import PLACES, interrupt
+from tests.cluster.three_nodes.drivers import CommandError
 from tests.cluster.three_nodes.faults import member_processes
 from tests.cluster.three_nodes.leftovers import assert_same, settled
 from tests.cluster.three_nodes.machine import ROOT, wait_for

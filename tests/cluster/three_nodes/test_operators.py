@@ -5,7 +5,8 @@ import time
 import pytest
 
 from tests.cluster.three_nodes.classify import FULL
-from tests.cluster.three_nodes.cluster import PLACES, CommandError
+from tests.cluster.three_nodes.cluster import PLACES
+from tests.cluster.three_nodes.drivers import CommandError
 from tests.cluster.three_nodes.oracle import OTHER_WEIGHTS, WEIGHTS, ensemble
 
 pytestmark = pytest.mark.ray
