@@ -53,7 +53,7 @@ def serve(niceness: int) -> None:
         waits[door].append(time.monotonic() - float(due))
         return await infer(service, request, *rest)
 
-    Service.infer = measured  # type: ignore[method-assign]
+    Service.infer = measured  # type: ignore[method-assign, assignment]
     with tempfile.TemporaryDirectory(prefix="q") as folder:
         server = start_ensemble(Path(folder))
         peer = asyncio.run_coroutine_threadsafe(start_peer(waits["grpc.aio"]), server._loop).result()
@@ -92,11 +92,17 @@ def start_ensemble(folder: Path) -> FusionServer:
     predictor = Predictor(load_model("m", spec.members["m"], PEERS), spec.job("m"))
     predictor.warm_up()
     InferenceLoop(predictor, ("x",), 64, [UnixListener(folder / "m")]).start()
-    address = Address("m0", "here", str(folder / "m"), predictor.datatype, predictor.dims)
+    dims = predictor.dims
+    address = Address("m0", "here", str(folder / "m"), datatype=predictor.datatype, dims=dims)
+
+    def find_member(_app: str, on_replicas: Callable[[dict[str, Address]], None]) -> Callable[[], None]:
+        on_replicas({"m0": address})
+        return lambda: None
+
     server = FusionServer(
         ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors())),
         lambda served: Engine(served.spec, served.folder, "here", apps=served.apps),
-        lambda _app, on_replicas: on_replicas({"m0": address}),
+        find_member,
     )
     server.start(Served(spec, PEERS, {"m": "m"}))
     return server
@@ -209,9 +215,9 @@ def measure(server: subprocess.Popen[str], ports: dict[str, int], hogs: int, rat
     try:
         ended = {door: json.loads(process.communicate()[0]) for door, process in clients.items()}
     finally:
-        for process in busy:
-            process.kill()
-            process.wait()
+        for hog in busy:
+            hog.kill()
+            hog.wait()
     server.stdin.write("\n")
     server.stdin.flush()
     waits = json.loads(server.stdout.readline())
