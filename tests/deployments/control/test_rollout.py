@@ -60,11 +60,11 @@ def test_a_replica_that_does_not_answer_keeps_the_old_revision(monkeypatch):
 
 def test_a_replica_that_has_just_died_is_waited_for_until_serve_knows(monkeypatch):
     monkeypatch.setattr(rollout, "_RETRY_S", 0.01)
-    replicas = Told(answering=1)
-    running = iter([2, 2, 1])
+    replicas = Told(answering=1, probe=[np.zeros((1, 2))])
+    running = iter([2, 2, 1, 1])
     monkeypatch.setattr(replicas, "count", lambda: next(running))
     assert attempt(replicas, publication())
-    assert replicas.calls == ["prepare"] * 3 + ["adopt"]
+    assert replicas.calls == ["prepare"] * 3 + ["probe", "adopt"]
 
 
 def test_a_registry_that_refuses_keeps_the_old_revision():
@@ -74,7 +74,7 @@ def test_a_registry_that_refuses_keeps_the_old_revision():
     replicas = Told()
     with pytest.raises(DeployError, match="somebody else was faster"):
         roll_out(Candidate(publication(), replicas), refuse)
-    assert replicas.calls == ["prepare", "discard"]
+    assert replicas.calls == ["prepare", "probe", "discard"]
 
 
 def test_what_the_check_raises_keeps_the_old_revision():
