@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = "cluster|deployments|fusion|tuning|quorate|tests|benchmarks|docs"
-PAGES = ["docs/architecture.md", "CONTRIBUTING.md", "README.md", "benchmarks/RESULTS.md"]
+PAGES = ["docs/architecture.md", "docs/reliability.md", "CONTRIBUTING.md", "README.md", "benchmarks/RESULTS.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

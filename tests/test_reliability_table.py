@@ -17,7 +17,7 @@ STATUSES = ("there", "partly", "not there", "does not apply")
 
 
 @cache
-def tests_in(file):
+def functions_of(file):
     """The names of the functions of a file, those of classes among them."""
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -27,7 +27,7 @@ def tests_in(file):
 def test_every_test_that_the_table_names_is_there(file, name):
     assert name.startswith("test_")
     assert (ROOT / file).is_file(), f"{file} is not there"
-    assert name in tests_in(file), f"{file} has no {name}"
+    assert name in functions_of(file), f"{file} has no {name}"
 
 
 def test_every_id_is_there_once_and_in_order():
