@@ -177,14 +177,15 @@ class FusionDeployment:
         await asyncio.to_thread(publish, self._ensemble, revised)
 
     def _find_member(self, app: str, on_replicas: Callable[[dict[str, Address]], None]) -> Callable[[], None]:
-        from ray import serve
+        from ray.serve.handle import DeploymentHandle
 
         from quorate.deployments.control.directory import listen
 
         listen(app, on_replicas)
         if app not in self._handles:
             member = app.split(".")[1]  # also the deployment's name
-            handle = serve.get_deployment_handle(member, app)
+            # Not serve.get_deployment_handle: it would give a handle that has been shut down a second time.
+            handle: Any = DeploymentHandle(member, app)
             self._handles[app] = handle.options()  # connects the handle, and with it the directory
         return partial(self._forget_member, app)
 
