@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.placement import Placed, Rooms, Wanted, nodes_free
-from quorate.deployments.control.registry import Record
 from quorate.deployments.control.serve_apps import ServeApp
+from quorate.deployments.records.registry import Record
 from quorate.deployments.spec.schema import MemberJob
 
 Action = Literal["stays", "starts", "starts beside the old one", "takes the old one's place"]

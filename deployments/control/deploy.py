@@ -11,15 +11,15 @@ from ray import serve
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.changes import PlannedApp, plan_changes
 from quorate.deployments.control.describe import describe_fusion, running_replicas
-from quorate.deployments.control.kept_files import drop_all_but, keep_files
 from quorate.deployments.control.ports import choose_ports, door_nodes
 from quorate.deployments.control.ray_private import ClusterStore, session_folder
-from quorate.deployments.control.registry import Publication, Record, Registry
 from quorate.deployments.control.replicas import Replicas
-from quorate.deployments.control.rollout import Candidate, Check, roll_out
 from quorate.deployments.control.serve_apps import Progress
 from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
 from quorate.deployments.errors import ClusterError, DeployError
+from quorate.deployments.records.kept_files import drop_all_but, keep_files
+from quorate.deployments.records.registry import Publication, Record, Registry
+from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
 from quorate.deployments.security.doors import Doors, at_port
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec

@@ -9,10 +9,10 @@ from typing import Any
 from ray import serve
 
 from quorate.deployments.control.ray_private import ClusterStore
-from quorate.deployments.control.registry import Registry
 from quorate.deployments.control.replicas import Replicas
-from quorate.deployments.control.rollout import CONTROL_TIMEOUT_S
 from quorate.deployments.errors import DeployError
+from quorate.deployments.records.registry import Registry
+from quorate.deployments.rollout.rollout import CONTROL_TIMEOUT_S
 
 VIEW_TIMEOUT_S = 5.0
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore
-from quorate.deployments.control.registry import Publication, Record, Registry
 from quorate.deployments.errors import UnavailableError
+from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import WILDCARDS, Doors, at_port

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.ray_private import ClusterStore, session_folder
-from quorate.deployments.control.registry import Registry
+from quorate.deployments.records.registry import Registry
 from quorate.deployments.spec.schema import MemberJob
 
 if TYPE_CHECKING:

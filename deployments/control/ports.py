@@ -8,8 +8,8 @@ from typing import Any
 import ray
 
 from quorate.deployments.control.placement import Node, matches, nodes_alive
-from quorate.deployments.control.registry import Record, Registry
 from quorate.deployments.errors import DeployError
+from quorate.deployments.records.registry import Record, Registry
 from quorate.deployments.security.doors import WILDCARDS, bind
 from quorate.deployments.spec.schema import Resources
 

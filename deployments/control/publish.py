@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from quorate.deployments.control.registry import Record
 from quorate.deployments.control.replicas import Replicas
-from quorate.deployments.control.rollout import Candidate, roll_out
 from quorate.deployments.control.transaction import changing
 from quorate.deployments.errors import ClusterError
+from quorate.deployments.records.registry import Record
+from quorate.deployments.rollout.rollout import Candidate, roll_out
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 

@@ -21,9 +21,9 @@ from ray.serve.schema import ApplicationStatusOverview
 
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.placement import actor_options
-from quorate.deployments.control.registry import Publication
-from quorate.deployments.control.rollout import is_own, own_message
 from quorate.deployments.errors import DeployError
+from quorate.deployments.records.registry import Publication
+from quorate.deployments.rollout.rollout import is_own, own_message
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import Replicas, Resources

@@ -11,10 +11,10 @@ from ray import serve
 
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.describe import applications
-from quorate.deployments.control.lease import WAIT_S, Lease, hold
 from quorate.deployments.control.ray_private import ClusterStore
-from quorate.deployments.control.registry import Record, Registry
 from quorate.deployments.errors import UnavailableError
+from quorate.deployments.records.lease import WAIT_S, Lease, hold
+from quorate.deployments.records.registry import Record, Registry
 
 
 @dataclass(frozen=True)

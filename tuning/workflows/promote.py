@@ -14,8 +14,8 @@ from quorate.tuning.errors import PromotionError
 from quorate.tuning.runs.probe import load_probe
 
 if TYPE_CHECKING:
-    from quorate.deployments.control.canary import CanaryReport
-    from quorate.deployments.control.rollout import Candidate
+    from quorate.deployments.rollout.canary import CanaryReport
+    from quorate.deployments.rollout.rollout import Candidate
 
 CANARY_S = 30.0
 
@@ -86,8 +86,8 @@ def promote(
         CanaryError: answers differ from the run's, or the canary did worse. The old revision still answers.
         DeployError: a member or a replica could not be brought up. The old revision still answers.
     """
-    from quorate.deployments.control.canary import verify, watch
     from quorate.deployments.control.deploy import deploy
+    from quorate.deployments.rollout.canary import verify, watch
 
     say = on_step or (lambda step: None)
     spec, folder = _read(run, pick)

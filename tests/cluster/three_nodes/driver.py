@@ -27,7 +27,7 @@ def deploy(spec: dict[str, Any], **options: Any) -> dict[str, Any]:
 def publish(name: str, fusion: dict[str, Any]) -> str:
     """Change the fusion; returns the revision."""
     from quorate.deployments.control import publish as control
-    from quorate.deployments.control.registry import Record
+    from quorate.deployments.records.registry import Record
     from quorate.deployments.spec.ensemble import EnsembleSpec
     from quorate.deployments.spec.patch import revise
 

@@ -8,8 +8,8 @@ from quorate.deployments import Doors, parse_spec
 from quorate.deployments.control import changes
 from quorate.deployments.control.changes import plan_changes
 from quorate.deployments.control.placement import Node
-from quorate.deployments.control.registry import Publication, Record
 from quorate.deployments.control.serve_apps import door_application, member_application
+from quorate.deployments.records.registry import Publication, Record
 
 NODE = "10.0.0.1"
 

@@ -8,8 +8,8 @@ from ray import serve
 
 from quorate.deployments.control import describe as describe_module
 from quorate.deployments.control.describe import applications, describe, describe_fusion, describe_member
-from quorate.deployments.control.registry import Registry
 from quorate.deployments.errors import DeployError
+from quorate.deployments.records.registry import Registry
 from tests.deployments.support.memory_store import MemoryStore
 from tests.deployments.support.publications import record
 

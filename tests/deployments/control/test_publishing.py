@@ -75,7 +75,7 @@ def client(deployed):
 
 def registry():
     from quorate.deployments.control.ray_private import ClusterStore
-    from quorate.deployments.control.registry import Registry
+    from quorate.deployments.records.registry import Registry
 
     return Registry(ClusterStore())
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from quorate.deployments import Doors, parse_spec
-from quorate.deployments.control.registry import Publication, Record
+from quorate.deployments.records.registry import Publication, Record
 
 
 def publication(deadline_s=1.0, classes=("red", "green"), chained=False):

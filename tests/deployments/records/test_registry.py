@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from quorate.deployments import Doors
-from quorate.deployments.control.registry import KEPT, Publication, Registry
 from quorate.deployments.errors import ConflictError
+from quorate.deployments.records.registry import KEPT, Publication, Registry
 from tests.deployments.support.memory_store import MemoryStore
 from tests.deployments.support.publications import publication, record
 

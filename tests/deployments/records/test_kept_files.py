@@ -3,7 +3,7 @@
 import pytest
 
 from quorate.deployments import parse_spec
-from quorate.deployments.control.kept_files import drop_all_but, keep_files
+from quorate.deployments.records.kept_files import drop_all_but, keep_files
 from quorate.deployments.spec.digests import check_member, pin
 
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.control.registry import Publication
 from quorate.deployments.errors import DeployError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+from quorate.deployments.records.registry import Publication
 from quorate.deployments.wire.datatypes import zeros
 
 CONTROL_TIMEOUT_S = 30.0

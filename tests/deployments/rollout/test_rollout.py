@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from quorate.deployments.control import rollout
-from quorate.deployments.control.rollout import Candidate, own_message, roll_out
 from quorate.deployments.errors import CanaryError, DeployError
+from quorate.deployments.rollout import rollout
+from quorate.deployments.rollout.rollout import Candidate, own_message, roll_out
 from tests.deployments.support.publications import publication
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from quorate.deployments.control.confidence_sequence import (
+from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+from quorate.deployments.rollout.confidence_sequence import (
     is_more_often,
     log_evidence,
     median_at_least_s,
     median_at_most_s,
 )
-from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 
 ALPHA, RUNS, LOOKS = 0.05, 2000, 1200
 

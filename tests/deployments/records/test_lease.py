@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from quorate.deployments.control import lease as lease_module
-from quorate.deployments.control.lease import hold
 from quorate.deployments.errors import ConflictError, UnavailableError
+from quorate.deployments.records import lease as lease_module
+from quorate.deployments.records.lease import hold
 from tests.deployments.support.memory_store import MemoryStore
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from quorate.deployments import parse_spec
-from quorate.deployments.control import canary
-from quorate.deployments.control.canary import compare, verify, watch
-from quorate.deployments.control.registry import Publication
-from quorate.deployments.control.rollout import Candidate, Share
 from quorate.deployments.errors import CanaryError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+from quorate.deployments.records.registry import Publication
+from quorate.deployments.rollout import canary
+from quorate.deployments.rollout.canary import compare, verify, watch
+from quorate.deployments.rollout.rollout import Candidate, Share
 
 SPEC = parse_spec(
     {

@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
 
-from quorate.deployments.control.registry import Store
 from quorate.deployments.errors import ConflictError, UnavailableError
+from quorate.deployments.records.registry import Store
 
 # A holder whose beat has stood still for this long is dead, or cut off from the store.
 LEASE_S = 15.0

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.control.confidence_sequence import is_more_often, median_at_least_s, median_at_most_s
-from quorate.deployments.control.rollout import Candidate, Share
 from quorate.deployments.errors import CanaryError, DeployError
+from quorate.deployments.rollout.confidence_sequence import is_more_often, median_at_least_s, median_at_most_s
+from quorate.deployments.rollout.rollout import Candidate, Share
 
 FEWEST_ANSWERS = 50
 _POLL_S = 0.5

@@ -1,0 +1,1 @@
+"""What is true of each ensemble, who may change it now, and the files that go with it."""
