@@ -11,7 +11,7 @@ from quorate.deployments.control.describe import describe
 from quorate.deployments.control.placement import Placed, Rooms, Wanted, nodes_free
 from quorate.deployments.control.serve_apps import ServeApp
 from quorate.deployments.records.registry import Record
-from quorate.deployments.spec.schema import MemberJob
+from quorate.deployments.spec.schema import MemberJob, Resources
 
 Action = Literal["stays", "starts", "starts beside the old one", "takes the old one's place"]
 
@@ -65,7 +65,7 @@ def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedAp
     return sorted(planned, key=lambda found: order[found.app])
 
 
-def _held(old: Record | None, part: str, app: ServeApp) -> Any:
+def _held(old: Record | None, part: str, app: ServeApp) -> Resources:
     """What a replica of the old application holds."""
     if old is None or part not in old.live.spec.members:
         return app.resources if old is None else old.live.spec.serving.resources

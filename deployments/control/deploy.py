@@ -12,12 +12,12 @@ from quorate.deployments.control import serve_apps
 from quorate.deployments.control.changes import PlannedApp, plan_changes
 from quorate.deployments.control.describe import describe_fusion, running_replicas
 from quorate.deployments.control.ports import choose_ports, door_nodes
-from quorate.deployments.control.ray_private import ClusterStore, session_folder
+from quorate.deployments.control.ray_private import ClusterStore
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.serve_apps import Progress
-from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
+from quorate.deployments.control.transaction import Change, changing, kept_root, recorded_apps, stop
 from quorate.deployments.errors import ClusterError, DeployError
-from quorate.deployments.records.kept_files import drop_all_but, keep_files
+from quorate.deployments.records.kept_files import keep_files
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
 from quorate.deployments.security.doors import Doors, at_port
@@ -111,9 +111,8 @@ def delete(name: str) -> None:
         if change.record is None:
             raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
         stop(list(change.record.door_apps.values()))
-        change.registry.write_down(name, change.number)
+        change.commit_down(name)
         stop(list(change.record.live.apps.values()))
-        drop_all_but(name, set(), _kept_root())
 
 
 def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[PlannedApp]:
@@ -123,24 +122,30 @@ def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[P
         DeployError: no node can hold the doors.
     """
     spec, folder = pin(spec, folder), folder.resolve()
-    old, nodes = Registry(ClusterStore()).latest(spec.name), door_nodes(spec.serving.resources)
+    old = Registry(ClusterStore()).latest(spec.name)
     opened = doors or (old.doors if old else Doors())
-    http_port, grpc_port = (0, 0) if old is None else (old.http_port, old.grpc_port)
-    record = Record(1, _published(spec, folder, Path()), opened, http_port, grpc_port, {})
-    return plan_changes(old, recorded_apps(replace(record, door_apps=_door_apps(record, nodes))))
+    ports = (0, 0) if old is None else (old.http_port, old.grpc_port)
+    publication = _published(spec, folder, Path())
+    return plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)))
 
 
 def _planned(change: Change, spec: EnsembleSpec, folder: Path, doors: Doors | None, ports: tuple[int, int]) -> Record:
-    """The record that will be true when the change has succeeded."""
-    old, nodes = change.record, door_nodes(spec.serving.resources)
+    """The record that will be true when the change has succeeded; its ports are free, and its files are kept."""
+    old = change.record
     opened = doors or (old.doors if old else Doors())
-    http_port, grpc_port = choose_ports(spec.name, opened.host, ports, nodes, change.registry)
-    publication = _published(spec, folder, keep_files(spec, folder, _kept_root()))
+    chosen = choose_ports(spec.name, opened.host, ports, door_nodes(spec.serving.resources), change.registry)
+    publication = _published(spec, folder, keep_files(spec, folder, kept_root()))
+    return _next_record(old, change.number, publication, opened, chosen)
+
+
+def _next_record(
+    old: Record | None, number: int, publication: Publication, doors: Doors, ports: tuple[int, int]
+) -> Record:
     if old is None:
-        record = Record(change.number, publication, opened, http_port, grpc_port, {})
+        record = Record(number, publication, doors, ports[0], ports[1], {})
     else:
-        record = replace(old.following(publication), doors=opened, http_port=http_port, grpc_port=grpc_port)
-    door_apps = _door_apps(record, nodes)
+        record = replace(old.following(publication), doors=doors, http_port=ports[0], grpc_port=ports[1])
+    door_apps = _door_apps(record, door_nodes(publication.spec.serving.resources))
     # A node that is away keeps its doors for when it is back, as long as they are the right ones.
     away = {} if old is None else {n: app for n, app in old.door_apps.items() if n not in door_apps}
     kept = {n: app for n, app in away.items() if app == _door_apps(record, [n])[n]}
@@ -169,12 +174,6 @@ def _go_live(
         check = None
     candidate = Candidate(record.live, Replicas(record.door_apps.values()))
     roll_out(candidate, lambda: change.commit(record), check)
-    kept = {publication.spec.revision for publication in (record.live, *record.earlier)}
-    drop_all_but(record.live.spec.name, kept, _kept_root())
-
-
-def _kept_root() -> Path:
-    return session_folder() / "quorate" / "kept"
 
 
 def _published(spec: EnsembleSpec, folder: Path, kept: Path) -> Publication:

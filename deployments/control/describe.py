@@ -19,7 +19,7 @@ VIEW_TIMEOUT_S = 5.0
 
 def ensembles() -> list[str]:
     """Names of the ensembles that run on this cluster. Serve may run other people's applications beside them."""
-    return Registry(ClusterStore()).names()
+    return list(Registry(ClusterStore()).records())
 
 
 def applications(ensemble: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
@@ -14,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore
-from quorate.deployments.errors import UnavailableError
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import WILDCARDS, Doors, at_port
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.fusion.errors import QuorateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,10 +97,7 @@ class FusionDeployment:
             if record is not None and self._app in record.door_apps.values():
                 self._keeper.change(record.doors)
                 self._tell_doors(record)
-                try:
-                    self._use(record.live)
-                except QuorateError as error:
-                    _log.warning("revision %s cannot be used here: %s", record.live.spec.revision, error)
+                self._use(record.live)
                 self._server.open_doors()
             self._number = number
 
@@ -142,11 +136,16 @@ class FusionDeployment:
             self._server.stop()
 
     def _watch(self) -> None:
-        """Take up what passed this replica by, because it was just starting or out of reach."""
+        """Take up what passed this replica by, because it was just starting or out of reach; again until it can."""
+        said = ""
         while True:
             time.sleep(WATCH_S)
-            with contextlib.suppress(UnavailableError):  # then what it knows stays as it is
+            try:
                 self.adopt()
+            except Exception as error:  # whatever it is, what comes after it is not to be missed
+                if said != str(error):
+                    said = str(error)
+                    _log.warning("%s goes on as it was, what is recorded cannot be used: %r", self._ensemble, error)
 
     def _tell_doors(self, record: Record | None) -> None:
         """Have clients told where all doors stand, or where this one does while none is recorded."""

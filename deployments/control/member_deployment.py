@@ -34,8 +34,8 @@ class MemberDeployment:
         from quorate.deployments.members.replica import MemberReplica
 
         place = Path(kept) if Path(kept).is_dir() else Path(folder)
-        if place == Path(kept):  # before what Ray has added, such as the folder that was deployed from
-            sys.path.insert(0, kept)
+        if place != Path(folder):
+            _forget_folders(Path(folder), Path(start_folder))
         search_in(place, Path(start_folder))
         self._replica = MemberReplica(self._job, place, _place())
         self._last_stats = (time.monotonic(), 0.0)
@@ -78,6 +78,14 @@ class MemberDeployment:
         # Serve calls this when it stops the replica, and waits for it.
         if hasattr(self, "_replica"):
             self._replica.stop()
+
+
+def _forget_folders(*folders: Path) -> None:
+    """Have Python look in them no more: Ray lets workers look where the operator's script lies, before all else.
+
+    Of code of which there are copies they may have another version by now.
+    """
+    sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() not in folders]
 
 
 def _place() -> Place:

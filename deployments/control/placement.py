@@ -98,7 +98,7 @@ def matches(resources: Resources, node: Node) -> bool:
 
 
 def _has_gpus(wanted: float, free: float) -> bool:
-    """Whether a node has GPUs left. Parts of different GPUs, which together may be one, are free but of no use."""
+    """Whether a node has GPUs left, as far as their sum tells: Ray does not say which parts are of one GPU."""
     return free >= wanted - _LEAST if wanted <= 1 else int(free + _LEAST) >= wanted
 
 

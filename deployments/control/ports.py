@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,6 +17,9 @@ from quorate.deployments.spec.schema import Resources
 
 PROBE_TIMEOUT_S = 30.0
 _TRIES = 20
+# Ray's workers listen below; from the other on, where Linux has not been told otherwise, connections have their ends.
+_FIRST_PORT, _EPHEMERAL = 20_000, 32_768
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def door_nodes(resources: Resources) -> list[str]:
@@ -43,7 +48,7 @@ def choose_ports(
     Raises:
         DeployError: a port is taken, by another ensemble or by something else.
     """
-    others = {name: record for name in registry.names() if (record := registry.latest(name))}
+    others = registry.records()
     own = others.pop(ensemble, None)
     kept = (0, 0) if own is None else (own.http_port, own.grpc_port)
     ports = [port or before for port, before in zip(asked, kept, strict=True)]
@@ -83,14 +88,25 @@ def _check_free(host: str, port: int, nodes: Sequence[str], share: bool = False)
 
 
 def _free_port(host: str, nodes: Sequence[str], taken: Sequence[int]) -> int:
-    for _ in range(_TRIES):
-        ((port, problem),) = _on_each(nodes[:1], _try, host, 0, False)
-        if problem:
-            raise DeployError(f"no port of {host} can be had on node {nodes[0]} ({problem}); give an address of it")
-        others = _on_each(nodes[1:], _try, host, port, False)
-        if port not in taken and not any(problem for _, problem in others):
-            return int(port)
-    raise DeployError(f"no port of {host} is free on all of {', '.join(nodes)}; give --http-port and --grpc-port")
+    """A port that is free on all nodes, and stays so while the members load that the doors wait for.
+
+    It is none of those that the kernel gives to connections that this machine makes: one of those may be taken at once.
+    """
+    ports = random.sample(_lasting_ports(), _TRIES)
+    for port in ports:
+        found = _on_each(nodes, _try, host, port, False)
+        if port not in taken and not any(problem for _, problem in found):
+            return port
+    problems = ((node, problem) for node, (_, problem) in zip(nodes, found, strict=True) if problem)
+    node, problem = next(problems, (nodes[0], "those tried are other ensembles'"))
+    raise DeployError(f"no port of {host} can be had on node {node} ({problem}); give an address of it, or the ports")
+
+
+def _lasting_ports() -> Sequence[int]:
+    low, high = _FIRST_PORT, _EPHEMERAL
+    if _PORT_RANGE.exists():
+        high = int(_PORT_RANGE.read_text().split()[0])
+    return range(low, high) if high - low > 10 * _TRIES else range(low, 65536)
 
 
 def _try(host: str, port: int, share: bool) -> tuple[int, str]:
@@ -105,12 +121,17 @@ def _try(host: str, port: int, share: bool) -> tuple[int, str]:
 def _on_each(nodes: Sequence[str], function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What a function returns on each node; on this one without starting a process for it."""
     here = ray.util.get_node_ip_address()
+    elsewhere = [node for node in nodes if node != here]
+    found = dict(zip(elsewhere, _remotely(elsewhere, function, arguments), strict=True))
+    return [found[node] if node in found else function(*arguments) for node in nodes]
+
+
+def _remotely(nodes: Sequence[str], function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
+    if not nodes:
+        return []
     remote = ray.remote(num_cpus=0)(function)
-    waiting = {
-        node: remote.options(resources={f"node:{node}": 0.001}).remote(*arguments) for node in nodes if node != here
-    }
+    waiting = [remote.options(resources={f"node:{node}": 0.001}).remote(*arguments) for node in nodes]
     try:
-        found = dict(zip(waiting, ray.get(list(waiting.values()), timeout=PROBE_TIMEOUT_S), strict=True))
+        return list(ray.get(waiting, timeout=PROBE_TIMEOUT_S))
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise DeployError(f"a node did not answer ({str(error).splitlines()[-1]}); see ray status, try again") from None
-    return [found[node] if node in found else function(*arguments) for node in nodes]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.describe import applications
-from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.control.ray_private import ClusterStore, session_folder
 from quorate.deployments.errors import UnavailableError
+from quorate.deployments.records.kept_files import drop_all_but
 from quorate.deployments.records.lease import WAIT_S, Lease, hold
 from quorate.deployments.records.registry import Record, Registry
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,11 @@ class Change:
         self.lease.check()
         self.registry.write(record)
 
+    def commit_down(self, ensemble: str) -> None:
+        """Make it true that the ensemble is deployed no more; raises as ``commit`` does."""
+        self.lease.check()
+        self.registry.write_down(ensemble, self.number)
+
 
 @contextmanager
 def changing(ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Change]:
@@ -64,13 +76,23 @@ def changing(ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Chang
 
 
 def restore(ensemble: str, record: Record | None) -> None:
-    """Have Serve run what a record says, and nothing else of the ensemble; what stops or starts is not waited for."""
+    """Have Serve run what a record says, and nothing else of the ensemble; what stops or starts is not waited for.
+
+    Copies of files that no publication of the record needs go, too.
+    """
     running = applications(ensemble)
     used = set() if record is None else record.apps
     for app in sorted(set(running) - used):
         serve.delete(app, _blocking=False)
     if record is not None:
         serve_apps.begin(app for app in recorded_apps(record) if app.name in used - set(running))
+    publications = () if record is None else (record.live, *record.earlier)
+    drop_all_but(ensemble, {publication.kept.name for publication in publications}, kept_root())
+
+
+def kept_root() -> Path:
+    """Where copies of published files are on this node."""
+    return session_folder() / "quorate" / "kept"
 
 
 def stop(apps: list[str]) -> None:
@@ -94,5 +116,6 @@ def _restore_if_held(ensemble: str, registry: Registry, lease: Lease) -> None:
     try:
         lease.check()
         restore(ensemble, registry.latest(ensemble))
-    except UnavailableError:  # taken over, or the head is away: the next change does it
-        return
+    except (UnavailableError, RayError, RayServeException) as error:
+        # Taken over, or the cluster is away: the next change does it, and how this one ended is not hidden by it.
+        _log.warning("what a change of %s left is taken away by the next: %s", ensemble, error)

@@ -2,62 +2,110 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files, code_place
-from quorate.deployments.spec.named_files import config_files, named_files
+from quorate.deployments.spec.named_files import NamedFile, config_files, named_files
+
+_REVISIONS, _CONTENT = "revisions", "content"
+_PIECE_BYTES = 1 << 20
 
 
 def keep_files(spec: EnsembleSpec, folder: Path, root: Path) -> Path:
     """Copy what a pinned spec names, and lies beside it, into a folder of this revision; returns that folder.
 
-    The same content is kept once for all revisions. Files that the spec names by paths that lead out of its folder stay
-    where they are; their digests are compared when they are loaded.
+    The same content is kept once for all revisions. What else lies beside the spec, such as what a factory reads from
+    its own folder, is there as a link. Files that the spec names by absolute paths stay where they are; with a path that
+    leads out of its folder nothing is copied, and that folder is returned. What is no copy is compared by its digest
+    when it is loaded. Hold the ensemble's lease.
 
     Args:
         folder: what the spec's relative paths start from.
         root: where copies are kept.
+
+    Raises:
+        DeployError: a file has changed since it was pinned.
     """
-    kept = root / spec.name / spec.revision
-    for source, path in _files(spec, folder):
+    if any(not file.inside and not Path(file.path).is_absolute() for file in _named(spec, folder)):
+        return folder
+    place = root / spec.name
+    kept = place / _REVISIONS / spec.revision
+    kept.mkdir(parents=True, exist_ok=True)
+    for source, path, digest in _files(spec, folder):
         target = kept / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            os.link(_content(source, root), target)
+            os.link(_content(source, digest, place / _CONTENT), target)
+    _link_others(folder, kept)
     return kept
 
 
 def drop_all_but(ensemble: str, revisions: set[str], root: Path) -> None:
-    """Delete what is kept of an ensemble's other revisions, and content that no revision has any more."""
-    for kept in (root / ensemble).glob("*"):
+    """Delete what is kept of an ensemble's other revisions, and content that no revision has any more.
+
+    Args:
+        revisions: the names of the folders that ``keep_files`` gave.
+    """
+    place = root / ensemble
+    for kept in (place / _REVISIONS).glob("*"):
         if kept.name not in revisions:
             shutil.rmtree(kept, ignore_errors=True)
-    for content in (root / ".content").glob("*"):
+    for content in (place / _CONTENT).glob("*"):
         if content.stat().st_nlink == 1:
             content.unlink()
 
 
-def _files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Each file, and its path in a folder of the revision."""
+def _named(spec: EnsembleSpec, folder: Path) -> list[NamedFile]:
     configs = (file for name, member in spec.members.items() for file in config_files(name, member, folder))
-    for file in (*named_files(spec), *configs):
-        if file.inside:
-            yield folder / file.path, Path(file.path)
+    return [*named_files(spec), *configs]
+
+
+def _files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, Path, str]]:
+    """Each file, its path in a folder of the revision, and its digest."""
+    for file in _named(spec, folder):
+        if file.inside and file.field in spec.digests:
+            yield folder / file.path, Path(file.path), spec.digests[file.field]
     for member in spec.members.values():
         place = code_place(member.model, folder)
-        yield from ((place / path, path) for path in code_files(member.model, place))
+        for path in code_files(member.model, place):
+            yield place / path, path, file_digest(place / path)
 
 
-def _content(source: Path, root: Path) -> Path:
-    content = root / ".content" / file_digest(source).removeprefix("sha256:")
+def _link_others(folder: Path, kept: Path) -> None:
+    """Links to what is in the one folder and not in the other."""
+    for entry in folder.iterdir():
+        target = kept / entry.name
+        if not os.path.lexists(target):
+            target.symlink_to(entry.resolve())
+        elif entry.is_dir() and target.is_dir() and not target.is_symlink():
+            _link_others(entry, target)
+
+
+def _content(source: Path, digest: str, contents: Path) -> Path:
+    """The copy of this content, made where there is none yet."""
+    content = contents / digest.removeprefix("sha256:")
     if not content.exists():
-        content.parent.mkdir(parents=True, exist_ok=True)
+        contents.mkdir(parents=True, exist_ok=True)
         partial = content.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(source, partial)
+        if _copy(source, partial) != digest:
+            partial.unlink()
+            raise DeployError(f"{source.name} was changed while it was deployed; deploy again")
         partial.replace(content)
     return content
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a file; returns the digest of what was copied."""
+    digest = hashlib.sha256()
+    with source.open("rb") as old, target.open("wb") as new:
+        while piece := old.read(_PIECE_BYTES):
+            digest.update(piece)
+            new.write(piece)
+    return f"sha256:{digest.hexdigest()}"

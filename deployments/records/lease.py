@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 import threading
 import time
@@ -97,7 +98,7 @@ def hold(store: Store, ensemble: str, what: str, wait_s: float = WAIT_S) -> Iter
     while True:
         number = waiter.free_number()
         if number is not None:
-            lease = Lease(store, ensemble, number, f"{what} by {getpass.getuser()} on {socket.gethostname()}")
+            lease = Lease(store, ensemble, number, f"{what} by {_user()} on {socket.gethostname()}")
             if lease.start():
                 break
         elif time.monotonic() > until and not waiter.dying:
@@ -110,6 +111,14 @@ def hold(store: Store, ensemble: str, what: str, wait_s: float = WAIT_S) -> Iter
         yield lease
     finally:
         lease.end()
+
+
+def _user() -> str:
+    """Who runs this process, for others to read; a container may have no name for its user."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # KeyError before Python 3.13
+        return f"user {os.getuid()}"
 
 
 class _Waiter:

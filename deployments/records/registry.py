@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import TypeAdapter
 
-from quorate.deployments.errors import ConflictError
+from quorate.deployments.errors import ConflictError, UnavailableError
 from quorate.deployments.security.doors import WILDCARDS, Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
@@ -153,18 +154,18 @@ class Registry:
     def __init__(self, store: Store):
         self._store = store
 
-    def names(self) -> list[str]:
-        """The ensembles that are deployed."""
-        known = {key.split("/")[1] for key in self._store.keys("record-number/")}
-        return sorted(name for name in known if self.latest(name) is not None)
+    def records(self) -> dict[str, Record]:
+        """The newest record of each ensemble that is deployed, by name."""
+        names = sorted({key.split("/")[1] for key in self._store.keys("record/")})
+        return {name: record for name in names if (record := self.latest(name)) is not None}
 
     def number(self, ensemble: str) -> int:
         """Of the newest record; 0 where there never was one. While it stays the same, so does all else."""
-        return self._number_and_record(ensemble)[0]
+        return self._newest(ensemble)[0]
 
     def latest(self, ensemble: str) -> Record | None:
         """The newest record; None for an ensemble that is not deployed."""
-        stored = self._number_and_record(ensemble)[1]
+        stored = self._newest(ensemble)[1]
         return None if stored in (b"", _DOWN) else Record.from_json(stored)
 
     def write(self, record: Record) -> None:
@@ -191,21 +192,29 @@ class Registry:
             self._store.put("data-plane-keys", ClusterKeys.make().to_json(), overwrite=False)
         return ClusterKeys.from_json(self._store.get("data-plane-keys"))
 
-    def _number_and_record(self, ensemble: str) -> tuple[int, bytes]:
+    def _newest(self, ensemble: str) -> tuple[int, bytes]:
+        """The newest record and its number: near the number that is noted, which is a hint and may be behind."""
         number = int(self._store.get(_number_key(ensemble)) or b"0")
-        stored = self._store.get(_record_key(ensemble, number)) if number else b""
-        # Whoever wrote the next may not have come to the number yet, or may have died before it.
-        while following := self._store.get(_record_key(ensemble, number + 1)):
-            number, stored = number + 1, following
-        if number and not stored:  # it has been followed and deleted between the two looks
-            return self._number_and_record(ensemble)
-        return number, stored
+        while True:
+            stored = self._store.get(_record_key(ensemble, number)) if number else b""
+            while following := self._store.get(_record_key(ensemble, number + 1)):
+                number, stored = number + 1, following
+            numbers = [] if stored else self._numbers(ensemble)
+            if not numbers:
+                return number, stored
+            number = numbers[-1]  # the one that was noted has been followed and deleted
 
     def _write(self, ensemble: str, number: int, stored: bytes) -> None:
         if not self._store.put(_record_key(ensemble, number), stored, overwrite=False):
             raise ConflictError(f"'{ensemble}' has been changed meanwhile; look at quorate status, and try again")
-        self._store.put(_number_key(ensemble), str(number).encode())
-        self._store.delete(_record_key(ensemble, number - 1))
+        with suppress(UnavailableError):  # it is true from here on; what follows only makes it quicker to find
+            self._store.put(_number_key(ensemble), str(number).encode())
+            for old in self._numbers(ensemble):  # the oldest first: those that are left always follow one another
+                if old < number:
+                    self._store.delete(_record_key(ensemble, old))
+
+    def _numbers(self, ensemble: str) -> list[int]:
+        return sorted(int(key.rpartition("/")[2]) for key in self._store.keys(f"record/{ensemble}/"))
 
 
 def _number_key(ensemble: str) -> str:

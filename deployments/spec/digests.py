@@ -20,10 +20,11 @@ def pin(spec: EnsembleSpec, folder: Path) -> EnsembleSpec:
     """
     digests, members = _of_files(fusion_files(spec), folder), {}
     for name, member in spec.members.items():
-        own = _of_member(name, member, folder)
-        digests |= own
-        checkpoint = own.get(f"members.{name}.weights") or own.get(f"members.{name}.model")
-        members[name] = member.model_copy(update={"digest": checkpoint}) if checkpoint else member
+        checkpoint = _of_files(member_files(name, member), folder)
+        digests |= {**checkpoint, **_of_settings(name, member, folder)}
+        for digest in checkpoint.values():  # one, or none
+            member = member.model_copy(update={"digest": digest})
+        members[name] = member
     return spec.model_copy(update={"members": members, "digests": digests})
 
 
@@ -41,11 +42,15 @@ def check_fusions(spec: EnsembleSpec, folder: Path) -> None:
 def check_member(job: MemberJob, folder: Path) -> None:
     """Refuse files and code of a member that are not those that were deployed.
 
+    Its checkpoint is compared by whoever loads it.
+
     Raises:
         SpecError: a file has changed or is gone.
     """
-    if job.digests:
-        _compare(job.digests, _of_member(job.name, job.member, folder))
+    checkpoint = {file.field for file in member_files(job.name, job.member)}
+    wanted = {field: digest for field, digest in job.digests.items() if field not in checkpoint}
+    if wanted:
+        _compare(wanted, _of_settings(job.name, job.member, folder))
 
 
 def file_digest(path: Path) -> str:
@@ -57,9 +62,9 @@ def file_digest(path: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _of_member(name: str, member: MemberSpec, folder: Path) -> dict[str, str]:
-    """By field; a factory's code has the field ``members.NAME.code``."""
-    found = _of_files([*member_files(name, member), *config_files(name, member, folder)], folder)
+def _of_settings(name: str, member: MemberSpec, folder: Path) -> dict[str, str]:
+    """Of what a config names and of a factory's code, which has the field ``members.NAME.code``."""
+    found = _of_files(config_files(name, member, folder), folder)
     code = code_digest(member.model, code_place(member.model, folder))
     return found if code is None else {**found, f"members.{name}.code": code}
 

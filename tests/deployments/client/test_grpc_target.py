@@ -52,11 +52,13 @@ def test_calls_take_turns_and_none_is_lost_while_a_door_is_away_and_comes_back(p
         ask = asker(channel)
         ask_until(ask, lambda: requests_of(second))
         second.server.stop()
+        before = requests_of(pair)
         try:
             for _ in range(20):
                 ask()
         finally:
             second.restart()
+        assert requests_of(pair) == before + 20
         ask_until(ask, lambda: requests_of(second))
 
 
@@ -75,7 +77,9 @@ def test_a_door_whose_members_are_gone_is_not_asked(open_doors, pair_spec, pair)
             return requests_of(empty) == before
 
         ask_until(lambda: None, left_alone)
+        before = requests_of(pair)
         ask()
+        assert requests_of(pair) == before + 1
 
 
 def test_a_name_stands_for_all_its_addresses_and_several_must_be_addresses():

@@ -40,6 +40,7 @@ def changed(archive, target, replaced):
 
 def test_what_torch_export_writes_is_accepted(archive):
     check_archive(archive)
+    assert isinstance(torch.export.load(archive), torch.export.ExportedProgram)
 
 
 def test_a_pickle_among_the_sample_inputs_is_refused_and_never_run(archive, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from quorate.deployments import parse_spec
+from quorate.deployments.errors import DeployError
 from quorate.deployments.records.kept_files import drop_all_but, keep_files
 from quorate.deployments.spec.digests import check_member, pin
 
@@ -55,9 +56,44 @@ def test_what_no_revision_needs_any_more_is_deleted(folder, tmp_path):
     (folder / "artifacts" / "a.safetensors").write_bytes(b"trained again")
     second = keep_files(spec(folder), folder, root)
     drop_all_but("kept", {second.name}, root)
-    assert [path.name for path in (root / "kept").iterdir()] == [second.name]
-    assert {path.read_bytes() for path in (root / ".content").iterdir()} == {
+    assert [path.name for path in second.parent.iterdir()] == [second.name]
+    assert {path.read_bytes() for path in (root / "kept" / "content").iterdir()} == {
         b"trained again", (folder / "kept_factory.py").read_bytes(),
     }  # fmt: skip
     drop_all_but("kept", set(), root)
-    assert not list((root / ".content").iterdir())
+    assert not list((root / "kept" / "content").iterdir())
+
+
+def test_ensembles_do_not_delete_each_others_copies(folder, tmp_path):
+    kept = keep_files(spec(folder), folder, tmp_path / "root")
+    drop_all_but("another", set(), tmp_path / "root")
+    assert (kept / "kept_factory.py").is_file()
+    assert len(list((tmp_path / "root" / "kept" / "content").iterdir())) == 2
+
+
+def test_a_file_that_changes_while_it_is_deployed_is_refused(folder, tmp_path):
+    found = spec(folder)
+    (folder / "artifacts" / "a.safetensors").write_bytes(b"trained again")
+    with pytest.raises(DeployError, match=r"a\.safetensors was changed while it was deployed; deploy again"):
+        keep_files(found, folder, tmp_path / "root")
+    assert not list((tmp_path / "root" / "kept" / "content").iterdir())
+
+
+def test_what_a_factory_reads_beside_itself_is_there_too(folder, tmp_path):
+    (folder / "words.txt").write_text("a b")
+    (folder / "artifacts" / "notes.txt").write_text("c")
+    for _ in range(2):
+        kept = keep_files(spec(folder), folder, tmp_path / "root")
+    assert [(kept / name).read_text() for name in ("words.txt", "artifacts/notes.txt")] == ["a b", "c"]
+    assert not (kept / "kept_factory.py").is_symlink()
+    drop_all_but("kept", set(), tmp_path / "root")
+    assert (folder / "words.txt").is_file()
+
+
+def test_a_spec_with_a_path_that_leads_out_of_its_folder_is_served_from_there(folder, tmp_path):
+    members = {"a": {"model": "kept_factory:make", "weights": "../outside.safetensors", "inputs": ["x"]}}
+    inputs = {"x": {"datatype": "FP32", "shape": [2]}}
+    leading_out = parse_spec(
+        {"name": "kept", "inputs": inputs, "classes": ["0", "1"], "members": members, "fusion": {"rule": "mean"}}
+    )
+    assert keep_files(pin(leading_out, folder), folder, tmp_path / "root") == folder

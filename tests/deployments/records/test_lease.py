@@ -1,5 +1,6 @@
 """One change at a time, in a dict instead of a cluster's store."""
 
+import getpass
 import json
 import threading
 from types import SimpleNamespace
@@ -114,3 +115,16 @@ def test_a_store_that_is_away_is_said_and_leaves_no_holder(store, monkeypatch):
     with pytest.raises(UnavailableError, match="head does not answer"), hold(store, "kept", "a deployment"):
         pass
     assert not store.values
+
+
+def test_a_user_without_a_name_can_hold_a_lease_too(store, monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    with (
+        hold(store, "kept", "a deployment"),
+        pytest.raises(ConflictError, match=r"a deployment by user \d+ on "),
+        hold(store, "kept", "a publication", wait_s=0),
+    ):
+        pass

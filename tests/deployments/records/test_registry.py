@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from quorate.deployments import Doors
-from quorate.deployments.errors import ConflictError
+from quorate.deployments.errors import ConflictError, UnavailableError
 from quorate.deployments.records.registry import KEPT, Publication, Registry
 from tests.deployments.support.memory_store import MemoryStore
 from tests.deployments.support.publications import publication, record
@@ -45,7 +45,7 @@ def test_doors_are_reached_at_every_node_or_at_the_only_address_that_they_bind()
 
 
 def test_an_ensemble_that_was_never_deployed_has_no_record(registry):
-    assert (registry.latest("kept"), registry.number("kept"), registry.names()) == (None, 0, [])
+    assert (registry.latest("kept"), registry.number("kept"), registry.records()) == (None, 0, {})
 
 
 def test_of_two_changes_of_the_same_record_the_second_is_refused(registry):
@@ -63,6 +63,36 @@ def test_a_record_is_true_even_if_its_writer_died_before_the_number(registry, st
     follow(registry, 2.0)
     store.put("record-number/kept", b"1")
     assert (registry.number("kept"), deadlines(registry)) == (2, [1.0, 2.0])
+
+
+def test_a_number_that_is_far_behind_leads_to_the_newest_record_all_the_same(registry, store):
+    """As after writers that died, or came to the number later than those that followed them."""
+    registry.write(record())
+    for deadline_s in (2.0, 3.0, 4.0):
+        follow(registry, deadline_s)
+    for noted in (b"1", b"2", b"3"):
+        store.put("record-number/kept", noted)
+        assert (registry.number("kept"), deadlines(registry)[-1]) == (4, 4.0)
+    store.delete("record-number/kept")
+    assert (registry.number("kept"), list(registry.records())) == (4, ["kept"])
+
+
+def test_a_record_is_true_once_it_is_written_whatever_fails_after_it(registry, store, monkeypatch):
+    registry.write(record())
+    put = store.put
+
+    def fails(key, value, overwrite=True):
+        if overwrite:
+            raise UnavailableError("the cluster's head does not answer")
+        return put(key, value, overwrite)
+
+    monkeypatch.setattr(store, "put", fails)
+    follow(registry, 2.0)
+    follow(registry, 3.0)
+    assert deadlines(registry) == [1.0, 2.0, 3.0]
+    monkeypatch.setattr(store, "put", put)
+    follow(registry, 4.0)
+    assert store.keys("record/") == ["record/kept/4"]
 
 
 def test_a_reader_that_is_overtaken_looks_again(registry, store):
@@ -110,9 +140,9 @@ def test_only_the_newest_revisions_are_kept_and_one_record(registry, store):
 def test_an_ensemble_that_was_taken_down_is_gone_and_its_numbers_go_on(registry):
     registry.write(record())
     registry.write_down("kept", 2)
-    assert (registry.latest("kept"), registry.names(), registry.number("kept")) == (None, [], 2)
+    assert (registry.latest("kept"), registry.records(), registry.number("kept")) == (None, {}, 2)
     registry.write(record(3))
-    assert registry.names() == ["kept"]
+    assert registry.records() == {"kept": record(3)}
 
 
 def test_a_change_that_was_under_way_while_an_ensemble_was_taken_down_does_not_bring_it_back(registry):
