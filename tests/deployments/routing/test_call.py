@@ -100,13 +100,18 @@ def test_a_call_given_up_too_early_or_for_another_reason_counts_against_nobody(r
     assert routes.failures == []
 
 
-def hedging(replies, *replicas, calls=1000, patience_s=0.0):
-    """A call that is late at once; for use on an event loop."""
+def used_routes(*replicas, calls=1000, latency_s=0.0):
+    """Routes whose calls have all taken this long so far."""
     routes = FakeRoutes(*replicas)
     routes.hedge.calls = calls
     for _ in range(100):
-        routes.hedge.answered(0.0)
-    return start(routes, replies, patience_s=patience_s, percentile=95)
+        routes.hedge.answered(latency_s)
+    return routes
+
+
+def hedging(replies, *replicas, calls=1000, patience_s=0.0):
+    """A call that is late at once; for use on an event loop."""
+    return start(used_routes(*replicas, calls=calls), replies, patience_s=patience_s, percentile=95)
 
 
 async def until_asked(replica):
@@ -155,10 +160,7 @@ def test_a_late_call_beyond_the_budget_waits_for_its_replica(replies):
 def test_a_call_without_a_percentile_is_not_hedged_however_late(replies):
     async def scenario():
         slow, other = FakeReplica("slow"), FakeReplica("other")
-        routes = FakeRoutes(slow, other)
-        routes.hedge.calls = 1000
-        for _ in range(100):
-            routes.hedge.answered(0.0)
+        routes = used_routes(slow, other)
         start(routes, replies)
         for _ in range(10):
             await asyncio.sleep(0)
@@ -198,10 +200,7 @@ def test_a_call_that_both_replicas_fail_ends_with_the_first_reason(replies, end)
 def test_a_hedge_that_was_sent_a_moment_ago_is_not_judged_when_the_call_is_given_up(replies):
     async def scenario():
         slow, other = FakeReplica("slow"), FakeReplica("other")
-        routes = FakeRoutes(slow, other)
-        routes.hedge.calls = 1000
-        for _ in range(100):
-            routes.hedge.answered(0.2)
+        routes = used_routes(slow, other, latency_s=0.2)
         call = start(routes, replies, patience_s=0.1, percentile=95)
         await until_asked(other)
         call.give_up()
