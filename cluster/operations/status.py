@@ -107,11 +107,10 @@ def status(*, address: str | None = None) -> Status:
 
 def status_of(name: str) -> EnsembleStatus:
     """One ensemble of the connected cluster."""
-    from quorate.deployments.control.describe import describe_fusion, describe_member
+    from quorate.deployments.control.describe import describe_fusion, describe_members
 
     fusion = describe_fusion(name)
     first: Mapping[str, Any] = fusion[0] if fusion else {}
-    members = list(first["spec"]["members"]) if fusion else []
     return EnsembleStatus(
         name=name,
         revision=first.get("revision", ""),
@@ -120,7 +119,7 @@ def status_of(name: str) -> EnsembleStatus:
         tls=first.get("tls", False),
         token=first.get("token", False),
         ready=first.get("ready", {}),
-        members={member: describe_member(name, member) for member in members},
+        members=describe_members(name),
     )
 
 

@@ -9,31 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
-import httptools
 import numpy as np
 import orjson
 import uvloop
-from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.failover import door_urls
+from quorate.deployments.client.load_connection import LoadConnection, LoadTarget, load_target
+from quorate.deployments.client.random_inputs import random_inputs
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.wire.datatypes import numpy_dtype
 
 # More than one, so that nothing on the way gets by with remembering the last.
 NUM_PAYLOADS = 16
-FREE_DIM = 16  # what a free dimension (-1) of an input is given
 RECONNECT_S = 0.02
 _DEGRADED = re.compile(rb'"degraded"\s*:\s*true')
 
@@ -136,118 +133,17 @@ def send_load(
 ) -> BenchResult:
     """POST JSON bodies in turn to ``path``; raises as ``bench`` does."""
     shown = credentials or Credentials()
-    return uvloop.run(_Run([_place(one, path, bodies, shown) for one in door_urls(url)], load).measure())
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A server, and the requests as they go to it."""
-
-    host: str
-    port: int
-    context: ssl.SSLContext | None
-    requests: Sequence[bytes]
-
-
-def _place(url: str, path: str, bodies: Sequence[bytes], shown: Credentials) -> _Place:
-    parts = urlsplit(url)
-    context = shown.context() if parts.scheme == "https" else None
-    head = f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in shown.headers.items())
-    requests = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
-    return _Place(parts.hostname or "", parts.port or (80 if context is None else 443), context, requests)
-
-
-def random_inputs(inputs: Sequence[Mapping[str, Any]], rows: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Tensors of the protocol's JSON that fit a model's metadata; free dimensions are given ``FREE_DIM``."""
-    tensors = []
-    for item in inputs:
-        shape = [rows, *(FREE_DIM if size < 0 else size for size in item["shape"][1:])]
-        data = _random_data(item["datatype"], int(np.prod(shape)), rng).tolist()
-        tensors.append({"name": item["name"], "datatype": item["datatype"], "shape": shape, "data": data})
-    return tensors
-
-
-def _random_data(datatype: str, size: int, rng: np.random.Generator) -> NDArray[Any]:
-    if datatype == "BYTES":
-        return np.array([f"word{number}" for number in rng.integers(0, 100, size)])
-    kind = numpy_dtype(datatype).kind
-    if kind == "b":
-        return rng.integers(0, 2, size).astype(np.bool_)
-    # Every integer type holds 0 to 99, and so does a small vocabulary; floats as networks like them.
-    return rng.integers(0, 100, size) if kind in "iu" else rng.standard_normal(size).round(4)
-
-
-class _Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection with one request under way at most, one of those that fit its server.
-
-    ``on_done`` gets each request's status and body; status 0 when the connection was lost under it. ``on_lost`` is
-    called when it was lost with none under way.
-    """
-
-    def __init__(
-        self,
-        requests: Sequence[bytes],
-        on_done: Callable[[_Connection, int, bytes], None],
-        on_lost: Callable[[_Connection], None],
-    ):
-        self.requests, self._on_done, self._on_lost = requests, on_done, on_lost
-        self._transport: asyncio.Transport | None = None
-        self._body: list[bytes] = []
-        self.scheduled = 0.0
-        self.sent = 0.0
-        self.busy = False
-        self.open = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport, self.open = cast(asyncio.Transport, transport), True
-        self._parser = httptools.HttpResponseParser(self)
-
-    def send(self, request: bytes, scheduled: float) -> None:
-        assert self._transport is not None
-        self.scheduled, self.sent, self.busy = scheduled, time.perf_counter(), True
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.close()
-
-    def on_body(self, body: bytes) -> None:
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
-        body, self._body = b"".join(self._body), []
-        if not self._parser.should_keep_alive():
-            self.close()
-        self._done(self._parser.get_status_code(), body)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.open = False
-        if self.busy:
-            self._done(0, str(exc or "the connection was closed").encode())
-        else:
-            self._on_lost(self)
-
-    def close(self) -> None:
-        self.open = False
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _done(self, status: int, body: bytes) -> None:
-        self.busy = False
-        self._on_done(self, status, body)
+    return uvloop.run(_Run([load_target(one, path, bodies, shown) for one in door_urls(url)], load).measure())
 
 
 class _Run:
     """One measurement: callbacks only, no task per request, so that the clients leave the cores to the server."""
 
-    def __init__(self, places: Sequence[_Place], load: Load):
+    def __init__(self, places: Sequence[LoadTarget], load: Load):
         self._places, self._load = deque(places), load
         self._due: deque[float] = deque()  # open loop: scheduled times that no connection has taken yet
-        self._idle: deque[_Connection] = deque()  # the one that has waited longest is next, so that all take turns
-        self._connections: set[_Connection] = set()
+        self._idle: deque[LoadConnection] = deque()  # the one that has waited longest is next, so that all take turns
+        self._connections: set[LoadConnection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._next = 0
         self._under_way = 0
@@ -323,12 +219,12 @@ class _Run:
     def _end_arrivals(self) -> None:
         self._arriving = False
 
-    def _send(self, connection: _Connection, scheduled: float) -> None:
+    def _send(self, connection: LoadConnection, scheduled: float) -> None:
         self._under_way += 1
         self._next += 1
         connection.send(connection.requests[self._next % len(connection.requests)], scheduled)
 
-    def _take(self, connection: _Connection, status: int, body: bytes) -> None:
+    def _take(self, connection: LoadConnection, status: int, body: bytes) -> None:
         """A request ended: count it, and give the connection its next."""
         now = time.perf_counter()
         self._under_way -= 1
@@ -344,7 +240,7 @@ class _Run:
         else:
             self._lose(connection)
 
-    def _lose(self, connection: _Connection) -> None:
+    def _lose(self, connection: LoadConnection) -> None:
         """Put a new connection in the place of a lost one, once."""
         if connection in self._connections:
             self._connections.discard(connection)
@@ -359,7 +255,7 @@ class _Run:
             self._errors += 1
             self._first_error = self._first_error or text
 
-    def _free(self, connection: _Connection) -> None:
+    def _free(self, connection: LoadConnection) -> None:
         if self._due:
             self._send(connection, self._due.popleft())
         elif self._load.rate is None and (now := time.perf_counter()) < self._until:
@@ -379,8 +275,8 @@ class _Run:
     async def _connect_to_next(self) -> None:
         place = self._places[0]
         self._places.rotate(-1)
-        made: tuple[Any, _Connection] = await self._loop.create_connection(
-            lambda: _Connection(place.requests, self._take, self._lose), place.host, place.port, ssl=place.context
+        made: tuple[Any, LoadConnection] = await self._loop.create_connection(
+            lambda: LoadConnection(place.requests, self._take, self._lose), place.host, place.port, ssl=place.context
         )
         self._connections.add(made[1])
         self._idle.append(made[1])

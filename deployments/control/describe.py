@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ray import serve
@@ -49,8 +50,18 @@ def describe_fusion(ensemble: str) -> list[dict[str, Any]]:
     return [] if record is None else _view(record.door_apps.values())
 
 
+def describe_members(ensemble: str) -> dict[str, list[dict[str, Any]]]:
+    """What each of the members' replicas that answers soon says of itself, by member."""
+    record = Registry(ClusterStore()).latest(ensemble)
+    if record is None:
+        return {}
+    apps = record.live.apps
+    with ThreadPoolExecutor(len(apps)) as pool:  # a member that is late makes the others' views no later
+        return dict(zip(apps, pool.map(lambda app: _view([app]), apps.values()), strict=True))
+
+
 def describe_member(ensemble: str, member: str) -> list[dict[str, Any]]:
-    """What each of a member's replicas that answers soon says of itself."""
+    """The same of one member; nothing where there is none of its name."""
     record = Registry(ClusterStore()).latest(ensemble)
     return [] if record is None or member not in record.live.apps else _view([record.live.apps[member]])
 

@@ -121,9 +121,11 @@ class RevisionSet:
 
     def discard(self, name: str) -> None:
         """Forget a prepared revision."""
-        self._canary = None
         if name in self._prepared:
-            self._retire(self._prepared.pop(name))
+            served = self._prepared.pop(name)
+            self._retire(served)
+            if self._canary is served:
+                self._canary = None
 
     def start_canary(self, name: str, share: float) -> None:
         """Give a prepared revision a share of the requests; those of both revisions are counted from now on."""

@@ -23,8 +23,8 @@ def keep_files(spec: EnsembleSpec, folder: Path, root: Path) -> Path:
 
     The same content is kept once for all revisions. What else lies beside the spec, such as what a factory reads from
     its own folder, is there as a link. Files that the spec names by absolute paths stay where they are; with a path
-    that leads out of its folder nothing is copied, and that folder is returned. What is no copy is compared by its digest
-    when it is loaded. Hold the ensemble's lease.
+    that leads out of its folder nothing is copied, and that folder is returned. What is no copy is compared by its
+    digest when it is loaded. Hold the ensemble's lease.
 
     Args:
         folder: what the spec's relative paths start from.

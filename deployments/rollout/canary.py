@@ -80,6 +80,9 @@ def watch(candidate: Candidate, live: str, share: float, seconds: float) -> Cana
         if candidate.revision not in seen:
             found = "the fusion replicas that had it were replaced during the canary"
             raise CanaryError(candidate.revision, found, "promote again")
+        if live not in seen:
+            found = f"the live revision was no more {live}, which it was to be compared with"
+            raise CanaryError(candidate.revision, found, "promote again")
         old, new = seen[live], seen[candidate.revision]
         compare(candidate.revision, old, new, share)
         if time.monotonic() >= until:

@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from quorate.deployments.client import load_test
-from quorate.deployments.client.load_test import Load, bench, random_inputs
+from quorate.deployments.client.load_test import Load, bench
+from quorate.deployments.client.random_inputs import random_inputs
 from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
 from quorate.deployments.wire.datatypes import numpy_dtype
 

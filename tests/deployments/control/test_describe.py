@@ -7,7 +7,13 @@ import pytest
 from ray import serve
 
 from quorate.deployments.control import describe as describe_module
-from quorate.deployments.control.describe import applications, describe, describe_fusion, describe_member
+from quorate.deployments.control.describe import (
+    applications,
+    describe,
+    describe_fusion,
+    describe_member,
+    describe_members,
+)
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.registry import Registry
 from tests.deployments.support.memory_store import MemoryStore
@@ -35,6 +41,7 @@ def cluster(monkeypatch):
 def test_a_running_replica_that_is_late_is_not_taken_for_one_that_does_not_run(cluster):
     cluster({"app": "RUNNING"}, [SELF, TimeoutError()])
     assert describe_fusion("kept") == describe_member("kept", "a") == [SELF]
+    assert describe_members("kept") == {"a": [SELF]}
     with pytest.raises(DeployError, match="app runs, but a replica has not answered for 30 s"):
         describe(["app"])
 
@@ -50,6 +57,7 @@ def test_a_replica_that_starts_or_died_is_left_out(cluster, state, replies):
 def test_what_is_not_deployed_says_nothing(cluster):
     cluster({}, [SELF])
     assert describe_fusion("another") == describe_member("another", "a") == describe_member("kept", "z") == []
+    assert describe_members("another") == {}
 
 
 def test_only_its_own_applications_are_an_ensembles(cluster):

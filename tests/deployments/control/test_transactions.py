@@ -120,11 +120,12 @@ def start_operator(code, cluster):
     """A process that deploys a member which does not come up."""
     script = textwrap.dedent(
         f"""
-        import os, pathlib, sys, tempfile
+        import os, pathlib, signal, sys, tempfile
         import ray
         from tests.deployments.control.test_transactions import FACTORIES, spec
         from quorate.deployments.control.deploy import deploy
         ray.init(address={cluster.get_runtime_context().gcs_address!r}, log_to_driver=False)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell has started us behind it
         folder = pathlib.Path(tempfile.mkdtemp())
         (folder / "known.py").write_text((FACTORIES / "known.py").read_text())
         (folder / "hanging.py").write_text({code!r})

@@ -174,6 +174,16 @@ def test_outcomes_are_counted_while_there_is_a_canary(revisions):
     assert list(revisions.outcomes()) == [canary.revision.name]
 
 
+def test_only_its_own_end_ends_a_canary(revisions):
+    live = revisions.live.revision.name
+    canary = revisions.prepare(spec(0.25), None, None).revision.name
+    revisions.start_canary(canary, 0.5)
+    revisions.commit(live)
+    assert list(revisions.outcomes()) == [live, canary]
+    revisions.discard(canary)
+    assert list(revisions.outcomes()) == [live]
+
+
 def test_each_revision_asks_members_on_its_own_terms(revisions):
     live = revisions.live
     canary = revisions.prepare(spec(0.25, hedge={"after": "p50"}, deadline_s=0.5), None, None)

@@ -106,6 +106,12 @@ def test_a_canary_whose_replicas_are_gone_is_over():
         watch(candidate(outcomes=[{"live": seen(1000)}]), "live", 0.1, seconds=0.0)
 
 
+def test_a_canary_beside_another_live_revision_than_it_was_meant_for_is_over():
+    watched = watching(seen(1000))
+    with pytest.raises(CanaryError, match="the live revision was no more other, which it was to be compared with"):
+        watch(watched, "other", 0.1, seconds=0.0)
+
+
 def share(answers, errors=0, degraded=0, latency_s=0.002):
     return Share(answers, degraded, errors, LatencyHistogram.of(latency_s * np.linspace(0.5, 1.5, answers)))
 
