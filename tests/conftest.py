@@ -30,6 +30,8 @@ def cluster():
     import ray
     from ray import serve
 
+    from quorate.deployments.fork_server.command import forked
+
     ray.init(
         num_cpus=32,
         num_gpus=LOGICAL_GPUS,
@@ -37,6 +39,7 @@ def cluster():
         include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
+        runtime_env=forked(("ray.serve._private.controller",)),
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled")

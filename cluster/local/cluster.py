@@ -29,6 +29,7 @@ from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.errors import ClusterError
+from quorate.deployments.fork_server.command import forked
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
 START_ATTEMPTS = 3
@@ -37,6 +38,7 @@ DRAIN_TIMEOUT_S = 25.0
 # Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
 MIN_LOGICAL_CPUS = 32
 OBJECT_STORE_BYTES = 256 << 20
+CONTROLLER_MODULES = ("ray.serve._private.controller",)
 # Set for the host and all that it starts: the folder of its cluster.
 _MARK = "QUORATE_CLUSTER_FOLDER"
 
@@ -191,6 +193,7 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
             log_to_driver=False,
             configure_logging=False,
             _temp_dir=str(folder),
+            runtime_env=forked(CONTROLLER_MODULES),
         )
     except Exception as error:
         if attempts == 1 or "timed out during startup" not in str(error):

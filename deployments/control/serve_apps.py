@@ -20,6 +20,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from ray.serve.schema import ApplicationStatusOverview
 
 from quorate.deployments.control.describe import describe
+from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.registry import Publication
@@ -80,7 +81,7 @@ class ServeApp:
         deployment = serve.deployment(
             **_COMMON,
             name=self.name.split(".")[1],
-            ray_actor_options=actor_options(self.resources, self.node),
+            ray_actor_options=actor_options(self.resources, self.node) | worker_options(REPLICA_MODULES),
             request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]
             **scaling(self.replicas),
         )(pkgutil.resolve_name(self.deployment))

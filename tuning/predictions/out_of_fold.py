@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.architectures import BUILD
 from quorate.tuning.data.folds import Fold, stratified_folds
@@ -27,6 +28,9 @@ from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.training.checkpoint import save_weights
 from quorate.tuning.training.train import train
 from quorate.tuning.training.training_run import Training
+
+# What the tasks import.
+MODULES = (__name__,)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ def _predicted(job: MemberJob, data: Labelled, folds: list[Fold], how: OutOfFold
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return [predict_fold(job, data, seen, held_out, how) for seen, held_out in folds]
-    task = ray.remote(predict_fold).options(num_cpus=1, num_gpus=job.member.resources.num_gpus)
+    resources = {"num_cpus": 1, "num_gpus": job.member.resources.num_gpus}
+    task = ray.remote(predict_fold).options(**resources, **worker_options(MODULES))
     rows = ray.put(data)
     try:
         return list(ray.get([task.remote(job, rows, *fold, how) for fold in folds]))

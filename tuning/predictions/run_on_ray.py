@@ -19,8 +19,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
+from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
@@ -31,6 +33,7 @@ from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch,
 _ROW = "__row__"
 # Small enough that a few blocks in flight per actor stay far below an object store, large enough to be worth a call.
 _BLOCK_BYTES = 16 << 20
+MODULES = (__name__, "ray.data")
 _FIX = "see the cluster's logs, correct the member"
 
 
@@ -71,6 +74,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=job.member.replicas.max),
             **actor_options(job.member.resources),
+            **worker_options(MODULES),
         )
         try:
             for batch in answers.iter_batches(batch_format="numpy", batch_size=None):
@@ -85,7 +89,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
 def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
     import ray
 
-    task = ray.remote(run_in_process).options(**actor_options(job.member.resources))
+    task = ray.remote(_run_with_own_cpus).options(**actor_options(job.member.resources), **worker_options(MODULES))
     try:
         found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), ray.put(inputs)))
     except ray.exceptions.RayError as error:
@@ -93,10 +97,20 @@ def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.flo
     return found
 
 
+def _run_with_own_cpus(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+    _set_threads(job)
+    return run_in_process(job, folder, inputs)
+
+
+def _set_threads(job: MemberJob) -> None:
+    torch.set_num_threads(max(1, int(job.member.resources.num_cpus)))
+
+
 class _MemberActor:
     """One loaded member, fed batches by Ray Data."""
 
     def __init__(self, job: MemberJob, folder: Path, shapes: dict[str, tuple[int, ...]]):
+        _set_threads(job)
         self.job, self.shapes = job, shapes
         self.predictor = Predictor(load_model(job.name, job.member, folder), job)
 

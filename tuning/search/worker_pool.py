@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
+import torch
 from ray.exceptions import RayError, RayTaskError
 
+from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
@@ -24,6 +26,11 @@ from quorate.tuning.ray_session import check_room
 # Until Ray gives up a node that is lost (health checks every 3 s, five missed) it may start workers there, which die.
 _FAILED_STARTS, _RETRY_S = 12, 3.0
 _CALLS = 3
+# What trials import.
+MODULES = (
+    "quorate.tuning.search.members.member_trial",
+    "quorate.tuning.search.structures.structure_trial",
+)
 
 
 class Trial(Protocol):
@@ -49,7 +56,8 @@ class Report:
 class _Process:
     """The worker's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
         self._trial: Trial | None = None
         # The object store's arrays are read-only; no trial writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -73,11 +81,11 @@ class _Worker:
     """The driver's end: starting until its first answer, idle, or running the trial ``number``."""
 
     def __init__(self, resources: Resources):
-        options = actor_options(resources)
+        options = actor_options(resources) | worker_options(MODULES)
         if "label_selector" not in options:
             options["scheduling_strategy"] = "SPREAD"
         actor: Any = ray.remote(_Process)
-        self.actor = actor.options(**options).remote()
+        self.actor = actor.options(**options).remote(max(1, int(resources.num_cpus)))
         self.number: int | None = None
         self.answer: Any = self.actor.__ray_ready__.remote()
 

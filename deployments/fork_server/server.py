@@ -1,0 +1,97 @@
+"""The process that workers are forked from; it ends when the raylet that it forks for has ended.
+
+python server.py <descriptor of a listening Unix socket>
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+_REQUEST_BYTES = 1 << 24
+
+
+def serve(listener: socket.socket) -> dict[str, Any] | None:
+    """Fork a worker for each request.
+
+    Returns:
+        In a worker what it was asked for, in the server None when it is time to end.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
+    raylet = os.pidfd_open(int(os.environ["RAY_RAYLET_PID"]))
+    while True:
+        ready, _, _ = select.select([listener, raylet], [], [])
+        if raylet in ready:
+            return None
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError, ValueError):
+            request = _received(connection)
+            _import(request["modules"])
+            if os.fork() == 0:
+                os.setsid()  # Ray may kill a worker's whole process group
+                os.close(raylet)
+                return request
+            connection.sendall(b"\1")
+            for descriptor in request["descriptors"]:
+                os.close(descriptor)
+
+
+def _received(connection: socket.socket) -> dict[str, Any]:
+    connection.settimeout(10)  # of one that asks and then stops; the others wait
+    head, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
+    size = int.from_bytes(head, "big")
+    if len(head) < 4 or size > _REQUEST_BYTES:
+        raise ValueError(f"a request of {size} bytes")
+    with connection.makefile("rb") as stream:
+        body = stream.read(size)
+    return {**json.loads(body), "descriptors": descriptors}
+
+
+def _import(modules: list[str]) -> None:
+    new = [name for name in modules if name not in sys.modules]
+    for name in new:
+        with contextlib.suppress(Exception):  # the worker will meet it again, and say so
+            importlib.import_module(name)
+    if new:
+        gc.collect()
+        gc.freeze()  # a collection in a worker would write into every page that they share
+
+
+def become_worker(request: dict[str, Any]) -> None:
+    """Go on as the interpreter would that Ray meant to start."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number, descriptor in enumerate(request["descriptors"]):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # or all workers draw the same; Python does this to its own
+    sys.argv = request["arguments"]
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def main() -> None:
+    # Asked whether there is a GPU, torch is not to start CUDA: what is forked after that cannot use it.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    # OpenMP and OpenBLAS read it once, as they are loaded; Ray's value for a worker would come too late for them.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        request = serve(listener)
+    if request is not None:
+        become_worker(request)
+
+
+if __name__ == "__main__":
+    main()

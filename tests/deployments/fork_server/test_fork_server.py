@@ -1,0 +1,120 @@
+"""Workers of Ray that are forked: each as Ray meant it, and no worse off when there is no server to fork it."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from quorate.cluster.local import cluster as local_cluster
+from quorate.deployments.control import forked_workers
+from quorate.deployments.fork_server.command import forked
+from quorate.tuning.predictions import out_of_fold, run_on_ray
+from quorate.tuning.search import worker_pool
+
+# A tiny member's replica is to hold no more memory of its own.
+OWN_BYTES = 150 << 20
+
+
+class Worker:
+    def torch_bytes(self):
+        """What the process holds alone once torch is there."""
+        import torch
+
+        torch.zeros(1)
+        return psutil.Process().memory_full_info().uss
+
+    def variable(self, name):
+        return os.environ.get(name)
+
+    def draw(self):
+        import numpy as np
+
+        return np.random.rand()
+
+    def parent(self):
+        return os.getppid()
+
+    def started(self):
+        import sys
+
+        return Path(sys.argv[0]).name, Path(sys.modules["__main__"].__file__).name, os.getcwd()
+
+
+@pytest.fixture
+def start(cluster):
+    actors = []
+
+    def begin(**environment):
+        actor = cluster.remote(num_cpus=0.1)(Worker).options(runtime_env=environment or forked()).remote()
+        actors.append(actor)
+        return lambda method, *arguments: cluster.get(getattr(actor, method).remote(*arguments))
+
+    yield begin
+    for actor in actors:
+        cluster.kill(actor)
+
+
+def test_forked_workers_share_what_they_have_imported(start):
+    one, other = start(), start()
+    assert one("parent") == other("parent")
+    assert one("torch_bytes") < OWN_BYTES
+
+
+def test_a_forked_worker_is_the_program_that_ray_meant_to_start(start, cluster):
+    one = start()
+    assert one("started")[:2] == ("default_worker.py", "default_worker.py")
+    assert one("variable", "RAY_JOB_ID") == cluster.get_runtime_context().get_job_id()
+
+
+def test_workers_of_another_environment_have_that(start):
+    one, other = start(**forked(), env_vars={"QUORATE_TEST": "1"}), start()
+    assert (one("variable", "QUORATE_TEST"), other("variable", "QUORATE_TEST")) == ("1", None)
+    assert one("parent") != other("parent")
+
+
+def test_forked_workers_draw_different_random_numbers(start):
+    assert start()("draw") != start()("draw")
+
+
+def test_when_the_server_is_killed_its_workers_go_on_and_the_next_has_a_new_one(start):
+    one = start()
+    server = one("parent")
+    os.kill(server, signal.SIGKILL)
+    other = start()
+    assert one("draw") != other("draw")
+    assert other("parent") != server
+
+
+def test_a_node_that_has_quorate_elsewhere_starts_its_own_python(start):
+    elsewhere = forked()["py_executable"].replace("start_worker.py", "not_there.py")
+    one = start(py_executable=elsewhere)
+    assert one("started")[0] == "default_worker.py"
+
+
+def test_a_module_that_cannot_be_imported_costs_nobody_a_worker(start):
+    assert start(**forked(["quorate.not_there"]))("started")[0] == "default_worker.py"
+
+
+@pytest.mark.parametrize("name", ["pip", "conda", "uv", "py_executable", "image_uri"])
+def test_where_another_interpreter_is_asked_for_no_worker_is_forked(name):
+    assert forked(beside={name: "any"}) == {}
+
+
+def test_an_actor_that_was_forked_asks_for_forked_ones(cluster):
+    assert forked(beside=forked()) == forked()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *forked_workers.REPLICA_MODULES,
+        *local_cluster.CONTROLLER_MODULES,
+        *worker_pool.MODULES,
+        *run_on_ray.MODULES,
+        *out_of_fold.MODULES,
+    ],
+)
+def test_what_is_to_be_imported_is_there(name):
+    assert __import__(name)
