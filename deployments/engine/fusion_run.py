@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fuser import Fuser
-from quorate.deployments.engine.presence import OK, Mask, States, discount, first_reason, refuse_shape, seen_by
-from quorate.deployments.engine.selection import Selection
+from quorate.deployments.engine.fusions.fuser import Fuser
+from quorate.deployments.engine.fusions.presence import OK, Mask, States, discount, first_reason, refuse_shape, seen_by
+from quorate.deployments.engine.fusions.selection import Selection
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.errors import QuorateError

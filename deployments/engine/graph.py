@@ -11,8 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fuser import Fuser, build_fuser
-from quorate.deployments.engine.widths import check_gates, check_widths
+from quorate.deployments.engine.fusions.fuser import Fuser, build_fuser
+from quorate.deployments.engine.fusions.widths import check_gates, check_widths
 from quorate.deployments.members.output_alignment import Alignment
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.fan_out import give_up, ignore
 from quorate.deployments.engine.fusion_run import FusionRun, NodeRows
+from quorate.deployments.engine.fusions.presence import OK, UNASKED, Mask, States, coverage_behind, seen_by
+from quorate.deployments.engine.fusions.selection import build_selection
 from quorate.deployments.engine.graph import Graph
-from quorate.deployments.engine.presence import OK, UNASKED, Mask, States, coverage_behind, seen_by
-from quorate.deployments.engine.selection import build_selection
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.call import Call
 from quorate.deployments.routing.member import Member

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fuser import Fuser
-from quorate.deployments.engine.presence import NONFINITE, OK, Presence, States
+from quorate.deployments.engine.fusions.fuser import Fuser
+from quorate.deployments.engine.fusions.presence import NONFINITE, OK, Presence, States
 from quorate.deployments.errors import DeadlineError, NonFiniteRowError
 from quorate.fusion.errors import QuorateError, QuorumError
 

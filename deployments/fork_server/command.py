@@ -12,7 +12,7 @@ _PROGRAM = "start_worker.py"
 _OF_EVERY_WORKER = ("torch", "ray.serve._private.replica")
 # These bring another Python, or another way of starting it.
 _OTHER_INTERPRETERS = {"py_executable", "pip", "conda", "uv", "image_uri", "container", "nsight", "rocprof_sys"}
-# The interpreter that this node's raylet was told to start its workers with: a node may have it elsewhere, or no Quorate.
+# The interpreter that the raylet was told to start workers with: a node may have it elsewhere, or no Quorate.
 _PYTHON_OF_THE_NODE = "tr '\\0' '\\n' </proc/$PPID/cmdline | sed -n 's/^--python_worker_command=\\([^ ]*\\).*/\\1/p'"
 
 

@@ -28,8 +28,9 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
     raylet = os.pidfd_open(int(os.environ["RAY_RAYLET_PID"]))
+    watched: list[Any] = [listener, raylet]
     while True:
-        ready, _, _ = select.select([listener, raylet], [], [])
+        ready, _, _ = select.select(watched, [], [])
         if raylet in ready:
             return None
         connection, _ = listener.accept()

@@ -3,7 +3,7 @@
 import numpy as np
 
 from quorate.deployments.engine.fusion_run import NodeRows
-from quorate.deployments.engine.presence import DEADLINE, OK, SHAPE, UNASKED
+from quorate.deployments.engine.fusions.presence import DEADLINE, OK, SHAPE, UNASKED
 from quorate.deployments.transport.row_state import RowState
 
 

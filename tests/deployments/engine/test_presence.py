@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quorate.deployments.engine.presence import (
+from quorate.deployments.engine.fusions.presence import (
     Presence,
     coverage_behind,
     discount,

@@ -39,7 +39,7 @@ class Worker:
     def started(self):
         import sys
 
-        return Path(sys.argv[0]).name, Path(sys.modules["__main__"].__file__).name, os.getcwd()
+        return Path(sys.argv[0]).name, Path(str(sys.modules["__main__"].__file__)).name, os.getcwd()
 
 
 @pytest.fixture

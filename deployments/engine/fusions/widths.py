@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fuser import Fuser, gate_input
+from quorate.deployments.engine.fusions.fuser import Fuser, gate_input
 from quorate.deployments.errors import RequestError, SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.base import Rule

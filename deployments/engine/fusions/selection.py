@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fuser import Fuser, gate_input
-from quorate.deployments.engine.presence import OK, Mask, is_missing
+from quorate.deployments.engine.fusions.fuser import Fuser, gate_input
+from quorate.deployments.engine.fusions.presence import OK, Mask, is_missing
 from quorate.deployments.routing.reply import MemberReply
 from quorate.fusion.learned.cascade import Cascade
 from quorate.fusion.learned.gate import Gate

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.postprocessing import Postprocessing, build_postprocessing
-from quorate.deployments.engine.presence import DEADLINE, OK, Mask, States, enough, refuse_shape
+from quorate.deployments.engine.fusions.postprocessing import Postprocessing, build_postprocessing
+from quorate.deployments.engine.fusions.presence import DEADLINE, OK, Mask, States, enough, refuse_shape
 from quorate.deployments.errors import SpecError
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.schema import FusionSpec

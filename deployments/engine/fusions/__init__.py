@@ -1,0 +1,1 @@
+"""One fusion of the graph: whom it asks, which rows came, and what it makes of them."""
