@@ -26,21 +26,25 @@ def pytest_itemcollected(item):
 
 
 @pytest.fixture(scope="session")
-def cluster():
+def cluster(tmp_path_factory):
     import ray
     from ray import serve
 
-    from quorate.deployments.fork_server.command import forked
+    from quorate.deployments.control.forked_workers import CONTROLLER_MODULES, REPLICA_MODULES
+    from quorate.deployments.fork_server.command import nodes_that_fork
+    from quorate.tuning.ray_session import MODULES
 
-    ray.init(
-        num_cpus=32,
-        num_gpus=LOGICAL_GPUS,
-        object_store_memory=256 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        runtime_env=forked(("ray.serve._private.controller",)),
-    )
+    modules = (*CONTROLLER_MODULES, *REPLICA_MODULES, *MODULES)
+    with nodes_that_fork(tmp_path_factory.mktemp("node"), modules) as labels:
+        ray.init(
+            num_cpus=32,
+            num_gpus=LOGICAL_GPUS,
+            labels=labels,
+            object_store_memory=256 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled")
     yield ray

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from quorate.deployments.control.placement import logical_gpus
+from quorate.deployments.fork_server.command import nodes_that_fork
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
+
+# What a search's workers import.
+MODULES = (
+    "quorate.tuning.predictions.run_on_ray",
+    "quorate.tuning.search.members.member_trial",
+    "quorate.tuning.search.structures.structure_trial",
+)
 
 
 @contextmanager
@@ -20,11 +30,19 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(num_gpus=logical_gpus(), include_dashboard=False, log_to_driver=False, configure_logging=False)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with tempfile.TemporaryDirectory() as folder:
+        with nodes_that_fork(Path(folder), MODULES) as labels:
+            ray.init(
+                num_gpus=logical_gpus(),
+                labels=labels,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def check_room(resources: Resources) -> None:

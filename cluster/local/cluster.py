@@ -27,9 +27,10 @@ import psutil
 
 from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
 from quorate.deployments.atomic_files import write_whole
+from quorate.deployments.control.forked_workers import CONTROLLER_MODULES, REPLICA_MODULES
 from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.errors import ClusterError
-from quorate.deployments.fork_server.command import forked
+from quorate.deployments.fork_server.command import nodes_that_fork
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
 START_ATTEMPTS = 3
@@ -38,7 +39,6 @@ DRAIN_TIMEOUT_S = 25.0
 # Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
 MIN_LOGICAL_CPUS = 32
 OBJECT_STORE_BYTES = 256 << 20
-CONTROLLER_MODULES = ("ray.serve._private.controller",)
 # Set for the host and all that it starts: the folder of its cluster.
 _MARK = "QUORATE_CLUSTER_FOLDER"
 
@@ -167,13 +167,16 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
     try:
         yield cluster
     finally:
-        children = [child for child in me.children(recursive=True) if child not in others]
+        # Forked workers are nobody's children.
+        processes = [
+            process for process in psutil.process_iter() if process not in others and _belongs(process, cluster)
+        ]
         with contextlib.suppress(Exception):  # a controller that is already gone must not keep the rest alive
             for application in serve.status().applications:
                 serve.delete(application, _blocking=False)
             _wait_until_gone()
         ray.shutdown()
-        _, alive = psutil.wait_procs(children, timeout=10)
+        _, alive = psutil.wait_procs(processes, timeout=10)
         _kill(alive)
         if announce:
             (home() / "local.json").unlink(missing_ok=True)
@@ -185,16 +188,17 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
     import ray
 
     try:
-        return ray.init(
-            num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
-            num_gpus=logical_gpus(),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-            _temp_dir=str(folder),
-            runtime_env=forked(CONTROLLER_MODULES),
-        )
+        with nodes_that_fork(folder, (*CONTROLLER_MODULES, *REPLICA_MODULES)) as labels:
+            return ray.init(
+                num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
+                num_gpus=logical_gpus(),
+                labels=labels,
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                _temp_dir=str(folder),
+            )
     except Exception as error:
         if attempts == 1 or "timed out during startup" not in str(error):
             raise

@@ -1,14 +1,16 @@
-"""Actors and tasks whose workers are forked, as far as the runtime environment of this process allows it."""
+"""Actors and tasks whose workers are forked, on clusters that others have started."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from quorate.deployments.fork_server.command import forked
+from quorate.deployments.fork_server.command import LABEL, forked
 
+CONTROLLER_MODULES = ("ray.serve._private.controller",)
 # What replicas of both kinds import before they answer.
 REPLICA_MODULES = (
+    "ray.serve._private.replica",
     "quorate.deployments.control.member_deployment",
     "quorate.deployments.members.replica",
     "quorate.deployments.control.fusion_deployment",
@@ -17,12 +19,14 @@ REPLICA_MODULES = (
 
 
 def worker_options(modules: Sequence[str]) -> dict[str, Any]:
-    """Options for Ray, to be merged with others; none where workers cannot be forked.
+    """Options for Ray, to be merged with others; none where workers cannot be forked, or all are.
 
     Args:
         modules: what they will import.
     """
     import ray
 
-    environment = forked(modules, ray.get_runtime_context().runtime_env if ray.is_initialized() else None)
+    if all(node["Labels"].items() >= LABEL.items() for node in ray.nodes() if node["Alive"]):
+        return {}
+    environment = forked(modules, ray.get_runtime_context().runtime_env)
     return {"runtime_env": environment} if environment else {}

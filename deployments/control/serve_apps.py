@@ -10,7 +10,7 @@ import hashlib
 import json
 import pkgutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,16 @@ class ServeApp:
         """Whether there are replicas, by what they say of themselves, and all of them are of exactly this."""
         return bool(replicas) and all(replica["fingerprint"] == self.fingerprint for replica in replicas)
 
-    def target(self) -> serve.RunTarget:
-        """What Serve is asked to run."""
+    def target(self, worker: Mapping[str, Any]) -> serve.RunTarget:
+        """What Serve is asked to run.
+
+        Args:
+            worker: more options for Ray, on how its worker is started.
+        """
         deployment = serve.deployment(
             **_COMMON,
             name=self.name.split(".")[1],
-            ray_actor_options=actor_options(self.resources, self.node) | worker_options(REPLICA_MODULES),
+            ray_actor_options=actor_options(self.resources, self.node) | dict(worker),
             request_router_config=RequestRouterConfig(request_router_class=_ROUTER),  # type: ignore[arg-type]
             **scaling(self.replicas),
         )(pkgutil.resolve_name(self.deployment))
@@ -151,8 +155,9 @@ def begin(apps: Iterable[ServeApp]) -> list[str]:
     """Have Serve run those that do not run yet as they should; returns their names."""
     changed = [app for app in apps if not app.is_what_runs(describe([app.name]))]
     if changed:
+        worker = worker_options(REPLICA_MODULES)
         serve.run_many(
-            [app.target() for app in changed],
+            [app.target(worker) for app in changed],
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )

@@ -17,7 +17,8 @@ import sys
 
 def main() -> None:
     modules, arguments = sys.argv[1].split(","), sys.argv[2:]
-    if not _forked(modules, arguments):
+    is_worker = os.path.basename(arguments[0]) == "default_worker.py"  # a node starts other programs too
+    if not is_worker or not _forked(modules, arguments):
         os.execv(sys.executable, [sys.executable, *arguments])
 
 

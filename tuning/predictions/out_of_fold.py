@@ -25,12 +25,10 @@ from quorate.tuning.data.folds import Fold, stratified_folds
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import DataError, TuningError, from_ray
 from quorate.tuning.predictions.run_member import run_in_process
+from quorate.tuning.ray_session import MODULES
 from quorate.tuning.training.checkpoint import save_weights
 from quorate.tuning.training.train import train
 from quorate.tuning.training.training_run import Training
-
-# What the tasks import.
-MODULES = (__name__,)
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.errors import PredictionError, from_ray
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
+from quorate.tuning.ray_session import MODULES
 
 _ROW = "__row__"
 # Small enough that a few blocks in flight per actor stay far below an object store, large enough to be worth a call.
 _BLOCK_BYTES = 16 << 20
-MODULES = (__name__, "ray.data")
 _FIX = "see the cluster's logs, correct the member"
 
 

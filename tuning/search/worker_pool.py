@@ -21,16 +21,11 @@ from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
-from quorate.tuning.ray_session import check_room
+from quorate.tuning.ray_session import MODULES, check_room
 
 # Until Ray gives up a node that is lost (health checks every 3 s, five missed) it may start workers there, which die.
 _FAILED_STARTS, _RETRY_S = 12, 3.0
 _CALLS = 3
-# What trials import.
-MODULES = (
-    "quorate.tuning.search.members.member_trial",
-    "quorate.tuning.search.structures.structure_trial",
-)
 
 
 class Trial(Protocol):

@@ -7,11 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from quorate.cluster.local import cluster as local_cluster
-from quorate.deployments.control import forked_workers
+from quorate.deployments.control.forked_workers import CONTROLLER_MODULES, REPLICA_MODULES, worker_options
 from quorate.deployments.fork_server.command import forked
-from quorate.tuning.predictions import out_of_fold, run_on_ray
-from quorate.tuning.search import worker_pool
+from quorate.tuning import ray_session
 
 # A tiny member's replica is to hold no more memory of its own.
 OWN_BYTES = 150 << 20
@@ -47,7 +45,7 @@ def start(cluster):
     actors = []
 
     def begin(**environment):
-        actor = cluster.remote(num_cpus=0.1)(Worker).options(runtime_env=environment or forked()).remote()
+        actor = cluster.remote(num_cpus=0.1)(Worker).options(runtime_env=environment).remote()
         actors.append(actor)
         return lambda method, *arguments: cluster.get(getattr(actor, method).remote(*arguments))
 
@@ -56,20 +54,22 @@ def start(cluster):
         cluster.kill(actor)
 
 
-def test_forked_workers_share_what_they_have_imported(start):
-    one, other = start(), start()
+@pytest.mark.parametrize("environment", [{}, forked()], ids=["of this node", "of a node of others"])
+def test_forked_workers_share_what_they_have_imported(start, environment):
+    one, other = start(**environment), start(**environment)
     assert one("parent") == other("parent")
     assert one("torch_bytes") < OWN_BYTES
 
 
-def test_a_forked_worker_is_the_program_that_ray_meant_to_start(start, cluster):
-    one = start()
+@pytest.mark.parametrize("environment", [{}, forked()], ids=["of this node", "of a node of others"])
+def test_a_forked_worker_is_the_program_that_ray_meant_to_start(start, cluster, environment):
+    one = start(**environment)
     assert one("started")[:2] == ("default_worker.py", "default_worker.py")
     assert one("variable", "RAY_JOB_ID") == cluster.get_runtime_context().get_job_id()
 
 
 def test_workers_of_another_environment_have_that(start):
-    one, other = start(**forked(), env_vars={"QUORATE_TEST": "1"}), start()
+    one, other = start(**forked(), env_vars={"QUORATE_TEST": "1"}), start(**forked())
     assert (one("variable", "QUORATE_TEST"), other("variable", "QUORATE_TEST")) == ("1", None)
     assert one("parent") != other("parent")
 
@@ -102,19 +102,14 @@ def test_where_another_interpreter_is_asked_for_no_worker_is_forked(name):
     assert forked(beside={name: "any"}) == {}
 
 
-def test_an_actor_that_was_forked_asks_for_forked_ones(cluster):
+def test_an_actor_that_was_forked_asks_for_forked_ones():
     assert forked(beside=forked()) == forked()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *forked_workers.REPLICA_MODULES,
-        *local_cluster.CONTROLLER_MODULES,
-        *worker_pool.MODULES,
-        *run_on_ray.MODULES,
-        *out_of_fold.MODULES,
-    ],
-)
+def test_where_every_node_forks_its_workers_nothing_is_asked_for(cluster):
+    assert worker_options(REPLICA_MODULES) == {}
+
+
+@pytest.mark.parametrize("name", sorted({*CONTROLLER_MODULES, *REPLICA_MODULES, *ray_session.MODULES}))
 def test_what_is_to_be_imported_is_there(name):
     assert __import__(name)
