@@ -12,6 +12,8 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.cluster.support.command_line import Shell
+
 pytestmark = pytest.mark.ray
 
 SPEC = """
@@ -29,24 +31,6 @@ import numpy as np
 def ramp(slope):
     return lambda x: np.stack([slope * x.sum(axis=1), np.zeros(len(x))], axis=1).astype(np.float32)
 """
-
-
-class Shell:
-    """Runs ``quorate`` in a folder, with a state folder of its own."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.env = {**os.environ, "QUORATE_HOME": str(folder / "home"), "TMPDIR": "/tmp", "PYTHONWARNINGS": ""}
-
-    def run(self, *words, code=0):
-        command = [sys.executable, "-c", "from quorate.cluster.cli.main import main; main()", *words]
-        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=280)
-        assert done.returncode == code, done.stdout + done.stderr
-        assert "Traceback" not in done.stdout + done.stderr
-        return done.stdout if code == 0 else done.stdout + done.stderr
-
-    def json(self, *words, code=0):
-        return json.loads(self.run(*words, "--json", code=code).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -217,8 +201,11 @@ def test_down_leaves_no_process_port_socket_or_file(shell):
     shared_memory = set(os.listdir("/dev/shm"))
     state = json.loads((shell.folder / "home" / "local.json").read_text())
     host = psutil.Process(state["pid"])
-    family = [host, *host.children(recursive=True)]
     (ensemble,) = shell.json("status")["ensembles"]
+    workers = [psutil.Process(replica["pid"]) for replicas in ensemble["members"].values() for replica in replicas]
+    server = workers[0].parent()
+    assert server is not None
+    family = [host, *host.children(recursive=True), *workers, server]
     ports = [int(door.rpartition(":")[2]) for door in (*ensemble["http"], *ensemble["grpc"])]
     assert len(family) > 3
     assert [listening(port) for port in ports] == [True, True]
@@ -236,7 +223,9 @@ def test_a_cluster_whose_host_was_killed_is_swept_away(shell):
     shell.json("deploy", "spec.yaml")
     state = json.loads((shell.folder / "home" / "local.json").read_text())
     host = psutil.Process(state["pid"])
-    family = host.children(recursive=True)
+    (ensemble,) = shell.json("status")["ensembles"]
+    workers = [psutil.Process(replica["pid"]) for replicas in ensemble["members"].values() for replica in replicas]
+    family = [*host.children(recursive=True), *workers]
     host.kill()
     host.wait(10)
     psutil.wait_procs(family, timeout=3)

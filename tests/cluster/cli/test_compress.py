@@ -1,8 +1,6 @@
 """`quorate compress` and `quorate tune --train`, as processes, on two perceptrons of real digits."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 
 from quorate.deployments import load_spec, parse_spec, save_spec
 from quorate.tuning import Training, digits, save_weights, train
+from tests.cluster.support.command_line import Shell
 
 pytestmark = pytest.mark.ray
 
@@ -42,10 +41,7 @@ def save_rows(path, rows):
 
 
 def quorate(folder, *arguments, code=0):
-    command = [sys.executable, "-m", "quorate.cluster.cli.main", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == code, done.stderr + done.stdout
-    return done.stdout
+    return Shell(folder).run(*arguments, code=code)
 
 
 def test_compress_leaves_a_deployable_student_and_says_what_it_loses(folder):
