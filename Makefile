@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-fast docs soak coverage test-gpu test-triton test-openapi lint format clean
+.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -35,17 +35,21 @@ demo: setup
 
 # Every save: whatever neither starts Ray nor trains, compiles or fills memory for seconds.
 test-fast: setup
-	$(PYTEST) -n 3 -m 'not slow and not long and not ray and not gpu'
+	$(PYTEST) -n 3 --dist loadfile -m 'not slow and not long and not ray and not gpu'
 
-# Every commit. What needs Ray runs in one process, so that there is one cluster, beside the others: it mostly waits.
+# Every commit. What needs Ray mostly waits: it runs beside the others, in one process for all that share one cluster,
+# and in another for what starts clusters of its own.
 test: setup
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-units test-cluster
+	@$(MAKE) --no-print-directory -j3 --output-sync=target test-own-clusters test-cluster test-units
 
 test-units: setup
-	$(PYTEST) -n 2 -m 'not slow and not ray and not gpu'
+	$(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
 
 test-cluster: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'ray and not slow and not docs and not gpu'
+	$(PYTEST) -m 'ray and not slow and not docs and not gpu' --ignore tests/cluster
+
+test-own-clusters: setup
+	$(PYTEST) -m 'ray and not slow and not docs and not gpu' tests/cluster
 
 # What the README says, as it says it: after a change of it or of the demo.
 docs: setup

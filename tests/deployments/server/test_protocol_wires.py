@@ -164,7 +164,8 @@ def check(doors, rng, times):
             yield model, arrays, expected
 
 
-SEEDS = range(7)  # 75 requests each, there and back: 1,050 in all
+# 75 requests each, there and back: 1,050 in all
+SEEDS = [pytest.param(seed, marks=[pytest.mark.slow] if seed > 1 else []) for seed in range(7)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
