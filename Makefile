@@ -42,8 +42,9 @@ test-fast: setup
 test: setup
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-own-clusters test-cluster test-units
 
+# They leave the others the processors: Ray gives its own processes 15 s to start.
 test-units: setup
-	$(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
+	nice -n 5 env $(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
 
 test-cluster: setup
 	$(PYTEST) -m 'ray and not slow and not docs and not gpu' --ignore tests/cluster
@@ -85,8 +86,7 @@ test-openapi: setup $(VENV)-openapi/installed
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p quorate $(addprefix -p quorate.,$(FLOORS)) -p tests
-	MYPYPATH=benchmarks/serving_peers $(BIN)/mypy --no-warn-return-any --allow-untyped-calls --disable-error-code misc benchmarks/*.py
+	$(BIN)/mypy -p quorate $(addprefix -p quorate.,$(FLOORS)) -p tests -p benchmarks
 # From where the links of the editable install are: here, quorate is the front door's folder alone.
 	cd build/__editable__.* && $(CURDIR)/$(BIN)/lint-imports --config $(CURDIR)/pyproject.toml
 

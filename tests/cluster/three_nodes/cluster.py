@@ -164,11 +164,18 @@ class ThreeNodes:
         words = ("redis-server", "--port", "6379", "--bind", address(254), "--protected-mode", "no", "--save", "")
         self.outside.run("sh", "-c", f"cd {DISK}; {shlex.join(words)} >redis.log 2>&1 </dev/null &")
 
-    def _start_ray(self, *places: int) -> None:
+    def _start_ray(self, *places: int, attempts: int = 3) -> None:
+        """Ray 2.60 gives its agents 15 s to start, however busy the machine is: then the node is started anew."""
         starting = {place: self._starting_ray(place) for place in places}
         said = {place: process.communicate(timeout=180)[0] for place, process in starting.items()}
-        for place, process in starting.items():
-            assert process.returncode == 0, f"Ray does not start on node {place}: {said[place]}"
+        failed = [place for place, process in starting.items() if process.returncode]
+        assert attempts > 1 or not failed, f"Ray does not start on nodes {failed}: {[said[place] for place in failed]}"
+        for place in failed:
+            self.nodes[place].switch_off()
+            self.nodes[place].switch_on()
+            self.network.plug_in(self.nodes[place], place)
+        if failed:
+            self._start_ray(*failed, attempts=attempts - 1)
 
     def _starting_ray(self, place: int) -> subprocess.Popen[str]:
         me = ("--node-ip-address", address(place))
