@@ -7,8 +7,9 @@ FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__
 
 .PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi lint format clean
 .DEFAULT_GOAL := setup
-# Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
+# where the environment says not to keep what was compiled: many tests start a process.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 setup: $(VENV)/installed
 
@@ -42,9 +43,8 @@ test-fast: setup
 test: setup
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-own-clusters test-cluster test-units
 
-# They leave the others the processors: Ray gives its own processes 15 s to start.
 test-units: setup
-	nice -n 5 env $(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
+	$(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
 
 test-cluster: setup
 	$(PYTEST) -m 'ray and not slow and not docs and not gpu' --ignore tests/cluster

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,22 @@ def session_folder() -> Path:
 
     node: Any = worker._global_node
     return Path(node.get_session_dir_path())
+
+
+@contextlib.contextmanager
+def without_log_monitor() -> Iterator[None]:
+    """Nodes that this process starts meanwhile have none, as after ``ray start --include-log-monitor false``.
+
+    It reads what workers write, to show it to drivers, which ours do not want. ``ray.init`` has no setting for it.
+    """
+    from ray._private.node import Node
+
+    start = Node.start_log_monitor
+    Node.start_log_monitor = lambda node: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Node.start_log_monitor = start  # type: ignore[method-assign]
 
 
 def count_gpus() -> int:
