@@ -54,7 +54,7 @@ def measure(members: int, plain: bool) -> dict[str, float]:
     from quorate.deployments import parse_spec
     from quorate.deployments.control import deploy, serve_apps
     from quorate.deployments.control.describe import describe_member
-    from quorate.deployments.control.forked_workers import CONTROLLER_MODULES, REPLICA_MODULES
+    from quorate.deployments.control.forked_workers import REPLICA_MODULES
     from quorate.deployments.fork_server.command import nodes_that_fork
 
     options: dict[str, Any] = {
@@ -66,7 +66,7 @@ def measure(members: int, plain: bool) -> dict[str, float]:
             vars(serve_apps)["worker_options"] = lambda modules: {}
             ray.init(**options)
         else:
-            with nodes_that_fork(Path(folder), (*CONTROLLER_MODULES, *REPLICA_MODULES)) as labels:
+            with nodes_that_fork(Path(folder), REPLICA_MODULES) as labels:
                 ray.init(**options, labels=labels)
         serve.start(proxy_location="Disabled")
         busy, began = sum(psutil.cpu_times()[:3]), time.monotonic()

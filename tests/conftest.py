@@ -30,12 +30,12 @@ def cluster(tmp_path_factory):
     import ray
     from ray import serve
 
-    from quorate.deployments.control.forked_workers import CONTROLLER_MODULES, REPLICA_MODULES
+    from quorate.deployments.control.forked_workers import REPLICA_MODULES
     from quorate.deployments.control.ray_private import without_log_monitor
     from quorate.deployments.fork_server.command import nodes_that_fork
     from quorate.tuning.ray_session import MODULES
 
-    modules = (*CONTROLLER_MODULES, *REPLICA_MODULES, *MODULES)
+    modules = (*REPLICA_MODULES, *MODULES)
     with without_log_monitor(), nodes_that_fork(tmp_path_factory.mktemp("node"), modules) as labels:
         ray.init(
             num_cpus=32,

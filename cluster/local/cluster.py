@@ -27,7 +27,7 @@ import psutil
 
 from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
 from quorate.deployments.atomic_files import write_whole
-from quorate.deployments.control.forked_workers import CONTROLLER_MODULES, REPLICA_MODULES
+from quorate.deployments.control.forked_workers import REPLICA_MODULES
 from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.control.ray_private import without_log_monitor
 from quorate.deployments.errors import ClusterError
@@ -189,7 +189,7 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
     import ray
 
     try:
-        with without_log_monitor(), nodes_that_fork(folder, (*CONTROLLER_MODULES, *REPLICA_MODULES)) as labels:
+        with without_log_monitor(), nodes_that_fork(folder, REPLICA_MODULES) as labels:
             return ray.init(
                 num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
                 num_gpus=logical_gpus(),

@@ -7,15 +7,8 @@ from typing import Any
 
 from quorate.deployments.fork_server.command import LABEL, forked
 
-CONTROLLER_MODULES = ("ray.serve._private.controller",)
-# What replicas of both kinds import before they answer.
-REPLICA_MODULES = (
-    "ray.serve._private.replica",
-    "quorate.deployments.control.member_deployment",
-    "quorate.deployments.members.replica",
-    "quorate.deployments.control.fusion_deployment",
-    "quorate.deployments.server.fusion_server",
-)
+# What replicas of both kinds import before they answer, without Ray.
+REPLICA_MODULES = ("quorate.deployments.members.replica", "quorate.deployments.server.fusion_server")
 
 
 def worker_options(modules: Sequence[str]) -> dict[str, Any]:

@@ -37,6 +37,8 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
         with connection, contextlib.suppress(OSError, ValueError):
             request = _received(connection)
             _import(request["modules"])
+            if "ray" in sys.modules:
+                return None  # see ``command``; whoever asks starts its own Python
             if os.fork() == 0:
                 os.setsid()  # Ray may kill a worker's whole process group
                 os.close(raylet)

@@ -17,7 +17,7 @@ import sys
 
 def main() -> None:
     modules, arguments = sys.argv[1].split(","), sys.argv[2:]
-    is_worker = os.path.basename(arguments[0]) == "default_worker.py"  # a node starts other programs too
+    is_worker = "default_worker.py" in map(os.path.basename, arguments[:1])  # a node starts other programs too
     if not is_worker or not _forked(modules, arguments):
         os.execv(sys.executable, [sys.executable, *arguments])
 

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
-from quorate.deployments.control.forked_workers import CONTROLLER_MODULES, REPLICA_MODULES, worker_options
+from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
 from quorate.deployments.fork_server.command import forked
 from quorate.tuning import ray_session
 
@@ -31,12 +34,20 @@ class Worker:
 
         return np.random.rand()
 
+    def task_of_a_thread(self):
+        """The id of a task that is sent from a thread which runs none."""
+        import ray
+
+        sent = []
+        thread = threading.Thread(target=lambda: sent.append(ray.remote(num_cpus=0)(int).remote()))
+        thread.start()
+        thread.join()
+        return sent[0].task_id().hex()
+
     def parent(self):
         return os.getppid()
 
     def started(self):
-        import sys
-
         return Path(sys.argv[0]).name, Path(str(sys.modules["__main__"].__file__)).name, os.getcwd()
 
 
@@ -110,6 +121,12 @@ def test_where_every_node_forks_its_workers_nothing_is_asked_for(cluster):
     assert worker_options(REPLICA_MODULES) == {}
 
 
-@pytest.mark.parametrize("name", sorted({*CONTROLLER_MODULES, *REPLICA_MODULES, *ray_session.MODULES}))
-def test_what_is_to_be_imported_is_there(name):
-    assert __import__(name)
+@pytest.mark.parametrize("name", sorted({*REPLICA_MODULES, *ray_session.MODULES}))
+def test_what_is_to_be_imported_is_there_and_brings_no_ray(name):
+    code = f"import sys, {name}; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_forked_workers_give_their_tasks_different_ids(start, cluster):
+    """Where they share Ray's generator, a call of two of them has one id."""
+    assert len({start()("task_of_a_thread") for _ in range(4)}) == 4
