@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -38,8 +39,9 @@ class Worker:
         """The id of a task that is sent from a thread which runs none."""
         import ray
 
-        sent = []
-        thread = threading.Thread(target=lambda: sent.append(ray.remote(num_cpus=0)(int).remote()))
+        sent: list[Any] = []
+        task: Any = ray.remote(num_cpus=0)(lambda: None)
+        thread = threading.Thread(target=lambda: sent.append(task.remote()))
         thread.start()
         thread.join()
         return sent[0].task_id().hex()
