@@ -54,20 +54,15 @@ def measure(members: int, plain: bool) -> dict[str, float]:
     from quorate.deployments import parse_spec
     from quorate.deployments.control import deploy, serve_apps
     from quorate.deployments.control.describe import describe_member
-    from quorate.deployments.control.forked_workers import REPLICA_MODULES
-    from quorate.deployments.fork_server.command import nodes_that_fork
+    from quorate.deployments.control.forked_workers import REPLICA_MODULES, start_ray
 
-    options: dict[str, Any] = {
-        "num_cpus": 64, "include_dashboard": False, "log_to_driver": False, "configure_logging": False,
-    }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="q") as folder:
         Path(folder, "many_factory.py").write_text(FACTORY)
         if plain:
             vars(serve_apps)["worker_options"] = lambda modules: {}
-            ray.init(**options)
+            ray.init(num_cpus=64, include_dashboard=False, log_to_driver=False, configure_logging=False)
         else:
-            with nodes_that_fork(Path(folder), REPLICA_MODULES) as labels:
-                ray.init(**options, labels=labels)
+            start_ray(Path(folder), REPLICA_MODULES, num_cpus=64)
         serve.start(proxy_location="Disabled")
         busy, began = sum(psutil.cpu_times()[:3]), time.monotonic()
         deploy.deploy(parse_spec(spec(members)), Path(folder), timeout_s=900)

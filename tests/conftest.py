@@ -30,22 +30,11 @@ def cluster(tmp_path_factory):
     import ray
     from ray import serve
 
-    from quorate.deployments.control.forked_workers import REPLICA_MODULES
-    from quorate.deployments.control.ray_private import without_log_monitor
-    from quorate.deployments.fork_server.command import nodes_that_fork
+    from quorate.deployments.control.forked_workers import REPLICA_MODULES, start_ray
     from quorate.tuning.ray_session import MODULES
 
-    modules = (*REPLICA_MODULES, *MODULES)
-    with without_log_monitor(), nodes_that_fork(tmp_path_factory.mktemp("node"), modules) as labels:
-        ray.init(
-            num_cpus=32,
-            num_gpus=LOGICAL_GPUS,
-            labels=labels,
-            object_store_memory=256 << 20,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-        )
+    size = {"num_cpus": 32, "num_gpus": LOGICAL_GPUS, "object_store_memory": 256 << 20}
+    start_ray(tmp_path_factory.mktemp("node"), (*REPLICA_MODULES, *MODULES), **size)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled")
     yield ray

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from quorate.deployments.control.forked_workers import start_ray
 from quorate.deployments.control.placement import logical_gpus
-from quorate.deployments.fork_server.command import nodes_that_fork
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
 
@@ -31,18 +31,18 @@ def ray_session() -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory() as folder:
-        with nodes_that_fork(Path(folder), MODULES) as labels:
-            ray.init(
-                num_gpus=logical_gpus(),
-                labels=labels,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-            )
+        start_ray(Path(folder), MODULES, num_gpus=logical_gpus())
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def use_own_cpus(resources: Resources) -> None:
+    """Have torch use as many threads as Ray gives this worker CPUs."""
+    import torch
+
+    torch.set_num_threads(max(1, int(resources.num_cpus)))
 
 
 def check_room(resources: Resources) -> None:

@@ -27,11 +27,9 @@ import psutil
 
 from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
 from quorate.deployments.atomic_files import write_whole
-from quorate.deployments.control.forked_workers import REPLICA_MODULES
+from quorate.deployments.control.forked_workers import REPLICA_MODULES, start_ray
 from quorate.deployments.control.placement import logical_gpus
-from quorate.deployments.control.ray_private import without_log_monitor
 from quorate.deployments.errors import ClusterError
-from quorate.deployments.fork_server.command import nodes_that_fork
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
 START_ATTEMPTS = 3
@@ -186,20 +184,15 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
 
 def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_ATTEMPTS) -> Any:
     """Ray 2.60 gives its own processes 30 s, however busy the machine is: then they are started anew."""
-    import ray
-
     try:
-        with without_log_monitor(), nodes_that_fork(folder, REPLICA_MODULES) as labels:
-            return ray.init(
-                num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
-                num_gpus=logical_gpus(),
-                labels=labels,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                _temp_dir=str(folder),
-            )
+        return start_ray(
+            folder,
+            REPLICA_MODULES,
+            num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
+            num_gpus=logical_gpus(),
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+        )
     except Exception as error:
         if attempts == 1 or "timed out during startup" not in str(error):
             raise

@@ -1,14 +1,30 @@
-"""Actors and tasks whose workers are forked, on clusters that others have started."""
+"""Ray with workers that are forked: one that we start, or actors and tasks on a cluster that others have started."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from quorate.deployments.fork_server.command import LABEL, forked
+from quorate.deployments.control.ray_private import without_log_monitor
+from quorate.deployments.fork_server.command import LABEL, forking_runtime_env, nodes_that_fork
 
 # What replicas of both kinds import before they answer, without Ray.
 REPLICA_MODULES = ("quorate.deployments.members.replica", "quorate.deployments.server.fusion_server")
+
+
+def start_ray(folder: Path, modules: Sequence[str], **options: Any) -> Any:
+    """A node of our own that forks its workers and tells this process nothing of what they write.
+
+    Args:
+        folder: for a program; it must outlive the node.
+        modules: what workers will import, nothing that imports Ray.
+        options: others of ``ray.init``, which says what is returned and raised.
+    """
+    import ray
+
+    with without_log_monitor(), nodes_that_fork(folder, modules) as labels:
+        return ray.init(labels=labels, include_dashboard=False, log_to_driver=False, configure_logging=False, **options)
 
 
 def worker_options(modules: Sequence[str]) -> dict[str, Any]:
@@ -21,5 +37,5 @@ def worker_options(modules: Sequence[str]) -> dict[str, Any]:
 
     if all(node["Labels"].items() >= LABEL.items() for node in ray.nodes() if node["Alive"]):
         return {}
-    environment = forked(modules, ray.get_runtime_context().runtime_env)
+    environment = forking_runtime_env(modules, ray.get_runtime_context().runtime_env)
     return {"runtime_env": environment} if environment else {}

@@ -19,7 +19,7 @@ _PROGRAM = Path(__file__).with_name("start_worker.py")
 LABEL = {"quorate.io/workers": "forked"}
 # Never Ray itself: its library draws ids of tasks from a generator seeded once a process, so workers that shared it
 # would send one actor several tasks of the same id, and it dies of that.
-_OF_EVERY_WORKER = ("torch", "pandas", "pyarrow", "fastapi", "jsonschema", "requests", "grpc")
+OF_EVERY_WORKER = ("torch", "pandas", "pyarrow", "fastapi", "jsonschema", "requests", "grpc")
 # These bring another Python, or another way of starting it.
 _OTHER_INTERPRETERS = {"py_executable", "pip", "conda", "uv", "image_uri", "container", "nsight", "rocprof_sys"}
 # The interpreter that the raylet was told to start workers with: a node may have it elsewhere, or no Quorate.
@@ -43,7 +43,7 @@ def nodes_that_fork(folder: Path, modules: Sequence[str]) -> Iterator[dict[str, 
         yield {}
         return
     program, python = folder / "python", sys.executable
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(_started(modules))} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(_command(modules))} "$@"\n')
     program.chmod(0o700)
     sys.executable = str(program.resolve())
     try:
@@ -52,7 +52,7 @@ def nodes_that_fork(folder: Path, modules: Sequence[str]) -> Iterator[dict[str, 
         sys.executable = python
 
 
-def forked(modules: Sequence[str] = (), beside: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def forking_runtime_env(modules: Sequence[str] = (), beside: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Ray's runtime environment for workers that are forked; an empty one where that cannot be.
 
     Args:
@@ -61,15 +61,15 @@ def forked(modules: Sequence[str] = (), beside: Mapping[str, Any] | None = None)
     """
     if not _FORKS or _has_other_interpreter(beside or {}):
         return {}
-    words = _started(modules)
+    words = _command(modules)
     if any(character.isspace() for character in "".join(words)):
         return {}  # the shell below would take it for two words
     there = f"[ -x {sys.executable} ] && [ -f {_PROGRAM} ]"
     return {"py_executable": f"$(if {there}; then echo {' '.join(words)}; else {_PYTHON_OF_THE_NODE}; fi)"}
 
 
-def _started(modules: Sequence[str]) -> list[str]:
-    return [sys.executable, "-S", "-I", str(_PROGRAM), ",".join((*_OF_EVERY_WORKER, *modules))]
+def _command(modules: Sequence[str]) -> list[str]:
+    return [sys.executable, "-S", "-I", str(_PROGRAM), ",".join((*OF_EVERY_WORKER, *modules))]
 
 
 def _has_other_interpreter(environment: Mapping[str, Any]) -> bool:

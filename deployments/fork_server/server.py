@@ -29,6 +29,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
     raylet = os.pidfd_open(int(os.environ["RAY_RAYLET_PID"]))
     watched: list[Any] = [listener, raylet]
+    asked_for: set[str] = set()
     while True:
         ready, _, _ = select.select(watched, [], [])
         if raylet in ready:
@@ -36,7 +37,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError):
             request = _received(connection)
-            _import(request["modules"])
+            _import(request["modules"], asked_for)
             if "ray" in sys.modules:
                 return None  # see ``command``; whoever asks starts its own Python
             if os.fork() == 0:
@@ -59,8 +60,10 @@ def _received(connection: socket.socket) -> dict[str, Any]:
     return {**json.loads(body), "descriptors": descriptors}
 
 
-def _import(modules: list[str]) -> None:
-    new = [name for name in modules if name not in sys.modules]
+def _import(modules: list[str], asked_for: set[str]) -> None:
+    """Import those that nobody has asked for before, and say that somebody has."""
+    new = [name for name in modules if name not in asked_for]
+    asked_for.update(new)
     for name in new:
         with contextlib.suppress(Exception):  # the worker will meet it again, and say so
             importlib.import_module(name)

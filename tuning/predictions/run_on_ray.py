@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.control.forked_workers import worker_options
@@ -29,7 +28,7 @@ from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.errors import PredictionError, from_ray
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
-from quorate.tuning.ray_session import MODULES
+from quorate.tuning.ray_session import MODULES, use_own_cpus
 
 _ROW = "__row__"
 # Small enough that a few blocks in flight per actor stay far below an object store, large enough to be worth a call.
@@ -98,19 +97,15 @@ def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.flo
 
 
 def _run_with_own_cpus(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
-    _set_threads(job)
+    use_own_cpus(job.member.resources)
     return run_in_process(job, folder, inputs)
-
-
-def _set_threads(job: MemberJob) -> None:
-    torch.set_num_threads(max(1, int(job.member.resources.num_cpus)))
 
 
 class _MemberActor:
     """One loaded member, fed batches by Ray Data."""
 
     def __init__(self, job: MemberJob, folder: Path, shapes: dict[str, tuple[int, ...]]):
-        _set_threads(job)
+        use_own_cpus(job.member.resources)
         self.job, self.shapes = job, shapes
         self.predictor = Predictor(load_model(job.name, job.member, folder), job)
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
-import torch
 from ray.exceptions import RayError, RayTaskError
 
 from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
-from quorate.tuning.ray_session import MODULES, check_room
+from quorate.tuning.ray_session import MODULES, check_room, use_own_cpus
 
 # Until Ray gives up a node that is lost (health checks every 3 s, five missed) it may start workers there, which die.
 _FAILED_STARTS, _RETRY_S = 12, 3.0
@@ -51,8 +50,8 @@ class Report:
 class _Process:
     """The worker's end."""
 
-    def __init__(self, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, resources: Resources) -> None:
+        use_own_cpus(resources)
         self._trial: Trial | None = None
         # The object store's arrays are read-only; no trial writes to them.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -80,7 +79,7 @@ class _Worker:
         if "label_selector" not in options:
             options["scheduling_strategy"] = "SPREAD"
         actor: Any = ray.remote(_Process)
-        self.actor = actor.options(**options).remote(max(1, int(resources.num_cpus)))
+        self.actor = actor.options(**options).remote(resources)
         self.number: int | None = None
         self.answer: Any = self.actor.__ray_ready__.remote()
 

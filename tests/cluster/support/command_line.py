@@ -1,4 +1,7 @@
-"""``quorate`` as a person runs it, a process for each command: forked, since Ray and Serve take 3 s to import."""
+"""``quorate`` as a person runs it, a process for each command: forked, since what Ray imports takes seconds.
+
+Not with Ray itself, see ``quorate.deployments.fork_server.command``.
+"""
 
 import atexit
 import json
@@ -9,8 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from quorate.deployments.fork_server.command import OF_EVERY_WORKER
+
 _FORKS = multiprocessing.get_context("forkserver")
-_MODULES = ["ray.serve", "torch", "quorate.cluster.cli.main", "quorate.cluster.operations.deploy", __name__]
+_MODULES = [*OF_EVERY_WORKER, "quorate.cluster.cli.main", "quorate.cluster.operations.deploy", __name__]
 
 
 def run(words, folder, env, timeout_s=280):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
-from quorate.deployments.fork_server.command import forked
+from quorate.deployments.fork_server.command import OF_EVERY_WORKER, forking_runtime_env
 from quorate.tuning import ray_session
 
 # A tiny member's replica is to hold no more memory of its own.
@@ -67,14 +67,14 @@ def start(cluster):
         cluster.kill(actor)
 
 
-@pytest.mark.parametrize("environment", [{}, forked()], ids=["of this node", "of a node of others"])
+@pytest.mark.parametrize("environment", [{}, forking_runtime_env()], ids=["of this node", "of a node of others"])
 def test_forked_workers_share_what_they_have_imported(start, environment):
     one, other = start(**environment), start(**environment)
     assert one("parent") == other("parent")
     assert one("torch_bytes") < OWN_BYTES
 
 
-@pytest.mark.parametrize("environment", [{}, forked()], ids=["of this node", "of a node of others"])
+@pytest.mark.parametrize("environment", [{}, forking_runtime_env()], ids=["of this node", "of a node of others"])
 def test_a_forked_worker_is_the_program_that_ray_meant_to_start(start, cluster, environment):
     one = start(**environment)
     assert one("started")[:2] == ("default_worker.py", "default_worker.py")
@@ -82,7 +82,7 @@ def test_a_forked_worker_is_the_program_that_ray_meant_to_start(start, cluster, 
 
 
 def test_workers_of_another_environment_have_that(start):
-    one, other = start(**forked(), env_vars={"QUORATE_TEST": "1"}), start(**forked())
+    one, other = start(**forking_runtime_env(), env_vars={"QUORATE_TEST": "1"}), start(**forking_runtime_env())
     assert (one("variable", "QUORATE_TEST"), other("variable", "QUORATE_TEST")) == ("1", None)
     assert one("parent") != other("parent")
 
@@ -101,32 +101,32 @@ def test_when_the_server_is_killed_its_workers_go_on_and_the_next_has_a_new_one(
 
 
 def test_a_node_that_has_quorate_elsewhere_starts_its_own_python(start):
-    elsewhere = forked()["py_executable"].replace("start_worker.py", "not_there.py")
+    elsewhere = forking_runtime_env()["py_executable"].replace("start_worker.py", "not_there.py")
     one = start(py_executable=elsewhere)
     assert one("started")[0] == "default_worker.py"
 
 
 def test_a_module_that_cannot_be_imported_costs_nobody_a_worker(start):
-    assert start(**forked(["quorate.not_there"]))("started")[0] == "default_worker.py"
+    assert start(**forking_runtime_env(["quorate.not_there"]))("started")[0] == "default_worker.py"
 
 
 @pytest.mark.parametrize("name", ["pip", "conda", "uv", "py_executable", "image_uri"])
 def test_where_another_interpreter_is_asked_for_no_worker_is_forked(name):
-    assert forked(beside={name: "any"}) == {}
+    assert forking_runtime_env(beside={name: "any"}) == {}
 
 
 def test_an_actor_that_was_forked_asks_for_forked_ones():
-    assert forked(beside=forked()) == forked()
+    assert forking_runtime_env(beside=forking_runtime_env()) == forking_runtime_env()
 
 
 def test_where_every_node_forks_its_workers_nothing_is_asked_for(cluster):
     assert worker_options(REPLICA_MODULES) == {}
 
 
-@pytest.mark.parametrize("name", sorted({*REPLICA_MODULES, *ray_session.MODULES}))
-def test_what_is_to_be_imported_is_there_and_brings_no_ray(name):
-    code = f"import sys, {name}; assert 'ray' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_what_is_to_be_imported_is_there_and_brings_no_ray():
+    names = sorted({*REPLICA_MODULES, *ray_session.MODULES, *OF_EVERY_WORKER})
+    code = f"import sys, {', '.join(names)}; print('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_forked_workers_give_their_tasks_different_ids(start, cluster):

@@ -156,6 +156,7 @@ def test_a_header_without_end_is_cut_off(pair, megabytes):
 
     with growth_below(pair, 50 << 20), Healthy(pair):
         send_on_connections(pair.grpc, endless())
+    assert pair.service.budget.held_bytes == 0
 
 
 @pytest.mark.long
