@@ -25,6 +25,8 @@ def nothing_runs(address: str | None) -> bool:
 def connected(address: str | None, start: bool = False) -> Iterator[None]:
     """Be a driver on a cluster while the context lasts; import Ray only inside, as it reads its token when imported.
 
+    Afterwards Ray's calls start no cluster by themselves in this process: whoever wants one calls ``ray.init``.
+
     Args:
         address: a Ray address (``host:port``, ``ray://`` or ``auto``); None for the cluster that this process joined by
             ``ray.init``, and stays on, or else the local cluster.
@@ -40,6 +42,7 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
         return
     from quorate.cluster.local import cluster as local
     from quorate.cluster.local.ray_token import showing_token
+    from quorate.deployments.control.ray_private import stay_apart
 
     token = None
     if address is None:
@@ -52,6 +55,7 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
+            stay_apart()
             ray.shutdown()
 
 

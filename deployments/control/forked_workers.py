@@ -9,8 +9,12 @@ from typing import Any
 from quorate.deployments.control.ray_private import without_log_monitor
 from quorate.deployments.fork_server.command import LABEL, forking_runtime_env, nodes_that_fork
 
-# What replicas of both kinds import before they answer, without Ray.
-REPLICA_MODULES = ("quorate.deployments.members.replica", "quorate.deployments.server.fusion_server")
+# What replicas of both kinds, and Serve's own processes, import before they answer.
+REPLICA_MODULES = (
+    "quorate.deployments.members.replica",
+    "quorate.deployments.server.fusion_server",
+    "quorate.deployments.control.serve_in_workers",
+)
 
 
 def start_ray(folder: Path, modules: Sequence[str], **options: Any) -> Any:
@@ -18,7 +22,7 @@ def start_ray(folder: Path, modules: Sequence[str], **options: Any) -> Any:
 
     Args:
         folder: for a program; it must outlive the node.
-        modules: what workers will import, nothing that imports Ray.
+        modules: what workers will import.
         options: others of ``ray.init``, which says what is returned and raised.
     """
     import ray

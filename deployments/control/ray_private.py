@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,45 @@ def without_log_monitor() -> Iterator[None]:
         yield
     finally:
         Node.start_log_monitor = start  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def without_drawn_ids() -> Iterator[None]:
+    """Classes that become actors meanwhile get their ids from the system, not from the generator of Ray's library.
+
+    The library seeds that at the first id that it draws, once a process: processes forked later would draw the same.
+    """
+    from ray import actor
+
+    names: dict[str, Any] = vars(actor)
+    ids = names["ActorClassID"]
+    names["ActorClassID"] = _IdsOfTheSystem
+    try:
+        yield
+    finally:
+        names["ActorClassID"] = ids
+
+
+class _IdsOfTheSystem:
+    @staticmethod
+    def from_random() -> Any:
+        from ray import ActorClassID
+
+        return ActorClassID(os.urandom(ActorClassID.size()))
+
+
+def stay_apart() -> None:
+    """From now on this process joins a cluster only by ``ray.init``.
+
+    Serve's thread outlives a connection; what it calls then would have Ray start a cluster on this machine.
+    """
+    from ray._private import auto_init_hook
+    from ray.serve._private.router import SingletonThreadRouter
+
+    auto_init_hook.enable_auto_connect = False
+    loop = SingletonThreadRouter._asyncio_loop
+    if loop is not None:
+        loop.call_soon_threadsafe(loop.set_exception_handler, lambda loop, failure: None)  # of calls without a cluster
 
 
 def count_gpus() -> int:

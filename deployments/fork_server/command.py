@@ -17,9 +17,7 @@ _FORKS = sys.platform.startswith("linux")
 _PROGRAM = Path(__file__).with_name("start_worker.py")
 # Nodes that fork all their workers have it: nobody needs to ask for it there.
 LABEL = {"quorate.io/workers": "forked"}
-# Never Ray itself: its library draws ids of tasks from a generator seeded once a process, so workers that shared it
-# would send one actor several tasks of the same id, and it dies of that.
-OF_EVERY_WORKER = ("torch", "pandas", "pyarrow", "fastapi", "jsonschema", "requests", "grpc")
+OF_EVERY_WORKER = ("torch", "pandas", "pyarrow", "fastapi", "jsonschema", "requests", "grpc", "ray")
 # These bring another Python, or another way of starting it.
 _OTHER_INTERPRETERS = {"py_executable", "pip", "conda", "uv", "image_uri", "container", "nsight", "rocprof_sys"}
 # The interpreter that the raylet was told to start workers with: a node may have it elsewhere, or no Quorate.

@@ -38,8 +38,8 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
         with connection, contextlib.suppress(OSError, ValueError):
             request = _received(connection)
             _import(request["modules"], asked_for)
-            if "ray" in sys.modules:
-                return None  # see ``command``; whoever asks starts its own Python
+            if not _forks_draw_different_ids():
+                return None  # whoever asks starts its own Python
             if os.fork() == 0:
                 os.setsid()  # Ray may kill a worker's whole process group
                 os.close(raylet)
@@ -70,6 +70,24 @@ def _import(modules: list[str], asked_for: set[str]) -> None:
     if new:
         gc.collect()
         gc.freeze()  # a collection in a worker would write into every page that they share
+
+
+def _forks_draw_different_ids() -> bool:
+    """Ray's library seeds its generator of ids at the first that it draws, once a process.
+
+    Workers forked after that would send an actor several tasks of one id, and it dies of that.
+    """
+    return "ray" not in sys.modules or _id_in_a_fork() != _id_in_a_fork()
+
+
+def _id_in_a_fork() -> bytes:
+    readable, writable = os.pipe()
+    if os.fork() == 0:
+        os.write(writable, sys.modules["ray"].WorkerID.from_random().binary())
+        os._exit(0)
+    os.close(writable)
+    with open(readable, "rb") as pipe:
+        return pipe.read()
 
 
 def become_worker(request: dict[str, Any]) -> None:

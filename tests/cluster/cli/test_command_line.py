@@ -188,6 +188,23 @@ assert quorate.plan("spec.yaml").fits
     assert deployed["name"] in shell.run("status")
 
 
+def test_a_thread_of_serve_that_outlives_the_connection_starts_no_ray(shell, deployed):
+    code = """
+import threading, quorate
+quorate.deploy("spec.yaml", on_step=lambda step: None)
+import ray
+task = ray.remote(num_cpus=0)(lambda: None)
+thread = threading.Thread(target=task.remote)
+threading.excepthook = lambda failed: print(failed.exc_value)
+thread.start()
+thread.join()
+assert not ray.is_initialized()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=shell.folder, env=shell.env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "has not been started" in done.stdout
+
+
 def test_plan_says_why_a_member_has_no_place(shell, deployed):
     (shell.folder / "large.yaml").write_text(SPEC.replace("num_gpus: 1,", "num_gpus: 64,", 1))
     placed = shell.json("plan", "large.yaml", code=1)

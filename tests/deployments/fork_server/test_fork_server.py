@@ -123,10 +123,23 @@ def test_where_every_node_forks_its_workers_nothing_is_asked_for(cluster):
     assert worker_options(REPLICA_MODULES) == {}
 
 
-def test_what_is_to_be_imported_is_there_and_brings_no_ray():
-    names = sorted({*REPLICA_MODULES, *ray_session.MODULES, *OF_EVERY_WORKER})
-    code = f"import sys, {', '.join(names)}; print('ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+@pytest.mark.parametrize(
+    ("names", "differ"),
+    [
+        ({"quorate.deployments.control.serve_in_workers"}, True),
+        ({*REPLICA_MODULES, *ray_session.MODULES, *OF_EVERY_WORKER}, True),
+        ({"ray.serve"}, False),
+    ],
+    ids=["Serve", "all that workers import", "Serve as everybody imports it"],
+)
+def test_what_is_imported_before_forks_draws_no_id_or_nothing_is_forked(names, differ):
+    code = f"""
+import {", ".join(sorted(names))}
+from quorate.deployments.fork_server import server
+print(server._forks_draw_different_ids())
+"""
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said == f"{differ}\n"
 
 
 def test_forked_workers_give_their_tasks_different_ids(start, cluster):
