@@ -47,10 +47,10 @@ test-units: setup
 	$(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
 
 test-cluster: setup
-	$(PYTEST) -m 'ray and not slow and not docs and not gpu' --ignore tests/cluster
+	$(PYTEST) -m 'ray and not own_cluster and not slow and not docs and not gpu'
 
 test-own-clusters: setup
-	$(PYTEST) -m 'ray and not slow and not docs and not gpu' tests/cluster
+	$(PYTEST) -m 'own_cluster and not slow and not docs and not gpu' tests/cluster
 
 # What the README says, as it says it: after a change of it or of the demo.
 docs: setup

@@ -13,8 +13,9 @@ from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
 
-# What a search's workers import.
+# What a search's workers import; the first of them because every optimizer of torch does.
 MODULES = (
+    "torch._dynamo",
     "quorate.tuning.predictions.run_on_ray",
     "quorate.tuning.search.members.member_trial",
     "quorate.tuning.search.structures.structure_trial",

@@ -29,6 +29,7 @@ from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, start_ray
 from quorate.deployments.control.placement import logical_gpus
+from quorate.deployments.control.ray_private import app_states
 from quorate.deployments.errors import ClusterError
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
@@ -171,7 +172,7 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
             process for process in psutil.process_iter() if process not in others and _belongs(process, cluster)
         ]
         with contextlib.suppress(Exception):  # a controller that is already gone must not keep the rest alive
-            for application in serve.status().applications:
+            for application in app_states():
                 serve.delete(application, _blocking=False)
             _wait_until_gone()
         ray.shutdown()
@@ -202,10 +203,8 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
 
 def _wait_until_gone() -> None:
     """Replicas finish what they have; Ray's shutdown would cut them off."""
-    from ray import serve
-
     until = time.monotonic() + DRAIN_TIMEOUT_S
-    while serve.status().applications and time.monotonic() < until:
+    while app_states() and time.monotonic() < until:
         time.sleep(0.05)
 
 

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ray import serve
-
-from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.control.ray_private import ClusterStore, app_states
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.registry import Registry
@@ -26,8 +24,8 @@ def ensembles() -> list[str]:
 def applications(ensemble: str) -> list[str]:
     """The names of an ensemble's Serve applications, those that end excepted; its live revision may not use all."""
     ours = re.compile(rf"{re.escape(ensemble)}\.[^.]+\.[0-9a-f]{{8}}")
-    found = serve.status().applications.items()
-    return sorted(name for name, app in found if ours.fullmatch(name) and app.status.value != "DELETING")
+    found = app_states().items()
+    return sorted(name for name, app in found if ours.fullmatch(name) and app.status != "DELETING")
 
 
 def describe(apps: Iterable[str]) -> list[dict[str, Any]]:
@@ -72,8 +70,8 @@ def running_replicas(application: str) -> int:
 
 
 def _run(apps: Iterable[str]) -> bool:
-    known = serve.status().applications
-    return any(app in known and known[app].status.value == "RUNNING" for app in apps)
+    known = app_states()
+    return any(app in known and known[app].status == "RUNNING" for app in apps)
 
 
 def _view(apps: Iterable[str]) -> list[dict[str, Any]]:

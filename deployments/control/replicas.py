@@ -11,6 +11,8 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 
+from quorate.deployments.control.ray_private import app_states
+
 _ALIVE = ("RUNNING", "UNHEALTHY", "DEPLOYING")
 
 
@@ -25,8 +27,8 @@ class Replicas:
 
         One that has died meanwhile gives nothing.
         """
-        known = serve.status().applications
-        apps = [app for app in self._apps if app in known and known[app].status.value in _ALIVE]
+        known = app_states()
+        apps = [app for app in self._apps if app in known and known[app].status in _ALIVE]
         until = time.monotonic() + timeout_s
         with ThreadPoolExecutor(max(1, len(apps))) as pool:
             found = pool.map(lambda app: _call(app, method, arguments, until), apps)

@@ -1,7 +1,4 @@
-"""``quorate`` as a person runs it, a process for each command: forked, since what Ray imports takes seconds.
-
-Not with Ray itself, see ``quorate.deployments.fork_server.command``.
-"""
+"""``quorate`` as a person runs it, a process for each command: forked, since what they import takes seconds."""
 
 import atexit
 import json
@@ -12,10 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from quorate.deployments.control.forked_workers import REPLICA_MODULES
 from quorate.deployments.fork_server.command import OF_EVERY_WORKER
 
 _FORKS = multiprocessing.get_context("forkserver")
-_MODULES = [*OF_EVERY_WORKER, "quorate.cluster.cli.main", "quorate.cluster.operations.deploy", __name__]
+_MODULES = [*OF_EVERY_WORKER, *REPLICA_MODULES, "quorate.cluster.cli.main", "quorate.cluster.operations.deploy", __name__]
 
 
 def run(words, folder, env, timeout_s=280):
