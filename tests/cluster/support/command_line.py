@@ -13,7 +13,8 @@ from quorate.deployments.control.forked_workers import REPLICA_MODULES
 from quorate.deployments.fork_server.command import OF_EVERY_WORKER
 
 _FORKS = multiprocessing.get_context("forkserver")
-_MODULES = [*OF_EVERY_WORKER, *REPLICA_MODULES, "quorate.cluster.cli.main", "quorate.cluster.operations.deploy", __name__]
+_COMMANDS = ("quorate.cluster.cli.main", "quorate.cluster.operations.deploy")
+_MODULES = [*OF_EVERY_WORKER, *REPLICA_MODULES, *_COMMANDS, __name__]
 
 
 def run(words, folder, env, timeout_s=280):
