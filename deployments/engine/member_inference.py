@@ -17,6 +17,7 @@ from quorate.deployments.errors import DeadlineError, UnavailableError
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.terms import Terms
+from quorate.deployments.time_limit import within
 from quorate.deployments.transport.messages import Kind, Payload
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.errors import QuorateError
@@ -50,7 +51,7 @@ async def infer_member(
             raise overloaded
         raise UnavailableError(f"no replica of member '{member.name}' takes calls ({member.reason}); retry later")
     try:
-        return await asyncio.wait_for(done, max(terms.expires - time.monotonic(), 0.0))
+        return await within(max(terms.expires - time.monotonic(), 0.0), done)
     except asyncio.TimeoutError:
         call.give_up()
         raise DeadlineError("1 of 1 members", "0", f"{member.name}:deadline") from None

@@ -17,6 +17,7 @@ import ssl
 import struct
 from collections.abc import Callable
 
+from quorate.deployments.time_limit import within
 from quorate.deployments.transport.connection import BACKLOG, Connection, Listener, OnFrames, OnLost
 from quorate.deployments.transport.tls import TlsSession
 
@@ -43,7 +44,7 @@ def connect_tcp(host: str, port: int, context: ssl.SSLContext, on_frames: OnFram
     connection.handshake_s = math.inf  # a model may keep the other end from its event loop for longer than HANDSHAKE_S
 
     async def connect() -> None:
-        await asyncio.wait_for(asyncio.get_running_loop().create_connection(lambda: connection, host, port), CONNECT_S)
+        await within(CONNECT_S, asyncio.get_running_loop().create_connection(lambda: connection, host, port))
 
     connection.connect(connect)
     return connection

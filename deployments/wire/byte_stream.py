@@ -8,6 +8,7 @@ from typing import Any
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.memory_budget import MemoryHold
+from quorate.deployments.time_limit import within
 
 # ASGI's: the next part of a request's body, or the news that the client hung up.
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -85,7 +86,7 @@ class ByteStream:
     async def _next(self) -> bool:
         while self._more and not self._chunk:
             try:
-                message = await asyncio.wait_for(self._receive(), SILENCE_S)
+                message = await within(SILENCE_S, self._receive())
             except asyncio.TimeoutError:
                 raise RequestError(f"the stream brought nothing for {SILENCE_S:g} s; send it without pauses") from None
             if message["type"] == "http.disconnect":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -26,7 +26,7 @@ from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
-from quorate.deployments.server.http.streams import first_of, send_stream
+from quorate.deployments.server.http.streams import Begun, begin, send_stream
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
@@ -37,7 +37,7 @@ from quorate.fusion.errors import QuorateError
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Reply = tuple[int, Headers, "bytes | AsyncIterator[bytes]"]
+Reply = tuple[int, Headers, "bytes | Begun"]
 
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _ARROW = CONTENT_TYPE.encode()
@@ -120,7 +120,7 @@ class HttpDoor:
                 return _wrong_method(method, "POST")
             if _header(scope, b"content-type").partition(b";")[0].strip().lower() == _ARROW:
                 answers = StreamInference(service, model, version, receive).answers()
-                return 200, [(b"content-type", _ARROW)], await first_of(answers)
+                return 200, [(b"content-type", _ARROW)], await begin(answers)
             return await self._infer(model, version, scope, receive)
         if method not in ("GET", "HEAD"):
             return _wrong_method(method, "GET")

@@ -24,6 +24,7 @@ from quorate.deployments.engine.request import PRIORITY_LEVELS
 from quorate.deployments.errors import OverloadedError, RequestError
 from quorate.deployments.server.http.arrow_answers import AnswerWriter, alike, join_answers
 from quorate.deployments.server.service import Service
+from quorate.deployments.time_limit import within
 from quorate.deployments.wire.arrow_stream import PARAMETERS, read_batches, read_schema
 from quorate.deployments.wire.arrow_tensors import check_type, read_column
 from quorate.deployments.wire.byte_stream import ByteStream, Receive
@@ -211,7 +212,7 @@ class StreamInference:
         reader.cancel()
         await asyncio.wait([reader])
         try:
-            await asyncio.wait_for(self._stream.discard(), LISTEN_S)
+            await within(LISTEN_S, self._stream.discard())
         except (RequestError, asyncio.TimeoutError):
             _log.info("a client of a failed stream goes on sending, or sends nothing; its connection is closed")
 

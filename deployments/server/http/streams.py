@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from quorate.deployments.server.http.compression import Headers
+from quorate.deployments.time_limit import within
 from quorate.fusion.errors import QuorateError
 
 _log = logging.getLogger(__name__)
@@ -17,38 +19,41 @@ _log = logging.getLogger(__name__)
 STALL_S = 60.0
 
 
-async def first_of(chunks: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    """The same chunks, the first of which is there: what fails before it can still be an error page."""
-    first = await chunks.__anext__()
+@dataclass(frozen=True)
+class Begun:
+    """Chunks, the first of which is there: what fails before it can still be an error page. To be closed."""
 
-    async def all_of() -> AsyncIterator[bytes]:
-        async with contextlib.aclosing(chunks):
-            yield first
-            async for chunk in chunks:
-                yield chunk
+    first: bytes
+    rest: AsyncGenerator[bytes, None]
 
-    return all_of()
+
+async def begin(chunks: AsyncGenerator[bytes, None]) -> Begun:
+    """Wait for the first chunk, and raise what is raised instead of it."""
+    return Begun(await chunks.__anext__(), chunks)
 
 
 async def send_stream(
-    send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    status: int,
-    headers: Headers,
-    chunks: AsyncIterator[bytes],
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]], status: int, headers: Headers, begun: Begun
 ) -> None:
     """Send chunks as they come. What fails midway leaves the body without its end: no client takes it for whole."""
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    try:
-        async for chunk in chunks:
-            message = {"type": "http.response.body", "body": chunk, "more_body": True}
-            await asyncio.wait_for(send(message), STALL_S)
-    except asyncio.TimeoutError:
-        _log.warning("a client took nothing for %g s; its stream is closed", STALL_S)
-    except QuorateError as error:
-        _log.info("a stream ended early: %s", error)
-    except asyncio.CancelledError:
-        _log.debug("the client of a stream is gone")
-    except Exception:
-        _log.exception("a stream failed")
-    else:
-        await send({"type": "http.response.body", "body": b""})
+
+    async def send_chunk(chunk: bytes) -> None:
+        await within(STALL_S, send({"type": "http.response.body", "body": chunk, "more_body": True}))
+
+    # However this ends, what the chunks hold is given back now, not when they are collected.
+    async with contextlib.aclosing(begun.rest):
+        try:
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send_chunk(begun.first)
+            async for chunk in begun.rest:
+                await send_chunk(chunk)
+        except asyncio.TimeoutError:
+            _log.warning("a client took nothing for %g s; its stream is closed", STALL_S)
+        except QuorateError as error:
+            _log.info("a stream ended early: %s", error)
+        except asyncio.CancelledError:
+            _log.debug("the client of a stream is gone")
+        except Exception:
+            _log.exception("a stream failed")
+        else:
+            await send({"type": "http.response.body", "body": b""})
