@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.placement import Placed, Rooms, Wanted, nodes_free
-from quorate.deployments.control.serve_apps import ServeApp
+from quorate.deployments.control.serve_apps import ServeApp, shared_running
 from quorate.deployments.records.registry import Record
 from quorate.deployments.spec.schema import MemberJob, Resources
 
@@ -22,7 +22,7 @@ class PlannedApp:
 
     Attributes:
         part: the member, or ``doors`` of a node.
-        why: what has changed, where an old one is followed.
+        why: what has changed, where an old one is followed; ``shared`` of one that another ensemble has started.
         places: of its first replicas; none where it stays.
     """
 
@@ -42,13 +42,14 @@ def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedAp
     """Compare applications with those that run, and place those that are new on what nodes have free now."""
     rooms = Rooms(nodes_free())
     running = {} if old is None else {app.split(".")[1]: app for app in old.apps}
+    shared = shared_running() if any(app.shared for app in apps) else set()
     planned = []
     for app in sorted(apps, key=lambda app: -app.resources.num_gpus):
         key = app.name.split(".")[1]
         part = f"doors on {app.node}" if app.node else key
         before = running.get(key)
-        if before == app.name:
-            planned.append(PlannedApp(part, app.name, "stays", "", ()))
+        if before == app.name or app.name in shared:
+            planned.append(PlannedApp(part, app.name, "stays", "" if before == app.name else "shared", ()))
             continue
         wanted = [Wanted(part, number, app.resources, app.node) for number in range(app.replicas.min)]
         trial = rooms.copy()

@@ -12,10 +12,11 @@ from quorate.deployments.control import serve_apps
 from quorate.deployments.control.changes import PlannedApp, plan_changes
 from quorate.deployments.control.describe import describe_fusion, running_replicas
 from quorate.deployments.control.ports import choose_ports, door_nodes
-from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.control.ray_private import ClusterStore, kept_root
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.serve_apps import Progress
-from quorate.deployments.control.transaction import Change, changing, kept_root, recorded_apps, stop
+from quorate.deployments.control.shared_members import claim, release
+from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.records.kept_files import keep_files
 from quorate.deployments.records.registry import Publication, Record, Registry
@@ -110,9 +111,9 @@ def delete(name: str) -> None:
     with changing(name, "being taken down") as change:
         if change.record is None:
             raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
-        stop(list(change.record.door_apps.values()))
+        stop(change.record.door_apps.values())
         change.commit_down(name)
-        stop(list(change.record.live.apps.values()))
+        stop(change.record.live.apps.values())
 
 
 def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[PlannedApp]:
@@ -165,7 +166,10 @@ def _go_live(
     change.lease.check()
     if old is not None:
         parts = {found.app.split(".")[1] for found in planned if found.action == "takes the old one's place"}
-        stop([app for app in old.apps if app.split(".")[1] in parts])
+        stopping = {app for app in old.apps if app.split(".")[1] in parts}
+        stop(stopping)
+        release(record.live.spec.name, {*old.apps, *record.apps} - stopping)
+    claim(record.live)
     serve_apps.start([app for app in apps if not app.node], timeout_s, progress)
     serve_apps.start([app for app in apps if app.node in there], timeout_s, progress)
     if old is not None and replace(old, number=record.number, earlier=record.earlier) == record:

@@ -105,6 +105,11 @@ def session_folder() -> Path:
     return Path(node.get_session_dir_path())
 
 
+def kept_root() -> Path:
+    """Where copies of published files are on this node."""
+    return session_folder() / "quorate" / "kept"
+
+
 @contextlib.contextmanager
 def without_log_monitor() -> Iterator[None]:
     """Nodes that this process starts meanwhile have none, as after ``ray start --include-log-monitor false``.

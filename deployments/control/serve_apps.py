@@ -22,7 +22,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
 from quorate.deployments.control.placement import actor_options
-from quorate.deployments.control.ray_private import app_states
+from quorate.deployments.control.ray_private import app_states, kept_root
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.registry import Publication
 from quorate.deployments.rollout.rollout import is_own, own_message
@@ -35,6 +35,8 @@ HEALTH_CHECK_TIMEOUT_S = 5.0
 
 Progress = Callable[[dict[str, str]], None]
 
+# In place of an ensemble's name; behind an @, which no ensemble's has.
+_SHARED = "shared"
 # By name: a fusion replica imports what changes an ensemble, and that imports this file.
 _FUSION = "quorate.deployments.control.fusion_deployment:FusionDeployment"
 _MEMBER = "quorate.deployments.control.member_deployment:MemberDeployment"
@@ -68,6 +70,11 @@ class ServeApp:
     node: str = ""
 
     @property
+    def shared(self) -> bool:
+        """Whether it runs once for all ensembles that have the same one."""
+        return is_shared(self.name)
+
+    @property
     def fingerprint(self) -> str:
         """Of everything that decides whether it must be replaced."""
         decides = (self.arguments, self.replicas, self.resources, self.node)
@@ -99,11 +106,24 @@ def member_application(spec: EnsembleSpec, name: str, folder: Path, kept: Path) 
     Args:
         folder: what the spec's relative paths start from, likewise ``kept``; see ``Publication``.
     """
-    member = spec.members[name]
-    folders = (str(kept), str(folder), str(Path.cwd()))
-    job = spec.job(name).model_dump_json()
-    app = ServeApp("", _MEMBER, (job,), member.replicas, member.resources, folders)
-    return replace(app, name=f"{spec.name}.{name}.{app.fingerprint[:8]}")
+    member, job = spec.members[name], spec.job(name)
+    if member.share:
+        job = job.model_copy(update={"ensemble": _SHARED})
+    app = ServeApp("", _MEMBER, (job.model_dump_json(),), member.replicas, member.resources)
+    app = replace(app, name=f"{'@' if member.share else ''}{job.ensemble}.{name}.{app.fingerprint[:8]}")
+    copies = kept_root() / app.name if member.share and kept != folder else kept
+    return replace(app, circumstances=(str(copies), str(folder), str(Path.cwd())))
+
+
+def is_shared(app: str) -> bool:
+    """Whether the application of this name runs once for all ensembles that have the same one."""
+    return app.startswith(f"@{_SHARED}.")
+
+
+def shared_running() -> set[str]:
+    """The shared members' applications that run or come up."""
+    states = app_states().items()
+    return {name for name, state in states if is_shared(name) and state.status not in ("DELETING", "DEPLOY_FAILED")}
 
 
 def door_application(publication: Publication, doors: Doors, http_port: int, grpc_port: int, node: str) -> ServeApp:
@@ -160,7 +180,10 @@ def start(apps: Iterable[ServeApp], timeout_s: float, progress: Progress | None 
 
 def begin(apps: Iterable[ServeApp]) -> list[str]:
     """Have Serve run those that do not run yet as they should; returns their names."""
-    changed = [app for app in apps if not app.is_what_runs(describe([app.name]))]
+    late = [app for app in apps if not app.is_what_runs(describe([app.name]))]
+    # Run anew, those that another ensemble's deployment waits for would be replaced.
+    coming = shared_running() if any(app.shared for app in late) else set()
+    changed = [app for app in late if app.name not in coming]
     if changed:
         worker = worker_options(REPLICA_MODULES)
         serve.run_many(
@@ -168,7 +191,7 @@ def begin(apps: Iterable[ServeApp]) -> list[str]:
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
-    return [app.name for app in changed]
+    return [app.name for app in late]
 
 
 def wait_until_running(names: list[str], timeout_s: float, progress: Progress | None) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from ray import serve
 from ray.exceptions import RayError
@@ -15,7 +14,9 @@ from ray.serve.exceptions import RayServeException
 
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.describe import applications
-from quorate.deployments.control.ray_private import ClusterStore, session_folder
+from quorate.deployments.control.ray_private import ClusterStore, kept_root
+from quorate.deployments.control.serve_apps import is_shared, shared_running
+from quorate.deployments.control.shared_members import release
 from quorate.deployments.errors import UnavailableError
 from quorate.deployments.records.kept_files import drop_all_but
 from quorate.deployments.records.lease import WAIT_S, Lease, hold
@@ -80,23 +81,21 @@ def restore(ensemble: str, record: Record | None) -> None:
 
     Copies of files that no publication of the record needs go, too.
     """
-    running = applications(ensemble)
+    running = set(applications(ensemble))
     used = set() if record is None else record.apps
-    for app in sorted(set(running) - used):
+    for app in sorted(running - used):
         serve.delete(app, _blocking=False)
+    release(ensemble, used)
     if record is not None:
-        serve_apps.begin(app for app in recorded_apps(record) if app.name in used - set(running))
+        running |= shared_running() if any(map(is_shared, used)) else set()
+        serve_apps.begin(app for app in recorded_apps(record) if app.name in used - running)
     publications = () if record is None else (record.live, *record.earlier)
     drop_all_but(ensemble, {publication.kept.name for publication in publications}, kept_root())
 
 
-def kept_root() -> Path:
-    """Where copies of published files are on this node."""
-    return session_folder() / "quorate" / "kept"
-
-
-def stop(apps: list[str]) -> None:
-    """Stop applications, and wait until they have drained."""
+def stop(apps: Iterable[str]) -> None:
+    """Stop those applications that are one ensemble's, and wait until they have drained."""
+    apps = [app for app in apps if not is_shared(app)]
     with ThreadPoolExecutor(max(1, len(apps))) as pool:
         list(pool.map(serve.delete, apps))
 

@@ -12,7 +12,7 @@ from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files, code_place
-from quorate.deployments.spec.named_files import NamedFile, config_files, named_files
+from quorate.deployments.spec.named_files import NamedFile, config_files, fusion_files, member_files, named_files
 
 _REVISIONS, _CONTENT = "revisions", "content"
 _PIECE_BYTES = 1 << 20
@@ -47,6 +47,26 @@ def keep_files(spec: EnsembleSpec, folder: Path, root: Path) -> Path:
     return kept
 
 
+def keep_member(spec: EnsembleSpec, member: str, publication: Path, folder: Path, kept: Path) -> None:
+    """Copy what one member of a published spec names into a folder of its own, unless that is there.
+
+    Args:
+        publication: where the published files are.
+        folder: what the spec's relative paths started from; what else lies there is linked.
+    """
+    if kept.exists():
+        return
+    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+    partial.mkdir(parents=True)
+    for source, path, digest in _files_of_member(spec, member, publication):
+        target = partial / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if _copy(source, target) != digest:
+            raise DeployError(f"{source.name} was changed while it was deployed; deploy again")
+    _link_others(folder, partial)
+    partial.rename(kept)
+
+
 def drop_all_but(ensemble: str, revisions: set[str], root: Path) -> None:
     """Delete what is kept of an ensemble's other revisions, and content that no revision has any more.
 
@@ -69,13 +89,23 @@ def _named(spec: EnsembleSpec, folder: Path) -> list[NamedFile]:
 
 def _files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, Path, str]]:
     """Each file, its path in a folder of the revision, and its digest."""
-    for file in _named(spec, folder):
+    yield from _pinned(spec, fusion_files(spec), folder)
+    for name in spec.members:
+        yield from _files_of_member(spec, name, folder)
+
+
+def _files_of_member(spec: EnsembleSpec, name: str, folder: Path) -> Iterator[tuple[Path, Path, str]]:
+    member = spec.members[name]
+    yield from _pinned(spec, [*member_files(name, member), *config_files(name, member, folder)], folder)
+    place = code_place(member.model, folder)
+    for path in code_files(member.model, place):
+        yield place / path, path, file_digest(place / path)
+
+
+def _pinned(spec: EnsembleSpec, files: list[NamedFile], folder: Path) -> Iterator[tuple[Path, Path, str]]:
+    for file in files:
         if file.inside and file.field in spec.digests:
             yield folder / file.path, Path(file.path), spec.digests[file.field]
-    for member in spec.members.values():
-        place = code_place(member.model, folder)
-        for path in code_files(member.model, place):
-            yield place / path, path, file_digest(place / path)
 
 
 def _link_others(folder: Path, kept: Path) -> None:

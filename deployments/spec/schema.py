@@ -62,6 +62,7 @@ class MemberSpec(_Frozen):
         digest: ``sha256:<hex>`` of the weights file, or of the model file where there are no weights.
         classes: class names in the order of the member's output columns; the ensemble's when left out.
         stall_timeout_s: a replica whose inference makes no progress for this long is replaced.
+        share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
     """
 
     model: Annotated[str, Field(min_length=1)]
@@ -75,6 +76,7 @@ class MemberSpec(_Frozen):
     replicas: Replicas = Replicas()
     max_batch_size: Count = 64
     stall_timeout_s: Seconds = 60.0
+    share: bool = False
 
 
 class Hedge(_Frozen):
