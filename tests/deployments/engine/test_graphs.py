@@ -85,6 +85,7 @@ def test_features_are_fused_before_the_head_reads_them():
     assert set(answer.members_used) == {"eye", "ear", "head"}
 
 
+@pytest.mark.long
 def test_late_encoder_gives_way_to_its_stand_in_within_the_inner_deadline():
     inputs = rows_of((7, SLEEP + 3000, 0b10))
     answer = ask(_two_modalities(deadline_s=0.3), inputs)
@@ -122,6 +123,7 @@ def test_late_trunk_is_a_missed_deadline_that_names_it():
         ask(spec_of(members, fusion={"rule": "mean", "deadline_s": 0.2}), rows_of((4, SLEEP + 1500, 1)))
 
 
+@pytest.mark.long
 def test_dead_head_leaves_its_sisters_to_answer():
     members = {"trunk": member(1, ["row"], "features", 8)}
     members |= {f"head{n}": member(n, ["trunk"], "logits") for n in (2, 3)}

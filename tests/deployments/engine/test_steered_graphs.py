@@ -102,6 +102,7 @@ def test_cascade_asks_dear_members_only_for_rows_that_are_not_clear(tmp_path):
     assert not answer.degraded
 
 
+@pytest.mark.long
 def test_late_cheap_member_leaves_time_for_the_dear_one(tmp_path):
     inputs = rows_of((5, SLEEP + 3000, 0b01))
     answer = ask(_cascade(tmp_path, 0.0), inputs)

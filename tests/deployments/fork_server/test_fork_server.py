@@ -132,6 +132,7 @@ def test_where_every_node_forks_its_workers_nothing_is_asked_for(cluster):
     ],
     ids=["Serve", "all that workers import", "Serve as everybody imports it"],
 )
+@pytest.mark.long
 def test_what_is_imported_before_forks_draws_no_id_or_nothing_is_forked(names, differ):
     code = f"""
 import {", ".join(sorted(names))}

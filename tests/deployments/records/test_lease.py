@@ -84,6 +84,7 @@ def test_of_many_who_want_a_dead_holders_lease_one_gets_it_at_a_time(store, monk
     assert max(most) == 1
 
 
+@pytest.mark.long
 def test_a_holder_that_is_alive_keeps_its_lease_for_as_long_as_it_needs(store, monkeypatch):
     monkeypatch.setattr(lease_module, "LEASE_S", 1.0)
     with hold(store, "kept", "a deployment") as lease:

@@ -94,6 +94,7 @@ class Speaker:
         self._socket.close()
 
 
+@pytest.mark.long
 def test_port_answers_only_who_proves_the_cluster_key():
     keys = ClusterKeys.make()
 

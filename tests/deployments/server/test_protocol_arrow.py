@@ -121,6 +121,7 @@ def test_answers_come_while_rows_still_go_out(client):
     np.testing.assert_allclose(numbers(answers[-1:]), fused(ROWS[:100])[-len(answers[-1].batch) :], atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_client_that_reads_nothing_stops_the_server_from_reading(pair):
     """Back-pressure: what the server takes in is bounded by what goes out."""
     host, port = pair.http.removeprefix("http://").split(":")

@@ -20,6 +20,7 @@ def on_ray(cluster, tiny, tmp_path_factory):
     return spec, rows, store, store.fill(spec, tiny.folder, rows, "validation", run=pick_runner())
 
 
+@pytest.mark.long
 def test_a_process_without_a_cluster_runs_members_itself():
     program = "from quorate.tuning import pick_runner, run_in_process; assert pick_runner() is run_in_process"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -90,6 +90,7 @@ def test_a_message_longer_than_the_model_can_need_is_refused(pair, channel):
     assert send(channel, GOOD)[0] == grpc.StatusCode.OK
 
 
+@pytest.mark.long
 def test_a_bomb_is_refused(channel):
     """Zeros that gzip makes a thousandth; the limit holds for what comes out."""
     code, _ = send(channel, bytes(MAX_BODY_BYTES + (16 << 20)), compression=grpc.Compression.Gzip)
