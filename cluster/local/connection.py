@@ -42,7 +42,7 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
         return
     from quorate.cluster.local import cluster as local
     from quorate.cluster.local.ray_token import showing_token
-    from quorate.deployments.control.ray_private import stay_apart
+    from quorate.deployments.control.ray_private import forbid_auto_init
 
     token = None
     if address is None:
@@ -55,7 +55,7 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            stay_apart()
+            forbid_auto_init()
             ray.shutdown()
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.placement import Placed, Rooms, Wanted, nodes_free
-from quorate.deployments.control.serve_apps import ServeApp, shared_running
+from quorate.deployments.control.serve_apps import ServeApp, alive_apps
+from quorate.deployments.control.shared_members import runs_for_others
 from quorate.deployments.records.registry import Record
 from quorate.deployments.spec.schema import MemberJob, Resources
 
@@ -42,20 +43,21 @@ def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedAp
     """Compare applications with those that run, and place those that are new on what nodes have free now."""
     rooms = Rooms(nodes_free())
     running = {} if old is None else {app.split(".")[1]: app for app in old.apps}
-    shared = shared_running() if any(app.shared for app in apps) else set()
+    alive = alive_apps() if any(app.shared for app in apps) else set()
     planned = []
     for app in sorted(apps, key=lambda app: -app.resources.num_gpus):
         key = app.name.split(".")[1]
         part = f"doors on {app.node}" if app.node else key
         before = running.get(key)
-        if before == app.name or app.name in shared:
+        if before == app.name or (app.shared and app.name in alive):
             planned.append(PlannedApp(part, app.name, "stays", "" if before == app.name else "shared", ()))
             continue
         wanted = [Wanted(part, number, app.resources, app.node) for number in range(app.replicas.min)]
         trial = rooms.copy()
         places = trial.place(wanted)
         action: Action = "starts" if before is None else "starts beside the old one"
-        if before is not None and any(place.problem for place in places):
+        stuck = any(place.problem for place in places)
+        if old is not None and before is not None and stuck and not runs_for_others(before, old.live.spec.name):
             trial, action = rooms.copy(), "takes the old one's place"
             for replica in describe([before]):
                 trial.give_back(replica["node"], _held(old, key, app))

@@ -10,7 +10,7 @@ from ray import serve
 
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.changes import PlannedApp, plan_changes
-from quorate.deployments.control.describe import describe_fusion, running_replicas
+from quorate.deployments.control.describe import describe_fusion
 from quorate.deployments.control.ports import choose_ports, door_nodes
 from quorate.deployments.control.ray_private import ClusterStore, kept_root
 from quorate.deployments.control.replicas import Replicas
@@ -166,9 +166,9 @@ def _go_live(
     change.lease.check()
     if old is not None:
         parts = {found.app.split(".")[1] for found in planned if found.action == "takes the old one's place"}
-        stopping = {app for app in old.apps if app.split(".")[1] in parts}
-        stop(stopping)
-        release(record.live.spec.name, {*old.apps, *record.apps} - stopping)
+        making_room = {app for app in old.apps if app.split(".")[1] in parts}
+        stop(making_room)
+        release(record.live.spec.name, {*old.apps, *record.apps} - making_room)
     claim(record.live)
     serve_apps.start([app for app in apps if not app.node], timeout_s, progress)
     serve_apps.start([app for app in apps if app.node in there], timeout_s, progress)
@@ -198,5 +198,6 @@ def _deployed(record: Record) -> Deployed:
     for replica in describe_fusion(spec.name)[:1]:  # says the address that others reach, where the host stands for all
         http, grpc = replica["http"], replica["grpc"]
     url = f"{'https' if doors.tls else 'http'}://{http}"
-    counts = {name: running_replicas(app) for name, app in record.live.apps.items()}
+    running = Replicas(record.live.apps.values()).counts()
+    counts = {name: running[app] for name, app in record.live.apps.items()}
     return Deployed(spec.name, spec.revision, url, grpc, tuple(record.door_apps), counts)

@@ -64,11 +64,6 @@ def describe_member(ensemble: str, member: str) -> list[dict[str, Any]]:
     return [] if record is None or member not in record.live.apps else _view([record.live.apps[member]])
 
 
-def running_replicas(application: str) -> int:
-    """How many of an application's replicas Serve has brought up."""
-    return Replicas([application]).count()
-
-
 def _run(apps: Iterable[str]) -> bool:
     known = app_states()
     return any(app in known and known[app].status == "RUNNING" for app in apps)

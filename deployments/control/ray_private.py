@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -67,6 +68,11 @@ class AppState:
 
     status: str
     message: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs or comes up; neither failed nor ending."""
+        return self.status in ("RUNNING", "UNHEALTHY", "DEPLOYING")
 
 
 def app_states() -> dict[str, AppState]:
@@ -151,18 +157,24 @@ class _IdsOfTheSystem:
         return ActorClassID(os.urandom(ActorClassID.size()))
 
 
-def stay_apart() -> None:
+def forbid_auto_init() -> None:
     """From now on this process joins a cluster only by ``ray.init``.
 
     Serve's thread outlives a connection; what it calls then would have Ray start a cluster on this machine.
     """
+    import ray
     from ray._private import auto_init_hook
     from ray.serve._private.router import SingletonThreadRouter
 
     auto_init_hook.enable_auto_connect = False
+
+    def report(loop: asyncio.AbstractEventLoop, failure: dict[str, Any]) -> None:
+        if ray.is_initialized():  # else it is of a call without a cluster
+            loop.default_exception_handler(failure)
+
     loop = SingletonThreadRouter._asyncio_loop
     if loop is not None:
-        loop.call_soon_threadsafe(loop.set_exception_handler, lambda loop, failure: None)  # of calls without a cluster
+        loop.call_soon_threadsafe(loop.set_exception_handler, report)
 
 
 def count_gpus() -> int:

@@ -10,10 +10,9 @@ from typing import Any
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatusOverview
 
 from quorate.deployments.control.ray_private import app_states
-
-_ALIVE = ("RUNNING", "UNHEALTHY", "DEPLOYING")
 
 
 class Replicas:
@@ -28,7 +27,7 @@ class Replicas:
         One that has died meanwhile gives nothing.
         """
         known = app_states()
-        apps = [app for app in self._apps if app in known and known[app].status in _ALIVE]
+        apps = [app for app in self._apps if app in known and known[app].alive]
         until = time.monotonic() + timeout_s
         with ThreadPoolExecutor(max(1, len(apps))) as pool:
             found = pool.map(lambda app: _call(app, method, arguments, until), apps)
@@ -36,13 +35,17 @@ class Replicas:
 
     def count(self) -> int:
         """How many of them Serve has brought up and not given up."""
+        return sum(self.counts().values())
+
+    def counts(self) -> dict[str, int]:
+        """The same of each application."""
         known = serve.status().applications
-        return sum(
-            states.get("RUNNING", 0)  # type: ignore[call-overload]
-            for app in self._apps
-            if app in known
-            for states in (deployment.replica_states for deployment in known[app].deployments.values())
-        )
+        return {app: _running(known[app]) if app in known else 0 for app in self._apps}
+
+
+def _running(app: ApplicationStatusOverview) -> int:
+    states = (deployment.replica_states for deployment in app.deployments.values())
+    return sum(found.get("RUNNING", 0) for found in states)  # type: ignore[call-overload]
 
 
 def _call(app: str, method: str, arguments: tuple[Any, ...], until: float) -> list[Any]:

@@ -120,10 +120,9 @@ def is_shared(app: str) -> bool:
     return app.startswith(f"@{_SHARED}.")
 
 
-def shared_running() -> set[str]:
-    """The shared members' applications that run or come up."""
-    states = app_states().items()
-    return {name for name, state in states if is_shared(name) and state.status not in ("DELETING", "DEPLOY_FAILED")}
+def alive_apps() -> set[str]:
+    """The names of all applications that run or come up."""
+    return {name for name, state in app_states().items() if state.alive}
 
 
 def door_application(publication: Publication, doors: Doors, http_port: int, grpc_port: int, node: str) -> ServeApp:
@@ -179,11 +178,11 @@ def start(apps: Iterable[ServeApp], timeout_s: float, progress: Progress | None 
 
 
 def begin(apps: Iterable[ServeApp]) -> list[str]:
-    """Have Serve run those that do not run yet as they should; returns their names."""
-    late = [app for app in apps if not app.is_what_runs(describe([app.name]))]
+    """Have Serve run those that do not run yet as they should; returns their names, and of those that come up."""
+    alive = alive_apps()
+    late = [app for app in apps if app.name not in alive or not app.is_what_runs(describe([app.name]))]
     # Run anew, those that another ensemble's deployment waits for would be replaced.
-    coming = shared_running() if any(app.shared for app in late) else set()
-    changed = [app for app in late if app.name not in coming]
+    changed = [app for app in late if not (app.shared and app.name in alive)]
     if changed:
         worker = worker_options(REPLICA_MODULES)
         serve.run_many(

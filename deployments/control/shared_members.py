@@ -17,21 +17,24 @@ from quorate.deployments.records.registry import Publication
 
 
 def claim(publication: Publication) -> None:
-    """Have nobody stop what a publication shares, and keep its files for as long as it runs; hold the lease.
+    """Have nobody stop what a publication shares, and keep its files for as long as that runs.
+
+    Hold the ensemble's lease.
 
     Raises:
         UnavailableError: the cluster's head does not answer.
     """
     spec = publication.spec
-    for member, app in publication.apps.items():
-        if is_shared(app):
+    shared = {app: member for member, app in publication.apps.items() if is_shared(app)}
+    if shared:
+        for app in sorted(set(shared) - Claims(ClusterStore()).of(spec.name)):
             with _alone(app) as claims:
                 claims.add(app, spec.name)
                 if publication.kept.is_dir() and publication.kept != publication.folder:
-                    keep_member(spec, member, publication.kept, publication.folder, kept_root() / app)
+                    keep_member(spec, shared[app], publication.kept, publication.folder, kept_root() / app)
 
 
-def release(ensemble: str, used: Iterable[str] = ()) -> None:
+def release(ensemble: str, used: Iterable[str]) -> None:
     """Let go of all that an ensemble shares and does not use; what nobody has claimed stops, which is not waited for.
 
     Args:
@@ -39,10 +42,15 @@ def release(ensemble: str, used: Iterable[str] = ()) -> None:
     """
     for app in sorted(Claims(ClusterStore()).of(ensemble) - set(used)):
         with _alone(app) as claims:
-            claims.drop(app, ensemble)
-            if not claims.holders(app):
+            if claims.holders(app) == {ensemble}:
                 serve.delete(app, _blocking=False)
                 shutil.rmtree(kept_root() / app, ignore_errors=True)
+            claims.drop(app, ensemble)  # last: where this process dies before, the ensemble's next change does it
+
+
+def runs_for_others(app: str, ensemble: str) -> bool:
+    """Whether an application has to go on although an ensemble needs it no more."""
+    return is_shared(app) and bool(Claims(ClusterStore()).holders(app) - {ensemble})
 
 
 @contextmanager

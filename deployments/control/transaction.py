@@ -15,8 +15,8 @@ from ray.serve.exceptions import RayServeException
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.describe import applications
 from quorate.deployments.control.ray_private import ClusterStore, kept_root
-from quorate.deployments.control.serve_apps import is_shared, shared_running
-from quorate.deployments.control.shared_members import release
+from quorate.deployments.control.serve_apps import alive_apps, is_shared
+from quorate.deployments.control.shared_members import claim, release
 from quorate.deployments.errors import UnavailableError
 from quorate.deployments.records.kept_files import drop_all_but
 from quorate.deployments.records.lease import WAIT_S, Lease, hold
@@ -81,14 +81,15 @@ def restore(ensemble: str, record: Record | None) -> None:
 
     Copies of files that no publication of the record needs go, too.
     """
-    running = set(applications(ensemble))
     used = set() if record is None else record.apps
-    for app in sorted(running - used):
-        serve.delete(app, _blocking=False)
+    for app in applications(ensemble):
+        if app not in used:
+            serve.delete(app, _blocking=False)
     release(ensemble, used)
     if record is not None:
-        running |= shared_running() if any(map(is_shared, used)) else set()
-        serve_apps.begin(app for app in recorded_apps(record) if app.name in used - running)
+        claim(record.live)
+        missing = used - alive_apps()
+        serve_apps.begin(app for app in recorded_apps(record) if app.name in missing)
     publications = () if record is None else (record.live, *record.earlier)
     drop_all_but(ensemble, {publication.kept.name for publication in publications}, kept_root())
 

@@ -37,8 +37,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError):
             request = _received(connection)
-            _import(request["modules"], asked_for)
-            if not _forks_draw_different_ids():
+            if _import(request["modules"], asked_for) and not _forks_draw_different_ids():
                 return None  # whoever asks starts its own Python
             if os.fork() == 0:
                 os.setsid()  # Ray may kill a worker's whole process group
@@ -60,8 +59,8 @@ def _received(connection: socket.socket) -> dict[str, Any]:
     return {**json.loads(body), "descriptors": descriptors}
 
 
-def _import(modules: list[str], asked_for: set[str]) -> None:
-    """Import those that nobody has asked for before, and say that somebody has."""
+def _import(modules: list[str], asked_for: set[str]) -> bool:
+    """Import those that nobody has asked for before, and note that somebody has; whether there were any."""
     new = [name for name in modules if name not in asked_for]
     asked_for.update(new)
     for name in new:
@@ -70,6 +69,7 @@ def _import(modules: list[str], asked_for: set[str]) -> None:
     if new:
         gc.collect()
         gc.freeze()  # a collection in a worker would write into every page that they share
+    return bool(new)
 
 
 def _forks_draw_different_ids() -> bool:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.digests import file_digest
@@ -53,18 +54,22 @@ def keep_member(spec: EnsembleSpec, member: str, publication: Path, folder: Path
     Args:
         publication: where the published files are.
         folder: what the spec's relative paths started from; what else lies there is linked.
+
+    Raises:
+        DeployError: a file is not the one that was published.
     """
     if kept.exists():
         return
-    partial = kept.with_name(f"{kept.name}.{os.getpid()}")
-    partial.mkdir(parents=True)
-    for source, path, digest in _files_of_member(spec, member, publication):
-        target = partial / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if _copy(source, target) != digest:
-            raise DeployError(f"{source.name} was changed while it was deployed; deploy again")
-    _link_others(folder, partial)
-    partial.rename(kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{kept.name}.", dir=kept.parent) as place:
+        whole = Path(place, kept.name)
+        whole.mkdir()
+        for source, path, digest in _files_of_member(spec, member, publication):
+            target = whole / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(source, target, digest)
+        _link_others(folder, whole)
+        whole.rename(kept)
 
 
 def drop_all_but(ensemble: str, revisions: set[str], root: Path) -> None:
@@ -124,18 +129,22 @@ def _content(source: Path, digest: str, contents: Path) -> Path:
     if not content.exists():
         contents.mkdir(parents=True, exist_ok=True)
         partial = content.with_suffix(f".{os.getpid()}")
-        if _copy(source, partial) != digest:
-            partial.unlink()
-            raise DeployError(f"{source.name} was changed while it was deployed; deploy again")
+        _copy(source, partial, digest)
         partial.replace(content)
     return content
 
 
-def _copy(source: Path, target: Path) -> str:
-    """Copy a file; returns the digest of what was copied."""
-    digest = hashlib.sha256()
+def _copy(source: Path, target: Path, digest: str) -> None:
+    """Copy a file of this digest.
+
+    Raises:
+        DeployError: it has another; there is no copy then.
+    """
+    copied = hashlib.sha256()
     with source.open("rb") as old, target.open("wb") as new:
         while piece := old.read(_PIECE_BYTES):
-            digest.update(piece)
+            copied.update(piece)
             new.write(piece)
-    return f"sha256:{digest.hexdigest()}"
+    if f"sha256:{copied.hexdigest()}" != digest:
+        target.unlink()
+        raise DeployError(f"{source.name} was changed while it was deployed; deploy again")

@@ -17,7 +17,7 @@ FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.array([[0.5, -1.0]], np.float32)
 
 
-def spec(name, common=0, own=1, model="known:known"):
+def spec(name, common=0, own=1, model="known:known", num_gpus=0):
     def member(model, **rest):
         return {"model": model, "inputs": ["x"], "output": "values", "resources": {"num_cpus": 0.1}, **rest}
 
@@ -26,7 +26,12 @@ def spec(name, common=0, own=1, model="known:known"):
             "name": name,
             "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
             "members": {
-                "common": member("known:known", config={"shift": common}, share=True),
+                "common": member(
+                    "known:known",
+                    config={"shift": common},
+                    share=True,
+                    resources={"num_cpus": 0.1, "num_gpus": num_gpus},
+                ),
                 "own": member(model, config={"shift": own}),
             },
             "fusion": {"rule": "mean", "deadline_s": 5.0},
@@ -120,6 +125,20 @@ def test_a_deployment_that_fails_lets_go_of_what_it_has_shared(control):
     assert Claims(ClusterStore()).of("second") == set()
     assert pids("first") == before
     answer(first)
+
+
+def test_a_shared_member_that_others_need_makes_no_room_for_the_one_that_follows_it(control):
+    first = control.deploy(spec("first", num_gpus=3), FACTORIES)
+    control.deploy(spec("second", num_gpus=3), FACTORIES)
+    before = pids("first")
+    with pytest.raises(DeployError, match="no place for common"):
+        control.deploy(spec("first", common=1, num_gpus=3), FACTORIES, timeout_s=20)
+    control.delete("second")
+    assert pids("first") == before
+    answer(first)
+    control.deploy(spec("first", common=1, num_gpus=3), FACTORIES)
+    np.testing.assert_allclose(answer(first)[0], known(1), atol=1e-6)
+    assert len(shared()) == 1
 
 
 def test_two_ensembles_deployed_at_once_start_what_they_share_once(control):
