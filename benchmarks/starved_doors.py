@@ -1,12 +1,15 @@
 """Whether both doors answer while the machine is starved: open-loop load over HTTP and gRPC at once, beside busy loops.
 
-    python benchmarks/starved_doors.py [--hogs 0 8 16] [--seconds 20] [--rate 100]
+    python benchmarks/starved_doors.py [--hogs 0 8 16] [--turn-ms 0 2 5 10] [--seconds 20] [--rate 100]
+    python benchmarks/starved_doors.py --clients 1 16 64
 
 The server runs at --niceness, 15 as Ray's workers do unless told otherwise, and the busy loops at 0. Each door has a
 client process of its own, at niceness -10 where that is allowed: what is late then is late in the server. A request's
 id is the time at which it was due, on the clock that all processes of a machine share, so the server itself says how
 long a request was on its way to the handler. Beside the two doors runs the least that grpc.aio can do: a handler that
-gives back its message.
+gives back its message. With --turn-ms it is not the machine that is starved, but the server's event loop, which all
+three share: each of its turns takes so long, as where a fusion has more to do than its share of the machine allows.
+With --clients nothing is starved: each door in turn is asked by so many clients who ask again when they are answered.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ DOORS = ("http", "grpc", "grpc.aio")
 Ask = Callable[[float], Awaitable[bool]]
 
 
-def serve(niceness: int) -> None:
+def serve(niceness: int, turn_s: float) -> None:
     """One process: the ensemble behind both doors, and the peer; prints the addresses, then what it measured."""
     os.nice(niceness)
     from quorate.deployments.server.service import Service
@@ -57,6 +60,8 @@ def serve(niceness: int) -> None:
     with tempfile.TemporaryDirectory(prefix="q") as folder:
         server = start_ensemble(Path(folder))
         peer = asyncio.run_coroutine_threadsafe(start_peer(waits["grpc.aio"]), server._loop).result()
+        if turn_s:
+            asyncio.run_coroutine_threadsafe(keep_busy(turn_s), server._loop)
         addresses = {"http": server.http_port, "grpc": server.grpc_port, "grpc.aio": peer}
         print(json.dumps(addresses), flush=True)
         for _ in sys.stdin:  # a line asks for what was measured since the last one
@@ -129,13 +134,22 @@ async def start_peer(waits: list[float]) -> int:
     return int(port)
 
 
+async def keep_busy(turn_s: float) -> None:
+    while True:
+        until = time.monotonic() + turn_s
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0)
+
+
 def client(door: str, port: int, rate: float, seconds: float) -> None:
     """Ask at fixed times whatever has become of the questions before; prints how each ended, in s after it was due."""
     try:
         os.nice(CLIENT_NICENESS)
     except PermissionError:
         print("the clients run at niceness 0: their own waiting counts too", file=sys.stderr)
-    print(json.dumps(asyncio.run(open_loop(door, port, rate, seconds))))
+    loop = open_loop(door, port, rate, seconds) if rate > 0 else closed_loop(door, port, round(-rate), seconds)
+    print(json.dumps(asyncio.run(loop)))
 
 
 async def open_loop(door: str, port: int, rate: float, seconds: float) -> list[float | None]:
@@ -158,6 +172,22 @@ async def open_loop(door: str, port: int, rate: float, seconds: float) -> list[f
         tasks.append(asyncio.ensure_future(once(due)))
     await asyncio.gather(*tasks)
     return ended
+
+
+async def closed_loop(door: str, port: int, clients: int, seconds: float) -> list[float]:
+    ask = http_asker(port) if door == "http" else grpc_asker(door, port)
+    took: list[float] = []
+
+    async def one(until: float) -> None:
+        while (started := time.monotonic()) < until:
+            await ask(started)
+            took.append(time.monotonic() - started)
+
+    for lasts in (0.5, seconds):  # the first is to warm up
+        took.clear()
+        until = time.monotonic() + lasts
+        await asyncio.gather(*(one(until) for _ in range(clients)))
+    return took
 
 
 def http_asker(port: int) -> Ask:
@@ -204,9 +234,11 @@ def quantiles(values: list[float]) -> str:
     return f"{p50:.0f} / {p90:.0f} / {p99:.0f}"
 
 
-def measure(server: subprocess.Popen[str], ports: dict[str, int], hogs: int, rate: float, seconds: float) -> None:
+def measure(hogs: int, turn_ms: float, niceness: int, rate: float, seconds: float) -> None:
+    server = start("--serve", niceness, turn_ms / 1e3)
     assert server.stdin is not None
     assert server.stdout is not None
+    ports = json.loads(server.stdout.readline())
     clients = {door: start("--client", door, ports[door], rate, seconds) for door in DOORS}
     for process in clients.values():
         assert process.stdout is not None
@@ -221,10 +253,32 @@ def measure(server: subprocess.Popen[str], ports: dict[str, int], hogs: int, rat
     server.stdin.write("\n")
     server.stdin.flush()
     waits = json.loads(server.stdout.readline())
+    server.stdin.close()
+    server.wait()
     for door in DOORS:
         good = [latency for latency in ended[door] if latency is not None]
         in_time = sum(latency <= DEADLINE_S for latency in good) / len(ended[door])
-        print(f"{hogs:5} {door:9} {in_time:8.1%}   {quantiles(good):22} {quantiles(waits[door])}", flush=True)
+        print(
+            f"{hogs:5} {turn_ms:7g} {door:9} {in_time:8.1%}   {quantiles(good):22} {quantiles(waits[door])}", flush=True
+        )
+
+
+def measure_clients(clients: int, seconds: float, rounds: int) -> None:
+    server = start("--serve", 0, 0.0)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    ports = json.loads(server.stdout.readline())
+    found: dict[str, list[list[float]]] = {door: [] for door in DOORS}
+    for _ in range(rounds):
+        for door in DOORS:
+            asking = start("--client", door, ports[door], -clients, seconds)
+            found[door].append(json.loads(asking.communicate()[0]))
+    server.stdin.close()
+    server.wait()
+    for door, runs in found.items():
+        rates = [len(took) / seconds for took in runs]
+        spread = f"{np.median(rates):.0f} ({min(rates):.0f} - {max(rates):.0f})"
+        print(f"{clients:7} {door:9} {spread:22} {quantiles([took for run in runs for took in run])}", flush=True)
 
 
 def main() -> None:
@@ -233,28 +287,31 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=20.0)
     options.add_argument("--rate", type=float, default=100.0, help="requests a second at each door")
     options.add_argument("--niceness", type=int, default=15, help="of the server")
-    options.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--turn-ms", type=float, nargs="+", default=[0.0], help="what each turn of its loop takes")
+    options.add_argument("--clients", type=int, nargs="+", help="each asks again when it is answered")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options.add_argument("--client", nargs=4, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.serve is not None:
-        serve(arguments.serve)
+        serve(int(arguments.serve[0]), float(arguments.serve[1]))
         return
     if arguments.client:
         door, port, rate, seconds = arguments.client
         client(door, int(port), float(rate), float(seconds))
         return
-    server = start("--serve", arguments.niceness)
-    assert server.stdout is not None
-    ports = json.loads(server.stdout.readline())
+    if arguments.clients:
+        print(f"{os.cpu_count()} CPUs\nclients door      calls/s                ms p50/p90/p99")
+        for clients in arguments.clients:
+            measure_clients(clients, arguments.seconds, arguments.rounds)
+        return
     print(
         f"{os.cpu_count()} CPUs, {arguments.rate:g} requests/s at each door, deadline {DEADLINE_S:g} s; ms p50/p90/p99"
     )
-    print(f"{'hogs':>5} {'door':9} {'in time':>8}   {'answered after':22} at the handler after")
+    print(f"{'hogs':>5} {'turn ms':>7} {'door':9} {'in time':>8}   {'answered after':22} at the handler after")
     for hogs in arguments.hogs:
-        measure(server, ports, hogs, arguments.rate, arguments.seconds)
-    assert server.stdin is not None
-    server.stdin.close()
-    server.wait()
+        for turn_ms in arguments.turn_ms:
+            measure(hogs, turn_ms, arguments.niceness, arguments.rate, arguments.seconds)
 
 
 if __name__ == "__main__":

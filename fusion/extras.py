@@ -20,7 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "arrow": ("pyarrow",),
     "serve": (
         "ray", "torch", "scipy", "safetensors", "grpc", "grpc_health", "grpc_reflection", "google.protobuf",
-        "prometheus_client", "cryptography", "uvicorn", "uvloop", "httptools", "psutil",
+        "prometheus_client", "cryptography", "uvicorn", "uvloop", "httptools", "h2", "hyperframe", "psutil",
     ),
     "tune": ("sklearn", "optuna", "cmaes", "pandas", "tensorboardX"),
     "report": ("matplotlib",),

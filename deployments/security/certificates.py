@@ -5,14 +5,14 @@ from __future__ import annotations
 import ssl
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from quorate.deployments.errors import CredentialError
 from quorate.deployments.security.credentials import pem_fault
 from quorate.deployments.security.tokens import read_private
 
-if TYPE_CHECKING:
-    import grpc
+# What a connection speaks, as TLS names it (ALPN).
+HTTP, GRPC = "http/1.1", "h2"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Certificates:
     """The files as each door wants them.
 
     Attributes:
-        context: for the HTTP door; it hands each new connection to the context of the files as they were read last.
+        http: hands each new connection to the context of the files as they were read last.
+        grpc: likewise.
 
     Raises:
         CredentialError: a file is missing, no PEM, or the key belongs to another certificate.
@@ -43,8 +44,8 @@ class Certificates:
     def __init__(self, tls: Tls):
         self._tls = tls
         self._seen = self._stamps()
-        self.context = self._context()
-        self.context.sni_callback = self._hand_over
+        self.http, self.grpc = self._context(HTTP), self._context(GRPC)
+        self.http.sni_callback, self.grpc.sni_callback = self._hand_over_http, self._hand_over_grpc
         self._read()
 
     def refresh(self) -> None:
@@ -59,25 +60,21 @@ class Certificates:
         self._seen = seen
         self._read()
 
-    def for_grpc(self) -> grpc.ServerCredentials:
-        import grpc
-
-        return grpc.dynamic_ssl_server_credentials(
-            self._for_grpc, lambda: self._for_grpc, require_client_authentication=bool(self._tls.client_ca)
-        )
-
     def _read(self) -> None:
         """Replace both at once, and only by files that fit together."""
         # Never loaded into the context in use: that would go on trusting the roots that are taken out of the file.
-        self._current, self._for_grpc = self._context(), self._grpc_configuration()
+        self._current = self._context(HTTP), self._context(GRPC)
 
-    def _hand_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._current
+    def _hand_over_http(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current[0]
 
-    def _context(self) -> ssl.SSLContext:
+    def _hand_over_grpc(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._current[1]
+
+    def _context(self, protocol: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols([protocol])
         if self._tls.client_ca:
             context.verify_mode = ssl.CERT_REQUIRED
         self._load(context)
@@ -95,17 +92,6 @@ class Certificates:
                 context.load_verify_locations(tls.client_ca)
             except OSError as error:
                 _refuse(tls.client_ca, "holds no certificates", error)
-
-    def _grpc_configuration(self) -> grpc.ServerCertificateConfiguration:
-        import grpc  # here, so that whoever only says where doors stand need not have it
-
-        tls = self._tls
-        try:
-            roots = Path(tls.client_ca).read_bytes() if tls.client_ca else None
-            pair = (Path(tls.key).read_bytes(), Path(tls.cert).read_bytes())
-        except OSError as error:  # gone since the context was made
-            _refuse(str(error.filename), "cannot be read", error)
-        return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 
     def _stamps(self) -> tuple[int, ...]:
         try:

@@ -28,7 +28,7 @@ from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
 from quorate.deployments.security.doors import WILDCARDS, at_port, bind
-from quorate.deployments.server.grpc.server import grpc_server
+from quorate.deployments.server.grpc.door import GrpcDoor
 from quorate.deployments.server.http.app import HttpDoor
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
 from quorate.deployments.server.service import DoorAddresses, Publish, Service
@@ -232,16 +232,15 @@ class FusionServer:
     async def _answer(self, http: socket.socket, grpc: socket.socket) -> None:
         """Open both doors, and return when they have closed."""
         settings, service = self._settings, self.service
-        grpc_door, _ = grpc_server(service, settings.host, self.grpc_port, settings.keeper, settings.certificates)
-        grpc.close()  # gRPC binds a socket of its own
-        await grpc_door.start()
+        grpc_door = GrpcDoor(service, settings.keeper)
+        await grpc_door.open(grpc, settings.certificates)
         self.http_door = HttpDoor(service, settings.keeper)
         self._http = _http_server(self.http_door, settings.certificates)
         http.setblocking(False)
         http.listen(_BACKLOG)
         self._loop.call_soon(self._opened.set)
         await self._http.serve(sockets=[http])
-        await grpc_door.stop(GRPC_GRACE_S)
+        await grpc_door.close(GRPC_GRACE_S)
 
     def _own_doors(self) -> DoorAddresses:
         host = self._settings.host
@@ -295,5 +294,5 @@ def _http_server(door: HttpDoor, certificates: Certificates | None) -> uvicorn.S
         log_config=None, proxy_headers=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False,
     )  # fmt: skip
     config.load()
-    config.ssl = None if certificates is None else certificates.context
+    config.ssl = None if certificates is None else certificates.http
     return uvicorn.Server(config)

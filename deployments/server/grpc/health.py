@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
-import grpc
-import grpc.aio
-from grpc.aio import ServicerContext
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from quorate.deployments.server.grpc.access import level_of
+from quorate.deployments.server.grpc.call import Call, CallError, Method
+from quorate.deployments.server.grpc.rpcs import SERVICE, stream, unary
 from quorate.deployments.server.service import Service
 
 WATCH_S = 0.5
@@ -19,20 +19,20 @@ _STATUS = health_pb2.HealthCheckResponse
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class Health:
     """Serving means that a quorum of members takes calls."""
 
     def __init__(self, service: Service, names: tuple[str, ...]):
         self._service, self._names = service, ("", *names)
 
-    async def Check(self, request: Any, context: ServicerContext) -> Any:
+    async def check(self, request: Any, _call: Call) -> Any:
         status = self._status(request.service)
         if status == _STATUS.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no service '{request.service[:100]}'")
+            raise CallError("NOT_FOUND", f"there is no service '{request.service[:100]}'; reflection lists those")
         return _STATUS(status=status)
 
-    async def Watch(self, request: Any, context: ServicerContext) -> AsyncIterator[Any]:
-        told = None
+    async def watch(self, _requests: Any, call: Call) -> AsyncGenerator[Any, None]:
+        request, told = await call.request(), None
         while True:
             status = self._status(request.service)
             if status != told:
@@ -46,7 +46,21 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return _STATUS.SERVING if self._service.ready() else _STATUS.NOT_SERVING
 
 
-def add_health_and_reflection(server: Any, service: Service, name: str) -> None:
-    """Add both to a server whose other service is ``name``."""
-    health_pb2_grpc.add_HealthServicer_to_server(Health(service, (name, HEALTH)), server)
-    reflection.enable_server_reflection((name, HEALTH, reflection.SERVICE_NAME), server)
+def standard_methods(service: Service) -> dict[bytes, Method]:
+    """The RPCs of both, by path."""
+    names = (SERVICE.full_name, HEALTH)
+    health, shown = Health(service, names), (*names, reflection.SERVICE_NAME)
+    reflect = reflection.aio.ReflectionServicer(shown).ServerReflectionInfo
+    found = {
+        f"/{HEALTH}/Check": (unary(health.check), health_pb2.HealthCheckRequest, False),
+        f"/{HEALTH}/Watch": (stream(health.watch), health_pb2.HealthCheckRequest, False),
+        f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": (
+            stream(reflect),
+            reflection_pb2.ServerReflectionRequest,
+            True,
+        ),
+    }
+    return {
+        path.encode(): Method(answer, request, level_of(path), streams)
+        for path, (answer, request, streams) in found.items()
+    }

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from quorate.deployments.errors import ForbiddenError
 from quorate.deployments.security.access import Doorkeeper, Level
-from quorate.deployments.server.http.compression import Headers
+from quorate.deployments.server.compression import Headers
 
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/")
 # Of the management paths, those that only tell; all others, also ones that come later, need a management token.

@@ -16,12 +16,12 @@ from quorate.deployments.errors import OverloadedError, UnauthenticatedError
 from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
+from quorate.deployments.server.compression import Headers, pack_answer
 from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.http.access import check_management, check_request
 from quorate.deployments.server.http.arrow_answers import dump_stream
 from quorate.deployments.server.http.arrow_inference import StreamInference
 from quorate.deployments.server.http.bodies import IncomingBody
-from quorate.deployments.server.http.compression import Headers, pack_answer
 from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi

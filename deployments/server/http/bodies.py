@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from quorate.deployments.errors import BodySizeError, RequestError
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
+from quorate.deployments.server.compression import Headers, unpack
 from quorate.deployments.server.heavy_work import HeavyWork
-from quorate.deployments.server.http.compression import Headers, unpack
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body
 from quorate.deployments.wire.limits import MAX_BODY_BYTES

@@ -14,7 +14,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from quorate.deployments.server.http.compression import Headers
+from quorate.deployments.server.compression import Headers
 
 _METHODS = ("get", "post", "put", "delete")
 

@@ -18,9 +18,9 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-# One peer's connections beyond its own limit, and all beyond the server's, take the place of idle ones of the peer that
-# has most: nobody's idle connections shut others out.
-MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER = 8192, 4096
+from quorate.deployments.server import connection_limits
+from quorate.deployments.server.connection_limits import ConnectionLimits
+
 MAX_HEAD_BYTES, MAX_HEADERS = 64 << 10, 128
 # A chunk of one byte comes with five bytes around it; more than this is a client that hides something endless there.
 FRAMING_PER_BODY_BYTE = 8
@@ -33,7 +33,7 @@ STREAM_S = 300.0
 LINGER_S = 5.0
 
 
-_PEERS: weakref.WeakKeyDictionary[ServerState, dict[str, dict[JoinedHttpProtocol, None]]] = weakref.WeakKeyDictionary()
+_LIMITS: weakref.WeakKeyDictionary[ServerState, ConnectionLimits[JoinedHttpProtocol]] = weakref.WeakKeyDictionary()
 
 
 class _JoinedWrites:
@@ -76,42 +76,27 @@ class JoinedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
-        if not self._find_place():
-            self._refuse(503, f"{MAX_CONNECTIONS} connections are open already; close some, or retry later")
+        self._peer = self.client[0] if self.client else ""
+        self._limits = _LIMITS.setdefault(self.server_state, ConnectionLimits())
+        if not self._limits.enter(self, self._peer):
+            most = connection_limits.MAX_CONNECTIONS
+            self._refuse(503, f"{most} connections are open already; close some, or retry later")
             return
         self._await_rest()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing has been asked that is not answered."""
-        return not self._fed_bytes and (self.cycle is None or self.cycle.response_complete)
+        """Whether it could give way to another: open, and nothing has been asked that is not answered."""
+        asked = self._fed_bytes or not (self.cycle is None or self.cycle.response_complete)
+        return not asked and not self.transport.is_closing()
 
-    def _find_place(self) -> bool:
-        """Let this connection in, if need be in place of an idle one of the peer that has most."""
-        peers = _peers_of(self.server_state)
-        self._peer = self.client[0] if self.client else ""
-        own = peers.setdefault(self._peer, {})
-        own[self] = None
-        if len(self.connections) <= MAX_CONNECTIONS and len(own) <= MAX_CONNECTIONS_PER_PEER:
-            return True
-        most = own if len(own) > MAX_CONNECTIONS_PER_PEER else max(peers.values(), key=len)
-        for other in most:  # the oldest first
-            if other is not self and other.idle and not other.transport.is_closing():
-                other._leave_peer()
-                self.connections.discard(other)
-                other.transport.close()
-                return True
-        return False
-
-    def _leave_peer(self) -> None:
-        peers = _peers_of(self.server_state)
-        own = peers.get(self._peer, {})
-        own.pop(self, None)
-        if not own:
-            peers.pop(self._peer, None)
+    def give_way(self) -> None:
+        self._limits.leave(self, self._peer)
+        self.connections.discard(self)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave_peer()
+        self._limits.leave(self, self._peer)
         self._stop_alarm()
         super().connection_lost(exc)
 
@@ -196,11 +181,6 @@ class JoinedHttpProtocol(HttpToolsProtocol):
             head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             self.transport.write(f"{line}{head}".encode() + body)
         self.transport.close()
-
-
-def _peers_of(state: ServerState) -> dict[str, dict[JoinedHttpProtocol, None]]:
-    """The connections of one server by the address they come from, each peer's in the order in which they came."""
-    return _PEERS.setdefault(state, {})
 
 
 async def _answer_431(scope: Any, receive: Any, send: Any) -> None:

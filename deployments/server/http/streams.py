@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from quorate.deployments.server.http.compression import Headers
+from quorate.deployments.server.compression import Headers
 from quorate.deployments.time_limit import within
 from quorate.fusion.errors import QuorateError
 

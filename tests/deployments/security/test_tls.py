@@ -106,7 +106,7 @@ def test_a_client_that_speaks_no_tls_gets_no_answer(tls):
 
 
 def test_the_server_speaks_tls_1_2_and_later_only(tls, ours):
-    assert tls.certificates.context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert tls.certificates.http.minimum_version == ssl.TLSVersion.TLSv1_2
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         context = ssl.create_default_context(cafile=str(ours.root))
         context.minimum_version = context.maximum_version = version

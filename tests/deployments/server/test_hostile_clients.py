@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from quorate.deployments import Client
-from quorate.deployments.server.grpc import server as grpc_door
+from quorate.deployments.server.grpc import connection
 from quorate.deployments.wire import open_inference_pb2 as pb
 
 ROWS = np.array([[0.5, -1.0]], np.float32)
@@ -161,7 +161,7 @@ def test_a_header_without_end_is_cut_off(pair, megabytes):
 
 @pytest.mark.long
 def test_connections_that_never_finish_a_greeting_are_closed_by_the_grpc_door(open_doors, pair_spec, monkeypatch):
-    monkeypatch.setattr(grpc_door, "HANDSHAKE_TIMEOUT_MS", 1000)
+    monkeypatch.setattr(connection, "GREETING_S", 1.0)
     doors = open_doors(pair_spec)
     lines = [connect(doors.grpc) for _ in range(100)]
     with Healthy(doors):

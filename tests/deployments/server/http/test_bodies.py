@@ -8,8 +8,9 @@ import pytest
 
 from quorate.deployments.errors import BodySizeError, OverloadedError, RequestError
 from quorate.deployments.memory_budget import MemoryBudget
+from quorate.deployments.server import compression
 from quorate.deployments.server.heavy_work import HeavyWork
-from quorate.deployments.server.http import bodies, compression
+from quorate.deployments.server.http import bodies
 from quorate.deployments.server.http.bodies import IncomingBody
 from quorate.deployments.wire.inference import Body
 

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from quorate.deployments.server import connection_limits
 from quorate.deployments.server.http import protocol
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
 
@@ -242,7 +243,7 @@ def test_two_framings_of_one_body_are_refused(pair):
 
 
 def test_connections_beyond_the_limit_are_refused_in_words(pair, monkeypatch):
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 40)
+    monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", 40)
     lines = [connect(pair) for _ in range(40)]
     for line in lines:
         line.sendall(b"G")  # none of them is idle
@@ -278,7 +279,7 @@ def ask_live(line):
 
 
 def test_idle_connections_of_one_peer_shut_nobody_out(pair, monkeypatch):
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 40)
+    monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", 40)
     greedy = [from_peer(pair, "127.0.0.7") for _ in range(45)]
     with from_peer(pair, "127.0.0.8") as modest, from_peer(pair, "127.0.0.8") as other:
         assert ask_live(modest)
@@ -292,7 +293,7 @@ def test_idle_connections_of_one_peer_shut_nobody_out(pair, monkeypatch):
 
 
 def test_a_peer_beyond_its_own_limit_gives_up_its_oldest_idle_connection(pair, monkeypatch):
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS_PER_PEER", 3)
+    monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS_PER_PEER", 3)
     modest = from_peer(pair, "127.0.0.8")
     assert ask_live(modest)
     lines = []
