@@ -118,13 +118,17 @@ class VocabularyError(FusionError):
 
 
 class QuorumError(QuorateError):
-    """Too few members gave a usable row."""
+    """Too few members gave a usable row.
+
+    Attributes:
+        retry_after_s: when enough of them may be there again; 0 where that is not known, or now.
+    """
 
     http_status, grpc_code = 503, "UNAVAILABLE"
 
-    def __init__(self, needed: str, got: str, missing: str = ""):
-        super().__init__(needed, got, missing)
-        self.needed, self.got, self.missing = needed, got, missing
+    def __init__(self, needed: str, got: str, missing: str = "", retry_after_s: float = 0.0):
+        super().__init__(needed, got, missing, retry_after_s)
+        self.needed, self.got, self.missing, self.retry_after_s = needed, got, missing, retry_after_s
 
     def __str__(self) -> str:
         missing = f" (missing: {self.missing})" if self.missing else ""

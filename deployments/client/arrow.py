@@ -71,7 +71,7 @@ def _first_answer(doors: DoorList, path: str, credentials: Credentials, timeout_
     """The exchange with the first door that answers rows, before any of its answer is read."""
     now = time.monotonic()
     tries = Tries(doors, now + timeout_s, now + timeout_s)
-    refused: tuple[int, bytes, str] | None = None
+    refused: tuple[int, bytes, str, str] | None = None
     while (door := tries.next(now)) is not None:
         exchange = _Exchange(door.url, path, credentials, timeout_s, sent.chunks())
         try:
@@ -92,11 +92,12 @@ def _first_answer(doors: DoorList, path: str, credentials: Credentials, timeout_
             tries.answered()
             return exchange
         exchange.close()
-        retry_after = dict(reply.headers).get(b"retry-after", b"").decode()
+        headers = dict(reply.headers)
+        retry_after, code = (headers.get(name, b"").decode() for name in (b"retry-after", b"error-code"))
         if reply.status_code != 503:
             tries.answered()
-            raise refusal(reply.status_code, body, retry_after)
-        refused = reply.status_code, body, retry_after
+            raise refusal(reply.status_code, body, retry_after, code)
+        refused = reply.status_code, body, retry_after, code
         tries.repeatable, now = sent.whole, time.monotonic()
         rest_s = float(retry_after) if retry_after.isdigit() else 0.0
         tries.failed(Failure.REFUSED, f"503: {error_text(body)}", now, rest_s)

@@ -249,7 +249,8 @@ class Calls(ABC, Generic[H]):
                 break
             yield Pause(pause_s)
         if reply.status_code != 200:
-            raise refusal(reply.status_code, reply.content, reply.headers.get("retry-after", ""), account)
+            told = [reply.headers.get(name, "") for name in ("retry-after", "error-code")]
+            raise refusal(reply.status_code, reply.content, told[0], told[1], account)
         return reply
 
     def _ask_doors(self, request: Request, expires: float) -> Call[tuple[httpx.Response, str]]:

@@ -16,15 +16,16 @@ _BY_STATUS: dict[int, type[errors.RemoteError]] = {
 }
 
 
-def refusal(status: int, body: bytes, retry_after: str = "", account: str = "") -> errors.RemoteError:
+def refusal(status: int, body: bytes, retry_after: str = "", code: str = "", account: str = "") -> errors.RemoteError:
     """The error of a response; its body is the protocol's ``{"error": ...}``, or whatever stands before the server.
 
     Args:
         retry_after: see ``remote_error``.
+        code: likewise.
         account: what other doors did.
     """
     text = error_text(body)
-    return remote_error(status, f"{text}; {account}" if account else text, retry_after)
+    return remote_error(status, f"{text}; {account}" if account else text, retry_after, code)
 
 
 def error_text(body: bytes) -> str:
@@ -35,14 +36,15 @@ def error_text(body: bytes) -> str:
         return body[:200].decode(errors="replace")
 
 
-def remote_error(status: int, text: str, retry_after: str = "") -> errors.RemoteError:
+def remote_error(status: int, text: str, retry_after: str = "", code: str = "") -> errors.RemoteError:
     """The error of a refused call.
 
     Args:
         retry_after: the header of that name, in seconds; empty where there was none.
+        code: the header ``error-code``; other servers have none, and a full one says when to ask again.
     """
     retry_after_s = float(retry_after) if retry_after.isdigit() else 0.0
-    if status == 503 and retry_after_s:
+    if status == 503 and (code == "RESOURCE_EXHAUSTED" if code else retry_after_s > 0):
         return errors.RemoteOverloadedError(status, text, retry_after_s)
     otherwise = errors.RemoteRequestError if 400 <= status < 500 else errors.RemoteError
     return _BY_STATUS.get(status, otherwise)(status, text, retry_after_s)

@@ -60,6 +60,7 @@ class Batch:
             name: np.concatenate([r.inputs[name] for r in requests]) if len(requests) > 1 else array
             for name, array in requests[0].inputs.items()
         }
+        self._members = members
         self._columns = columns if graph.selects(graph.output) else {}
         expires = max(request.deadline for request in requests)
         self._fan_out: FanOut
@@ -172,7 +173,7 @@ class Batch:
                 continue
             if fused is None or not (all_enough or (enough is not None and enough[cut].all())):
                 own = presence.cut(at, at + request.rows)
-                request.future.set_exception(shortage(output, own, len(self._fused), request.inputs))
+                request.future.set_exception(shortage(output, own, len(self._fused), request.inputs, self._back_s))
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
                 request.future.set_result(self._cut(request, fused, own_account, at, cut))
@@ -190,6 +191,9 @@ class Batch:
         if not behind:
             return fused
         return replace(fused, coverage=fused.coverage * discount(self._revision.asked, fused.contributions, behind))
+
+    def _back_s(self, name: str) -> float:
+        return self._members[name].back_s() if name in self._members else 0.0
 
     def _cut(self, request: Request, fused: FusedArrays, account: Account, at: int, cut: slice) -> Answer:
         """A request's rows, which are ``cut`` of what was fused and start at ``at`` in the batch."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from quorate.fusion.errors import QuorateError, QuorumError
 Array = NDArray[Any]
 
 
-def shortage(fuser: Fuser, presence: Presence, asked: int, inputs: Mapping[str, Array]) -> QuorateError:
+def shortage(
+    fuser: Fuser, presence: Presence, asked: int, inputs: Mapping[str, Array], back_s: Callable[[str], float]
+) -> QuorateError:
     """Why a request's rows have no answer.
 
     Args:
@@ -26,6 +28,7 @@ def shortage(fuser: Fuser, presence: Presence, asked: int, inputs: Mapping[str, 
         presence: of these rows; the fuser's members come first.
         asked: how many members were to be fused.
         inputs: of the request.
+        back_s: in how many seconds a member may take calls again.
     """
     fusion, states = fuser.fusion, presence.first(len(fuser.asked))
     reasons = presence.account().missing
@@ -38,8 +41,11 @@ def shortage(fuser: Fuser, presence: Presence, asked: int, inputs: Mapping[str, 
     if fusion.required:
         needed += f" and always {', '.join(fusion.required)}"
     missing = ", ".join(f"{name}:{reason}" for name, reason in reasons.items())
-    kind = DeadlineError if "deadline" in reasons.values() else QuorumError
-    return kind(needed, str(fewest), missing)
+    if "deadline" in reasons.values():
+        return DeadlineError(needed, str(fewest), missing)
+    short = max(min(fusion.quorum, asked) - fewest, 1)
+    waits_s = sorted(back_s(name) for name in reasons)
+    return QuorumError(needed, str(fewest), missing, waits_s[min(short, len(waits_s)) - 1] if waits_s else 0.0)
 
 
 def nonfinite_row(row: int, members: Sequence[str], inputs: Mapping[str, Array]) -> NonFiniteRowError:

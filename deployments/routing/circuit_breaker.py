@@ -61,6 +61,10 @@ class CircuitBreaker(Generic[R]):
                 return replica
         return None
 
+    def due_s(self) -> float:
+        """In how many seconds the first of those left out is tried again."""
+        return min(self.left_out.values()) - self._clock()
+
     def forget(self, replica: R) -> None:
         """Know nothing bad of a replica, because it works again or is gone."""
         self.left_out.pop(replica, None)

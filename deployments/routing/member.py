@@ -19,6 +19,8 @@ from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Message, Payload
 from quorate.deployments.transport.row_state import RowState
 
+# When to ask again for a member without a replica, or whose replicas have their fill: it may be there at any time.
+BACK_S = 1.0
 # Connects to a replica, and calls the second argument when it is lost.
 Connect = Callable[[Address, Callable[[Peer], None]], Peer]
 
@@ -99,6 +101,14 @@ class Member:
         if peer is None:
             self.reason = self.breaker.reason if reason == LEFT_OUT else reason
         return peer
+
+    def back_s(self) -> float:
+        """In how many seconds it may take calls again; 0 when it takes some now."""
+        now = time.monotonic()
+        peer, reason = choose(self._replicas.values(), self.breaker.left_out, (), self._limits, now)
+        if peer is not None:
+            return 0.0
+        return max(self.breaker.due_s(), 0.0) if reason == LEFT_OUT else BACK_S
 
     def read(self, peer: Peer, message: Message, kind: Kind, payload: Payload, latency_s: float) -> MemberReply:
         """Check an answer, judge the replica by it, and keep a row that was answered well."""

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 
-from quorate.deployments.errors import BodySizeError, RequestError
+from quorate.deployments.errors import BodySizeError, OverloadedError, RequestError
 from quorate.deployments.security.access import Level
 from quorate.deployments.server.compression import unpack
 from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.grpc.messages import MessageReader, prefix_of
 from quorate.deployments.server.service import Service
-from quorate.fusion.errors import QuorateError
+from quorate.fusion.errors import QuorateError, QuorumError
 
 # Requests must come in at this rate after their first seconds: a client may be far away, but not idle on purpose.
 ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
@@ -69,7 +69,7 @@ class Wire(Protocol):
     async def send(self, stream: int, prefix: bytes, message: bytes) -> None:
         """Send a message; returns when it is on its way."""
 
-    def finish(self, stream: int, all_here: bool, code: str, sentence: str = "") -> None:
+    def finish(self, stream: int, all_here: bool, code: str, sentence: str = "", retry_after_s: float = 0.0) -> None:
         """Send the status."""
 
     def has_read(self, stream: int) -> None:
@@ -247,7 +247,8 @@ class Call:
                 self._wire.finish(self._stream, self._all_here, "OK")
             else:
                 code = error.grpc_code if isinstance(error, QuorateError) else "INTERNAL"
-                self._wire.finish(self._stream, self._all_here, code, error_text(error))
+                wait_s = error.retry_after_s if isinstance(error, OverloadedError | QuorumError) else 0.0
+                self._wire.finish(self._stream, self._all_here, code, error_text(error), wait_s)
         self._close()
 
     def _close(self) -> None:

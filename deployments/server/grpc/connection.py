@@ -255,13 +255,14 @@ class GrpcConnection(asyncio.BufferedProtocol):
             if at < len(data):
                 self._flush()
 
-    def finish(self, stream: int, all_here: bool, code: str, sentence: str = "") -> None:
+    def finish(self, stream: int, all_here: bool, code: str, sentence: str = "", retry_after_s: float = 0.0) -> None:
         """Send a call's status.
 
         Args:
             all_here: the client has said all; else it is told to stop.
+            retry_after_s: see ``trailers``.
         """
-        end = trailers(code, sentence)
+        end = trailers(code, sentence, retry_after_s)
         self._end_stream(stream, end if stream in self._answered else [*ANSWER, *end], all_here)
 
     def has_read(self, stream: int) -> None:

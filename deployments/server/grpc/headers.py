@@ -5,6 +5,7 @@ Source: "gRPC over HTTP2" (PROTOCOL-HTTP2.md of the gRPC repository), Requests a
 
 from __future__ import annotations
 
+import math
 import re
 from urllib.parse import quote
 
@@ -42,8 +43,16 @@ def parse_timeout_s(value: bytes) -> float:
     return int(found[1]) * _UNIT_S[found[2]]
 
 
-def trailers(code: str, sentence: str = "") -> Headers:
-    """What ends a call: a status by its name, and a sentence for all but OK."""
+def trailers(code: str, sentence: str = "", retry_after_s: float = 0.0) -> Headers:
+    """What ends a call: a status by its name, and a sentence for all but OK.
+
+    Args:
+        retry_after_s: when a client that tries again should do so; 0 for when it likes. Source: gRPC's proposal A6,
+            "Pushback".
+    """
     if code == "OK":
         return _OK
-    return [(b"grpc-status", b"%d" % STATUSES.index(code)), (b"grpc-message", quote(sentence, _PLAIN).encode())]
+    end = [(b"grpc-status", b"%d" % STATUSES.index(code)), (b"grpc-message", quote(sentence, _PLAIN).encode())]
+    if retry_after_s > 0:
+        end.append((b"grpc-retry-pushback-ms", b"%d" % math.ceil(retry_after_s * 1e3)))
+    return end

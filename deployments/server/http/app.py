@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
@@ -33,7 +34,7 @@ from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body, InferRequest, InferResponse
 from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
-from quorate.fusion.errors import QuorateError
+from quorate.fusion.errors import QuorateError, QuorumError
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -42,6 +43,8 @@ Reply = tuple[int, Headers, "bytes | Begun"]
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
+# Tells a client what its gRPC sister is told: the status alone does not tell a full queue from members that are gone.
+ERROR_CODE = b"error-code"
 # A spec of numbers; tensors do not come this way.
 MAX_MANAGEMENT_BYTES = 16 << 20
 # A number of FP32 is up to 16 characters of JSON, and packed once more.
@@ -198,8 +201,10 @@ def _wrong_method(method: str, right: str) -> Reply:
 
 def _error(error: Exception) -> Reply:
     headers = list(_JSON)
-    if isinstance(error, OverloadedError):
-        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if isinstance(error, QuorateError):
+        headers.append((ERROR_CODE, error.grpc_code.encode()))
+    if isinstance(error, OverloadedError | QuorumError) and error.retry_after_s > 0:
+        headers.append((b"retry-after", str(math.ceil(error.retry_after_s)).encode()))  # whole seconds, says RFC 9110
     if isinstance(error, UnauthenticatedError):
         headers.append((b"www-authenticate", b"Bearer"))
     status = error.http_status if isinstance(error, QuorateError) else 500

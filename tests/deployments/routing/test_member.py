@@ -7,7 +7,7 @@ import pytest
 
 from quorate.deployments.routing.circuit_breaker import FAILURES_TO_LEAVE_OUT
 from quorate.deployments.routing.limits import DEFAULT_LIMITS, Limits
-from quorate.deployments.routing.member import Member
+from quorate.deployments.routing.member import BACK_S, Member
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.terms import Terms
@@ -157,3 +157,15 @@ def test_a_closed_member_ends_its_calls():
     fleet.member.close()
     assert [reply.reason for reply in replies] == ["dead"]
     assert fleet.made[0].closed
+
+
+def test_a_member_says_when_it_may_take_calls_again():
+    fleet = Fleet()
+    assert fleet.member.back_s() == BACK_S  # nobody knows
+    fleet.announce("a")
+    assert fleet.member.back_s() == 0.0
+    for _ in range(FAILURES_TO_LEAVE_OUT):
+        fleet.ask()
+        fleet.made[0].answer(tensors=())
+    fleet.member.breaker.left_out[fleet.made[0]] = time.monotonic() + 500
+    assert 400 < fleet.member.back_s() <= 500  # when the replica is tried again

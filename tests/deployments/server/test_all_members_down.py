@@ -1,10 +1,12 @@
-"""When no member is left both doors refuse, within the deadline and with the reason; they never answer a constant."""
+"""When no member is left both doors refuse with the reason and a time to ask again; they never answer a constant."""
 
 import grpc
 import httpx
 import numpy as np
 import pytest
 
+from quorate.deployments import Client
+from quorate.deployments.errors import RemoteOverloadedError, RemoteUnavailableError
 from quorate.deployments.wire import open_inference_pb2 as pb
 
 JSON = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
@@ -24,6 +26,8 @@ def test_http_says_unavailable(doors):
         reply = httpx.post(f"{doors.http}/v2/models/deserted/infer", json=JSON)
         assert reply.status_code == 503
         assert reply.json()["error"].startswith(REASON)
+        assert reply.headers["retry-after"] == "1"
+        assert reply.elapsed.total_seconds() < doors.engine.spec.fusion.deadline_s
     assert httpx.get(f"{doors.http}/v2/health/ready").status_code != 200
 
 
@@ -39,3 +43,11 @@ def test_grpc_says_unavailable(doors):
                 infer(request, timeout=20)
             assert error.value.code() == grpc.StatusCode.UNAVAILABLE
             assert error.value.details().startswith(REASON)
+            assert ("grpc-retry-pushback-ms", "1000") in error.value.trailing_metadata()
+
+
+def test_the_client_says_unavailable_and_not_overloaded(doors):
+    with Client(doors.http, model="deserted", retries=0) as client, pytest.raises(RemoteUnavailableError) as error:
+        client.infer(x=np.array([[1, 2]], np.float32))
+    assert not isinstance(error.value, RemoteOverloadedError)
+    assert error.value.retry_after_s == 1
