@@ -19,10 +19,11 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _STAGES = ("door", "queue", "member", "fuse", "total")
 _ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
 # An answer may lack members for several reasons: it is counted under the first of these.
-_REASONS = ("dead", "deadline", "shed", "error", "nonfinite", "shape")
+_REASONS = ("dead", "deadline", "shed", "quarantined", "error", "nonfinite", "shape")
 _HEALTH = ("connected", "left_out")
 _REPLIES = ("ok", "partial", *_REASONS)
-_ROW_REASONS = {state: state.reason for state in RowState if RowState.OK < state <= LAST_OF_REPLICA}
+_OF_ROWS = (*(state for state in RowState if RowState.OK < state <= LAST_OF_REPLICA), RowState.QUARANTINED)
+_ROW_REASONS = {state: state.reason for state in _OF_ROWS}
 
 
 class Metrics:

@@ -42,6 +42,9 @@ class Routes(Protocol):
     def failed(self, peer: Peer, reason: str) -> None:
         """Count a failure of a replica."""
 
+    def lost_with(self, peer: Peer, payload: Payload) -> None:
+        """A replica was lost that had these rows."""
+
 
 class Call:
     """One call.
@@ -100,6 +103,7 @@ class Call:
         if self.finished:
             return
         if message is None:
+            self._routes.lost_with(peer, self._payload)
             self._retry_elsewhere()
         else:
             latency_s = time.monotonic() - self._started

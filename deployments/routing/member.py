@@ -6,6 +6,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from quorate.deployments.routing.balancing import LEFT_OUT, choose
 from quorate.deployments.routing.call import Call, OnReply
@@ -13,6 +18,7 @@ from quorate.deployments.routing.circuit_breaker import CircuitBreaker
 from quorate.deployments.routing.health_probe import HealthProbe
 from quorate.deployments.routing.hedge import Hedge
 from quorate.deployments.routing.limits import DEFAULT_LIMITS, Limits
+from quorate.deployments.routing.quarantine import Quarantine
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply, read_reply
 from quorate.deployments.routing.terms import Terms
@@ -32,6 +38,7 @@ class Member:
         reason: why the member takes no call now.
         hedge: how late a call is that is late, and how many may be hedged.
         breaker: who is left out.
+        quarantine: which rows may be what kills replicas.
         probe: tells a broken replica from rows that no replica can take.
     """
 
@@ -41,6 +48,7 @@ class Member:
         self.hedge = Hedge()
         self.breaker: CircuitBreaker[Peer] = CircuitBreaker()
         self.probe = HealthProbe(self._verdict, self.read)
+        self.quarantine = Quarantine()
         self._connect, self._limits = connect, limits
         self._announced: dict[str, Address] = {}
         self._replicas: dict[str, Peer] = {}
@@ -89,6 +97,14 @@ class Member:
         peer = self.choose()
         if peer is None:
             return None
+        if self.quarantine:
+            held = self.quarantine.held(payload)
+            if held.all():
+                self.reason = RowState.QUARANTINED.reason
+                return None
+            if held.any():
+                payload = Payload.of([tensor[~held] for tensor in payload.tensors])
+                done = partial(_with_held_rows, done, held)
         self.hedge.calls += 1
         call = Call(self, kind, payload, terms, done)
         call.start(peer)
@@ -113,6 +129,8 @@ class Member:
     def read(self, peer: Peer, message: Message, kind: Kind, payload: Payload, latency_s: float) -> MemberReply:
         """Check an answer, judge the replica by it, and keep a row that was answered well."""
         reply = read_reply(message, payload.rows, latency_s)
+        if self.quarantine and reply.status is not None:
+            self.quarantine.clear(payload)
         if reply.status is None:
             if reply.reason == "shape":
                 self.failed(peer, reply.reason)
@@ -133,6 +151,10 @@ class Member:
         """Count a failure of a replica."""
         self.breaker.failed(peer, reason)
 
+    def lost_with(self, peer: Peer, payload: Payload) -> None:
+        """A replica was lost that had these rows: they may be why."""
+        self.quarantine.add(payload, peer.address.replica_id)
+
     def close(self) -> None:
         """Let go of all replicas."""
         for peer in list(self._replicas.values()):
@@ -149,3 +171,17 @@ class Member:
             del self._replicas[peer.address.replica_id]
         self.breaker.forget(peer)
         self.probe.forget(peer)
+
+
+def _with_held_rows(done: OnReply, held: NDArray[np.bool_], reply: MemberReply) -> None:
+    """Pass on a reply to the other rows as one to all of them.
+
+    Args:
+        held: (B,) the rows that were held back.
+    """
+    if reply.values is not None and reply.status is not None:
+        values = np.zeros((len(held), *reply.values.shape[1:]), reply.values.dtype)
+        status = np.full(len(held), RowState.QUARANTINED, np.uint8)
+        values[~held], status[~held] = reply.values, reply.status
+        reply = replace(reply, values=values, status=status, failed_rows=reply.failed_rows + int(held.sum()))
+    done(reply)

@@ -19,6 +19,7 @@ class RowState(IntEnum):
     DEAD = 5
     SHED = 6
     UNASKED = 7  # a gate or a cascade answered without it
+    QUARANTINED = 8  # the member is not sent it: replicas died that had it
 
     @property
     def reason(self) -> str:

@@ -116,6 +116,28 @@ def test_a_row_that_kills_its_member_costs_two_replicas_at_most_and_its_companio
     run(scenario)
 
 
+def test_a_row_that_killed_two_replicas_is_held_back_from_its_member_and_others_are_not():
+    """However often its client sends it again, and in whose company."""
+
+    async def scenario():
+        async with serving(ensemble(deadline_s=10.0), {"a": 4}) as (engine, fleet):
+            poison = row(7, oracle.DIE, "a")
+            first = await engine.infer(poison)
+            assert dict(first.members_missing) == {"a": "dead"}
+            for number in range(20, 40):
+                again, other = await asyncio.gather(engine.infer(poison), engine.infer(row(number)))
+                assert dict(again.members_missing) == {"a": "quarantined"}
+                assert_right(again, row(7))
+                assert not other.degraded
+                assert_right(other, row(number))
+            assert sum(replica.gone() for replica in fleet.replicas["a"]) == 2
+            alone = metric(engine, "quorate_member_replies_total", member="a", outcome="quarantined")
+            beside_others = metric(engine, "quorate_member_failed_rows_total", member="a", reason="quarantined")
+            assert alone + beside_others == 20
+
+    run(scenario)
+
+
 def test_when_all_members_are_down_each_request_is_refused_with_the_reason_and_none_is_answered():
     async def scenario():
         async with serving(ensemble()) as (engine, fleet):

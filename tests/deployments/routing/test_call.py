@@ -19,7 +19,7 @@ class FakeRoutes:
     def __init__(self, *replicas):
         self.replicas = replicas
         self.hedge = Hedge()
-        self.failures = []
+        self.failures, self.lost = [], []
 
     def choose(self, tried=()):
         return next((replica for replica in self.replicas if replica not in tried), None)
@@ -29,6 +29,9 @@ class FakeRoutes:
 
     def failed(self, peer, reason):
         self.failures.append((peer, reason))
+
+    def lost_with(self, peer, payload):
+        self.lost.append((peer, payload))
 
 
 @pytest.fixture
@@ -56,8 +59,10 @@ def test_an_answer_ends_the_call(replies):
 
 def test_a_call_whose_replica_is_lost_goes_to_another(replies):
     lost, other = FakeReplica("lost"), FakeReplica("other")
-    start(FakeRoutes(lost, other), replies)
+    routes = FakeRoutes(lost, other)
+    start(routes, replies)
     lost.close()
+    assert [peer for peer, _ in routes.lost] == [lost]
     assert replies == []
     other.answer()
     assert [reply.reason for reply in replies] == [""]
