@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
+from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.loading import load_model
@@ -59,6 +61,7 @@ class MemberReplica:
         check_member(job, folder)
         self._predictor = Predictor(load_model(job.name, job.member, folder), job)
         self._predictor.warm_up()
+        self._check_first_memory()
         listeners = self._listen(place)
         self._inference = InferenceLoop(
             self._predictor, job.member.inputs, job.member.max_batch_size, listeners, threads
@@ -108,6 +111,18 @@ class MemberReplica:
             raise RuntimeError(f"member '{self._job.name}' lost its device: {self._predictor.last_error}")
         if not self._inference.is_alive():
             raise RuntimeError(f"member '{self._job.name}' has no inference thread any more")
+        held, limit = psutil.Process().memory_info().rss, self._job.member.max_memory_bytes
+        if limit is not None and held > limit:
+            raise RuntimeError(
+                f"member '{self._job.name}' holds {held:,} bytes, over its max_memory_bytes of {limit:,}"
+            )
+
+    def _check_first_memory(self) -> None:
+        """A limit that the model alone passes would have replicas replaced for ever."""
+        held, limit = psutil.Process().memory_info().rss, self._job.member.max_memory_bytes
+        if limit is not None and held > limit:
+            found = f"max_memory_bytes is {limit:,} but a replica holds {held:,} once its model is loaded"
+            raise MemberLoadError(self._job.name, found, "give the limit room for requests, or remove it")
 
     def stop(self) -> None:
         """Answer what comes while others learn of the successor, finish, and leave."""

@@ -62,6 +62,8 @@ class MemberSpec(_Frozen):
         digest: ``sha256:<hex>`` of the weights file, or of the model file where there are no weights.
         classes: class names in the order of the member's output columns; the ensemble's when left out.
         stall_timeout_s: a replica whose inference makes no progress for this long is replaced.
+        max_memory_bytes: a replica that keeps more in memory (resident, as ``ps`` shows it) is replaced, after it has
+            answered what it has; without end when left out.
         share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
     """
 
@@ -76,6 +78,7 @@ class MemberSpec(_Frozen):
     replicas: Replicas = Replicas()
     max_batch_size: Count = 64
     stall_timeout_s: Seconds = 60.0
+    max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
     share: bool = False
 
 

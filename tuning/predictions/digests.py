@@ -13,7 +13,7 @@ from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, facto
 from quorate.deployments.spec.schema import MemberJob
 
 # Where and how fast a member runs changes no prediction.
-_IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "weights", "digest"}
+_IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "max_memory_bytes", "weights", "digest"}
 
 
 def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:

@@ -110,6 +110,17 @@ def test_scaling_up_and_down_under_load_loses_nothing(deploy):
     assert counts["answered"] > 50
 
 
+def test_a_member_that_keeps_memory_is_replaced_at_its_limit_without_losing_a_request(deploy):
+    leaky = {"model": "known:leaky", "config": {"shift": 0, "kept_bytes": 1 << 20}, "max_memory_bytes": 1 << 30}
+    words = ensemble("leaking", switch="none").model_dump(mode="json", exclude_unset=True)
+    words["members"]["b"] |= leaky
+    deployed = deploy(parse_spec(words))
+    first = member_pids("leaking", "b")
+    with load(deployed.http, "leaking") as counts:
+        wait_for(lambda: member_pids("leaking", "b") and not member_pids("leaking", "b") & first)
+    assert set(counts) == {"answered"}
+
+
 @pytest.mark.slow  # Serve looks back half a minute before it believes a replica is busy, or idle
 def test_a_busy_member_gets_another_replica_and_an_idle_one_loses_it_without_losing_a_request(deploy, tmp_path):
     switch = tmp_path / "seconds"

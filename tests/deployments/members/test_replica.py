@@ -3,6 +3,8 @@
 import socket
 import time
 
+import numpy as np
+import psutil
 import pytest
 
 from quorate.deployments import parse_spec
@@ -53,6 +55,28 @@ def until(condition):
             return
         time.sleep(0.01)
     raise AssertionError("it did not happen")
+
+
+def test_a_replica_over_its_memory_limit_is_unhealthy(place, monkeypatch):
+    monkeypatch.setattr(replica_module, "HANDOVER_S", 0.0)
+    held = psutil.Process().memory_info().rss
+    replica = MemberReplica(limited(held + (64 << 20)), FACTORIES, place)
+    replica.check_health()
+    kept = np.ones(128 << 20, np.uint8)
+    with pytest.raises(RuntimeError, match="over its max_memory_bytes"):
+        replica.check_health()
+    replica.stop()
+    assert kept.all()
+
+
+def test_a_limit_that_the_model_alone_passes_is_refused_in_words(place):
+    with pytest.raises(MemberLoadError, match="max_memory_bytes is 1,000,000 but a replica holds"):
+        MemberReplica(limited(1_000_000), FACTORIES, place)
+
+
+def limited(max_memory_bytes):
+    plain = job(shift=1)
+    return plain.model_copy(update={"member": plain.member.model_copy(update={"max_memory_bytes": max_memory_bytes})})
 
 
 def test_it_says_where_it_is_and_what_its_rows_are(replica, place):
