@@ -67,3 +67,4 @@ class Asking:
         assert self._process.returncode == 0, "the clients have made a mistake of their own; see load.log"
         self.report = Report.read(self._log, revisions)
         assert len(self.report.requests) == int(count)
+        print(f"{self.report.answered:.4%} answered: {dict(self.report.counts)}")

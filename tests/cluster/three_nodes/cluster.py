@@ -37,6 +37,8 @@ _ENVIRONMENT = {
     "RAY_agent_register_timeout_ms": "120000", "RAY_raylet_start_wait_time_s": "120",
 }  # fmt: skip
 _numbers = itertools.count(1, 1_000_000)
+# Requests a second, few enough for any machine.
+RATE = float(os.environ.get("QUORATE_RATE", "20"))
 
 
 class ThreeNodes:
@@ -98,7 +100,7 @@ class ThreeNodes:
 
     @contextlib.contextmanager
     def asking(
-        self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = 20,
+        self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = RATE,
         places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0),
     ) -> Iterator[Asking]:  # fmt: skip
         """Have clients ask while the context lasts.
