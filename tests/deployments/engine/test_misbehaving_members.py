@@ -62,7 +62,6 @@ def test_a_member_that_is_always_late_costs_its_own_answers_and_nothing_else():
 def test_after_a_thousand_requests_to_a_member_that_hangs_nothing_is_held(command):
     async def scenario():
         async with serving(ensemble(deadline_s=1.0)) as (engine, fleet):
-
             answered = 0
 
             async def ask(number):
