@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from quorate.deployments import Client, parse_spec
@@ -100,12 +101,39 @@ def load(url, name, threads=3, retries=0):
             thread.join()
 
 
-def test_scaling_up_and_down_under_load_loses_nothing(deploy):
+@pytest.mark.parametrize(("most", "times"), [(2, 1), pytest.param(8, 50, marks=pytest.mark.slow)])
+def test_scaling_up_and_down_under_load_loses_nothing(deploy, most, times):
     deployed = deploy(ensemble("scaled"))
     with load(deployed.http, "scaled") as counts:
-        for replicas in (2, 1):
-            deploy(ensemble("scaled", replicas=replicas))
-            wait_for(lambda replicas=replicas: len(member_pids("scaled", "a")) == replicas)
+        for number in range(times):
+            for replicas in (most, 1):
+                deploy(ensemble("scaled", replicas=replicas))
+                wait_for(lambda replicas=replicas: len(member_pids("scaled", "a")) == replicas)
+            if not number:
+                before = controller_bytes()
+    assert controller_bytes() - before <= 50 << 20
+    assert set(counts) == {"answered"}
+    assert counts["answered"] > 50
+
+
+def controller_bytes():
+    """Resident memory of Serve's controller."""
+    import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    return psutil.Process(ray.get(controller.get_pid.remote())).memory_info().rss
+
+
+def test_a_member_that_is_added_and_removed_under_load_loses_nothing(deploy, tmp_path):
+    switch = tmp_path / "seconds"
+    switch.write_text("0")
+    alone, together = ensemble("grown"), ensemble("grown", switch=switch)
+    deployed = deploy(alone)
+    with load(deployed.http, "grown") as counts:
+        for spec, members in ((together, 1), (alone, 0)):
+            deploy(spec)
+            wait_for(lambda members=members: len(member_pids("grown", "b")) == members)
     assert set(counts) == {"answered"}
     assert counts["answered"] > 50
 
