@@ -64,9 +64,9 @@ class Doors:
         self.server.stop()
         self._members.stop()
 
-    def stop_members(self):
-        """Let every member finish and leave."""
-        self._members.stop()
+    def stop_members(self, *names):
+        """Let these members, or all, finish and leave."""
+        self._members.stop(*names)
 
 
 def _make_engine(served):

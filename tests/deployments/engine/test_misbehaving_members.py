@@ -1,8 +1,10 @@
 """Members that hang, die, answer nonsense or are all gone, at the scale of thousands of requests: real processes."""
 
 import asyncio
+import itertools
 import random
 import signal
+import time
 from collections import Counter
 
 import numpy as np
@@ -161,6 +163,36 @@ def test_when_all_members_are_down_each_request_is_refused_with_the_reason_and_n
             await in_parallel(200, ask)
             assert refused == [(503, "UNAVAILABLE")] * 200
             assert nothing_is_under_way(engine)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("out_s", [1.0, pytest.param(30.0, marks=pytest.mark.slow)])
+def test_while_a_whole_member_is_gone_every_answer_says_so_and_afterwards_it_is_asked_again(out_s):
+    async def scenario():
+        async with serving(ensemble(deadline_s=10.0), {"a": 2}) as (engine, fleet):
+            numbers = itertools.count(1)
+            for replica in list(fleet.replicas["a"]):
+                replica.kill()
+            await until(lambda: not engine.ready()["a"])
+            fleet.replicas["a"].clear()
+            ends = time.monotonic() + out_s
+            missing: Counter[tuple[str, str]] = Counter()
+            while time.monotonic() < ends:
+                number = next(numbers)
+                answer = await engine.infer(row(number))
+                assert_right(answer, row(number))
+                missing.update(answer.members_missing.items())
+            assert set(missing) == {("a", "dead")}
+            assert missing.total() == number
+            fresh = fleet.launch("a")
+            await asyncio.get_running_loop().run_in_executor(None, fresh.wait)
+            fleet.announce(engine)
+            await until(lambda: engine.ready()["a"])
+            again = row(next(numbers))
+            answer = await engine.infer(again)
+            assert not answer.degraded
+            assert_right(answer, again)
 
     run(scenario)
 

@@ -1,4 +1,7 @@
-"""When no member is left both doors refuse with the reason and a time to ask again; they never answer a constant."""
+"""When no member is left, or one is gone that is required, both doors refuse; they never answer a constant or a guess.
+
+The refusal has the reason and a time to ask again.
+"""
 
 import grpc
 import httpx
@@ -51,3 +54,23 @@ def test_the_client_says_unavailable_and_not_overloaded(doors):
         client.infer(x=np.array([[1, 2]], np.float32))
     assert not isinstance(error.value, RemoteOverloadedError)
     assert error.value.retry_after_s == 1
+
+
+def test_while_a_required_member_is_gone_both_doors_refuse_and_answer_no_guess(open_doors, pair_spec):
+    doors = open_doors({**pair_spec, "name": "headless", "fusion": {**pair_spec["fusion"], "required": ["a"]}})
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
+    assert httpx.post(f"{doors.http}/v2/models/headless/infer", json=body).status_code == 200
+    doors.stop_members("a")
+    request = pb.ModelInferRequest(model_name="headless", raw_input_contents=[np.ones(2, np.float32).tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    with grpc.insecure_channel(doors.grpc) as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer", pb.ModelInferRequest.SerializeToString
+        )
+        for _ in range(20):
+            reply = httpx.post(f"{doors.http}/v2/models/headless/infer", json=body)
+            assert reply.status_code == 503
+            assert "always a but got 1 (missing: a:dead)" in reply.json()["error"]
+            call = infer.future(request, timeout=20)
+            assert call.code() == grpc.StatusCode.UNAVAILABLE
+            assert "a:dead" in call.details()

@@ -25,7 +25,7 @@ class MemberThreads:
         self._spec, self._folder = spec, folder
         torch.set_num_threads(1)
         self._outputs = {}
-        self._loops = [self._start(name) for name in spec.members]
+        self._loops = {name: self._start(name) for name in spec.members}
 
     def _start(self, name):
         member = self._spec.members[name]
@@ -55,11 +55,12 @@ class MemberThreads:
             await asyncio.sleep(0.01)
         return engine
 
-    def stop(self):
-        """Let every member finish and leave, as Serve does when it stops a replica."""
-        for loop in self._loops:
+    def stop(self, *names):
+        """Let these members, or all, finish and leave, as Serve does when it stops a replica."""
+        loops = [self._loops[name] for name in names or self._loops]
+        for loop in loops:
             loop.drain(0)  # all at the same time
-        for loop in self._loops:
+        for loop in loops:
             loop.drain(5)
 
 
