@@ -30,9 +30,9 @@ from h2.events import (
     UnknownFrameReceived,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import Frame, GoAwayFrame
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame
 
 from quorate.deployments.server.grpc.access import authorization
 from quorate.deployments.server.grpc.call import Call, CallError, Method
@@ -41,8 +41,8 @@ from quorate.deployments.server.grpc.lobby import Lobby
 from quorate.fusion.errors import QuorateError
 
 GREETING_S, KEEPALIVE_S = 10.0, 30.0
-# An answer that the client does not read is kept for so long.
-UNREAD_S = 60.0
+# An answer that the client does not read is kept for so long, and longer only as far as it reads at this rate.
+UNREAD_S, MIN_BYTES_PER_S = 60.0, 1024
 MAX_STREAMS, MAX_METADATA_BYTES = 256, 64 << 10
 FRAME_BYTES = 64 << 10
 STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 4 << 20, 16 << 20
@@ -63,8 +63,22 @@ class _GoesAway(Event):
     """The client begins no more calls."""
 
 
+class _DataIsLate(Event):
+    """Data came for a call that the client has ended, or that has ended here and the client did not know yet."""
+
+    def __init__(self, stream_id: int, data: bytes):
+        self.stream_id, self.data = stream_id, data
+
+
 class _H2(H2Connection):
     MAX_CLOSED_STREAMS = 1024  # it keeps how each ended; a frame for an older one ends the connection
+
+    def _handle_data_on_closed_stream(
+        self, events: list[Event], exc: StreamClosedError, frame: DataFrame
+    ) -> tuple[list[Frame], list[Event]]:
+        # h2 tells of it as of a reset, or not at all.
+        frames, _ = super()._handle_data_on_closed_stream(events, exc, frame)
+        return frames, [_DataIsLate(frame.stream_id, frame.data)]
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
         # h2 would send nothing any more, but the client waits for the calls that it has begun (RFC 9113, 6.8).
@@ -99,10 +113,12 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._calls: dict[int, Call] = {}
         self._answered: set[int] = set()  # streams whose headers are sent
         self._unread: dict[int, int] = {}  # bytes of a stream that its client may send again once they are read
-        self._paused = self._greeted = self._pinged = self._refuses = self._drains = False
+        self._greeted = self._pinged = self._refuses = self._drains = self._hung_up = False
         self._flushing: asyncio.Handle | None = None
         self._progress: asyncio.Future[None] | None = None  # the client can take more
-        self._since = self._heard = self._progressed = time.monotonic()
+        self._due: dict[int, float] = {}  # when it must have taken more of an answer, by stream
+        self._paused_since: float | None = None  # nothing more goes into the socket
+        self._since = self._heard = time.monotonic()
         self._controls, self._counted = float(CONTROL_BURST), self._heard
         self._unframed_bytes = 0
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
@@ -116,13 +132,19 @@ class GrpcConnection(asyncio.BufferedProtocol):
             PriorityUpdated: self._on_control,
             UnknownFrameReceived: self._on_control,
             PingAckReceived: self._on_pong,
+            _DataIsLate: self._on_late_data,
             _GoesAway: self._on_go_away,
         }
 
     @property
     def idle(self) -> bool:
         """Whether it could give way to another: open, and no call is under way."""
-        return not self._calls and not self._transport.is_closing()
+        return not self._calls and not self._closes
+
+    @property
+    def _closes(self) -> bool:
+        """Whether there is nothing more to say; of its own a TLS transport knows that only when it has closed."""
+        return self._hung_up or self._transport.is_closing()
 
     # asyncio.BufferedProtocol
 
@@ -153,7 +175,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         return self._lobby.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._transport.is_closing():
+        if self._closes:
             return
         self._heard = time.monotonic()
         try:
@@ -176,35 +198,41 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._flush_soon()
 
     def pause_writing(self) -> None:
-        self._paused = True
+        self._paused_since = time.monotonic()
 
     def resume_writing(self) -> None:
-        self._paused = False
+        self._paused_since = None
         self._wake()
 
     # What its door tells it.
 
     def give_way(self) -> None:
         """Close, for another one."""
-        self._lobby.leave(self, self._peer)
+        self._lobby.give_place(self, self._peer)
         self._h2.close_connection()
         self.hang_up()
 
     def check(self, now: float) -> None:
         """Look whether the client is there, and in time."""
-        if not self._greeted and now - self._since > GREETING_S:
+        silent_s = now - self._heard
+        stuck = self._paused_since is not None and now - self._paused_since > UNREAD_S
+        greets = not self._greeted and now - self._since > GREETING_S
+        if greets or stuck or silent_s > 2 * KEEPALIVE_S:
             self._transport.abort()
+        if self._closes:  # perhaps for long, where the client does not read what there still is
+            return
         for call in list(self._calls.values()):
             call.check_arrival(now)
-        silent_s = now - self._heard
-        if silent_s > 2 * KEEPALIVE_S or (self._progress is not None and now - self._progressed > UNREAD_S):
-            self._transport.abort()
-        elif silent_s > KEEPALIVE_S and self._greeted and not self._pinged:
+        for stream in [stream for stream, due in self._due.items() if now > due]:
+            self._calls[stream].fail(CallError("DEADLINE_EXCEEDED", "the answer was not read in time"))
+        if silent_s > KEEPALIVE_S and self._greeted and not self._pinged:
             self._ping()
 
     def drain(self) -> None:
         """Ask the client to go elsewhere with new calls; those that are here are answered."""
         self._drains = True
+        if self._closes:
+            return
         if self._greeted:
             self._go_away(_LAST_STREAM)
             self._ping()  # what comes before its answer was sent before the client knew
@@ -219,6 +247,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
     def hang_up(self) -> None:
         """Send what there is to say, and close."""
         self._flush()
+        self._hung_up = True
         self._transport.close()
 
     def abort(self) -> None:
@@ -229,7 +258,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     async def send(self, stream: int, prefix: bytes, message: bytes) -> None:
         """Send a piece of a call's answer; returns when all of it is given to the socket's buffer."""
-        if self._transport.is_closing():
+        if self._closes:
             raise asyncio.CancelledError
         if stream not in self._answered:
             self._answered.add(stream)
@@ -242,16 +271,16 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._flush_soon()
 
     async def _send(self, stream: int, data: bytes | memoryview) -> None:
-        h2, at = self._h2, 0
+        h2, at, since = self._h2, 0, time.monotonic()
         while at < len(data):
-            window = 0 if self._paused else h2.local_flow_control_window(stream)
+            window = 0 if self._paused_since is not None else h2.local_flow_control_window(stream)
             if window <= 0:
-                await self._can_send_more()
+                await self._can_send_more(stream, since + UNREAD_S + at / MIN_BYTES_PER_S)
                 continue
             end = min(at + window, at + WRITE_BYTES, len(data))
             for start in range(at, end, h2.max_outbound_frame_size):
                 h2.send_data(stream, data[start : min(start + h2.max_outbound_frame_size, end)])
-            at, self._progressed = end, time.monotonic()
+            at = end
             if at < len(data):
                 self._flush()
 
@@ -277,7 +306,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         if self._calls.pop(stream, None) is not None:
             self._lobby.calls -= 1
         self._answered.discard(stream)
-        if not self._transport.is_closing():
+        if not self._closes:
             self.has_read(stream)
 
     # What the client says.
@@ -285,7 +314,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
     def _on_request(self, event: RequestReceived) -> None:
         stream = event.stream_id
         if self._refuses:
-            self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+            with contextlib.suppress(ProtocolError):  # the client has given it up already
+                self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
             return
         headers = dict(event.headers)
         kind = headers.get(b"content-type", b"")
@@ -318,6 +348,13 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._h2.acknowledge_received_data(size + self._unread.pop(stream, 0), stream)
         else:
             self._unread[stream] = self._unread.get(stream, 0) + size
+
+    def _on_late_data(self, event: _DataIsLate) -> None:
+        call = self._calls.get(event.stream_id)
+        if call is not None:  # h2 has reset it
+            call.abandon()
+        if call is not None or not event.data:
+            self._on_control(event)
 
     def _on_end(self, event: StreamEnded) -> None:
         call = self._calls.get(event.stream_id)
@@ -354,7 +391,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
     # What is sent.
 
     def _end_stream(self, stream: int, headers: Headers, all_here: bool) -> None:
-        if self._transport.is_closing():
+        if self._closes:
             return
         with contextlib.suppress(ProtocolError):  # the client has given it up; we shall hear of it at once
             self._h2.send_headers(stream, headers, end_stream=True)
@@ -372,11 +409,15 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._flush()
         self._transport.write(GoAwayFrame(0, last_stream_id=last_stream).serialize())
 
-    async def _can_send_more(self) -> None:
+    async def _can_send_more(self, stream: int, due: float) -> None:
         self._flush()
         if self._progress is None:
-            self._progress, self._progressed = self.loop.create_future(), time.monotonic()
-        await asyncio.shield(self._progress)
+            self._progress = self.loop.create_future()
+        self._due[stream] = due
+        try:
+            await asyncio.shield(self._progress)
+        finally:
+            del self._due[stream]
 
     def _wake(self) -> None:
         if self._progress is not None:
@@ -393,7 +434,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._flushing.cancel()
             self._flushing = None
         data = self._h2.data_to_send()
-        if data and not self._transport.is_closing():
+        if data and not self._closes:
             self._transport.write(data)
 
 

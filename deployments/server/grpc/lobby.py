@@ -37,8 +37,12 @@ class Lobby(Generic[C]):
         self.connections.add(connection)
         return self._limits.enter(connection, peer)
 
+    def give_place(self, connection: C, peer: str) -> None:
+        """Count it no more, while it still closes."""
+        self._limits.leave(connection, peer)
+
     def leave(self, connection: C, peer: str) -> None:
-        """Count it no more."""
+        """It is closed."""
         self.connections.discard(connection)
         self._limits.leave(connection, peer)
 

@@ -1,5 +1,6 @@
 """A gRPC client by hand, frame by frame, for what a well-behaved one never does."""
 
+import select
 import socket
 import struct
 
@@ -77,14 +78,22 @@ class Http2Client:
     def read_until(self, condition):
         """Read what comes until ``condition()`` holds, or the server hangs up."""
         while not condition() and not self.closed:
-            try:
-                self.flush()
-                data = self.socket.recv(65536)
-            except ConnectionError:
-                data = b""
-            self.closed = not data
-            for event in self.h2.receive_data(data):
-                self._take(event)
+            if not self.read():
+                raise TimeoutError
+
+    def read(self, timeout_s=20.0):
+        """Read what comes, once; whether anything came in time."""
+        try:
+            self.flush()
+            if not select.select([self.socket], [], [], timeout_s)[0]:
+                return False
+            data = self.socket.recv(65536)
+        except ConnectionError:
+            data = b""
+        self.closed = not data
+        for event in self.h2.receive_data(data):
+            self._take(event)
+        return True
 
     def status(self, stream):
         """Wait for a call's end; returns its status and sentence."""
