@@ -62,11 +62,19 @@ def parse_infer(message: pb.ModelInferRequest, deadline_s: float | None = None) 
         arrays,
         message.model_version,
         message.id,
-        tuple(output.name for output in message.outputs) or None,
+        _outputs(message),
         parse_parameters(message.parameters),
         deadline_s,
         _classification(message),
     )
+
+
+def _outputs(message: pb.ModelInferRequest) -> tuple[str, ...] | None:
+    names: dict[str, None] = {}
+    for output in message.outputs:
+        check_once(output.name, names, "output")
+        names[output.name] = None
+    return tuple(names) or None
 
 
 def _classification(message: pb.ModelInferRequest) -> dict[str, Scalar]:

@@ -122,16 +122,19 @@ def _outputs(data: dict[str, Any]) -> tuple[tuple[str, ...] | None, dict[str, Sc
         isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
     ):
         raise RequestError("outputs is no list of objects with a name; send [{'name': ...}] or leave it out")
+    names: dict[str, None] = {}
     classes: dict[str, Scalar] = {}
     binary: dict[str, bool] = {}
     for output in outputs:
         parameters, name = parse_parameters(output), output["name"]
+        check_once(name, names, "output")
+        names[name] = None
         refuse_shared_memory(f"output '{name}'", parameters)
         if "binary_data" in parameters:
             binary[name] = _flag(parameters, "binary_data")
         if "classification" in parameters:
             classes[name] = parameters["classification"]
-    return tuple(o["name"] for o in outputs), classes, binary
+    return tuple(names), classes, binary
 
 
 def parse_parameters(data: dict[str, Any]) -> dict[str, Scalar]:

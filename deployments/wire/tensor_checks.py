@@ -33,10 +33,10 @@ def parse_shape(name: str, shape: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def check_once(name: str, known: Container[str]) -> None:
-    """Refuse an input that was there before."""
+def check_once(name: str, known: Container[str], what: str = "input") -> None:
+    """Refuse an input, or whatever else it is, that was there before."""
     if name in known:
-        raise RequestError(f"input '{name}' is given twice; give it once")
+        raise RequestError(f"{what} '{name}' is given twice; give it once")
 
 
 def check_count(name: str, elements: int, shape: tuple[int, ...]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import math
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -27,7 +27,7 @@ from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
-from quorate.deployments.server.http.streams import Begun, begin, send_stream
+from quorate.deployments.server.http.streams import Begun, Send, begin, send_stream, send_whole
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
@@ -37,7 +37,6 @@ from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, 
 from quorate.fusion.errors import QuorateError, QuorumError
 
 Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Reply = tuple[int, Headers, "bytes | Begun"]
 
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
@@ -70,18 +69,20 @@ class HttpDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        try:
-            status, headers, body = await self._answer(scope, receive)
-        except asyncio.CancelledError:
-            return  # the client is gone
-        except Exception as error:
-            status, headers, body = _error(error)
-        if not isinstance(body, bytes):
-            await send_stream(send, status, headers, body)
-            return
-        headers = [*headers, (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        with self.budget.hold() as hold:
+            try:
+                status, headers, body = await self._answer(scope, receive)
+                if isinstance(body, bytes):
+                    hold.add(len(body))
+            except asyncio.CancelledError:
+                return  # the client is gone
+            except Exception as error:
+                status, headers, body = _error(error)
+            if not isinstance(body, bytes):
+                await send_stream(send, status, headers, body)
+                return
+            headers = [*headers, (b"content-length", str(len(body)).encode())]
+            await send_whole(send, status, headers, b"" if scope["method"] == "HEAD" else body)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]

@@ -31,6 +31,8 @@ ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
 STREAM_S = 300.0
 # What a client still sends after its answer, an error, is read this long, so that it comes to read the answer.
 LINGER_S = 5.0
+# A connection that closes and whose client does not read what there still is for it is cut off after this.
+UNREAD_S = 60.0
 
 
 _LIMITS: weakref.WeakKeyDictionary[ServerState, ConnectionLimits[JoinedHttpProtocol]] = weakref.WeakKeyDictionary()
@@ -52,6 +54,8 @@ class _JoinedWrites:
     def close(self) -> None:
         self.flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(UNREAD_S, self._transport.abort)
 
     def flush(self) -> None:
         if self._turn_end is not None:

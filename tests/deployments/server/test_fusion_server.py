@@ -1,5 +1,6 @@
 """The thread that runs the engine and both doors, with members on threads and no Ray."""
 
+import json
 import logging
 import socket
 import threading
@@ -187,3 +188,21 @@ def test_members_that_no_revision_asks_any_more_are_looked_for_no_more(spec, mem
     assert found == ["a", "b", "a", "b.new"]
     assert revision_that_answers(server) == new.revision
     server.stop()
+
+
+@pytest.mark.parametrize("depth", [101, 1025, 250_000])
+def test_deeply_nested_bodies_of_management_are_refused(server, published, depth):
+    lists, objects = "[" * depth + "]" * depth, '{"weights": ' * depth + "1" + "}" * depth
+    load = "repository/models/served/load"
+    bodies = {("repository/index", f'{{"ready": {nested}}}') for nested in (lists, objects)}
+    bodies |= {(path, nested) for path in ("repository/index", load) for nested in (lists,)}
+    bodies |= {(load, f'{{"parameters": {nested}}}') for nested in (lists, objects)}
+    bodies |= {(load, f'{{"parameters": {{"config": {nested}}}}}') for nested in (lists, objects)}
+    bodies |= {(load, json.dumps({"parameters": {"config": nested}})) for nested in (lists, objects)}
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.http_port}/v2", timeout=30) as client:
+        for path, body in bodies:
+            reply = client.post(path, content=body)
+            assert reply.status_code == 400, (path, body[:40], reply.text[:300])
+            assert len(reply.json()["error"]) < 5000
+        assert client.post("repository/index").json()[0]["name"] == "served"
+    assert not published

@@ -31,6 +31,10 @@ def request(*tensors, raw=(), **rest):
     return message
 
 
+def outputs(*names):
+    return [pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in names]
+
+
 def typed(**contents):
     return {"contents": pb.InferTensorContents(**contents)}
 
@@ -62,8 +66,12 @@ NUMBERS = {"fp32_contents": [0.5] * 10}
         (request({"datatype": "BYTES", "shape": [2]}, raw=[b"\0\0\0\0"]), "needs 2 elements but has 1"),
         (request(typed(fp32_contents=[float("nan")] * 10)), "row 0 got no finite answer"),
         (request(raw=[BLOB], model_version="../1"), "version ../1"),
+        (request(raw=[BLOB], outputs=outputs("fused", "fused")), "output 'fused' is given twice"),
+        (request(raw=[BLOB], outputs=outputs("nothing")), "unexpected inference output 'nothing'"),
+        (request(raw=[BLOB], outputs=outputs("")), "unexpected inference output ''"),
+        (request(raw=[BLOB], outputs=outputs("fused", *(f"y{i}" for i in range(9_999)))), "output 'y0'"),
     ],
-    ids=range(20),
+    ids=range(24),
 )
 def test_a_wrong_request_is_refused_in_words_and_the_next_works(channel, message, sentence):
     code, details = send(channel, message)
