@@ -8,13 +8,14 @@ import socket
 import time
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
 from quorate.deployments.server import connection_limits
-from quorate.deployments.server.http import protocol
+from quorate.deployments.server.http import protocol, streams
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
 
 HEAD_AND_BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -46,6 +47,9 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 async def app(scope, receive, send):
@@ -320,3 +324,44 @@ def test_http_1_0_needs_no_host(pair):
     with connect(pair) as line:
         line.sendall(b"GET /v2/health/live HTTP/1.0\r\n\r\n")
         assert read_all(line).startswith(b"HTTP/1.1 200")
+
+
+@pytest.fixture
+def wide(open_doors):
+    """Answers each request with 16 MB."""
+    member = {"model": "known:wide", "config": {"columns": 4_000_000}, "inputs": ["x"], "output": "values"}
+    spec = {"name": "pair", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "members": {"m": member}}
+    return open_doors({**spec, "fusion": {"rule": "mean", "deadline_s": 20.0}})
+
+
+def until(condition):
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not come to pass")
+
+
+@pytest.mark.long
+def test_an_answer_that_nobody_reads_counts_until_it_is_given_up_and_its_connection_is_closed(wide, monkeypatch):
+    monkeypatch.setattr(streams, "STALL_S", 1.0)
+    monkeypatch.setattr(protocol, "UNREAD_S", 0.5)
+    body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 1]}]}'
+    with connect(wide) as line:
+        line.sendall(POST.replace(b"100000", b"%d" % len(body)) + body)
+        assert line.recv(1)
+        assert wide.service.budget.held_bytes >= 4 * 4_000_000  # "0.0," each
+        assert is_alive(wide)
+        until(lambda: not wide.service.budget.held_bytes)
+        until(lambda: not is_connected(line))
+    with connect(wide) as line:
+        line.sendall(POST.replace(b"100000", b"%d\r\nConnection: close" % len(body)) + body)
+        head, _, answer = read_all(line).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert len(json.loads(answer)["outputs"][0]["data"]) == 4_000_000
+
+
+def is_connected(line):
+    """Whether the server holds its end of a connection."""
+    here = line.getsockname()
+    return any(found.raddr == here for found in psutil.Process().net_connections("tcp") if found.fd != -1)
