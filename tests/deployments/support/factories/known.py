@@ -18,10 +18,16 @@ def known(shift):
     return lambda x: _known(x, shift)
 
 
-def slow(shift, switch):
-    """Sleeps as many seconds as the file at ``switch`` says; while that says hold, it waits."""
+def slow(shift, switch, log=""):
+    """Sleeps as many seconds as the file at ``switch`` says; while that says hold, it waits.
+
+    Appends a line per row that it begins with to ``log``.
+    """
 
     def predict(x):
+        if log:
+            with Path(log).open("a") as file:
+                file.writelines(f"{first:g}\n" for first in x[:, 0])
         while (said := Path(switch).read_text()) in ("hold", ""):  # empty while it is being written
             time.sleep(0.005)
         time.sleep(float(said))
