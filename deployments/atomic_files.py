@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 # No space, over quota, file too large, read-only, input/output error: no trial's fault, and the next one meets it too.
@@ -13,14 +16,31 @@ _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 def write_whole(path: Path, data: bytes) -> None:
     """Write beside the file, force it to the disk, then move over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_whole(path) as fresh:
+        fresh.write_bytes(data)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file with its mode and times."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with writing_whole(target) as fresh:
+        shutil.copy2(source, fresh)
+
+
+@contextlib.contextmanager
+def writing_whole(path: Path) -> Iterator[Path]:
+    """For what writes files itself, such as safetensors and Arrow.
+
+    Yields:
+        A name beside the file; what is written there is forced to the disk, then moved over it.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with fresh.open("wb") as file:
-            file.write(data)
-            file.flush()
+        yield fresh
+        with fresh.open("rb") as file:
             os.fsync(file.fileno())
         fresh.replace(path)
-    except OSError:
+    except BaseException:
         fresh.unlink(missing_ok=True)  # on a full disk half a file is only in the way
         raise
 

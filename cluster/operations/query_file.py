@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.row_files import read_batches
 from quorate.cluster.operations.query import parameters_of, urls_of
+from quorate.deployments.atomic_files import writing_whole
 from quorate.deployments.client.client import Client
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError
@@ -95,15 +96,16 @@ def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
         writer: Any = None
         for batch in batches:
             if writer is None:
-                writer = files.enter_context(_writer(path, batch.schema))
+                fresh = files.enter_context(writing_whole(path))
+                writer = files.enter_context(_writer(fresh, path.suffix, batch.schema))
             writer.write_batch(batch)
 
 
-def _writer(path: Path, schema: pa.Schema) -> Any:
+def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
-    return parquet.ParquetWriter(path, schema) if path.suffix == ".parquet" else pa.ipc.new_file(str(path), schema)
+    return parquet.ParquetWriter(path, schema) if kind == ".parquet" else pa.ipc.new_file(str(path), schema)
 
 
 def _with_account(batch: pa.RecordBatch, parameters: Mapping[str, Any]) -> pa.RecordBatch:

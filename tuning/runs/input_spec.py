@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -12,9 +13,11 @@ from quorate.tuning.runs.run_folder import copy_code, save_deployable
 _PLACE = "given"
 
 
-def save_input_spec(spec: EnsembleSpec, source: Path, run: Path) -> None:
-    """Copy a spec, its checkpoints and the factories beside it."""
-    (run / _PLACE).mkdir()
+def save_input_spec(spec: EnsembleSpec | None, source: Path, run: Path) -> None:
+    """Copy a spec, its checkpoints and the factories beside it; what a start that was killed has left goes."""
+    shutil.rmtree(run / _PLACE, ignore_errors=True)
+    if spec is None:
+        return
     kept = save_deployable(spec, source, run / _PLACE)
     for member in kept.members.values():
         copy_code(run / _PLACE, member.model, run)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quorate.deployments.atomic_files import writing_whole
 from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.wire.arrow_tensors import read_column, write_column
@@ -63,7 +64,11 @@ def save_probe(
     columns = {name: write_column(np.ascontiguousarray(inputs[name])) for name in spec.inputs}
     columns[_EXPECTED] = write_column(np.asarray(expected[:PROBE_ROWS], dtype=np.float32))
     table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(_tolerance(spec)).encode()})
-    with pa.OSFile(str(folder / _FILE), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with (
+        writing_whole(folder / _FILE) as fresh,
+        pa.OSFile(str(fresh), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
         writer.write_table(table)
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from quorate.deployments.atomic_files import write_whole
+from quorate.deployments.atomic_files import copy_whole, write_whole
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files
@@ -87,15 +86,12 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
     taken = {file.path for file in files if file.inside}
     paths = {file.field: file.path if file.inside else _target(source / file.path, file, taken) for file in files}
     for file in files:
-        target = folder / paths[file.field]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / file.path, target)
+        copy_whole(source / file.path, folder / paths[file.field])
     for name, member in spec.members.items():
         copy_code(source, member.model, folder)
         for file in config_files(name, member, source):
             if file.inside:
-                (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source / file.path, folder / file.path)
+                copy_whole(source / file.path, folder / file.path)
     data = spec.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
     written = parse_spec(with_paths(data, paths))
     save_spec(written, folder / "spec.yaml")
@@ -119,5 +115,4 @@ def _target(path: Path, file: NamedFile, taken: set[str]) -> str:
 def copy_code(source: Path, model: str, folder: Path) -> None:
     """Copy the source files beside a spec that make a factory: they are looked for beside the spec of the run, too."""
     for path in code_files(model, source):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / path, folder / path)
+        copy_whole(source / path, folder / path)

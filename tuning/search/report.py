@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from quorate.deployments.atomic_files import writing_whole
 from quorate.tuning.evaluation.figures import Evidence, comparison, learning_curves, pareto_front
 from quorate.tuning.evaluation.html_report import Rows, gain_rows, judgement_rows, write_page
 from quorate.tuning.evaluation.row_scores import answers
@@ -30,9 +31,8 @@ def save_result(result: SweepResult, picker: Picker, classes: Sequence[str]) -> 
     save_report(result.to_dict(), result.folder)
     names = picker.names
     good = [trial for trial in result.structures if trial.failure is None]
-    parquet.write_table(
-        pa.Table.from_pylist([_row(trial) for trial in result.structures]), result.folder / "trials.parquet"
-    )
+    with writing_whole(result.folder / "trials.parquet") as fresh:
+        parquet.write_table(pa.Table.from_pylist([_row(trial) for trial in result.structures]), fresh)
     trials = [{"number": t.number, "values": t.values, "topology": t.details["structure"]["topology"]} for t in good]
     probs, labels = picker.held_out.rows_of(names), picker.held_out.labels
     fused = picker.held_out.rows_of(result.best.structure.members)

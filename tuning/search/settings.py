@@ -87,8 +87,8 @@ def make_settings(**values: Any) -> Settings:
         raise SweepError(".".join(map(str, first["loc"])), f"{first['input']!r}", first["msg"].lower()) from None
 
 
-def save_settings(folder: Path, settings: Settings, digests: Mapping[str, str]) -> None:
-    """Write the settings and the digests of the rows into a folder that holds no sweep yet.
+def check_unused(folder: Path) -> None:
+    """Make sure that a folder holds no sweep yet.
 
     Raises:
         SweepError: it holds one.
@@ -96,6 +96,10 @@ def save_settings(folder: Path, settings: Settings, digests: Mapping[str, str]) 
     if (folder / _FILE).exists():
         fix = f"quorate tune --resume {folder}, or another folder"
         raise SweepError(str(folder), "it holds a sweep already", fix)
+
+
+def save_settings(folder: Path, settings: Settings, digests: Mapping[str, str]) -> None:
+    """Write the settings and the digests of the rows: from then on the folder holds a sweep that can be taken up."""
     content = {"settings": settings.model_dump(mode="json"), "data": dict(digests)}
     write_whole(folder / _FILE, json.dumps(content, indent=1).encode())
 

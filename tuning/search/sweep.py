@@ -27,6 +27,7 @@ from quorate.tuning.search.settings import (
     Progress,
     RunOptions,
     Settings,
+    check_unused,
     make_settings,
     read_settings,
     save_settings,
@@ -87,9 +88,9 @@ def sweep(
     where.mkdir(parents=True, exist_ok=True)
     with saving(where), holding(where):
         rows = _rows(settings, data)
-        save_settings(where, settings, _digests(rows))
-        if spec is not None:
-            save_input_spec(spec, folder, where)
+        check_unused(where)
+        save_input_spec(spec, folder, where)
+        save_settings(where, settings, _digests(rows))  # last: a sweep that can be taken up has its spec
         return _run(where, settings, rows, options, measured)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from quorate.deployments.atomic_files import write_whole
+from quorate.deployments.atomic_files import write_whole, writing_whole
 from quorate.deployments.spec.digests import file_digest
 
 _STEM = "state-"
@@ -80,5 +80,6 @@ def save_weights(model: nn.Module, path: str | Path) -> str:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+    with writing_whole(path) as fresh:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, fresh)
     return file_digest(path)

@@ -1,7 +1,7 @@
 import pytest
 
 from quorate.tuning.errors import SweepError
-from quorate.tuning.search.settings import RunOptions, make_settings, read_settings, save_settings
+from quorate.tuning.search.settings import RunOptions, check_unused, make_settings, read_settings, save_settings
 from quorate.tuning.search.space import SearchSpace
 
 VALUES = {
@@ -19,7 +19,7 @@ def test_settings_are_read_as_they_were_saved(tmp_path):
 def test_a_folder_that_holds_a_sweep_takes_no_other(tmp_path):
     save_settings(tmp_path, make_settings(**VALUES), {})
     with pytest.raises(SweepError, match="holds a sweep already"):
-        save_settings(tmp_path, make_settings(**VALUES), {})
+        check_unused(tmp_path)
 
 
 @pytest.mark.parametrize(
