@@ -47,13 +47,21 @@ def _read(path: Path, names: list[str]) -> dict[str, Any]:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         if path.suffix == ".npy":
-            return {_only(path, names): np.load(path, allow_pickle=False)}
+            return {_only(path, names): _array(path)}
         if path.suffix == ".json":
             return _named(path, json.loads(path.read_text()), names)
     except (OSError, ValueError) as error:
         fix = "strings go as an array of dtype 'U', or in .parquet" if "pickle" in str(error) else f"give {_KINDS}"
         raise RequestError(f"{path} cannot be read ({error}); {fix}") from None
     raise RequestError(f"{path} is no {_KINDS}; save the rows as one of these")
+
+
+def _array(path: Path) -> NDArray[Any]:
+    found: NDArray[Any] | np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return found
+    found.close()
+    raise ValueError("it is an archive of arrays")
 
 
 def _named(path: Path, data: Any, names: list[str]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
         if format_of(member.model) is FACTORY:
             _check_module(f"members.{name}.model", factory_of(member.model)[0], folder)
     for file in named_files(spec):
+        if "://" in file.path:
+            fix = "nothing is ever fetched: download it, check what it is, and give the path of your copy"
+            raise SpecError(file.field, f"'{file.path}' is an address, not a file", fix)
         if not (folder / file.path).is_file():
             fix = "paths are relative to the spec file's folder"
             raise SpecError(file.field, f"there is no file {folder / file.path}", fix)

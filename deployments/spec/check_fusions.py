@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_calibration import check_calibration
+from quorate.deployments.spec.model_formats import WEIGHTS_SUFFIX
 from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec
 from quorate.deployments.spec.suggestions import suggest
 from quorate.fusion.registry import RULES, RuleEntry
@@ -33,6 +34,9 @@ def check_fusion(spec: EnsembleSchema, field: str, fusion: FusionSpec) -> None:
         _check_gate(field, fusion, spec)
     if entry.learned and not fusion.state:
         raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", "name its safetensors file")
+    if fusion.state and not fusion.state.endswith(WEIGHTS_SUFFIX):
+        fix = "save the rule's state with safetensors.torch.save_file; pickles can run code and are refused"
+        raise SpecError(f"{field}.state", f"'{fusion.state}' is not a {WEIGHTS_SUFFIX} file", fix)
     _check_weights(field, fusion, entry)
     check_calibration(spec, field, fusion, entry)
     counted = sum(1 for name in fusion.members if fusion.weights is None or fusion.weights[name] > 0)

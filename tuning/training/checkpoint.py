@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -54,9 +55,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         if path.stem.rpartition("-")[2] != _digest(data):
             damage = f"checkpoint {path.name} has other bytes than were written"
             continue
-        size = int.from_bytes(data[:8], "little")
-        words = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["words"])
-        return Checkpoint(load(data), words, damage)
+        try:
+            size = int.from_bytes(data[:8], "little")
+            words = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["words"])
+            return Checkpoint(load(data), words, damage)
+        except (ValueError, KeyError, TypeError, SafetensorError):
+            damage = f"checkpoint {path.name} is no training's state"
     return Checkpoint(damage=damage)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fusions.postprocessing import Postprocessing, build_postprocessing
+from quorate.deployments.engine.fusions.postprocessing import Postprocessing, build_postprocessing, load_state
 from quorate.deployments.engine.fusions.presence import DEADLINE, OK, Mask, States, enough, refuse_shape
 from quorate.deployments.errors import SpecError
 from quorate.deployments.routing.reply import MemberReply
@@ -244,11 +244,7 @@ def asked_members(fusion: FusionSpec) -> tuple[str, ...]:
 
 def build_rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:
     """The rule a fusion names, over ``members`` in that order."""
-    state: Mapping[str, torch.Tensor] | None = None
-    if fusion.state:
-        from safetensors.torch import load_file
-
-        state = load_file(folder / fusion.state)
+    state = load_state(fusion.state, folder) if fusion.state else None
     weights = None if fusion.weights is None else {name: fusion.weights[name] for name in members}
     if RULES[fusion.rule].reads == ("features",):
         return load_feature_rule(fusion.rule).from_spec(members, weights, fusion.options, state)

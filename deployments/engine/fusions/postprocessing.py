@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.schema import CalibrationSpec, DecisionSpec, FusionSpec
 from quorate.fusion.base import Fused
 from quorate.fusion.calibration.calibration import Calibration
@@ -62,6 +63,7 @@ def build_postprocessing(
 
     Raises:
         RuleOptionError: a file's tensors do not fit.
+        SpecError: a file cannot be read.
     """
     specs = fusion.member_calibration
     members = {row: _calibration(specs[n], folder, classes) for row, n in enumerate(asked) if n in specs}
@@ -69,12 +71,26 @@ def build_postprocessing(
     return Postprocessing(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
 
 
-def _calibration(spec: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:
-    state: Mapping[str, torch.Tensor] | None = None
-    if spec.state:
-        from safetensors.torch import load_file
+def load_state(path: str, folder: Path) -> Mapping[str, torch.Tensor]:
+    """What a rule or a calibration has learned: tensors by name.
 
-        state = load_file(folder / spec.state)
+    Args:
+        path: of a safetensors file, from ``folder``.
+
+    Raises:
+        SpecError: the file cannot be read, or is of another kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / path)
+    except (OSError, SafetensorError) as error:
+        raise SpecError(path, f"cannot be read ({error})", "save it with safetensors again") from None
+
+
+def _calibration(spec: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:
+    state = load_state(spec.state, folder) if spec.state else None
     return Calibration.from_spec(spec.model_dump(), classes, state)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+from datetime import datetime
 
 import grpc
 import httpx
@@ -19,6 +20,7 @@ from quorate.deployments.security.doors import doors_from_files
 from quorate.deployments.wire import open_inference_pb2 as pb
 
 ROWS = np.array([[0.5, -1.0]], np.float32)
+EXPIRED = {"not_before": datetime(2001, 1, 1), "not_after": datetime(2001, 2, 1)}
 TOKEN = "0123456789abcdef" * 3
 
 
@@ -30,9 +32,9 @@ class Authority:
         self.root = folder / f"{name}.ca.pem"
         self._ca.cert_pem.write_to_path(self.root)
 
-    def issue(self, owner):
+    def issue(self, owner, **validity):
         """Certificate and key of a host or a person, as two files."""
-        issued = self._ca.issue_cert(owner)
+        issued = self._ca.issue_cert(owner, **validity)
         cert, key = self._folder / f"{self._name}.{owner}.pem", self._folder / f"{self._name}.{owner}.key"
         cert.unlink(missing_ok=True)
         for blob in issued.cert_chain_pems:
@@ -95,6 +97,23 @@ def test_clients_that_know_another_ca_do_not_send_a_byte(tls, others):
     with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
         infer_over_http(tls, ca=others.root)
     assert infer_over_grpc(tls.grpc, ca=others.root) == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_door_whose_certificate_has_expired_gets_no_request(open_doors, pair_spec, tmp_path):
+    ours = Authority(tmp_path, "old")
+    cert, key = ours.issue("127.0.0.1", **EXPIRED)
+    doors = open_doors(pair_spec, doors_from_files(tls_cert=cert, tls_key=key))
+    with pytest.raises(UnavailableError, match="certificate has expired"):
+        infer_over_http(doors, ca=ours.root)
+    assert infer_over_grpc(doors.grpc, ca=ours.root) == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_client_whose_certificate_has_expired_is_not_served(mutual, ours, others):
+    cert, key = others.issue("an-old-client", **EXPIRED)
+    shown = {"ca": ours.root, "cert": cert, "key": key}
+    with pytest.raises(UnavailableError):
+        infer_over_http(mutual, token=TOKEN, **shown)
+    assert infer_over_grpc(mutual.grpc, TOKEN, **shown) == grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_client_that_speaks_no_tls_gets_no_answer(tls):

@@ -79,6 +79,9 @@ def _kill_before(number):
         if event in _STEPS or (event == "open" and args[2] & _WRITING):
             step()
 
+    def fsync(file):
+        step()
+
     sys.addaudithook(heard)
     # A kill loses nothing that was written: the disk is not waited for.
-    mock.patch.object(os, "fsync", lambda file: step()).start()
+    mock.patch.object(os, "fsync", fsync).start()

@@ -1,0 +1,160 @@
+"""Pickles under every name a file may have: refused, and never loaded."""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pyarrow import parquet
+
+from quorate.cluster.arguments.row_files import read_arrays
+from quorate.deployments import load_model, parse_spec
+from quorate.deployments.engine.revision import build_revision
+from quorate.deployments.errors import MemberLoadError, RequestError, SpecError
+from quorate.fusion.errors import QuorateError
+from quorate.tuning.data.tables import read_table
+from quorate.tuning.errors import DataError, PredictionError, PromotionError, SweepError
+from quorate.tuning.latency.curves import Measured, load_measured
+from quorate.tuning.predictions.store import PredictionStore
+from quorate.tuning.runs.probe import load_probe
+from quorate.tuning.search.journal import Journal
+from quorate.tuning.search.settings import read_settings
+from quorate.tuning.training.checkpoint import _digest, load_checkpoint
+
+
+class Canary:
+    """Loading its pickle makes a file."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return Path.touch, (self._path,)
+
+
+def saved(write, *args, **options):
+    file = io.BytesIO()
+    write(*args, file, **options) if write is torch.save else write(file, *args, **options)
+    return file.getvalue()
+
+
+def torch_archive(pickled):
+    """What ``torch.save`` writes, with another pickle in it."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(saved(torch.save, {"weight": torch.zeros(2)}))) as old,
+        zipfile.ZipFile(file, "w") as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, pickled if name.endswith("data.pkl") else old.read(name))
+    return file.getvalue()
+
+
+KINDS = {
+    "pickle": pickle.dumps,
+    "torch archive": lambda bad: torch_archive(pickle.dumps(bad)),
+    "torch legacy": lambda bad: saved(torch.save, bad, _use_new_zipfile_serialization=False),
+    "npy": lambda bad: saved(np.save, np.array([bad], dtype=object)),
+    "npz": lambda bad: saved(np.savez, x=np.array([bad], dtype=object), label=np.array([bad], dtype=object)),
+}
+
+
+@pytest.fixture(params=KINDS)
+def harm(request, tmp_path):
+    """Bytes that would tell if a pickle in them were loaded."""
+    told = tmp_path / "told"
+    data = KINDS[request.param](Canary(told))
+    assert b"touch" in data
+    assert not told.exists()
+    yield data
+    assert not told.exists(), "a pickle was loaded"
+
+
+def test_the_canary_tells(tmp_path):
+    told = tmp_path / "told"
+    torch.load(io.BytesIO(torch_archive(pickle.dumps(Canary(told)))), weights_only=False)
+    assert told.exists()
+    told.unlink()
+    np.load(io.BytesIO(KINDS["npy"](Canary(told))), allow_pickle=True)
+    assert told.exists()
+
+
+def spec(model="torch.nn:Linear", weights=None, **fusion):
+    config = {"in_features": 2, "out_features": 2} if model == "torch.nn:Linear" else {}
+    member = {"model": model, "weights": weights, "config": config, "inputs": ["x"]}
+    inputs = {"x": {"datatype": "FP32", "shape": [2]}}
+    rest = {"fusion": {"rule": "mean", **fusion}, "classes": ["0", "1"]}
+    return parse_spec({"name": "harmed", "inputs": inputs, "members": {"a": member}, **rest})
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".joblib"])
+def test_weights_and_states_of_other_kinds_are_refused_by_their_names(suffix):
+    with pytest.raises(SpecError, match=f"members.a.weights: .*{suffix}' is not a .*; .*pickles can run"):
+        spec(weights=f"a{suffix}")
+    with pytest.raises(SpecError, match=f"fusion.state: .*{suffix}' is not a .safetensors file; .*pickles can run"):
+        spec(rule="stacking", state=f"a{suffix}")
+    with pytest.raises(SpecError, match=f"fusion.calibration.state: .*{suffix}' is not a .safetensors file"):
+        spec(calibration={"state": f"a{suffix}"})
+    with pytest.raises(SpecError, match=r"members\.a\.model: .* is no model; write package\.module:factory"):
+        spec(model=f"a{suffix}")
+
+
+def test_a_pickle_that_is_named_as_a_model_is_refused_and_never_run(harm, tmp_path):
+    for model, weights in (("torch.nn:Linear", "a.safetensors"), ("a.pt2", None), ("a.onnx", None)):
+        (tmp_path / (weights or model)).write_bytes(harm)
+        found = spec(model, weights)
+        with pytest.raises(
+            MemberLoadError, match=r"members\.a: (a\.(safetensors|pt2|onnx) (cannot be|is no)|onnxruntime is)"
+        ):
+            load_model("a", found.members["a"], tmp_path)
+
+
+def test_a_pickle_that_is_named_as_a_state_is_refused_and_never_run(harm, tmp_path):
+    (tmp_path / "state.safetensors").write_bytes(harm)
+    of_rule, of_calibration = {"rule": "stacking", "state": "state.safetensors"}, {"state": "state.safetensors"}
+    for found in (spec(**of_rule), spec(calibration=of_calibration)):
+        with pytest.raises(QuorateError, match=r"state\.safetensors: cannot be read"):
+            build_revision(found, tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".json", ".parquet", ".arrow", ".pkl", ".pt"])
+def test_a_pickle_among_rows_is_refused_and_never_run(harm, tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(harm)
+    with pytest.raises(RequestError, match=f"rows{suffix}"):
+        read_arrays(path, [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".arrow", ".feather", ".pkl", ".npy"])
+def test_a_pickle_among_labelled_rows_is_refused_and_never_run(harm, tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(harm)
+    with pytest.raises(DataError, match=f"rows{suffix}"):
+        read_table(path, {"x": (2,)}, ("0", "1"))
+
+
+def test_pickles_in_a_column_of_rows_are_bytes(harm, tmp_path):
+    parquet.write_table(pa.table({"x": [harm], "label": [harm]}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match=r"rows\.parquet"):
+        read_table(tmp_path / "rows.parquet", {"x": (2,)}, ("0", "1"))
+
+
+def test_pickles_in_the_files_of_a_sweep_are_refused_and_never_run(harm, tmp_path):
+    kept = ("sweep.json", "measured.json", "probe.arrow", "trials/members/00000.json", "predictions/v/manifest.json")
+    for path in kept:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(harm)
+    (tmp_path / f"state-00001-{_digest(harm)}.safetensors").write_bytes(harm)
+    with pytest.raises(SweepError, match=r"sweep\.json is damaged"):
+        read_settings(tmp_path)
+    with pytest.raises(PromotionError):
+        load_probe(tmp_path, spec())
+    with pytest.raises(PredictionError, match="the manifest is damaged"):
+        PredictionStore(tmp_path / "predictions").read("v", ["a"])
+    assert load_measured(tmp_path) == Measured()
+    assert Journal(tmp_path).read("members") == ({}, ["members/00000.json is damaged: the trial runs again"])
+    assert "is no training's state" in str(load_checkpoint(tmp_path).damage)
