@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,10 +18,11 @@ from quorate.deployments.control.describe import applications
 from quorate.deployments.control.ray_private import ClusterStore, kept_root
 from quorate.deployments.control.serve_apps import alive_apps, is_shared
 from quorate.deployments.control.shared_members import claim, release
-from quorate.deployments.errors import UnavailableError
+from quorate.deployments.errors import ClusterError, UnavailableError
 from quorate.deployments.records.kept_files import drop_all_but
 from quorate.deployments.records.lease import WAIT_S, Lease, hold
 from quorate.deployments.records.registry import Record, Registry
+from quorate.deployments.spec.schema import NAME_PATTERN
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +66,11 @@ def changing(ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Chang
 
     Raises:
         ConflictError: somebody else changes it.
+        ClusterError: no ensemble can be called so.
         UnavailableError: the cluster's head does not answer.
     """
+    if not re.match(NAME_PATTERN, ensemble) or ensemble.endswith("\n"):  # copies are cleared away below its name
+        raise ClusterError(f"no ensemble '{ensemble}' runs here; quorate status lists those that do")
     store = ClusterStore()
     registry = Registry(store)
     with hold(store, ensemble, what, wait_s) as lease:

@@ -61,7 +61,14 @@ def load_spec(path: str | Path) -> EnsembleSpec:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise SpecError(str(path), f"cannot be read ({error.strerror})", "give the path of a spec file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except SpecError:
+        raise
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:  # a date with a 13th month, a list as a key
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"

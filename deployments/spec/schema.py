@@ -14,7 +14,8 @@ Datatype = Literal[
     "BYTES",
 ]  # fmt: skip
 Output = Literal["logits", "probabilities", "features", "values"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$")]
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 # YAML reads 0 and 1.5 as numbers; a class list of digits should not need quotes.
 ClassName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v), Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]

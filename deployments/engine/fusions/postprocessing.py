@@ -85,7 +85,9 @@ def load_state(path: str, folder: Path) -> Mapping[str, torch.Tensor]:
 
     try:
         return load_file(folder / path)
-    except (OSError, SafetensorError) as error:
+    except OSError:  # its text has the whole path, and clients may read ours
+        raise SpecError(path, "cannot be read", "put the file there, readable") from None
+    except SafetensorError as error:
         raise SpecError(path, f"cannot be read ({error})", "save it with safetensors again") from None
 
 
