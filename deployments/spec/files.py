@@ -63,12 +63,7 @@ def load_spec(path: str | Path) -> EnsembleSpec:
         raise SpecError(str(path), f"cannot be read ({error.strerror})", "give the path of a spec file") from None
     except SpecError:
         raise
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        RecursionError,
-    ) as error:  # a date with a 13th month, a list as a key
+    except Exception as error:  # beside its own, PyYAML lets out what int(), datetime() and a dict's key raise
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"

@@ -138,7 +138,8 @@ def test_an_archive_is_never_unpacked(outside, slip):
 TAGS = [
     "!!python/object/apply:os.system ['touch told']", "!!python/object/new:os.system ['touch told']",
     "!!python/name:os.system", "!!python/module:told", "!!python/object:told.Told {}", "!!python/tuple [1]",
-    "!python/name:os.system", "!!binary aGk=", "!include /etc/passwd", "!env HOME", "!!set {a}", "!!timestamp 2001-01-01",
+    "!python/name:os.system", "!!binary aGk=", "!include /etc/passwd", "!env HOME", "!!set {a}",
+    "!!timestamp 2001-01-01", "!!timestamp x", "!!int ''",
     "2001-13-01", "? [a]", "*a", "!!int x", "!!float y", "!!bool z", "0b", "!!omap [1]", "{}: {}",
 ]  # fmt: skip
 
