@@ -416,7 +416,9 @@ def test_short_requests_are_answered_beside_long_ones(open_doors):
     member = {"model": "known:wide", "config": {"columns": 3}, "inputs": ["x"], "output": "values"}
     fusion = {"rule": "mean", "deadline_s": 20.0}
     doors = open_doors({"name": "broad", "inputs": inputs, "members": {"m": member}, "fusion": fusion})
-    stop, alone_s, beside_s = threading.Event(), [], []
+    stop = threading.Event()
+    alone_s: list[float] = []
+    beside_s: list[float] = []
     long: set[tuple[int, ...]] = set()
     short: list[tuple[int, ...]] = []
 

@@ -10,6 +10,7 @@ import statistics
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 import grpc
 import httpx
@@ -57,7 +58,7 @@ class Slow:
         self.take(0)
         config = {"shift": 1, "switch": str(self._switch), "log": str(self._log)}
         member = {"model": "known:slow", "inputs": ["x"], "output": "probabilities", "config": config}
-        spec = {
+        spec: dict[str, Any] = {
             "name": "slow", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "classes": ["red", "green", "blue"],
             "members": {"m": member}, "fusion": {"rule": "mean", "deadline_s": 60.0},
         }  # fmt: skip
@@ -396,6 +397,7 @@ def test_doors_that_are_told_to_stop_answer_what_came_in_and_close_what_is_kept_
         until(lambda: is_refused(slow.doors.http))
         for line in lines[20:]:
             assert line.recv(1) == b""
+        time.sleep(0.5)  # a door without patience would have given them up by now
         slow.take(0)
         for line in lines[:20]:
             assert whole_answer(line)["outputs"] == slow.right["outputs"]
