@@ -53,7 +53,7 @@ class Journal:
         for path in sorted((self.folder / "trials" / phase).glob("*.json")):
             try:
                 sealed = json.loads(path.read_bytes())
-                if sealed["digest"] != _digest(sealed["trial"]):
+                if sealed["digest"] != content_digest(sealed["trial"]):
                     raise ValueError("digest")
                 trial = Finished(**sealed["trial"])
             except (ValueError, KeyError, TypeError):
@@ -69,7 +69,7 @@ class Journal:
             SweepError: the disk is full.
         """
         content = json.loads(json.dumps(asdict(trial), allow_nan=False))
-        data = json.dumps({"digest": _digest(content), "trial": content}, indent=1).encode()
+        data = json.dumps({"digest": content_digest(content), "trial": content}, indent=1).encode()
         with saving(self.folder):
             write_whole(self.folder / "trials" / phase / f"{trial.number:05d}.json", data)
 
@@ -105,5 +105,6 @@ def holding(folder: Path) -> Iterator[None]:
         yield
 
 
-def _digest(content: Any) -> str:
+def content_digest(content: Any) -> str:
+    """Of what JSON holds, however it is written."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

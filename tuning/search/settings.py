@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quorate.deployments.atomic_files import write_whole
 from quorate.tuning.errors import SweepError
+from quorate.tuning.search.journal import content_digest
 from quorate.tuning.search.space import Objective, SamplerName, SearchSpace
 
 _FILE = "sweep.json"
@@ -101,20 +102,22 @@ def check_unused(folder: Path) -> None:
 def save_settings(folder: Path, settings: Settings, digests: Mapping[str, str]) -> None:
     """Write the settings and the digests of the rows: from then on the folder holds a sweep that can be taken up."""
     content = {"settings": settings.model_dump(mode="json"), "data": dict(digests)}
-    write_whole(folder / _FILE, json.dumps(content, indent=1).encode())
+    write_whole(folder / _FILE, json.dumps({"digest": content_digest(content), **content}, indent=1).encode())
 
 
 def read_settings(folder: Path) -> tuple[Settings, dict[str, str]]:
     """Settings of a sweep and the digests of its rows.
 
     Raises:
-        SweepError: the folder holds no sweep.
+        SweepError: the folder holds no sweep, or its file is not as it was written.
     """
     try:
         content = json.loads((folder / _FILE).read_bytes())
+        if content.pop("digest") != content_digest(content):
+            raise ValueError("digest")
         return Settings(**content["settings"]), dict(content["data"])
     except OSError:
         raise SweepError(str(folder), f"it has no {_FILE}", "give the folder of a sweep") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         found = f"{_FILE} is damaged ({type(error).__name__})"
         raise SweepError(str(folder), found, "start a new sweep in another folder") from None

@@ -119,7 +119,7 @@ def test_no_error_over_http_tells_anything_of_the_machine(pair):
 
 
 def grpc_requests():
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
+    tensor: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
     for change in ({"name": "y"}, {"datatype": "FP64"}, {"datatype": "é"}, {"shape": [2]}, {"shape": [-1, 2]},
                    {"shape": [2**60, 2]}, {"shape": [1] * 500}, {"name": ""}):  # fmt: skip
         made = pb.ModelInferRequest.InferInputTensor(**{**tensor, **change})

@@ -36,9 +36,10 @@ class Canary:
         return Path.touch, (self._path,)
 
 
-def saved(write, *args, **options):
+def saved(write):
+    """The bytes that ``write`` puts into a file."""
     file = io.BytesIO()
-    write(*args, file, **options) if write is torch.save else write(file, *args, **options)
+    write(file)
     return file.getvalue()
 
 
@@ -46,7 +47,7 @@ def torch_archive(pickled):
     """What ``torch.save`` writes, with another pickle in it."""
     file = io.BytesIO()
     with (
-        zipfile.ZipFile(io.BytesIO(saved(torch.save, {"weight": torch.zeros(2)}))) as old,
+        zipfile.ZipFile(io.BytesIO(saved(lambda file: torch.save({"weight": torch.zeros(2)}, file)))) as old,
         zipfile.ZipFile(file, "w") as new,
     ):
         for name in old.namelist():
@@ -57,9 +58,11 @@ def torch_archive(pickled):
 KINDS = {
     "pickle": pickle.dumps,
     "torch archive": lambda bad: torch_archive(pickle.dumps(bad)),
-    "torch legacy": lambda bad: saved(torch.save, bad, _use_new_zipfile_serialization=False),
-    "npy": lambda bad: saved(np.save, np.array([bad], dtype=object)),
-    "npz": lambda bad: saved(np.savez, x=np.array([bad], dtype=object), label=np.array([bad], dtype=object)),
+    "torch legacy": lambda bad: saved(lambda file: torch.save(bad, file, _use_new_zipfile_serialization=False)),
+    "npy": lambda bad: saved(lambda file: np.save(file, np.array([bad], dtype=object))),
+    "npz": lambda bad: saved(
+        lambda file: np.savez(file, x=np.array([bad], dtype=object), label=np.array([bad], dtype=object))
+    ),
 }
 
 

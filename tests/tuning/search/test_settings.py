@@ -48,6 +48,25 @@ def test_damaged_settings_are_said(tmp_path, text):
         read_settings(tmp_path)
 
 
+@pytest.mark.parametrize("bits", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_no_bit_that_flips_changes_what_a_sweep_does(tmp_path, bits):
+    """Each is said to be damage, or makes no difference, as in a blank between two fields."""
+    settings = make_settings(**VALUES)
+    save_settings(tmp_path, settings, {"train": "abc"})
+    path, said = tmp_path / "sweep.json", 0
+    written = path.read_bytes()
+    for place in range(len(written)):
+        for bit in range(place % 8, place % 8 + bits):
+            path.write_bytes(written[:place] + bytes([written[place] ^ 1 << bit % 8]) + written[place + 1 :])
+            try:
+                assert read_settings(tmp_path) == (settings, {"train": "abc"})
+            except SweepError as error:
+                said += "sweep.json is damaged" in str(error)
+            else:
+                said += 1
+    assert said == bits * len(written)
+
+
 def test_a_folder_without_a_sweep_is_said(tmp_path):
     for place in (tmp_path, tmp_path / "file"):
         with pytest.raises(SweepError, match=r"it has no sweep\.json"):
