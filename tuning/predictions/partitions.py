@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from typing import Any
@@ -49,6 +50,11 @@ def file_damage(files: filesystems.FileSystem, path: str, digest: str) -> str | 
 def replace_file(files: filesystems.FileSystem, path: str, data: bytes) -> None:
     """Write beside the file and move over it: a reader, or a crash, sees the old file or the new one whole."""
     files.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    with files.open_output_stream(f"{path}.partial") as file:
-        file.write(data)
-    files.move(f"{path}.partial", path)
+    try:
+        with files.open_output_stream(f"{path}.partial") as file:
+            file.write(data)
+        files.move(f"{path}.partial", path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            files.delete_file(f"{path}.partial")  # on a full disk half a file is only in the way
+        raise

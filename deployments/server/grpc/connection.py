@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -39,6 +40,9 @@ from quorate.deployments.server.grpc.call import Call, CallError, Method
 from quorate.deployments.server.grpc.headers import ANSWER, CODINGS, Headers, parse_timeout_s, trailers
 from quorate.deployments.server.grpc.lobby import Lobby
 from quorate.fusion.errors import QuorateError
+
+# At the level of DEBUG it writes down every header, tokens among them.
+logging.getLogger("hpack").setLevel(logging.INFO)
 
 GREETING_S, KEEPALIVE_S = 10.0, 30.0
 # An answer that the client does not read is kept for so long, and longer only as far as it reads at this rate.
