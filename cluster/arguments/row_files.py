@@ -44,23 +44,26 @@ def read_arrays(path: Path, inputs: Sequence[Metadata]) -> dict[str, NDArray[Any
 def _read(path: Path, names: list[str]) -> dict[str, Any]:
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         if path.suffix == ".npy":
             return {_only(path, names): _array(path)}
         if path.suffix == ".json":
             return _named(path, json.loads(path.read_text()), names)
-    except (OSError, ValueError) as error:
+    except RequestError:
+        raise
+    except Exception as error:  # numpy lets out what zipfile, zlib and the tokenizer of a header raise
         fix = "strings go as an array of dtype 'U', or in .parquet" if "pickle" in str(error) else f"give {_KINDS}"
         raise RequestError(f"{path} cannot be read ({error}); {fix}") from None
     raise RequestError(f"{path} is no {_KINDS}; save the rows as one of these")
 
 
 def _array(path: Path) -> NDArray[Any]:
-    found: NDArray[Any] | np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return found
-    found.close()
+    with path.open("rb") as file:  # numpy leaves a file open that it fails on
+        found: NDArray[Any] | np.lib.npyio.NpzFile = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
+        found.close()
     raise ValueError("it is an archive of arrays")
 
 
@@ -86,11 +89,17 @@ def _read_table(path: Path, inputs: dict[str, Metadata]) -> dict[str, NDArray[An
 
     from quorate.deployments.wire.arrow_tensors import read_column
 
-    table = pa.Table.from_batches(read_batches(path, list(inputs))).combine_chunks()
-    return {
-        name: read_column(name, table.column(name).combine_chunks(), item["datatype"], tuple(item["shape"][1:]))
-        for name, item in inputs.items()
-    }
+    batches = list(read_batches(path, list(inputs)))
+    if not batches:
+        raise RequestError(f"{path.name} holds no rows; give at least one")
+    try:
+        table = pa.Table.from_batches(batches).combine_chunks()
+        return {
+            name: read_column(name, table.column(name).combine_chunks(), item["datatype"], tuple(item["shape"][1:]))
+            for name, item in inputs.items()
+        }
+    except pa.ArrowException as error:  # lengths within a damaged file that contradict each other
+        raise RequestError(f"{path.name} cannot be read ({error}); write it again") from None
 
 
 def read_batches(path: Path, names: list[str]) -> Iterator[pa.RecordBatch]:

@@ -87,7 +87,11 @@ def _as_numbers(name: str, array: NDArray[Any], datatype: str) -> NDArray[Any]:
         except ValueError as error:
             raise RequestError(f"input '{name}' is no array ({error}); give rows of one length") from None
     if array.dtype == wanted or (array.dtype.kind in "biuf" and np.can_cast(array.dtype, wanted, "same_kind")):
-        return array.astype(wanted, copy=False)
+        try:
+            with np.errstate(over="raise"):
+                return array.astype(wanted, copy=False)
+        except FloatingPointError:
+            raise RequestError(f"input '{name}' holds numbers beyond {datatype}; scale them") from None
     if array.dtype.kind in "iu" and wanted.kind in "iu":
         limits = np.iinfo(wanted)
         if not array.size or (limits.min <= array.min() and array.max() <= limits.max):

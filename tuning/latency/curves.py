@@ -99,7 +99,7 @@ def load_measured(folder: Path) -> Measured:
         content = json.loads((folder / _FILE).read_bytes())
         members = {name: Curve.from_json(curve) for name, curve in content["members"].items()}
         return Measured(members, None if content["overhead"] is None else Overhead(**content["overhead"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Measured()
 
 

@@ -79,7 +79,7 @@ def read_manifest(files: filesystems.FileSystem, path: str) -> tuple[dict[str, E
         if manifest["version"] != _VERSION:
             return {}, f"the manifest has version {manifest['version']}"
         return {name: _entry(entry) for name, entry in manifest["members"].items()}, None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, "the manifest is damaged"
 
 

@@ -56,7 +56,7 @@ class Journal:
                 if sealed["digest"] != content_digest(sealed["trial"]):
                     raise ValueError("digest")
                 trial = Finished(**sealed["trial"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 damage.append(f"{phase}/{path.name} is damaged: the trial runs again")
                 continue
             found[trial.number] = trial

@@ -118,6 +118,6 @@ def read_settings(folder: Path) -> tuple[Settings, dict[str, str]]:
         return Settings(**content["settings"]), dict(content["data"])
     except OSError:
         raise SweepError(str(folder), f"it has no {_FILE}", "give the folder of a sweep") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         found = f"{_FILE} is damaged ({type(error).__name__})"
         raise SweepError(str(folder), found, "start a new sweep in another folder") from None

@@ -59,7 +59,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             size = int.from_bytes(data[:8], "little")
             words = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["words"])
             return Checkpoint(load(data), words, damage)
-        except (ValueError, KeyError, TypeError, SafetensorError):
+        except (ValueError, KeyError, TypeError, RecursionError, SafetensorError):
             damage = f"checkpoint {path.name} is no training's state"
     return Checkpoint(damage=damage)
 

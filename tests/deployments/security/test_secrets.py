@@ -32,6 +32,11 @@ def bodies():
     yield {SECRET: SECRET}
 
 
+CONFIGS: tuple[dict[str, dict[str, object]], ...] = (
+    {"fusion": {"rule": SECRET}},
+    {"fusion": {"options": {SECRET: SECRET}}},
+    {SECRET: {}},
+)
 HEADERS = {"Authorization": f"Bearer {SECRET}", "Cookie": SECRET, "X-Api-Key": SECRET, "Traceparent": SECRET}
 
 
@@ -43,7 +48,7 @@ def test_no_secret_of_a_request_or_of_the_environment_is_logged_counted_or_shown
             for path in ("/v2/models/pair/infer", f"/v2/models/{SECRET}/infer", f"/v2/models/a/infer?key={SECRET}"):
                 client.post(path, json=body)
                 asked += 1
-        for config in ({"fusion": {"rule": SECRET}}, {"fusion": {"options": {SECRET: SECRET}}}, {SECRET: {}}):
+        for config in CONFIGS:
             text = json.dumps({"parameters": {"config": json.dumps(config)}})
             client.post("/v2/repository/models/pair/load", content=text)
         client.post("/v2/models/pair/infer", content=SECRET.encode())

@@ -1,0 +1,158 @@
+"""Parsers given good texts that are broken at random: a result or a sentence, in little time, each of them."""
+
+import io
+import json
+import random
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from quorate.cluster.arguments.row_files import read_arrays
+from quorate.deployments import load_spec, parse_spec
+from quorate.deployments.spec.files import dump_spec
+from quorate.deployments.spec.patch import revise
+from quorate.deployments.wire.binary_tensors import parse_raw
+from quorate.deployments.wire.inference import Body
+from quorate.deployments.wire.json_tensors import parse_infer
+from quorate.fusion.errors import QuorateError
+from quorate.tuning.data.tables import read_table
+from quorate.tuning.latency.curves import Curve, Measured, load_measured
+from quorate.tuning.search.journal import Finished, Journal
+
+# Processor seconds of one text, 5 times what the specification of these tests gives it.
+LIMIT_S = 5.0
+ROUNDS = [40, pytest.param(2_000, marks=pytest.mark.slow)]
+INTERESTING = [
+    b"\0",
+    b"\xff" * 4,
+    b"[" * 2_000,
+    b"{",
+    b'"',
+    b"9" * 400,
+    b"-",
+    b"1e999",
+    b"\n",
+    b": ",
+    b"&a [*a, *a]",
+    b"%",
+    b"PK\3\4",
+]
+SPEC = parse_spec(
+    {
+        "name": "fuzzed", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "classes": ["0", "1"],
+        "members": {"a": {"model": "torch.nn:Identity", "inputs": ["x"], "config": {"deep": [1, {"a": None}]}}},
+        "fusion": {"rule": "weighted_mean", "weights": {"a": 1.0}, "deadline_s": 0.25},
+    }
+)  # fmt: skip
+ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
+LABELLED = pa.table({"x": ROWS.tolist(), "label": ["0", "1", "0", "1"]})
+INPUTS = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+
+
+def broken(random_, text):
+    """The text with one to four changes: bits, cuts, repetitions, what means something somewhere."""
+    data = bytearray(text)
+    for _ in range(random_.randint(1, 4)):
+        at = random_.randrange(len(data) + 1)
+        to = min(len(data), at + random_.choice((1, 1, 4, 50)))
+        match random_.randrange(5):
+            case 0:
+                data[at:to] = b""
+            case 1:
+                data[at:at] = data[at:to] * random_.choice((1, 2, 300))
+            case 2:
+                data[at:to] = random_.choice(INTERESTING)
+            case 3:
+                data[at:at] = random_.choice(INTERESTING)
+            case _ if at < len(data):
+                data[at] ^= 1 << random_.randrange(8)
+    return bytes(data)
+
+
+def written(write):
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+def arrow(file):
+    with pa.ipc.new_file(file, LABELLED.schema) as writer:
+        writer.write_table(LABELLED)
+
+
+def in_file(folder, name, data):
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+def body(data):
+    return Body(memoryview(data), None)
+
+
+ITEM = {"name": "x", "datatype": "FP32", "shape": [4, 2], "data": ROWS.ravel().tolist()}
+REQUEST = json.dumps({"id": "i", "inputs": [ITEM], "outputs": [{"name": "fused"}], "parameters": {"explain": True}})
+STRINGS = b"".join(len(item).to_bytes(4, "little") + item for item in (b"a", b"", b"\xff\x00"))
+NPZ = written(lambda file: np.savez(file, x=ROWS, label=np.array(["0", "1", "0", "1"])))
+ONLY_ROWS = written(lambda file: np.savez(file, x=ROWS))
+PARQUET = written(lambda file: parquet.write_table(LABELLED, file))
+# Each: a good text, and what parses it, given a folder and the text.
+PARSERS = {
+    "inference as JSON": (REQUEST.encode(), lambda folder, data: parse_infer(body(data), "fuzzed", "1")),
+    "binary strings": (STRINGS, lambda folder, data: parse_raw("x", "BYTES", (3,), data)),
+    "a revision": (
+        b'{"fusion": {"weights": {"a": 0.5}, "quorum": 1}}', lambda folder, data: revise(SPEC, data.decode("latin-1")),
+    ),
+    "a spec": (dump_spec(SPEC).encode(), lambda folder, data: load_spec(in_file(folder, "spec.yaml", data))),
+    "rows as .npy": (
+        written(lambda file: np.save(file, ROWS)), lambda f, data: read_arrays(in_file(f, "rows.npy", data), INPUTS),
+    ),
+    "rows as .npz": (ONLY_ROWS, lambda folder, data: read_arrays(in_file(folder, "rows.npz", data), INPUTS)),
+    "rows as .json": (
+        json.dumps(ROWS.tolist()).encode(), lambda f, data: read_arrays(in_file(f, "rows.json", data), INPUTS),
+    ),
+    "rows as .arrow": (written(arrow), lambda folder, data: read_arrays(in_file(folder, "rows.arrow", data), INPUTS)),
+    "rows as .parquet": (PARQUET, lambda folder, data: read_arrays(in_file(folder, "rows.parquet", data), INPUTS)),
+    "labelled .npz": (NPZ, lambda f, data: read_table(in_file(f, "rows.npz", data), {"x": (2,)}, ("0", "1"))),
+    "labelled .parquet": (
+        PARQUET, lambda f, data: read_table(in_file(f, "rows.parquet", data), {"x": (2,)}, ("0", "1")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+@pytest.mark.parametrize("what", PARSERS)
+def test_a_broken_text_is_read_or_refused_in_words_and_in_little_time(tmp_path, what, rounds):
+    good, parse = PARSERS[what]
+    random_ = random.Random(f"{what} {rounds}")
+    refused = 0
+    parse(tmp_path, good)
+    for _ in range(rounds):
+        text = broken(random_, good)
+        started = time.thread_time()
+        try:
+            parse(tmp_path, text)
+        except QuorateError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{type(error).__name__} for {text[:300]!r}: {error}") from error
+        assert time.thread_time() - started < LIMIT_S, text[:300]
+    assert refused > rounds / 10
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_broken_file_of_a_run_is_damage_and_never_an_error(tmp_path, rounds):
+    random_ = random.Random(rounds)
+    Journal(tmp_path).write("members", Finished(0, {"family": "mlp"}, {"log_loss": 0.5}))
+    Measured({"a": Curve("cpu", {1: 0.1}, {1: 0.2}, (0.1,))}).save(tmp_path)
+    files = [tmp_path / "trials/members/00000.json", tmp_path / "measured.json"]
+    good = [path.read_bytes() for path in files]
+    for _ in range(rounds):
+        for path, text in zip(files, good, strict=True):
+            path.write_bytes(broken(random_, text))
+        trials, damage = Journal(tmp_path).read("members")
+        assert len(trials) + len(damage) == 1
+        load_measured(tmp_path)
