@@ -85,6 +85,7 @@ def test_requests_are_answered_in_full_over_both_doors(jumping, pair):
             assert not stub(request, timeout=10_000).parameters["degraded"].bool_param
 
 
+@pytest.mark.long
 def test_a_deadline_is_neither_early_nor_an_hour_late(jumping, pair_spec, tmp_path):
     switch = tmp_path / "switch"
     switch.write_text("0")
@@ -107,6 +108,7 @@ def test_a_deadline_is_neither_early_nor_an_hour_late(jumping, pair_spec, tmp_pa
     assert elapsed_s > 0.36
 
 
+@pytest.mark.long
 def test_a_lease_that_is_kept_up_is_not_taken_and_one_that_is_not_is(jumping, monkeypatch):
     store = MemoryStore()
     started = time.monotonic()

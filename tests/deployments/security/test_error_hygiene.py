@@ -107,6 +107,7 @@ def http_errors(doors):
                 yield client.request(method, path)
 
 
+@pytest.mark.long
 def test_no_error_over_http_tells_anything_of_the_machine(pair):
     kinds = set()
     for reply in http_errors(pair):

@@ -106,6 +106,7 @@ def test_weights_and_states_of_other_kinds_are_refused_by_their_names(suffix):
         spec(model=f"a{suffix}")
 
 
+@pytest.mark.long
 def test_a_pickle_that_is_named_as_a_model_is_refused_and_never_run(harm, tmp_path):
     for model, weights in (("torch.nn:Linear", "a.safetensors"), ("a.pt2", None), ("a.onnx", None)):
         (tmp_path / (weights or model)).write_bytes(harm)

@@ -108,6 +108,7 @@ def test_a_link_beside_a_spec_is_read_and_what_it_leads_to_stays(outside, tmp_pa
 SLIPS = ["../slipped", "../../slipped", "/tmp/slipped", "a/../../slipped", "..\\slipped"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slip", SLIPS)
 def test_an_archive_is_never_unpacked(outside, slip):
     """Rows and models are read out of archives, by the names that are looked for."""
