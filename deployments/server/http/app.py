@@ -27,7 +27,7 @@ from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
-from quorate.deployments.server.http.streams import Begun, Send, begin, send_stream, send_whole
+from quorate.deployments.server.http.streams import PIECE_BYTES, Begun, Send, begin, send_stream, send_whole
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
@@ -72,7 +72,7 @@ class HttpDoor:
         with self.budget.hold() as hold:
             try:
                 status, headers, body = await self._answer(scope, receive)
-                if isinstance(body, bytes):
+                if isinstance(body, bytes) and len(body) > PIECE_BYTES:  # until its client has read it
                     hold.add(len(body))
             except asyncio.CancelledError:
                 return  # the client is gone

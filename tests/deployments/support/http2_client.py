@@ -1,6 +1,5 @@
 """A gRPC client by hand, frame by frame, for what a well-behaved one never does."""
 
-import select
 import socket
 import struct
 
@@ -85,11 +84,14 @@ class Http2Client:
         """Read what comes, once; whether anything came in time."""
         try:
             self.flush()
-            if not select.select([self.socket], [], [], timeout_s)[0]:
-                return False
+            self.socket.settimeout(timeout_s)
             data = self.socket.recv(65536)
+        except TimeoutError:
+            return False
         except ConnectionError:
             data = b""
+        finally:
+            self.socket.settimeout(20)
         self.closed = not data
         for event in self.h2.receive_data(data):
             self._take(event)
