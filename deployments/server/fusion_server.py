@@ -148,6 +148,8 @@ class FusionServer:
         """Take no new connection, answer what came in, and end the thread."""
         if self._http is not None:
             self._http.should_exit = True
+            with contextlib.suppress(RuntimeError):  # it has stopped before
+                self._loop.call_soon_threadsafe(self._stopping.set)
         elif self._started.is_set() and self._failure is None:
             self._stopped = True
             self._loop.call_soon_threadsafe(self._may_open.set)
@@ -207,7 +209,7 @@ class FusionServer:
             self._opened.set()
 
     async def _serve(self, served: Served) -> None:
-        self._loop, self._may_open = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._may_open, self._stopping = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self.engine = engine = self._make_engine(served)
         self.service = service = Service(engine, self._publish, lambda: self.doors)
         try:
@@ -239,8 +241,10 @@ class FusionServer:
         http.setblocking(False)
         http.listen(_BACKLOG)
         self._loop.call_soon(self._opened.set)
-        await self._http.serve(sockets=[http])
-        await grpc_door.close(GRPC_GRACE_S)
+        serving = asyncio.ensure_future(self._http.serve(sockets=[http]))
+        serving.add_done_callback(lambda _: self._stopping.set())
+        await self._stopping.wait()
+        await asyncio.gather(serving, grpc_door.close(GRPC_GRACE_S))  # both at once: no door outlives the other
 
     def _own_doors(self) -> DoorAddresses:
         host = self._settings.host

@@ -394,7 +394,7 @@ def test_doors_that_are_told_to_stop_answer_what_came_in_and_close_what_is_kept_
         until(lambda: len(came) == 120)
         stopping = threading.Thread(target=slow.doors.server.stop)
         stopping.start()
-        until(lambda: is_refused(slow.doors.http))
+        until(lambda: is_refused(slow.doors.http) and is_refused(slow.doors.grpc))
         for line in lines[20:]:
             assert line.recv(1) == b""
         time.sleep(0.5)  # a door without patience would have given them up by now
