@@ -54,6 +54,7 @@ def folder(tmp_path):
     return tmp_path / "spec"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("write", [lambda path: write_whole(path, NEW), _piecewise, _copied])
 def test_a_file_is_the_old_or_the_new(tmp_path, write):
     folder = tmp_path / "place"

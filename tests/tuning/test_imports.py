@@ -6,6 +6,7 @@ import pytest
 import quorate.tuning
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("used", ["", "simplex_weights", "digits", "PredictionStore", "PredictionShards"])
 def test_nothing_is_imported_before_it_is_needed(used):
     look = "print('torch' in sys.modules, 'ray' in sys.modules)"

@@ -42,6 +42,7 @@ def test_what_the_server_met_is_raised_as_its_own_kind(pair, model, parameters, 
     assert (type(again), str(again)) == (type(error.value), str(error.value))
 
 
+@pytest.mark.long
 def test_an_overloaded_server_is_asked_again_after_the_time_it_wants(busy):
     handler, url = busy
     handler.refusals = 1
@@ -52,6 +53,7 @@ def test_an_overloaded_server_is_asked_again_after_the_time_it_wants(busy):
     assert time.monotonic() - started >= 1
 
 
+@pytest.mark.long
 def test_retries_end_with_the_servers_own_error_and_its_wish(busy):
     handler, url = busy
     handler.refusals = 9

@@ -47,6 +47,7 @@ def ask_until(ask, is_so):
         ask()
 
 
+@pytest.mark.long
 def test_calls_take_turns_and_none_is_lost_while_a_door_is_away_and_comes_back(pair, second):
     with grpc.insecure_channel(*grpc_target([pair.grpc, second.grpc])) as channel:
         ask = asker(channel)
@@ -62,6 +63,7 @@ def test_calls_take_turns_and_none_is_lost_while_a_door_is_away_and_comes_back(p
         ask_until(ask, lambda: requests_of(second))
 
 
+@pytest.mark.long
 def test_a_door_whose_members_are_gone_is_not_asked(open_doors, pair_spec, pair):
     empty = open_doors(pair_spec)
     with grpc.insecure_channel(*grpc_target(f"{pair.grpc}, {empty.grpc}")) as channel:

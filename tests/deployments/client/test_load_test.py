@@ -102,6 +102,7 @@ def test_closed_loop_latency_is_the_servers_and_the_rate_follows_by_littles_law(
     assert result.requests >= 4
 
 
+@pytest.mark.long
 def test_open_loop_charges_a_stall_to_every_request_that_was_due_meanwhile():
     with Server(stalls_once(0.5)) as server:
         result = bench(server.url, "m", Load(clients=8, rate=200, duration_s=1.5, warm_up_s=0.0))
@@ -111,6 +112,7 @@ def test_open_loop_charges_a_stall_to_every_request_that_was_due_meanwhile():
     assert result.p90_ms >= 300
 
 
+@pytest.mark.long
 def test_closed_loop_shows_the_same_stall_to_its_few_clients_only():
     with Server(stalls_once(0.3)) as server:
         result = bench(server.url, "m", Load(clients=2, duration_s=1.0, warm_up_s=0.0))
@@ -128,6 +130,7 @@ def test_errors_are_counted_and_the_first_is_quoted():
     assert result.first_error == '503 {"error":"shed 4"}'
 
 
+@pytest.mark.long
 def test_a_connection_the_server_cuts_is_an_error_and_is_replaced():
     def cuts_the_third(number):
         return (0.0, 0, {}) if number == 3 else full(number)
@@ -163,6 +166,7 @@ def test_degraded_answers_are_counted():
     assert (result.requests, result.degraded, result.errors) == (100, 20, 0)
 
 
+@pytest.mark.long
 def test_warm_up_is_sent_but_not_measured():
     with Server(full) as server:
         result = bench(server.url, "m", Load(clients=2, rate=100, duration_s=0.5, warm_up_s=0.5))

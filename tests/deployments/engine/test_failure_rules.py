@@ -10,6 +10,8 @@ from quorate.fusion.errors import QuorateError, QuorumError
 from tests.deployments.support.factories import oracle
 from tests.deployments.support.member_processes import assert_right, ensemble, metric, row, rows, serving, until
 
+pytestmark = pytest.mark.long
+
 
 def run(scenario):
     asyncio.run(scenario())

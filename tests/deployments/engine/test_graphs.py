@@ -117,6 +117,7 @@ def test_request_behind_a_failed_source_names_the_source_and_why():
         ask(spec_of(members, fusion={"rule": "mean"}), rows_of((4, RAISE, 1)))
 
 
+@pytest.mark.long
 def test_late_trunk_is_a_missed_deadline_that_names_it():
     members = {"trunk": member(1, ["row"], "features", 8), "head": member(2, ["trunk"], "logits")}
     with pytest.raises(DeadlineError, match="trunk:deadline"):

@@ -139,6 +139,7 @@ def test_columns_of_concatenated_features_stay_where_the_spec_puts_them(tmp_path
     assert fuser.fuse(outputs, states == RowState.OK, {}).values.tolist() == [[0, 0, 1, 1]]
 
 
+@pytest.mark.long
 def test_permuted_specs_serve_the_same_bits_in_any_order_of_arrival() -> None:
     names = MEMBERS[:5]
     rules = ("mean", "weighted_mean", "geometric_mean", "product", "dempster_shafer", "soft_vote")

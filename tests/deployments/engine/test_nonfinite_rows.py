@@ -96,6 +96,7 @@ def test_rows_of_others_in_the_batch_are_answered(fragile):
     assert all(asyncio.run(all_at_once()))
 
 
+@pytest.mark.long
 def test_a_client_that_keeps_sending_nan_does_not_shut_members_out_for_others(fragile):
     for _ in range(12):
         assert ask_http(fragile, rows(0, NAN, count=1)).status_code == 400

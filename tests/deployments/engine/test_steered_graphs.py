@@ -14,6 +14,8 @@ from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.factories.oracle import NONE, RAISE, SLEEP
 from tests.deployments.support.graphs import IN, ask, first, member, rows_of, spec_of
 
+pytestmark = pytest.mark.long
+
 EXPERTS = ("e0", "e1", "e2")
 
 

@@ -72,6 +72,7 @@ def test_a_factory_is_called_with_its_config_and_given_its_weights(member, tmp_p
         np.testing.assert_array_equal(load(job, tmp_path).predict({"x": ROWS}), expected)
 
 
+@pytest.mark.long
 def test_a_torch_export_program_is_loaded_for_any_batch_size(member, tmp_path):
     module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).eval()
     rows = torch.export.Dim("rows", min=1, max=64)

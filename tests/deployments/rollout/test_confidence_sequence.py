@@ -45,6 +45,7 @@ def test_a_true_hypothesis_is_rejected_at_any_of_1200_looks_in_no_more_than_alph
     assert (stats.binom.sf(successes - 1, trials, most) < ALPHA).any(axis=1).mean() > 5 * ALPHA
 
 
+@pytest.mark.long
 def test_a_probability_below_the_hypothesis_is_rejected_still_less_often():
     successes, trials = looks(0.08, 0.1)
     assert (log_evidence(successes, trials, 0.1) >= -math.log(ALPHA)).any(axis=1).mean() < ALPHA / 3

@@ -71,6 +71,7 @@ def test_the_more_rows_were_asked_for_the_larger_an_answer_may_be():
     assert max_answer_bytes(1) < GIANT < max_answer_bytes(1024)
 
 
+@pytest.mark.long
 def test_large_answers_to_many_rows_are_answers():
     async def scenario():
         async with running({**spec(), "members": {**spec()["members"], "big": small(6 << 20)}}) as engine:

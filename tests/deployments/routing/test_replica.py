@@ -140,6 +140,7 @@ MESSAGES = st.one_of(
 )
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_garbage_never_ends_a_member(tmp_path):
     with member_on_socket_file(tmp_path) as path, Speaker.to(path) as speaker:
@@ -197,6 +198,7 @@ def answers():
     )
 
 
+@pytest.mark.long
 def test_mad_member_costs_only_itself(tmp_path):
     """Every answer it makes up is either refused, or a well-formed answer that it is entitled to give."""
     spec = ensemble(("a", "b"))
@@ -242,6 +244,7 @@ def test_mad_member_costs_only_itself(tmp_path):
         ask_beside()
 
 
+@pytest.mark.long
 def test_replica_that_reads_nothing_for_a_while_is_neither_cut_nor_fed_and_goes_on_with_what_is_still_wanted():
     async def scenario():
         async with serving(ONE_MEMBER) as (_, fleet):

@@ -203,6 +203,7 @@ def test_no_name_in_an_http_path_leads_anywhere(pair, paths):
     connection.close()
 
 
+@pytest.mark.long
 def test_no_name_in_a_body_leads_anywhere(pair, paths):
     with httpx.Client(base_url=pair.http, timeout=20) as client:
         for name in paths:

@@ -56,6 +56,7 @@ def test_the_client_says_unavailable_and_not_overloaded(doors):
     assert error.value.retry_after_s == 1
 
 
+@pytest.mark.long
 def test_while_a_required_member_is_gone_both_doors_refuse_and_answer_no_guess(open_doors, pair_spec):
     doors = open_doors({**pair_spec, "name": "headless", "fusion": {**pair_spec["fusion"], "required": ["a"]}})
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}

@@ -142,6 +142,7 @@ def growth_below(pair, size):
     assert resident_bytes() - before < size
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_a_flood_of_calls_that_are_given_up_at_once_costs_nobody_an_answer(pair, count):
     with growth_below(pair, 50 << 20), Healthy(pair):
@@ -334,6 +335,7 @@ def test_bodies_of_very_many_chunks_leave_no_memory_behind(pair, bodies, chunks)
             send()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [300, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_names_that_nobody_serves_make_no_series_of_metrics(pair, count):
     rng = random.Random(1)

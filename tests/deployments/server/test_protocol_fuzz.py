@@ -241,6 +241,7 @@ def fuzz_grpc(pair, seed, count):
     return seen
 
 
+@pytest.mark.long
 def test_broken_http_requests_are_refused_in_words_and_never_break_the_server(pair, every):
     seen = fuzz_http(pair, every, seed=1, count=400)
     assert min(seen.get(200, 0), seen.get(400, 0)) > 10, seen  # both sides of the line were reached

@@ -148,6 +148,7 @@ def crowded(open_doors, tmp_path):
     return doors, switch
 
 
+@pytest.mark.long
 def test_a_full_queue_answers_the_highest_priority_first_and_sheds_the_lowest(crowded):
     doors, switch = crowded
     ended, failures = [], []

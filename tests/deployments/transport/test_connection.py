@@ -190,6 +190,7 @@ def test_a_message_of_any_size_may_wait_before_others(run, listening, monkeypatc
     run(scenario)
 
 
+@pytest.mark.long
 def test_who_waits_for_room_hears_of_it_and_is_never_cut(run, listening):
     async def scenario():
         async with connected(listening) as (connection, near, other, far):

@@ -146,6 +146,7 @@ def experts(rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return inputs, logits.softmax(-1), labels
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hidden", [0, 16])
 def test_gate_learns_whose_request_it_is_and_asks_one_member(hidden: int) -> None:
     inputs, outputs, labels = experts(2000, 0)
@@ -158,6 +159,7 @@ def test_gate_learns_whose_request_it_is_and_asks_one_member(hidden: int) -> Non
     assert log_loss(fused, labels) < log_loss(Mean(3).fuse(outputs).values, labels) / 1.5
 
 
+@pytest.mark.long
 def test_gate_on_real_digits_asks_two_of_three_and_beats_the_best_member() -> None:
     outputs, labels, pixels = predictions("rule")
     test, truth, seen = predictions("test")

@@ -48,6 +48,7 @@ def test_damaged_settings_are_said(tmp_path, text):
         read_settings(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bits", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_no_bit_that_flips_changes_what_a_sweep_does(tmp_path, bits):
     """Each is said to be damage, or makes no difference, as in a blank between two fields."""

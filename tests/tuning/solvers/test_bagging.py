@@ -17,6 +17,7 @@ def many_weak(members, rows, seed, skill):
     return np.stack([1 - p, p], axis=-1), labels
 
 
+@pytest.mark.long
 def test_bags_overfit_less_than_one_selection():
     alone: list[tuple[float, float]] = []
     bagged: list[tuple[float, float]] = []

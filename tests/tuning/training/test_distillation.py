@@ -24,6 +24,7 @@ def test_the_loss_is_the_papers():
     assert found.item() == pytest.approx(0.25 * hard + 0.75 * imitation, rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_student_learns_the_teachers_mind_where_labels_say_nothing(tiny):
     """With alpha 0 and labels that are all wrong the student still ends where the ensemble is."""
     train_rows, validation, test = tiny.splits.train, tiny.splits.validation, tiny.splits.test

@@ -21,6 +21,7 @@ def spec_in(tiny, numbers, name="strong"):
     return tiny.spec.model_copy(update={"members": {**tiny.spec.members, name: changed}})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("numbers", ["bf16", pytest.param("int8", marks=torchao)])
 def test_a_member_in_fewer_bits_says_nearly_the_same_from_the_same_checkpoint(tiny, numbers):
     if numbers == "int8":

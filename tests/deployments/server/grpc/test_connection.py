@@ -267,6 +267,7 @@ def wide(open_doors):
     return open_doors({**spec, "fusion": {"rule": "mean"}})
 
 
+@pytest.mark.long
 def test_an_answer_that_nobody_reads_is_given_up(wide, monkeypatch):
     monkeypatch.setattr(connection, "UNREAD_S", 0.5)
     with Http2Client(wide.grpc, {SettingCodes.INITIAL_WINDOW_SIZE: 1000}) as client:

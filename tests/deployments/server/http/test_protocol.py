@@ -204,6 +204,7 @@ def test_a_body_that_keeps_coming_has_its_time(pair, impatient):
         assert line.recv(65536).startswith(b"HTTP/1.1 400")
 
 
+@pytest.mark.long
 def test_a_stream_that_is_being_answered_may_pause(pair, impatient):
     schema = pa.schema([pa.field("x", pa.list_(pa.float32(), 2))])
     batch = pa.record_batch([pa.array([[0.5, -1.0]], schema[0].type)], schema)
