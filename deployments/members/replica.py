@@ -111,18 +111,24 @@ class MemberReplica:
             raise RuntimeError(f"member '{self._job.name}' lost its device: {self._predictor.last_error}")
         if not self._inference.is_alive():
             raise RuntimeError(f"member '{self._job.name}' has no inference thread any more")
-        held, limit = psutil.Process().memory_info().rss, self._job.member.max_memory_bytes
-        if limit is not None and held > limit:
+        if held := self._bytes_over_limit():
+            limit = self._job.member.max_memory_bytes
             raise RuntimeError(
                 f"member '{self._job.name}' holds {held:,} bytes, over its max_memory_bytes of {limit:,}"
             )
 
     def _check_first_memory(self) -> None:
         """A limit that the model alone passes would have replicas replaced for ever."""
-        held, limit = psutil.Process().memory_info().rss, self._job.member.max_memory_bytes
-        if limit is not None and held > limit:
+        if held := self._bytes_over_limit():
+            limit = self._job.member.max_memory_bytes
             found = f"max_memory_bytes is {limit:,} but a replica holds {held:,} once its model is loaded"
             raise MemberLoadError(self._job.name, found, "give the limit room for requests, or remove it")
+
+    def _bytes_over_limit(self) -> int:
+        """What the process holds where that is more than it may; else 0."""
+        limit = self._job.member.max_memory_bytes
+        held: int = 0 if limit is None else psutil.Process().memory_info().rss
+        return held if limit is not None and held > limit else 0
 
     def stop(self) -> None:
         """Answer what comes while others learn of the successor, finish, and leave."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from quorate.deployments.atomic_files import writing_whole
 from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -128,9 +129,8 @@ def _content(source: Path, digest: str, contents: Path) -> Path:
     content = contents / digest.removeprefix("sha256:")
     if not content.exists():
         contents.mkdir(parents=True, exist_ok=True)
-        partial = content.with_suffix(f".{os.getpid()}")
-        _copy(source, partial, digest)
-        partial.replace(content)
+        with writing_whole(content) as partial:
+            _copy(source, partial, digest)
     return content
 
 
@@ -138,7 +138,7 @@ def _copy(source: Path, target: Path, digest: str) -> None:
     """Copy a file of this digest.
 
     Raises:
-        DeployError: it has another; there is no copy then.
+        DeployError: it has another.
     """
     copied = hashlib.sha256()
     with source.open("rb") as old, target.open("wb") as new:
@@ -146,5 +146,4 @@ def _copy(source: Path, target: Path, digest: str) -> None:
             copied.update(piece)
             new.write(piece)
     if f"sha256:{copied.hexdigest()}" != digest:
-        target.unlink()
         raise DeployError(f"{source.name} was changed while it was deployed; deploy again")

@@ -59,10 +59,14 @@ class Lease:
 
     def start(self) -> bool:
         """Take it; False where another was faster."""
-        taken = self._store.put(_key(self._ensemble, self.number), self._value(), overwrite=False)
-        if taken:
-            self._beating.start()
-        return taken
+        key = _key(self._ensemble, self.number)
+        if not self._store.put(key, self._value(), overwrite=False):
+            return False
+        if max(_numbers(self._store, self._ensemble)) > self.number:  # others have had it, and forgotten it since
+            self._store.delete(key)
+            return False
+        self._beating.start()
+        return True
 
     def end(self) -> None:
         """Let the next one have it."""

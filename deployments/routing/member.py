@@ -90,6 +90,13 @@ class Member:
 
     def ask(self, kind: Kind, payload: Payload, terms: Terms, done: OnReply) -> Call | None:
         """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
+        held = self.quarantine.held(payload) if self.quarantine else None
+        if held is not None and held.any():
+            if held.all():
+                self.reason = RowState.QUARANTINED.reason
+                return None
+            payload = Payload.of([tensor[~held] for tensor in payload.tensors])
+            done = partial(_with_held_rows, done, held)
         if self.breaker.left_out:
             due = self.breaker.due()
             if due is not None:
@@ -97,14 +104,6 @@ class Member:
         peer = self.choose()
         if peer is None:
             return None
-        if self.quarantine:
-            held = self.quarantine.held(payload)
-            if held.all():
-                self.reason = RowState.QUARANTINED.reason
-                return None
-            if held.any():
-                payload = Payload.of([tensor[~held] for tensor in payload.tensors])
-                done = partial(_with_held_rows, done, held)
         self.hedge.calls += 1
         call = Call(self, kind, payload, terms, done)
         call.start(peer)

@@ -1,4 +1,4 @@
-"""How many connections a door has open, all together and of one peer.
+"""How many connections a door has open, all together and of one peer, and how long a client may take.
 
 What one peer opens beyond its own limit, and all together beyond the door's, takes the place of an idle connection of
 the peer that has most: nobody's idle connections shut others out.
@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import Generic, Protocol, TypeVar
 
 MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER = 8192, 4096
+# A request must be here this long after its first byte, and longer only as far as it keeps coming at this rate
+# (as Apache's mod_reqtimeout has it): a client may be far away, but not idle on purpose.
+ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
+# What there is for a client that does not read it is kept for so long, and longer only as far as it reads at that rate.
+UNREAD_S = 60.0
 
 
 class Connection(Protocol):

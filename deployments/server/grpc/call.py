@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from google.protobuf.message import DecodeError
 from quorate.deployments.errors import BodySizeError, OverloadedError, RequestError
 from quorate.deployments.security.access import Level
 from quorate.deployments.server.compression import unpack
+from quorate.deployments.server.connection_limits import ARRIVAL_S, MIN_BYTES_PER_S
 from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.grpc.messages import MessageReader, prefix_of
 from quorate.deployments.server.service import Service
 from quorate.fusion.errors import QuorateError, QuorumError
-
-# Requests must come in at this rate after their first seconds: a client may be far away, but not idle on purpose.
-ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
 
 
 class CallError(QuorateError):
@@ -237,8 +234,7 @@ class Call:
             error = CallError("CANCELLED", "the call was cancelled")
         except Exception as failure:
             error = failure
-        with contextlib.suppress(asyncio.CancelledError):  # that came when all was done
-            self._finish(self._failure or error)
+        self._finish(self._failure or error)
 
     def _finish(self, error: Exception | None) -> None:
         if self._open:

@@ -1,7 +1,7 @@
 """One client's HTTP/2 connection on the event loop: streams become calls, within limits on what a client may do.
 
 grpc.aio takes calls in one after the other, each in two turns of the event loop, and a server whose turns take long
-falls behind for good; here all that has come in is read in the turn in which it is seen (benchmarks/busy_loop_grpc.py).
+falls behind for good; here all that has come in is read in the turn in which it is seen (benchmarks/starved_doors.py).
 The frames and their states are h2's.
 """
 
@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import ssl
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -31,25 +28,25 @@ from h2.events import (
     UnknownFrameReceived,
     WindowUpdated,
 )
-from h2.exceptions import ProtocolError, StreamClosedError
-from h2.settings import SettingCodes, Settings
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame
+from h2.exceptions import ProtocolError
+from hyperframe.frame import GoAwayFrame
 
+from quorate.deployments.server.connection_limits import MIN_BYTES_PER_S, UNREAD_S
 from quorate.deployments.server.grpc.access import authorization
 from quorate.deployments.server.grpc.call import Call, CallError, Method
 from quorate.deployments.server.grpc.headers import ANSWER, CODINGS, Headers, parse_timeout_s, trailers
+from quorate.deployments.server.grpc.http2 import (
+    CONNECTION_WINDOW_BYTES,
+    FRAME_BYTES,
+    MAX_METADATA_BYTES,
+    ClientGoesAway,
+    LateData,
+    ServerH2,
+)
 from quorate.deployments.server.grpc.lobby import Lobby
 from quorate.fusion.errors import QuorateError
 
-# At the level of DEBUG it writes down every header, tokens among them.
-logging.getLogger("hpack").setLevel(logging.INFO)
-
 GREETING_S, KEEPALIVE_S = 10.0, 30.0
-# An answer that the client does not read is kept for so long, and longer only as far as it reads at this rate.
-UNREAD_S, MIN_BYTES_PER_S = 60.0, 1024
-MAX_STREAMS, MAX_METADATA_BYTES = 256, 64 << 10
-FRAME_BYTES = 64 << 10
-STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 4 << 20, 16 << 20
 # A prefix goes with a short message in one frame, and has one of its own where that saves a copy of a long one.
 JOINED_BYTES = 16 << 10
 # Sent before looking whether the client keeps up, and what may wait for it: answers to its pings, mostly.
@@ -59,61 +56,13 @@ CONTROL_BURST, CONTROL_PER_S = 1000, 100.0
 _LAST_STREAM = 2**31 - 1
 
 
-# h2 writes every frame out for its log, in hexadecimal and also where there is none: a fifth of a long message's time.
-Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
-
-
-class _GoesAway(Event):
-    """The client begins no more calls."""
-
-
-class _DataIsLate(Event):
-    """Data came for a call that the client has ended, or that has ended here and the client did not know yet."""
-
-    def __init__(self, stream_id: int, data: bytes):
-        self.stream_id, self.data = stream_id, data
-
-
-class _H2(H2Connection):
-    MAX_CLOSED_STREAMS = 1024  # it keeps how each ended; a frame for an older one ends the connection
-
-    def _handle_data_on_closed_stream(
-        self, events: list[Event], exc: StreamClosedError, frame: DataFrame
-    ) -> tuple[list[Frame], list[Event]]:
-        # h2 tells of it as of a reset, or not at all.
-        frames, _ = super()._handle_data_on_closed_stream(events, exc, frame)
-        return frames, [_DataIsLate(frame.stream_id, frame.data)]
-
-    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Event]]:
-        # h2 would send nothing any more, but the client waits for the calls that it has begun (RFC 9113, 6.8).
-        return [], [_GoesAway()]
-
-
-_CONFIG = H2Configuration(
-    client_side=False,
-    header_encoding=False,
-    # Nothing is handed on to other servers; what is needed of a request is looked at where it is read.
-    validate_inbound_headers=False,
-    normalize_inbound_headers=False,
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
-_SETTINGS = {
-    SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-    SettingCodes.MAX_HEADER_LIST_SIZE: MAX_METADATA_BYTES,
-    SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
-    SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES,
-    SettingCodes.ENABLE_PUSH: 0,
-}
-
-
 class GrpcConnection(asyncio.BufferedProtocol):
     """Belongs to a door, which looks at it every second or so. To its calls it is their wire."""
 
     def __init__(self, lobby: Lobby[GrpcConnection], loop: asyncio.AbstractEventLoop):
         self._lobby, self.service, self.loop = lobby, lobby.service, loop
         self.most_message_bytes = lobby.most_message_bytes
-        self._h2 = _H2(_CONFIG)
+        self._h2 = ServerH2()
         self._calls: dict[int, Call] = {}
         self._answered: set[int] = set()  # streams whose headers are sent
         self._unread: dict[int, int] = {}  # bytes of a stream that its client may send again once they are read
@@ -136,8 +85,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             PriorityUpdated: self._on_control,
             UnknownFrameReceived: self._on_control,
             PingAckReceived: self._on_pong,
-            _DataIsLate: self._on_late_data,
-            _GoesAway: self._on_go_away,
+            LateData: self._on_late_data,
+            ClientGoesAway: self._on_go_away,
         }
 
     @property
@@ -161,8 +110,6 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._transport.close()
             return
         h2 = self._h2
-        h2.local_settings = Settings(client=False, initial_values=_SETTINGS)
-        h2.max_inbound_frame_size = FRAME_BYTES
         h2.initiate_connection()
         h2.increment_flow_control_window(CONNECTION_WINDOW_BYTES - h2.inbound_flow_control_window)
         self._flush()
@@ -328,7 +275,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
             return
         try:
             method = self._admit(headers.get(b":path", b""), event.headers)
-            self._calls[stream] = Call(self, stream, method, _timeout_s(headers), _coding(headers))
+            timeout = headers.get(b"grpc-timeout")
+            timeout_s = None if timeout is None else parse_timeout_s(timeout)
+            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers))
             self._lobby.calls += 1
         except QuorateError as error:
             self.finish(stream, event.stream_ended is not None, error.grpc_code, str(error))
@@ -353,7 +302,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         else:
             self._unread[stream] = self._unread.get(stream, 0) + size
 
-    def _on_late_data(self, event: _DataIsLate) -> None:
+    def _on_late_data(self, event: LateData) -> None:
         call = self._calls.get(event.stream_id)
         if call is not None:  # h2 has reset it
             call.abandon()
@@ -389,7 +338,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._refuses = True
             self._go_away(self._h2.highest_inbound_stream_id)  # the client closes when it has its answers
 
-    def _on_go_away(self, _event: _GoesAway) -> None:
+    def _on_go_away(self, _event: ClientGoesAway) -> None:
         self._refuses = True
 
     # What is sent.
@@ -440,11 +389,6 @@ class GrpcConnection(asyncio.BufferedProtocol):
         data = self._h2.data_to_send()
         if data and not self._closes:
             self._transport.write(data)
-
-
-def _timeout_s(headers: dict[bytes, bytes]) -> float | None:
-    value = headers.get(b"grpc-timeout")
-    return None if value is None else parse_timeout_s(value)
 
 
 def _coding(headers: dict[bytes, bytes]) -> bytes:

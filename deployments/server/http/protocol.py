@@ -19,20 +19,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from quorate.deployments.server import connection_limits
-from quorate.deployments.server.connection_limits import ConnectionLimits
+from quorate.deployments.server.connection_limits import ARRIVAL_S, MIN_BYTES_PER_S, UNREAD_S, ConnectionLimits
 
 MAX_HEAD_BYTES, MAX_HEADERS = 64 << 10, 128
 # A chunk of one byte comes with five bytes around it; more than this is a client that hides something endless there.
 FRAMING_PER_BODY_BYTE = 8
-# A request must be here this long after its first byte, and longer only as far as it keeps coming at this rate
-# (as Apache's mod_reqtimeout has it): a client may be far away, but not idle on purpose.
-ARRIVAL_S, MIN_BYTES_PER_S = 20.0, 1024
 # Where the answer is under way already, as in a stream, the client may take its time before it sends more.
 STREAM_S = 300.0
 # What a client still sends after its answer, an error, is read this long, so that it comes to read the answer.
 LINGER_S = 5.0
-# A connection that closes and whose client does not read what there still is for it is cut off after this.
-UNREAD_S = 60.0
 
 
 _LIMITS: weakref.WeakKeyDictionary[ServerState, ConnectionLimits[JoinedHttpProtocol]] = weakref.WeakKeyDictionary()

@@ -1,7 +1,6 @@
 """What a process of a member runs, without Serve around it."""
 
 import socket
-import time
 
 import numpy as np
 import psutil
@@ -13,6 +12,7 @@ from quorate.deployments.members import replica as replica_module
 from quorate.deployments.members.replica import MemberReplica, Place
 from quorate.deployments.transport.keys import ClusterKeys
 from tests.deployments.support.member_threads import FACTORIES
+from tests.deployments.support.waiting import until
 
 
 def job(**config):
@@ -47,14 +47,6 @@ def connects(path):
         except OSError:
             return False
         return True
-
-
-def until(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen")
 
 
 def test_a_replica_over_its_memory_limit_is_unhealthy(place, monkeypatch):

@@ -84,6 +84,24 @@ def test_of_many_who_want_a_dead_holders_lease_one_gets_it_at_a_time(store, monk
     assert max(most) == 1
 
 
+def test_a_number_that_others_have_taken_and_forgotten_meanwhile_is_not_taken_again(store, monkeypatch):
+    put, before = store.put, []
+
+    def late(key, value, overwrite=True):
+        if not overwrite and not before:
+            before.append(key)
+            for _ in range(2):  # the second forgets the first, whose number the one that is late is about to take
+                with hold(store, "kept", "a publication"):
+                    pass
+        return put(key, value, overwrite)
+
+    monkeypatch.setattr(store, "put", late)
+    with hold(store, "kept", "a deployment") as lease:
+        assert lease.number == 3
+        lease.check()
+    assert store.keys("lease/kept/") == ["lease/kept/3"]
+
+
 @pytest.mark.long
 def test_a_holder_that_is_alive_keeps_its_lease_for_as_long_as_it_needs(store, monkeypatch):
     monkeypatch.setattr(lease_module, "LEASE_S", 1.0)

@@ -9,13 +9,7 @@ from quorate.deployments.routing.circuit_breaker import (
     CircuitBreaker,
 )
 from tests.deployments.support.fake_replicas import FakeReplica
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
+from tests.deployments.support.hand_clock import Clock
 
 
 @pytest.fixture

@@ -169,3 +169,17 @@ def test_a_member_says_when_it_may_take_calls_again():
         fleet.made[0].answer(tensors=())
     fleet.member.breaker.left_out[fleet.made[0]] = time.monotonic() + 500
     assert 400 < fleet.member.back_s() <= 500  # when the replica is tried again
+
+
+def test_a_row_that_is_held_back_is_not_what_a_replica_is_tried_with():
+    fleet = Fleet("a")
+    for _ in range(FAILURES_TO_LEAVE_OUT):
+        fleet.ask()
+        fleet.made[0].answer(tensors=())
+    asked = len(fleet.made[0].asked)
+    fleet.member.breaker.left_out[fleet.made[0]] = 0.0
+    for replica in ("x", "y"):
+        fleet.member.quarantine.add(payload(1), replica)
+    assert fleet.ask() is None
+    assert fleet.member.reason == "quarantined"
+    assert len(fleet.made[0].asked) == asked

@@ -5,13 +5,7 @@ import pytest
 
 from quorate.deployments.routing.quarantine import COUNTS_S, MAX_ROWS, Quarantine
 from quorate.deployments.transport.messages import Payload
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
+from tests.deployments.support.hand_clock import Clock
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Clients that mean harm: whatever they send and however slowly, others are answered and nothing of it is kept."""
 
 import contextlib
-import gzip
-import json
 import random
 import socket
 import statistics
@@ -10,7 +8,6 @@ import string
 import struct
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import httpx
@@ -22,68 +19,17 @@ from quorate.deployments import Client
 from quorate.deployments.server.grpc import call, connection
 from quorate.deployments.server.http import protocol
 from quorate.deployments.wire import open_inference_pb2 as pb
+from tests.deployments.support.healthy_client import (
+    BODY,
+    PATH,
+    Healthy,
+    assert_healthy,
+    growth_below,
+)
+from tests.deployments.support.lines import connect, is_closed
+from tests.deployments.support.waiting import until
 
-ROWS = np.array([[0.5, -1.0]], np.float32)
-BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1.0]}]}).encode()
-PATH = "/inference.GRPCInferenceService/ModelInfer"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-
-
-def connect(address):
-    host, port = address.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def http_answer(doors):
-    reply = httpx.post(f"{doors.http}/v2/models/pair/infer", content=BODY, timeout=20)
-    assert reply.status_code == 200, reply.text
-    return reply.json()["outputs"][0]["data"]
-
-
-def grpc_answer(doors):
-    message = pb.ModelInferRequest(model_name="pair", raw_input_contents=[ROWS.tobytes()])
-    message.inputs.add(name="x", datatype="FP32", shape=[1, 2])
-    with grpc.insecure_channel(doors.grpc) as channel:
-        infer = channel.unary_unary(PATH, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
-        return np.frombuffer(infer(message, timeout=20).raw_output_contents[0], np.float32).tolist()
-
-
-def assert_healthy(doors):
-    assert grpc_answer(doors) == pytest.approx(http_answer(doors))
-
-
-class Healthy:
-    """A client that asks both doors from ``with`` to its end; every answer must come."""
-
-    def __init__(self, doors):
-        self._doors, self._stop = doors, threading.Event()
-        self._failures, self.asked, self.took_s = [], 0, []
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self):
-        while not self._stop.is_set():
-            began = time.monotonic()
-            try:
-                assert_healthy(self._doors)
-            except Exception as error:
-                self._failures.append(error)
-            self.asked += 1
-            self.took_s.append(time.monotonic() - began)
-
-    def __enter__(self):
-        assert_healthy(self._doors)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-        assert self.asked
-        assert not self._failures
-
-
-def resident_bytes():
-    return psutil.Process().memory_info().rss
 
 
 def frame(kind, flags, stream, payload):
@@ -133,22 +79,13 @@ def resets(count):
         yield b"".join(frame(1, 4, i, HEAD) + frame(3, 0, i, struct.pack(">I", 8)) for i in ids)
 
 
-@contextlib.contextmanager
-def growth_below(pair, size):
-    """This process, the server's too, grows by less than ``size`` bytes meanwhile."""
-    assert_healthy(pair)
-    before = resident_bytes()
-    yield
-    assert resident_bytes() - before < size
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_a_flood_of_calls_that_are_given_up_at_once_costs_nobody_an_answer(pair, count):
     with growth_below(pair, 50 << 20), Healthy(pair):
         send_on_connections(pair.grpc, resets(count))
     assert pair.service.budget.held_bytes == 0
-    until_true(is_idle)
+    until(is_idle)
 
 
 @pytest.mark.parametrize("megabytes", [8, pytest.param(200, marks=pytest.mark.slow)])
@@ -164,7 +101,7 @@ def test_a_header_without_end_is_cut_off(pair, megabytes):
     with growth_below(pair, 50 << 20), Healthy(pair):
         send_on_connections(pair.grpc, endless())
     assert pair.service.budget.held_bytes == 0
-    until_true(is_idle)
+    until(is_idle)
 
 
 def is_idle():
@@ -246,18 +183,6 @@ def takes_a_byte(line, rest):
     return True
 
 
-def is_closed(line):
-    """Whether the server has ended a connection, after whatever it still said."""
-    try:
-        while line.recv(65536):
-            pass
-    except ConnectionResetError:
-        pass
-    except TimeoutError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_connections_that_come_and_go_leave_no_descriptor_and_no_thread(pair, count):
     assert_healthy(pair)
@@ -267,72 +192,8 @@ def test_connections_that_come_and_go_leave_no_descriptor_and_no_thread(pair, co
         for _ in range(count):
             connect(address).close()
     assert_healthy(pair)
-    until_true(lambda: process.num_fds() <= descriptors + 10)
+    until(lambda: process.num_fds() <= descriptors + 10)
     assert process.num_threads() <= threads + 5
-
-
-def until_true(condition):
-    tried = threading.Event()
-    for _ in range(400):
-        if condition():
-            return
-        tried.wait(0.05)
-    raise AssertionError("it did not come to pass")
-
-
-@pytest.mark.long
-def test_thirty_bombs_at_once_stay_within_the_budget_and_others_are_answered(pair, monkeypatch):
-    bomb = gzip.compress(bytes(1 << 28), 1)
-    budget = pair.service.budget
-    monkeypatch.setattr(budget, "limit_bytes", 32 << 20)
-    # One client for all: each of its own would load the certificates of all authorities, into this same process.
-    with httpx.Client(base_url=pair.http, headers={"content-encoding": "gzip"}, timeout=60) as client:
-        before = resident_bytes()
-        with ThreadPoolExecutor(30) as pool:
-            posts = pool.map(lambda _: client.post("/v2/models/pair/infer", content=bomb), range(30))
-            statuses = {reply.status_code for reply in posts}
-    assert statuses <= {413, 503}
-    assert 413 in statuses
-    assert resident_bytes() - before < 2 * (32 << 20) + 30 * len(bomb)
-    assert_healthy(pair)
-    assert budget.held_bytes == 0
-
-
-def test_bodies_that_cannot_be_unpacked_leave_no_memory_behind(pair):
-    broken = gzip.compress(random.Random(0).randbytes(1 << 20))[:-100]
-    with growth_below(pair, 32 << 20), httpx.Client(base_url=pair.http, timeout=20) as client:
-        for _ in range(100):
-            reply = client.post("/v2/models/pair/infer", content=broken, headers={"content-encoding": "gzip"})
-            assert reply.status_code == 400
-    assert pair.service.budget.held_bytes == 0
-
-
-@pytest.mark.parametrize("count", [65_537, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_chunks_of_one_byte_take_no_more_memory_than_their_bytes(pair, count):
-    with growth_below(pair, 16 << 20), connect(pair.http) as line:
-        line.sendall(b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for at in range(0, count, 4096):
-            line.sendall(b"1\r\n \r\n" * min(4096, count - at))
-        line.sendall(b"0\r\n\r\n")
-        assert line.recv(65536).startswith(b"HTTP/1.1 400")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("bodies", "chunks"), [(10, 65_537), pytest.param(100, 1_000_000, marks=pytest.mark.slow)])
-def test_bodies_of_very_many_chunks_leave_no_memory_behind(pair, bodies, chunks):
-    def send():
-        with connect(pair.http) as line:
-            line.sendall(b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-            for at in range(0, chunks, 4096):
-                line.sendall(b"1\r\n \r\n" * min(4096, chunks - at))
-            line.sendall(b"0\r\n\r\n")
-            assert line.recv(65536).startswith(b"HTTP/1.1 400")
-
-    for _ in range(3):
-        send()
-    with growth_below(pair, 1 << 20):
-        for _ in range(bodies):
-            send()
 
 
 @pytest.mark.long
@@ -400,18 +261,6 @@ def by_hand(doors, line):
     return int(answer.split()[1]) if answer.startswith(b"HTTP/1.1 ") else None
 
 
-def test_a_body_in_parts_with_a_hostile_boundary_is_refused_at_once(pair):
-    """CVE-2024-9056: nothing here reads multipart bodies."""
-    boundary = "-" * 100_000
-    body = (f"--{boundary}\r\n" * 20).encode()
-    headers = {"content-type": f"multipart/form-data; boundary={boundary[:1000]}"}
-    before_s = time.process_time()
-    reply = httpx.post(f"{pair.http}/v2/models/pair/infer", content=body, headers=headers, timeout=20)
-    assert reply.status_code == 400
-    assert time.process_time() - before_s < 1.0
-    assert_healthy(pair)
-
-
 @pytest.mark.long
 def test_short_requests_are_answered_beside_long_ones(open_doors):
     inputs = {"x": {"datatype": "FP32", "shape": [4096]}}
@@ -449,18 +298,4 @@ def test_short_requests_are_answered_beside_long_ones(open_doors):
     assert long == {(1024, 3)}
     assert set(short) == {(1, 3)}
     assert statistics.median(beside_s) <= 15 * statistics.median(alone_s)  # 3 to 4 times where nothing else runs
-    assert doors.service.budget.held_bytes == 0
-
-
-def test_an_answer_for_which_there_is_no_room_is_refused_on_both_wires(open_doors, monkeypatch):
-    member = {"model": "known:wide", "config": {"columns": 100_000}, "inputs": ["x"], "output": "values"}
-    spec = {"name": "pair", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "members": {"m": member}}
-    doors = open_doors({**spec, "fusion": {"rule": "mean"}})
-    monkeypatch.setattr(doors.service.budget, "limit_bytes", 100_000)
-    reply = httpx.post(f"{doors.http}/v2/models/pair/infer", content=BODY, timeout=20)
-    assert reply.status_code == 503
-    assert reply.headers["retry-after"]
-    with pytest.raises(grpc.RpcError) as refused:
-        grpc_answer(doors)
-    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert doors.service.budget.held_bytes == 0

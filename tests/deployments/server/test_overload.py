@@ -2,15 +2,12 @@
 
 import asyncio
 import contextlib
-import json
 import random
 import select
-import socket
 import statistics
 import threading
 import time
 from collections import Counter
-from typing import Any
 
 import grpc
 import httpx
@@ -18,74 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
-from quorate.deployments import Doors as DoorSettings
-from quorate.deployments import parse_spec
-from quorate.deployments.engine.engine import Engine
-from quorate.deployments.security.access import Doorkeeper
-from quorate.deployments.server import fusion_server
-from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
-from quorate.deployments.server.service import Service
 from quorate.deployments.wire import open_inference_pb2 as pb
-from tests.deployments.support.http2_client import Http2Client, prefixed
-from tests.deployments.support.member_threads import FACTORIES, MemberThreads
+from tests.deployments.support.http2_client import INFER, Http2Client, prefixed
+from tests.deployments.support.lines import connect
+from tests.deployments.support.slow_ensemble import Slow, body, head, message
+from tests.deployments.support.waiting import until
 
-ROW = np.array([[0.5, -1.0]], np.float32)
-INFER = "/inference.GRPCInferenceService/ModelInfer"
 FULL = {503, grpc.StatusCode.RESOURCE_EXHAUSTED}
-
-
-def body(rows=ROW):
-    data = {"name": "x", "datatype": "FP32", "shape": rows.shape, "data": rows.ravel().tolist()}
-    return json.dumps({"inputs": [data]}).encode()
-
-
-def message(rows=ROW, model="slow"):
-    request = pb.ModelInferRequest(model_name=model, raw_input_contents=[rows.tobytes()])
-    request.inputs.add(name="x", datatype="FP32", shape=rows.shape)
-    return request.SerializeToString()
-
-
-def head(length, more=""):
-    return f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: here\r\nContent-Length: {length}\r\n{more}\r\n".encode()
-
-
-class Slow:
-    """Doors before one member that takes as long as it is told."""
-
-    def __init__(self, open_doors, folder, **changes):
-        self._switch, self._log = folder / "switch", folder / "log"
-        self._log.touch()
-        self.take(0)
-        config = {"shift": 1, "switch": str(self._switch), "log": str(self._log)}
-        member = {"model": "known:slow", "inputs": ["x"], "output": "probabilities", "config": config}
-        spec: dict[str, Any] = {
-            "name": "slow", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "classes": ["red", "green", "blue"],
-            "members": {"m": member}, "fusion": {"rule": "mean", "deadline_s": 60.0},
-        }  # fmt: skip
-        for place, change in changes.items():
-            (member if place == "member" else spec.setdefault(place, {})).update(change)
-        self.doors = open_doors(spec)
-        self.right = httpx.post(f"{self.doors.http}/v2/models/slow/infer", content=body(), timeout=60).json()
-
-    def take(self, seconds):
-        self._switch.write_text(str(seconds))
-
-    def begun(self):
-        """The first number of each row that the member has begun to work on."""
-        return self._log.read_text().split()
-
-    def nothing_is_under_way(self):
-        engine = self.doors.engine
-        return engine.queued_rows == engine.unanswered_batches == self.doors.service.budget.held_bytes == 0
-
-
-def until(condition, timeout_s=60.0):
-    tried = threading.Event()
-    for _ in range(int(timeout_s / 0.01)):
-        if condition():
-            return
-        tried.wait(0.01)
-    raise AssertionError("it did not come to pass")
 
 
 class Clients:
@@ -244,11 +180,6 @@ def send_all(client, call):
     return stream
 
 
-def connect(address):
-    host, port = address.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=60)
-
-
 @pytest.mark.long
 def test_a_thousand_requests_whose_clients_leave_are_not_worked_on(open_doors, tmp_path):
     changes = {"member": {"max_batch_size": 1}, "serving": {"max_batch_size": 1}, "fusion": {"deadline_s": 600.0}}
@@ -283,148 +214,3 @@ def test_a_thousand_requests_whose_clients_leave_are_not_worked_on(open_doors, t
     reply = httpx.post(f"{slow.doors.http}/v2/models/slow/infer", content=body(), timeout=60)
     assert reply.json()["outputs"] == slow.right["outputs"]
     assert len(slow.begun()) - before <= 10
-
-
-@pytest.mark.long
-def test_two_hundred_clients_that_ask_before_it_is_ready_are_told_so_until_it_is(pair_spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(fusion_server, "MEMBERS_TIMEOUT_S", 0.2)
-    spec = parse_spec({**pair_spec, "name": "slow", "fusion": {**pair_spec["fusion"], "quorum": 2}})
-    members, hooks = MemberThreads(spec, tmp_path), {}
-
-    def find(app, on_replicas):
-        hooks[app] = on_replicas
-        return lambda: None
-
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        http_port, grpc_port = one.getsockname()[1], two.getsockname()[1]
-    settings = ServerSettings("127.0.0.1", http_port, grpc_port, Doorkeeper(DoorSettings()))
-    server = FusionServer(settings, lambda s: Engine(s.spec, s.folder, "here", apps=s.apps), find)
-    told: Counter[object] = Counter()
-    answers, may_be_ready = [], threading.Event()
-
-    async def over_http():
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", http_port)
-        except ConnectionRefusedError:
-            return "refused"
-        with contextlib.closing(writer):
-            writer.write(head(len(body()), "Connection: close\r\n") + body())
-            status, _, rest = (await reader.read()).partition(b"\r\n\r\n")
-        if status.startswith(b"HTTP/1.1 200"):
-            answers.append(json.loads(rest)["outputs"][0]["data"])
-        return int(status.split()[1])
-
-    async def over_grpc(channel):
-        try:
-            reply = await channel.unary_unary(INFER)(message(), timeout=60)
-        except grpc.aio.AioRpcError as error:
-            return error.code()
-        found = pb.ModelInferResponse.FromString(reply).raw_output_contents[0]
-        answers.append(np.frombuffer(found, np.float32).tolist())
-        return 200
-
-    async def ask(number):
-        async with grpc.aio.insecure_channel(
-            f"127.0.0.1:{grpc_port}", [("grpc.use_local_subchannel_pool", 1)]
-        ) as channel:
-            while True:
-                outcome = await (over_http() if number % 2 else over_grpc(channel))
-                told[outcome] += 1
-                if outcome == 200:
-                    told["too early"] += not may_be_ready.is_set()
-                    return
-                await asyncio.sleep(0.1)
-
-    async def clients():
-        await asyncio.gather(*map(ask, range(200)))
-
-    asking = threading.Thread(target=asyncio.run, args=(clients(),))
-    asking.start()
-    until(lambda: told["refused"] >= 100)
-    server.start(Served(spec, FACTORIES, {name: name for name in spec.members}))
-
-    def ready():
-        return httpx.get(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=60).status_code
-
-    for app in ("a", None):
-        told.clear()
-        until(lambda: min(told[503], told[grpc.StatusCode.UNAVAILABLE]) >= 100)
-        assert ready() == 503
-        if app:  # one of two is no quorum
-            members.find(app, hooks[app])
-    may_be_ready.set()
-    members.find("b", hooks["b"])
-    asking.join()
-    assert ready() == 200
-    assert told.keys() == {503, 200, grpc.StatusCode.UNAVAILABLE, "too early"}
-    assert not told["too early"]
-    assert len(answers) == 200
-    np.testing.assert_allclose(answers, [answers[0]] * 200, atol=1e-6)
-    server.stop()
-    members.stop()
-
-
-@pytest.mark.long
-def test_doors_that_are_told_to_stop_answer_what_came_in_and_close_what_is_kept_alive(
-    open_doors, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(fusion_server, "HTTP_GRACE_S", 30)
-    monkeypatch.setattr(fusion_server, "GRPC_GRACE_S", 30.0)
-    slow, infer, came = Slow(open_doors, tmp_path), Service.infer, []
-
-    async def count(service, request, hold):
-        came.append(request)
-        return await infer(service, request, hold)
-
-    monkeypatch.setattr(Service, "infer", count)
-    with contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(connect(slow.doors.http)) for _ in range(40)]
-        calls = [stack.enter_context(Http2Client(slow.doors.grpc)) for _ in range(40)]
-        for line in lines:
-            line.sendall(head(len(body())) + body())
-            assert whole_answer(line)["outputs"] == slow.right["outputs"]
-        for client in calls:
-            assert client.status(client.call(message()))[0] == 0
-        slow.take("hold")
-        for line in lines[:20]:
-            line.sendall(head(len(body())) + body())
-        streams = [client.call(message()) for client in calls[:20]]
-        for client in calls[:20]:
-            client.flush()
-        until(lambda: len(came) == 120)
-        stopping = threading.Thread(target=slow.doors.server.stop)
-        stopping.start()
-        until(lambda: is_refused(slow.doors.http) and is_refused(slow.doors.grpc))
-        for line in lines[20:]:
-            assert line.recv(1) == b""
-        time.sleep(0.5)  # a door without patience would have given them up by now
-        slow.take(0)
-        for line in lines[:20]:
-            assert whole_answer(line)["outputs"] == slow.right["outputs"]
-            assert line.recv(1) == b""
-        for client, stream in zip(calls, streams, strict=False):
-            assert client.status(stream)[0] == 0
-        for client in calls[20:]:
-            client.read_until(lambda client=client: client.gone is not None)
-    stopping.join()
-    assert not slow.doors.server._thread.is_alive()
-
-
-def is_refused(address):
-    try:
-        connect(address).close()
-    except OSError:
-        return True
-    return False
-
-
-def whole_answer(line):
-    found = b""
-    while b"\r\n\r\n" not in found:
-        found += line.recv(65536)
-    start, _, rest = found.partition(b"\r\n\r\n")
-    assert start.startswith(b"HTTP/1.1 200"), start
-    length = int(next(field.split()[1] for field in start.lower().splitlines() if field.startswith(b"content-length")))
-    while len(rest) < length:
-        rest += line.recv(65536)
-    return json.loads(rest)

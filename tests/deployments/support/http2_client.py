@@ -3,12 +3,25 @@
 import socket
 import struct
 
+import numpy as np
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.settings import Settings
 
+from quorate.deployments.wire import open_inference_pb2 as pb
+
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+ROW = np.array([[0.5, -1.0]], np.float32)
+
+
+def infer_request(rows=ROW, model="pair"):
+    """A request of ModelInfer for rows of two numbers."""
+    request = pb.ModelInferRequest(model_name=model, raw_input_contents=[rows.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=rows.shape)
+    return request.SerializeToString()
 
 
 def prefixed(message, packed=0):

@@ -1,20 +1,24 @@
 """Stands in for the cluster's store where no cluster runs."""
 
+import threading
+
 
 class MemoryStore:
     """The registry's store as a dict."""
 
     def __init__(self):
         self.values = {}
+        self._lock = threading.Lock()
 
     def get(self, key):
         return self.values.get(key, b"")
 
     def put(self, key, value, overwrite=True):
-        if not overwrite and key in self.values:
-            return False
-        self.values[key] = value
-        return True
+        with self._lock:
+            if not overwrite and key in self.values:
+                return False
+            self.values[key] = value
+            return True
 
     def delete(self, key):
         self.values.pop(key, None)

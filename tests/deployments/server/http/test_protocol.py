@@ -17,6 +17,8 @@ from uvicorn.server import ServerState
 from quorate.deployments.server import connection_limits
 from quorate.deployments.server.http import protocol, streams
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
+from tests.deployments.support.lines import connect, read_all
+from tests.deployments.support.waiting import until
 
 HEAD_AND_BODY = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
@@ -92,29 +94,13 @@ def test_an_answer_that_ends_the_connection_is_sent_before_it_closes():
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: a\r\n"
 
 
-def connect(doors):
-    host, port = doors.http.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def read_all(line):
-    """Everything until the server hangs up."""
-    found = b""
-    try:
-        while chunk := line.recv(65536):
-            found += chunk
-    except ConnectionResetError:
-        pass
-    return found
-
-
 def status_and_error(answer):
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)["error"] if body else ""
 
 
 def is_alive(doors):
-    with connect(doors) as line:
+    with connect(doors.http) as line:
         line.sendall(LIVE + b"Connection: close\r\n\r\n")
         return read_all(line).startswith(b"HTTP/1.1 200")
 
@@ -140,7 +126,7 @@ CHUNKED = b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: 
     ids=["value", "path", "number", "endless value", "endless headers", "endless path", "trailers", "chunk extension"],
 )
 def test_a_head_that_is_too_large_is_refused_and_the_server_goes_on(pair, pieces):
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         try:
             for piece in pieces:
                 line.sendall(piece)
@@ -165,7 +151,7 @@ POST = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 10000
 
 @pytest.mark.parametrize("start", [b"", b"P", LIVE, LIVE + b"X: ", POST, POST + b"{"], ids=len)
 def test_a_request_that_stops_coming_ends_its_connection(pair, impatient, start):
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         line.sendall(start)
         answer = read_all(line)
     assert not start or status_and_error(answer)[0] == 408
@@ -180,14 +166,14 @@ def drip(line, seconds):
 
 
 def test_a_request_that_drips_ends_its_connection(pair, impatient):
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         line.sendall(POST)
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             drip(line, 20)
 
 
 def test_line_ends_between_requests_do_not_hold_a_connection(pair, impatient):
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         line.sendall(LIVE + b"\r\n")
         assert line.recv(65536).startswith(b"HTTP/1.1 200")
         line.sendall(b"\r\n")
@@ -196,7 +182,7 @@ def test_line_ends_between_requests_do_not_hold_a_connection(pair, impatient):
 
 def test_a_body_that_keeps_coming_has_its_time(pair, impatient):
     body = b'{"inputs": []}'.ljust(8000)
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         line.sendall(POST.replace(b"100000", b"8000"))
         for at in range(0, 8000, 500):
             line.sendall(body[at : at + 500])
@@ -217,7 +203,7 @@ def test_a_stream_that_is_being_answered_may_pause(pair, impatient):
         return b"%x\r\n%s\r\n" % (len(data), data)
 
     head = b"POST /v2/models/pair/infer HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n"
-    with connect(pair) as line, pa.ipc.new_stream(sink, schema) as writer:
+    with connect(pair.http) as line, pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(batch)
         line.sendall(head + b"Content-Type: application/vnd.apache.arrow.stream\r\n\r\n" + chunk())
         assert line.recv(65536).startswith(b"HTTP/1.1 200")
@@ -230,7 +216,7 @@ def test_a_stream_that_is_being_answered_may_pause(pair, impatient):
 
 def test_what_is_no_http_gets_an_error_in_json(pair):
     for garbage in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"GET /\x00 HTTP/1.1\r\n\r\n"):
-        with connect(pair) as line:
+        with connect(pair.http) as line:
             line.sendall(garbage)
             status, error = status_and_error(read_all(line))
         assert status == 400
@@ -242,18 +228,18 @@ def test_two_framings_of_one_body_are_refused(pair):
     head = b"POST /v2/repository/index HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
     two = head + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     for request in (two, two.replace(b"Transfer-Encoding: chunked", b"Content-Length: 5")):
-        with connect(pair) as line:
+        with connect(pair.http) as line:
             line.sendall(request)
             assert status_and_error(read_all(line))[0] == 400
 
 
 def test_connections_beyond_the_limit_are_refused_in_words(pair, monkeypatch):
     monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", 40)
-    lines = [connect(pair) for _ in range(40)]
+    lines = [connect(pair.http) for _ in range(40)]
     for line in lines:
         line.sendall(b"G")  # none of them is idle
         line.sendall(b"E")
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         line.sendall(LIVE + b"\r\n")
         status, error = status_and_error(read_all(line))
     for line in lines:
@@ -314,7 +300,7 @@ def test_a_peer_beyond_its_own_limit_gives_up_its_oldest_idle_connection(pair, m
 @pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n"])
 def test_a_request_wants_one_host(pair, hosts):
     """RFC 9112, 3.2."""
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         line.sendall(b"GET /v2 HTTP/1.1\r\nConnection: close\r\n" + hosts + b"\r\n")
         status, error = status_and_error(read_all(line))
     assert status == 400
@@ -322,7 +308,7 @@ def test_a_request_wants_one_host(pair, hosts):
 
 
 def test_http_1_0_needs_no_host(pair):
-    with connect(pair) as line:
+    with connect(pair.http) as line:
         line.sendall(b"GET /v2/health/live HTTP/1.0\r\n\r\n")
         assert read_all(line).startswith(b"HTTP/1.1 200")
 
@@ -335,27 +321,19 @@ def wide(open_doors):
     return open_doors({**spec, "fusion": {"rule": "mean", "deadline_s": 20.0}})
 
 
-def until(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come to pass")
-
-
 @pytest.mark.long
 def test_an_answer_that_nobody_reads_counts_until_it_is_given_up_and_its_connection_is_closed(wide, monkeypatch):
     monkeypatch.setattr(streams, "STALL_S", 1.0)
     monkeypatch.setattr(protocol, "UNREAD_S", 0.5)
     body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 1]}]}'
-    with connect(wide) as line:
+    with connect(wide.http) as line:
         line.sendall(POST.replace(b"100000", b"%d" % len(body)) + body)
         assert line.recv(1)
         assert wide.service.budget.held_bytes >= 4 * 4_000_000  # "0.0," each
         assert is_alive(wide)
         until(lambda: not wide.service.budget.held_bytes)
         until(lambda: not is_connected(line))
-    with connect(wide) as line:
+    with connect(wide.http) as line:
         line.sendall(POST.replace(b"100000", b"%d\r\nConnection: close" % len(body)) + body)
         head, _, answer = read_all(line).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
