@@ -85,7 +85,7 @@ def test_of_many_who_want_a_dead_holders_lease_one_gets_it_at_a_time(store, monk
 
 
 def test_a_number_that_others_have_taken_and_forgotten_meanwhile_is_not_taken_again(store, monkeypatch):
-    put, before = store.put, []
+    put, before = store.put, list[str]()
 
     def late(key, value, overwrite=True):
         if not overwrite and not before:
