@@ -24,7 +24,8 @@ from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
     from quorate.tuning.data.labelled import Labelled, Splits
-    from quorate.tuning.workflows.tune_weights import TuneResult
+    from quorate.tuning.evaluation.verdict import Choice
+    from quorate.tuning.workflows.tune_fusion import TuneResult
 
 # Hyper-parameters, and how each is trained. On the 8x8 digits all three are small enough to train in seconds, and of
 # such different strength that the uniform mean is not the best that can be done with them.
@@ -59,38 +60,34 @@ class DemoReport(Displayed):
     """What the demo found.
 
     Attributes:
-        members, uniform, tuned: accuracy, f1 and log_loss on the test rows.
-        weights: of each member.
-        gap: no weights have a log-loss on the validation rows lower by more than this.
-        verdict: what follows for the ensemble.
+        choice: the decision over all alternatives, by log-loss on the test rows.
+        accuracy: of each alternative on the test rows.
+        served: what the deployed service answered.
     """
 
-    members: Mapping[str, Mapping[str, float]]
-    uniform: Mapping[str, float]
-    tuned: Mapping[str, float]
-    weights: Mapping[str, float]
-    gap: float
-    verdict: str
+    choice: Choice
+    accuracy: Mapping[str, float]
     served: Served
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
-        return asdict(self)
+        return {**self.choice.to_dict(), "accuracy": dict(self.accuracy), "served": asdict(self.served)}
 
     def tables(self) -> Sequence[Table]:
-        scores = {**self.members, "uniform mean": self.uniform, "tuned": self.tuned}
+        choice, served = self.choice, self.served
         rows = [
             (
-                name,
-                f"{self.weights[name]:.3f}" if name in self.weights else "",
-                *(f"{score[key]:.4f}" for key in ("accuracy", "f1", "log_loss")),
+                f"{name} *" if name == choice.recommended else name,
+                str(one.members),
+                f"{self.accuracy[name]:.4f}",
+                f"{one.value:.4f}",
+                f"{one.low:.4f} to {one.high:.4f}",
             )
-            for name, score in scores.items()
+            for name, one in choice.alternatives.items()
         ]
-        served = self.served
         requests = f"{served.requests} requests over HTTP: {served.errors} errors, {served.mismatches} mismatches"
-        lines = [f"{requests}, p50 {served.p50_ms:.1f} ms, p99 {served.p99_ms:.1f} ms", self.verdict]
-        return [Table(("", "weight", "accuracy", "macro F1", "log-loss"), rows, lines=lines)]
+        lines = [choice.verdict, f"{requests}, p50 {served.p50_ms:.1f} ms, p99 {served.p99_ms:.1f} ms"]
+        return [Table(("", "members", "accuracy", "log-loss", "95 %"), rows, lines=lines)]
 
 
 def demo(
@@ -108,7 +105,7 @@ def demo(
 
     from quorate.tuning.data.digits import digits
     from quorate.tuning.data.idx_files import idx_images
-    from quorate.tuning.workflows.tune_weights import tune_weights
+    from quorate.tuning.workflows.tune_fusion import tune_fusion
 
     # Layers this small are over before a second thread has woken up; on a busy machine they wait for it for minutes.
     torch.set_num_threads(1)
@@ -118,10 +115,9 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="quorate-demo-") as place:
         folder = Path(place)
         spec = _train(splits, DIGITS if data is None else IMAGES, folder, say)
-        say("solving weights")
-        result = tune_weights(spec, folder, splits.validation, splits.test, runs=folder / "runs")
+        result = tune_fusion(spec, folder, splits.validation, splits.test, runs=folder / "runs", on_step=say)
         served = _serve(result, splits.test, say)
-    return _report(result, served)
+        return _report(result, splits.test, served)
 
 
 def _train(
@@ -211,18 +207,15 @@ def _offline(result: TuneResult) -> NDArray[np.float32]:
     return fused
 
 
-def _report(result: TuneResult, served: Served) -> DemoReport:
-    judgement = result.judgement
+def _report(result: TuneResult, test: Labelled, served: Served) -> DemoReport:
+    from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES
+    from quorate.tuning.predictions.store import PredictionStore
 
-    def score(of: Any) -> dict[str, float]:
-        return {"accuracy": of.accuracy, "f1": of.f1_macro, "log_loss": of.log_loss}
-
-    return DemoReport(
-        members={name: score(of) for name, of in judgement.members.items()},
-        uniform=score(judgement.uniform),
-        tuned=score(judgement.tuned),
-        weights=dict(result.weights),
-        gap=result.gap,
-        verdict=judgement.verdict,
-        served=served,
-    )
+    names = tuple(result.weights)
+    outputs = np.stack(PredictionStore(result.folder / "predictions").read("held-out", names))
+    frequent = np.bincount(test.labels, minlength=outputs.shape[2]).max() / len(test)
+    accuracy = {
+        name: float((recipe.fuse(names, outputs).argmax(axis=1) == test.labels).mean())
+        for name, recipe in result.choice.recipes.items()
+    }
+    return DemoReport(result.choice, {CLASS_FREQUENCIES: float(frequent), **accuracy}, served)

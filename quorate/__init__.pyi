@@ -40,7 +40,7 @@ from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression
 from .tuning.workflows.promote import Promotion as Promotion
-from .tuning.workflows.tune_decisions import DecisionResult as DecisionResult
-from .tuning.workflows.tune_weights import TuneResult as TuneResult
+from .tuning.workflows.tune_fusion import TuneResult as TuneResult
+from .tuning.workflows.tune_predictions import PredictionsResult as PredictionsResult
 
 __all__: list[str]

@@ -1,11 +1,17 @@
+from .alternatives.base import Outputs as Outputs
+from .alternatives.recipe import Recipe as Recipe
 from .architectures.networks import build as build
 from .data.digits import digits as digits
 from .data.idx_files import idx_images as idx_images
 from .data.labelled import Labelled as Labelled
 from .data.labelled import Splits as Splits
 from .data.labelled import split as split
+from .data.predictions_file import Predictions as Predictions
+from .data.predictions_file import read_predictions as read_predictions
 from .data.tables import read_table as read_table
-from .evaluation.verdict import Judgement as Judgement
+from .evaluation.choice import choose as choose
+from .evaluation.verdict import Choice as Choice
+from .evaluation.verdict import Standing as Standing
 from .latency.curves import Measured as Measured
 from .latency.curves import load_measured as load_measured
 from .predictions.out_of_fold import OutOfFold as OutOfFold
@@ -45,11 +51,9 @@ from .workflows.compress import Compression as Compression
 from .workflows.compress import compress as compress
 from .workflows.promote import Promotion as Promotion
 from .workflows.promote import promote as promote
-from .workflows.tune_decisions import DecisionGain as DecisionGain
-from .workflows.tune_decisions import DecisionResult as DecisionResult
-from .workflows.tune_decisions import decision_gain as decision_gain
-from .workflows.tune_decisions import tune_decisions as tune_decisions
-from .workflows.tune_weights import TuneResult as TuneResult
-from .workflows.tune_weights import tune_weights as tune_weights
+from .workflows.tune_fusion import TuneResult as TuneResult
+from .workflows.tune_fusion import tune_fusion as tune_fusion
+from .workflows.tune_predictions import PredictionsResult as PredictionsResult
+from .workflows.tune_predictions import tune_predictions as tune_predictions
 
 __all__: list[str]

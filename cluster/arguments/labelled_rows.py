@@ -14,13 +14,24 @@ if TYPE_CHECKING:
     Rows = str | Path | Labelled
 
 
-def read_rows(spec: EnsembleSpec, data: Rows, label: str) -> Labelled:
+def read_rows(
+    spec: EnsembleSpec,
+    data: Rows,
+    label: str,
+    *,
+    groups: str | None = None,
+    time: str | None = None,
+    weight: str | None = None,
+) -> Labelled:
     """The labelled rows of a table, or the test file of a folder of IDX files; rows in memory stay as they are.
+
+    Args:
+        label, groups, time, weight: names of the table's columns.
 
     Raises:
         DataError, SpecError: they cannot be read, or do not fit the spec.
     """
-    return _read(spec, data, label, "test")
+    return _read(spec, data, label, "test", groups, time, weight)
 
 
 def read_training_rows(spec: EnsembleSpec, data: Rows, label: str) -> Labelled:
@@ -29,22 +40,21 @@ def read_training_rows(spec: EnsembleSpec, data: Rows, label: str) -> Labelled:
 
 
 def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
-    """Two halves with the same mix of classes: shuffled within each class, then dealt out in turn.
+    """Two halves, see ``quorate.tuning.data.halves``.
 
     Raises:
         DataError: there are not even two rows.
     """
-    import numpy as np
+    from quorate.tuning.data.halves import halves as split
 
-    from quorate.tuning.errors import DataError
-
-    if len(rows) < 2:
-        raise DataError("rows", f"{len(rows)}", "give hundreds")
-    order = np.lexsort((np.random.default_rng(seed).random(len(rows)), rows.labels))
-    return rows.rows(np.sort(order[::2])), rows.rows(np.sort(order[1::2]))
+    first, second = split(rows.labels, rows.groups, rows.times, seed)
+    return rows.rows(first), rows.rows(second)
 
 
-def _read(spec: EnsembleSpec, data: Rows, label: str, split: str) -> Labelled:
+def _read(
+    spec: EnsembleSpec, data: Rows, label: str, split: str,
+    groups: str | None = None, time: str | None = None, weight: str | None = None,
+) -> Labelled:  # fmt: skip
     from quorate.tuning.data.idx_files import idx_images
     from quorate.tuning.data.labelled import Labelled
     from quorate.tuning.data.tables import read_table
@@ -57,4 +67,7 @@ def _read(spec: EnsembleSpec, data: Rows, label: str, split: str) -> Labelled:
         return splits.train if split == "train" else splits.test
     if spec.classes is None:
         raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
-    return read_table(path, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes, label)
+    return read_table(
+        path, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes, label,
+        groups=groups, times=time, weights=weight,
+    )  # fmt: skip

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def promote(
     run: str | Path,
     *,
-    pick: int | None = None,
+    pick: str | int | None = None,
+    anyway: bool = False,
     canary: float | None = None,
     canary_s: float = 30.0,
     timeout_s: float = 300.0,
@@ -27,7 +28,9 @@ def promote(
 
     Args:
         run: the run's folder.
-        pick: of a sweep's Pareto set; the best when None.
+        pick: an alternative of a tuned fusion by its name, or the number of a sweep's Pareto set; what is recommended,
+            or the best, when None.
+        anyway: also what the run's verdict advises against.
         canary: share of the requests that it gets first, above 0 and below 1; None for none.
         canary_s: how long the canary is watched.
         timeout_s: how long new members may take to load.
@@ -35,7 +38,7 @@ def promote(
         on_step: told what happens next.
 
     Raises:
-        PromotionError: the run or pick is none, or nothing of its name runs.
+        PromotionError: the run or pick is none, its verdict advises against it, or nothing of its name runs.
         CanaryError: answers differ from the run's, or the canary did worse. The old revision still answers.
         DeployError: a member or a replica could not be brought up. The old revision still answers.
     """
@@ -44,5 +47,5 @@ def promote(
         from quorate.tuning.workflows import promote as workflow
 
         return workflow.promote(
-            Path(run), pick=pick, canary=canary, canary_s=canary_s, timeout_s=timeout_s, on_step=on_step
+            Path(run), pick=pick, anyway=anyway, canary=canary, canary_s=canary_s, timeout_s=timeout_s, on_step=on_step
         )

@@ -40,11 +40,13 @@ def check_calibration(spec: EnsembleSchema, field: str, fusion: FusionSpec, entr
 
 
 def _check_numbers(field: str, calibration: CalibrationSpec, classes: tuple[str, ...] | None) -> None:
-    given = [word for word in ("temperature", "scale", "bias", "state") if getattr(calibration, word) is not None]
+    words = ("floor", "temperature", "scale", "bias", "state")
+    given = [word for word in words if getattr(calibration, word) is not None]
     if not given:
-        raise SpecError(field, "it is empty", "give temperature, scale, bias, or state: a safetensors file")
-    if len(given) > 1 and given not in (["temperature", "bias"], ["scale", "bias"]):
-        fix = "give temperature or scale, with or without bias; or state alone"
+        raise SpecError(field, "it is empty", "give floor, temperature, scale, bias, or state: a safetensors file")
+    numbers = [word for word in given if word != "floor"]
+    if (len(numbers) > 1 and numbers not in (["temperature", "bias"], ["scale", "bias"])) or "state" in given[1:]:
+        fix = "give temperature or scale, with or without bias and floor; or state alone"
         raise SpecError(field, f"{' and '.join(given)} do not go together", fix)
     for word in ("scale", "bias"):
         by_class: dict[str, float] | None = getattr(calibration, word)

@@ -90,15 +90,19 @@ class Hedge(_Frozen):
 
 
 class CalibrationSpec(_Frozen):
-    """softmax(scale * log p + bias), see ``quorate.fusion.Calibration``; numbers go by the name of the class.
+    """softmax(scale * log q + bias) with q = (1 - floor) p + floor / C, see ``quorate.fusion.Calibration``.
+
+    Numbers of classes go by their names.
 
     Attributes:
+        floor: the share of each row that all classes get alike, for members that say exactly 0.
         temperature: 1 / scale, for all classes.
         scale: by class (vector scaling).
         bias: by class.
         state: instead of numbers here a safetensors file of ``scale`` and ``bias``, in the order of the classes.
     """
 
+    floor: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     scale: dict[ClassName, float] | None = None
     bias: dict[ClassName, float] | None = None

@@ -1,7 +1,8 @@
-"""Probabilities that mean what they say: temperature, per-class bias and vector scaling, fitted by log-loss.
+"""Probabilities that mean what they say: floor, temperature, per-class bias and vector scaling, fitted by log-loss.
 
-Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 4.2. A calibration applies
-to any leading dimensions: to members' outputs before pooling, or to the fused rows after it.
+Guo, Pleiss, Sun and Weinberger 2017, "On Calibration of Modern Neural Networks", section 4.2. The floor is for members
+that say exactly 0, as forests do: a share of each row is given to all classes alike. A calibration applies to any
+leading dimensions: to members' outputs before pooling, or to the fused rows after it.
 """
 
 # N rows, C classes
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from torch import Tensor
 
@@ -25,24 +26,31 @@ from quorate.fusion.errors import FusionError, RuleOptionError
 # log(0): a class with no probability keeps next to none, and the fit stays finite.
 _FLOOR = 1e-30
 
-KINDS = ("temperature", "bias", "vector")
+KINDS = ("floor", "temperature", "bias", "vector")
+# Exponents of ten between which a floor is looked for.
+_LEAST_FLOOR, _MOST_FLOOR = -9.0, np.log10(0.5)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """softmax(scale * log p + bias).
+    """softmax(scale * log q + bias) with q = (1 - floor) p + floor / C.
 
     Attributes:
         scale: one number (1 / temperature), or C of them; above 0 for one number.
         bias: C numbers, or none.
+        floor: the share of a row that all classes get alike, from 0 to below 1.
     """
 
     scale: tuple[float, ...] = (1.0,)
     bias: tuple[float, ...] = ()
+    floor: float = 0.0
 
     def apply(self, probabilities: Tensor) -> Tensor:
         """(..., C) to calibrated (..., C) float32; a row that is not finite stays so, and rules leave it out."""
-        logits = torch.log(probabilities.float().clamp(min=_FLOOR))
+        floored = probabilities.float()
+        if self.floor:
+            floored = floored * (1 - self.floor) + self.floor / floored.shape[-1]
+        logits = torch.log(floored.clamp(min=_FLOOR))
         logits = logits * torch.tensor(self.scale, device=logits.device)
         if self.bias:
             logits = logits + torch.tensor(self.bias, device=logits.device)
@@ -56,11 +64,11 @@ class Calibration:
         return Fused(values, fused.contributions, fused.coverage, fused.abstained)
 
     def to_spec(self, classes: Sequence[str]) -> dict[str, Any]:
-        """The fields of a spec: ``temperature`` or ``scale``, and ``bias`` where there is one, by class."""
-        by_class: dict[str, Any] = {}
+        """The fields of a spec: ``temperature`` or ``scale``, ``bias`` by class and ``floor`` where there are any."""
+        by_class: dict[str, Any] = {"floor": self.floor} if self.floor else {}
         if len(self.scale) > 1:
             by_class["scale"] = dict(zip(classes, self.scale, strict=True))
-        elif self.scale != (1.0,) or not self.bias:
+        elif self.scale != (1.0,) or not (self.bias or self.floor):
             by_class["temperature"] = 1 / self.scale[0]
         if self.bias:
             by_class["bias"] = dict(zip(classes, self.bias, strict=True))
@@ -79,7 +87,8 @@ class Calibration:
             return cls._from_state(state, len(classes))
         scale = fields.get("scale")
         scales = (1 / (fields.get("temperature") or 1.0),) if scale is None else tuple(scale[name] for name in classes)
-        return cls(scales, tuple(fields["bias"][name] for name in classes) if fields.get("bias") else ())
+        bias = tuple(fields["bias"][name] for name in classes) if fields.get("bias") else ()
+        return cls(scales, bias, fields.get("floor") or 0.0)
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor], num_classes: int) -> Calibration:
@@ -99,7 +108,8 @@ def fit_calibration(kind: str, probabilities: NDArray[Any], labels: NDArray[Any]
     """The calibration of least log-loss on held-out rows; a convex problem, solved by L-BFGS.
 
     Args:
-        kind: ``temperature`` (one number), ``bias`` (C numbers added to log p) or ``vector`` (C scales and C biases).
+        kind: ``floor`` (the share that all classes get alike), ``temperature`` (one number), ``bias`` (C numbers added
+            to log p) or ``vector`` (C scales and C biases).
         probabilities: (N, C) of a member, or of a fusion.
         labels: (N,) class indices.
 
@@ -109,6 +119,8 @@ def fit_calibration(kind: str, probabilities: NDArray[Any], labels: NDArray[Any]
     """
     if kind not in KINDS:
         raise RuleOptionError("calibration", "kind", kind, f"use {' or '.join(KINDS)}")
+    if kind == "floor":
+        return Calibration(floor=_fit_floor(np.asarray(probabilities, dtype=np.float64), labels))
     logs = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _FLOOR))
     num_classes = logs.shape[1]
     scales = {"temperature": 1, "bias": 0, "vector": num_classes}[kind]
@@ -138,3 +150,16 @@ def fit_calibration(kind: str, probabilities: NDArray[Any], labels: NDArray[Any]
     bias = found.x[scales:] if kind != "temperature" else np.zeros(0)
     # Only differences count: without their mean, biases of two fits can be compared.
     return Calibration(scale, tuple((bias - bias.mean()).tolist()) if bias.size else ())
+
+
+def _fit_floor(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
+    """The floor of least log-loss; the loss of a mixture is convex in its share. 0 where the least one helps not."""
+    right = probabilities[np.arange(len(labels)), labels]
+
+    def loss(exponent: float) -> float:
+        share = 10.0**exponent
+        return -float(np.log(np.maximum((1 - share) * right + share / probabilities.shape[1], _FLOOR)).mean())
+
+    found = minimize_scalar(loss, bounds=(_LEAST_FLOOR, _MOST_FLOOR), method="bounded", options={"xatol": 1e-3})
+    without = -float(np.log(np.maximum(right, _FLOOR)).mean())
+    return float(10.0**found.x) if found.fun < without else 0.0

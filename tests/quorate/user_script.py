@@ -17,7 +17,7 @@ def everything_the_command_line_can_do() -> None:
     quorate.save_spec(spec, Path("copy.yaml"))
     assert_type(quorate.validate(spec, folder="."), quorate.Validation)
     assert_type(quorate.plan("digits.yaml"), quorate.Plan)
-    assert_type(quorate.demo(full=False).verdict, str)
+    assert_type(quorate.demo(full=False).choice.verdict, str)
 
     doors = quorate.Doors(host="127.0.0.1")
     with quorate.deploy("digits.yaml", http_port=0, doors=doors, on_step=print) as ensemble:
@@ -42,7 +42,7 @@ def everything_the_command_line_can_do() -> None:
 
 def tuning(labelled: quorate.Labelled, splits: quorate.Splits) -> None:
     assert_type(quorate.tune("digits.yaml", "rows.npz"), quorate.TuneResult)
-    assert_type(quorate.tune("digits.yaml", labelled, metric="f1_macro"), quorate.DecisionResult)
+    assert_type(quorate.tune("digits.yaml", labelled, metric="f1_macro").choice.recommended, str)
     found = quorate.sweep("digits.yaml", splits, space=quorate.SearchSpace(name="digits"), trials=3)
     assert_type(found, quorate.SweepResult)
     assert_type(quorate.resume(found.folder), quorate.SweepResult)

@@ -22,17 +22,29 @@ class Labelled:
         inputs: request input name -> (N, ...) array.
         labels: (N,) int64, an index into ``classes``.
         classes: class names.
+        groups: (N,) rows of one group belong together; None where each stands alone.
+        times: (N,) what came first; None where that does not matter.
+        weights: (N,) how much each row counts, >= 0; None where all count the same.
     """
 
     inputs: Mapping[str, NDArray[Any]]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    groups: NDArray[Any] | None = None
+    times: NDArray[Any] | None = None
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def rows(self, index: NDArray[Any] | slice) -> Labelled:
-        return Labelled({k: taken_rows(v, index) for k, v in self.inputs.items()}, self.labels[index], self.classes)
+        def of(column: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if column is None else column[index]
+
+        return Labelled(
+            {k: taken_rows(v, index) for k, v in self.inputs.items()}, self.labels[index], self.classes,
+            of(self.groups), of(self.times), of(self.weights),
+        )  # fmt: skip
 
     def digest(self) -> str:
         """sha256 over inputs, their names and types, labels and class names; order of rows counts."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from quorate.tuning.data.labelled import Labelled, match_labels
 from quorate.tuning.data.mapped_arrays import mapped_array
+from quorate.tuning.data.side_columns import side_column, weights_of
 from quorate.tuning.errors import DataError
 
 MEMORY_BYTES = 1 << 30
@@ -25,6 +26,9 @@ def read_table(
     classes: Sequence[str],
     label: str = "label",
     memory_bytes: int = MEMORY_BYTES,
+    groups: str | None = None,
+    times: str | None = None,
+    weights: str | None = None,
 ) -> Labelled:
     """Read labelled rows from .parquet, .arrow, .feather or .npz.
 
@@ -35,30 +39,80 @@ def read_table(
         label: name of the label column.
         memory_bytes: an input with more than this is read into a file without a name and mapped from there, whatever
             memory there is; text and npz are always held in memory.
+        groups, times, weights: names of the columns by which rows belong together, are ordered and count, or None.
 
     Raises:
         DataError: a column is missing, a row has another size, or a label is no class.
     """
     path = Path(path)
+    side = [name for name in (groups, times, weights) if name is not None]
+    wanted = (*inputs, label, *side)
+
+    def labelled(arrays: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[Any]]) -> Labelled:
+        of = {name: side_column(path, name, columns) for name in (groups, times) if name is not None}
+        counts = None if weights is None else weights_of(path, weights, columns)
+        found = match_labels(columns[label], classes, path.name)
+        return Labelled(arrays, found, tuple(classes), of.get(groups or ""), of.get(times or ""), counts)
+
     if path.suffix == ".npz":
         columns = _read_npz(path)
-        _check_columns(path, columns, (*inputs, label))
-        _check_lengths(path, {name: columns[name] for name in (*inputs, label)})
+        _check_columns(path, columns, wanted)
+        _check_lengths(path, {name: columns[name] for name in wanted})
         arrays = {name: _shaped(path, name, columns[name], tuple(shape)) for name, shape in inputs.items()}
-        return Labelled(arrays, match_labels(columns[label], classes, path.name), tuple(classes))
+        return labelled(arrays, columns)
     from quorate.tuning.data.arrow_files import open_arrow
 
     with open_arrow(path) as file:
-        _check_columns(path, file.columns, (*inputs, label))
+        _check_columns(path, file.columns, wanted)
         gathered = {name: _Gathered(path, name, tuple(shape), memory_bytes) for name, shape in inputs.items()}
-        labels = []
-        for start, batch in file.batches((*inputs, label)):
-            labels.append(batch[label])
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (label, *side)}
+        for start, batch in file.batches(wanted):
+            for name, part in parts.items():
+                part.append(batch[name])
             for name, rows in gathered.items():
                 rows.take(start, batch[name], file.rows)
-    names = np.concatenate(labels) if labels else np.zeros(0, np.int64)
-    arrays = {name: rows.array for name, rows in gathered.items()}
-    return Labelled(arrays, match_labels(names, classes, path.name), tuple(classes))
+    columns = {name: np.concatenate(part) if part else np.zeros(0, np.int64) for name, part in parts.items()}
+    return labelled({name: rows.array for name, rows in gathered.items()}, columns)
+
+
+def read_columns(path: Path, text: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """All columns of a .parquet, .csv, .arrow, .feather or .npz file, of one length.
+
+    Args:
+        path: the file.
+        text: columns of a .csv file that stay as they are written: 010 is no 10.
+
+    Raises:
+        DataError: it cannot be read, or has no row.
+    """
+    if path.suffix == ".csv":
+        columns = _read_csv(path, text)
+    elif path.suffix == ".npz":
+        columns = _read_npz(path)
+        _check_lengths(path, columns)
+    else:
+        from quorate.tuning.data.arrow_files import open_arrow
+
+        with open_arrow(path) as file:
+            parts = [batch for _, batch in file.batches(file.columns)]
+            columns = {n: np.concatenate([part[n] for part in parts]) if parts else np.zeros(0) for n in file.columns}
+    if not columns or not len(next(iter(columns.values()))):
+        raise DataError(path.name, "no rows", "give hundreds")
+    return columns
+
+
+def _read_csv(path: Path, text: Sequence[str]) -> dict[str, NDArray[Any]]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    if not path.is_file():
+        raise DataError(str(path), "no such file", "give a .parquet, .csv, .arrow, .feather or .npz file")
+    try:
+        kinds = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
+        table = csv.read_csv(path, convert_options=kinds)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(path.name, f"no table: {str(error).splitlines()[0][:200]}", "write it with commas") from None
+    return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
 class _Gathered:

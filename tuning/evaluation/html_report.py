@@ -13,7 +13,7 @@ from quorate.deployments.atomic_files import write_whole
 from quorate.fusion.errors import MissingExtraError
 from quorate.fusion.extras import require
 from quorate.tuning.evaluation.figures import Figure
-from quorate.tuning.evaluation.verdict import Judgement
+from quorate.tuning.evaluation.verdict import Choice
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -63,21 +63,21 @@ def _drawing(figure: Figure) -> str:
     return figure.svg()
 
 
-def judgement_rows(judgement: Judgement) -> Rows:
-    """Everyone on the held-out rows."""
-    scores = {**judgement.members, "uniform mean": judgement.uniform, "tuned": judgement.tuned}
+def choice_rows(choice: Choice) -> Rows:
+    """Every alternative on the held-out rows."""
     return [
-        {"": name, "log-loss": score.log_loss, "accuracy": score.accuracy, "macro F1": score.f1_macro}
-        for name, score in scores.items()
-    ]
-
-
-def gain_rows(judgement: Judgement) -> Rows:
-    """The paired gains with their intervals."""
-    gains = {judgement.best_member: judgement.gain_over_best, "the uniform mean": judgement.gain_over_uniform}
-    return [
-        {"over": name, "gain, nats per row": gain.difference, "from": gain.low, "to": gain.high}
-        for name, gain in gains.items()
+        {
+            "": f"{name} (recommended)" if name == choice.recommended else name,
+            "members": one.members,
+            choice.metric: one.value,
+            "from": one.low,
+            "to": one.high,
+            "cross-validated": one.cross_validated,
+            f"gain of {choice.recommended}": one.gain.difference,
+            "gain from": one.gain.low,
+            "gain to": one.gain.high,
+        }
+        for name, one in choice.alternatives.items()
     ]
 
 

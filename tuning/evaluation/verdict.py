@@ -1,68 +1,186 @@
-"""Is the ensemble worth it? Each member, the uniform mean and the tuned weights on rows none of them has seen.
-
-Gains are intervals of the paired bootstrap: both sides are judged on the same resampled rows, so what makes rows hard
-for all drops out.
-"""
-
-# M members, N rows, C classes
+"""What follows for an ensemble from how its alternatives did, as numbers and as a sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from quorate.deployments.display import Table
+from quorate.fusion.evaluation.significance import Interval
+from quorate.tuning.alternatives.base import Kind
+from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES, UNIFORM
+from quorate.tuning.evaluation.bayesian_bootstrap import FEW
 
-from quorate.fusion.evaluation.significance import Interval, paired_bootstrap
-from quorate.tuning.evaluation.row_scores import Answers, answers, mixture
-from quorate.tuning.scoring import Floats
-
-Decision = Literal["tuned", "uniform", "single"]
-
-
-@dataclass(frozen=True)
-class Score:
-    """One model on the held-out rows; log-loss in nats per row."""
-
-    log_loss: float
-    accuracy: float
-    f1_macro: float
+Decision = Literal["nothing", "single", "ensemble"]
+# Below this two alternatives are the same in all but the order of their sums.
+SAME = 1e-9
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What the held-out rows say.
+class Standing:
+    """One alternative.
 
     Attributes:
-        rows: how many there were.
-        best_member: the member with the lowest log-loss on the validation rows, not on these.
-        gain_over_best: how much lower the tuned log-loss is than that member's, nats per row, with a 95 % interval.
-        gain_over_uniform: the same over the uniform mean's.
-        decision: tuned weights, the uniform mean, or the best member alone.
+        kind: floor, single or ensemble.
+        members: how many it asks.
+        value: of the metric, on the held-out rows, and the ends of its 95 % interval; intervals of all alternatives
+            hold at once.
+        cross_validated: the same on solving rows, out of fold; None where only held-out rows were looked at.
+        gain: how much better the recommended one is, on all rows that neither was fitted on.
     """
 
+    kind: Kind
+    members: int
+    value: float
+    low: float
+    high: float
+    cross_validated: float | None
+    gain: Interval
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A gain beyond chance.
+
+    Attributes:
+        alternative: which gained.
+        gain: how much, with a 95 % interval.
+        rows: how many showed it.
+    """
+
+    alternative: str
+    gain: Interval
     rows: int
-    members: Mapping[str, Score]
-    uniform: Score
-    tuned: Score
-    best_member: str
-    gain_over_best: Interval
-    gain_over_uniform: Interval
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to serve.
+
+    Attributes:
+        metric: by which.
+        recommended: a name among ``alternatives``.
+        decision: nothing, one member, or an ensemble.
+        best_single: the best of one member, calibrated or not.
+        proof: what showed that an ensemble is better than the best single one, or that one better than class
+            frequencies; None where nothing is worth serving.
+        rows: held-out rows.
+        evidence_rows: rows that the comparisons are made on; ``groups`` where rows belong together.
+        min_gain: the least gain that is worth asking more members for.
+        left_out: why an alternative was not tried, by name.
+    """
+
+    metric: str
+    unit: str
+    recommended: str
     decision: Decision
+    best_single: str
+    proof: Proof | None
+    rows: int
+    evidence_rows: int
+    groups: int
+    min_gain: float
+    alternatives: Mapping[str, Standing]
+    recipes: Mapping[str, Recipe]
+    left_out: Mapping[str, str]
 
     @property
     def verdict(self) -> str:
         """The decision as a sentence with its reason."""
-        best, uniform = self.gain_over_best, self.gain_over_uniform
-        over_best = f"{signed(best.difference)} nats per row over {self.best_member} ({span(best)})"
+        others = {name: one for name, one in self.alternatives.items() if one.kind == "ensemble"}
+        if self.decision == "nothing":
+            near = self._nearest([name for name in self.alternatives if name != CLASS_FREQUENCIES])
+            return (
+                f"nothing is worth serving: no alternative is shown to be better than guessing by class frequencies; "
+                f"the nearest is {near}, {self._over(near, self.recommended)}{self._rows}"
+            )
         if self.decision == "single":
-            return f"do not ensemble, serve {self.best_member}: the gain of {over_best} is not above 0"
-        over_uniform = f"{signed(uniform.difference)} over the uniform mean ({span(uniform)})"
-        if self.decision == "uniform":
-            return f"ensemble, but the uniform mean will do: {over_best}, {over_uniform}"
-        return f"ensemble with the tuned weights: {over_best}, {over_uniform}"
+            said = f"do not ensemble, serve {self.recommended}"
+            if not others:
+                return f"{said}: there is no ensemble to compare it with"
+            near = self._nearest(list(others))
+            gain = self.alternatives[near].gain
+            if gain.low > SAME:
+                return f"{said}: it is better than every ensemble, by {self._by(near)} over {near}{self._rows}"
+            return (
+                f"{said}: no ensemble is shown to be better, which does not say that none is; the nearest is {near}, "
+                f"{self._over(near, self.recommended)}{self._rows}"
+            )
+        said = f"ensemble, serve {self.recommended}: {self._by(self.best_single)} over {self.best_single}"
+        proof = self.proof
+        if proof is not None and self.alternatives[self.best_single].gain.low <= SAME:
+            said += f"; shown by {proof.alternative} on {proof.rows} rows, {signed(proof.gain.difference)}"
+            said += f" ({span(proof.gain)})"
+        if self.recommended != UNIFORM and UNIFORM in others:
+            gain = self.alternatives[UNIFORM].gain
+            if abs(gain.difference) > SAME:
+                said += f"; {self._by(UNIFORM)} over the uniform mean"
+                said += ", which may be chance" if gain.low <= SAME else ""
+        asked = self.alternatives[self.recommended].members
+        if asked == 1:
+            said += "; it asks one member alone"
+        return said + self._rows
+
+    def with_recipe(self, name: str, recipe: Recipe) -> Choice:
+        """The same with other numbers for an alternative that answers as it did where every member does."""
+        return replace(self, recipes={**self.recipes, name: recipe})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        alternatives = {
+            name: {
+                self.metric: one.value, "low": one.low, "high": one.high, "cross_validated": one.cross_validated,
+                "kind": one.kind, "members": one.members, "gain_of_recommended": asdict(one.gain),
+            }
+            for name, one in self.alternatives.items()
+        }  # fmt: skip
+        return {
+            "recommended": self.recommended, "verdict": self.verdict, "decision": self.decision, "metric": self.metric,
+            "best_single": self.best_single, "rows": self.rows, "evidence_rows": self.evidence_rows,
+            "groups": self.groups, "min_gain": self.min_gain, "alternatives": alternatives,
+            "left_out": dict(self.left_out),
+        }  # fmt: skip
+
+    def table(self) -> Table:
+        """Every alternative on the held-out rows, the verdict below."""
+        rows = [
+            (
+                f"{name} *" if name == self.recommended else name,
+                str(one.members),
+                f"{one.value:.4f}",
+                f"{one.low:.4f} to {one.high:.4f}",
+                "" if one.cross_validated is None else f"{one.cross_validated:.4f}",
+                "" if name == self.recommended else f"{signed(one.gain.difference)} ({span(one.gain)})",
+            )
+            for name, one in self.alternatives.items()
+        ]
+        columns = ("", "members", self.metric, "95 %", "cross-validated", f"gain of {self.recommended}")
+        lines = [f"{self.rows} held-out rows", self.verdict]
+        lines += [f"not tried: {why}" for why in self.left_out.values()]
+        return Table(columns, rows, lines=lines)
+
+    @property
+    def _rows(self) -> str:
+        what = f"{self.evidence_rows} rows" if self.groups == self.evidence_rows else (
+            f"{self.evidence_rows} rows in {self.groups} groups"
+        )  # fmt: skip
+        few = f"; so few that only what also passes an exact test counts (less than {FEW})" if self.groups < FEW else ""
+        return f" ({what}{few})"
+
+    def _nearest(self, names: Sequence[str]) -> str:
+        return min(names, key=lambda name: self.alternatives[name].gain.difference)
+
+    def _by(self, name: str) -> str:
+        """How much better than ``name`` the recommended one is."""
+        gain = self.alternatives[name].gain
+        return f"{signed(gain.difference)} {self.unit} ({signed(gain.low)} to {signed(gain.high)})"
+
+    def _over(self, name: str, other: str) -> str:
+        """How much better than the recommended one ``name`` is."""
+        gain = self.alternatives[name].gain
+        return f"{signed(-gain.difference)} {self.unit} ({signed(-gain.high)} to {signed(-gain.low)})"
 
 
 def signed(number: float) -> str:
@@ -72,69 +190,3 @@ def signed(number: float) -> str:
 
 def span(interval: Interval) -> str:
     return f"{signed(interval.low)} to {signed(interval.high)}"
-
-
-def judge(
-    names: Sequence[str], probs: NDArray[Any], labels: NDArray[np.int64], weights: Floats, best_member: str
-) -> Judgement:
-    """Compare the tuned weights with every member and the uniform mean.
-
-    Args:
-        names: of the M members.
-        probs: (M, N, C) on held-out rows.
-        labels: (N,) index of the true class.
-        weights: (M,) tuned on other rows.
-        best_member: chosen on other rows.
-    """
-    tuned, uniform = answers([mixture(shares, probs) for shares in (weights, equal_shares(len(names)))], labels)
-    return judge_answers(names, answers(probs, labels), labels, tuned, uniform, best_member)
-
-
-def equal_shares(members: int) -> Floats:
-    """(M,) weights of the uniform mean."""
-    return np.full(members, 1.0 / members)
-
-
-def judge_answers(
-    names: Sequence[str],
-    members: Answers,
-    labels: NDArray[np.int64],
-    tuned: Answers,
-    uniform: Answers,
-    best_member: str,
-) -> Judgement:
-    """Compare what any rule made of the members with every member and the uniform mean.
-
-    Args:
-        names: of the M members.
-        members: (M, N) on held-out rows.
-        labels: (N,) index of the true class.
-        tuned: (N,) of a rule that was fitted on other rows.
-        uniform: (N,) of the uniform mean of the members that the rule fuses.
-        best_member: chosen on other rows.
-    """
-    best_losses = -np.log(members.right[names.index(best_member)])
-    tuned_losses, uniform_losses = -np.log(tuned.right), -np.log(uniform.right)
-    over_best = paired_bootstrap(best_losses, tuned_losses)
-    over_uniform = paired_bootstrap(uniform_losses, tuned_losses)
-    decision: Decision = "single" if over_best.low <= 0 else "tuned" if over_uniform.low > 0 else "uniform"
-    return Judgement(
-        rows=len(labels),
-        members={name: _score(one, labels) for name, one in zip(names, members, strict=True)},
-        uniform=_score(uniform, labels),
-        tuned=_score(tuned, labels),
-        best_member=best_member,
-        gain_over_best=over_best,
-        gain_over_uniform=over_uniform,
-        decision=decision,
-    )
-
-
-def _score(given: Answers, labels: NDArray[np.int64]) -> Score:
-    from sklearn.metrics import f1_score
-
-    return Score(
-        log_loss=-float(np.log(given.right).mean()),
-        accuracy=float((given.decided == labels).mean()),
-        f1_macro=float(f1_score(labels, given.decided, average="macro", zero_division=0.0)),
-    )

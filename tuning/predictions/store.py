@@ -176,6 +176,23 @@ class PredictionStore:
             raise PredictionError(f"predictions on {split}", found, "fill the store again")
         return np.stack([self._rows_of(split, name, known[name], rows) for name in members])
 
+    def take(self, split: str, members: Sequence[str], rows: NDArray[np.intp]) -> NDArray[Any]:
+        """(M, n, C) probabilities of some rows, by their numbers in ascending order.
+
+        Raises:
+            PredictionError: as ``chunks``.
+        """
+        parts = []
+        for held, probs in self.chunks(split, members):
+            some = rows[np.searchsorted(rows, held.start) : np.searchsorted(rows, held.stop)] - held.start
+            parts.append(np.stack([output[some] for output in probs]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+    def row_bytes(self, split: str, members: Sequence[str]) -> int:
+        """Of one row of all these members."""
+        known, _ = self._manifest(split)
+        return sum(len(known[name].classes) * np.dtype(known[name].dtype).itemsize for name in members)
+
     def _rows_of(self, split: str, name: str, entry: Entry, rows: slice) -> NDArray[Any]:
         parts = []
         for number, held in enumerate(entry.ranges()):

@@ -49,7 +49,12 @@ class Probe:
 
 
 def save_probe(
-    folder: Path, spec: EnsembleSpec, data: Labelled, rows: NDArray[np.intp], expected: NDArray[Any]
+    folder: Path,
+    spec: EnsembleSpec,
+    data: Labelled,
+    rows: NDArray[np.intp],
+    expected: NDArray[Any],
+    others: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Keep the first rows.
 
@@ -59,10 +64,12 @@ def save_probe(
         data: what the run judged on.
         rows: (N,) numbers of the rows that every member answered.
         expected: (N, C) the run's answers to these.
+        others: the same of the alternatives beside it, by name.
     """
     inputs = data.rows(rows[:PROBE_ROWS]).inputs
     columns = {name: write_column(np.ascontiguousarray(inputs[name])) for name in spec.inputs}
-    columns[_EXPECTED] = write_column(np.asarray(expected[:PROBE_ROWS], dtype=np.float32))
+    for name, answers in {_EXPECTED: expected, **{f"{_EXPECTED} {n}": a for n, a in (others or {}).items()}}.items():
+        columns[name] = write_column(np.asarray(answers[:PROBE_ROWS], dtype=np.float32))
     table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(_tolerance(spec)).encode()})
     with (
         writing_whole(folder / _FILE) as fresh,
@@ -77,22 +84,27 @@ def _tolerance(spec: EnsembleSpec) -> float:
     return TOLERANCE_IN_FEW_BITS if few_bits else TOLERANCE
 
 
-def load_probe(folder: Path, spec: EnsembleSpec) -> Probe:
+def load_probe(folder: Path, spec: EnsembleSpec, alternative: str | None = None) -> Probe:
     """Read what ``save_probe`` kept.
+
+    Args:
+        folder, spec: of the run.
+        alternative: the name of one of the others; the run's own when None.
 
     Raises:
         PromotionError: there is none, or it is not of this spec.
     """
     fix = "promote a run that quorate tune made, or deploy the spec unverified"
+    answers = _EXPECTED if alternative is None else f"{_EXPECTED} {alternative}"
     try:
         with pa.OSFile(str(folder / _FILE), "rb") as source:
             table = pa.ipc.open_file(source).read_all().combine_chunks()
-        columns = {name: table.column(name).chunk(0) for name in (*spec.inputs, _EXPECTED)}
+        columns = {name: table.column(name).chunk(0) for name in (*spec.inputs, answers)}
         inputs = {
             name: read_column(name, columns[name], tensor.datatype, tensor.shape)
             for name, tensor in spec.inputs.items()
         }
-        expected = read_column(_EXPECTED, columns[_EXPECTED], "FP32", (-1,))
+        expected = read_column(answers, columns[answers], "FP32", (-1,))
         tolerance = float(table.schema.metadata[_TOLERANCE])
     except (OSError, pa.ArrowException, KeyError, IndexError, TypeError, ValueError, RequestError) as error:
         raise PromotionError(f"{folder / _FILE}", f"cannot be read ({error})", fix) from None

@@ -18,6 +18,13 @@ from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.deployments.spec.named_files import NamedFile, config_files, named_files, with_paths
 from quorate.tuning.errors import TuningError
 
+SPEC, REPORT = "spec.yaml", "report.json"
+
+
+def other_spec(name: str) -> str:
+    """The file of an alternative that is not the run's recommended one."""
+    return f"spec-{name}.yaml"
+
 
 def new_run_folder(runs: Path | str, name: str) -> Path:
     """Make ``runs/NAME-DATE-TIME``; a second run within the second gets a number, two runs never share a folder.
@@ -94,12 +101,12 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
                 copy_whole(source / file.path, folder / file.path)
     data = spec.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
     written = parse_spec(with_paths(data, paths))
-    save_spec(written, folder / "spec.yaml")
+    save_spec(written, folder / SPEC)
     return written
 
 
 def save_report(report: Mapping[str, Any], folder: Path) -> None:
-    write_whole(folder / "report.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(folder / REPORT, (json.dumps(report, indent=1) + "\n").encode())
 
 
 def _target(path: Path, file: NamedFile, taken: set[str]) -> str:

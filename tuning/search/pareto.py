@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.fusion.base import Rule
+from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.evaluation.row_scores import answers
-from quorate.tuning.evaluation.verdict import Judgement, judge_answers
+from quorate.tuning.evaluation.choice import compare_answers
+from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.runs.probe import save_probe
 from quorate.tuning.runs.run_folder import save_deployable, save_report
 from quorate.tuning.scoring import member_losses
@@ -31,6 +32,9 @@ from quorate.tuning.search.space import Objective
 from quorate.tuning.search.structures.evaluation import cost, fit_rule
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Table
+
+# What a pick is called among the alternatives that it is judged with.
+STRUCTURE = "structure"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Pick:
         spec: deployable from ``folder``.
         values: every objective, as the search saw it on validation rows.
         weights: share of each member where the rule has weights.
-        judgement: the comparison on held-out rows.
+        judgement: what the held-out rows say of it (``STRUCTURE``), its members, their mean and the best member.
         fused: (N, C) what it answers on the held-out rows.
     """
 
@@ -52,8 +56,13 @@ class Pick:
     structure: Structure
     values: Mapping[str, float]
     weights: Mapping[str, float]
-    judgement: Judgement
+    judgement: Choice
     fused: NDArray[np.float32]
+
+    @property
+    def log_loss(self) -> float:
+        """On held-out rows, nats per row."""
+        return self.judgement.alternatives[STRUCTURE].value
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -62,7 +71,7 @@ class Pick:
             "structure": self.structure.to_json(),
             "values": dict(self.values),
             "weights": dict(self.weights),
-            "judgement": asdict(self.judgement),
+            "judgement": self.judgement.to_dict(),
             "verdict": self.judgement.verdict,
         }
 
@@ -140,11 +149,10 @@ class Picker:
         folder.mkdir(parents=True, exist_ok=True)
         return save_deployable(spec, self._run, folder)
 
-    def _judge(self, structure: Structure, fused: NDArray[np.float32]) -> Judgement:
-        names = list(dict.fromkeys([*structure.members, self.best_member]))
-        probs, labels = self.held_out.rows_of(names), self.held_out.labels
-        tuned, uniform = answers([fused, probs[: len(structure.members)].mean(axis=0)], labels)
-        return judge_answers(names, answers(probs, labels), labels, tuned, uniform, self.best_member)
+    def _judge(self, structure: Structure, fused: NDArray[np.float32]) -> Choice:
+        names = tuple(dict.fromkeys([*structure.members, self.best_member]))
+        held = Outputs(names, self.held_out.rows_of(names), self.held_out.labels)
+        return compare_answers(held, self.table.labels, structure.members, STRUCTURE, fused)
 
 
 def spread(front: Sequence[Finished], most: int) -> list[Finished]:

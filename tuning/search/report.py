@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from quorate.deployments.atomic_files import writing_whole
 from quorate.tuning.evaluation.figures import Evidence, comparison, learning_curves, pareto_front
-from quorate.tuning.evaluation.html_report import Rows, gain_rows, judgement_rows, write_page
+from quorate.tuning.evaluation.html_report import Rows, choice_rows, write_page
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.runs.run_folder import save_report
 from quorate.tuning.scoring import true_class
@@ -46,8 +46,7 @@ def save_result(result: SweepResult, picker: Picker, classes: Sequence[str]) -> 
     single = next(column for column in picker.table.columns if column.name == picker.best_member)
     tables: dict[str, Rows] = {
         "Pareto set": [_pick_row(place, pick) for place, pick in enumerate(result.pareto)],
-        "The best on held-out rows": judgement_rows(result.best.judgement),
-        "Gain": gain_rows(result.best.judgement),
+        "The best on held-out rows": choice_rows(result.best.judgement),
         "What the gain costs": _cost_rows(result.best, picker, single.name),
         "Latency, predicted and measured": latency_rows(result.latency),
         "Trials": _trial_rows(result),
@@ -73,7 +72,7 @@ def _pick_row(place: int, pick: Pick) -> Mapping[str, Any]:
         "rule": structure.rule,
         "members": ", ".join(structure.members),
         **pick.values,
-        "held-out log-loss": pick.judgement.tuned.log_loss,
+        "held-out log-loss": pick.log_loss,
         "decision": pick.judgement.decision,
     }
 
@@ -81,7 +80,8 @@ def _pick_row(place: int, pick: Pick) -> Mapping[str, Any]:
 def _cost_rows(pick: Pick, picker: Picker, single: str) -> Rows:
     """What the best structure costs beside the best single member, and what a thousandth of a nat costs of it."""
     alone = picker.cost_alone(single)
-    gain = pick.judgement.gain_over_best.difference
+    judged = pick.judgement
+    gain = judged.alternatives[judged.best_single].value - pick.log_loss
     rows = []
     for name, cost in alone.items():
         extra = pick.values[name] - cost

@@ -86,7 +86,7 @@ class SweepResult(Displayed):
                 pick.structure.rule,
                 ", ".join(pick.structure.members),
                 *(objective_text(name, pick.values[name]) for name in self.objectives),
-                f"{pick.judgement.tuned.log_loss:.4f}",
+                f"{pick.log_loss:.4f}",
             )
             for place, pick in enumerate(self.pareto[:_SHOWN_PICKS])
         ]

@@ -65,23 +65,32 @@ class Columns:
 
     group = 1
 
-    def __init__(self, columns: Floats, first: int = 0):
-        """Args: columns, T (M, N), above 0; first, the number of its first row among all rows."""
-        self.columns, self.first = columns, first
+    def __init__(self, columns: Floats, first: int = 0, counts: Floats | None = None):
+        """
+        Args:
+            columns: T (M, N), above 0.
+            first: the number of its first row among all rows.
+            counts: (N,) how much each row counts, 1 in the mean; None where all count 1.
+        """
+        self.columns, self.first, self.counts = columns, first, counts
         self.members, self.rows = columns.shape
         self._total = np.zeros(0)
 
     def every(self, stride: int) -> Columns:
-        return Columns(np.ascontiguousarray(self.columns[:, -self.first % stride :: stride]), 0)
+        some = slice(-self.first % stride, None, stride)
+        counts = None if self.counts is None else self.counts[some] / self.counts[some].mean()
+        return Columns(np.ascontiguousarray(self.columns[:, some]), 0, counts)
 
     def loss(self, weights: Floats) -> float:
-        return -float(np.log(weights @ self.columns).sum())
+        return -self._sum(np.log(weights @ self.columns))
 
     def slopes(self, weights: Floats) -> Floats:
-        return self.columns @ (1.0 / (weights @ self.columns))
+        return self.columns @ ((1.0 if self.counts is None else self.counts) / (weights @ self.columns))
 
     def hessian(self, weights: Floats) -> Floats:
         fused = weights @ self.columns
+        if self.counts is not None:
+            fused = fused / np.sqrt(self.counts)
         hessian = np.zeros((self.members, self.members))
         chunk = max(256, 2**17 // self.members)  # what a second-level cache holds
         for start in range(0, self.rows, chunk):
@@ -94,8 +103,8 @@ class Columns:
         change = (target @ self.columns - fused) / fused
         moved = 1 + share * change
         least = float(moved.min(initial=np.inf))
-        logs = float(np.log(moved).sum()) if least > 0 else -np.inf
-        return np.array([least, logs, change.sum()])
+        logs = self._sum(np.log(moved)) if least > 0 else -np.inf
+        return np.array([least, logs, self._sum(change)])
 
     def restart(self) -> None:
         self._total = np.zeros(self.rows)
@@ -105,8 +114,12 @@ class Columns:
 
     def added_slopes(self, count: int) -> Floats:
         mean = self._total / count
-        return np.append(-np.log(mean).sum(), self.columns @ (1.0 / mean))
+        counts = 1.0 if self.counts is None else self.counts
+        return np.append(-self._sum(np.log(mean)), self.columns @ (counts / mean))
 
     def added_losses(self, count: int, members: Sequence[int]) -> Floats:
-        logs = [np.log(self._total + self.columns[member]).sum() for member in members]
+        logs = [self._sum(np.log(self._total + self.columns[member])) for member in members]
         return np.asarray(self.rows * np.log(count + 1) - np.array(logs))
+
+    def _sum(self, terms: Floats) -> float:
+        return float(terms.sum() if self.counts is None else self.counts @ terms)

@@ -11,7 +11,9 @@ from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec
 from quorate.tuning.errors import PromotionError
+from quorate.tuning.runs.advice import check_advice, read_advice
 from quorate.tuning.runs.probe import load_probe
+from quorate.tuning.runs.run_folder import SPEC, other_spec
 
 if TYPE_CHECKING:
     from quorate.deployments.rollout.canary import CanaryReport
@@ -29,6 +31,7 @@ class Promotion(Displayed):
         previous: what answered before; ``quorate rollback`` goes back to it.
         probe_rows: rows that every fusion replica answered as the run did.
         largest_difference: between a served and an expected probability.
+        loses: what is lost by picking another than the recommended one, in words; empty where nothing is.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Promotion(Displayed):
     probe_rows: int
     largest_difference: float
     canary: CanaryReport | None = None
+    loses: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
@@ -56,13 +60,14 @@ class Promotion(Displayed):
                 f"canary: {self.canary.answers} requests, errors {rates[1]:.2%} (before {rates[0]:.2%}), "
                 f"median {1e3 * medians[1]:.1f} ms (before {1e3 * medians[0]:.1f} ms)"
             )
-        return [Table(lines=lines)]
+        return [Table(lines=[*lines, self.loses] if self.loses else lines)]
 
 
 def promote(
     run: Path,
     *,
-    pick: int | None = None,
+    pick: str | int | None = None,
+    anyway: bool = False,
     canary: float | None = None,
     canary_s: float = CANARY_S,
     timeout_s: float = 300.0,
@@ -75,14 +80,17 @@ def promote(
 
     Args:
         run: the run's folder.
-        pick: of a sweep's Pareto set; the best when None.
+        pick: an alternative of a tuned fusion by its name, or the number of a sweep's Pareto set; what the verdict
+            recommends, or the best, when None.
+        anyway: also what the verdict advises against: an ensemble where one member is enough, anything where nothing
+            is worth serving.
         canary: share of the requests, above 0 and below 1; None for none.
         canary_s: how long both are watched.
         timeout_s: how long new members may take to load.
         on_step: told what happens next.
 
     Raises:
-        PromotionError: the run or pick is none, or nothing of its name runs.
+        PromotionError: the run or pick is none, its verdict advises against it, or nothing of its name runs.
         CanaryError: answers differ from the run's, or the canary did worse. The old revision still answers.
         DeployError: a member or a replica could not be brought up. The old revision still answers.
     """
@@ -90,8 +98,11 @@ def promote(
     from quorate.deployments.rollout.canary import verify, watch
 
     say = on_step or (lambda step: None)
-    spec, folder = _read(run, pick)
-    probe = load_probe(folder, spec)
+    spec, folder, alternative = _read(run, pick)
+    loses = check_advice(folder, pick, anyway)
+    if loses:
+        say(loses)
+    probe = load_probe(folder, spec, alternative)
     if canary is not None and not 0 < canary < 1:
         raise PromotionError("canary", f"the share is {canary:g}", "give more than 0 % and less than 100 %")
     live = _live(spec)
@@ -110,17 +121,25 @@ def promote(
         raise PromotionError(str(folder), f"revision {done.revision} is live already", "nothing is left to do")
     return Promotion(
         spec.name, done.revision, live["revision"], done.http, len(probe.expected), seen["difference"],
-        seen.get("canary"),
+        seen.get("canary"), loses,
     )  # fmt: skip
 
 
-def _read(run: Path, pick: int | None) -> tuple[EnsembleSpec, Path]:
-    folder = run if pick is None else run / "pareto" / str(pick)
-    if not (folder / "spec.yaml").is_file():
-        picks = sorted(path.name for path in (run / "pareto").glob("*")) if run.is_dir() else []
-        known = f"picks are {', '.join(picks)}" if picks else "give the folder that quorate tune named"
-        raise PromotionError(str(folder), "there is no spec.yaml", known)
-    return load_spec(folder / "spec.yaml"), folder
+def _read(run: Path, pick: str | int | None) -> tuple[EnsembleSpec, Path, str | None]:
+    """The spec, its folder, and the name of the alternative it is where it is not the folder's recommended one."""
+    name = None if pick is None else str(pick)
+    if name is None or name == read_advice(run).get("recommended"):
+        folder, file, other = run, SPEC, None
+    elif name.isdecimal():
+        folder, file, other = run / "pareto" / name, SPEC, None
+    else:
+        folder, file, other = run, other_spec(name), name
+    if Path(file).name != file or not (folder / file).is_file():
+        known = [path.name for path in (run / "pareto").glob("*")] if run.is_dir() else []
+        known += [path.stem.removeprefix("spec-") for path in run.glob(other_spec("*"))]
+        fix = f"picks are {', '.join(sorted(known))}" if known else "give the folder that quorate tune named"
+        raise PromotionError(str(folder), f"there is no {file}", fix)
+    return load_spec(folder / file), folder, other
 
 
 def _live(spec: EnsembleSpec) -> dict[str, Any]:

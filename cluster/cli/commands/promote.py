@@ -11,7 +11,14 @@ from quorate.cluster.cli.tables import show, steps
 
 def promote(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.", show_default=False)],
-    pick: Annotated[int | None, typer.Option(help="Of a sweep's Pareto set; the best when left out.")] = None,
+    pick: Annotated[
+        str | None,
+        typer.Option(
+            help="An alternative by its name, or the number of one in a Pareto set; what is recommended if left out.",
+            show_default=False,
+        ),
+    ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also what the run's verdict advises against.")] = False,
     canary: Annotated[str | None, typer.Option(help="Share of the requests it gets first, such as 10%.")] = None,
     canary_seconds: Annotated[float, typer.Option(min=1.0, help="How long the canary is watched.")] = 30.0,
     timeout_s: LoadTimeout = 300,
@@ -27,7 +34,14 @@ def promote(
     share = None if canary is None else _share(canary)
     with steps(as_json) as tell:
         done = operation.promote(
-            run, pick=pick, canary=share, canary_s=canary_seconds, timeout_s=timeout_s, address=address, on_step=tell
+            run,
+            pick=pick,
+            anyway=anyway,
+            canary=share,
+            canary_s=canary_seconds,
+            timeout_s=timeout_s,
+            address=address,
+            on_step=tell,
         )
     show(done, done.to_dict(), as_json)
 

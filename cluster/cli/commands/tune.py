@@ -18,18 +18,20 @@ class Search(str, Enum):
 
 
 class Metric(str, Enum):
-    """What ``tune`` solves weights for."""
+    """What alternatives are compared by."""
 
     log_loss = "log_loss"
+    brier = "brier"
     accuracy = "accuracy"
     balanced_accuracy = "balanced_accuracy"
     f1_macro = "f1_macro"
 
 
 # What each use of the command reads; the others refuse it.
-_RESUME = {"resume", "data", "time_s", "workers", "address", "as_json"}
-_WEIGHTS = {"metric", "train", "folds"}
-_ARCHITECTURE = {"trials", "member_trials", "objective", "time_s", "workers"}
+_RESUME = {"resume", "data", "time", "workers", "address", "as_json"}
+_WEIGHTS = {"metric", "min_gain", "train", "folds", "groups", "weight"}
+_PREDICTIONS = {"predictions", "metric", "min_gain", "label", "runs", "seed", "as_json"}
+_ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
 MaybeSpec = Annotated[
     Path | None,
@@ -42,6 +44,14 @@ MaybeRows = Annotated[
         show_default=False,
     ),
 ]
+PredictionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Instead of SPEC and --data what members predicted: .parquet, .csv, .arrow or .npz with columns label and "
+        "MEMBER/CLASS, and split, group, time and weight where there are any.",
+        show_default=False,
+    ),
+]
 TrainingRows = Annotated[
     Path | None,
     typer.Option(
@@ -49,8 +59,25 @@ TrainingRows = Annotated[
         show_default=False,
     ),
 ]
-MetricOption = Annotated[
-    Metric, typer.Option(help="What to make best (weights); all but log_loss move borders between classes too.")
+MetricOption = Annotated[Metric, typer.Option(help="What alternatives are compared by (weights).")]
+MinGain = Annotated[
+    float, typer.Option(min=0, help="The least gain, in the metric's unit, that is worth more members (weights).")
+]
+Groups = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Rows of one group are never on both sides (weights).", show_default=False),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|SECONDS",
+        help="Weights: a column, to fit on what came before and judge on what came after. Architecture: seconds to "
+        "stop after.",
+        show_default=False,
+    ),
+]
+Weight = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="How much a row counts (weights).", show_default=False)
 ]
 Objectives = Annotated[
     list[str] | None,
@@ -59,10 +86,6 @@ Objectives = Annotated[
         "p95_latency_s, device_s_per_request, memory_bytes.",
         show_default="log_loss p95_latency_s",
     ),
-]
-TimeLimit = Annotated[
-    float | None,
-    typer.Option("--time", min=1, help="Stop after so many seconds (architecture).", show_default=False),
 ]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Trials at once (architecture); as many as fit.", show_default=False)
@@ -76,35 +99,45 @@ def tune(
     context: typer.Context,
     spec: MaybeSpec = None,
     data: MaybeRows = None,
+    predictions: PredictionsFile = None,
     train: TrainingRows = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
     metric: MetricOption = Metric.log_loss,
+    min_gain: MinGain = 0.0,
     label: Label = "label",
+    groups: Groups = None,
+    time: Time = None,
+    weight: Weight = None,
     runs: Runs = Path("runs"),
     seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
     epochs: Annotated[int, typer.Option(min=1, help="Of a member that is not stopped early, or with --train.")] = 30,
     objective: Objectives = None,
-    time_s: TimeLimit = None,
     workers: Workers = None,
     resume: Resume = None,
     address: RunAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Find a better ensemble on labelled rows that no member was trained on: other weights, or another architecture.
+    """Find a better ensemble on labelled rows that no member was trained on: another fusion, or another architecture.
 
-    Weights: half of the rows are solved on, half judge. Architecture: half train members, a quarter is for structures,
-    a quarter judges. The result is a spec, deployable as it is; --resume takes up a search that was cut off.
+    Weights: every alternative (each member alone, the uniform mean, the spec as it is, pools, calibrated and stacked
+    ones) is fitted on half of the rows and judged on the other half; the verdict says which to serve.
+
+    Architecture: half of the rows train members, a quarter is for structures, a quarter judges. The result is a spec,
+    deployable as it is; --resume takes up a search that was cut off.
 
     Example: quorate tune digits.yaml --data validation.parquet --search architecture --trials 100
     """
     if resume is not None:
         refuse(context, set(context.params) - _RESUME, "a new search, without --resume")
-        return _resume(resume, data, time_s, workers, address, as_json)
+        return _resume(resume, data, _seconds(time), workers, address, as_json)
+    if predictions is not None:
+        refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
+        return _of_predictions(predictions, metric, min_gain, label, runs, seed, as_json)
     if spec is None or data is None:
-        raise typer.BadParameter("give SPEC and --data, or --resume RUN")
+        raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     if search is Search.architecture:
         refuse(context, _WEIGHTS, "--search weights; an architecture has --objective")
     else:
@@ -115,14 +148,37 @@ def tune(
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
-        return _sweep(spec, data, {**asked, "time_s": time_s, "workers": workers}, as_json)
+        return _sweep(spec, data, {**asked, "time_s": _seconds(time), "workers": workers}, as_json)
     from quorate.cluster.operations import tune as operation
 
-    asked |= {"metric": metric.value, "train": train, "folds": folds}
+    asked |= {"metric": metric.value, "min_gain": min_gain, "train": train, "folds": folds}
+    asked |= {"groups": groups, "time": time, "weight": weight}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
     return show(result, report, as_json)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = None if text is None else float(text)
+    except ValueError:
+        seconds = 0.0
+    if seconds is not None and not 1 <= seconds < float("inf"):
+        raise typer.BadParameter(f"'{text}' is no number of seconds from 1 on", param_hint="--time")
+    return seconds
+
+
+def _of_predictions(
+    file: Path, metric: Metric, min_gain: float, label: str, runs: Path, seed: int, as_json: bool
+) -> None:
+    from quorate.cluster.operations import tune as operation
+
+    with progress("reading predictions", as_json) as tell:
+        result = operation.tune(
+            predictions=file, metric=metric.value, min_gain=min_gain, label=label, runs=runs, seed=seed, on_step=tell
+        )
+    show(result, {**result.to_dict(), "run": str(result.folder)}, as_json)
 
 
 def _sweep(spec: Path, data: Path, asked: dict[str, Any], as_json: bool) -> None:

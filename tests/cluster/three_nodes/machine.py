@@ -94,13 +94,17 @@ class Machine:
         return sorted(pid for pid, line in self.processes().items() if words in line)
 
     def processes(self) -> dict[int, str]:
-        """The command lines of all processes, by number; its first process and threads of the kernel excepted."""
-        shown = self.run("ps", "-eww", "-o", "pid=,stat=,args=").splitlines()
-        found = [line.split(None, 2) for line in shown]
+        """The command lines of all processes, by number; its first process and threads of the kernel excepted.
+
+        A process that was just forked bears its parent's line until it runs a program of its own: it is none yet.
+        """
+        shown = self.run("ps", "-eww", "-o", "pid=,ppid=,stat=,args=").splitlines()
+        found = {int(pid): (int(parent), state, args) for pid, parent, state, args in (o.split(None, 3) for o in shown)}
         return {
-            int(pid): args
-            for pid, state, args in found
-            if int(pid) != 1 and not state.startswith("Z") and not args.startswith("ps -eww")
+            pid: args
+            for pid, (parent, state, args) in found.items()
+            if pid != 1 and not state.startswith("Z") and not args.startswith("ps -eww")
+            if not (args.startswith("ray::") and parent in found and found[parent][2] == args)
         }
 
     def signal(self, pid: int, number: int = signal.SIGKILL) -> None:

@@ -13,14 +13,11 @@ import pytest
 from pyarrow import parquet
 
 from quorate.deployments import save_spec
-from quorate.tuning import PredictionStore, read_table, run_in_process, simplex_weights, tune_weights
-from quorate.tuning.evaluation.verdict import judge
+from quorate.tuning import PredictionStore, read_table, run_in_process, simplex_weights, tune_fusion
 from quorate.tuning.predictions.answered_rows import usable_rows
 from quorate.tuning.runs.probe import load_probe
-from quorate.tuning.scoring import member_losses
 from quorate.tuning.solvers.columns import Columns
 from quorate.tuning.solvers.simplex import solved_log_loss
-from quorate.tuning.workflows.tune_weights import choose_weights
 from tests.tuning.support.big_ensemble import big_ensemble, factory_ensemble
 
 pytestmark = pytest.mark.long
@@ -67,24 +64,19 @@ def test_weights_are_tuned_on_predictions_larger_than_memory(tmp_path):
         usable_rows(names, store.read(split, names), half.labels)
         for split, half in zip(("validation", "held-out"), halves, strict=True)
     )
-    tune_weights(spec, tmp_path, *(half.rows(slice(0, 100)) for half in halves), runs=tmp_path / "warm")
+    tune_fusion(spec, tmp_path, *(half.rows(slice(0, 100)) for half in halves), runs=tmp_path / "warm")
     tracemalloc.start()
     try:
-        result = tune_weights(spec, tmp_path, *halves, runs=tmp_path / "runs", store=store)
+        result = tune_fusion(spec, tmp_path, *halves, runs=tmp_path / "runs", store=store, memory_bytes=1 << 20)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < members * rows * classes * 4 / 5
     assert set(result.rows_left_out.values()) == {8}
-    method, whole, _ = choose_weights(solve.probs, solve.labels)
-    assert result.method == method
-    assert result.validation_log_loss == pytest.approx(whole.score)
+    whole = simplex_weights(solve.probs, solve.labels)  # the weights are of all rows, and only the choice is sampled
     np.testing.assert_allclose(list(result.weights.values()), whole.values, atol=1e-9)
-    best = names[int(member_losses(solve.probs, solve.labels).argmin())]
-    judgement = judge(names, held.probs, held.labels, whole.values, best)
-    assert result.judgement.tuned.log_loss == pytest.approx(judgement.tuned.log_loss)
-    assert result.judgement.verdict == judgement.verdict
-    probe = load_probe(result.folder, result.spec)
+    assert result.choice.rows == (1 << 20) // (members * classes * 4)
+    probe = load_probe(result.folder, result.spec, None if result.choice.recommended == "tuned" else "tuned")
     fused = np.tensordot(whole.values, held.probs[:, : len(probe.expected)], axes=1)
     np.testing.assert_allclose(probe.expected, fused, atol=1e-6)
 

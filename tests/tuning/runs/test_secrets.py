@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from quorate.tuning import tune_weights
+from quorate.tuning import tune_fusion
 
 pytestmark = pytest.mark.long
 
@@ -13,7 +13,7 @@ SECRET = "canary-5f1e77c0ffee"
 
 def test_no_file_of_a_run_holds_a_secret_of_the_environment(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("DATABASE_PASSWORD", SECRET)
-    tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 5
     assert os.environ["DATABASE_PASSWORD"] == SECRET

@@ -1,5 +1,6 @@
 """From a run into the running service: under load, verified, with a canary, and back again."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from quorate.deployments import Client, parse_spec, save_spec
 from quorate.deployments.errors import CanaryError
-from quorate.tuning import Labelled, promote, tune_weights
+from quorate.tuning import Labelled, promote, tune_fusion
 from quorate.tuning.errors import PromotionError
 from quorate.tuning.runs.probe import load_probe, save_probe
 from tests.deployments.support.traffic import Traffic
@@ -30,7 +31,7 @@ def served(cluster, tiny):
 @pytest.fixture(scope="module")
 def run(served, tiny, tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
-    return tune_weights(served[0], tiny.folder, tiny.splits.validation, tiny.splits.test, runs=runs)
+    return tune_fusion(served[0], tiny.folder, tiny.splits.validation, tiny.splits.test, runs=runs)
 
 
 def asked(url, image):
@@ -64,11 +65,47 @@ def test_a_run_is_promoted_under_load_without_a_failed_request_and_rolled_back(s
     assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
 
 
+def test_another_alternative_than_the_recommended_says_what_it_loses(served, run):
+    from quorate.deployments.control.deploy import rollback
+
+    _, deployed = served
+    other = "log_pool" if run.choice.recommended != "log_pool" else "calibrated"
+    steps: list[str] = []
+    done = promote(run.folder, pick=other, anyway=run.choice.decision == "single", on_step=steps.append)
+    assert done.loses in steps
+    assert done.loses.startswith(f"{run.choice.recommended} is recommended; {other} is worse by +")
+    probe = load_probe(run.folder, run.spec, other)
+    answer = asked(deployed.http, probe.inputs["image"])
+    np.testing.assert_allclose(answer.outputs["fused"], probe.expected, atol=1e-5)
+    rollback("promoted")
+    with pytest.raises(PromotionError, match=r"there is no spec-nobody\.yaml; picks are calibrated, "):
+        promote(run.folder, pick="nobody")
+    with pytest.raises(PromotionError, match="there is no spec-"):
+        promote(run.folder, pick="../spec")
+
+
+def test_what_the_verdict_advises_against_wants_anyway(served, run, tmp_path):
+    report = json.loads((run.folder / "report.json").read_text())
+    for decision, recommended, pick, fix in (
+        ("nothing", "class_frequencies", "uniform", "pass anyway"),
+        ("single", "strong", "tuned", "or leave pick out"),
+    ):
+        against = tmp_path / decision
+        shutil.copytree(run.folder, against)
+        changed = {**report, "decision": decision, "recommended": recommended, "verdict": "do not"}
+        (against / "report.json").write_text(json.dumps(changed))
+        if not (against / f"spec-{pick}.yaml").is_file():
+            shutil.copy(against / "spec.yaml", against / f"spec-{pick}.yaml")
+        with pytest.raises(PromotionError, match=f"the verdict is: do not; {fix}|pass anyway .*{fix}"):
+            promote(against, pick=pick)
+
+
 def test_a_run_whose_members_answer_otherwise_than_when_it_was_made_is_refused(served, run, tiny, tmp_path):
     _, deployed = served
     probe = load_probe(run.folder, run.spec)
     data = run.spec.model_dump(mode="json", exclude_defaults=True)
-    strong, weak = data["members"]["strong"], data["members"]["weak"]
+    strong = data["members"]["strong"]
+    weak = tiny.spec.model_dump(mode="json", exclude_defaults=True)["members"]["weak"]
     data["members"]["strong"] = {**weak, "resources": strong["resources"]}  # somebody has changed a checkpoint
     for member in data["members"].values():
         member["weights"] = str(run.folder / member["weights"])

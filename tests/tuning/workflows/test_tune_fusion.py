@@ -4,54 +4,46 @@ import re
 import numpy as np
 import pytest
 import sklearn.metrics
-import torch
 
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
-from quorate.fusion import WeightedMean
-from quorate.tuning import (
-    Labelled,
-    PredictionStore,
-    run_in_process,
-    simplex_weights,
-    tune_decisions,
-    tune_weights,
-)
+from quorate.tuning import Labelled, PredictionStore, run_in_process, score_weights, simplex_weights, tune_fusion
 from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.evaluation.figures import Evidence, class_gains
 from quorate.tuning.evaluation.row_scores import answers
-from quorate.tuning.evaluation.verdict import judge
-from quorate.tuning.workflows.tune_weights import choose_weights, held_out_losses
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def tuned(tiny, tmp_path):
-    return tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    return tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
 
 
-def fused(spec, folder, data):
-    names = spec.output_fusion.members
-    outputs = np.stack([run_in_process(spec.job(name), folder, data.inputs) for name in names])
-    weights = [spec.output_fusion.weights[name] for name in names]
-    return WeightedMean(weights).fuse(torch.from_numpy(outputs)).values.numpy()
+def served(file, folder, data):
+    """What the spec in this file answers, by the code that serves it."""
+    spec = load_spec(folder / file)
+    revision = build_revision(spec, folder)
+    outputs = np.stack([run_in_process(spec.job(name), folder, data.inputs) for name in revision.asked])
+    return revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
 
 
-def test_the_run_folder_holds_a_spec_that_serves_what_the_report_says(tiny, tuned):
-    spec = load_spec(tuned.folder / "spec.yaml")
-    assert spec == tuned.spec
-    fusion = spec.output_fusion
-    assert fusion.weights == tuned.weights
-    counted = sum(weight > 0 for weight in tuned.weights.values())
-    assert (fusion.rule, fusion.quorum, fusion.deadline_s) == ("weighted_mean", min(2, counted), 2.0)
-    test = tiny.splits.test
-    probs = fused(spec, tuned.folder, test)
-    expected = tuned.judgement.tuned
-    assert sklearn.metrics.log_loss(test.labels, probs) == pytest.approx(expected.log_loss, abs=1e-6)
-    assert sklearn.metrics.accuracy_score(test.labels, probs.argmax(1)) == pytest.approx(expected.accuracy)
-    f1 = sklearn.metrics.f1_score(test.labels, probs.argmax(1), average="macro")
-    assert f1 == pytest.approx(expected.f1_macro)
+def test_the_run_folder_holds_a_spec_of_each_alternative_that_serves_what_the_report_says(tiny, tuned):
+    choice, test = tuned.choice, tiny.splits.test
+    assert load_spec(tuned.folder / "spec.yaml") == tuned.spec
+    assert set(choice.recipes) == {*choice.alternatives} - {"class_frequencies"}
+    assert {*tiny.spec.members, "uniform", "incumbent", "tuned", "log_pool", "calibrated", "stacking"} <= {
+        *choice.recipes
+    }
+    for name in choice.recipes:
+        probs = served("spec.yaml" if name == choice.recommended else f"spec-{name}.yaml", tuned.folder, test)
+        found = choice.alternatives[name]
+        probs = probs.astype(float) / probs.astype(float).sum(axis=1, keepdims=True)  # float32 sums to almost one
+        assert sklearn.metrics.log_loss(test.labels, probs) == pytest.approx(found.value, abs=1e-5)
+        assert found.low <= found.value <= found.high
+    assert tuned.spec.output_fusion.deadline_s == 2.0
+    alone = load_spec(tuned.folder / "spec-strong.yaml")
+    assert (list(alone.members), alone.output_fusion.quorum) == (["strong"], 1)
 
 
 def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_wrote(tiny, tmp_path):
@@ -79,9 +71,10 @@ def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_
     )
     rows = Labelled({"row": probs.transpose(1, 0, 2).astype(np.float32)}, labels, ("0", "1"))
     first, second = rows.rows(slice(0, 300)), rows.rows(slice(300, 600))
-    result = tune_weights(spec, tmp_path, first, second, runs=tmp_path / "runs")
+    result = tune_fusion(spec, tmp_path, first, second, runs=tmp_path / "runs")
     pattern = next(pattern for pattern in result.patterns if set(pattern) == {"a", "b"})
-    revision = build_revision(load_spec(result.folder / "spec.yaml"), result.folder)
+    file = "spec.yaml" if result.choice.recommended == "tuned" else "spec-tuned.yaml"
+    revision = build_revision(load_spec(result.folder / file), result.folder)
     present = np.ones((3, 300), dtype=bool)
     present[2, ::2] = False
     outputs = second.inputs["row"].transpose(1, 0, 2)
@@ -101,41 +94,44 @@ def hedged(rows, seed):
     return probs, labels
 
 
-def test_weights_are_proven_near_the_best_on_validation(tiny, tuned):
-    validation = tiny.splits.validation
-    loss = sklearn.metrics.log_loss(validation.labels, fused(tuned.spec, tuned.folder, validation))
-    assert loss == pytest.approx(tuned.validation_log_loss, abs=1e-6)
+def test_the_linear_pools_weights_are_proven_near_the_best_on_validation(tiny, tuned):
     assert sum(tuned.weights.values()) == pytest.approx(1)
-    assert tuned.cross_validated[tuned.method] <= tuned.cross_validated["simplex"]
-    if tuned.method == "simplex":
-        assert tuned.gap <= 1e-4
+    probs = np.stack(PredictionStore(tuned.folder / "predictions").read("validation", list(tuned.weights)))
+    weights = np.array(list(tuned.weights.values()))
+    best = simplex_weights(probs, tiny.splits.validation.labels).score
+    found = score_weights(probs, tiny.splits.validation.labels, weights)[0]
+    assert found == pytest.approx(best, abs=tuned.gap + 1e-9)
 
 
-def test_a_quorum_that_the_weights_leave_too_few_members_for_is_lowered(tiny, tmp_path):
+def test_a_quorum_that_an_alternative_leaves_too_few_members_for_is_lowered(tiny, tmp_path):
     data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
     data["members"] = dict.fromkeys(("one", "two"), data["members"]["strong"])
     data["fusion"]["members"] = ["one", "two"]
 
     def ruined(job, folder, inputs):
         probs = run_in_process(job, folder, inputs)
-        return np.roll(probs, 1, axis=1) if job.name == "two" else probs
+        return np.full_like(probs, 0.1) if job.name == "two" else probs
 
     splits = tiny.splits
-    result = tune_weights(parse_spec(data), tiny.folder, splits.validation, splits.test, runs=tmp_path, run=ruined)
-    assert result.weights["two"] == 0
-    assert (result.spec.output_fusion.quorum, data["fusion"]["quorum"]) == (1, 2)
+    result = tune_fusion(parse_spec(data), tiny.folder, splits.validation, splits.test, runs=tmp_path, run=ruined)
+    assert result.weights["two"] == pytest.approx(0, abs=0.05)
+    alone = load_spec(result.folder / "spec-one.yaml")
+    assert (alone.output_fusion.quorum, data["fusion"]["quorum"]) == (1, 2)
+    assert list(alone.members) == ["one"]  # nothing asks the other any more
 
 
-def test_the_report_is_json_and_says_the_verdict(tuned):
+def test_the_report_is_json_with_the_verdict_and_every_alternative(tuned):
     report = json.loads((tuned.folder / "report.json").read_text())
-    assert report["verdict"] == tuned.judgement.verdict
-    assert report["weights"] == tuned.weights
-    assert set(report["judgement"]["members"]) == {"weak", "middle", "strong"}
+    assert report == json.loads(json.dumps(tuned.to_dict()))
+    assert report["verdict"] == tuned.choice.verdict
+    assert report["recommended"] in report["alternatives"]
+    for found in report["alternatives"].values():
+        assert found["low"] <= found["log_loss"] <= found["high"]
     assert report["rows_left_out"] == {"validation": 0, "held-out": 0}
 
 
 def test_a_run_with_the_same_seed_gives_the_same_and_a_folder_of_its_own(tiny, tuned, tmp_path):
-    again = tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    again = tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
     assert again.to_dict() == tuned.to_dict()
     assert again.folder != tuned.folder
 
@@ -145,7 +141,7 @@ def test_a_shared_store_saves_the_second_run_the_members(tiny, tmp_path):
     steps: list[str] = []
     for _ in range(2):
         steps.clear()
-        result = tune_weights(
+        result = tune_fusion(
             tiny.spec,
             tiny.folder,
             tiny.splits.validation,
@@ -155,7 +151,7 @@ def test_a_shared_store_saves_the_second_run_the_members(tiny, tmp_path):
             on_step=steps.append,
         )
     assert result.filled["validation"].computed == {}
-    assert steps == ["solving weights", "judging on held-out rows", "drawing the report"]
+    assert not any(step.startswith("running") for step in steps)
 
 
 def test_a_factory_beside_the_spec_goes_with_the_run(tiny, tmp_path):
@@ -168,43 +164,32 @@ def test_a_factory_beside_the_spec_goes_with_the_run(tiny, tmp_path):
     for name in ("middle", "strong"):
         data["members"][name]["weights"] = str(tiny.folder / data["members"][name]["weights"])
     data["members"]["weak"] = {"model": "my_factory_c:make", "inputs": ["image"], "output": "probabilities"}
-    result = tune_weights(parse_spec(data), home, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+    result = tune_fusion(parse_spec(data), home, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
     assert (result.folder / "my_factory_c.py").is_file()
     spec = load_spec(result.folder / "spec.yaml")
     assert re.fullmatch(r"artifacts/strong-[0-9a-f]{12}\.safetensors", spec.members["strong"].weights or "")
     assert result.weights["weak"] < 0.05
 
 
-def test_permuted_labels_earn_nothing_over_the_class_shares(tiny):
-    # Mixing members that are sure and wrong hedges, which is a gain; against a member that knows the shares it is none.
+def test_permuted_labels_earn_nothing_over_the_class_frequencies(tiny, tmp_path):
     random = np.random.default_rng(0)
-    parts = (tiny.splits.validation, tiny.splits.test)
-    (probs, labels), (held_out, truth) = (
-        (
-            np.stack(
-                [*(run_in_process(tiny.spec.job(n), tiny.folder, part.inputs) for n in tiny.spec.members), shares]
-            ),
-            random.permutation(part.labels),
-        )
-        for part in parts
-        for shares in [np.full((len(part), 10), 0.1, np.float32)]
+    validation, test = (
+        Labelled(part.inputs, random.permutation(part.labels), part.classes)
+        for part in (tiny.splits.validation, tiny.splits.test)
     )
-    weights = simplex_weights(probs, labels).values
-    judgement = judge([*tiny.spec.members, "shares"], held_out, truth, weights, "shares")
-    assert judgement.decision == "single"
-    assert judgement.gain_over_best.difference == pytest.approx(0, abs=0.005)
-    assert judgement.verdict.startswith("do not ensemble, serve shares")
+    result = tune_fusion(tiny.spec, tiny.folder, validation, test, runs=tmp_path)
+    assert (result.choice.recommended, result.choice.decision) == ("class_frequencies", "nothing")
+    assert result.choice.verdict.startswith("nothing is worth serving")
+    assert load_spec(result.folder / "spec.yaml").members == tiny.spec.members  # as it was given
 
 
 def test_members_that_are_one_and_the_same_are_not_worth_ensembling(tiny, tmp_path):
     data = tiny.spec.model_dump(mode="json", exclude_defaults=True)
     data["members"] = dict.fromkeys(("one", "two", "three"), data["members"]["strong"])
     data["fusion"]["members"] = ["one", "two", "three"]
-    result = tune_weights(parse_spec(data), tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path)
-    assert result.judgement.decision == "single"
-    assert result.judgement.verdict.startswith("do not ensemble, serve one")
-    assert result.judgement.gain_over_best.difference == pytest.approx(0, abs=1e-9)
-    assert "+0.0000 nats per row over one (+0.0000 to +0.0000)" in result.judgement.verdict
+    result = tune_fusion(parse_spec(data), tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path)
+    assert result.choice.alternatives["uniform"].value == pytest.approx(result.choice.alternatives["one"].value)
+    assert result.choice.recommended not in {"uniform", "tuned", "incumbent"}
 
 
 def test_rows_a_member_fails_on_are_left_out_and_counted(tiny, tmp_path):
@@ -215,9 +200,9 @@ def test_rows_a_member_fails_on_are_left_out_and_counted(tiny, tmp_path):
         return probs
 
     splits = tiny.splits
-    result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=patchy)
+    result = tune_fusion(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=patchy)
     assert result.rows_left_out == {"validation": 5, "held-out": 5}
-    assert result.judgement.rows == len(splits.test) - 5
+    assert result.choice.rows == len(splits.test) - 5
 
 
 def test_a_member_that_mostly_fails_is_named(tiny, tmp_path):
@@ -228,15 +213,15 @@ def test_a_member_that_mostly_fails_is_named(tiny, tmp_path):
         return probs
 
     with pytest.raises(PredictionError, match=r"members\.middle: it failed on 350 of 360 rows"):
-        tune_weights(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path, run=failing)
+        tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path, run=failing)
 
 
 def test_judging_on_the_rows_that_were_solved_on_is_refused(tiny, tmp_path):
     validation = tiny.splits.validation
     with pytest.raises(DataError, match="are also validation rows"):
-        tune_weights(tiny.spec, tiny.folder, validation, validation, runs=tmp_path)
+        tune_fusion(tiny.spec, tiny.folder, validation, validation, runs=tmp_path)
     with pytest.raises(DataError, match="at least 2"):
-        tune_weights(tiny.spec, tiny.folder, validation, tiny.splits.test.rows(slice(0, 1)), runs=tmp_path)
+        tune_fusion(tiny.spec, tiny.folder, validation, tiny.splits.test.rows(slice(0, 1)), runs=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -248,20 +233,19 @@ def test_judging_on_the_rows_that_were_solved_on_is_refused(tiny, tmp_path):
         (lambda y: y[1:], "validation rows: 360 rows of input 'image' with 359 labels"),
     ],
 )
-@pytest.mark.parametrize("tune", [tune_weights, tune_decisions])
-def test_labels_of_no_class_are_refused_before_anything_is_computed(tiny, tmp_path, tune, changed, sentence):
+def test_labels_of_no_class_are_refused_before_anything_is_computed(tiny, tmp_path, changed, sentence):
     rows = tiny.splits.validation
     wrong = Labelled(rows.inputs, changed(rows.labels), rows.classes)
     with pytest.raises(DataError, match=sentence):
-        tune(tiny.spec, tiny.folder, wrong, tiny.splits.test, runs=tmp_path / "runs")
+        tune_fusion(tiny.spec, tiny.folder, wrong, tiny.splits.test, runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_class_without_a_validation_row_is_no_error(tiny, tmp_path):
     splits = tiny.splits
     without = splits.validation.rows(splits.validation.labels != 3)
-    result = tune_weights(tiny.spec, tiny.folder, without, splits.test, runs=tmp_path)
-    assert result.judgement.rows == len(splits.test)
+    result = tune_fusion(tiny.spec, tiny.folder, without, splits.test, runs=tmp_path)
+    assert result.choice.rows == len(splits.test)
 
 
 def test_members_that_say_the_same_of_every_row_are_not_worth_ensembling(tiny, tmp_path):
@@ -269,8 +253,8 @@ def test_members_that_say_the_same_of_every_row_are_not_worth_ensembling(tiny, t
         return np.full((len(inputs["image"]), 10), 0.1, np.float32)
 
     splits = tiny.splits
-    result = tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=flat)
-    assert result.judgement.decision == "single"
+    result = tune_fusion(tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, run=flat)
+    assert result.choice.decision == "nothing"  # a tenth for each of ten digits is what guessing says
 
 
 def test_a_place_for_runs_that_cannot_be_written_to_is_a_sentence(tiny, tmp_path):
@@ -279,50 +263,7 @@ def test_a_place_for_runs_that_cannot_be_written_to_is_a_sentence(tiny, tmp_path
     splits = tiny.splits
     for place, why in ((taken, "File exists"), (taken / "below", "Not a directory")):
         with pytest.raises(TuningError, match=f"runs: .*{why}; give a folder that can be written to"):
-            tune_weights(tiny.spec, tiny.folder, splits.validation, splits.test, runs=place)
-
-
-def complementary(rows, seed):
-    """Two members, each informed on another half of the rows, and a third that knows nothing."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 3, rows)
-    logits = random.normal(size=(3, rows, 3)) * 0.3
-    for member in (0, 1):
-        half = np.arange(rows) % 2 == member
-        logits[member, half, labels[half]] += 3
-    probs = np.exp(logits)
-    return probs / probs.sum(-1, keepdims=True), labels
-
-
-def test_members_that_complete_each_other_are_worth_ensembling():
-    probs, labels = complementary(600, 0)
-    held_out, truth = complementary(600, 1)
-    weights = simplex_weights(probs, labels).values
-    judgement = judge(["a", "b", "c"], held_out, truth, weights, "a")
-    assert judgement.decision == "tuned"
-    assert judgement.verdict.startswith("ensemble with the tuned weights")
-    assert judge(["a", "b"], held_out[:2], truth, np.array([0.5, 0.5]), "a").decision == "uniform"
-
-
-def test_cross_validation_charges_for_overfitting():
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 60)
-    probs = random.dirichlet([1, 1], size=(40, 60))  # forty members of noise
-    assert held_out_losses(simplex_weights, probs, labels).mean() > simplex_weights(probs, labels).score + 0.02
-
-
-def test_another_method_takes_over_from_the_proven_weights_only_when_it_is_better_beyond_chance():
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 2, 400)
-    noise = random.dirichlet([1, 1], size=(60, 400))  # members of noise: whoever solves exactly solves the noise
-    method, _, losses = choose_weights(noise, labels)
-    assert method != "simplex"
-    assert losses[method] < losses["simplex"]
-    probs, truth = complementary(600, 0)
-    method, weights, losses = choose_weights(probs, truth)
-    assert method == "simplex"
-    assert weights.gap is not None
-    assert weights.gap < 1e-6
+            tune_fusion(tiny.spec, tiny.folder, splits.validation, splits.test, runs=place)
 
 
 def test_a_page_of_many_classes_draws_those_that_gain_and_lose_most_and_keeps_all_in_its_data(tmp_path):

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.special import softmax
+
+import quorate
+from quorate.tuning import Predictions
+from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.workflows.tune_predictions import tune_predictions
+
+pytestmark = pytest.mark.long
+
+
+def members(rows, seed=0, noises=(1.0, 1.0, 1.0)):
+    random = np.random.default_rng(seed)
+    truth = random.normal(0, 1.5, (rows, 3))
+    labels = (softmax(truth, axis=1).cumsum(axis=1) > random.random((rows, 1))).argmax(axis=1)
+    return np.stack([softmax(truth + random.normal(0, noise, truth.shape), axis=1) for noise in noises]), labels
+
+
+def given(rows, seed=0, **columns):
+    probs, labels = members(rows, seed)
+    return Predictions(("net", "svm", "rf"), ("0", "1", "2"), probs, labels, **columns)
+
+
+def test_out_of_fold_matrices_are_enough_to_ask_the_question(tmp_path):
+    probs, labels = members(800)
+    columns = {f"{name}/{c}": probs[m, :, c] for m, name in enumerate(("net", "svm", "rf")) for c in range(3)}
+    path = tmp_path / "oof.parquet"
+    pd.DataFrame({"label": labels, **columns}).to_parquet(path)
+    result = quorate.tune(predictions=path, runs=tmp_path / "runs")
+    assert result.choice.decision == "ensemble"
+    report = json.loads((result.folder / "report.json").read_text())
+    assert report["recommended"] == result.choice.recommended
+    assert report["rows_left_out"] == 0
+    fusion = yaml.safe_load((result.folder / f"fusion-{result.choice.recommended}.yaml").read_text())["fusion"]
+    assert set(fusion["members"]) <= {"net", "svm", "rf"}
+    by_member = quorate.tune(predictions=dict(zip(("net", "svm", "rf"), probs, strict=True)), labels=labels,
+                             runs=tmp_path / "runs")  # fmt: skip
+    assert by_member.choice.to_dict() == result.choice.to_dict()
+
+
+def test_a_split_of_their_own_is_kept_to(tmp_path):
+    judged = np.arange(300) % 3 == 0
+    result = tune_predictions(given(300, judged=judged), runs=tmp_path)
+    assert (result.choice.rows, result.choice.evidence_rows) == (100, 300)
+
+
+def test_rows_that_a_member_did_not_answer_or_that_do_not_count_are_left_out(tmp_path):
+    predictions = given(300, weights=np.where(np.arange(300) < 20, 0.0, 1.0))
+    predictions.outputs[0, 25:30] = np.nan
+    result = tune_predictions(predictions, runs=tmp_path)
+    assert result.rows_left_out == 25
+    assert result.choice.evidence_rows == 275
+
+
+def test_a_member_that_was_trained_on_the_solving_rows_is_said_and_its_solving_rows_are_no_evidence(tmp_path):
+    probs, labels = members(400)
+    judged = np.arange(400) >= 200
+    probs[0, :200] = 0.01
+    probs[0, np.arange(200), labels[:200]] = 0.98
+    result = tune_predictions(Predictions(("net", "svm", "rf"), ("0", "1", "2"), probs, labels, judged), runs=tmp_path)
+    assert any("net" in sentence and "trained on the former" in sentence for sentence in result.warnings)
+    assert result.choice.evidence_rows == 200
+    assert result.choice.recommended != "net"
+
+
+def test_another_mix_of_classes_in_the_judging_rows_is_said(tmp_path):
+    predictions = given(600)
+    judged = (predictions.labels == 0) | (np.arange(600) % 5 == 0)
+    shifted = Predictions(predictions.names, predictions.classes, predictions.outputs, predictions.labels, judged)
+    result = tune_predictions(shifted, runs=tmp_path)
+    assert any(sentence.startswith("classes are mixed otherwise") for sentence in result.warnings)
+    assert not tune_predictions(predictions, runs=tmp_path).warnings
+
+
+def test_rows_of_a_group_stay_together_and_count_as_one_draw(tmp_path):
+    result = tune_predictions(given(400, groups=np.repeat(np.arange(80), 5)), runs=tmp_path)
+    assert (result.choice.evidence_rows, result.choice.groups) == (400, 80)
+    assert "400 rows in 80 groups" in result.choice.verdict
+
+
+def test_numbers_that_are_no_probabilities_are_a_sentence(tmp_path):
+    predictions = given(60)
+    predictions.outputs[1] *= 3
+    with pytest.raises(PredictionError, match=r"predictions of svm: .*give probabilities that sum to one"):
+        tune_predictions(predictions, runs=tmp_path / "runs")
+    with pytest.raises(TuningError, match="predictions: a spec or data beside them"):
+        quorate.tune("spec.yaml", "rows.npz", predictions="oof.csv")  # type: ignore[call-overload]
+    assert not (tmp_path / "runs").exists()

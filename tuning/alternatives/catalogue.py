@@ -1,0 +1,35 @@
+"""Which alternatives there are, the simpler ones first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from quorate.tuning.alternatives.base import Alternative
+from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle
+from quorate.tuning.alternatives.decided import Decided
+from quorate.tuning.alternatives.pools import LinearPool, LogPool
+from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.stacked import Stacked
+from quorate.tuning.alternatives.unfitted import ClassFrequencies, Incumbent, Member, Uniform
+
+
+def alternatives(
+    names: Sequence[str], incumbent: Recipe | None = None, decided: Decided | None = None
+) -> list[Alternative]:
+    """Everything that can be made of these members' class probabilities.
+
+    Args:
+        names: of the members; of one alone there is no ensemble.
+        incumbent: what the spec has now.
+        decided: for a metric of decisions.
+    """
+    found: list[Alternative] = [ClassFrequencies(), *(Member(name) for name in names), CalibratedSingle()]
+    if len(names) > 1:
+        found.append(Uniform())
+    if incumbent is not None:
+        found.append(Incumbent(incumbent))
+    if len(names) > 1:
+        found += [LinearPool(), LogPool(), CalibratedPool(), Stacked()]
+    if decided is not None:
+        found.append(decided)
+    return found

@@ -1,0 +1,86 @@
+"""A fusion with its numbers, as a spec says it, applied by the code that serves it."""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quorate.fusion.calibration.calibration import Calibration
+from quorate.fusion.loading import load_rule
+
+# Fused at once: what rules compute in between stays small beside the predictions.
+_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a spec's fusion holds, but for deadlines and quorums.
+
+    Attributes:
+        members: names of those that are asked.
+        state: tensors of a learned rule.
+        member_calibration: of members' outputs, before the rule.
+        calibration: of the fused rows, after it.
+    """
+
+    rule: str
+    members: tuple[str, ...]
+    weights: Mapping[str, float] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+    member_calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    calibration: Calibration | None = None
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Members that an answer waits for; one of weight 0 is not asked."""
+        weights = self.weights
+        return self.members if weights is None else tuple(n for n in self.members if weights.get(n, 0) > 0)
+
+    def fuse(self, names: Sequence[str], probs: NDArray[Any]) -> NDArray[np.float32]:
+        """(M, N, C) probabilities of the members ``names`` to the (N, C) that would be served.
+
+        Raises:
+            FusionError: the rule cannot be built, or cannot fuse them.
+        """
+        rule = load_rule(self.rule).from_spec(self.members, self.weights, self.options, self.state or None)
+        rows = [names.index(name) for name in self.members]
+        fused = np.empty(probs.shape[1:], dtype=np.float32)
+        for at in range(0, probs.shape[1], _ROWS):
+            block = torch.from_numpy(probs[rows, at : at + _ROWS].astype(np.float32, copy=False))
+            for row, name in enumerate(self.members):
+                if name in self.member_calibration:
+                    block[row] = self.member_calibration[name].apply(block[row])
+            answer = rule.fuse(block)
+            if self.calibration is not None:
+                answer = self.calibration.apply_fused(answer)
+            fused[at : at + _ROWS] = answer.values.numpy()
+        return fused
+
+    def fields(self, classes: Sequence[str], state: str | None = None) -> dict[str, Any]:
+        """The fields of a spec's fusion.
+
+        Args:
+            classes: names.
+            state: the file that the tensors were written to, where there are any.
+        """
+        found: dict[str, Any] = {"rule": self.rule, "members": list(self.members)}
+        if self.weights is not None:
+            found["weights"] = dict(self.weights)
+        if self.options:
+            found["options"] = dict(self.options)
+        if state is not None:
+            found["state"] = state
+        if self.member_calibration:
+            found["member_calibration"] = {n: c.to_spec(classes) for n, c in self.member_calibration.items()}
+        if self.calibration is not None:
+            found["calibration"] = self.calibration.to_spec(classes)
+        return found

@@ -1,0 +1,85 @@
+"""From a spec's fusion to a recipe, and back into a spec that can be deployed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from quorate.deployments.atomic_files import write_whole
+from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.files import parse_spec
+from quorate.deployments.spec.schema import CalibrationSpec
+from quorate.fusion.calibration.calibration import Calibration
+from quorate.tuning.alternatives.recipe import Recipe
+
+
+def incumbent_recipe(spec: EnsembleSpec, folder: Path) -> Recipe:
+    """The returned fusion as it is; its decision, which ends in classes and not in probabilities, is left out.
+
+    Raises:
+        SpecError: a file of it cannot be read.
+    """
+    fusion, classes = spec.output_fusion, spec.classes or ()
+
+    def calibration(part: CalibrationSpec) -> Calibration:
+        return Calibration.from_spec(part.model_dump(), classes, _tensors(folder, part.state) if part.state else None)
+
+    return Recipe(
+        fusion.rule,
+        fusion.members,
+        None if fusion.weights is None else {name: fusion.weights.get(name, 0.0) for name in fusion.members},
+        fusion.options,
+        _tensors(folder, fusion.state) if fusion.state else {},
+        {name: calibration(part) for name, part in fusion.member_calibration.items()},
+        None if fusion.calibration is None else calibration(fusion.calibration),
+    )
+
+
+def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str) -> EnsembleSpec:
+    """The spec with this as its returned fusion; deadline and the rest of the fusion stay.
+
+    The quorum is lowered to the members that are asked where it was above, and members that nothing asks go.
+
+    Args:
+        folder: where the tensors of a learned rule are written.
+        name: of their file.
+    """
+    fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
+    for learned in ("weights", "options", "state", "member_calibration", "calibration"):
+        fusion.pop(learned, None)
+    state = None
+    if recipe.state:
+        state = f"states/{name}.safetensors"
+        write_whole(folder / state, save({key: tensor.contiguous() for key, tensor in recipe.state.items()}))
+    fusion |= recipe.fields(spec.classes or (), state)
+    fusion["quorum"] = min(spec.output_fusion.quorum, len(recipe.asked))
+    if spec.output_fusion.required:
+        fusion["required"] = [member for member in spec.output_fusion.required if member in recipe.asked]
+    data = spec.model_dump(mode="json", exclude_defaults=True)
+    if spec.fusion:
+        data["fusion"] = fusion
+    else:
+        data["fusions"][spec.output_name] = fusion
+    return parse_spec(_without_the_unread(data, set(spec.output_fusion.members) - set(recipe.members)))
+
+
+def _without_the_unread(data: dict[str, Any], dropped: set[str]) -> dict[str, Any]:
+    """The spec's fields without members that its fusion read before, and that nothing reads now."""
+    read = {source for member in data["members"].values() for source in member["inputs"]}
+    fusions = [data["fusion"]] if "fusion" in data else data["fusions"].values()
+    read.update(name for fusion in fusions for name in fusion.get("members", ()))
+    return {**data, "members": {n: m for n, m in data["members"].items() if n in read or n not in dropped}}
+
+
+def _tensors(folder: Path, path: str) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / path)
+    except OSError:
+        raise SpecError(path, "cannot be read", "put the file there, readable") from None
+    except SafetensorError as error:
+        raise SpecError(path, f"cannot be read ({error})", "save it with safetensors again") from None

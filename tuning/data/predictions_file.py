@@ -1,0 +1,112 @@
+"""Members' predictions in a file: whoever has out-of-fold matrices needs no members that can be run.
+
+Columns: ``label``; ``MEMBER/CLASS`` for each member and class, or ``MEMBER`` for values; and where there are any
+``split`` (solve or judge), ``group``, ``time`` and ``weight``.
+"""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.tuning.data.labelled import match_labels
+from quorate.tuning.data.side_columns import numbers_of, side_column, weights_of
+from quorate.tuning.data.tables import read_columns
+from quorate.tuning.errors import DataError
+
+SPLIT, GROUP, TIME, WEIGHT = "split", "group", "time", "weight"
+SOLVE, JUDGE = "solve", "judge"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What members predicted of labelled rows.
+
+    Attributes:
+        names: of the M members.
+        classes: names; none where values are predicted.
+        outputs: (M, N, C) probabilities, or (M, N, 1) values; NaN in a row that the member did not answer.
+        labels: (N,) index of the true class, or the true value.
+        judged: (N,) bool, rows to judge on; None where that is left open.
+        groups, times, weights: (N,) each, or None.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    outputs: NDArray[Any]
+    labels: NDArray[Any]
+    judged: NDArray[np.bool_] | None = None
+    groups: NDArray[Any] | None = None
+    times: NDArray[Any] | None = None
+    weights: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_predictions(path: str | Path, label: str = "label") -> Predictions:
+    """Read .parquet, .csv, .arrow, .feather or .npz.
+
+    Raises:
+        DataError: it cannot be read, a column is missing or of another kind, or labels are no classes.
+    """
+    path = Path(path)
+    columns = read_columns(path, text=(label,))
+    if label not in columns:
+        found = f"it has {', '.join(list(columns)[:10])}"
+        raise DataError(path.name, f"no column {label!r}", f"{found}; name the column of true classes or values")
+    outputs = {name: column for name, column in columns.items() if name not in (label, SPLIT, GROUP, TIME, WEIGHT)}
+    if not outputs:
+        raise DataError(path.name, "no member's column", "name columns MEMBER/CLASS, or MEMBER for values")
+    names, classes = _names(path, list(outputs))
+    truth = columns[label]
+    if classes:
+        labels: NDArray[Any] = match_labels(truth, classes, path.name)
+        stacked = [np.stack([numbers_of(path, f"{n}/{c}", outputs) for c in classes], axis=1) for n in names]
+    else:
+        labels = numbers_of(path, label, columns)
+        stacked = [numbers_of(path, name, outputs)[:, None] for name in names]
+        if not np.isfinite(labels).all():
+            raise DataError(path.name, f"column {label!r} holds NaN", "give each row its true value")
+    return Predictions(
+        names, classes, np.stack(stacked), labels, _judged(path, columns.get(SPLIT)),
+        side_column(path, GROUP, columns), side_column(path, TIME, columns), weights_of(path, WEIGHT, columns),
+    )  # fmt: skip
+
+
+def _names(path: Path, columns: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Members and classes of the columns, each in the order of its first column."""
+    pairs = [column.rpartition("/")[::2] if "/" in column else (column, None) for column in columns]
+    names = tuple(dict.fromkeys(name for name, _ in pairs))
+    classes = tuple(dict.fromkeys(cls for _, cls in pairs if cls is not None))
+    fix = "name all columns MEMBER/CLASS, or all MEMBER for values; others are label, split, group, time and weight"
+    plain = [name for name, cls in pairs if cls is None]
+    if classes and plain:
+        raise DataError(path.name, f"column {plain[0]!r} names no class", fix)
+    for name in names if classes else ():
+        missing = [cls for cls in classes if f"{name}/{cls}" not in columns]
+        if missing:
+            raise DataError(path.name, f"no column '{name}/{missing[0]}'", "give each member a column for each class")
+    if len(classes) == 1:
+        raise DataError(path.name, f"one class, {classes[0]!r}", "give each member a column for each class")
+    return names, classes
+
+
+def _judged(path: Path, column: NDArray[Any] | None) -> NDArray[np.bool_] | None:
+    if column is None:
+        return None
+    words = column.astype(str)
+    other = sorted(set(words.tolist()) - {SOLVE, JUDGE})
+    if other:
+        raise DataError(path.name, f"column '{SPLIT}' says {other[0]!r}", f"write {SOLVE} or {JUDGE}")
+    judged: NDArray[np.bool_] = words == JUDGE
+    if judged.all() or not judged.any():
+        found = f"all rows are to {JUDGE if judged.all() else SOLVE}"
+        raise DataError(path.name, found, f"give rows to {SOLVE} on and others to {JUDGE} on, or no column '{SPLIT}'")
+    return judged

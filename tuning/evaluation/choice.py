@@ -1,0 +1,180 @@
+"""One decision over all alternatives: what is worth serving, by how much over what, and how sure that is.
+
+Every alternative is judged on rows that it was not fitted on: held-out rows, and solving rows out of fold. More members
+have to be better beyond chance; of ensembles, which cost the same, a better guess is enough.
+"""
+
+# A alternatives, N rows, F numbers a row
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.fusion.evaluation.significance import Interval
+from quorate.tuning.alternatives.base import Alternative, Fitted, Outputs, recipe_of
+from quorate.tuning.alternatives.catalogue import alternatives
+from quorate.tuning.alternatives.decided import Decided
+from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
+from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Member, Uniform
+from quorate.tuning.evaluation.bayesian_bootstrap import bounds
+from quorate.tuning.evaluation.evidence import Evidence, Sample, Shown
+from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
+from quorate.tuning.evaluation.verdict import SAME, Choice, Decision, Proof, Standing
+
+# Between ensembles of one cost: four to one is a reason to move to the more elaborate.
+_LIKELY = 0.8
+
+
+def choose(
+    solve: Outputs,
+    judge: Outputs,
+    *,
+    metric: str | RowMetric = "log_loss",
+    incumbent: Recipe | None = None,
+    min_gain: float = 0.0,
+    pool: bool = True,
+    seed: int = 0,
+    on_step: Callable[[str], None] | None = None,
+) -> Choice:
+    """Fit every alternative and choose.
+
+    Args:
+        solve, judge: rows to fit on and other rows to judge on, which no member was trained on.
+        metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro, or a ``RowMetric``.
+        incumbent: what is served now.
+        min_gain, pool, seed: as of ``compare``; also the seed of folds.
+        on_step: told what happens next.
+
+    Raises:
+        DataError: too few rows to make folds of.
+        TuningError: no metric of this name.
+        PredictionError: outputs that are no probabilities.
+    """
+    by = metric if isinstance(metric, RowMetric) else row_metric(metric)
+    tried = alternatives(solve.names, incumbent, Decided(by.name, by.costs) if by.decides else None)
+    found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)
+    return compare(found, solve, judge, by, min_gain=min_gain, pool=pool, left_out=left_out, seed=seed)
+
+
+def compare(
+    found: Sequence[OutOfSample],
+    solve: Outputs,
+    judge: Outputs,
+    metric: RowMetric,
+    *,
+    min_gain: float = 0.0,
+    pool: bool = True,
+    left_out: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Choice:
+    """Choose among alternatives that are fitted.
+
+    Args:
+        found: their answers, the simpler ones first; a floor and a single one are among them.
+        solve, judge: the rows that they answered.
+        metric: by which.
+        min_gain: in the metric's unit; a step to more members has to gain more.
+        pool: solving rows out of fold count as evidence like held-out rows. Not where members answered them as they
+            do not answer other rows.
+        left_out: alternatives that were not tried, and why.
+        seed: of the draws.
+    """
+    evidence = Evidence(found, solve, judge, metric, pool, seed)
+    chosen, decision, single, shown = _decide(evidence, found, min_gain)
+    names = [one.alternative.name for one in found]
+    sample, held, solving = evidence.all, _held_out(evidence.held_out), evidence.solving
+    gains = [_reversed(one) for one in sample.intervals(chosen, range(len(found)))]
+    recipes = {name: r for name, one in zip(names, found, strict=True) if (r := recipe_of(one.fitted)) is not None}
+    standings = {
+        name: Standing(
+            one.alternative.kind, len(recipes[name].asked) if name in recipes else 0, *held[number],
+            None if solving is None else float(solving.values[number]), gains[number],
+        )
+        for number, (name, one) in enumerate(zip(names, found, strict=True))
+    }  # fmt: skip
+    proof = None if shown is None else Proof(names[shown.alternative], shown.gain, shown.rows)
+    return Choice(
+        metric.name, metric.unit, names[chosen], decision, names[single], proof, len(judge), len(sample.numbers),
+        sample.count, min_gain, standings, recipes, dict(left_out or {}),
+    )  # fmt: skip
+
+
+def compare_answers(
+    held_out: Outputs, seen: NDArray[np.int64], pooled: Sequence[str], name: str, fused: NDArray[np.float32]
+) -> Choice:
+    """What held-out rows alone say, in log-loss, of answers that something made of members.
+
+    Args:
+        held_out: what members say of them.
+        seen: (N,) labels of other rows, whose frequencies are the floor.
+        pooled: members whose uniform mean is compared too.
+        name: of what made the answers.
+        fused: (J, C) the answers.
+    """
+    metric, classes = row_metric("log_loss"), held_out.classes
+    known = Outputs(held_out.names, np.zeros((len(held_out.names), len(seen), classes), np.float32), seen)
+    tried: list[tuple[Alternative, Fitted]] = [(ClassFrequencies(), ClassFrequencies().fit(known, 0))]
+    tried += [(Member(member), Recipe("mean", (member,))) for member in held_out.names]
+    if len(pooled) > 1:
+        tried.append((Uniform(), Recipe("mean", tuple(pooled))))
+    tried.append((Answered(name), Given(fused)))
+    none = np.full((len(seen), 1), np.nan)
+    found = [
+        OutOfSample(one, fitted, none, metric.rows(held_out.labels, fitted.fuse(held_out.names, held_out.probs)))
+        for one, fitted in tried
+    ]
+    return compare(found, known, held_out, metric, pool=False)
+
+
+def _decide(
+    evidence: Evidence, found: Sequence[OutOfSample], min_gain: float
+) -> tuple[int, Decision, int, Shown | None]:
+    """The chosen alternative, the decision, the best single one, and what was shown that speaks for it."""
+    of_kind: dict[str, list[int]] = {"floor": [], "single": [], "ensemble": []}
+    for number, one in enumerate(found):
+        of_kind[one.alternative.kind].append(number)
+    floor, ensembles = of_kind["floor"][0], of_kind["ensemble"]
+    singles = _singles(evidence, found, of_kind["single"])
+    single = evidence.all.best(singles)
+    if evidence.shown(floor, [*singles, *ensembles]) is None:
+        return floor, "nothing", single, None
+    worthy = evidence.shown(floor, [single])
+    over = floor if worthy is None else single
+    shown = evidence.shown(over, ensembles, min_gain)
+    if shown is not None:
+        return _simplest_likely(evidence.all, ensembles, over), "ensemble", single, shown
+    return (floor, "nothing", single, None) if worthy is None else (single, "single", single, worthy)
+
+
+def _singles(evidence: Evidence, found: Sequence[OutOfSample], singles: Sequence[int]) -> list[int]:
+    """The members as they are, or the calibrated one alone where that is better beyond chance."""
+    plain = [number for number in singles if not found[number].alternative.fitted]
+    changed = [number for number in singles if found[number].alternative.fitted]
+    return plain if evidence.shown(evidence.all.best(plain), changed) is None else changed
+
+
+def _simplest_likely(sample: Sample, numbers: Sequence[int], over: int) -> int:
+    """From the simplest that is likely better than ``over`` on, each that is likely better than the one before."""
+    chosen = None
+    for number in numbers:
+        draws = sample.gains(over if chosen is None else chosen)[1][:, number]
+        if (draws > SAME).mean() >= _LIKELY:
+            chosen = number
+    return sample.best(numbers) if chosen is None else chosen
+
+
+def _held_out(sample: Sample) -> list[tuple[float, float, float]]:
+    """Value and 95 % interval of each on the held-out rows, all at once."""
+    low, high = bounds(sample.draws, sample.values, sample.count)
+    return [
+        (float(value), float(min(least, value)), float(max(most, value)))
+        for value, least, most in zip(sample.values, low, high, strict=True)
+    ]
+
+
+def _reversed(interval: Interval) -> Interval:
+    return Interval(-interval.difference + 0.0, -interval.high + 0.0, -interval.low + 0.0)

@@ -1,0 +1,90 @@
+"""Metrics as numbers of each row and what their mean is worth: so that rows can be drawn anew without fusing anew."""
+
+# N rows, C classes, F numbers a row
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
+from quorate.tuning.errors import TuningError
+from quorate.tuning.scoring import Floats
+from quorate.tuning.solvers.decisions import DECISION_METRICS, decision_scores
+
+
+@dataclass(frozen=True)
+class RowMetric:
+    """A metric of fused rows.
+
+    Attributes:
+        unit: what differences of it are called.
+        rows: (labels (N,), fused (N, C)) to (N, F).
+        value: means (..., F) of those numbers to (...).
+        higher_is_better: False for a loss.
+        decides: what the metric reads is the most probable class alone; ``costs`` (C, C) of decisions where given.
+    """
+
+    name: str
+    unit: str
+    rows: Callable[[NDArray[np.int64], NDArray[Any]], Floats]
+    value: Callable[[Floats], Floats]
+    higher_is_better: bool = False
+    decides: bool = False
+    costs: Floats | None = None
+
+    def gain(self, before: Floats, after: Floats) -> Floats:
+        """How much better the second is than the first."""
+        return np.asarray(after - before if self.higher_is_better else before - after)
+
+
+def row_metric(name: str, costs: Floats | None = None) -> RowMetric:
+    """A metric by name: log_loss, brier, accuracy, balanced_accuracy, f1_macro; cost with a table of costs.
+
+    Raises:
+        TuningError: no metric of this name.
+    """
+    if costs is not None:
+        table = costs
+        return RowMetric(
+            "cost", "cost per row", lambda y, p: table[y, p.argmax(axis=1)][:, None], _only, decides=True, costs=costs
+        )
+    if name == "log_loss":
+        return RowMetric(name, "nats per row", _log_losses, _only)
+    if name == "brier":
+        return RowMetric(name, "Brier score", _brier, _only)
+    if name in DECISION_METRICS:
+        return RowMetric(name, name, _decisions, lambda means: _decided(name, means), True, True)
+    raise TuningError("metric", f"{name!r} is unknown", f"give log_loss, brier, {', '.join(DECISION_METRICS)}")
+
+
+def _only(means: Floats) -> Floats:
+    return np.asarray(means[..., 0])
+
+
+def _log_losses(labels: NDArray[np.int64], fused: NDArray[Any]) -> Floats:
+    right = fused[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(np.maximum(right, LEAST_PROBABILITY))[:, None]
+
+
+def _brier(labels: NDArray[np.int64], fused: NDArray[Any]) -> Floats:
+    residual = fused.astype(np.float64)
+    residual[np.arange(len(labels)), labels] -= 1.0
+    return np.asarray((residual**2).sum(axis=1, keepdims=True))
+
+
+def _decisions(labels: NDArray[np.int64], fused: NDArray[Any]) -> Floats:
+    """Of each class: decided rightly, decided for, true; side by side."""
+    classes = np.eye(fused.shape[1])
+    decided, true = classes[fused.argmax(axis=1)], classes[labels]
+    return np.concatenate([decided * true, decided, true], axis=1)
+
+
+def _decided(metric: str, means: Floats) -> Floats:
+    flat = means.reshape(-1, means.shape[-1])
+    right, decided, support = np.split(flat, 3, axis=1)
+    return np.asarray(decision_scores(metric, right, decided, support)).reshape(means.shape[:-1])

@@ -1,0 +1,274 @@
+"""Tune an ensemble's fusion: members run once, every alternative is fitted and judged, the best is a deployable spec.
+
+Entry point::
+
+    result = tune_fusion(load_spec("digits.yaml"), Path("."), splits.validation, splits.test, runs=Path("runs"))
+    result.spec, result.choice.recommended, result.choice.verdict, result.folder
+"""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from quorate.deployments.display import Displayed, Table
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.files import save_spec
+from quorate.deployments.spec.schema import MemberJob
+from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
+from quorate.tuning.alternatives.unfitted import UNIFORM
+from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.data.overlap import check_rows
+from quorate.tuning.evaluation.choice import choose
+from quorate.tuning.evaluation.figures import Evidence, comparison
+from quorate.tuning.evaluation.html_report import choice_rows, write_page
+from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
+from quorate.tuning.evaluation.row_metrics import row_metric
+from quorate.tuning.evaluation.row_scores import Gathered, answers, gather
+from quorate.tuning.evaluation.verdict import Choice
+from quorate.tuning.predictions.out_of_fold import OutOfFold
+from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process, tunable_members
+from quorate.tuning.predictions.store import FillReport, PredictionStore
+from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
+from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
+from quorate.tuning.scoring import Floats, alone, true_class
+from quorate.tuning.solvers.decisions import check_costs
+from quorate.tuning.solvers.patterns import worthwhile_patterns
+from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
+
+# Of one split's predictions: what is compared is a sample where there are more.
+MEMORY_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, repr=False)
+class TuneResult(Displayed):
+    """What tuning gave.
+
+    Attributes:
+        spec: the recommended ensemble, deployable from ``folder``; the one that was given where nothing is worth
+            serving.
+        folder: holds spec.yaml with all it names, spec-NAME.yaml for every other alternative, report.json, report.html
+            and the predictions.
+        choice: the decision over all alternatives.
+        weights: of the linear pool ``tuned``.
+        gap: no weights of a linear pool have a log-loss lower by more than this on the rows they were solved on.
+        patterns: weights for when exactly these members answered, where they serve held-out folds better than the
+            weights rescaled.
+        rows_left_out: rows on which some member failed, by split.
+        filled: which predictions were there and which were computed, by split.
+        warnings: what is odd about the rows, each as a sentence.
+    """
+
+    spec: EnsembleSpec
+    folder: Path
+    choice: Choice
+    weights: Mapping[str, float]
+    gap: float
+    patterns: tuple[Mapping[str, float], ...]
+    rows_left_out: Mapping[str, int]
+    filled: Mapping[str, FillReport]
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON would hold it: everything but spec and folder."""
+        filled = {split: {"kept": one.kept, "computed": dict(one.computed)} for split, one in self.filled.items()}
+        return {
+            "ensemble": self.spec.name,
+            **self.choice.to_dict(),
+            "weights": dict(self.weights),
+            "gap": self.gap,
+            "patterns": [dict(pattern) for pattern in self.patterns],
+            "rows_left_out": dict(self.rows_left_out),
+            "filled": filled,
+            "warnings": list(self.warnings),
+        }
+
+    def tables(self) -> Sequence[Table]:
+        """Every alternative on held-out rows, and what follows from it."""
+        table = self.choice.table()
+        lines = [*table.lines, *self.warnings, f"quorate deploy {self.folder / SPEC}"]
+        return [Table(table.columns, table.rows, lines=lines)]
+
+
+def tune_fusion(
+    spec: EnsembleSpec, folder: Path, validation: Labelled, held_out: Labelled, metric: str = "log_loss",
+    costs: ArrayLike | None = None, *,
+    min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
+    run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
+    out_of_fold: OutOfFold | None = None, memory_bytes: int = MEMORY_BYTES,
+) -> TuneResult:  # fmt: skip
+    """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
+
+    Predictions may be larger than memory: alternatives are compared on a sample of rows then, and the linear pool's
+    weights, which need three numbers of each member and row, are solved on all.
+
+    Args:
+        spec: the ensemble; its fusion may have any rule.
+        folder: what the spec's paths start from.
+        validation: rows to fit on. No member may have been trained on them, unless ``out_of_fold`` says how to train
+            them anew on folds of these rows.
+        held_out: other rows, to judge on.
+        metric: log_loss, brier, accuracy, balanced_accuracy or f1_macro; not read when there are costs.
+        costs: (C, C) cost of deciding for the column when the row is true.
+        min_gain: the least gain, in the metric's unit, that is worth asking more members for.
+        runs: where the run's folder is made.
+        store: predictions to use and add to; the run's own folder when left out.
+        run: runs one member over rows.
+        on_step: told what happens next, for progress.
+        seed: of folds, samples and draws.
+        out_of_fold: validation rows are those that the members were trained on; each is predicted by models trained on
+            the other folds, and what is found is for the members as they are.
+        memory_bytes: of predictions of one split that are compared at once.
+
+    Raises:
+        TuningError: the ensemble has members that give no class probabilities, another metric, or costs that do not fit
+            the classes.
+        DataError: too few rows, or rows in both sets.
+        PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
+    """
+    say = on_step or (lambda step: None)
+    names = tunable_members(spec)
+    shared = check_rows(validation, held_out)
+    by = row_metric(metric, None if costs is None else check_costs(costs, len(spec.classes or ())))
+    incumbent = incumbent_recipe(spec, folder)
+    where = new_run_folder(runs, spec.name)
+    store = store or PredictionStore(where / "predictions")
+    splits = {"validation": validation, "held-out": held_out}
+    filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
+    answered = {split: gather(store, split, names, rows.labels) for split, rows in splits.items()}
+    columns, usable = answered["validation"].members.right, answered["held-out"].rows
+    solve, judge = (
+        _outputs(store, split, names, splits[split], found, memory_bytes, seed) for split, found in answered.items()
+    )
+    odd = [] if out_of_fold else [*shifts(solve, judge), *known_by_heart(solve, judge)]
+    pool = not odd and out_of_fold is None
+    choice = choose(
+        solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, seed=seed,
+        on_step=say,
+    )  # fmt: skip
+    say("writing the run")
+    weights, patterns, choice = _linear_pool(spec, choice, names, columns, len(solve), seed)
+    left_out = {split: len(rows) - len(answered[split].rows) for split, rows in splits.items()}
+    written = _write(spec, folder, where, choice)
+    gap = log_loss_gap(columns, np.array([weights[name] for name in names]))
+    warnings = (*shared, *odd, *([ONLY_JUDGING] if odd else []))
+    result = TuneResult(written, where, choice, weights, gap, patterns, left_out, filled, warnings)
+    save_report(result.to_dict(), where)
+    _save_probe(result, store, names, held_out, usable[:PROBE_ROWS])
+    say("drawing the report")
+    _draw(result, solve, judge)
+    return result
+
+
+def _fill(
+    store: PredictionStore, spec: EnsembleSpec, folder: Path, splits: Mapping[str, Labelled],
+    run: Runner, say: Callable[[str], None], out_of_fold: OutOfFold | None,
+) -> dict[str, FillReport]:  # fmt: skip
+    """Predictions of the splits; those of validation rows out of fold where told so."""
+    if out_of_fold:
+        say(f"training {len(tunable_members(spec))} members on {out_of_fold.folds} folds")
+    return {
+        split: store.fill(
+            spec, folder, rows, split, _announced(run, split, say), out_of_fold if split == "validation" else None
+        )
+        for split, rows in splits.items()
+    }
+
+
+def _outputs(
+    store: PredictionStore,
+    split: str,
+    names: tuple[str, ...],
+    data: Labelled,
+    found: Gathered,
+    memory_bytes: int,
+    seed: int,
+) -> Outputs:
+    """Predictions of the rows that every member answered, or of a sample of them."""
+    some = np.arange(len(found.rows))
+    most = max(2, memory_bytes // store.row_bytes(split, names))
+    if len(some) > most:
+        some = np.sort(np.random.default_rng(seed).choice(some, most, replace=False))
+    rows = found.rows[some]
+    if data.weights is not None:
+        rows = rows[data.weights[rows] > 0]
+    weights, groups, times = (None if c is None else c[rows] for c in (data.weights, data.groups, data.times))
+    weights = None if weights is None else weights / weights.mean()
+    return Outputs(names, store.take(split, names, rows), data.labels[rows], weights, groups, times)
+
+
+def _linear_pool(
+    spec: EnsembleSpec, choice: Choice, names: tuple[str, ...], columns: Floats, compared: int, seed: int
+) -> tuple[dict[str, float], tuple[Mapping[str, float], ...], Choice]:
+    """The linear pool's weights, on all rows where only a sample was compared, and its patterns, in the choice too."""
+    recipe = choice.recipes.get("tuned", Recipe("weighted_mean", names, dict.fromkeys(names, 1.0)))
+    weights = dict(recipe.weights or {})
+    if compared < columns.shape[1]:
+        weights = dict(zip(names, solve_log_loss(columns).tolist(), strict=True))
+    patterns = _patterns(spec, names, columns, np.array([weights[name] for name in names]), seed)
+    options = {"patterns": [dict(pattern) for pattern in patterns]} if patterns else {}
+    pool = Recipe("weighted_mean", names, weights, options)
+    return weights, patterns, choice.with_recipe("tuned", pool) if "tuned" in choice.recipes else choice
+
+
+def _write(spec: EnsembleSpec, folder: Path, where: Path, choice: Choice) -> EnsembleSpec:
+    """Write the recommended spec and every other beside it; the given one where nothing is worth serving."""
+    given = save_deployable(spec, folder, where)
+    specs = {name: with_recipe(given, recipe, where, name) for name, recipe in choice.recipes.items()}
+    for name, one in specs.items():
+        save_spec(one, where / (SPEC if name == choice.recommended else other_spec(name)))
+    return specs.get(choice.recommended, given)
+
+
+def _save_probe(
+    result: TuneResult, store: PredictionStore, names: tuple[str, ...], held_out: Labelled, rows: NDArray[np.intp]
+) -> None:
+    choice = result.choice
+    probs = store.read_rows("held-out", names, slice(0, int(rows[-1]) + 1))[:, rows]
+    expected = {name: recipe.fuse(names, probs) for name, recipe in choice.recipes.items()}
+    if choice.recommended in expected:
+        save_probe(result.folder, result.spec, held_out, rows, expected[choice.recommended], expected)
+
+
+def _draw(result: TuneResult, solve: Outputs, judge: Outputs) -> None:
+    choice = result.choice
+    recipe = choice.recipes.get(choice.recommended) or choice.recipes[choice.best_single]
+    pool = choice.recipes.get(UNIFORM, recipe)
+    uniform, served = answers([one.fuse(judge.names, judge.probs) for one in (pool, recipe)], judge.labels)
+    best = choice.best_single if choice.best_single in judge.names else choice.recipes[choice.best_single].members[0]
+    columns = true_class(solve.probs, solve.labels)
+    evidence = Evidence(
+        judge.names, columns, answers(judge.probs, judge.labels), uniform, served, judge.labels, best,
+        result.spec.classes or (),
+    )  # fmt: skip
+    tables = {"Alternatives": choice_rows(choice)}
+    write_page(result.folder, f"Fusion: {result.spec.name}", choice.verdict, tables, comparison(evidence))
+
+
+def _patterns(
+    spec: EnsembleSpec, names: tuple[str, ...], columns: Floats, weights: Floats, seed: int
+) -> tuple[Mapping[str, float], ...]:
+    fusion = spec.output_fusion
+    required = [names.index(name) for name in fusion.required]
+    found = worthwhile_patterns(*alone(columns), weights, fusion.quorum, required, seed)
+    return tuple(
+        {names[member]: float(value) for member, value in zip(one.present, one.solved.values, strict=True)}
+        for one in found
+    )
+
+
+def _announced(run: Runner, split: str, say: Callable[[str], None]) -> Runner:
+    def announced(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+        say(f"running {job.name} on {split} rows")
+        return run(job, folder, inputs)
+
+    return announced

@@ -1,0 +1,152 @@
+"""The same question without models: which fusion of these predictions is worth serving?"""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike, NDArray
+from safetensors.torch import save
+
+from quorate.deployments.atomic_files import write_whole
+from quorate.deployments.display import Displayed, Table
+from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.data.halves import halves
+from quorate.tuning.data.predictions_file import Predictions
+from quorate.tuning.errors import PredictionError
+from quorate.tuning.evaluation.choice import choose
+from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
+from quorate.tuning.evaluation.row_metrics import row_metric
+from quorate.tuning.evaluation.verdict import Choice
+from quorate.tuning.predictions.answered_rows import check_usable
+from quorate.tuning.runs.run_folder import new_run_folder, save_report
+from quorate.tuning.solvers.decisions import check_costs
+
+# Rows of probabilities from many libraries sum to one in float16 only.
+_SUM_WITHIN = 1e-2
+
+
+@dataclass(frozen=True, repr=False)
+class PredictionsResult(Displayed):
+    """What is best made of given predictions.
+
+    Attributes:
+        folder: holds report.json and, for every alternative, ``fusion-NAME.yaml``: the fusion of a spec whose members
+            are called as the predictions are.
+        choice: the decision over all alternatives.
+        rows_left_out: rows that some member did not answer.
+        warnings: what is odd about the rows.
+    """
+
+    folder: Path
+    choice: Choice
+    rows_left_out: int
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON would hold it."""
+        return {**self.choice.to_dict(), "rows_left_out": self.rows_left_out, "warnings": list(self.warnings)}
+
+    def tables(self) -> Sequence[Table]:
+        """Every alternative on held-out rows, and what follows from it."""
+        table = self.choice.table()
+        lines = [*table.lines, *self.warnings]
+        if self.choice.recommended in self.choice.recipes:
+            lines.append(f"its fusion for a spec: {self.folder / fusion_file(self.choice.recommended)}")
+        return [Table(table.columns, table.rows, lines=lines)]
+
+
+def fusion_file(name: str) -> str:
+    return f"fusion-{name.replace('/', '-')}.yaml"
+
+
+def tune_predictions(
+    predictions: Predictions,
+    metric: str = "log_loss",
+    costs: ArrayLike | None = None,
+    *,
+    min_gain: float = 0.0,
+    name: str = "predictions",
+    runs: Path | str = "runs",
+    seed: int = 0,
+    on_step: Callable[[str], None] | None = None,
+) -> PredictionsResult:
+    """Fit every alternative on the rows to solve on, judge them on the others, and write what each is.
+
+    Args:
+        predictions: of labelled rows; without a split of their own halves are made.
+        metric, costs, min_gain, seed: as of ``tune_fusion``.
+        name: what the run's folder is called by.
+        runs: where it is made.
+        on_step: told what happens next.
+
+    Raises:
+        DataError: too few rows.
+        PredictionError: outputs that are no probabilities, or members that answered too few rows.
+        TuningError: another metric.
+    """
+    say = on_step or (lambda step: None)
+    by = row_metric(metric, None if costs is None else check_costs(costs, predictions.outputs.shape[2]))
+    outputs, judged = outputs_of(predictions)
+    if judged is None:
+        first, second = halves(outputs.labels, outputs.groups, outputs.times, seed)
+    else:
+        first, second = np.flatnonzero(~judged), np.flatnonzero(judged)
+    solve, judge = outputs.rows(first), outputs.rows(second)
+    odd, seen = shifts(solve, judge), known_by_heart(solve, judge)
+    pool = not (odd or seen)
+    choice = choose(solve, judge, metric=by, min_gain=min_gain, pool=pool, seed=seed, on_step=say)
+    warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
+    where = new_run_folder(runs, name)
+    _write(choice, predictions.classes, where)
+    result = PredictionsResult(where, choice, len(predictions) - len(outputs), warnings)
+    save_report(result.to_dict(), where)
+    return result
+
+
+def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | None]:
+    """The rows that every member answered and that count, and which of them are to judge on.
+
+    Raises:
+        PredictionError: they are no probabilities, or too few.
+    """
+    probs = predictions.outputs
+    for name, member in zip(predictions.names, probs, strict=True):
+        known = member[np.isfinite(member).all(axis=1)]
+        off = np.abs(known.sum(axis=1) - 1)
+        if len(known) and (known.min() < 0 or off.max() > _SUM_WITHIN):
+            found = f"numbers from {known.min():g} to {known.max():g}, rows that sum to up to {1 + off.max():g}"
+            raise PredictionError(f"predictions of {name}", found, "give probabilities that sum to one in each row")
+    rows = check_usable(predictions.names, np.isfinite(probs).all(axis=2))
+    if predictions.weights is not None:
+        rows = rows[predictions.weights[rows] > 0]
+
+    def of(column: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if column is None else column[rows]
+
+    weights = of(predictions.weights)
+    if weights is not None:
+        weights = weights / weights.mean()
+    some = probs[:, rows]
+    some = (some / some.sum(axis=2, keepdims=True)).astype(np.float32)
+    outputs = Outputs(
+        predictions.names, some, predictions.labels[rows], weights, of(predictions.groups), of(predictions.times)
+    )
+    return outputs, of(predictions.judged)
+
+
+def _write(choice: Choice, classes: tuple[str, ...], folder: Path) -> None:
+    """Each alternative as the fusion of a spec."""
+    for name, recipe in choice.recipes.items():
+        state = None
+        if recipe.state:
+            state = f"states/{name}.safetensors"
+            write_whole(folder / state, save({key: tensor.contiguous() for key, tensor in recipe.state.items()}))
+        fields: Mapping[str, Any] = {"fusion": recipe.fields(classes, state)}
+        write_whole(folder / fusion_file(name), yaml.safe_dump(fields, sort_keys=False).encode())
