@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     PredictionsLike = str | Path | Predictions | Mapping[str, ArrayLike]
 
-Metric = Literal["log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro"]
+Metric = Literal["log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro", "rmse", "mae"]
 Costs = Sequence[Sequence[float]]
 
 
 @overload
 def tune(
-    spec: SpecLike, data: Rows, *, metric: Metric = ..., costs: Costs | None = ..., min_gain: float = ...,
+    spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
     folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
     groups: str | None = ..., time: str | None = ..., weight: str | None = ..., runs: str | Path = ...,
     seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
@@ -37,8 +37,8 @@ def tune(
 
 @overload
 def tune(
-    *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric = ..., costs: Costs | None = ...,
-    min_gain: float = ..., label: str = ..., runs: str | Path = ..., seed: int = ...,
+    *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric | None = ...,
+    costs: Costs | None = ..., min_gain: float = ..., label: str = ..., runs: str | Path = ..., seed: int = ...,
     on_step: Callable[[str], None] | None = ...,
 ) -> PredictionsResult: ...  # fmt: skip
 
@@ -49,7 +49,7 @@ def tune(
     *,
     predictions: PredictionsLike | None = None,
     labels: ArrayLike | None = None,
-    metric: Metric = "log_loss",
+    metric: Metric | None = None,
     costs: Costs | None = None,
     min_gain: float = 0.0,
     folder: str | Path | None = None,
@@ -74,7 +74,7 @@ def tune(
             ``label`` and ``MEMBER/CLASS`` (``split``, ``group``, ``time`` and ``weight`` too where there are any),
             ``Predictions``, or (N, C) probabilities by member.
         labels: (N,) index of the true class, for probabilities by member.
-        metric: by what alternatives are compared.
+        metric: by what alternatives are compared: log_loss, or rmse for predicted values, when None.
         costs: (C, C) cost of deciding for the column when the row is true; compared by instead, where given.
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         folder: what the spec's paths start from; that of the file, or the current one, when None.
@@ -123,6 +123,6 @@ def tune(
         out_of_fold = OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)
     with connected_if_named(address):
         return tune_fusion(
-            found, place, solved_on, judged_on, metric, costs, min_gain=min_gain, runs=runs, run=pick_runner(),
-            on_step=on_step, seed=seed, out_of_fold=out_of_fold,
+            found, place, solved_on, judged_on, metric or "log_loss", costs, min_gain=min_gain, runs=runs,
+            run=pick_runner(), on_step=on_step, seed=seed, out_of_fold=out_of_fold,
         )  # fmt: skip

@@ -22,8 +22,8 @@ class Outputs:
 
     Attributes:
         names: of the M members.
-        probs: (M, N, C).
-        labels: (N,) index of the true class.
+        probs: (M, N, C) probabilities, or (M, N, 1) values.
+        labels: (N,) index of the true class, or float64 of the true value.
         weights: (N,) how much each row counts; None where all count the same.
         groups: (N,) rows of one group belong together; None where each stands alone.
         times: (N,) what came first; None where that does not matter.
@@ -31,7 +31,7 @@ class Outputs:
 
     names: tuple[str, ...]
     probs: NDArray[Any]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     weights: NDArray[np.float64] | None = None
     groups: NDArray[Any] | None = None
     times: NDArray[Any] | None = None
@@ -42,6 +42,11 @@ class Outputs:
     @property
     def classes(self) -> int:
         return int(self.probs.shape[2])
+
+    @property
+    def of_values(self) -> bool:
+        """Whether members predict values, not classes."""
+        return bool(self.labels.dtype.kind == "f")
 
     def rows(self, index: NDArray[Any] | slice) -> Outputs:
         def of(column: NDArray[Any] | None) -> NDArray[Any] | None:

@@ -17,7 +17,7 @@ from quorate.tuning.data.folds import Fold, folds_of
 
 FOLDS = 5
 # (labels (N,), fused (N, C)) to the (N, F) numbers that a metric is made of.
-Numbers = Callable[[NDArray[np.int64], NDArray[Any]], NDArray[np.float64]]
+Numbers = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from quorate.tuning.solvers.log_pool import log_pool_weights
 from quorate.tuning.solvers.simplex import solve_rows
 
 # Shares of the way from the solved weights to equal ones.
-_SHRINKAGES = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
+SHRINKAGES = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
 _FLOORS = (1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 1e-2)
 _FOLDS = 5
 
@@ -72,18 +72,18 @@ def shrunk_weights(columns: Floats, outputs: Outputs, seed: int) -> Floats:
     solved = solve_rows(Columns(columns, counts=counts))
     if len(columns) == 1:
         return solved
-    losses = np.zeros(len(_SHRINKAGES))
+    losses = np.zeros(len(SHRINKAGES))
     for rest, fold in folds_of(outputs.labels, outputs.groups, outputs.times, _FOLDS, seed):
         part = None if counts is None else counts[rest] / counts[rest].mean()
         fit = solve_rows(Columns(columns[:, rest], counts=part))
-        fused = np.log(_shrunk(fit, equal) @ columns[:, fold])
+        fused = np.log(shrunk(fit, equal) @ columns[:, fold])
         losses -= fused.sum(axis=1) if counts is None else fused @ counts[fold]
-    return np.asarray(_shrunk(solved, equal)[int(losses.argmin())])
+    return np.asarray(shrunk(solved, equal)[int(losses.argmin())])
 
 
-def _shrunk(weights: Floats, equal: Floats) -> Floats:
-    """(len(_SHRINKAGES), M) weights between these and equal ones."""
-    share = _SHRINKAGES[:, None]
+def shrunk(weights: Floats, equal: Floats) -> Floats:
+    """(len(SHRINKAGES), M) weights between these and equal ones."""
+    share = SHRINKAGES[:, None]
     return np.asarray((1 - share) * weights + share * equal)
 
 

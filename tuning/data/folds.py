@@ -32,14 +32,14 @@ def stratified_folds(labels: NDArray[np.int64], folds: int, seed: int) -> list[F
 
 
 def folds_of(
-    labels: NDArray[np.int64], groups: NDArray[Any] | None, times: NDArray[Any] | None, folds: int, seed: int
+    labels: NDArray[Any], groups: NDArray[Any] | None, times: NDArray[Any] | None, folds: int, seed: int
 ) -> list[Fold]:
     """The same, rows of one group in one fold, or each fold of later rows than those to fit on.
 
     With times the earliest rows are in no fold; rows of one time are never on both sides.
 
     Args:
-        labels: (N,) class of each row.
+        labels: (N,) class of each row, or its true value.
         groups: (N,) what rows belong together by; None where each stands alone.
         times: (N,) by what rows are ordered; None where order does not matter. Groups are not looked at then.
 
@@ -49,6 +49,8 @@ def folds_of(
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
     rows = len(labels)
+    if labels.dtype.kind == "f":  # values have no mix to keep
+        labels = np.zeros(rows, dtype=np.int64)
     if times is not None:
         return _forward(times, folds)
     count = rows if groups is None else len(np.unique(groups))

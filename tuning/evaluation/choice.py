@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Alternative, Fitted, Outputs, recipe_of
-from quorate.tuning.alternatives.catalogue import alternatives
+from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Member, Uniform
+from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample, Shown
 from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
@@ -44,7 +45,7 @@ def choose(
 
     Args:
         solve, judge: rows to fit on and other rows to judge on, which no member was trained on.
-        metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro, or a ``RowMetric``.
+        metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro; rmse or mae for values; or a ``RowMetric``.
         incumbent: what is served now.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
         on_step: told what happens next.
@@ -55,7 +56,13 @@ def choose(
         PredictionError: outputs that are no probabilities.
     """
     by = metric if isinstance(metric, RowMetric) else row_metric(metric)
-    tried = alternatives(solve.names, incumbent, Decided(by.name, by.costs) if by.decides else None)
+    if by.of_values != solve.of_values:
+        found_here = "values" if solve.of_values else "classes"
+        raise TuningError("metric", f"{by.name} of {found_here}", "give rmse or mae for values, others for classes")
+    if by.of_values:
+        tried = value_alternatives(solve.names, absolute=by.name == "mae")
+    else:
+        tried = alternatives(solve.names, incumbent, Decided(by.name, by.costs) if by.decides else None)
     found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)
     return compare(found, solve, judge, by, min_gain=min_gain, pool=pool, left_out=left_out, seed=seed)
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from quorate.tuning.alternatives.base import Outputs
-from quorate.tuning.scoring import true_class
+from quorate.tuning.scoring import Floats, true_class
 
 # A finding by chance in a thousand runs.
 _RARE = 1e-3
@@ -24,6 +24,9 @@ def shifts(solve: Outputs, judge: Outputs) -> list[str]:
     Guennemann and Lipton 2019, "Failing Loudly"), each at one in a thousand over all tests.
     """
     found = []
+    if solve.of_values:
+        p_value = float(stats.ks_2samp(solve.labels, judge.labels, method="asymp").pvalue)
+        return [f"true values are others in judging rows than in solving rows (p = {p_value:.1g})"] * (p_value < _RARE)
     counts = np.stack([np.bincount(one.labels, minlength=one.classes) for one in (solve, judge)])
     counts = counts[:, counts.sum(axis=0) > 0]
     if counts.shape[1] > 1:
@@ -31,7 +34,7 @@ def shifts(solve: Outputs, judge: Outputs) -> list[str]:
         if p_value < _RARE:
             found.append(f"classes are mixed otherwise in solving rows than in judging rows (p = {p_value:.1g})")
     for name, ours, theirs in zip(solve.names, solve.probs, judge.probs, strict=True):
-        p_value = float(stats.ks_2samp(ours.max(axis=1), theirs.max(axis=1)).pvalue) * len(solve.names)
+        p_value = float(stats.ks_2samp(ours.max(axis=1), theirs.max(axis=1), method="asymp").pvalue) * len(solve.names)
         if p_value < _RARE:
             found.append(f"{name} is not as confident on solving rows as on judging rows (p = {p_value:.1g})")
     return found
@@ -39,13 +42,21 @@ def shifts(solve: Outputs, judge: Outputs) -> list[str]:
 
 def known_by_heart(solve: Outputs, judge: Outputs) -> list[str]:
     """Members that did much better on solving rows than on judging rows, each as a sentence."""
-    ours, theirs = (-np.log(true_class(one.probs, one.labels)) for one in (solve, judge))
+    ours, theirs = (_losses(one) for one in (solve, judge))
+    unit = "mean squared error" if solve.of_values else "nats"
     found = []
     for name, seen, new in zip(solve.names, ours, theirs, strict=True):
         p_value = float(stats.mannwhitneyu(seen, new, alternative="less").pvalue) * len(solve.names)
         if seen.mean() < _BY_HEART * new.mean() and p_value < _RARE:
             found.append(
-                f"{name} has {seen.mean():.4f} nats on solving rows and {new.mean():.4f} on judging rows: it seems to "
-                "have been trained on the former; give rows that no member has seen"
+                f"{name} has {seen.mean():.4f} {unit} on solving rows and {new.mean():.4f} on judging rows: it seems "
+                "to have been trained on the former; give rows that no member has seen"
             )
     return found
+
+
+def _losses(outputs: Outputs) -> Floats:
+    """(M, N) what each member loses on each row: nats, or the squared error."""
+    if outputs.of_values:
+        return np.asarray((outputs.probs[:, :, 0] - outputs.labels) ** 2)
+    return np.asarray(-np.log(true_class(outputs.probs, outputs.labels)))

@@ -26,16 +26,18 @@ class RowMetric:
         rows: (labels (N,), fused (N, C)) to (N, F).
         value: means (..., F) of those numbers to (...).
         higher_is_better: False for a loss.
+        of_values: it reads values, not probabilities.
         decides: what the metric reads is the most probable class alone; ``costs`` (C, C) of decisions where given.
     """
 
     name: str
     unit: str
-    rows: Callable[[NDArray[np.int64], NDArray[Any]], Floats]
+    rows: Callable[[NDArray[Any], NDArray[Any]], Floats]
     value: Callable[[Floats], Floats]
     higher_is_better: bool = False
     decides: bool = False
     costs: Floats | None = None
+    of_values: bool = False
 
     def gain(self, before: Floats, after: Floats) -> Floats:
         """How much better the second is than the first."""
@@ -43,7 +45,8 @@ class RowMetric:
 
 
 def row_metric(name: str, costs: Floats | None = None) -> RowMetric:
-    """A metric by name: log_loss, brier, accuracy, balanced_accuracy, f1_macro; cost with a table of costs.
+    """A metric by name: log_loss, brier, accuracy, balanced_accuracy, f1_macro; cost with a table of costs; and of
+    values rmse and mae.
 
     Raises:
         TuningError: no metric of this name.
@@ -59,7 +62,16 @@ def row_metric(name: str, costs: Floats | None = None) -> RowMetric:
         return RowMetric(name, "Brier score", _brier, _only)
     if name in DECISION_METRICS:
         return RowMetric(name, name, _decisions, lambda means: _decided(name, means), True, True)
-    raise TuningError("metric", f"{name!r} is unknown", f"give log_loss, brier, {', '.join(DECISION_METRICS)}")
+    if name == "rmse":
+        return RowMetric(name, name, _squared_errors, _root, of_values=True)
+    if name == "mae":
+        return RowMetric(name, name, _absolute_errors, _only, of_values=True)
+    known = f"log_loss, brier, {', '.join(DECISION_METRICS)}, or rmse or mae for values"
+    raise TuningError("metric", f"{name!r} is unknown", f"give {known}")
+
+
+def _root(means: Floats) -> Floats:
+    return np.asarray(np.sqrt(means[..., 0]))
 
 
 def _only(means: Floats) -> Floats:
@@ -88,3 +100,11 @@ def _decided(metric: str, means: Floats) -> Floats:
     flat = means.reshape(-1, means.shape[-1])
     right, decided, support = np.split(flat, 3, axis=1)
     return np.asarray(decision_scores(metric, right, decided, support)).reshape(means.shape[:-1])
+
+
+def _absolute_errors(truth: NDArray[Any], fused: NDArray[Any]) -> Floats:
+    return np.asarray(np.abs(fused[:, :1] - truth[:, None]), dtype=np.float64)
+
+
+def _squared_errors(truth: NDArray[Any], fused: NDArray[Any]) -> Floats:
+    return _absolute_errors(truth, fused) ** 2

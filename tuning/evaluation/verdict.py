@@ -91,11 +91,10 @@ class Choice:
         """The decision as a sentence with its reason."""
         others = {name: one for name, one in self.alternatives.items() if one.kind == "ensemble"}
         if self.decision == "nothing":
-            near = self._nearest([name for name in self.alternatives if name != CLASS_FREQUENCIES])
-            return (
-                f"nothing is worth serving: no alternative is shown to be better than guessing by class frequencies; "
-                f"the nearest is {near}, {self._over(near, self.recommended)}{self._rows}"
-            )
+            near = self._nearest([name for name in self.alternatives if name != self.recommended])
+            guess = "class frequencies" if self.recommended == CLASS_FREQUENCIES else "one constant value"
+            said = f"nothing is worth serving: no alternative is shown to be better than guessing by {guess}"
+            return f"{said}; the nearest is {near}, {self._over(near, self.recommended)}{self._rows}"
         if self.decision == "single":
             said = f"do not ensemble, serve {self.recommended}"
             if not others:

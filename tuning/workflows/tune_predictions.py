@@ -68,7 +68,7 @@ def fusion_file(name: str) -> str:
 
 def tune_predictions(
     predictions: Predictions,
-    metric: str = "log_loss",
+    metric: str | None = None,
     costs: ArrayLike | None = None,
     *,
     min_gain: float = 0.0,
@@ -81,7 +81,8 @@ def tune_predictions(
 
     Args:
         predictions: of labelled rows; without a split of their own halves are made.
-        metric, costs, min_gain, seed: as of ``tune_fusion``.
+        metric: as of ``tune_fusion``; rmse or mae for values. log_loss or rmse when None.
+        costs, min_gain, seed: as of ``tune_fusion``.
         name: what the run's folder is called by.
         runs: where it is made.
         on_step: told what happens next.
@@ -92,6 +93,7 @@ def tune_predictions(
         TuningError: another metric.
     """
     say = on_step or (lambda step: None)
+    metric = metric or ("log_loss" if predictions.classes else "rmse")
     by = row_metric(metric, None if costs is None else check_costs(costs, predictions.outputs.shape[2]))
     outputs, judged = outputs_of(predictions)
     if judged is None:
@@ -117,7 +119,7 @@ def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | N
         PredictionError: they are no probabilities, or too few.
     """
     probs = predictions.outputs
-    for name, member in zip(predictions.names, probs, strict=True):
+    for name, member in zip(predictions.names if predictions.classes else (), probs, strict=False):
         known = member[np.isfinite(member).all(axis=1)]
         off = np.abs(known.sum(axis=1) - 1)
         if len(known) and (known.min() < 0 or off.max() > _SUM_WITHIN):
@@ -134,9 +136,15 @@ def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | N
     if weights is not None:
         weights = weights / weights.mean()
     some = probs[:, rows]
-    some = (some / some.sum(axis=2, keepdims=True)).astype(np.float32)
+    if predictions.classes:
+        some = some / some.sum(axis=2, keepdims=True)
     outputs = Outputs(
-        predictions.names, some, predictions.labels[rows], weights, of(predictions.groups), of(predictions.times)
+        predictions.names,
+        some.astype(np.float32),
+        predictions.labels[rows],
+        weights,
+        of(predictions.groups),
+        of(predictions.times),
     )
     return outputs, of(predictions.judged)
 

@@ -25,6 +25,8 @@ class Metric(str, Enum):
     accuracy = "accuracy"
     balanced_accuracy = "balanced_accuracy"
     f1_macro = "f1_macro"
+    rmse = "rmse"
+    mae = "mae"
 
 
 # What each use of the command reads; the others refuse it.
@@ -59,7 +61,13 @@ TrainingRows = Annotated[
         show_default=False,
     ),
 ]
-MetricOption = Annotated[Metric, typer.Option(help="What alternatives are compared by (weights).")]
+MetricOption = Annotated[
+    Metric | None,
+    typer.Option(
+        help="What alternatives are compared by (weights): log_loss for classes, rmse for predicted values.",
+        show_default=False,
+    ),
+]
 MinGain = Annotated[
     float, typer.Option(min=0, help="The least gain, in the metric's unit, that is worth more members (weights).")
 ]
@@ -103,7 +111,7 @@ def tune(
     train: TrainingRows = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
-    metric: MetricOption = Metric.log_loss,
+    metric: MetricOption = None,
     min_gain: MinGain = 0.0,
     label: Label = "label",
     groups: Groups = None,
@@ -151,7 +159,7 @@ def tune(
         return _sweep(spec, data, {**asked, "time_s": _seconds(time), "workers": workers}, as_json)
     from quorate.cluster.operations import tune as operation
 
-    asked |= {"metric": metric.value, "min_gain": min_gain, "train": train, "folds": folds}
+    asked |= {"metric": metric and metric.value, "min_gain": min_gain, "train": train, "folds": folds}
     asked |= {"groups": groups, "time": time, "weight": weight}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)
@@ -170,14 +178,15 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _of_predictions(
-    file: Path, metric: Metric, min_gain: float, label: str, runs: Path, seed: int, as_json: bool
+    file: Path, metric: Metric | None, min_gain: float, label: str, runs: Path, seed: int, as_json: bool
 ) -> None:
     from quorate.cluster.operations import tune as operation
 
     with progress("reading predictions", as_json) as tell:
         result = operation.tune(
-            predictions=file, metric=metric.value, min_gain=min_gain, label=label, runs=runs, seed=seed, on_step=tell
-        )
+            predictions=file, metric=metric.value if metric else None, min_gain=min_gain, label=label, runs=runs,
+            seed=seed, on_step=tell,
+        )  # fmt: skip
     show(result, {**result.to_dict(), "run": str(result.folder)}, as_json)
 
 

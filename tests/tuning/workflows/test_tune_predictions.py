@@ -91,3 +91,24 @@ def test_numbers_that_are_no_probabilities_are_a_sentence(tmp_path):
     with pytest.raises(TuningError, match="predictions: a spec or data beside them"):
         quorate.tune("spec.yaml", "rows.npz", predictions="oof.csv")  # type: ignore[call-overload]
     assert not (tmp_path / "runs").exists()
+
+
+def test_values_are_pooled_by_least_squared_error(tmp_path):
+    random = np.random.default_rng(0)
+    truth = random.normal(size=600)
+    columns = {name: truth + random.normal(0, noise, 600) for name, noise in (("a", 0.5), ("b", 0.7), ("c", 2.0))}
+    pd.DataFrame({"label": truth, **columns}).to_csv(tmp_path / "values.csv", index=False)
+    result = quorate.tune(predictions=tmp_path / "values.csv", runs=tmp_path / "runs")
+    choice = result.choice
+    assert (choice.metric, choice.recommended, choice.decision) == ("rmse", "tuned", "ensemble")
+    # Independent errors: the best weights go by one over the variance, and so does the error that is left.
+    precision = 1 / np.array([0.25, 0.49, 4.0])
+    weights = choice.recipes["tuned"].weights
+    assert weights is not None
+    np.testing.assert_allclose(list(weights.values()), precision / precision.sum(), atol=0.06)
+    assert choice.alternatives["tuned"].value == pytest.approx(precision.sum() ** -0.5, rel=0.1)
+    assert choice.alternatives["constant"].value == pytest.approx(1.0, rel=0.1)
+    by_size = quorate.tune(predictions=tmp_path / "values.csv", metric="mae", runs=tmp_path / "runs")
+    assert by_size.choice.alternatives["median"].kind == "ensemble"
+    with pytest.raises(TuningError, match="log_loss of values; give rmse or mae for values"):
+        quorate.tune(predictions=tmp_path / "values.csv", metric="log_loss", runs=tmp_path / "runs")
