@@ -63,6 +63,6 @@ def _stacking(outputs: Outputs, penalty: float, seed: int) -> Recipe:
     labels = np.concatenate([outputs.labels, missing])
     rule = fit_stacking(
         outputs.names, torch.from_numpy(probs), torch.from_numpy(labels), over="logits", l2=penalty,
-        training=Training(seed=seed, member_dropout=0.0),
+        training=Training(seed=seed),  # with members left out: what is served has to do without some
     )  # fmt: skip
     return Recipe(rule.name, outputs.names, None, rule.options, rule.state())
