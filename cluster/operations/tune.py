@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from quorate.cluster.arguments.costs import as_costs
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
@@ -15,6 +16,7 @@ from quorate.tuning.errors import TuningError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from quorate.cluster.arguments.costs import Costs
     from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.tuning.data.predictions_file import Predictions
     from quorate.tuning.workflows.tune_fusion import TuneResult
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     PredictionsLike = str | Path | Predictions | Mapping[str, ArrayLike]
 
 Metric = Literal["log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro", "rmse", "mae"]
-Costs = Sequence[Sequence[float]]
 
 
 @overload
@@ -75,7 +76,8 @@ def tune(
             ``Predictions``, or (N, C) probabilities by member.
         labels: (N,) index of the true class, for probabilities by member.
         metric: by what alternatives are compared: log_loss, or rmse for predicted values, when None.
-        costs: (C, C) cost of deciding for the column when the row is true; compared by instead, where given.
+        costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it whose first row and
+            column name the classes; compared by instead, where given.
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         folder: what the spec's paths start from; that of the file, or the current one, when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
@@ -103,7 +105,14 @@ def tune(
             raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
         name, given = as_predictions(predictions, labels, label)
         return tune_predictions(
-            given, metric, costs, min_gain=min_gain, name=name, runs=runs, seed=seed, on_step=on_step
+            given,
+            metric,
+            as_costs(costs, given.classes),
+            min_gain=min_gain,
+            name=name,
+            runs=runs,
+            seed=seed,
+            on_step=on_step,
         )
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
@@ -123,6 +132,6 @@ def tune(
         out_of_fold = OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)
     with connected_if_named(address):
         return tune_fusion(
-            found, place, solved_on, judged_on, metric or "log_loss", costs, min_gain=min_gain, runs=runs,
-            run=pick_runner(), on_step=on_step, seed=seed, out_of_fold=out_of_fold,
+            found, place, solved_on, judged_on, metric or "log_loss", as_costs(costs, found.classes or ()),
+            min_gain=min_gain, runs=runs, run=pick_runner(), on_step=on_step, seed=seed, out_of_fold=out_of_fold,
         )  # fmt: skip

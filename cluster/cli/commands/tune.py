@@ -31,8 +31,8 @@ class Metric(str, Enum):
 
 # What each use of the command reads; the others refuse it.
 _RESUME = {"resume", "data", "time", "workers", "address", "as_json"}
-_WEIGHTS = {"metric", "min_gain", "train", "folds", "groups", "weight"}
-_PREDICTIONS = {"predictions", "metric", "min_gain", "label", "runs", "seed", "as_json"}
+_WEIGHTS = {"metric", "costs", "min_gain", "train", "folds", "groups", "weight"}
+_PREDICTIONS = {"predictions", "metric", "costs", "min_gain", "label", "runs", "seed", "as_json"}
 _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
 MaybeSpec = Annotated[
@@ -65,6 +65,13 @@ MetricOption = Annotated[
     Metric | None,
     typer.Option(
         help="What alternatives are compared by (weights): log_loss for classes, rmse for predicted values.",
+        show_default=False,
+    ),
+]
+CostsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A .csv of what each decision costs (weights): the true class down, the decision across, both by name.",
         show_default=False,
     ),
 ]
@@ -112,6 +119,7 @@ def tune(
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
     metric: MetricOption = None,
+    costs: CostsFile = None,
     min_gain: MinGain = 0.0,
     label: Label = "label",
     groups: Groups = None,
@@ -143,7 +151,8 @@ def tune(
         return _resume(resume, data, _seconds(time), workers, address, as_json)
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
-        return _of_predictions(predictions, metric, min_gain, label, runs, seed, as_json)
+        asked: dict[str, Any] = {"min_gain": min_gain, "label": label, "runs": runs, "seed": seed, "costs": costs}
+        return _of_predictions(predictions, {**asked, "metric": metric and metric.value}, as_json)
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     if search is Search.architecture:
@@ -152,14 +161,14 @@ def tune(
         refuse(context, _ARCHITECTURE, "--search architecture")
         if train is None:
             refuse(context, ["folds", "epochs"], "--train")
-    asked: dict[str, Any] = {"label": label, "runs": runs, "seed": seed, "epochs": epochs, "address": address}
+    asked = {"label": label, "runs": runs, "seed": seed, "epochs": epochs, "address": address}
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
         return _sweep(spec, data, {**asked, "time_s": _seconds(time), "workers": workers}, as_json)
     from quorate.cluster.operations import tune as operation
 
-    asked |= {"metric": metric and metric.value, "min_gain": min_gain, "train": train, "folds": folds}
+    asked |= {"metric": metric and metric.value, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
     asked |= {"groups": groups, "time": time, "weight": weight}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)
@@ -177,16 +186,11 @@ def _seconds(text: str | None) -> float | None:
     return seconds
 
 
-def _of_predictions(
-    file: Path, metric: Metric | None, min_gain: float, label: str, runs: Path, seed: int, as_json: bool
-) -> None:
+def _of_predictions(file: Path, asked: dict[str, Any], as_json: bool) -> None:
     from quorate.cluster.operations import tune as operation
 
     with progress("reading predictions", as_json) as tell:
-        result = operation.tune(
-            predictions=file, metric=metric.value if metric else None, min_gain=min_gain, label=label, runs=runs,
-            seed=seed, on_step=tell,
-        )  # fmt: skip
+        result = operation.tune(predictions=file, **asked, on_step=tell)
     show(result, {**result.to_dict(), "run": str(result.folder)}, as_json)
 
 

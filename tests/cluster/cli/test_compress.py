@@ -59,7 +59,7 @@ def test_compress_leaves_a_deployable_student_and_says_what_it_loses(folder):
 def test_tune_solves_on_training_rows_out_of_fold_and_judges_on_all_others(folder):
     options = ["--train", "train.npz", "--data", "other.npz", "--folds", "3", "--epochs", "3", "--json"]
     report = json.loads(quorate(folder, "tune", "two.yaml", *options))
-    assert report["judgement"]["rows"] == 360
+    assert report["rows"] == 360
     manifest = json.loads((folder / report["spec"]).parent.joinpath("predictions/validation/manifest.json").read_text())
     entry = manifest["members"]["wide"]
     assert entry["rows"] == 1077
@@ -71,7 +71,10 @@ def test_tune_solves_on_training_rows_out_of_fold_and_judges_on_all_others(folde
 def test_tune_for_accuracy_writes_what_decides(folder):
     options = ["--data", "other.npz", "--metric", "accuracy", "--json"]
     report = json.loads(quorate(folder, "tune", "two.yaml", *options))
-    assert report["gain"]["metric"] == "accuracy"
-    spec = load_spec(folder / report["spec"])
-    assert (spec.output_fusion.calibration is not None) == (report["method"] == "decisions")
-    quorate(folder, "validate", report["spec"])
+    assert report["metric"] == "accuracy"
+    assert "decisions" in report["alternatives"]
+    for spec in (folder / report["spec"]).parent.glob("spec*.yaml"):
+        quorate(folder, "validate", str(spec))
+    (folder / "costs.csv").write_text("true,0,1\n0,0,1\n")
+    refused = quorate(folder, "tune", "two.yaml", "--data", "other.npz", "--costs", "costs.csv", code=1)
+    assert "costs.csv has no class '2'" in refused or "costs: costs.csv" in refused
