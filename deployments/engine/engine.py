@@ -72,6 +72,8 @@ class Engine:
 
         self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits), apps)
         self._queue = RequestQueue(*limits)
+        # When asked: nothing is done as the queue grows while all places for batches are taken.
+        self.metrics.queued_rows.set_function(lambda: self._queue.rows)
         self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -224,7 +226,6 @@ class Engine:
         self._flush_due = False
         while self._queue and self._slots.free():
             self._start_batch(self._next_requests())
-        self.metrics.queued_rows.set(self._queue.rows)
 
     def _start_batch(self, requests: list[Request]) -> None:
         """Send requests on their way. What keeps them from it is their error, and leaves nothing behind."""

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 
+from quorate.deployments.engine.engine import UNANSWERED_PER_REPLICA
 from quorate.deployments.errors import DeadlineError, OverloadedError
 from quorate.fusion.errors import QuorateError, QuorumError
 from tests.deployments.support.factories import oracle
@@ -175,6 +176,25 @@ def test_full_queue_refuses_at_once_and_recovers():
             await asyncio.wait(waiting)
             assert not any(call.exception() for call in waiting)
             assert_right(await engine.infer(row(70)), row(70))
+
+    run(scenario)
+
+
+def test_metrics_tell_how_many_rows_wait_while_no_member_answers():
+    async def scenario():
+        async with serving(ensemble(serving={"max_batch_size": 1})) as (engine, fleet):
+            for replicas in fleet.replicas.values():
+                replicas[0].stop()
+            calls = []
+            for n in range(UNANSWERED_PER_REPLICA + 8):
+                calls.append(asyncio.create_task(engine.infer(row(n + 1))))
+                await until(lambda: engine.unanswered_batches + engine.queued_rows == len(calls))
+            assert engine.queued_rows == 8
+            assert metric(engine, "quorate_queued_rows") == engine.queued_rows
+            for replicas in fleet.replicas.values():
+                replicas[0].resume()
+            await asyncio.wait(calls)
+            assert metric(engine, "quorate_queued_rows") == 0
 
     run(scenario)
 
