@@ -73,7 +73,7 @@ $(VENV)-triton/installed:
 	touch $@
 
 test-triton: setup $(VENV)-triton/installed
-	$(BIN)/python -m pytest tests/deployments/server/test_protocol_stock_client.py
+	$(BIN)/python -m pytest -m 'not slow' tests/deployments/server/test_protocol_stock_client.py
 
 $(VENV)-openapi/installed:
 	$(PYTHON) -m venv $(VENV)-openapi

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 HERE = Path(__file__).parents[1] / "support"
@@ -127,3 +128,21 @@ def test_no_shared_memory_is_registered_and_unregistering_is_no_error(got):
     assert not got["cuda memory"]
     assert got["unregister system memory"] is None
     assert got["unregister cuda memory"] is None
+
+
+@pytest.mark.parametrize(
+    ("requests", "most_bytes"), [(2_000, 2 << 20), pytest.param(100_000, 10 << 20, marks=pytest.mark.slow)]
+)
+def test_a_great_many_requests_leave_no_memory_behind_on_either_side(pair, requests, most_bytes):
+    """Half over each protocol; the server is this process."""
+    words = [PYTHON, HERE / "stock_client_load.py", pair.http.removeprefix("http://"), pair.grpc, str(requests)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        assert client.stdout.readline() == "warm\n"
+        before = psutil.Process().memory_info().rss
+        print(file=client.stdin, flush=True)
+        grown = int(client.stdout.readline())
+    assert client.returncode == 0
+    assert grown < most_bytes
+    assert psutil.Process().memory_info().rss - before < most_bytes
