@@ -42,8 +42,8 @@ START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 30.0
 # Replicas of members are waited for so long; then requests are answered with those that are there.
 MEMBERS_TIMEOUT_S, _POLL_S = 5.0, 0.02
-# How long calls under way may still take when the server stops.
-HTTP_GRACE_S, GRPC_GRACE_S = 10, 3.0
+# How long calls under way may still take when the server stops, at either door.
+GRACE_S = 10
 STOP_TIMEOUT_S = 15.0
 _BACKLOG = 2048
 
@@ -244,7 +244,7 @@ class FusionServer:
         serving = asyncio.ensure_future(self._http.serve(sockets=[http]))
         serving.add_done_callback(lambda _: self._stopping.set())
         await self._stopping.wait()
-        await asyncio.gather(serving, grpc_door.close(GRPC_GRACE_S))  # both at once: no door outlives the other
+        await asyncio.gather(serving, grpc_door.close(GRACE_S))  # both at once: no door outlives the other
 
     def _own_doors(self) -> DoorAddresses:
         host = self._settings.host
@@ -295,7 +295,7 @@ def _http_server(door: HttpDoor, certificates: Certificates | None) -> uvicorn.S
     # configuration closes the handlers of Serve, whose next controller could then not adopt the replica.
     config = uvicorn.Config(
         door, interface="asgi3", lifespan="off", access_log=False, log_level="warning", http=JoinedHttpProtocol,
-        log_config=None, proxy_headers=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False,
+        log_config=None, proxy_headers=False, timeout_graceful_shutdown=GRACE_S, server_header=False,
     )  # fmt: skip
     config.load()
     config.ssl = None if certificates is None else certificates.http

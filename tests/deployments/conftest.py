@@ -95,7 +95,7 @@ def open_doors(tmp_path_factory):
         return doors
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fusion_server, "HTTP_GRACE_S", 1)  # tests that are over have clients that never hang up
+        patch.setattr(fusion_server, "GRACE_S", 1)  # tests that are over have clients that never hang up
         yield run
     with ThreadPoolExecutor(max(len(opened), 1)) as pool:  # each waits for its members to finish
         list(pool.map(Doors.close, opened))

@@ -123,8 +123,7 @@ def test_two_hundred_clients_that_ask_before_it_is_ready_are_told_so_until_it_is
 def test_doors_that_are_told_to_stop_answer_what_came_in_and_close_what_is_kept_alive(
     open_doors, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(fusion_server, "HTTP_GRACE_S", 30)
-    monkeypatch.setattr(fusion_server, "GRPC_GRACE_S", 30.0)
+    monkeypatch.setattr(fusion_server, "GRACE_S", 30)
     slow, infer, came = Slow(open_doors, tmp_path), Service.infer, []
 
     async def count(service, request, hold):

@@ -57,7 +57,7 @@ def test_a_door_that_closes_answers_what_came_in_and_sends_the_client_elsewhere(
 
 
 def test_a_call_that_outlives_the_doors_grace_is_told_to_go_elsewhere(open_doors, pair_spec, slow, monkeypatch):
-    monkeypatch.setattr("quorate.deployments.server.fusion_server.GRPC_GRACE_S", 0.1)
+    monkeypatch.setattr("quorate.deployments.server.fusion_server.GRACE_S", 0.1)
     doors = open_doors(pair_spec)
     with Http2Client(doors.grpc) as client:
         stream = client.call(MESSAGE)
