@@ -29,7 +29,8 @@ from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, start_ray
 from quorate.deployments.control.placement import logical_gpus
-from quorate.deployments.control.ray_private import app_states
+from quorate.deployments.control.ray_private import app_states, on_loopback
+from quorate.deployments.control.serve_apps import is_door
 from quorate.deployments.errors import ClusterError
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
@@ -172,9 +173,7 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
             process for process in psutil.process_iter() if process not in others and _belongs(process, cluster)
         ]
         with contextlib.suppress(Exception):  # a controller that is already gone must not keep the rest alive
-            for application in app_states():
-                serve.delete(application, _blocking=False)
-            _wait_until_gone()
+            _stop_serving()
         ray.shutdown()
         _, alive = psutil.wait_procs(processes, timeout=10)
         _kill(alive)
@@ -186,14 +185,15 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
 def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_ATTEMPTS) -> Any:
     """Ray 2.60 gives its own processes 30 s, however busy the machine is: then they are started anew."""
     try:
-        return start_ray(
-            folder,
-            REPLICA_MODULES,
-            num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
-            num_gpus=logical_gpus(),
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(folder),
-        )
+        with on_loopback():
+            return start_ray(
+                folder,
+                REPLICA_MODULES,
+                num_cpus=max(os.cpu_count() or 1, MIN_LOGICAL_CPUS),
+                num_gpus=logical_gpus(),
+                object_store_memory=OBJECT_STORE_BYTES,
+                _temp_dir=str(folder / "ray"),  # which it opens to all users; ours stays closed around it
+            )
     except Exception as error:
         if attempts == 1 or "timed out during startup" not in str(error):
             raise
@@ -201,11 +201,17 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
     return _start_ray(folder, others, attempts - 1)
 
 
-def _wait_until_gone() -> None:
-    """Replicas finish what they have; Ray's shutdown would cut them off."""
+def _stop_serving() -> None:
+    """Replicas finish what they have, which Ray's shutdown would cut off: first doors, while members are there."""
+    from ray import serve
+
     until = time.monotonic() + DRAIN_TIMEOUT_S
-    while app_states() and time.monotonic() < until:
-        time.sleep(0.05)
+    for doors in (True, False):
+        leaving = {app for app in app_states() if is_door(app) is doors}
+        for app in leaving:
+            serve.delete(app, _blocking=False)
+        while leaving & app_states().keys() and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 def _set_environment() -> None:

@@ -42,16 +42,18 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
         return
     from quorate.cluster.local import cluster as local
     from quorate.cluster.local.ray_token import showing_token
-    from quorate.deployments.control.ray_private import forbid_auto_init
+    from quorate.deployments.control.ray_private import forbid_auto_init, on_loopback
 
     token = None
+    way: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if address is None:
         cluster = local.start() if start else local.find()
         if cluster is None:
             raise ClusterError("no local cluster runs; quorate deploy SPEC starts one, --address A joins another")
-        token, address = cluster.token, cluster.address
+        token, address, way = cluster.token, cluster.address, on_loopback()
     with showing_token(token):
-        ray = _init(address)
+        with way:
+            ray = _init(address)
         try:
             yield
         finally:

@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.publish import publish
-from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
-from quorate.deployments.security.doors import WILDCARDS, Doors, at_port
+from quorate.deployments.security.doors import WILDCARDS, Doors, at_port, is_loopback, outward_address
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class FusionDeployment:
         publication: str, doors: Doors, fingerprint: str,
     ):  # fmt: skip
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        bind_serve_to_node()
         from ray import serve
 
         from quorate.deployments.server.fusion_server import FusionServer, ServerSettings
@@ -151,7 +152,10 @@ class FusionDeployment:
         """Have clients told where all doors stand, or where this one does while none is recorded."""
         from quorate.deployments.server.service import DoorAddresses
 
-        hosts = (_reachable(self._host),) if record is None else record.door_hosts
+        hosts: tuple[str, ...] = (_reachable(self._host),)
+        if record is not None:
+            everywhere = record.doors.host in WILDCARDS
+            hosts = tuple(_outward(host) if everywhere else host for host in record.door_hosts)
         http, grpc = (
             tuple(at_port(host, port) for host in hosts) for port in (self._server.http_port, self._server.grpc_port)
         )
@@ -216,4 +220,9 @@ def _reachable(host: str) -> str:
     """The address by which others reach what is bound to ``host``."""
     import ray
 
-    return ray.util.get_node_ip_address() if host in WILDCARDS else host
+    return _outward(ray.util.get_node_ip_address()) if host in WILDCARDS else host
+
+
+def _outward(node: str) -> str:
+    """A node's address; where it is loopback, as of the local cluster, what other machines say instead."""
+    return outward_address() if is_loopback(node) else node

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.deployments.control.ray_private import ClusterStore, session_folder
+from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, session_folder
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.spec.schema import MemberJob
 
@@ -27,6 +27,7 @@ class MemberDeployment:
     """
 
     def __init__(self, job_json: str, kept: str, folder: str, start_folder: str, fingerprint: str):
+        bind_serve_to_node()
         self._job, self._fingerprint = MemberJob.model_validate_json(job_json), fingerprint
         if not self._job.member.resources.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.errors import UnavailableError
+from quorate.deployments.security.doors import at_port
 
 _NAMESPACE = b"quorate"
 STORE_TIMEOUT_S = 5.0
@@ -130,6 +131,36 @@ def without_log_monitor() -> Iterator[None]:
         yield
     finally:
         Node.start_log_monitor = start  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """Nodes that this process starts meanwhile listen on loopback alone, and it finds those that do.
+
+    As on macOS and Windows. On Linux Ray 2.60 puts the address that other machines reach in the place of 127.0.0.1,
+    whoever says it, and its processes then listen on all of the machine's.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def bind_serve_to_node() -> None:
+    """Have the port of Serve's own of this replica stand at the node's address alone, where Serve looks for it.
+
+    Serve 2.60 binds it on all addresses of the machine, once the replica's class has been made.
+    """
+    import ray
+    from ray.serve._private import replica
+
+    names: dict[str, Any] = vars(replica)
+    add, here = names["add_port_to_grpc_server"], at_port(ray.util.get_node_ip_address(), 0)
+    names["add_port_to_grpc_server"] = lambda server, address: add(server, here)
 
 
 @contextlib.contextmanager

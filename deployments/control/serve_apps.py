@@ -120,6 +120,11 @@ def is_shared(app: str) -> bool:
     return app.startswith(f"@{_SHARED}.")
 
 
+def is_door(app: str) -> bool:
+    """Whether the application of this name is the fusion and its doors on a node."""
+    return app.partition(".")[2].startswith("@")
+
+
 def alive_apps() -> set[str]:
     """The names of all applications that run or come up."""
     return {name for name, state in app_states().items() if state.alive}

@@ -90,6 +90,16 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
+def outward_address() -> str:
+    """The address by which other machines reach this one; loopback where there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("8.8.8.8", 53))  # sends nothing: it looks up the way there
+        except OSError:
+            return LOOPBACK
+        return str(probe.getsockname()[0])
+
+
 def at_port(host: str, port: int) -> str:
     """``host:port`` as URLs and gRPC write it: IPv6 stands in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,18 +1,29 @@
 """The command line as a person uses it: every command in a process of its own, against a cluster that it starts."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
 
+from quorate.deployments.members.replica import HANDOVER_S
 from tests.cluster.support.command_line import Shell
+from tests.deployments.support.factories.known import known
+from tests.deployments.support.http2_client import ROW, Http2Client
+from tests.deployments.support.lines import connect, is_refused
+from tests.deployments.support.member_threads import FACTORIES
+from tests.deployments.support.slow_ensemble import body, head, message, whole_answer
+from tests.deployments.support.waiting import until
 
 pytestmark = pytest.mark.ray
 
@@ -25,6 +36,18 @@ members:
   b: {model: "mine:ramp", config: {slope: -3}, inputs: [x], output: logits, resources: {num_gpus: 1, num_cpus: 0.1}}
 fusion: {rule: weighted_mean, weights: {a: 0.75, b: 0.25}, deadline_s: 5}
 """
+SLOW = """
+name: slow
+inputs: {{x: {{datatype: FP32, shape: [2]}}}}
+classes: [red, green, blue]
+members:
+  m:
+    {{model: "known:slow", config: {{shift: 1, switch: "{switch}"}}, inputs: [x], output: probabilities,
+    resources: {{num_cpus: 0.1}}, max_batch_size: 1}}
+fusion: {{rule: mean, deadline_s: 60}}
+serving: {{max_batch_size: 1, resources: {{num_cpus: 0.1}}}}
+"""
+SWEPT_WITHIN_S = 30
 FACTORY = """
 import numpy as np
 
@@ -237,37 +260,98 @@ def test_down_leaves_no_process_port_socket_or_file(shell):
 
 
 def test_a_cluster_whose_host_was_killed_is_swept_away(shell):
+    shared_memory = set(os.listdir("/dev/shm"))
     shell.json("deploy", "spec.yaml")
     state = json.loads((shell.folder / "home" / "local.json").read_text())
     host = psutil.Process(state["pid"])
     (ensemble,) = shell.json("status")["ensembles"]
     workers = [psutil.Process(replica["pid"]) for replicas in ensemble["members"].values() for replica in replicas]
     family = [*host.children(recursive=True), *workers]
+    ports = {found.laddr.port for p in family for found in p.net_connections("tcp") if found.status == "LISTEN"}
+    assert len(ports) > 5
     host.kill()
     host.wait(10)
     psutil.wait_procs(family, timeout=3)
+    began = time.monotonic()
     assert shell.json("status") == {"ensembles": []}
+    assert time.monotonic() - began < SWEPT_WITHIN_S
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert not Path(state["folder"]).exists()
+    assert not [port for port in ports if listening(port)]
+    assert set(os.listdir("/dev/shm")) <= shared_memory
 
 
-def test_foreground_serves_until_it_is_told_to_stop(shell):
-    folder = shell.folder / "front"
-    shutil.copytree(shell.folder, folder, ignore=shutil.ignore_patterns("home", "front"))
-    front = Shell(folder)
+def test_foreground_serves_until_it_is_told_to_stop_and_answers_what_came_in(tmp_path):
+    """Most of it waits in the door's queue as the signal comes: the member may not leave before the door has closed."""
+    held = HeldMember(tmp_path)
+    front = Shell(tmp_path)
     command = [sys.executable, "-c", "from quorate.cluster.cli.main import main; main()"]
-    words = ["deploy", "spec.yaml", "--foreground", "--json"]
+    words = ["deploy", "slow.yaml", "--foreground", "--json"]
     process = subprocess.Popen(
-        [*command, *words], cwd=folder, env=front.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, *words], cwd=tmp_path, env=front.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
-        assert listening(int(json.loads(line)["http"].rpartition(":")[2]))
-        assert [e["name"] for e in front.json("status")["ensembles"]] == ["tiny"]
+        doors = json.loads(process.stdout.readline())
+        assert [e["name"] for e in front.json("status")["ensembles"]] == ["slow"]
+        with contextlib.ExitStack() as stack:
+            lines = [stack.enter_context(connect(doors["http"])) for _ in range(20)]
+            calls = [stack.enter_context(Http2Client(doors["grpc"])) for _ in range(20)]
+            for line in lines:
+                line.sendall(head(len(body())) + body())
+                assert whole_answer(line)["parameters"]["degraded"] is False
+            for client in calls:
+                assert client.status(client.call(message()))[0] == 0
+            came = batched_and_queued(doors["http"])
+            held.take("hold")
+            for line in lines[:10]:
+                line.sendall(head(len(body())) + body())
+            streams = [client.call(message()) for client in calls[:10]]
+            for client in calls[:10]:
+                client.flush()
+            until(lambda: batched_and_queued(doors["http"]) == came + 20)
+            process.terminate()
+            until(lambda: is_refused(doors["http"]) and is_refused(doors["grpc"]))
+            for line in lines[10:]:
+                assert line.recv(1) == b""
+            time.sleep(2 * HANDOVER_S)  # a member that was told to leave with the door would be gone by now
+            held.take(0)
+            for line in lines[:10]:
+                answer = whole_answer(line)
+                assert answer["parameters"]["degraded"] is False
+                np.testing.assert_allclose(answer["outputs"][0]["data"], held.right, atol=1e-6)
+            assert [client.status(stream)[0] for client, stream in zip(calls, streams, strict=False)] == [0] * 10
     finally:
         process.terminate()
         process.wait(60)
         process.stdout.close()
     assert process.returncode == 0
     assert front.json("status") == {"ensembles": []}
+
+
+class HeldMember:
+    """A spec ``slow.yaml`` in a folder: one member, which answers row by row, or holds all of them.
+
+    Attributes:
+        right: what it answers.
+    """
+
+    right = known(1)(ROW)[0]
+
+    def __init__(self, folder):
+        self._switch = folder / "switch"
+        self.take(0)
+        shutil.copy(FACTORIES / "known.py", folder)
+        (folder / "slow.yaml").write_text(SLOW.format(switch=self._switch))
+
+    def take(self, seconds):
+        """Until it is told otherwise, so many for a row, or "hold"."""
+        self._switch.write_text(str(seconds))
+
+
+def batched_and_queued(url):
+    """Rows that have come in so far."""
+    text = httpx.get(f"{url}/metrics", timeout=60).text
+    found = re.findall(r"^quorate_(?:batch_rows_sum|queued_rows)[{].*[}] (.+)$", text, re.MULTILINE)
+    assert len(found) == 2
+    return sum(map(float, found))
