@@ -2,8 +2,6 @@
 
 import errno
 import os
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -15,25 +13,15 @@ from quorate.tuning.errors import SweepError
 from quorate.tuning.search.journal import Finished, Journal
 from quorate.tuning.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.tuning.runs.test_killed_saves import spec
+from tests.tuning.support.small_disk import fill, small_disk
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def disk(tmp_path):
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "quorate-test", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs to mount a file system: Linux and root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def fill(disk, leave):
-    """Take all room but so many bytes."""
-    with (disk / "ballast").open("wb") as file:
-        file.write(bytes(max(0, shutil.disk_usage(disk).free - leave)))
+    with small_disk(tmp_path / "disk") as place:
+        yield place
 
 
 def halves(disk):
