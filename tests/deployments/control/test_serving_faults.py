@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import signal
 import threading
 import time
@@ -20,7 +21,10 @@ from quorate.fusion.errors import QuorateError
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.array([[0.5, -1.0]], np.float32)
 CPUS = {"num_cpus": 0.1}
-REPLACED_S = 90
+REPLACED_S, STUCK_REPLACED_S = 90, 30
+# A round of one replica to eight and back. Serve 2.60 keeps something of each replica that has been: of 50 such rounds
+# of a plain application of its own its controller grew by 1.6 MiB each, of ours by 0.9 (2 cores, 2026-11-29).
+CONTROLLER_GROWTH_BYTES = 2 << 20
 
 
 def ensemble(name, stall_timeout_s=60.0, replicas=1, fusions=1, switch="", deadline_s=5.0):
@@ -111,7 +115,7 @@ def test_scaling_up_and_down_under_load_loses_nothing(deploy, most, times):
                 wait_for(lambda replicas=replicas: len(member_pids("scaled", "a")) == replicas)
             if not number:
                 before = controller_bytes()
-    assert controller_bytes() - before <= 50 << 20
+    assert controller_bytes() - before <= times * CONTROLLER_GROWTH_BYTES
     assert set(counts) == {"answered"}
     assert counts["answered"] > 50
 
@@ -149,6 +153,49 @@ def test_a_member_that_keeps_memory_is_replaced_at_its_limit_without_losing_a_re
     assert set(counts) == {"answered"}
 
 
+@pytest.fixture
+def limit_memory():
+    """Lets a process have so many bytes more; for the next the kernel kills it. Control groups of version 1."""
+    group = Path("/sys/fs/cgroup/memory", f"quorate-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no memory limit of the kernel's can be made here: {error}")
+
+    def limit(pid, more_bytes):
+        for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):  # the other where there is swap
+            if (group / name).exists():
+                (group / name).write_text(str(more_bytes))
+        (group / "cgroup.procs").write_text(str(pid))
+        return lambda: int(re.findall("oom_kill ([0-9]+)", (group / "memory.oom_control").read_text())[0])
+
+    yield limit
+    wait_for(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_a_member_that_the_kernel_kills_for_its_memory_is_replaced_and_nothing_else_is(deploy, limit_memory):
+    from quorate.deployments.control.describe import describe_fusion
+
+    leaky = {"model": "known:leaky", "config": {"shift": 0, "kept_bytes": 1 << 20}}
+    words = ensemble("starved", switch="none").model_dump(mode="json", exclude_unset=True)
+    words["members"]["b"] |= leaky
+    deployed = deploy(parse_spec(words))
+
+    def others():
+        return member_pids("starved", "a") | {replica["pid"] for replica in describe_fusion("starved")}
+
+    [first], before = member_pids("starved", "b"), others()
+    killed = limit_memory(first, 32 << 20)
+    with load(deployed.http, "starved") as counts:
+        wait_for(killed)
+    with Client(deployed.http) as client:
+        wait_for(lambda: not client.infer("starved", {"x": ROWS}).parameters["degraded"])
+    assert set(counts) == {"answered"}
+    assert first not in member_pids("starved", "b")
+    assert others() == before
+
+
 @pytest.mark.slow  # Serve looks back half a minute before it believes a replica is busy, or idle
 def test_a_busy_member_gets_another_replica_and_an_idle_one_loses_it_without_losing_a_request(deploy, tmp_path):
     switch = tmp_path / "seconds"
@@ -165,8 +212,11 @@ def test_a_busy_member_gets_another_replica_and_an_idle_one_loses_it_without_los
     assert set(counts) == {"answered"}
 
 
-@pytest.mark.parametrize("harm", ["hangs", pytest.param("stops", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "harm", ["freeze", *(pytest.param(harm, marks=pytest.mark.slow) for harm in ("3600", "compute", "stop"))]
+)
 def test_a_member_replica_that_answers_no_more_is_left_out_and_replaced(deploy, tmp_path, harm):
+    """It keeps its interpreter to itself, sleeps, computes for ever, or is stopped."""
     switch = tmp_path / "seconds"
     switch.write_text("0")
     name = f"member-{harm}"
@@ -174,10 +224,10 @@ def test_a_member_replica_that_answers_no_more_is_left_out_and_replaced(deploy, 
     [before] = member_pids(name, "b")
     with Client(deployed.http) as client:
         assert not client.infer(name, {"x": ROWS}).parameters["degraded"]
-        if harm == "hangs":
-            switch.write_text("3600")
-        else:
+        if harm == "stop":
             os.kill(before, signal.SIGSTOP)
+        else:
+            switch.write_text(harm)
         missing = Counter[str]()
 
         def whole_again():
@@ -187,7 +237,7 @@ def test_a_member_replica_that_answers_no_more_is_left_out_and_replaced(deploy, 
                 switch.write_text("0")
             return missing["b:deadline"] and not parameters["degraded"]
 
-        wait_for(whole_again)
+        wait_for(whole_again, timeout_s=STUCK_REPLACED_S)
     assert member_pids(name, "b") != {before}
     assert set(missing) <= {"", "b:deadline", "b:dead"}
 

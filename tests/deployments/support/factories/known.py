@@ -1,5 +1,6 @@
 """Members whose answers are known: probabilities over three classes, computed from the row alone."""
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -21,7 +22,8 @@ def known(shift):
 def slow(shift, switch, log=""):
     """Sleeps as many seconds as the file at ``switch`` says; while that says hold, it waits.
 
-    Appends a line per row that it begins with to ``log``.
+    When it says compute, it does for ever; when it says freeze, it keeps the interpreter for ever. Appends a line per
+    row that it begins with to ``log``.
     """
 
     def predict(x):
@@ -30,6 +32,10 @@ def slow(shift, switch, log=""):
                 file.writelines(f"{first:g}\n" for first in x[:, 0])
         while (said := Path(switch).read_text()) in ("hold", ""):  # empty while it is being written
             time.sleep(0.005)
+        while said == "compute":
+            pass
+        if said == "freeze":
+            ctypes.PyDLL(None).sleep(1 << 30)
         time.sleep(float(said))
         return _known(x, shift)
 
