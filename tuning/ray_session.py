@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quorate.deployments.control.forked_workers import start_ray
 from quorate.deployments.control.placement import logical_gpus
+from quorate.deployments.control.ray_private import on_loopback
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
 
@@ -32,7 +33,8 @@ def ray_session() -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory() as folder:
-        start_ray(Path(folder), MODULES, num_gpus=logical_gpus())
+        with on_loopback():
+            start_ray(Path(folder), MODULES, num_gpus=logical_gpus())
         try:
             yield
         finally:

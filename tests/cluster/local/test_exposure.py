@@ -7,6 +7,8 @@ import re
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -145,3 +147,23 @@ def test_doors_that_are_opened_to_others_are_told_by_the_address_that_others_rea
     host = outward_address()
     assert deployed["http"].startswith(f"http://{host}:")
     assert (told["http"], told["grpc"]) == ([deployed["http"].removeprefix("http://")], [deployed["grpc"]])
+
+
+SWEEPS_OWN = """
+import json, os, psutil, ray
+from quorate.tuning.ray_session import ray_session
+with ray_session():
+    worker = ray.get(ray.remote(num_cpus=0)(lambda: os.getpid()).remote())
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True), psutil.Process(worker)]
+    sockets = [found for process in processes for found in process.net_connections("tcp")]
+    print(json.dumps([found.laddr for found in sockets if found.status == "LISTEN"]))
+"""
+
+
+def test_what_a_sweep_starts_where_no_cluster_runs_listens_on_loopback(started):
+    done = subprocess.run(
+        [sys.executable, "-c", SWEEPS_OWN], env=started.shell.env, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) > 4
+    assert [address for address in found if not is_loopback(address[0])] == []
