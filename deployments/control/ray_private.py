@@ -32,9 +32,10 @@ class ClusterStore:
         return found or b""
 
     def put(self, key: str, value: bytes, overwrite: bool = True) -> bool:
-        """Keep a value; without ``overwrite`` only where there is none. Returns whether it was kept."""
+        """Keep a value; without ``overwrite`` only where there is none. Returns whether it is what is kept."""
         added: int = _asked("internal_kv_put", key.encode(), value, overwrite)
-        return overwrite or added == 1
+        # Ray asks once more where an answer got lost, and then finds what it has put itself.
+        return overwrite or added == 1 or self.get(key) == value
 
     def delete(self, key: str) -> None:
         """Forget a key, whether there is one or not."""

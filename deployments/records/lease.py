@@ -11,6 +11,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -41,7 +42,7 @@ class Lease:
         self.number = number
         self._store, self._ensemble, self._holder = store, ensemble, holder
         self._since = datetime.now(timezone.utc).strftime("%H:%M:%S UTC")
-        self._beat = 0
+        self._beat, self._mark = 0, secrets.token_hex(8)
         self._over = threading.Event()
         self._beating = threading.Thread(target=self._keep, name=f"lease of {ensemble}", daemon=True)
 
@@ -82,7 +83,7 @@ class Lease:
                 self._store.put(_key(self._ensemble, self.number), self._value())
 
     def _value(self, over: bool = False) -> bytes:
-        found = {"holder": self._holder, "since": self._since, "beat": self._beat, "over": over}
+        found = {"holder": self._holder, "since": self._since, "mark": self._mark, "beat": self._beat, "over": over}
         return json.dumps(found).encode()
 
 

@@ -30,7 +30,8 @@ _DOORS = TypeAdapter(Doors)
 class Store(Protocol):
     """Where the registry keeps its bytes; ``ray_private.ClusterStore`` on a cluster.
 
-    Every method raises UnavailableError where the store does not answer.
+    Every method raises UnavailableError where the store does not answer. ``put`` without ``overwrite`` says whether the
+    value is what is kept: a value that two may put, and only one may have put, needs something of its own in it.
     """
 
     def get(self, key: str) -> bytes: ...

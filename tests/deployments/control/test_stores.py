@@ -26,6 +26,12 @@ class StoreContract:
         assert store.put("contract/b", b"third", overwrite=False)
         store.delete("contract/b")
 
+    def test_who_puts_a_value_twice_has_put_it(self, store):
+        """As Ray does where the first answer got lost."""
+        assert [store.put("contract/b", b"mine", overwrite=False) for _ in range(2)] == [True, True]
+        assert not store.put("contract/b", b"another's", overwrite=False)
+        store.delete("contract/b")
+
     def test_keys_are_found_by_how_they_start(self, store):
         for key in ("contract/c/1", "contract/c/2", "contract/cc/1"):
             store.put(key, b"x")

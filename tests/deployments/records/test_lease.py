@@ -102,6 +102,13 @@ def test_a_number_that_others_have_taken_and_forgotten_meanwhile_is_not_taken_ag
     assert store.keys("lease/kept/") == ["lease/kept/3"]
 
 
+def test_of_two_leases_that_say_the_same_of_their_holder_one_is_taken(store):
+    """A store says of a value that is there already that it has been put."""
+    leases = [lease_module.Lease(store, "kept", 1, "a deployment by anna on head") for _ in range(2)]
+    assert [lease.start() for lease in leases] == [True, False]
+    leases[0].end()
+
+
 @pytest.mark.long
 def test_a_holder_that_is_alive_keeps_its_lease_for_as_long_as_it_needs(store, monkeypatch):
     monkeypatch.setattr(lease_module, "LEASE_S", 1.0)

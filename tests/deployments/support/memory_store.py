@@ -15,10 +15,9 @@ class MemoryStore:
 
     def put(self, key, value, overwrite=True):
         with self._lock:
-            if not overwrite and key in self.values:
-                return False
-            self.values[key] = value
-            return True
+            if overwrite:
+                self.values[key] = value
+            return self.values.setdefault(key, value) == value
 
     def delete(self, key):
         self.values.pop(key, None)
