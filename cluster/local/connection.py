@@ -80,10 +80,13 @@ def _init(address: str) -> Any:
     import ray
     from ray import serve  # noqa: F401  (importing it sets its logger up)
 
+    from quorate.deployments.control.ray_private import reach_head
+
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # under load it warns of what it then retries
     try:
+        reach_head(address)
         ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ClusterError(f"no Ray cluster answers at {address} ({reason}); check --address") from None
     return ray

@@ -73,9 +73,10 @@ def deploy(
     Raises:
         DeployError: something could not be started; the text says what.
         ConflictError: somebody else is changing the ensemble.
+        UnavailableError: the cluster's head does not answer.
     """
     spec, folder = pin(spec, folder), folder.resolve()
-    serve.start(proxy_location="Disabled")
+    _start_serve()
     with changing(spec.name, "a deployment") as change:
         record = _planned(change, spec, folder, doors, (http_port, grpc_port))
         _go_live(change, record, timeout_s, progress, check)
@@ -128,6 +129,16 @@ def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[P
     ports = (0, 0) if old is None else (old.http_port, old.grpc_port)
     publication = _published(spec, folder, Path())
     return plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)))
+
+
+def _start_serve() -> None:
+    """Have Serve run, without proxies.
+
+    Raises:
+        UnavailableError: the cluster's head does not answer.
+    """
+    ClusterStore().keys("record/")  # where the head is away, Serve would wait for it until Ray ends this process
+    serve.start(proxy_location="Disabled")
 
 
 def _planned(change: Change, spec: EnsembleSpec, folder: Path, doors: Doors | None, ports: tuple[int, int]) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,23 @@ class ClusterStore:
         """The keys that start so."""
         found: list[bytes] = _asked("internal_kv_keys", prefix.encode())
         return [key.decode() for key in found]
+
+
+def reach_head(address: str) -> None:
+    """Connect to a cluster's head and hang up. Ray 2.60 gives a head that is away 13 minutes: 20 times 40 seconds.
+
+    Args:
+        address: as ``ray.init`` takes it.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    found = None if "://" in address else canonicalize_bootstrap_address(address)
+    if found is not None:
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), STORE_TIMEOUT_S).close()
 
 
 def _asked(method: str, *arguments: Any) -> Any:

@@ -13,6 +13,8 @@ from tests.cluster.three_nodes.classify import Report
 from tests.cluster.three_nodes.machine import wait_for
 from tests.cluster.three_nodes.oracle import Weights
 
+_QUIET_S = 5.0
+
 
 class Asking:
     """Clients that ask now.
@@ -57,6 +59,19 @@ class Asking:
 
         wait_for(well, "every door answers in full", timeout_s)
         return time.monotonic()
+
+    def full_again(self, timeout_s: float = 300) -> float:
+        """Wait until an answer lacks a member, and then until none has for a while; returns when the last one did."""
+        lacking = 0.0
+
+        def is_full() -> bool:
+            nonlocal lacking
+            done = self._done()
+            lacking = max((line["done"] for line in done if line.get("degraded")), default=0.0)
+            return bool(lacking) and done[-1]["done"] > lacking + _QUIET_S
+
+        wait_for(is_full, "an answer lacks a member, and then none does", timeout_s)
+        return lacking
 
     def _done(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shlex
 import shutil
@@ -17,8 +18,8 @@ from typing import Any
 from tests.cluster.three_nodes.asking import Asking
 from tests.cluster.three_nodes.drivers import Driver
 from tests.cluster.three_nodes.load import Plan, to_line
-from tests.cluster.three_nodes.machine import DISK, Machine, Network, address, environment, wait_for
-from tests.cluster.three_nodes.oracle import DEADLINE_S, Weights
+from tests.cluster.three_nodes.machine import DISK, ROOT, Machine, Network, address, environment, wait_for
+from tests.cluster.three_nodes.oracle import DEADLINE_S, FOLDER, Weights
 
 HEAD = 1
 PLACES = (1, 2, 3)
@@ -49,12 +50,14 @@ class ThreeNodes:
         outside: where clients are.
     """
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None):
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None, redis: bool = True):
         """Args:
         folder: for logs and the machines' disks.
+        env: of everything that runs there.
+        redis: whether the head keeps what it knows outside of its machine, where there is a ``redis-server``.
         """
         self.folder = folder
-        self.with_redis = shutil.which("redis-server") is not None
+        self.with_redis = redis and shutil.which("redis-server") is not None
         self._env = environment({**_ENVIRONMENT, **(env or {})}, unset=("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES"))
         self._stack = contextlib.ExitStack()
         self._drivers: dict[int, Driver] = {}
@@ -98,10 +101,18 @@ class ThreeNodes:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
+    def spec_file(self, spec: Mapping[str, Any]) -> str:
+        """A file that holds it, the factories beside it; every node sees them, whatever becomes of its own disk."""
+        file = self.folder / f"{next(_numbers)}.yaml"
+        file.write_text(json.dumps(spec))
+        for factory in (ROOT / FOLDER).glob("*.py"):
+            (self.folder / factory.name).write_text(factory.read_text())
+        return str(file)
+
     @contextlib.contextmanager
     def asking(
         self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = RATE,
-        places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0),
+        places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0), first: int = 0,
     ) -> Iterator[Asking]:  # fmt: skip
         """Have clients ask while the context lasts.
 
@@ -109,10 +120,11 @@ class ThreeNodes:
             deployed: what ``deploy`` returned.
             revisions: the weights of all that may answer, those that are published meanwhile among them.
             places: of the nodes whose doors they know.
+            first: the number of the first request; one that nobody else has asked for where it is 0.
         """
         http_port, grpc_port = (int(deployed[door].rpartition(":")[2]) for door in ("http", "grpc"))
-        first = next(_numbers) % (1 << 40)
-        log = self.folder / f"load{first}.jsonl"
+        run = next(_numbers) % (1 << 40)
+        first, log = first or run, self.folder / f"load{run}.jsonl"
         doors = tuple((address(place), http_port, grpc_port) for place in places)
         plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded)
         errors = self.folder / "load.log"

@@ -15,12 +15,12 @@ from typing import Any
 from tests.cluster.three_nodes.oracle import FOLDER
 
 
-def deploy(spec: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Deploy it with doors that other nodes reach."""
+def deploy(spec: dict[str, Any], host: str = "0.0.0.0", **options: Any) -> dict[str, Any]:
+    """Deploy it with doors that other nodes reach, and on loopback with doors that take publications."""
     from quorate.deployments import Doors, parse_spec
     from quorate.deployments.control import deploy as control
 
-    done = control.deploy(parse_spec(spec), Path(FOLDER), Doors("0.0.0.0", insecure=True), **options)
+    done = control.deploy(parse_spec(spec), Path(FOLDER), Doors(host, insecure=True), **options)
     return {"revision": done.revision, "http": done.http, "grpc": done.grpc, "nodes": done.nodes}
 
 
@@ -69,6 +69,16 @@ def member(name: str, which: str) -> list[dict[str, Any]]:
     from quorate.deployments.control.describe import describe_member
 
     return describe_member(name, which)
+
+
+def record(name: str) -> tuple[int, str]:
+    """The number of the newest record of an ensemble, and the revision that it says is live; none where it is down."""
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.records.registry import Registry
+
+    registry = Registry(ClusterStore())
+    found = registry.latest(name)
+    return registry.number(name), "" if found is None else found.live.spec.revision
 
 
 def ensembles() -> list[str]:
@@ -138,7 +148,7 @@ def stop_foreign(name: str) -> None:
 _COMMANDS = {
     command.__name__: command
     for command in (
-        deploy, publish, rollback, down, fusion, member, ensembles, applications, nodes, drain, run_foreign,
+        deploy, publish, rollback, down, fusion, member, record, ensembles, applications, nodes, drain, run_foreign,
         ask_foreign, stop_foreign,
     )
 }  # fmt: skip

@@ -109,6 +109,7 @@ class Machine:
 
     def signal(self, pid: int, number: int = signal.SIGKILL) -> None:
         """Send a signal to a process, by the machine's own number."""
+        assert pid > 1, "a group of processes, or the machine itself"
         self.run("kill", f"-{int(number)}", str(pid))
 
 
@@ -116,7 +117,7 @@ class Network:
     """What machines are plugged into: a bridge on a machine of its own, where clients live, too."""
 
     def __init__(self, outside: Machine):
-        self.outside = outside
+        self.outside, self._machines = outside, dict[int, Machine]()
         self._ip("link", "add", "bridge", "type", "bridge")
         self._ip("addr", "add", f"{address(254)}/24", "dev", "bridge")
         self._ip("link", "set", "bridge", "up")
@@ -126,7 +127,7 @@ class Network:
 
     def plug_in(self, machine: Machine, place: int) -> None:
         """Give a machine that was just switched on the address ``address(place)``."""
-        there = str(machine.pid)
+        there, self._machines[place] = str(machine.pid), machine
         self._ip("link", "add", f"port{place}", "type", "veth", "peer", "name", "eth0", "netns", there)
         self._ip("link", "set", f"port{place}", "master", "bridge", "up")
         machine.run("ip", "addr", "add", f"{address(place)}/24", "dev", "eth0")
@@ -143,8 +144,21 @@ class Network:
 
     def slow_down(self, place: int, rate: str) -> None:
         """Let no more than ``rate``, as ``tc`` writes it, reach a machine."""
-        shape = ("root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms")
-        self._enter("tc", "qdisc", "replace", "dev", f"port{place}", *shape)
+        self._enter(*_shaped(f"port{place}", "rate", rate, "burst", "16kb", "latency", "400ms"))
+
+    def deafen(self, place: int) -> None:
+        """Have what is sent to a machine get lost, and nothing say so; what it sends arrives."""
+        self._enter(*_shaped(f"port{place}", *_NOTHING))
+
+    def mute(self, place: int) -> None:
+        """Have what a machine sends get lost, and nothing say so; what is sent to it arrives."""
+        self._machines[place].run(*_shaped("eth0", *_NOTHING))
+
+    def lift(self, place: int) -> None:
+        """Undo ``slow_down``, ``deafen`` and ``mute``."""
+        fast = ("rate", "10gbit", "burst", "10mb", "latency", "400ms")
+        self._enter(*_shaped(f"port{place}", *fast))
+        self._machines[place].run(*_shaped("eth0", *fast))
 
     def _ip(self, *words: str) -> None:
         self._enter("ip", *words)
@@ -155,6 +169,14 @@ class Network:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise OSError(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
+# A bucket that no packet fits in: each is dropped, and the sender is not told.
+_NOTHING = ("rate", "8bit", "burst", "10b", "limit", "10b")
+
+
+def _shaped(device: str, *how: str) -> tuple[str, ...]:
+    return ("tc", "qdisc", "replace", "dev", device, "root", "tbf", *how)
 
 
 def address(place: int) -> str:

@@ -1,6 +1,5 @@
 """A change that fails, is refused or is interrupted leaves the cluster as it was, down to its files."""
 
-import json
 import time
 
 import pytest
@@ -10,8 +9,10 @@ from tests.cluster.three_nodes.cluster import PLACES, interrupt
 from tests.cluster.three_nodes.drivers import CommandError
 from tests.cluster.three_nodes.faults import member_processes
 from tests.cluster.three_nodes.leftovers import assert_same, settled
-from tests.cluster.three_nodes.machine import ROOT, wait_for
-from tests.cluster.three_nodes.oracle import FOLDER, WEIGHTS, ensemble
+from tests.cluster.three_nodes.machine import DISK, wait_for
+from tests.cluster.three_nodes.oracle import WEIGHTS, ensemble
+
+SAID_S, MOST_ATTEMPTS = 60, 20
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
@@ -43,15 +44,31 @@ def test_a_deploy_that_fails_leaves_nothing(nodes, served, seed, spec, options, 
     assert asking.report.counts.keys() == {FULL}
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_member_that_never_starts_is_said_within_a_minute_after_few_attempts(nodes, served, seed, dies):
+    before, attempts = settled(nodes), f"{DISK}/attempts-{dies}-{seed}"
+    spec = ensemble("served", config={"version": f"unstartable {dies}"})
+    spec["members"]["b"] |= {"model": "oracle:unstartable", "config": {"attempts": attempts, "dies": dies}}
+    with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
+        began = time.monotonic()
+        with pytest.raises(CommandError, match=r"^DeployError: served\.b\..* did not start: ") as said:
+            nodes.driver().do("deploy", spec=spec)
+        took_s = time.monotonic() - began
+        assert_same(nodes, before)
+    made = sum(len(node.run("sh", "-c", f"cat {attempts} || true").splitlines()) for node in nodes.nodes.values())
+    print(f"{said.value} after {took_s:.1f} s and {made} attempts")
+    asking.report.assert_answered()
+    assert asking.report.counts.keys() == {FULL}
+    assert took_s <= SAID_S
+    assert 1 <= made <= MOST_ATTEMPTS
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_deploy_that_is_interrupted_leaves_nothing(nodes, served, seed, again):
     before = settled(nodes)
-    file = nodes.folder / "stuck.yaml"
-    file.write_text(json.dumps(stuck()))
-    for factory in (ROOT / FOLDER).glob("*.py"):
-        (nodes.folder / factory.name).write_text(factory.read_text())
+    file = nodes.spec_file(stuck())
     with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
-        deploying = nodes.quorate(PLACES[1], "deploy", str(file))
+        deploying = nodes.quorate(PLACES[1], "deploy", file)
         running = len(member_processes(nodes, "served"))
         wait_for(lambda: len(member_processes(nodes, "served")) > running, "new members start", 120)
         interrupt(deploying)

@@ -1,38 +1,21 @@
 """Faults that last, or come again and again, on three nodes under load; then all is as it was."""
 
-import os
 import random
+import signal
 import time
 
 import pytest
 
 from tests.cluster.three_nodes.classify import FULL
 from tests.cluster.three_nodes.cluster import PLACES
-from tests.cluster.three_nodes.faults import door_processes, member_processes
+from tests.cluster.three_nodes.faults import member_processes
 from tests.cluster.three_nodes.machine import address, wait_for
 from tests.cluster.three_nodes.oracle import DEADLINE_S, OTHER_WEIGHTS, WEIGHTS, ensemble
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
 
 PUBLICATIONS, WARM = 1000, 20
-MINUTES = float(os.environ.get("QUORATE_SOAK_MINUTES", "10"))
-
-
-@pytest.mark.parametrize("away_s", [30, 60])
-def test_all_is_answered_while_the_gcs_is_away_and_nothing_is_replaced(nodes, served, seed, away_s):
-    if not nodes.with_redis:
-        pytest.skip("needs redis-server, for a GCS that comes back with what it knew")
-    doors, members = door_processes(nodes, "served"), member_processes(nodes, "served")
-    with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
-        command = nodes.kill_gcs()
-        asking.last(away_s)
-        nodes.start_gcs(command)
-        wait_for(lambda: len([up for up in nodes.driver().do("nodes").values() if up]) == len(PLACES), "all nodes", 90)
-        nodes.driver().do("publish", name="served", fusion={"weights": WEIGHTS})
-        asking.last(15)  # what was put off while it was away has its chance to do harm now
-    asking.report.assert_answered()
-    assert asking.report.counts[FULL] == len(asking.report.requests)
-    assert (door_processes(nodes, "served"), member_processes(nodes, "served")) == (doors, members)
+REPLACED_S, MENDED_S = 30, 60
 
 
 def test_a_node_that_loses_power_has_its_door_back_when_it_is_back(nodes, deploy, seed):
@@ -50,17 +33,55 @@ def test_a_node_that_loses_power_has_its_door_back_when_it_is_back(nodes, deploy
     assert asking.report.due(since=whole).counts.keys() == {FULL}
 
 
-def test_a_node_that_is_cut_off_for_a_while_leaves_nothing_behind(nodes, served, seed):
+@pytest.mark.parametrize("cut", ["cut", "deafen", "mute"])
+def test_a_node_that_is_cut_off_for_a_while_leaves_nothing_behind(nodes, served, seed, cut):
+    """Both ways; or it hears nobody, or nobody hears it."""
     place = random.Random(seed).choice(PLACES[1:])
     with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
-        nodes.network.cut(place)
+        getattr(nodes.network, cut)(place)
         asking.last(20)
-        nodes.network.join(place)
+        (nodes.network.join if cut == "cut" else nodes.network.lift)(place)
+        asking.last(MENDED_S)  # replicas that were given up meanwhile end only when they hear of it
         whole = asking.all_is_well()
-        asking.last(30)
+        asking.last(10)
         wait_for(lambda: len(member_processes(nodes, "served")) == len(WEIGHTS), "members, and none too many")
-    asking.report.assert_answered(0.999)
+    asking.report.assert_answered(0.99)
     assert asking.report.due(since=whole).counts.keys() == {FULL}
+
+
+def test_while_a_node_stays_away_all_is_answered_again_after_a_minute(nodes, deploy, seed):
+    deployed = deploy(ensemble("lost", replicas=2))
+    place = random.Random(seed).choice(PLACES[1:])
+    with nodes.asking(deployed, "lost", {deployed["revision"]: WEIGHTS}, seed) as asking:
+        off = time.monotonic()
+        nodes.switch_off(place)
+        asking.last(120)
+        on = time.monotonic()
+        nodes.switch_on(place)
+        asking.all_is_well()
+    asking.report.due(off, off + 60).assert_answered(0.99)
+    later = asking.report.due(off + 60, on)
+    later.assert_answered()
+    print(f"after a minute: {dict(later.counts)}")
+    assert later.counts.keys() == {FULL}
+
+
+def test_a_member_replica_that_is_stopped_is_replaced_and_makes_no_answer_late(nodes, served, seed):
+    place, pid = random.Random(seed).choice(member_processes(nodes, "served"))
+    with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
+        stopped = time.monotonic()
+        nodes.nodes[place].signal(pid, signal.SIGSTOP)
+        replaced_s = asking.full_again() - stopped
+        asking.last(60 - (time.monotonic() - stopped))
+        if pid in nodes.nodes[place].processes():
+            nodes.nodes[place].signal(pid, signal.SIGCONT)
+        asking.last(10)
+        wait_for(lambda: len(member_processes(nodes, "served")) == len(WEIGHTS), "members, and none too many")
+    print(f"in full again after {replaced_s:.1f} s")
+    asking.report.assert_answered()
+    assert replaced_s <= REPLACED_S
+    slowest = max(asking.report.requests, key=lambda request: request.done - request.due)
+    assert slowest.done - slowest.due <= DEADLINE_S + 1, slowest
 
 
 def test_a_slow_link_costs_answers_in_full_and_no_answers(nodes, served, seed):
@@ -91,22 +112,6 @@ def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served
     asking.report.assert_answered()
     assert len(revisions) == PUBLICATIONS + 1
     assert max(growth.values()) <= 50
-
-
-def test_a_member_replica_killed_every_five_seconds_costs_no_answers(nodes, deploy, seed):
-    deployed = deploy(ensemble("killed", replicas=2))
-    chance, kills = random.Random(seed), 0
-    until = time.monotonic() + 60 * MINUTES
-    with nodes.asking(deployed, "killed", {deployed["revision"]: WEIGHTS}, seed) as asking:
-        while time.monotonic() < until:
-            found = member_processes(nodes, "killed")
-            if found:
-                place, pid = chance.choice(found)
-                nodes.nodes[place].signal(pid)
-                kills += 1
-            asking.last(5)
-    print(f"{kills} killed")
-    asking.report.assert_answered(0.999)
 
 
 def test_a_node_that_is_drained_loses_no_request(nodes, deploy, seed):

@@ -48,6 +48,20 @@ def listen(machine, port=4000):
     machine.run("sh", "-c", f'{sys.executable} -c "{serve}" >/dev/null 2>&1 &')
 
 
+def gets_word(to, sender, place):
+    """Whether a packet that asks for no answer arrives at a machine."""
+    hear = f"import socket; s = socket.socket(type=2); s.bind(({address(place)!r}, 4001)); s.settimeout(2)"
+    say = f"import socket; socket.socket(type=2).sendto(b'word', ({address(place)!r}, 4001))"
+    with subprocess.Popen(
+        to.command(sys.executable, "-c", f"{hear}; print(flush=True); s.recv(9)"),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as hearing:  # fmt: skip
+        assert hearing.stdout
+        hearing.stdout.readline()
+        sender.run("sh", "-c", f'{sys.executable} -c "{say}" || true')  # some links say that they have dropped it
+    return hearing.returncode == 0
+
+
 def names_here():
     """Links and mounts of this machine."""
     links = json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, check=True).stdout)
@@ -61,6 +75,19 @@ def test_machines_reach_each_other_unless_one_is_cut_off(pair):
     network.cut(2)
     assert not reaches(one, 2)
     network.join(2)
+    wait_for(lambda: reaches(one, 2), "the other machine answers again")
+
+
+@pytest.mark.parametrize(("cut", "hears", "is_heard"), [("deafen", False, True), ("mute", True, False)])
+def test_of_a_machine_that_is_cut_off_one_way_the_other_way_goes_on(pair, cut, hears, is_heard):
+    network, one, two = pair
+    listen(two)
+    wait_for(lambda: reaches(one, 2), "the other machine answers")  # from now on both know each other's links
+    getattr(network, cut)(2)
+    assert (gets_word(two, one, place=2), gets_word(one, two, place=1)) == (hears, is_heard)
+    assert not reaches(one, 2)
+    network.lift(2)
+    assert (gets_word(two, one, place=2), gets_word(one, two, place=1)) == (True, True)
     wait_for(lambda: reaches(one, 2), "the other machine answers again")
 
 

@@ -70,3 +70,12 @@ def numbered(member, log="", broken="", keep=False, loading_s=0, **_kept_apart):
         return answer
 
     return predict
+
+
+def unstartable(attempts, dies=False, **_kept_apart):
+    """Raises, or takes its process with it, each time; appends a line to ``attempts`` before."""
+    with Path(attempts).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise RuntimeError("told to")
