@@ -23,6 +23,11 @@ CONTROL_TIMEOUT_S = 30.0
 _RETRY_S = 0.5
 # Serve's own traces never reach a user; our errors in them do, by this shape.
 _OWN_ERROR = re.compile(r"quorate\.\w+\.errors\.\w+: (.+)")
+# Of an actor that did not start Serve shows no more than the name of Ray's error, and what pickle keeps of it.
+_OF_RAY = {
+    "ActorDiedError": "its process ended as it started; see Ray's logs for a crash, or for too little memory",
+    "ActorUnavailableError": "its process could not be reached as it started; try again",
+}
 
 Array = NDArray[Any]
 
@@ -170,4 +175,5 @@ def own_message(trace: str) -> str:
     if found:
         return str(found[-1]).strip()
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given; see Ray's logs"
+    last = lines[-1] if lines else "no reason given; see Ray's logs"
+    return _OF_RAY.get(last.partition("(")[0], last)

@@ -124,6 +124,14 @@ def test_what_all_replicas_saw_of_a_canary_is_added_up():
         ("Traceback\n  ...\nquorate.fusion.errors.FusionError: no weights; give some\n\nmore", "no weights; give some"),
         ("ray::x()\nquorate.deployments.errors.MemberLoadError: a: no file; restore it", "a: no file; restore it"),
         ("first\n  KeyError: 'x'  \n", "KeyError: 'x'"),
+        (
+            "A replica failed to start with exception. Retrying 2 more time(s). Error:\nActorDiedError()",
+            "its process ended as it started; see Ray's logs for a crash, or for too little memory",
+        ),
+        (
+            "Error:\nActorUnavailableError('temporarily unavailable: rpc_code: 14', b'I\\xe1*')",
+            "its process could not be reached as it started; try again",
+        ),
         ("", "no reason given; see Ray's logs"),
     ],
 )  # fmt: skip
