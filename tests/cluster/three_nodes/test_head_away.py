@@ -11,10 +11,10 @@ from quorate.deployments.records.lease import LEASE_S
 from tests.cluster.three_nodes.classify import FULL
 from tests.cluster.three_nodes.cluster import HEAD, PLACES, ThreeNodes
 from tests.cluster.three_nodes.drivers import CommandError
-from tests.cluster.three_nodes.faults import door_processes, member_processes, until_done
+from tests.cluster.three_nodes.faults import REFUSALS, door_processes, member_processes, until_done
 from tests.cluster.three_nodes.leftovers import assert_same, settled
 from tests.cluster.three_nodes.machine import wait_for, why_not
-from tests.cluster.three_nodes.oracle import OTHER_WEIGHTS, WEIGHTS, ensemble
+from tests.cluster.three_nodes.oracle import DEADLINE_S, OTHER_WEIGHTS, WEIGHTS, ensemble
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
@@ -62,7 +62,7 @@ def test_a_change_while_the_gcs_is_away_is_refused_in_a_sentence_and_changes_not
     before, records = settled(nodes), nodes.driver().do("record", name="served")
     other = ensemble("served", OTHER_WEIGHTS, config={"version": "other"})
     operators = {"knows Serve": nodes.driver(), "is new": nodes.new_driver(PLACES[1])}
-    changes = {
+    changes: dict[str, dict[str, object]] = {
         "deploy": {"spec": other},
         "publish": {"name": "served", "fusion": {"weights": OTHER_WEIGHTS}},
         "rollback": {"name": "served"},
@@ -107,6 +107,31 @@ def publish_at_a_door(nodes, deployed):
     port = deployed["http"].rpartition(":")[2]
     command = nodes.nodes[HEAD].command(sys.executable, "-c", _PUBLISH, f"http://127.0.0.1:{port}")
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200).stderr
+
+
+def test_a_deployment_during_which_the_gcs_goes_away_is_made_or_refused_whole(nodes, served, seed, with_redis):
+    """Its new members load when the GCS goes, and have loaded when it is back."""
+    running, revisions = len(member_processes(nodes, "served")), {served["revision"]: WEIGHTS}
+    late = ensemble("served", OTHER_WEIGHTS, config={"version": "late", "loading_s": 15})
+    with nodes.asking(served, "served", revisions, seed) as asking:
+        nodes.driver().send("deploy", spec=late)
+        wait_for(lambda: len(member_processes(nodes, "served")) > running, "new members start", 120)
+        command = nodes.kill_gcs()
+        asking.last(20)
+        nodes.start_gcs(command)
+        made, refused = served["revision"], None
+        try:
+            made = nodes.driver().reply()["revision"]
+            revisions[made] = OTHER_WEIGHTS
+        except CommandError as error:
+            refused = error
+        print(refused or "made")
+        assert refused is None or refused.kind in REFUSALS
+        assert nodes.driver().do("record", name="served")[1] == made
+        until_done(lambda: nodes.driver().do("publish", name="served", fusion={"deadline_s": DEADLINE_S}))
+        wait_for(lambda: len(member_processes(nodes, "served")) == running, "members, and none too many")
+        asking.all_is_well()
+    asking.report.assert_answered()
 
 
 def test_a_head_that_is_lost_without_redis_ends_the_cluster_and_one_command_brings_the_same_answers_back(
