@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.publish import publish
-from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node
+from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
@@ -135,6 +135,7 @@ class FusionDeployment:
         # Serve calls this when it stops the replica.
         if hasattr(self, "_server"):
             self._server.stop()
+            end_process_later()
 
     def _watch(self) -> None:
         """Take up what passed this replica by, because it was just starting or out of reach; again until it can."""

@@ -8,7 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, session_folder
+from quorate.deployments.control.ray_private import (
+    ClusterStore,
+    bind_serve_to_node,
+    end_process_later,
+    session_folder,
+)
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.spec.schema import MemberJob
 
@@ -79,6 +84,7 @@ class MemberDeployment:
         # Serve calls this when it stops the replica, and waits for it.
         if hasattr(self, "_replica"):
             self._replica.stop()
+            end_process_later()
 
 
 def _forget_folders(*folders: Path) -> None:

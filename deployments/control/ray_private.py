@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from quorate.deployments.security.doors import at_port
 
 _NAMESPACE = b"quorate"
 STORE_TIMEOUT_S = 5.0
+# A replica that has been stopped for so long and still has a process was forgotten.
+STOPPED_S = 30.0
 
 
 class ClusterStore:
@@ -225,6 +228,18 @@ def forbid_auto_init() -> None:
     loop = SingletonThreadRouter._asyncio_loop
     if loop is not None:
         loop.call_soon_threadsafe(loop.set_exception_handler, report)
+
+
+def end_process_later() -> None:
+    """End this process, a stopped replica's, in a while.
+
+    Ray does at once when Serve asks for it, but not where the head was started again while the replica's constructor
+    ran (2.60): that process would hold its memory, and its GPU, for as long as its node lives.
+    """
+    timer = threading.Timer(STOPPED_S, os._exit, (0,))
+    timer.daemon = True
+    with contextlib.suppress(RuntimeError):  # the process ends already
+        timer.start()
 
 
 def count_gpus() -> int:

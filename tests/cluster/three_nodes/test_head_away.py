@@ -131,6 +131,8 @@ def test_a_deployment_during_which_the_gcs_goes_away_is_made_or_refused_whole(no
         until_done(lambda: nodes.driver().do("publish", name="served", fusion={"deadline_s": DEADLINE_S}))
         wait_for(lambda: len(member_processes(nodes, "served")) == running, "members, and none too many")
         asking.all_is_well()
+        revisions[nodes.driver().do("deploy", spec=ensemble("served"))["revision"]] = WEIGHTS
+        wait_for(lambda: len(member_processes(nodes, "served")) == running, "their processes have ended, too", 120)
     asking.report.assert_answered()
 
 
