@@ -72,7 +72,7 @@ def test_a_member_replica_that_is_stopped_is_replaced_and_makes_no_answer_late(n
         stopped = time.monotonic()
         nodes.nodes[place].signal(pid, signal.SIGSTOP)
         replaced_s = asking.full_again() - stopped
-        asking.last(60 - (time.monotonic() - stopped))
+        asking.last(max(0, 60 - (time.monotonic() - stopped)))
         if pid in nodes.nodes[place].processes():
             nodes.nodes[place].signal(pid, signal.SIGCONT)
         asking.last(10)
@@ -89,9 +89,11 @@ def test_a_slow_link_costs_answers_in_full_and_no_answers(nodes, served, seed):
     with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
         nodes.network.slow_down(place, "1mbit")
         asking.last(30)
-        nodes.network.slow_down(place, "10gbit")
+        nodes.network.lift(place)
         asking.last(10)
+    print(f"p99 {asking.report.latency_s(0.99):.3f} s")
     asking.report.assert_answered(0.999)
+    assert asking.report.latency_s(0.99) <= DEADLINE_S
 
 
 def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served, seed):
