@@ -10,12 +10,12 @@ from tests.cluster.three_nodes.classify import FULL
 from tests.cluster.three_nodes.cluster import PLACES
 from tests.cluster.three_nodes.faults import kill_controller, kill_door, member_processes, until_done
 from tests.cluster.three_nodes.machine import DISK
-from tests.cluster.three_nodes.oracle import WEIGHTS, ensemble
+from tests.cluster.three_nodes.oracle import DEADLINE_S, WEIGHTS, ensemble
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
 
 MINUTES = float(os.environ.get("QUORATE_SOAK_MINUTES", "10"))
-USABLE_S = 20  # after the last of six kills, what the controller does is to be had
+USABLE_S = 60  # after the last of six kills: 8 s where nothing else runs, 21 on a busy machine
 MOST_CALLS = 1.1  # of members, for each that answers need
 
 
@@ -31,8 +31,11 @@ def test_a_member_replica_killed_every_five_seconds_costs_no_answers(nodes, depl
                 nodes.nodes[place].signal(pid)
                 kills += 1
             asking.last(5)
-    print(f"{kills} killed")
+    in_full = asking.report.counts[FULL] / len(asking.report.requests)
+    print(f"{kills} killed, {in_full:.2%} in full, p99 {asking.report.latency_s(0.99):.3f} s")
     asking.report.assert_answered(0.999)
+    assert in_full >= 0.99
+    assert asking.report.latency_s(0.99) <= DEADLINE_S
 
 
 def test_six_killed_controllers_cost_no_answer_and_soon_changes_go_on(nodes, served, seed):
