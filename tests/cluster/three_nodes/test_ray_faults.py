@@ -40,7 +40,8 @@ class Operator:
     """Attempts changes, and keeps how each went."""
 
     def __init__(self, nodes):
-        self._driver, self.outcomes = nodes.driver(), Counter()
+        self._driver = nodes.driver()
+        self.outcomes: Counter[str] = Counter()
 
     def attempt(self, change, **arguments):
         """What it returned; None where it was refused."""
