@@ -41,7 +41,7 @@ class Operator:
 
     def __init__(self, nodes):
         self._driver = nodes.driver()
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes: Counter[tuple[str, str]] = Counter()
 
     def attempt(self, change, **arguments):
         """What it returned; None where it was refused."""
