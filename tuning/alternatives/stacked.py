@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from quorate.fusion.errors import FusionError
 from quorate.fusion.learned.stacking import fit_stacking
@@ -19,7 +20,7 @@ from quorate.tuning.data.folds import folds_of
 from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import log_loss
 
-_PENALTIES = (1e-3, 1e-2, 1e-1)
+_PENALTIES = (1e-2, 1e-1)
 _FOLDS = 3
 # Rows that are fitted on, and numbers that are fitted, at most: beyond them a fit takes minutes.
 _ROWS, MOST_NUMBERS = 10_000, 5_000
@@ -38,7 +39,8 @@ class Stacked:
         if numbers > MOST_NUMBERS:
             raise TuningError("stacking", f"{numbers} numbers to fit", f"it is tried up to {MOST_NUMBERS}")
         some = outputs.sample(_ROWS, seed)
-        return _stacking(some, self._penalty(some, seed), seed)
+        with threadpool_limits(1):  # thousands of products too small to be shared: threads would wait for each other
+            return _stacking(some, self._penalty(some, seed), seed)
 
     def _penalty(self, outputs: Outputs, seed: int) -> float:
         """By log-loss on a third of the rows."""
