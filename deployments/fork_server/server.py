@@ -37,6 +37,10 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError):
             request = _received(connection)
+            if request["environment"].get("RAY_JOB_ID") != os.environ.get("RAY_JOB_ID"):
+                # Ray's library has read the id of this server's job, once for all: a fork would get no work of another.
+                _close(request["descriptors"])
+                continue  # whoever asks starts its own Python
             if _import(request["modules"], asked_for) and not _forks_draw_different_ids():
                 return None  # whoever asks starts its own Python
             if os.fork() == 0:
@@ -44,8 +48,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
                 os.close(raylet)
                 return request
             connection.sendall(b"\1")
-            for descriptor in request["descriptors"]:
-                os.close(descriptor)
+            _close(request["descriptors"])
 
 
 def _received(connection: socket.socket) -> dict[str, Any]:
@@ -57,6 +60,11 @@ def _received(connection: socket.socket) -> dict[str, Any]:
     with connection.makefile("rb") as stream:
         body = stream.read(size)
     return {**json.loads(body), "descriptors": descriptors}
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _import(modules: list[str], asked_for: set[str]) -> bool:

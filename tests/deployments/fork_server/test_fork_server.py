@@ -146,3 +146,18 @@ print(server._forks_draw_different_ids())
 def test_forked_workers_give_their_tasks_different_ids(start, cluster):
     """Where they share Ray's generator, a call of two of them has one id."""
     assert len({start()("task_of_a_thread") for _ in range(4)}) == 4
+
+
+ANOTHER_DRIVER = """
+import os, ray
+ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
+print(ray.get(ray.remote(num_cpus=0)(lambda: os.environ["RAY_JOB_ID"]).remote(), timeout=240))
+"""
+
+
+def test_a_second_driver_has_its_work_done_where_workers_were_forked_for_the_first(cluster):
+    first = cluster.get(cluster.remote(num_cpus=0)(lambda: os.environ["RAY_JOB_ID"]).remote())
+    code = ANOTHER_DRIVER.format(address=cluster.get_runtime_context().gcs_address)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert first == cluster.get_runtime_context().get_job_id()
+    assert done.stdout.strip() not in ("", first)
