@@ -17,6 +17,7 @@ from quorate.deployments.errors import NotFoundError, RequestError, UnavailableE
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.wire import open_inference_pb2 as pb
 from tests.deployments.support.traffic import Traffic
+from tests.deployments.support.waiting import until
 
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
@@ -90,17 +91,26 @@ def live(url):
         return client.infer(x=ROWS).parameters["revision"]
 
 
-def test_under_traffic_each_answer_is_of_exactly_one_revision_and_none_is_lost(deployed, client):
-    weights = {revision(weight): weight for weight in (0.5, 0.1, 0.3, 0.7, 0.9)}
+@pytest.mark.parametrize(
+    ("publications", "requests"),
+    [(4, 0), pytest.param(20, 100_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+)
+def test_under_traffic_each_answer_is_of_exactly_one_revision_and_none_is_lost(
+    deployed, client, publications, requests
+):
+    published = [round(0.03 + 0.9 * number / publications, 6) for number in range(publications)]
+    weights = {revision(weight): weight for weight in (0.5, *published)}
     with Traffic(deployed.http, "published", {"x": ROWS}, per_connection=20) as traffic:  # to both of the replicas
-        for weight in (0.1, 0.3, 0.7, 0.9):
+        for number, weight in enumerate(published, 1):
             client.publish(config(weight))
             found = {live(deployed.http) for _ in range(10)}
             assert found == {revision(weight)}, "after a publication no replica answers with an older revision"
+            until(lambda number=number: len(traffic.answers) >= requests * number / publications, timeout_s=600)
     assert not traffic.failures
     assert traffic.revisions() == set(weights)
+    rights = {name: weighted(weight) for name, weight in weights.items()}
     for answer in traffic.answers:
-        np.testing.assert_allclose(answer.outputs["fused"], weighted(weights[answer.parameters["revision"]]), atol=1e-6)
+        np.testing.assert_allclose(answer.outputs["fused"], rights[answer.parameters["revision"]], atol=1e-6)
 
 
 def test_what_was_published_over_the_protocol_rolls_back(deployed, client):

@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,7 @@ BUDGET: dict[str, Any] = {
 }
 
 
+SECRET = "canary-5f1e77c0ffee"
 HEAD_NUMBERS = ("source", "width", "depth", "dropout", "learning_rate")
 
 
@@ -86,7 +89,9 @@ def recorder():
 
 @pytest.fixture(scope="module")
 def swept(cluster, data, recorder, tmp_path_factory):
-    return sweep(SPACE, data, runs=tmp_path_factory.mktemp("runs"), callbacks=[recorder], **BUDGET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_PASSWORD", SECRET)
+        return sweep(SPACE, data, runs=tmp_path_factory.mktemp("runs"), callbacks=[recorder], **BUDGET)
 
 
 def outcome(result):
@@ -145,6 +150,15 @@ def test_callbacks_are_told_of_every_trial(swept, recorder):
     assert sorted(losses) == sorted(trial.values["log_loss"] for trial in swept.structures)
 
 
+def test_no_file_of_a_sweep_and_no_log_of_its_workers_holds_a_secret_of_the_environment(swept):
+    from quorate.deployments.control.ray_private import session_folder
+
+    for folder in (swept.folder, session_folder() / "logs"):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert len(files) > 20
+        assert not [path.name for path in files if SECRET.encode() in path.read_bytes()]
+
+
 def test_no_pick_is_bettered_in_every_objective(swept):
     table = swept.to_pandas()
     assert len(table) == 12
@@ -196,20 +210,32 @@ sweep(
 """
 
 
-def killed_driver(cluster, folder, measured, at):
-    """Run a sweep in another process and kill it without warning when it says ``at``."""
+def killed_driver(cluster, folder, measured, at, after_s=0.0):
+    """Run a sweep in another process and kill it without warning some time after it says ``at``.
+
+    Args:
+        at: what it says, or after how many trials that have finished.
+
+    Returns:
+        How many trials it has said to have finished.
+    """
     code = DRIVER.format(
         tests=str(Path(__file__).parent), address=cluster.get_runtime_context().gcs_address, folder=str(folder),
         measured=str(measured),
     )  # fmt: skip
     driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
+    finished = {}
     for line in driver.stdout:
-        if line.strip() == at:
+        phase, _, count = line.strip().rpartition(" ")
+        finished[phase] = int(count)
+        if at in (line.strip(), sum(finished.values())):
             break
+    time.sleep(after_s)
     os.kill(driver.pid, signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
     driver.stdout.close()
+    return sum(finished.values())
 
 
 @pytest.mark.slow
@@ -217,10 +243,26 @@ def killed_driver(cluster, folder, measured, at):
 def test_a_sweep_whose_driver_was_killed_goes_on_and_ends_as_if_nothing_had_been(cluster, swept, data, tmp_path, at):
     folder = tmp_path / "run"
     killed_driver(cluster, folder, swept.folder, at)
+    assert_goes_on(folder, swept, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(10))
+def test_a_sweep_whose_driver_was_killed_at_any_moment_loses_only_trials_under_way(
+    cluster, swept, data, tmp_path, moment
+):
+    random = Random(moment)
+    folder = tmp_path / "run"
+    finished = killed_driver(cluster, folder, swept.folder, random.randint(1, 14), random.uniform(0, 0.2))
+    assert_goes_on(folder, swept, data, finished)
+
+
+def assert_goes_on(folder, swept, data, finished=1):
+    """What was finished is there and is not run again, and the end is that of a sweep that nothing happened to."""
     done = journal(folder)
-    assert 0 < len(done) < 18
+    assert finished <= len(done) < 18
     result = resume_sweep(folder, data, workers=1)
-    assert {path: journal(folder)[path] for path in done} == done  # no finished trial ran again
+    assert {path: journal(folder)[path] for path in done} == done
     assert outcome(result) == outcome(swept)
 
 
