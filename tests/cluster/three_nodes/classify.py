@@ -142,10 +142,6 @@ class Report:
         assert self.requests, "nothing was asked"
         assert self.answered >= share, f"{found}; the first of the others: {dict(others[0].line)}"
 
-    def latency_s(self, share: float) -> float:
-        """That so large a share of the requests was done within, from when each was due."""
-        return float(np.quantile([request.done - request.due for request in self.requests], share))
-
     def first_answer(self, door: str, since: float) -> float:
         """When a door first answered a request that was due at ``since`` or later; infinite for never."""
         found = (r.done for r in self.requests if r.door == door and r.due >= since and r.kind in ANSWERED)

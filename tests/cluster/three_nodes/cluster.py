@@ -25,6 +25,7 @@ HEAD = 1
 PLACES = (1, 2, 3)
 GCS = f"{address(HEAD)}:6379"
 _REDIS = f"{address(254)}:6379"
+_GCS_SERVER = "gcs/gcs_server"
 _RAY = (sys.executable, "-m", "ray.scripts.scripts", "start")
 _SIZE = ("--num-cpus", "8", "--object-store-memory", "100000000", "--include-log-monitor", "false")
 _HEAD = (
@@ -113,6 +114,7 @@ class ThreeNodes:
     def asking(
         self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = RATE,
         places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0), first: int = 0,
+        tries: int = 2,
     ) -> Iterator[Asking]:  # fmt: skip
         """Have clients ask while the context lasts.
 
@@ -121,12 +123,13 @@ class ThreeNodes:
             revisions: the weights of all that may answer, those that are published meanwhile among them.
             places: of the nodes whose doors they know.
             first: the number of the first request; one that nobody else has asked for where it is 0.
+            tries: how many doors a client asks.
         """
         http_port, grpc_port = (int(deployed[door].rpartition(":")[2]) for door in ("http", "grpc"))
         run = next(_numbers) % (1 << 40)
         first, log = first or run, self.folder / f"load{run}.jsonl"
         doors = tuple((address(place), http_port, grpc_port) for place in places)
-        plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded)
+        plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded, tries)
         errors = self.folder / "load.log"
         process = self.outside.python("tests.cluster.three_nodes.load", env=self._env, log=errors)
         assert process.stdin
@@ -153,12 +156,20 @@ class ThreeNodes:
 
     def kill_gcs(self) -> list[str]:
         """Kill the head's server of metadata; returns what ``start_gcs`` wants."""
-        head = self.nodes[HEAD]
-        (pid,) = head.pids("gcs/gcs_server")
-        command = head.run("cat", f"/proc/{pid}/cmdline").split("\0")[:-1]
-        head.signal(pid)
-        wait_for(lambda: not head.pids("gcs/gcs_server"), "the GCS is gone")
+        command = self.gcs_command()
+        (pid,) = self.nodes[HEAD].pids(_GCS_SERVER)
+        self.nodes[HEAD].signal(pid)
+        wait_for(lambda: not self.gcs_runs(), "the GCS is gone")
         return command
+
+    def gcs_command(self) -> list[str]:
+        """What started the head's server of metadata that runs."""
+        (pid,) = self.nodes[HEAD].pids(_GCS_SERVER)
+        return self.nodes[HEAD].run("cat", f"/proc/{pid}/cmdline").split("\0")[:-1]
+
+    def gcs_runs(self) -> bool:
+        """Whether there is one."""
+        return bool(self.nodes[HEAD].pids(_GCS_SERVER))
 
     def start_gcs(self, command: list[str]) -> None:
         """Start it again as it was."""

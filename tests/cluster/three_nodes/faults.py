@@ -83,6 +83,7 @@ class Faults:
         weights: what publications switch between.
         """
         self._cluster, self._ensemble, self._weights = cluster, ensemble, itertools.cycle(weights)
+        self._gcs_command = cluster.gcs_command()
         made: dict[str, Callable[[random.Random], Iterator[None]]] = {
             "kill a member": self._kill_member, "kill a door": self._kill_door,
             "kill the controller": self._kill_controller,
@@ -98,13 +99,19 @@ class Faults:
         """A fault that lasts as long as the context, or is over at once."""
         return contextlib.contextmanager(self._made[kind])(chance)
 
+    def keep_gcs(self) -> None:
+        """Start the GCS again where it has ended, as it does when it does not reach its Redis, like a supervisor."""
+        if not self._cluster.gcs_runs():
+            print("the GCS is started again")
+            self._cluster.start_gcs(self._gcs_command)
+
     def _kill_member(self, chance: random.Random) -> Iterator[None]:
         for place, pid in self._some_member(chance):
             self._signal(place, pid, signal.SIGKILL)
         yield
 
     def _kill_door(self, chance: random.Random) -> Iterator[None]:
-        kill_door(self._cluster, self._ensemble, chance.choice(PLACES))
+        kill_door(self._cluster, self._ensemble, self._some_place(chance))
         yield
 
     def _kill_controller(self, _: random.Random) -> Iterator[None]:
@@ -116,7 +123,7 @@ class Faults:
         yield from self._stopped(*self._some_member(chance))
 
     def _stop_door(self, chance: random.Random) -> Iterator[None]:
-        place = chance.choice(PLACES)
+        place = self._some_place(chance)
         wait_for(lambda: door_process(self._cluster, self._ensemble, place), f"a door on {address(place)}", 120)
         yield from self._stopped((place, door_process(self._cluster, self._ensemble, place)))
 
@@ -126,7 +133,7 @@ class Faults:
         yield
 
     def _cut(self, chance: random.Random) -> Iterator[None]:
-        place = chance.choice(PLACES)
+        place = self._some_place(chance)
         self._cluster.network.cut(place)
         yield
         self._cluster.network.join(place)
@@ -141,18 +148,18 @@ class Faults:
         yield from self._shaped(chance, lambda place: self._cluster.network.slow_down(place, "1mbit"))
 
     def _switch_off(self, chance: random.Random) -> Iterator[None]:
-        place = chance.choice([place for place in PLACES if place != HEAD])
+        place = self._some_place(chance, but=HEAD)
         self._cluster.switch_off(place)
         yield
         self._cluster.switch_on(place)
 
     def _kill_gcs(self, _: random.Random) -> Iterator[None]:
-        command = self._cluster.kill_gcs()
+        self._cluster.kill_gcs()
         yield
-        self._cluster.start_gcs(command)
+        self.keep_gcs()
 
     def _shaped(self, chance: random.Random, shape: Callable[[int], None]) -> Iterator[None]:
-        place = chance.choice(PLACES)
+        place = self._some_place(chance)
         shape(place)
         yield
         self._cluster.network.lift(place)
@@ -169,6 +176,11 @@ class Faults:
         if pid in self._cluster.nodes[place].processes():
             with contextlib.suppress(RuntimeError):
                 self._cluster.nodes[place].signal(pid, number)
+
+    def _some_place(self, chance: random.Random, but: int = 0) -> int:
+        place = chance.choice([place for place in PLACES if place != but])
+        print(f"on node {place}")
+        return place
 
     def _some_member(self, chance: random.Random) -> list[tuple[int, int]]:
         """One, or none where there are none."""

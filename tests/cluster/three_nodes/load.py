@@ -44,6 +44,7 @@ class Plan:
         first: the number of the first request.
         patience_s: how long one door may take.
         commanded: (every how manieth request, command, mask of members), see ``factories/oracle``.
+        tries: how many doors may be asked.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Plan:
     seed: int
     log: str
     commanded: tuple[int, int, int] = (0, 0, 0)
+    tries: int = 2
 
     def row(self, number: int) -> list[int]:
         """What is asked of the members."""
@@ -161,7 +163,7 @@ class Load:
                     await asyncio.wait_for(self._over.wait(), early_s)
             if self._over.is_set():
                 return n
-            doors = self._random.sample(self._doors, min(2, len(self._doors)))
+            doors = (self._random.sample(self._doors, len(self._doors)) * self._plan.tries)[: self._plan.tries]
             task = asyncio.ensure_future(self._ask(self._plan.first + n, due, ("http", "grpc")[n % 2], doors, log))
             self._asking.add(task)
             task.add_done_callback(self._done)
@@ -177,16 +179,16 @@ class Load:
         loop.call_soon_threadsafe(self._over.set)
 
     async def _ask(self, number: int, due: float, protocol: str, doors: list[Door], log: TextIO) -> None:
-        sent, row, earlier, tries = time.monotonic(), self._plan.row(number), "", 1
-        door = doors[0]
-        said = await door.ask(protocol, row)
-        if said["outcome"] in (LOST, REFUSED) or said.get("status") in _RETRIED:
-            earlier, door, tries = f"{door.address}: {said['outcome']}: {said['said']}", doors[-1], 2
+        sent, row, earlier = time.monotonic(), self._plan.row(number), list[str]()
+        for door in doors:
             said = await door.ask(protocol, row)
-        line = {
-            "number": number, "due": due, "sent": sent, "done": time.monotonic(), "door": door.address,
-            "protocol": protocol, "tries": tries, "earlier": earlier, **said,
-        }  # fmt: skip
+            line = {
+                "number": number, "due": due, "sent": sent, "done": time.monotonic(), "door": door.address,
+                "protocol": protocol, "tries": len(earlier) + 1, "earlier": "; ".join(earlier), **said,
+            }  # fmt: skip
+            if said["outcome"] not in (LOST, REFUSED) and said.get("status") not in _RETRIED:
+                break
+            earlier.append(f"{door.address}: {said['outcome']}: {said['said']}")
         log.write(json.dumps(line) + "\n")
 
 

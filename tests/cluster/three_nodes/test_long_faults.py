@@ -91,9 +91,7 @@ def test_a_slow_link_costs_answers_in_full_and_no_answers(nodes, served, seed):
         asking.last(30)
         nodes.network.lift(place)
         asking.last(10)
-    print(f"p99 {asking.report.latency_s(0.99):.3f} s")
     asking.report.assert_answered(0.999)
-    assert asking.report.latency_s(0.99) <= DEADLINE_S
 
 
 def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served, seed):

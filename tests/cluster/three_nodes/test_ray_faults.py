@@ -40,8 +40,7 @@ class Operator:
     """Attempts changes, and keeps how each went."""
 
     def __init__(self, nodes):
-        self._driver = nodes.driver()
-        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self._driver, self.outcomes = nodes.driver(), Counter[tuple[str, str]]()
 
     def attempt(self, change, **arguments):
         """What it returned; None where it was refused."""
