@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from quorate.cluster.arguments.costs import as_costs
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quorate.cluster.arguments.costs import Costs
     from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.tuning.data.predictions_file import Predictions
+    from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.workflows.tune_fusion import TuneResult
     from quorate.tuning.workflows.tune_predictions import PredictionsResult
 
@@ -45,39 +46,23 @@ def tune(
 
 
 def tune(
-    spec: SpecLike | None = None,
-    data: Rows | None = None,
-    *,
-    predictions: PredictionsLike | None = None,
-    labels: ArrayLike | None = None,
-    metric: Metric | None = None,
-    costs: Costs | None = None,
-    min_gain: float = 0.0,
-    folder: str | Path | None = None,
-    train: Rows | None = None,
-    folds: int = 5,
-    epochs: int = 30,
-    label: str = "label",
-    groups: str | None = None,
-    time: str | None = None,
-    weight: str | None = None,
-    runs: str | Path = "runs",
-    seed: int = 0,
-    address: str | None = None,
+    spec: SpecLike | None = None, data: Rows | None = None, *, predictions: PredictionsLike | None = None,
+    labels: ArrayLike | None = None, metric: Metric | None = None, costs: Costs | None = None, min_gain: float = 0.0,
+    folder: str | Path | None = None, train: Rows | None = None, folds: int = 5, epochs: int = 30,
+    label: str = "label", groups: str | None = None, time: str | None = None, weight: str | None = None,
+    runs: str | Path = "runs", seed: int = 0, address: str | None = None,
     on_step: Callable[[str], None] | None = None,
-) -> TuneResult | PredictionsResult:
+) -> TuneResult | PredictionsResult:  # fmt: skip
     """Fit every alternative on half of the rows and judge them on the other half.
 
     Args:
         spec: path of a spec file, a spec, or what a spec file holds.
         data: a table, a folder of IDX files, or ``Labelled`` rows, that no member was trained on.
-        predictions: instead of both, what members predicted of rows that they were not trained on: a file with columns
-            ``label`` and ``MEMBER/CLASS`` (``split``, ``group``, ``time`` and ``weight`` too where there are any),
-            ``Predictions``, or (N, C) probabilities by member.
+        predictions: instead of both, what members predicted: a file (see ``read_predictions``), ``Predictions``, or
+            (N, C) probabilities by member.
         labels: (N,) index of the true class, for probabilities by member.
         metric: by what alternatives are compared: log_loss, or rmse for predicted values, when None.
-        costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it whose first row and
-            column name the classes; compared by instead, where given.
+        costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         folder: what the spec's paths start from; that of the file, or the current one, when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
@@ -92,46 +77,46 @@ def tune(
         on_step: told what happens next.
 
     Raises:
-        DataError: the rows cannot be read or do not fit the spec.
-        TuningError: the spec has members that give no class probabilities.
-        PredictionError: predictions that are no probabilities.
+        DataError, TuningError: rows that cannot be read or do not fit the spec; members without class probabilities.
     """
     require("tune", "tune")
+    asked: dict[str, Any] = {"min_gain": min_gain, "runs": runs, "seed": seed, "on_step": on_step}
     if predictions is not None:
-        from quorate.cluster.arguments.predictions import as_predictions
-        from quorate.tuning.workflows.tune_predictions import tune_predictions
-
         if spec is not None or data is not None:
             raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
-        name, given = as_predictions(predictions, labels, label)
-        return tune_predictions(
-            given,
-            metric,
-            as_costs(costs, given.classes),
-            min_gain=min_gain,
-            name=name,
-            runs=runs,
-            seed=seed,
-            on_step=on_step,
-        )
+        return _of_predictions(predictions, labels, label, metric, costs, asked)
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
-    from quorate.tuning.predictions.out_of_fold import OutOfFold
-    from quorate.tuning.predictions.run_on_ray import pick_runner
-    from quorate.tuning.training.training_run import Training
-    from quorate.tuning.workflows.tune_fusion import tune_fusion
-
     found, place = spec_and_folder(spec, folder)
-    out_of_fold = None
-    if train is None:
-        rows = read_rows(found, data, label, groups=groups, time=time, weight=weight)
-        solved_on, judged_on = halves(rows, seed)
-    else:
-        rows = read_rows(found, data, label, groups=groups, weight=weight)
-        solved_on, judged_on = read_training_rows(found, train, label), rows
-        out_of_fold = OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)
+    rows = read_rows(found, data, label, groups=groups, time=time, weight=weight)
     with connected_if_named(address):
+        from quorate.tuning.predictions.run_on_ray import pick_runner
+        from quorate.tuning.workflows.tune_fusion import tune_fusion
+
+        asked |= {"run": pick_runner(), "costs": as_costs(costs, found.classes or ())}
+        if train is None:
+            return tune_fusion(found, place, *halves(rows, seed), metric or "log_loss", **asked)
+        if time is not None:
+            raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
+        seen = read_training_rows(found, train, label)
         return tune_fusion(
-            found, place, solved_on, judged_on, metric or "log_loss", as_costs(costs, found.classes or ()),
-            min_gain=min_gain, runs=runs, run=pick_runner(), on_step=on_step, seed=seed, out_of_fold=out_of_fold,
-        )  # fmt: skip
+            found, place, seen, rows, metric or "log_loss", out_of_fold=_out_of_fold(folds, epochs, seed), **asked
+        )
+
+
+def _of_predictions(
+    predictions: PredictionsLike, labels: ArrayLike | None, label: str, metric: str | None, costs: Costs | None,
+    asked: dict[str, Any],
+) -> PredictionsResult:  # fmt: skip
+    from quorate.cluster.arguments.predictions import as_predictions
+    from quorate.tuning.workflows.tune_predictions import tune_predictions
+
+    name, given = as_predictions(predictions, labels, label)
+    return tune_predictions(given, metric, as_costs(costs, given.classes), name=name, **asked)
+
+
+def _out_of_fold(folds: int, epochs: int, seed: int) -> OutOfFold:
+    from quorate.tuning.predictions.out_of_fold import OutOfFold
+    from quorate.tuning.training.training_run import Training
+
+    return OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)

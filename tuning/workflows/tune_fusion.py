@@ -108,8 +108,7 @@ def tune_fusion(
 ) -> TuneResult:  # fmt: skip
     """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
 
-    Predictions may be larger than memory: alternatives are compared on a sample of rows then, and the linear pool's
-    weights, which need three numbers of each member and row, are solved on all.
+    Of predictions larger than memory a sample of rows is compared; the linear pool's weights are solved on all.
 
     Args:
         spec: the ensemble; its fusion may have any rule.
@@ -122,16 +121,14 @@ def tune_fusion(
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         runs: where the run's folder is made.
         store: predictions to use and add to; the run's own folder when left out.
-        run: runs one member over rows.
-        on_step: told what happens next, for progress.
+        run, on_step: runs one member over rows; told what happens next, for progress.
         seed: of folds, samples and draws.
-        out_of_fold: validation rows are those that the members were trained on; each is predicted by models trained on
-            the other folds, and what is found is for the members as they are.
+        out_of_fold: validation rows are those that the members were trained on: each is predicted by models trained on
+            the other folds.
         memory_bytes: of predictions of one split that are compared at once.
 
     Raises:
-        TuningError: the ensemble has members that give no class probabilities, another metric, or costs that do not fit
-            the classes.
+        TuningError: members that give no class probabilities, another metric, or costs that do not fit the classes.
         DataError: too few rows, or rows in both sets.
         PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
     """
@@ -139,31 +136,26 @@ def tune_fusion(
     names = tunable_members(spec)
     shared = check_rows(validation, held_out)
     by = row_metric(metric, None if costs is None else check_costs(costs, len(spec.classes or ())))
-    incumbent = incumbent_recipe(spec, folder)
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
     splits = {"validation": validation, "held-out": held_out}
     filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
     answered = {split: gather(store, split, names, rows.labels) for split, rows in splits.items()}
-    columns, usable = answered["validation"].members.right, answered["held-out"].rows
-    solve, judge = (
-        _outputs(store, split, names, splits[split], found, memory_bytes, seed) for split, found in answered.items()
-    )
+    solve, judge = (_outputs(store, one, names, splits[one], answered[one], memory_bytes, seed) for one in splits)
     odd = [] if out_of_fold else [*shifts(solve, judge), *known_by_heart(solve, judge)]
-    pool = not odd and out_of_fold is None
-    choice = choose(
-        solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, seed=seed,
-        on_step=say,
-    )  # fmt: skip
+    pool = not odd and out_of_fold is None  # else members answer solving rows as they do no others
+    asked: dict[str, Any] = {"incumbent": incumbent_recipe(spec, folder), "min_gain": min_gain, "seed": seed}
+    choice = choose(solve, judge, metric=by, pool=pool, on_step=say, **asked)
     say("writing the run")
+    columns = answered["validation"].members.right
     weights, patterns, choice = _linear_pool(spec, choice, names, columns, len(solve), seed)
     left_out = {split: len(rows) - len(answered[split].rows) for split, rows in splits.items()}
     written = _write(spec, folder, where, choice)
-    gap = log_loss_gap(columns, np.array([weights[name] for name in names]))
-    warnings = (*shared, *odd, *([ONLY_JUDGING] if odd else []))
-    result = TuneResult(written, where, choice, weights, gap, patterns, left_out, filled, warnings)
+    gap = log_loss_gap(columns, np.array([*weights.values()]))
+    said = (*shared, *odd, *([ONLY_JUDGING] * bool(odd)))
+    result = TuneResult(written, where, choice, weights, gap, patterns, left_out, filled, said)
     save_report(result.to_dict(), where)
-    _save_probe(result, store, names, held_out, usable[:PROBE_ROWS])
+    _save_probe(result, store, names, held_out, answered["held-out"].rows[:PROBE_ROWS])
     say("drawing the report")
     _draw(result, solve, judge)
     return result

@@ -155,12 +155,7 @@ def tune(
         return _of_predictions(predictions, {**asked, "metric": metric and metric.value}, as_json)
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
-    if search is Search.architecture:
-        refuse(context, _WEIGHTS, "--search weights; an architecture has --objective")
-    else:
-        refuse(context, _ARCHITECTURE, "--search architecture")
-        if train is None:
-            refuse(context, ["folds", "epochs"], "--train")
+    _refuse_the_others(context, search, train)
     asked = {"label": label, "runs": runs, "seed": seed, "epochs": epochs, "address": address}
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
@@ -174,6 +169,16 @@ def tune(
         result = operation.tune(spec, data, **asked, on_step=tell)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
     return show(result, report, as_json)
+
+
+def _refuse_the_others(context: typer.Context, search: Search, train: Path | None) -> None:
+    """Options that this search does not read."""
+    if search is Search.architecture:
+        refuse(context, _WEIGHTS, "--search weights; an architecture has --objective")
+    else:
+        refuse(context, _ARCHITECTURE, "--search architecture")
+        if train is None:
+            refuse(context, ["folds", "epochs"], "--train")
 
 
 def _seconds(text: str | None) -> float | None:
