@@ -22,7 +22,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "ray", "torch", "scipy", "safetensors", "grpc", "grpc_health", "grpc_reflection", "google.protobuf",
         "prometheus_client", "cryptography", "uvicorn", "uvloop", "httptools", "h2", "hyperframe", "psutil",
     ),
-    "tune": ("sklearn", "optuna", "cmaes", "pandas", "tensorboardX"),
+    "tune": ("sklearn", "optuna", "cmaes", "pandas", "tensorboardX", "threadpoolctl"),
     "report": ("matplotlib",),
     "onnx": ("onnxruntime",),
     "int8": ("torchao",),

@@ -50,4 +50,5 @@ def test_an_ensemble_that_is_asked_writes_less_than_a_hundred_megabytes_a_day(ur
         after, seconds = written_bytes(), time.monotonic() - began
     assert any("ServeReplica" in path.name or "replica" in path.name for path in after)
     grown = {path: size - before.get(path, 0) for path, size in after.items() if size > before.get(path, 0)}
-    assert sum(grown.values()) < MOST_BYTES_PER_S * max(seconds, requests / REQUESTS_PER_S), grown
+    seconds = max(seconds, requests / REQUESTS_PER_S, 60)  # once a minute Ray's head writes down how it is
+    assert sum(grown.values()) < MOST_BYTES_PER_S * seconds, grown
