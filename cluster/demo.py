@@ -61,7 +61,7 @@ class DemoReport(Displayed):
 
     Attributes:
         choice: the decision over all alternatives, by log-loss on the test rows.
-        accuracy: of each alternative on the test rows.
+        accuracy: of each alternative that asks members, on the test rows.
         served: what the deployed service answered.
     """
 
@@ -79,7 +79,7 @@ class DemoReport(Displayed):
             (
                 f"{name} *" if name == choice.recommended else name,
                 str(one.members),
-                f"{self.accuracy[name]:.4f}",
+                f"{self.accuracy[name]:.4f}" if name in self.accuracy else "",
                 f"{one.value:.4f}",
                 f"{one.low:.4f} to {one.high:.4f}",
             )
@@ -208,14 +208,12 @@ def _offline(result: TuneResult) -> NDArray[np.float32]:
 
 
 def _report(result: TuneResult, test: Labelled, served: Served) -> DemoReport:
-    from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES
     from quorate.tuning.predictions.store import PredictionStore
 
     names = tuple(result.weights)
     outputs = np.stack(PredictionStore(result.folder / "predictions").read("held-out", names))
-    frequent = np.bincount(test.labels, minlength=outputs.shape[2]).max() / len(test)
     accuracy = {
         name: float((recipe.fuse(names, outputs).argmax(axis=1) == test.labels).mean())
         for name, recipe in result.choice.recipes.items()
     }
-    return DemoReport(result.choice, {CLASS_FREQUENCIES: float(frequent), **accuracy}, served)
+    return DemoReport(result.choice, accuracy, served)

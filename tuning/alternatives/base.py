@@ -63,6 +63,7 @@ class Outputs:
         random = np.random.default_rng(seed)
         if self.weights is None:
             return self.rows(np.sort(random.choice(len(self), most, replace=False)))
+        most = min(most, 10 * len(self))  # enough for shares to come out as the weights are
         drawn = np.sort(random.choice(len(self), most, p=self.weights / self.weights.sum()))
         return replace(self.rows(drawn), weights=None, groups=drawn if self.groups is None else self.groups[drawn])
 

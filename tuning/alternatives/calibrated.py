@@ -15,23 +15,40 @@ from quorate.fusion.calibration.calibration import Calibration, fit_calibration
 from quorate.tuning.alternatives.base import Kind, Outputs
 from quorate.tuning.alternatives.pools import by_name, shrunk_weights
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.scoring import true_class
+from quorate.tuning.scoring import Floats, true_class
 
 # Two numbers are known well enough from so many rows.
 _ROWS = 5000
+
+
+class Calibrator:
+    """A floor, and then a temperature, for each member; of the rows asked for last they are kept."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Outputs, list[Calibration], Floats] | None = None
+
+    def fit(self, outputs: Outputs, seed: int) -> tuple[list[Calibration], Floats]:
+        """Of each member, and the true-class columns (M, N) of these rows under them."""
+        if self._last is None or self._last[0] is not outputs:
+            some = outputs.sample(_ROWS, seed)
+            found = [_calibration(member, some.labels) for member in some.probs]
+            calibrated = [_applied(one, member) for one, member in zip(found, outputs.probs, strict=True)]
+            columns = np.concatenate([true_class(member[None], outputs.labels) for member in calibrated])
+            self._last = outputs, found, columns
+        return self._last[1:]
 
 
 @dataclass(frozen=True)
 class CalibratedSingle:
     """The member of least log-loss once it is calibrated, alone."""
 
+    calibrator: Calibrator
     name: ClassVar[str] = "calibrated_single"
     kind: ClassVar[Kind] = "single"
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
-        found = calibrations(outputs, seed)
-        columns = true_class(calibrated(outputs.probs, found), outputs.labels)
+        found, columns = self.calibrator.fit(outputs, seed)
         best = int(np.average(np.log(columns), axis=1, weights=outputs.weights).argmax())
         name = outputs.names[best]
         return Recipe("mean", (name,), member_calibration={name: found[best]})
@@ -41,32 +58,24 @@ class CalibratedSingle:
 class CalibratedPool:
     """The weighted mean of least log-loss over calibrated members."""
 
+    calibrator: Calibrator
     name: ClassVar[str] = "calibrated"
     kind: ClassVar[Kind] = "ensemble"
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
-        found = calibrations(outputs, seed)
-        columns = true_class(calibrated(outputs.probs, found), outputs.labels)
+        found, columns = self.calibrator.fit(outputs, seed)
         weights = by_name(outputs.names, shrunk_weights(columns, outputs, seed))
-        return Recipe(
-            "weighted_mean", outputs.names, weights, member_calibration=dict(zip(outputs.names, found, strict=True))
-        )
+        by_member = dict(zip(outputs.names, found, strict=True))
+        return Recipe("weighted_mean", outputs.names, weights, member_calibration=by_member)
 
 
-def calibrations(outputs: Outputs, seed: int) -> list[Calibration]:
-    """A floor, and then a temperature, for each member."""
-    some = outputs.sample(_ROWS, seed)
-    return [_calibration(member, some.labels) for member in some.probs]
-
-
-def calibrated(probs: NDArray[Any], found: list[Calibration]) -> NDArray[np.float32]:
-    """(M, N, C) members' outputs, each under its calibration."""
-    tensors = [torch.from_numpy(np.ascontiguousarray(member, dtype=np.float32)) for member in probs]
-    return np.stack([one.apply(tensor).numpy() for one, tensor in zip(found, tensors, strict=True)])
+def _applied(calibration: Calibration, probs: NDArray[Any]) -> NDArray[np.float32]:
+    """(N, C) of one member, calibrated."""
+    return calibration.apply(torch.from_numpy(np.ascontiguousarray(probs, dtype=np.float32))).numpy()
 
 
 def _calibration(probs: NDArray[Any], labels: NDArray[np.int64]) -> Calibration:
     floor = fit_calibration("floor", probs, labels).floor
-    floored = (1 - floor) * probs.astype(np.float64) + floor / probs.shape[1]
+    floored = _applied(Calibration(floor=floor), probs)
     return Calibration(fit_calibration("temperature", floored, labels).scale, (), floor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quorate.tuning.alternatives.base import Alternative
-from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle
+from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle, Calibrator
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.pools import LinearPool, LogPool
 from quorate.tuning.alternatives.recipe import Recipe
@@ -35,13 +35,14 @@ def alternatives(
         incumbent: what the spec has now.
         decided: for a metric of decisions.
     """
-    found: list[Alternative] = [ClassFrequencies(), *(Member(name) for name in names), CalibratedSingle()]
+    calibrator = Calibrator()
+    found: list[Alternative] = [ClassFrequencies(), *(Member(name) for name in names), CalibratedSingle(calibrator)]
     if len(names) > 1:
         found.append(Uniform())
     if incumbent is not None:
         found.append(Incumbent(incumbent))
     if len(names) > 1:
-        found += [LinearPool(), LogPool(), CalibratedPool(), Stacked()]
+        found += [LinearPool(), LogPool(), CalibratedPool(calibrator), Stacked()]
     if decided is not None:
         found.append(decided)
     return found

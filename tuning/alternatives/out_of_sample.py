@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.errors import QuorateError
-from quorate.tuning.alternatives.base import Alternative, Fitted, Outputs
-from quorate.tuning.data.folds import Fold, folds_of
+from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, recipe_of
+from quorate.tuning.data.folds import folds_of
 
 FOLDS = 5
 # (labels (N,), fused (N, C)) to the (N, F) numbers that a metric is made of.
@@ -36,6 +37,12 @@ class OutOfSample:
     solving: NDArray[np.float64]
     judging: NDArray[np.float64]
 
+    @property
+    def kind(self) -> Kind:
+        """The alternative's, but that what asks one member alone is no ensemble."""
+        recipe = recipe_of(self.fitted)
+        return "single" if recipe is not None and len(recipe.asked) == 1 else self.alternative.kind
+
 
 def out_of_sample(
     alternatives: Sequence[Alternative],
@@ -52,25 +59,31 @@ def out_of_sample(
     """
     say = on_step or (lambda step: None)
     folds = folds_of(solve.labels, solve.groups, solve.times, FOLDS, seed)
-    found, left_out = [], {}
+    found: dict[str, OutOfSample] = {}
+    left_out: dict[str, str] = {}
     for one in alternatives:
         say(f"fitting {one.name}" if one.fitted else f"judging {one.name}")
-        try:
-            found.append(_answers(one, solve, judge, numbers, folds, seed))
-        except QuorateError as error:
-            if one.kind != "ensemble":
-                raise
-            left_out[one.name] = str(error)
-    return found, left_out
+        with _left_out(one, found, left_out):
+            fitted = one.fit(solve, seed)
+            judging = numbers(judge.labels, fitted.fuse(judge.names, judge.probs))
+            found[one.name] = OutOfSample(one, fitted, np.full((len(solve), judging.shape[1]), np.nan), judging)
+    for place, (rest, fold) in enumerate(folds):
+        say(f"cross-validating: fold {place + 1} of {len(folds)}")
+        seen, held_out = solve.rows(rest), solve.rows(fold)  # once for all: they are copies
+        for done in list(found.values()):
+            with _left_out(done.alternative, found, left_out):
+                part = done.alternative.fit(seen, seed) if done.alternative.fitted else done.fitted
+                done.solving[fold] = numbers(held_out.labels, part.fuse(held_out.names, held_out.probs))
+    return list(found.values()), left_out
 
 
-def _answers(
-    one: Alternative, solve: Outputs, judge: Outputs, numbers: Numbers, folds: Sequence[Fold], seed: int
-) -> OutOfSample:
-    fitted = one.fit(solve, seed)
-    judging = numbers(judge.labels, fitted.fuse(judge.names, judge.probs))
-    solving = np.full((len(solve), judging.shape[1]), np.nan)
-    for rest, fold in folds:
-        part = one.fit(solve.rows(rest), seed) if one.fitted else fitted
-        solving[fold] = numbers(solve.labels[fold], part.fuse(solve.names, solve.probs[:, fold]))
-    return OutOfSample(one, fitted, solving, judging)
+@contextmanager
+def _left_out(one: Alternative, found: dict[str, OutOfSample], left_out: dict[str, str]) -> Iterator[None]:
+    """An ensemble that cannot be fitted is left out, with the reason; the rest is what it would be compared with."""
+    try:
+        yield
+    except QuorateError as error:
+        if one.kind != "ensemble":
+            raise
+        found.pop(one.name, None)
+        left_out[one.name] = str(error)

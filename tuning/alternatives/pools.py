@@ -17,7 +17,7 @@ from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.folds import folds_of
 from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.solvers.columns import Columns
-from quorate.tuning.solvers.log_pool import log_pool_weights
+from quorate.tuning.solvers.log_pool import log_pool_loss, log_pool_weights
 from quorate.tuning.solvers.simplex import solve_rows
 
 # Shares of the way from the solved weights to equal ones.
@@ -48,10 +48,10 @@ class LogPool:
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
-        counts = outputs.weights
+        rows, counts = (outputs.probs, outputs.labels), outputs.weights
         equal = np.full(len(outputs.names), 1.0 / len(outputs.names))
-        floor = min(_FLOORS, key=lambda floor: _geometric_loss(outputs, equal, floor))
-        weights = log_pool_weights(outputs.probs, outputs.labels, floor, counts).values
+        floor = min(_FLOORS, key=lambda floor: log_pool_loss(*rows, equal, floor, counts))
+        weights = log_pool_weights(*rows, floor, counts).values
         total = max(float(weights.sum()), 1e-3)
         shares = weights / total if weights.sum() > 0 else equal
         shares = np.where(shares < 1e-6, 0.0, shares)  # next to nothing is not worth asking a member for
@@ -89,10 +89,3 @@ def shrunk(weights: Floats, equal: Floats) -> Floats:
 
 def by_name(names: tuple[str, ...], values: NDArray[np.float64]) -> Mapping[str, float]:
     return {name: float(value) for name, value in zip(names, values, strict=True)}
-
-
-def _geometric_loss(outputs: Outputs, weights: Floats, floor: float) -> float:
-    logs = np.tensordot(weights, np.log(np.maximum(outputs.probs, floor)), axes=1)
-    right = logs[np.arange(len(outputs)), outputs.labels]
-    losses = np.logaddexp.reduce(logs, axis=1) - right
-    return float(np.average(losses, weights=outputs.weights))

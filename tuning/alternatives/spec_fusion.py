@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
-from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import CalibrationSpec
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.runs.run_folder import save_state
 
 
 def incumbent_recipe(spec: EnsembleSpec, folder: Path) -> Recipe:
@@ -52,11 +52,7 @@ def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str) -> 
     fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
     for learned in ("weights", "options", "state", "member_calibration", "calibration"):
         fusion.pop(learned, None)
-    state = None
-    if recipe.state:
-        state = f"states/{name}.safetensors"
-        write_whole(folder / state, save({key: tensor.contiguous() for key, tensor in recipe.state.items()}))
-    fusion |= recipe.fields(spec.classes or (), state)
+    fusion |= recipe.fields(spec.classes or (), save_state(recipe.state, folder, name))
     fusion["quorum"] = min(spec.output_fusion.quorum, len(recipe.asked))
     if spec.output_fusion.required:
         fusion["required"] = [member for member in spec.output_fusion.required if member in recipe.asked]

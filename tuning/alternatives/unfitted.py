@@ -83,8 +83,8 @@ class Answered:
     """Something that answered certain rows already, and no others."""
 
     name: str
-    kind: ClassVar[Kind] = "ensemble"
-    fitted: ClassVar[bool] = True
+    kind: Kind = "ensemble"
+    fitted: ClassVar[bool] = False
 
     def fit(self, outputs: Outputs, seed: int) -> Given:
         raise TuningError(self.name, "it has answers and no more", "compare them with compare_answers")

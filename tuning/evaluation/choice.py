@@ -98,7 +98,7 @@ def compare(
     recipes = {name: r for name, one in zip(names, found, strict=True) if (r := recipe_of(one.fitted)) is not None}
     standings = {
         name: Standing(
-            one.alternative.kind, len(recipes[name].asked) if name in recipes else 0, *held[number],
+            one.kind, len(recipes[name].asked) if name in recipes else 0, *held[number],
             None if solving is None else float(solving.values[number]), gains[number],
         )
         for number, (name, one) in enumerate(zip(names, found, strict=True))
@@ -128,7 +128,7 @@ def compare_answers(
     tried += [(Member(member), Recipe("mean", (member,))) for member in held_out.names]
     if len(pooled) > 1:
         tried.append((Uniform(), Recipe("mean", tuple(pooled))))
-    tried.append((Answered(name), Given(fused)))
+    tried.append((Answered(name, "ensemble" if len(pooled) > 1 else "single"), Given(fused)))
     none = np.full((len(seen), 1), np.nan)
     found = [
         OutOfSample(one, fitted, none, metric.rows(held_out.labels, fitted.fuse(held_out.names, held_out.probs)))
@@ -143,7 +143,7 @@ def _decide(
     """The chosen alternative, the decision, the best single one, and what was shown that speaks for it."""
     of_kind: dict[str, list[int]] = {"floor": [], "single": [], "ensemble": []}
     for number, one in enumerate(found):
-        of_kind[one.alternative.kind].append(number)
+        of_kind[one.kind].append(number)
     floor, ensembles = of_kind["floor"][0], of_kind["ensemble"]
     singles = _singles(evidence, found, of_kind["single"])
     single = evidence.all.best(singles)

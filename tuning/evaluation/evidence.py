@@ -20,8 +20,8 @@ from quorate.tuning.evaluation.row_metrics import RowMetric
 from quorate.tuning.evaluation.verdict import SAME
 from quorate.tuning.scoring import Floats
 
-# Of either way to show a gain; together they are wrong in one of twenty at most.
-_CONFIDENCE = 0.975
+# Of being wrong, for either way to show a gain; together they are in one of twenty at most.
+_CHANCE = 0.025
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,14 @@ class Sample:
                 found[number] = Interval(float(values[number]), float(least), float(most))
         return [found[number] for number in among]
 
-    def better(self, over: int, among: Sequence[int], min_gain: float) -> list[int]:
-        """Those of ``among`` that are better than ``over`` beyond chance, for all of them at once; the best first."""
-        confidence = 1 - 2 * (1 - _CONFIDENCE)  # the lower ends alone then hold with this
-        found = self.intervals(over, among, confidence)
-        good = [number for number, one in zip(among, found, strict=True) if one.low > max(min_gain, SAME)]
+    def better(self, over: int, among: Sequence[int], min_gain: float) -> list[tuple[int, Interval]]:
+        """Those of ``among`` better than ``over`` beyond chance, for all at once, and by how much; the best first."""
+        found = zip(among, self.intervals(over, among, 1 - 2 * _CHANCE), strict=True)
+        good = [(number, gain) for number, gain in found if gain.low > max(min_gain, SAME)]
         if good and self.count < FEW and self.numbers.shape[1] == self.size:
-            exact = exactly_above(self._sums(over, among) - min_gain, _CONFIDENCE)
-            good = [number for number in good if exact[list(among).index(number)]]
-        return sorted(good, key=lambda number: -float(self.gains(over)[0][number]))
+            exact = exactly_above(self._sums(over, among) - min_gain, 1 - _CHANCE)
+            good = [(number, gain) for number, gain in good if exact[list(among).index(number)]]
+        return sorted(good, key=lambda one: -one[1].difference)
 
     def _sums(self, over: int, among: Sequence[int]) -> Floats:
         """(G, K) gains of each group's rows, for a metric that is a mean over rows."""
@@ -157,9 +156,8 @@ class Evidence:
             return None
         first = among[-1] if self.solving is None else self.solving.best(among)
         for sample, tried in ((self.held_out, [first]), (self.all, among)):
-            good = sample.better(over, tried, min_gain)
-            if good:
-                return Shown(good[0], sample.intervals(over, tried)[list(tried).index(good[0])], len(sample.numbers))
+            for number, gain in sample.better(over, tried, min_gain):
+                return Shown(number, gain, len(sample.numbers))
         return None
 
 

@@ -117,9 +117,6 @@ class Choice:
             if abs(gain.difference) > SAME:
                 said += f"; {self._by(UNIFORM)} over the uniform mean"
                 said += ", which may be chance" if gain.low <= SAME else ""
-        asked = self.alternatives[self.recommended].members
-        if asked == 1:
-            said += "; it asks one member alone"
         return said + self._rows
 
     def with_recipe(self, name: str, recipe: Recipe) -> Choice:

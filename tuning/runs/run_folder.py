@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.atomic_files import copy_whole, write_whole
 from quorate.deployments.spec.digests import file_digest
@@ -17,6 +17,9 @@ from quorate.deployments.spec.factory_code import code_files
 from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.deployments.spec.named_files import NamedFile, config_files, named_files, with_paths
 from quorate.tuning.errors import TuningError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPEC, REPORT = "spec.yaml", "report.json"
 
@@ -45,39 +48,6 @@ def new_run_folder(runs: Path | str, name: str) -> Path:
     return folder
 
 
-def with_weights(
-    spec: EnsembleSpec,
-    weights: Mapping[str, float],
-    patterns: Sequence[Mapping[str, float]] = (),
-    calibration: Mapping[str, Any] | None = None,
-) -> EnsembleSpec:
-    """The spec with its returned fusion a weighted mean; deadline and the rest of the fusion stay.
-
-    A member of weight 0 is not asked: the quorum is lowered to those that are, where it was above. Calibrations that
-    were there go: the weights are for what the members say themselves.
-
-    Args:
-        weights: of each member.
-        patterns: weights for rows that exactly the members named answered.
-        calibration: of the fused rows, in a spec's words.
-    """
-    fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
-    for learned in ("options", "state", "member_calibration", "calibration"):
-        fusion.pop(learned, None)
-    fusion |= {"rule": "weighted_mean", "weights": dict(weights)}
-    fusion["quorum"] = min(spec.output_fusion.quorum, sum(weight > 0 for weight in weights.values()))
-    if patterns:
-        fusion["options"] = {"patterns": [dict(pattern) for pattern in patterns]}
-    if calibration:
-        fusion["calibration"] = dict(calibration)
-    data = spec.model_dump(mode="json", exclude_defaults=True)
-    if spec.fusion:
-        data["fusion"] = fusion
-    else:
-        data["fusions"][spec.output_name] = fusion
-    return parse_spec(data)
-
-
 def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleSpec:
     """Write ``spec.yaml`` and copy checkpoints, fusion states and factories that lie beside the spec.
 
@@ -103,6 +73,17 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
     written = parse_spec(with_paths(data, paths))
     save_spec(written, folder / SPEC)
     return written
+
+
+def save_state(tensors: Mapping[str, Tensor], folder: Path, name: str) -> str | None:
+    """Write what a rule has learned; the file's path from ``folder``, None where it has learned nothing."""
+    if not tensors:
+        return None
+    from safetensors.torch import save
+
+    path = f"states/{name}.safetensors"
+    write_whole(folder / path, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+    return path
 
 
 def save_report(report: Mapping[str, Any], folder: Path) -> None:

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 
-from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec, save_spec
 from quorate.deployments.spec.schema import MemberSpec
@@ -25,7 +23,7 @@ from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.evaluation.choice import compare_answers
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.runs.probe import save_probe
-from quorate.tuning.runs.run_folder import save_deployable, save_report
+from quorate.tuning.runs.run_folder import save_deployable, save_report, save_state
 from quorate.tuning.scoring import member_losses
 from quorate.tuning.search.journal import Finished, saving
 from quorate.tuning.search.space import Objective
@@ -139,11 +137,7 @@ class Picker:
         return parse_spec({**data, "inputs": inputs, "members": dumped, "fusion": fusion})
 
     def _write(self, structure: Structure, rule: Rule, number: int, folder: Path) -> EnsembleSpec:
-        state = None
-        if tensors := rule.state():
-            state = f"states/{number:05d}.safetensors"
-            write_whole(self._run / state, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-        spec = self.spec(structure, rule, state)
+        spec = self.spec(structure, rule, save_state(rule.state(), self._run, f"{number:05d}"))
         if folder.name == "0":
             save_spec(spec, self._run / "spec.yaml")
         folder.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,13 @@ def log_pool_weights(
     return Weights(weights, loss, max(0.0, gap))
 
 
+def log_pool_loss(
+    probs: NDArray[Any], labels: NDArray[np.int64], weights: Floats, floor: float = 1e-12, counts: Floats | None = None
+) -> float:
+    """The log-loss of these weights (M,), nats per row; the rest as of ``log_pool_weights``."""
+    return _Problem(probs, labels, floor, counts).loss(weights)[0]
+
+
 class _Problem:
     """The loss and its gradient, block of rows by block."""
 

@@ -23,6 +23,8 @@ from quorate.deployments.members.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import MergeError
 from quorate.fusion.evaluation.significance import Interval, paired_bootstrap
+from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.spec_fusion import with_recipe
 from quorate.tuning.architectures.precision import parameter_bytes
 from quorate.tuning.data.labelled import Labelled, check_labelled
 from quorate.tuning.errors import ArchitectureError
@@ -32,7 +34,7 @@ from quorate.tuning.predictions.answered_rows import answered_by_all, usable_row
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.runs.probe import save_probe
-from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report, with_weights
+from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report
 from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.search.members.formats import missing_library
 from quorate.tuning.solvers.simplex import simplex_weights
@@ -232,7 +234,8 @@ class _Judge:
         self.ensemble = fused if self.ensemble is None else self.ensemble
         folder = self.where / "candidates" / name
         folder.mkdir(parents=True)
-        written = save_deployable(with_weights(spec, weights), source, folder)
+        pool = Recipe("weighted_mean", names, weights)
+        written = save_deployable(with_recipe(spec, pool, folder, name), source, folder)
         answered = answered_by_all([fused])
         save_probe(folder, written, self.held_out, answered, fused[answered])
         return self._judged(written, folder, weights, fused)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import save
 
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.display import Displayed, Table
@@ -25,7 +24,7 @@ from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, s
 from quorate.tuning.evaluation.row_metrics import row_metric
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.answered_rows import check_usable
-from quorate.tuning.runs.run_folder import new_run_folder, save_report
+from quorate.tuning.runs.run_folder import new_run_folder, save_report, save_state
 from quorate.tuning.solvers.decisions import check_costs
 
 # Rows of probabilities from many libraries sum to one in float16 only.
@@ -152,9 +151,5 @@ def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | N
 def _write(choice: Choice, classes: tuple[str, ...], folder: Path) -> None:
     """Each alternative as the fusion of a spec."""
     for name, recipe in choice.recipes.items():
-        state = None
-        if recipe.state:
-            state = f"states/{name}.safetensors"
-            write_whole(folder / state, save({key: tensor.contiguous() for key, tensor in recipe.state.items()}))
-        fields: Mapping[str, Any] = {"fusion": recipe.fields(classes, state)}
+        fields = {"fusion": recipe.fields(classes, save_state(recipe.state, folder, name))}
         write_whole(folder / fusion_file(name), yaml.safe_dump(fields, sort_keys=False).encode())

@@ -8,6 +8,7 @@ from quorate.fusion.errors import QuorateError
 from quorate.tuning import Outputs, Recipe, choose
 from quorate.tuning.alternatives.base import Kind
 from quorate.tuning.alternatives.out_of_sample import OutOfSample
+from quorate.tuning.alternatives.unfitted import Answered, Given
 from quorate.tuning.errors import DataError, TuningError
 from quorate.tuning.evaluation.choice import compare
 from quorate.tuning.evaluation.row_metrics import row_metric
@@ -38,16 +39,6 @@ def halves(probs, labels, **columns):
     )
 
 
-class Fake:
-    """An alternative whose losses are given."""
-
-    def __init__(self, name, kind: Kind, fitted=False):
-        self.name, self.kind, self.fitted = name, kind, fitted
-
-    def fit(self, outputs, seed):
-        raise NotImplementedError
-
-
 def compared(losses, groups=None, min_gain=0.0):
     """The choice between a floor, one member and ensembles, from losses (K, N) of the member and each ensemble."""
     rows = losses.shape[1]
@@ -56,9 +47,9 @@ def compared(losses, groups=None, min_gain=0.0):
     )
     kinds: list[tuple[str, Kind]] = [("floor", "floor"), ("member", "single")]
     kinds += [(f"e{number}", "ensemble") for number in range(len(losses) - 1)]
-    columns = [np.full(rows, 50.0), *losses]
+    columns, none = [np.full(rows, 50.0), *losses], np.empty((0, 2), np.float32)
     found = [
-        OutOfSample(Fake(name, kind), Recipe("mean", ("a",)), np.full((rows, 1), np.nan), column[:, None])
+        OutOfSample(Answered(name, kind), Given(none), np.full((rows, 1), np.nan), column[:, None])
         for (name, kind), column in zip(kinds, columns, strict=True)
     ]
     return compare(found, known, known, row_metric("log_loss"), pool=False, min_gain=min_gain)
@@ -115,6 +106,14 @@ def test_copies_of_one_member_gain_nothing():
     choice = choose(*halves(probs[:1].repeat(3, axis=0), labels))
     assert choice.recommended not in {"uniform", "tuned"}
     assert choice.alternatives["uniform"].gain.difference == pytest.approx(choice.alternatives["a"].gain.difference)
+
+
+def test_what_asks_one_member_alone_is_no_ensemble():
+    probs, labels = noisy(200, 9, [0.0, 1.0, 1.0])
+    choice = choose(*halves(probs, labels), incumbent=Recipe("weighted_mean", tuple("abc"), {"a": 1.0, "b": 0, "c": 0}))
+    assert choice.alternatives["incumbent"].kind == "single"
+    assert choice.alternatives["uniform"].kind == "ensemble"
+    assert choice.decision == "single"
 
 
 def test_labels_at_random_leave_nothing_worth_serving():

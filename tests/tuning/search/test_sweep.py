@@ -1,31 +1,19 @@
 """Whole sweeps on the digits, with budgets of seconds."""
 
-import errno
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-from random import Random
-from typing import Any
 
 import numpy as np
 import pytest
 import sklearn.metrics
 from pyarrow import feather, parquet
-from ray import tune
 
 from quorate.deployments import load_spec
 from quorate.deployments.engine.graph import build_graph
 from quorate.deployments.engine.revision import build_revision
 from quorate.tuning import (
     Labelled,
-    SearchSpace,
     Splits,
-    digits,
     load_measured,
     promote,
     resume_sweep,
@@ -35,74 +23,9 @@ from quorate.tuning import (
 from quorate.tuning.errors import DataError, SweepError
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.search.space import Family
+from tests.tuning.support.small_sweep import BUDGET, SECRET, SPACE, journal, outcome
 
-SPACE = SearchSpace(
-    name="digits",
-    families={"mlp": Family(width=(8, 32), depth=(1, 1)), "cnn": Family(width=(4, 6), depth=(1, 1))},
-    epochs=3,
-    topologies=("parallel", "stack"),
-)
-# Measured times differ from run to run; with these objectives the same seed gives the same run.
-BUDGET: dict[str, Any] = {
-    "trials": 12,
-    "member_trials": 6,
-    "parallel": 3,
-    "objectives": ("log_loss", "memory_bytes"),
-    "workers": 2,
-    "check": 0,
-}
-
-
-SECRET = "canary-5f1e77c0ffee"
 HEAD_NUMBERS = ("source", "width", "depth", "dropout", "learning_rate")
-
-
-def small(splits):
-    return Splits(splits.train.rows(slice(0, 400)), splits.validation, splits.test)
-
-
-@pytest.fixture(scope="module")
-def data():
-    return small(digits())
-
-
-class Recorder(tune.Callback):
-    """As MLflow's and W&B's: told of each trial's start and end."""
-
-    def __init__(self):
-        self.told = []
-
-    def on_trial_start(self, iteration, trials, trial, **info):
-        self.say("start", trial)
-
-    def on_trial_complete(self, iteration, trials, trial, **info):
-        self.say("end", trial, log_loss=trial.last_result.get("log_loss"))
-
-    def say(self, what, trial, **words):
-        self.told.append({"what": what, "phase": trial.trainable_name, **words})
-
-
-@pytest.fixture(scope="module")
-def recorder():
-    return Recorder()
-
-
-@pytest.fixture(scope="module")
-def swept(cluster, data, recorder, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATABASE_PASSWORD", SECRET)
-        return sweep(SPACE, data, runs=tmp_path_factory.mktemp("runs"), callbacks=[recorder], **BUDGET)
-
-
-def outcome(result):
-    """All that must be the same when nothing but the machine differs: measured times do."""
-    kept = ("log_loss", "error_rate", "memory_bytes")
-    trials = (*result.members, *result.structures)
-    return [(t.number, dict(t.params), {n: t.values[n] for n in kept if n in t.values}, t.failure) for t in trials]
-
-
-def journal(folder):
-    return {path: path.stat().st_mtime_ns for path in sorted((folder / "trials").glob("*/*.json"))}
 
 
 def test_every_pick_is_a_spec_that_answers_what_the_report_says(swept, data):
@@ -191,104 +114,6 @@ def test_one_worker_or_four_find_what_two_find_in_a_folder_of_their_own(swept, d
     assert [pick.weights for pick in again.pareto] == [pick.weights for pick in swept.pareto]
 
 
-DRIVER = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import ray
-from test_sweep import BUDGET, SPACE, small
-from quorate.tuning import digits, load_measured, sweep
-
-def tell(progress):
-    print(progress.phase, progress.finished, flush=True)
-
-ray.init(address={address!r}, log_to_driver=False, configure_logging=False)
-sweep(
-    SPACE, small(digits()), run_folder=Path({folder!r}), measured=load_measured(Path({measured!r})), on_progress=tell,
-    **{{**BUDGET, "workers": 1}},
-)
-"""
-
-
-def killed_driver(cluster, folder, measured, at, after_s=0.0):
-    """Run a sweep in another process and kill it without warning some time after it says ``at``.
-
-    Args:
-        at: what it says, or after how many trials that have finished.
-
-    Returns:
-        How many trials it has said to have finished.
-    """
-    code = DRIVER.format(
-        tests=str(Path(__file__).parent), address=cluster.get_runtime_context().gcs_address, folder=str(folder),
-        measured=str(measured),
-    )  # fmt: skip
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert driver.stdout is not None
-    finished = {}
-    for line in driver.stdout:
-        phase, _, count = line.strip().rpartition(" ")
-        finished[phase] = int(count)
-        if at in (line.strip(), sum(finished.values())):
-            break
-    time.sleep(after_s)
-    os.kill(driver.pid, signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL
-    driver.stdout.close()
-    return sum(finished.values())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("at", ["members 4", "structures 5"])
-def test_a_sweep_whose_driver_was_killed_goes_on_and_ends_as_if_nothing_had_been(cluster, swept, data, tmp_path, at):
-    folder = tmp_path / "run"
-    killed_driver(cluster, folder, swept.folder, at)
-    assert_goes_on(folder, swept, data)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", range(10))
-def test_a_sweep_whose_driver_was_killed_at_any_moment_loses_only_trials_under_way(
-    cluster, swept, data, tmp_path, moment
-):
-    random = Random(moment)
-    folder = tmp_path / "run"
-    finished = killed_driver(cluster, folder, swept.folder, random.randint(1, 14), random.uniform(0, 0.2))
-    assert_goes_on(folder, swept, data, finished)
-
-
-def assert_goes_on(folder, swept, data, finished=1):
-    """What was finished is there and is not run again, and the end is that of a sweep that nothing happened to."""
-    done = journal(folder)
-    assert finished <= len(done) < 18
-    result = resume_sweep(folder, data, workers=1)
-    assert {path: journal(folder)[path] for path in done} == done
-    assert outcome(result) == outcome(swept)
-
-
-def test_a_finished_sweep_taken_up_again_runs_nothing(swept, data):
-    before = journal(swept.folder)
-    assert outcome(resume_sweep(swept.folder, data)) == outcome(swept)
-    assert journal(swept.folder) == before
-
-
-@pytest.mark.slow
-def test_damaged_files_are_found_by_their_digest_said_and_made_again(cluster, swept, data, tmp_path):
-    folder = tmp_path / "run"
-    first = sweep(SPACE, data, run_folder=folder, **BUDGET)
-    weights = sorted((folder / "members").glob("*.safetensors"))
-    good = weights[0].read_bytes()
-    weights[0].write_bytes(good[:-1] + b"\x00")
-    trial = folder / "trials" / "structures" / "00003.json"
-    trial.write_text(trial.read_text().replace("log_loss", "lag_loss", 1))
-    said = []
-    result = resume_sweep(folder, data, on_progress=lambda progress: said.append(progress.said))
-    assert any(s and f"{weights[0].name} has other bytes than were written: trained again" in s for s in said)
-    assert any(s and "00003.json is damaged: the trial runs again" in s for s in said)
-    assert weights[0].read_bytes() == good
-    assert outcome(result) == outcome(first)
-
-
 @pytest.mark.slow
 def test_a_trial_that_gives_no_number_fails_and_is_never_the_best(cluster, data, tmp_path):
     families = {"mlp": Family(width=(8, 8), depth=(1, 1), learning_rate=(1e30, 1e32)), "cnn": SPACE.families["cnn"]}
@@ -298,52 +123,6 @@ def test_a_trial_that_gives_no_number_fails_and_is_never_the_best(cluster, data,
     assert failed
     assert all(trial.params["family"] == "mlp" and "no finite log-loss" in str(trial.failure) for trial in failed)
     assert all(name.startswith("cnn") for pick in result.pareto for name in pick.spec.members)
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_one_sentence_and_the_sweep_goes_on_after_it(cluster, swept, data, tmp_path, monkeypatch):
-    written, real = [], os.fsync
-
-    def fsync(file):
-        written.append(file)
-        if len(written) > 9:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(file)
-
-    monkeypatch.setattr("quorate.deployments.atomic_files.os.fsync", fsync)
-    with pytest.raises(SweepError, match=r"cannot be written \(No space left on device\); make room, .*--resume"):
-        sweep(SPACE, data, run_folder=tmp_path / "run", **BUDGET)
-    monkeypatch.undo()
-    assert 0 < len(journal(tmp_path / "run")) < 18
-    assert outcome(resume_sweep(tmp_path / "run", data)) == outcome(swept)
-
-
-class Killer(tune.Callback):
-    """Kills the worker of the first trial once, after its first epoch."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def on_trial_result(self, iteration, trials, trial, result, **info):
-        if trial.config["number"] == 0 and "epoch" in result and not self.mark.exists():
-            self.mark.touch()
-            os.kill(result["pid"], signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_a_trial_whose_worker_is_lost_goes_on_from_its_checkpoint(cluster, swept, data, tmp_path):
-    result = sweep(SPACE, data, runs=tmp_path, callbacks=[Killer(tmp_path / "killed")], **BUDGET)
-    assert (tmp_path / "killed").exists()
-    assert outcome(result) == outcome(swept)
-
-
-def test_two_processes_cannot_work_in_one_folder(swept, data):
-    with (swept.folder / "lock").open("w") as file:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(SweepError, match="another process runs this sweep"):
-            resume_sweep(swept.folder, data)
 
 
 def test_other_rows_another_sweeps_folder_and_empty_spaces_are_refused(swept, data, tmp_path):

@@ -12,8 +12,8 @@ from tests.deployments.support.factories.known import known
 from tests.deployments.support.member_threads import FACTORIES
 from tests.deployments.support.traffic import Traffic
 from tests.deployments.support.waiting import until
-from tests.tuning.search.test_sweep import BUDGET, SPACE, outcome, small
 from tests.tuning.support.small_disk import fill, small_disk
+from tests.tuning.support.small_sweep import BUDGET, SPACE, outcome, small
 
 ROWS = np.array([[0.5, -1.0], [2.0, 0.25]], np.float32)
 SHIFTS = {"a": 1, "b": -2}

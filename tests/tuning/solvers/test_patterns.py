@@ -4,6 +4,7 @@ import sklearn.metrics
 
 from quorate.tuning import pattern_weights, simplex_weights, worthwhile_patterns
 from quorate.tuning.errors import TuningError
+from tests.tuning.support.hedged import hedged
 
 
 def predictions(members, rows, classes, seed):
@@ -35,16 +36,6 @@ def test_a_pattern_without_weight_cannot_be_rescaled():
     probs, labels = predictions(2, 50, 3, 1)
     patterns = pattern_weights(probs, labels, [1.0, 0.0])
     assert {p.present: np.isinf(p.rescaled_log_loss) for p in patterns} == {(0, 1): False, (0,): False, (1,): True}
-
-
-def hedged(rows, seed):
-    """Members b and c know one kind of rows each and mislead on the other's: together they hedge."""
-    random = np.random.default_rng(seed)
-    labels, kinds = random.integers(0, 2, rows), random.integers(0, 3, rows)
-    right = np.array([[0.45, 0.45, 0.85], [0.9, 0.2, 0.6], [0.2, 0.9, 0.6]])[:, kinds]
-    probs = np.stack([1 - right, right], axis=-1)
-    probs[:, labels == 0] = probs[:, labels == 0, ::-1]
-    return probs, labels
 
 
 def test_worthwhile_patterns_gain_on_rows_they_have_not_seen():

@@ -11,6 +11,7 @@ from quorate.tuning import Labelled, PredictionStore, run_in_process, score_weig
 from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.evaluation.figures import Evidence, class_gains
 from quorate.tuning.evaluation.row_scores import answers
+from tests.tuning.support.hedged import hedged
 
 pytestmark = pytest.mark.long
 
@@ -82,16 +83,6 @@ def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_
     np.testing.assert_allclose(fused[::2], (pattern["a"] * outputs[0] + pattern["b"] * outputs[1])[::2], atol=1e-6)
     full = np.tensordot(list(result.weights.values()), outputs, axes=1)
     np.testing.assert_allclose(fused[1::2], full[1::2], atol=1e-6)
-
-
-def hedged(rows, seed):
-    """Members b and c know one kind of rows each and mislead on the other's: together they hedge."""
-    random = np.random.default_rng(seed)
-    labels, kinds = random.integers(0, 2, rows), random.integers(0, 3, rows)
-    right = np.array([[0.45, 0.45, 0.85], [0.9, 0.2, 0.6], [0.2, 0.9, 0.6]])[:, kinds]
-    probs = np.stack([1 - right, right], axis=-1)
-    probs[:, labels == 0] = probs[:, labels == 0, ::-1]
-    return probs, labels
 
 
 def test_the_linear_pools_weights_are_proven_near_the_best_on_validation(tiny, tuned):
