@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,6 +108,7 @@ def _write_events(result: SweepResult, good: Sequence[Finished]) -> None:
     from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
     place = result.folder / "tensorboard"
+    shutil.rmtree(place, ignore_errors=True)  # of the same sweep before it was taken up again: curves would be doubled
     for member in result.members:
         with SummaryWriter(str(place / f"{member.params['family']}-{member.number:03d}")) as writer:
             for epoch in member.details.get("history", []):

@@ -88,7 +88,7 @@ def test_what_the_verdict_advises_against_wants_anyway(served, run, tmp_path):
     report = json.loads((run.folder / "report.json").read_text())
     for decision, recommended, pick, fix in (
         ("nothing", "class_frequencies", "uniform", "pass anyway"),
-        ("single", "strong", "tuned", "or leave pick out"),
+        ("single", "strong", "stacking", "or leave pick out"),
     ):
         against = tmp_path / decision
         shutil.copytree(run.folder, against)
