@@ -38,9 +38,9 @@ Progress = Callable[[dict[str, str]], None]
 # In place of an ensemble's name; behind an @, which no ensemble's has.
 _SHARED = "shared"
 # By name: a fusion replica imports what changes an ensemble, and that imports this file.
-_FUSION = "quorate.deployments.control.fusion_deployment:FusionDeployment"
-_MEMBER = "quorate.deployments.control.member_deployment:MemberDeployment"
-_ROUTER = "quorate.deployments.control.directory:DirectoryRouter"
+_FUSION = "quorate.deployments.control.serve.fusion_deployment:FusionDeployment"
+_MEMBER = "quorate.deployments.control.serve.member_deployment:MemberDeployment"
+_ROUTER = "quorate.deployments.control.serve.directory:DirectoryRouter"
 _COMMON: dict[str, Any] = {
     "health_check_period_s": HEALTH_CHECK_PERIOD_S,
     "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
@@ -157,7 +157,7 @@ def scaling(replicas: Replicas) -> dict[str, Any]:
     """How many replicas, as Serve's options."""
     if replicas.min == replicas.max:
         return {"num_replicas": replicas.min}
-    policy = AutoscalingPolicy(policy_function="quorate.deployments.control.autoscaling:scale_by_load")
+    policy = AutoscalingPolicy(policy_function="quorate.deployments.control.serve.autoscaling:scale_by_load")
     return {
         "autoscaling_config": AutoscalingConfig(
             min_replicas=replicas.min,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from quorate.deployments.control.autoscaling import desired_replicas
+from quorate.deployments.control.serve.autoscaling import desired_replicas
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Whoever listens to an application hears where its replicas are, and where they were when it began to listen again."""
 
-from quorate.deployments.control import directory
-from quorate.deployments.control.directory import announce, forget, listen
+from quorate.deployments.control.serve import directory
+from quorate.deployments.control.serve.directory import announce, forget, listen
 from quorate.deployments.routing.replica import Address
 
 HERE, THERE = Address("r1", "here"), Address("r2", "there")

@@ -57,7 +57,7 @@ class DirectoryRouter(RequestRouter):
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         super().update_replicas(replicas)
         # Serve ships this class by value, so the registry has to be looked up where it runs.
-        from quorate.deployments.control import directory
+        from quorate.deployments.control.serve import directory
 
         known = {replica.replica_id.unique_id: replica.replica_metadata for replica in replicas}
         directory.announce(self.app_name, {replica_id: Address(**data) for replica_id, data in known.items() if data})

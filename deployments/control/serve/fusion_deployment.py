@@ -183,7 +183,7 @@ class FusionDeployment:
     def _find_member(self, app: str, on_replicas: Callable[[dict[str, Address]], None]) -> Callable[[], None]:
         from ray.serve.handle import DeploymentHandle
 
-        from quorate.deployments.control.directory import listen
+        from quorate.deployments.control.serve.directory import listen
 
         listen(app, on_replicas)
         if app not in self._handles:
@@ -195,7 +195,7 @@ class FusionDeployment:
 
     def _forget_member(self, app: str) -> None:
         """Called on the server's event loop: what holds a handle's router and its long poll is let go."""
-        from quorate.deployments.control.directory import forget
+        from quorate.deployments.control.serve.directory import forget
 
         forget(app)
         asyncio.get_running_loop().run_in_executor(None, self._handles.pop(app).shutdown)
