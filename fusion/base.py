@@ -235,9 +235,9 @@ def check_options(
         raise RuleOptionError(
             rule, "weights", unknown_members, f"name only members of the fusion: {', '.join(members)}"
         )
-    unknown = sorted(set(options) - set(entry.options))
+    unknown = sorted(set(options) - set(entry.own_options))
     if unknown:
-        known = f"use {', '.join(entry.options)}" if entry.options else "leave it out: this rule has no options"
+        known = f"use {', '.join(entry.own_options)}" if entry.own_options else "leave it out: this rule has no options"
         raise RuleOptionError(rule, "options", unknown, known)
 
 

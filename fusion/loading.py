@@ -1,13 +1,35 @@
-"""From a rule's name in a spec to its class."""
+"""From a rule's name in a spec to its class, and to the rule."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from torch import Tensor
+
 from quorate.fusion.base import Rule
 from quorate.fusion.features.base import FeatureRule
-from quorate.fusion.registry import RULES
+from quorate.fusion.registry import PATTERNS, RULES
+from quorate.fusion.rules.weight_patterns import Patterned, read_patterns
+
+
+def build_rule(
+    name: str,
+    members: Sequence[str],
+    weights: Mapping[str, float] | None,
+    options: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,
+) -> Rule:
+    """A rule over members' outputs, from the fields of a spec as ``Rule.from_spec`` takes them, with its patterns.
+
+    Raises:
+        RuleOptionError: a field that the rule does not read, or a value it cannot use.
+    """
+    patterned = PATTERNS in options and PATTERNS in RULES[name].options
+    own = {option: value for option, value in options.items() if not patterned or option != PATTERNS}
+    rule = load_rule(name).from_spec(members, weights, own, state)
+    return Patterned(rule, read_patterns(members, options[PATTERNS])) if patterned else rule
 
 
 def load_rule(name: str) -> type[Rule]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Of every rule that gives probabilities: weights for rows that only some members answered.
+PATTERNS = "patterns"
+
 
 @dataclass(frozen=True)
 class RuleEntry:
@@ -11,7 +14,7 @@ class RuleEntry:
 
     Attributes:
         target: ``module:Class``.
-        options: names allowed under ``options`` in the spec.
+        own_options: names allowed under ``options`` in the spec that the rule itself reads.
         weighted: the rule reads ``weights``.
         needs_weights: it has no default for them; the rule to use without. "" for a rule that has one.
         reads: member outputs it accepts, in the spec's words.
@@ -21,7 +24,7 @@ class RuleEntry:
     """
 
     target: str
-    options: tuple[str, ...] = ()
+    own_options: tuple[str, ...] = ()
     weighted: bool = False
     needs_weights: str = ""
     reads: tuple[str, ...] = ("logits", "probabilities")
@@ -29,12 +32,17 @@ class RuleEntry:
     steered: bool = False
     decides: bool = False
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names allowed under ``options`` in the spec."""
+        pooled = "probabilities" in self.reads and not self.steered and not self.decides
+        return (*self.own_options, PATTERNS) if pooled else self.own_options
+
 
 RULES: dict[str, RuleEntry] = {
     "mean": RuleEntry("quorate.fusion.rules.linear_pool:Mean", reads=("logits", "probabilities", "values")),
     "weighted_mean": RuleEntry(
         "quorate.fusion.rules.linear_pool:WeightedMean",
-        ("patterns",),
         weighted=True,
         needs_weights="mean",
         reads=("logits", "probabilities", "values"),

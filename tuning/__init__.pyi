@@ -34,7 +34,6 @@ from .solvers.greedy import greedy_path as greedy_path
 from .solvers.greedy import greedy_weights as greedy_weights
 from .solvers.patterns import Pattern as Pattern
 from .solvers.patterns import pattern_weights as pattern_weights
-from .solvers.patterns import worthwhile_patterns as worthwhile_patterns
 from .solvers.sharding import PredictionShards as PredictionShards
 from .solvers.simplex import simplex_weights as simplex_weights
 from .solvers.weights import Weights as Weights

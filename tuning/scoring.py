@@ -177,11 +177,6 @@ def true_class(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:
     return column
 
 
-def alone(columns: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """(M, N, 1) predictions and (N,) labels with the log-loss of these true-class columns (M, N), C times smaller."""
-    return columns[:, :, None], np.zeros(columns.shape[1], dtype=np.int64)
-
-
 def member_losses(probs: NDArray[Any], labels: NDArray[np.int64]) -> Floats:
     """(M,) mean log-loss of each member of (M, N, C) predictions."""
     losses: Floats = -np.log(true_class(probs, labels)).mean(axis=1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.tuning.data.predictions_file import Predictions
     from quorate.tuning.predictions.out_of_fold import OutOfFold
+    from quorate.tuning.workflows.guarantees import Promised
     from quorate.tuning.workflows.tune_fusion import TuneResult
     from quorate.tuning.workflows.tune_predictions import PredictionsResult
 
@@ -31,27 +32,28 @@ Metric = Literal["log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro
 @overload
 def tune(
     spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
-    folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
-    groups: str | None = ..., time: str | None = ..., weight: str | None = ..., runs: str | Path = ...,
-    seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+    coverage: float | None = ..., by_class: bool = ..., folder: str | Path | None = ..., train: Rows | None = ...,
+    folds: int = ..., epochs: int = ..., label: str = ..., groups: str | None = ..., time: str | None = ...,
+    weight: str | None = ..., runs: str | Path = ..., seed: int = ..., address: str | None = ...,
+    on_step: Callable[[str], None] | None = ...,
 ) -> TuneResult: ...  # fmt: skip
 
 
 @overload
 def tune(
     *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric | None = ...,
-    costs: Costs | None = ..., min_gain: float = ..., label: str = ..., runs: str | Path = ..., seed: int = ...,
-    on_step: Callable[[str], None] | None = ...,
+    costs: Costs | None = ..., min_gain: float = ..., coverage: float | None = ..., by_class: bool = ...,
+    label: str = ..., runs: str | Path = ..., seed: int = ..., on_step: Callable[[str], None] | None = ...,
 ) -> PredictionsResult: ...  # fmt: skip
 
 
 def tune(
     spec: SpecLike | None = None, data: Rows | None = None, *, predictions: PredictionsLike | None = None,
     labels: ArrayLike | None = None, metric: Metric | None = None, costs: Costs | None = None, min_gain: float = 0.0,
-    folder: str | Path | None = None, train: Rows | None = None, folds: int = 5, epochs: int = 30,
-    label: str = "label", groups: str | None = None, time: str | None = None, weight: str | None = None,
-    runs: str | Path = "runs", seed: int = 0, address: str | None = None,
-    on_step: Callable[[str], None] | None = None,
+    coverage: float | None = None, by_class: bool = False, folder: str | Path | None = None,
+    train: Rows | None = None, folds: int = 5, epochs: int = 30, label: str = "label", groups: str | None = None,
+    time: str | None = None, weight: str | None = None, runs: str | Path = "runs", seed: int = 0,
+    address: str | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TuneResult | PredictionsResult:  # fmt: skip
     """Fit every alternative on half of the rows and judge them on the other half.
 
@@ -64,6 +66,9 @@ def tune(
         metric: by what alternatives are compared: log_loss, or rmse for predicted values, when None.
         costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
+        coverage: answers are to hold a set of classes, or an interval of values, with the truth in it with this
+            probability: split conformal prediction, checked in the report; as the spec's ``conformal`` says when None.
+        by_class: with ``coverage``: for the rows of each class.
         folder: what the spec's paths start from; that of the file, or the current one, when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
@@ -81,6 +86,7 @@ def tune(
     """
     require("tune", "tune")
     asked: dict[str, Any] = {"min_gain": min_gain, "runs": runs, "seed": seed, "on_step": on_step}
+    asked["promised"] = _promised(coverage, by_class)
     if predictions is not None:
         if spec is not None or data is not None:
             raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
@@ -102,6 +108,14 @@ def tune(
         return tune_fusion(
             found, place, seen, rows, metric or "log_loss", out_of_fold=_out_of_fold(folds, epochs, seed), **asked
         )
+
+
+def _promised(coverage: float | None, by_class: bool) -> Promised | None:
+    from quorate.tuning.workflows.guarantees import Promised
+
+    if by_class and coverage is None:
+        raise TuningError("by_class", "no coverage", "say how much: coverage=0.9")
+    return None if coverage is None else Promised(coverage, by_class)
 
 
 def _of_predictions(

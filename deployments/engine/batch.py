@@ -28,6 +28,7 @@ from quorate.fusion.errors import QuorateError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
+_NOTHING: Mapping[str, str | float] = {}
 
 
 class Batch:
@@ -176,7 +177,7 @@ class Batch:
                 request.future.set_exception(shortage(output, own, len(self._fused), request.inputs, self._back_s))
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
-                request.future.set_result(self._cut(request, fused, own_account, at, cut))
+                request.future.set_result(self._cut(request, fused, presence, own_account, at, cut))
 
     def _fuse(self, outputs: Array, states: States, enough: Mask | None, at: int) -> FusedArrays:
         """Fuse rows from ``at`` on that have enough members; all rows have all of them where ``enough`` is None."""
@@ -195,7 +196,9 @@ class Batch:
     def _back_s(self, name: str) -> float:
         return self._members[name].back_s() if name in self._members else 0.0
 
-    def _cut(self, request: Request, fused: FusedArrays, account: Account, at: int, cut: slice) -> Answer:
+    def _cut(
+        self, request: Request, fused: FusedArrays, presence: Presence, account: Account, at: int, cut: slice
+    ) -> Answer:
         """A request's rows, which are ``cut`` of what was fused and start at ``at`` in the batch."""
         abstained = () if fused.abstained is None else tuple(np.flatnonzero(fused.abstained[cut]).tolist())
         return Answer(
@@ -206,7 +209,17 @@ class Batch:
             abstained,
             self._explain(fused, at, cut) if request.explain else None,
             self._began - (request.deadline - request.allowed_s),
+            self._certainty(fused.values[cut], presence, slice(at, at + request.rows)),
         )
+
+    def _certainty(self, values: Array, presence: Presence, rows: slice) -> Mapping[str, str | float]:
+        output = self._revision.graph.output
+        if output.conformal is None:
+            return _NOTHING
+        there = presence.states[:, rows] == OK
+        # Nothing was fitted on rows that an inner fusion has answered from less than it has.
+        whole = there[len(output.asked) :].all(axis=0)
+        return output.conformal.parameters(values, there[: len(output.asked)] & whole)
 
     def _explain(self, fused: FusedArrays, at: int, cut: slice) -> Explanation:
         rows = slice(at, at + cut.stop - cut.start)

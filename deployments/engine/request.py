@@ -42,6 +42,7 @@ class Answer:
         coverage: (B,) the share of weight that answered.
         abstained: rows the rule declined to decide.
         queued_s: how long the rows waited for a batch.
+        certainty: parameters that say how sure the rows are.
     """
 
     values: NDArray[np.float32]
@@ -53,6 +54,7 @@ class Answer:
     abstained: tuple[int, ...] = ()
     explanation: Explanation | None = None
     queued_s: float = 0.0
+    certainty: Mapping[str, str | float] = field(default_factory=dict)
 
     @property
     def degraded(self) -> bool:
@@ -75,6 +77,7 @@ class Answer:
             parameters["rows_missing"] = ",".join(rows)
         if self.abstained:
             parameters["rows_abstained"] = " ".join(map(str, self.abstained))
+        parameters.update(self.certainty)
         return parameters
 
 

@@ -1,4 +1,4 @@
-"""What the calibrations and the decision of a fusion must hold, beyond the type of each field."""
+"""What the calibrations, the decision and the guarantees of a fusion must hold, beyond the type of each field."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.model_formats import WEIGHTS_SUFFIX
-from quorate.deployments.spec.schema import CalibrationSpec, EnsembleSchema, FusionSpec
+from quorate.deployments.spec.schema import CalibrationSpec, ConformalSpec, EnsembleSchema, FusionSpec
 from quorate.fusion.registry import RuleEntry
 
 
 def check_calibration(spec: EnsembleSchema, field: str, fusion: FusionSpec, entry: RuleEntry) -> None:
-    """Raise SpecError for the first mistake in how a fusion calibrates and decides."""
+    """Raise SpecError for the first mistake in how a fusion calibrates, decides and says how sure it is."""
+    if fusion.conformal is not None:
+        _check_conformal(spec, field, fusion, fusion.conformal, entry)
     members, fused, decision = fusion.member_calibration, fusion.calibration, fusion.decision
     if not members and not fused and not decision:
         return
@@ -37,6 +39,32 @@ def check_calibration(spec: EnsembleSchema, field: str, fusion: FusionSpec, entr
         raise SpecError(f"{field}.decision", "it is empty", "give thresholds, reject_below or both")
     if isinstance(decision.thresholds, Mapping):
         _check_classes(f"{field}.decision.thresholds", decision.thresholds, spec.classes)
+
+
+def _check_conformal(
+    spec: EnsembleSchema, field: str, fusion: FusionSpec, conformal: ConformalSpec, entry: RuleEntry
+) -> None:
+    field = f"{field}.conformal"
+    if fusion is not spec.output_fusion:
+        raise SpecError(field, "this fusion is not the answer", f"write it under {spec.output_name}")
+    if fusion.decision is not None or entry.decides or entry.steered:
+        found = "a decision is taken" if not entry.steered else f"rule '{fusion.rule}' asks other members in each row"
+        raise SpecError(field, f"{found}, of which nothing is promised", "remove one of the two")
+    outputs = {spec.members[name].output for name in fusion.members if name in spec.members}
+    if not outputs <= {"logits", "probabilities"} and outputs != {"values"}:
+        raise SpecError(field, f"the members give {' and '.join(sorted(outputs))}", "give probabilities, or values")
+    if conformal.by_class and outputs == {"values"}:
+        raise SpecError(f"{field}.by_class", "the members give values", "remove it")
+    sets = [frozenset(one.members) for one in conformal.thresholds]
+    for number, one in enumerate(conformal.thresholds):
+        at = f"{field}.thresholds[{number}]"
+        unknown = sorted(set(one.members) - set(fusion.members))
+        if unknown:
+            raise SpecError(f"{at}.members", f"'{unknown[0]}' is no member here", f"use {', '.join(fusion.members)}")
+        if sets.index(sets[number]) < number:
+            raise SpecError(f"{at}.members", "this set of members is there twice", "give each set once")
+        if isinstance(one.threshold, Mapping):
+            _check_classes(f"{at}.threshold", one.threshold, spec.classes)
 
 
 def _check_numbers(field: str, calibration: CalibrationSpec, classes: tuple[str, ...] | None) -> None:

@@ -121,6 +121,33 @@ class DecisionSpec(_Frozen):
     reject_below: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
+class ConformalThreshold(_Frozen):
+    """What belongs to the set, or how far the interval reaches, where exactly these members answered.
+
+    Attributes:
+        threshold: a class belongs whose probability is 1 - threshold at least, one for all classes or by class; an
+            interval reaches so far to either side of the value.
+    """
+
+    members: Annotated[tuple[Name, ...], Field(min_length=1)]
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | dict[ClassName, float]
+
+
+class ConformalSpec(_Frozen):
+    """Sets of classes, or intervals of values, that hold the truth with this probability, beside the answer.
+
+    Attributes:
+        coverage: the probability, over rows like those that thresholds were fitted on.
+        by_class: it holds for the rows of each class.
+        thresholds: fitted by ``quorate tune``, for each set of members that may be left; rows that others answered
+            get no set.
+    """
+
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    by_class: bool = False
+    thresholds: tuple[ConformalThreshold, ...] = ()
+
+
 class FusionSpec(_Frozen):
     """A rule over members, and how long and for whom it waits.
 
@@ -132,6 +159,7 @@ class FusionSpec(_Frozen):
             other numbers are another revision, and no member restarts.
         calibration: of the fused probabilities.
         decision: taken on those last.
+        conformal: what is said beside them of how sure they are.
         deadline_s: an answer is due this long after the request arrived; a fusion that members read closes then, by
             its share of the answer's deadline when left out.
         quorum: the fewest members a row is fused from.
@@ -146,6 +174,7 @@ class FusionSpec(_Frozen):
     member_calibration: dict[Name, CalibrationSpec] = Field(default_factory=dict)
     calibration: CalibrationSpec | None = None
     decision: DecisionSpec | None = None
+    conformal: ConformalSpec | None = None
     deadline_s: Seconds = DEADLINE_S
     quorum: Annotated[int, Field(ge=1)] = 1
     required: tuple[Name, ...] = ()

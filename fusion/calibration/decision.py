@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from quorate.fusion.base import Fused
 from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.evaluation.risk_control import check_confidence, passed, share_p_value
 
 ABSTAINED = -1
+# Shares of rows to answer that are tested, and how many of these a test begins at.
+_TRIED, _STARTS = 50, 5
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class Decision:
         return Fused(values, fused.contributions, fused.coverage, abstained)
 
 
-def fit_rejection(probabilities: NDArray[Any], labels: NDArray[Any], max_risk: float) -> Rejection:
+def fit_rejection(
+    probabilities: NDArray[Any], labels: NDArray[Any], max_risk: float, confidence: float | None = None
+) -> Rejection:
     """The threshold that answers the most rows at an error of at most ``max_risk`` among them.
 
     El-Yaniv and Wiener 2010, "On the Foundations of Noise-free Selective Classification": the risk-coverage curve.
@@ -70,25 +75,48 @@ def fit_rejection(probabilities: NDArray[Any], labels: NDArray[Any], max_risk: f
     Args:
         probabilities: (N, C) on held-out rows.
         labels: (N,) class indices.
-        max_risk: from 0 to 1. It holds on these rows; on others within sampling error.
+        max_risk: from 0 to 1.
+        confidence: with which it holds on new rows, over the draw of these ones, such as 0.95; None where it is to
+            hold on these rows, and on others within sampling error.
 
     Raises:
-        RuleOptionError: max_risk is out of range.
+        RuleOptionError: max_risk or confidence is out of range.
     """
     if not 0 <= max_risk <= 1:
         raise RuleOptionError("rejection", "max_risk", max_risk, "give a share from 0 to 1")
-    confidence = probabilities.max(axis=-1)
-    order = np.argsort(-confidence, kind="stable")
+    check_confidence("rejection", confidence)
+    sure = probabilities.max(axis=-1)
+    order = np.argsort(-sure, kind="stable")
     wrong = (probabilities.argmax(axis=-1) != labels)[order]
     risk = np.cumsum(wrong) / np.arange(1, len(order) + 1)
-    ranked = confidence[order]
-    # A threshold cannot part rows of equal confidence.
+    ranked = sure[order]
+    # A threshold cannot part rows that are equally sure.
     last_of_equals = np.append(ranked[1:] != ranked[:-1], True)
     allowed = np.flatnonzero((risk <= max_risk) & last_of_equals)
+    if confidence is not None:
+        allowed = _proven(np.cumsum(wrong), last_of_equals, max_risk, 1 - confidence)
     if not allowed.size:
         return Rejection(float("inf"), 0.0, 0.0)
     cut = int(allowed[-1])
     return Rejection(float(ranked[cut]), (cut + 1) / len(order), float(risk[cut]))
+
+
+def _proven(errors: NDArray[np.int64], ends: NDArray[np.bool_], max_risk: float, delta: float) -> NDArray[np.intp]:
+    """Last rows of the thresholds at which the risk is shown to be at most that.
+
+    Args:
+        errors: (N,) so far, the surest rows first.
+        ends: (N,) rows after which a threshold may stand.
+    """
+    every = np.flatnonzero(ends)
+    wanted = np.linspace(0, len(errors) - 1, _TRIED + 1)[1:]
+    cuts = np.unique(every[np.minimum(np.searchsorted(every, wanted), len(every) - 1)])
+    starts = sorted({len(cuts) * number // _STARTS for number in range(_STARTS)})
+    good = passed(
+        lambda number: share_p_value(int(errors[cuts[number]]), int(cuts[number]) + 1, max_risk),
+        starts, len(cuts), delta,
+    )  # fmt: skip
+    return np.asarray(cuts[good], dtype=np.intp)
 
 
 def fit_thresholds(scores: NDArray[Any], truth: NDArray[Any]) -> list[float]:

@@ -23,10 +23,13 @@ from torch import Tensor
 
 from quorate.fusion.base import Fused, Rule
 from quorate.fusion.errors import QuorumError, RuleOptionError
+from quorate.fusion.evaluation.risk_control import check_confidence, mean_p_value, passed
 from quorate.fusion.training import examples
 
 # Confidence and agreement end at 1: a row never leaves at a stage with this threshold.
 NEVER = 2.0
+# Of the loss that is allowed, what thresholds are proposed for where they have to pass a test; the safest first.
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -189,12 +192,17 @@ def fit_cascade(
     max_loss: float = 0.0,
     measure: str = "confidence",
     weights: Sequence[float] | None = None,
+    confidence: float | None = None,
+    seed: int = 0,
 ) -> Cascade:
     """Choose for each stage the lowest threshold at which the rows that leave lose no accuracy.
 
     Stage by stage: among the rows that reach it, the most rows that can leave such that their accuracy is at most
     ``max_loss`` below that of all members on the same rows. On the given rows the cascade is then at most ``max_loss``
     less accurate than all members; give rows the members were not trained on.
+
+    With a ``confidence`` that holds on new rows: thresholds are chosen like that on half of the rows, for several
+    losses, and the riskiest is taken that passes a test on the other half (``risk_control``).
 
     Args:
         members: names, in the order of the outputs.
@@ -205,6 +213,8 @@ def fit_cascade(
         max_loss: share of rows, in [0, 1].
         measure: ``confidence`` or ``agreement``.
         weights: by member, in their order; equal when left out.
+        confidence: over the draw of these rows, such as 0.95; None where the loss is to hold on these rows.
+        seed: of the halves.
 
     Raises:
         FusionError: arguments do not fit together.
@@ -212,23 +222,55 @@ def fit_cascade(
     """
     if not 0 <= max_loss <= 1:
         raise RuleOptionError(Cascade.name, "max_loss", max_loss, "give a share of rows in [0, 1]")
-    thresholds = [NEVER] * (len(stages) - 1)
+    check_confidence(Cascade.name, confidence)
     order = sorted(members)
     place = {name: index for index, name in enumerate(members)}
     by_name = None if weights is None else [weights[place[name]] for name in order]
     data = examples(members, outputs, labels, present)
-    known = Cascade(order, stages, thresholds, measure, by_name)._stage_by_stage(
-        data.outputs, data.present, len(thresholds)
-    )
+    never = [NEVER] * (len(stages) - 1)
+    known = Cascade(order, stages, never, measure, by_name)._stage_by_stage(data.outputs, data.present, len(never))
     if bool((known[-1].heard <= 0).any()):
         raise QuorumError("one member with weight above 0 in every row", "a row without any")
-    right = [(stage.pooled.argmax(dim=-1) == data.labels).double() for stage in known]
-    left = torch.ones_like(data.labels, dtype=torch.bool)
-    for number, stage in enumerate(known[:-1]):
-        able = left & (stage.score >= 0)
-        thresholds[number] = _lowest(stage.score[able], (right[number] - right[-1])[able], max_loss)
-        left = left & (stage.score < thresholds[number])
+    scores = torch.stack([stage.score for stage in known])
+    right = torch.stack([(stage.pooled.argmax(dim=-1) == data.labels).double() for stage in known])
+    if confidence is None:
+        thresholds = _greedy(scores, right, max_loss)
+    else:
+        thresholds = _proven(scores, right, max_loss, 1 - confidence, seed)
     return Cascade(members, stages, thresholds, measure, weights)
+
+
+def _greedy(scores: Tensor, right: Tensor, max_loss: float) -> list[float]:
+    """The lowest threshold of each stage but the last, one after the other.
+
+    Args:
+        scores, right: (stages, N) how sure each stage is, -1 where it heard nobody, and whether it is right.
+    """
+    thresholds = []
+    left = torch.ones(scores.shape[1], dtype=torch.bool)
+    for score, one in zip(scores[:-1], right[:-1], strict=True):
+        able = left & (score >= 0)
+        thresholds.append(_lowest(score[able], (one - right[-1])[able], max_loss))
+        left = left & (score < thresholds[-1])
+    return thresholds
+
+
+def _proven(scores: Tensor, right: Tensor, max_loss: float, delta: float, seed: int) -> list[float]:
+    """The riskiest thresholds that half of the rows propose and the other half shows to lose no more than that."""
+    order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(seed))
+    half, other = order[: len(order) // 2], order[len(order) // 2 :]
+    proposed = [_greedy(scores[:, half], right[:, half], max_loss * share) for share in _SHARES]
+
+    def p_value(number: int) -> float:
+        stays = [scores[stage, other] < threshold for stage, threshold in enumerate(proposed[number])]
+        answered, left = torch.zeros(len(other)), torch.ones(len(other), dtype=torch.bool)
+        for stage, stay in enumerate([*stays, torch.zeros(len(other), dtype=torch.bool)]):
+            answered = torch.where(left & ~stay, right[stage, other].float(), answered)
+            left = left & stay
+        return mean_p_value((right[-1, other].float() - answered).numpy(), max_loss, delta)
+
+    good = passed(p_value, [0], len(proposed), delta)
+    return proposed[good[-1]] if good else [NEVER] * (len(scores) - 1)
 
 
 def _lowest(score: Tensor, gain: Tensor, max_loss: float) -> float:

@@ -67,9 +67,10 @@ class Stacking(LearnedRule):
     """Softmax of a linear or one-hidden-layer network over the members' outputs. Make one with ``fit_stacking``.
 
     A learned stand-in takes an absent member's place; a member that training never missed is stood in for by its mean
-    output. A member's contribution is how far the winning class's logit moves when the stand-in replaces it, as a share
-    of all members' moves: in a linear network with mean stand-ins, its SHAP value without the sign (Lundberg and Lee
-    2017, section 4.2).
+    output. Where one of several members is all there is, its output is the answer: what the network makes of the
+    others' stand-ins is no better. A member's contribution is how far the winning class's logit moves when the stand-in
+    replaces it, as a share of all members' moves: in a linear network with mean stand-ins, its SHAP value without the
+    sign (Lundberg and Lee 2017, section 4.2).
     """
 
     name = "stacking"
@@ -91,7 +92,9 @@ class Stacking(LearnedRule):
         logits, influences = self.network.explain(read(outputs, self.over), present)
         total = influences.sum(dim=0)
         shares = torch.where(total > 0, influences / total.clamp(min=1e-30), equal_shares(present))
-        return Fused(logits.softmax(dim=-1), shares, count_coverage(present))
+        alone = (present.sum(dim=0) == 1).unsqueeze(-1) & (len(present) > 1)
+        values = torch.where(alone, outputs.sum(dim=0), logits.softmax(dim=-1))
+        return Fused(values, shares, count_coverage(present))
 
 
 def fit_stacking(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,19 @@ Numbers = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
+class Part:
+    """An alternative without one fold.
+
+    Attributes:
+        fitted: on the rows ``rest``; judged on the rows ``fold``.
+    """
+
+    fitted: Fitted
+    rest: NDArray[np.intp]
+    fold: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
 class OutOfSample:
     """What one alternative's answers are worth, in a metric's numbers of each row.
 
@@ -30,12 +43,14 @@ class OutOfSample:
         solving: (N, F) of the solving rows, each answered by what was fitted on the other folds; NaN in rows that are
             in none.
         judging: (J, F).
+        parts: what it was without each fold.
     """
 
     alternative: Alternative
     fitted: Fitted
     solving: NDArray[np.float64]
     judging: NDArray[np.float64]
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def kind(self) -> Kind:
@@ -74,6 +89,7 @@ def out_of_sample(
             with _left_out(done.alternative, found, left_out):
                 part = done.alternative.fit(seen, seed) if done.alternative.fitted else done.fitted
                 done.solving[fold] = numbers(held_out.labels, part.fuse(held_out.names, held_out.probs))
+                done.parts.append(Part(part, rest, fold))
     return list(found.values()), left_out
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quorate.fusion.calibration.calibration import Calibration
-from quorate.fusion.loading import load_rule
+from quorate.fusion.loading import build_rule
+from quorate.tuning.alternatives.guarantee import Guarantee
 
 # Fused at once: what rules compute in between stays small beside the predictions.
 _ROWS = 4096
@@ -29,6 +30,7 @@ class Recipe:
         state: tensors of a learned rule.
         member_calibration: of members' outputs, before the rule.
         calibration: of the fused rows, after it.
+        guarantee: of how sure they are.
     """
 
     rule: str
@@ -38,6 +40,7 @@ class Recipe:
     state: Mapping[str, Tensor] = field(default_factory=dict)
     member_calibration: Mapping[str, Calibration] = field(default_factory=dict)
     calibration: Calibration | None = None
+    guarantee: Guarantee | None = None
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -45,25 +48,35 @@ class Recipe:
         weights = self.weights
         return self.members if weights is None else tuple(n for n in self.members if weights.get(n, 0) > 0)
 
-    def fuse(self, names: Sequence[str], probs: NDArray[Any]) -> NDArray[np.float32]:
+    def fuse(
+        self, names: Sequence[str], probs: NDArray[Any], left: Collection[str] | None = None
+    ) -> NDArray[np.float32]:
         """(M, N, C) probabilities of the members ``names`` to the (N, C) that would be served.
+
+        Args:
+            left: the members that answered; None when all did.
 
         Raises:
             FusionError: the rule cannot be built, or cannot fuse them.
         """
-        rule = load_rule(self.rule).from_spec(self.members, self.weights, self.options, self.state or None)
-        rows = [names.index(name) for name in self.members]
+        rule = build_rule(self.rule, self.members, self.weights, self.options, self.state or None)
+        there = torch.tensor([left is None or name in left for name in self.members]).unsqueeze(1)
         fused = np.empty(probs.shape[1:], dtype=np.float32)
         for at in range(0, probs.shape[1], _ROWS):
-            block = torch.from_numpy(probs[rows, at : at + _ROWS].astype(np.float32, copy=False))
-            for row, name in enumerate(self.members):
-                if name in self.member_calibration:
-                    block[row] = self.member_calibration[name].apply(block[row])
-            answer = rule.fuse(block)
+            block = torch.from_numpy(self.calibrated(names, probs[:, at : at + _ROWS]))
+            answer = rule.fuse(block, None if left is None else there.expand(-1, block.shape[1]))
             if self.calibration is not None:
                 answer = self.calibration.apply_fused(answer)
             fused[at : at + _ROWS] = answer.values.numpy()
         return fused
+
+    def calibrated(self, names: Sequence[str], probs: NDArray[Any]) -> NDArray[np.float32]:
+        """What the rule reads, members in its order."""
+        found = probs[[names.index(name) for name in self.members]].astype(np.float32, copy=False)
+        for row, name in enumerate(self.members):
+            if name in self.member_calibration:
+                found[row] = self.member_calibration[name].apply(torch.from_numpy(found[row])).numpy()
+        return found
 
     def fields(self, classes: Sequence[str], state: str | None = None) -> dict[str, Any]:
         """The fields of a spec's fusion.
@@ -83,4 +96,6 @@ class Recipe:
             found["member_calibration"] = {n: c.to_spec(classes) for n, c in self.member_calibration.items()}
         if self.calibration is not None:
             found["calibration"] = self.calibration.to_spec(classes)
+        if self.guarantee is not None:
+            found["conformal"] = self.guarantee.fields(classes)
         return found

@@ -50,7 +50,7 @@ def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str) -> 
         name: of their file.
     """
     fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
-    for learned in ("weights", "options", "state", "member_calibration", "calibration"):
+    for learned in ("weights", "options", "state", "member_calibration", "calibration", "conformal"):
         fusion.pop(learned, None)
     fusion |= recipe.fields(spec.classes or (), save_state(recipe.state, folder, name))
     fusion["quorum"] = min(spec.output_fusion.quorum, len(recipe.asked))

@@ -8,7 +8,7 @@ have to be better beyond chance; of ensembles, which cost the same, a better gue
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from quorate.tuning.alternatives.base import Alternative, Fitted, Outputs, recip
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
+from quorate.tuning.alternatives.patterns import with_patterns
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Member, Uniform
 from quorate.tuning.errors import TuningError
@@ -38,6 +39,8 @@ def choose(
     incumbent: Recipe | None = None,
     min_gain: float = 0.0,
     pool: bool = True,
+    quorum: int = 1,
+    required: Collection[str] = (),
     seed: int = 0,
     on_step: Callable[[str], None] | None = None,
 ) -> Choice:
@@ -48,6 +51,8 @@ def choose(
         metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro; rmse or mae for values; or a ``RowMetric``.
         incumbent: what is served now.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
+        quorum, required: the fewest members that are ever fused, and those without which nothing is: for which sets of
+            members recipes have weights of their own.
         on_step: told what happens next.
 
     Raises:
@@ -64,7 +69,13 @@ def choose(
     else:
         tried = alternatives(solve.names, incumbent, Decided(by.name, by.costs) if by.decides else None)
     found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)
-    return compare(found, solve, judge, by, min_gain=min_gain, pool=pool, left_out=left_out, seed=seed)
+    choice = compare(found, solve, judge, by, min_gain=min_gain, pool=pool, left_out=left_out, seed=seed)
+    if by.of_values:
+        return choice
+    for one in found:
+        recipe = with_patterns(one, solve, quorum, required)
+        choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
+    return choice
 
 
 def compare(

@@ -11,7 +11,7 @@ Entry point::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
 from quorate.deployments.spec.schema import MemberJob
+from quorate.fusion.registry import PATTERNS
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 from quorate.tuning.alternatives.unfitted import UNIFORM
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.overlap import check_rows
+from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
@@ -40,10 +42,10 @@ from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
 from quorate.tuning.predictions.store import FillReport, PredictionStore
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
-from quorate.tuning.scoring import Floats, alone, true_class
+from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.solvers.decisions import check_costs
-from quorate.tuning.solvers.patterns import worthwhile_patterns
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
+from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
 
 # Of one split's predictions: what is compared is a sample where there are more.
 MEMORY_BYTES = 64 << 20
@@ -61,8 +63,8 @@ class TuneResult(Displayed):
         choice: the decision over all alternatives.
         weights: of the linear pool ``tuned``.
         gap: no weights of a linear pool have a log-loss lower by more than this on the rows they were solved on.
-        patterns: weights for when exactly these members answered, where they serve held-out folds better than the
-            weights rescaled.
+        patterns: of the same pool, weights for when exactly these members answered, where they serve held-out folds
+            better than the weights rescaled; every alternative's are in its spec.
         rows_left_out: rows on which some member failed, by split.
         filled: which predictions were there and which were computed, by split.
         warnings: what is odd about the rows, each as a sentence.
@@ -87,6 +89,7 @@ class TuneResult(Displayed):
             "weights": dict(self.weights),
             "gap": self.gap,
             "patterns": [dict(pattern) for pattern in self.patterns],
+            "conformal": guarantee_report(self.choice),
             "rows_left_out": dict(self.rows_left_out),
             "filled": filled,
             "warnings": list(self.warnings),
@@ -95,7 +98,7 @@ class TuneResult(Displayed):
     def tables(self) -> Sequence[Table]:
         """Every alternative on held-out rows, and what follows from it."""
         table = self.choice.table()
-        lines = [*table.lines, *self.warnings, f"quorate deploy {self.folder / SPEC}"]
+        lines = [*table.lines, *guarantee_lines(self.choice), *self.warnings, f"quorate deploy {self.folder / SPEC}"]
         return [Table(table.columns, table.rows, lines=lines)]
 
 
@@ -104,7 +107,7 @@ def tune_fusion(
     costs: ArrayLike | None = None, *,
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
-    out_of_fold: OutOfFold | None = None, memory_bytes: int = MEMORY_BYTES,
+    out_of_fold: OutOfFold | None = None, promised: Promised | None = None, memory_bytes: int = MEMORY_BYTES,
 ) -> TuneResult:  # fmt: skip
     """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
 
@@ -125,6 +128,7 @@ def tune_fusion(
         seed: of folds, samples and draws.
         out_of_fold: validation rows are those that the members were trained on: each is predicted by models trained on
             the other folds.
+        promised: how sure answers are to be; what the spec asks for when None.
         memory_bytes: of predictions of one split that are compared at once.
 
     Raises:
@@ -133,7 +137,9 @@ def tune_fusion(
         PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
     """
     say = on_step or (lambda step: None)
-    names = tunable_members(spec)
+    promised, names = promised or _promised(spec), tunable_members(spec)
+    if promised and spec.output_fusion.decision:
+        raise TuningError("coverage", "a fusion that takes a decision", "remove one of the two: it is of probabilities")
     shared = check_rows(validation, held_out)
     by = row_metric(metric, None if costs is None else check_costs(costs, len(spec.classes or ())))
     where = new_run_folder(runs, spec.name)
@@ -142,23 +148,37 @@ def tune_fusion(
     filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
     answered = {split: gather(store, split, names, rows.labels) for split, rows in splits.items()}
     solve, judge = (_outputs(store, one, names, splits[one], answered[one], memory_bytes, seed) for one in splits)
-    odd = [] if out_of_fold else [*shifts(solve, judge), *known_by_heart(solve, judge)]
-    pool = not odd and out_of_fold is None  # else members answer solving rows as they do no others
-    asked: dict[str, Any] = {"incumbent": incumbent_recipe(spec, folder), "min_gain": min_gain, "seed": seed}
-    choice = choose(solve, judge, metric=by, pool=pool, on_step=say, **asked)
-    say("writing the run")
+    given = {"incumbent": incumbent_recipe(spec, folder), "metric": by, "min_gain": min_gain, "seed": seed}
+    choice, odd = _chosen(spec, solve, judge, given, out_of_fold is not None, say)
     columns = answered["validation"].members.right
-    weights, patterns, choice = _linear_pool(spec, choice, names, columns, len(solve), seed)
+    weights, patterns, choice = _linear_pool(choice, names, columns, len(solve))
+    choice = with_guarantees(choice, judge, promised, **_limits(spec), seed=seed)
+    say("writing the run")
     left_out = {split: len(rows) - len(answered[split].rows) for split, rows in splits.items()}
-    written = _write(spec, folder, where, choice)
     gap = log_loss_gap(columns, np.array([*weights.values()]))
-    said = (*shared, *odd, *([ONLY_JUDGING] * bool(odd)))
-    result = TuneResult(written, where, choice, weights, gap, patterns, left_out, filled, said)
+    written = _write(spec, folder, where, choice)
+    result = TuneResult(written, where, choice, weights, gap, patterns, left_out, filled, (*shared, *odd))
     save_report(result.to_dict(), where)
     _save_probe(result, store, names, held_out, answered["held-out"].rows[:PROBE_ROWS])
     say("drawing the report")
     _draw(result, solve, judge)
     return result
+
+
+def _chosen(
+    spec: EnsembleSpec, solve: Outputs, judge: Outputs, given: dict[str, Any], out_of_fold: bool,
+    say: Callable[[str], None],
+) -> tuple[Choice, tuple[str, ...]]:  # fmt: skip
+    """The choice, and what is odd about the rows: then members answer solving rows as they do no others."""
+    odd = [] if out_of_fold else [*shifts(solve, judge), *known_by_heart(solve, judge)]
+    pool = not odd and not out_of_fold
+    choice = choose(solve, judge, pool=pool, on_step=say, **_limits(spec), **given)
+    return choice, (*odd, *([ONLY_JUDGING] * bool(odd)))
+
+
+def _limits(spec: EnsembleSpec) -> dict[str, Any]:
+    """Which sets of members are ever fused."""
+    return {"quorum": spec.output_fusion.quorum, "required": spec.output_fusion.required}
 
 
 def _fill(
@@ -199,17 +219,22 @@ def _outputs(
 
 
 def _linear_pool(
-    spec: EnsembleSpec, choice: Choice, names: tuple[str, ...], columns: Floats, compared: int, seed: int
+    choice: Choice, names: tuple[str, ...], columns: Floats, compared: int
 ) -> tuple[dict[str, float], tuple[Mapping[str, float], ...], Choice]:
-    """The linear pool's weights, on all rows where only a sample was compared, and its patterns, in the choice too."""
+    """The linear pool's weights, on all rows where only a sample was compared, in the choice too; and its patterns."""
     recipe = choice.recipes.get("tuned", Recipe("weighted_mean", names, dict.fromkeys(names, 1.0)))
-    weights = dict(recipe.weights or {})
-    if compared < columns.shape[1]:
-        weights = dict(zip(names, solve_log_loss(columns).tolist(), strict=True))
-    patterns = _patterns(spec, names, columns, np.array([weights[name] for name in names]), seed)
-    options = {"patterns": [dict(pattern) for pattern in patterns]} if patterns else {}
-    pool = Recipe("weighted_mean", names, weights, options)
-    return weights, patterns, choice.with_recipe("tuned", pool) if "tuned" in choice.recipes else choice
+    if compared < columns.shape[1] and "tuned" in choice.recipes:
+        solved = dict(zip(names, solve_log_loss(columns).tolist(), strict=True))
+        asked = {name for name, weight in solved.items() if weight > 0}
+        kept = [pattern for pattern in recipe.options.get(PATTERNS, ()) if set(pattern) < asked]
+        recipe = replace(recipe, weights=solved, options={PATTERNS: kept} if kept else {})
+        choice = choice.with_recipe("tuned", recipe)
+    return dict(recipe.weights or {}), tuple(recipe.options.get(PATTERNS, ())), choice
+
+
+def _promised(spec: EnsembleSpec) -> Promised | None:
+    conformal = spec.output_fusion.conformal
+    return None if conformal is None else Promised(conformal.coverage, conformal.by_class)
 
 
 def _write(spec: EnsembleSpec, folder: Path, where: Path, choice: Choice) -> EnsembleSpec:
@@ -244,18 +269,6 @@ def _draw(result: TuneResult, solve: Outputs, judge: Outputs) -> None:
     )  # fmt: skip
     tables = {"Alternatives": choice_rows(choice)}
     write_page(result.folder, f"Fusion: {result.spec.name}", choice.verdict, tables, comparison(evidence))
-
-
-def _patterns(
-    spec: EnsembleSpec, names: tuple[str, ...], columns: Floats, weights: Floats, seed: int
-) -> tuple[Mapping[str, float], ...]:
-    fusion = spec.output_fusion
-    required = [names.index(name) for name in fusion.required]
-    found = worthwhile_patterns(*alone(columns), weights, fusion.quorum, required, seed)
-    return tuple(
-        {names[member]: float(value) for member, value in zip(one.present, one.solved.values, strict=True)}
-        for one in found
-    )
 
 
 def _announced(run: Runner, split: str, say: Callable[[str], None]) -> Runner:

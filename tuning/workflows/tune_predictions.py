@@ -26,6 +26,7 @@ from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.answered_rows import check_usable
 from quorate.tuning.runs.run_folder import new_run_folder, save_report, save_state
 from quorate.tuning.solvers.decisions import check_costs
+from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
 
 # Rows of probabilities from many libraries sum to one in float16 only.
 _SUM_WITHIN = 1e-2
@@ -50,12 +51,13 @@ class PredictionsResult(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON would hold it."""
-        return {**self.choice.to_dict(), "rows_left_out": self.rows_left_out, "warnings": list(self.warnings)}
+        found = {**self.choice.to_dict(), "conformal": guarantee_report(self.choice)}
+        return {**found, "rows_left_out": self.rows_left_out, "warnings": list(self.warnings)}
 
     def tables(self) -> Sequence[Table]:
         """Every alternative on held-out rows, and what follows from it."""
         table = self.choice.table()
-        lines = [*table.lines, *self.warnings]
+        lines = [*table.lines, *guarantee_lines(self.choice), *self.warnings]
         if self.choice.recommended in self.choice.recipes:
             lines.append(f"its fusion for a spec: {self.folder / fusion_file(self.choice.recommended)}")
         return [Table(table.columns, table.rows, lines=lines)]
@@ -71,6 +73,7 @@ def tune_predictions(
     costs: ArrayLike | None = None,
     *,
     min_gain: float = 0.0,
+    promised: Promised | None = None,
     name: str = "predictions",
     runs: Path | str = "runs",
     seed: int = 0,
@@ -81,7 +84,7 @@ def tune_predictions(
     Args:
         predictions: of labelled rows; without a split of their own halves are made.
         metric: as of ``tune_fusion``; rmse or mae for values. log_loss or rmse when None.
-        costs, min_gain, seed: as of ``tune_fusion``.
+        costs, min_gain, promised, seed: as of ``tune_fusion``.
         name: what the run's folder is called by.
         runs: where it is made.
         on_step: told what happens next.
@@ -103,6 +106,7 @@ def tune_predictions(
     odd, seen = shifts(solve, judge), known_by_heart(solve, judge)
     pool = not (odd or seen)
     choice = choose(solve, judge, metric=by, min_gain=min_gain, pool=pool, seed=seed, on_step=say)
+    choice = with_guarantees(choice, judge, promised, seed=seed)
     warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
     where = new_run_folder(runs, name)
     _write(choice, predictions.classes, where)

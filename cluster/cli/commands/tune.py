@@ -31,8 +31,10 @@ class Metric(str, Enum):
 
 # What each use of the command reads; the others refuse it.
 _RESUME = {"resume", "data", "time", "workers", "address", "as_json"}
-_WEIGHTS = {"metric", "costs", "min_gain", "train", "folds", "groups", "weight"}
-_PREDICTIONS = {"predictions", "metric", "costs", "min_gain", "label", "runs", "seed", "as_json"}
+_WEIGHTS = {"metric", "costs", "min_gain", "coverage", "by_class", "train", "folds", "groups", "weight"}
+_PREDICTIONS = {
+    "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "label", "runs", "seed", "as_json"
+}  # fmt: skip
 _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
 MaybeSpec = Annotated[
@@ -78,6 +80,13 @@ CostsFile = Annotated[
 MinGain = Annotated[
     float, typer.Option(min=0, help="The least gain, in the metric's unit, that is worth more members (weights).")
 ]
+Coverage = Annotated[
+    float | None,
+    typer.Option(
+        help="Answers hold a set of classes, or an interval, with the truth in it with this probability (weights).",
+        show_default=False,
+    ),
+]
 Groups = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="Rows of one group are never on both sides (weights).", show_default=False),
@@ -111,31 +120,20 @@ Resume = Annotated[
 
 
 def tune(
-    context: typer.Context,
-    spec: MaybeSpec = None,
-    data: MaybeRows = None,
-    predictions: PredictionsFile = None,
+    context: typer.Context, spec: MaybeSpec = None, data: MaybeRows = None, predictions: PredictionsFile = None,
     train: TrainingRows = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
-    metric: MetricOption = None,
-    costs: CostsFile = None,
-    min_gain: MinGain = 0.0,
-    label: Label = "label",
-    groups: Groups = None,
-    time: Time = None,
-    weight: Weight = None,
-    runs: Runs = Path("runs"),
-    seed: Seed = 0,
+    metric: MetricOption = None, costs: CostsFile = None, min_gain: MinGain = 0.0, coverage: Coverage = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
+    label: Label = "label", groups: Groups = None, time: Time = None, weight: Weight = None,
+    runs: Runs = Path("runs"), seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
     epochs: Annotated[int, typer.Option(min=1, help="Of a member that is not stopped early, or with --train.")] = 30,
-    objective: Objectives = None,
-    workers: Workers = None,
-    resume: Resume = None,
-    address: RunAddress = None,
+    objective: Objectives = None, workers: Workers = None, resume: Resume = None, address: RunAddress = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Find a better ensemble on labelled rows that no member was trained on: another fusion, or another architecture.
 
     Weights: every alternative (each member alone, the uniform mean, the spec as it is, pools, calibrated and stacked
@@ -146,12 +144,15 @@ def tune(
 
     Example: quorate tune digits.yaml --data validation.parquet --search architecture --trials 100
     """
+    if coverage is None:
+        refuse(context, ["by_class"], "--coverage")
     if resume is not None:
         refuse(context, set(context.params) - _RESUME, "a new search, without --resume")
         return _resume(resume, data, _seconds(time), workers, address, as_json)
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
         asked: dict[str, Any] = {"min_gain": min_gain, "label": label, "runs": runs, "seed": seed, "costs": costs}
+        asked |= {"coverage": coverage, "by_class": by_class}
         return _of_predictions(predictions, {**asked, "metric": metric and metric.value}, as_json)
     if spec is None or data is None:
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
@@ -164,6 +165,7 @@ def tune(
     from quorate.cluster.operations import tune as operation
 
     asked |= {"metric": metric and metric.value, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
+    asked |= {"coverage": coverage, "by_class": by_class}
     asked |= {"groups": groups, "time": time, "weight": weight}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)

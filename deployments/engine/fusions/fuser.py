@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quorate.deployments.engine.fusions.conformal import Conformal, build_conformal
 from quorate.deployments.engine.fusions.postprocessing import Postprocessing, build_postprocessing, load_state
 from quorate.deployments.engine.fusions.presence import DEADLINE, OK, Mask, States, enough, refuse_shape
 from quorate.deployments.errors import SpecError
@@ -24,7 +25,7 @@ from quorate.fusion.base import Fused, FusedArrays, Rule
 from quorate.fusion.errors import FusionError
 from quorate.fusion.features.base import FeatureRule
 from quorate.fusion.learned.gate import Gate
-from quorate.fusion.loading import load_feature_rule, load_rule
+from quorate.fusion.loading import build_rule, load_feature_rule
 from quorate.fusion.registry import RULES
 
 Array = NDArray[Any]
@@ -44,6 +45,7 @@ class Fuser:
         rule: over ``asked``.
         asked: the members that count; one of weight 0 is not asked at all.
         around: calibrations before and after the rule, and the decision.
+        conformal: how sure the answer is, where the spec asks for it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Fuser:
     rule: Rule | FeatureRule
     asked: tuple[str, ...]
     around: Postprocessing
+    conformal: Conformal | None = None
 
     def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, States]:
         """All members' outputs, absent rows zero, and their states (M, B), in the rule's order.
@@ -218,13 +221,16 @@ def build_fuser(name: str, fusion: FusionSpec, folder: Path, classes: tuple[str,
     Raises:
         SpecError: it cannot be built from these options or this state.
     """
-    asked = asked_members(fusion)
+    asked, field = asked_members(fusion), name if name != "fused" else "fusion"
+    conformal = None
+    if fusion.conformal is not None:
+        conformal = build_conformal(fusion.conformal, asked, classes or (), field)
     try:
-        rule = build_rule(fusion, asked, folder)
+        rule = _rule(fusion, asked, folder)
         around = build_postprocessing(fusion, asked, folder, classes or ())
     except FusionError as error:
-        raise SpecError(name if name != "fused" else "fusion", str(error), "correct the fusion's options") from None
-    return Fuser(name, fusion, rule, asked, around)
+        raise SpecError(field, str(error), "correct the fusion's options") from None
+    return Fuser(name, fusion, rule, asked, around, conformal)
 
 
 def asked_members(fusion: FusionSpec) -> tuple[str, ...]:
@@ -242,10 +248,10 @@ def asked_members(fusion: FusionSpec) -> tuple[str, ...]:
     return tuple(sorted(n for n in fusion.members if everyone or (fusion.weights or {})[n] > 0))
 
 
-def build_rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:
+def _rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:
     """The rule a fusion names, over ``members`` in that order."""
     state = load_state(fusion.state, folder) if fusion.state else None
     weights = None if fusion.weights is None else {name: fusion.weights[name] for name in members}
     if RULES[fusion.rule].reads == ("features",):
         return load_feature_rule(fusion.rule).from_spec(members, weights, fusion.options, state)
-    return load_rule(fusion.rule).from_spec(members, weights, fusion.options, state)
+    return build_rule(fusion.rule, members, weights, fusion.options, state)

@@ -14,7 +14,7 @@ from quorate.deployments.wire.inference import VERSION, InferResponse
 from quorate.fusion.errors import QuorateError
 
 # In an answer these name rows of one piece, and joined pieces number theirs anew.
-BY_ROW = ("rows_missing", "rows_abstained")
+BY_ROW = ("rows_missing", "rows_abstained", "prediction_sets", "prediction_intervals")
 
 
 class AnswerWriter:

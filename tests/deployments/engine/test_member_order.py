@@ -25,10 +25,10 @@ from tests.deployments.support.member_threads import running
 MEMBERS = ["delta", "alpha", "echo", "bravo", "charlie", "india", "golf", "hotel", "foxtrot"]
 WEIGHTS = {name: 0.1 + 0.07 * place for place, name in enumerate(MEMBERS)}
 WIDTHS = {name: 2 + place for place, name in enumerate(MEMBERS)}
+PATTERNS = [{name: 1.0 + place for place, name in enumerate(MEMBERS) if name != gone} for gone in MEMBERS]
 OPTIONS: dict[str, dict[str, Any]] = {
-    "weighted_mean": {
-        "patterns": [{name: 1.0 + place for place, name in enumerate(MEMBERS) if name != gone} for gone in MEMBERS]
-    },
+    "weighted_mean": {"patterns": PATTERNS},
+    "median": {"patterns": PATTERNS},
     "threshold": {"threshold": 0.2},
     "bayesian_model_averaging": {"log_evidence": {name: -float(place) / 3 for place, name in enumerate(MEMBERS)}},
     "cascade": {

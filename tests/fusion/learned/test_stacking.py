@@ -116,7 +116,19 @@ def test_linear_stacking_with_gaps_is_logistic_regression_with_missing_value_ind
     flat = np.concatenate([heard.permute(1, 0, 2).flatten(1).numpy(), (~present).T.numpy()], axis=1)
     theirs = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-7).fit(flat, labels)
     ours = fit_stacking(MEMBERS, outputs, labels, present, l2=1 / len(labels), training=NO_DROPOUT)
-    np.testing.assert_allclose(ours.fuse(outputs, present).values, theirs.predict_proba(flat), atol=1e-5)
+    several = present.sum(dim=0) > 1
+    expected = theirs.predict_proba(flat)[several.numpy()]
+    np.testing.assert_allclose(ours.fuse(outputs, present).values[several], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_where_one_member_is_left_its_output_is_the_answer(hidden: int) -> None:
+    outputs = spoken(3)[0]
+    fused = fitted(3, "logits", hidden).fuse(outputs[:, :3], torch.eye(3, dtype=torch.bool))
+    assert torch.equal(fused.values, outputs[[0, 1, 2], [0, 1, 2]])
+    assert torch.equal(fused.contributions, torch.eye(3))
+    alone = fitted(1, "logits", hidden)  # of one member there is, stacking is a calibration
+    assert not torch.equal(alone.fuse(spoken(1)[0]).values, spoken(1)[0][0])
 
 
 def test_contributions_of_the_linear_rule_are_its_shap_values_shares() -> None:

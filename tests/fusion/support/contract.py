@@ -16,7 +16,7 @@ from torch import Tensor
 
 from quorate.fusion import Fused, Rule
 from quorate.fusion.errors import MemberCountError, QuorumError, RuleOptionError, ShapeError
-from quorate.fusion.loading import load_rule
+from quorate.fusion.loading import build_rule
 
 # M members, B batch, C classes
 
@@ -226,7 +226,7 @@ class FusionContract(ABC):
         rule, outputs, masks = self.make(3), self.outputs(3, 7), every_mask(3)
         spec = json.loads(json.dumps(rule.to_spec(names(3))))
         state = load(save(rule.state())) or None
-        again = load_rule(spec["rule"]).from_spec(spec["members"], spec.get("weights"), spec.get("options", {}), state)
+        again = build_rule(spec["rule"], spec["members"], spec.get("weights"), spec.get("options", {}), state)
         assert type(again) is type(rule)
         assert again.to_spec(names(3)) == rule.to_spec(names(3))
         assert_same_bits(again.fuse(outputs, masks), rule.fuse(outputs, masks))

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from quorate.tuning import pattern_weights, simplex_weights, worthwhile_patterns
+from quorate.tuning import pattern_weights, simplex_weights
 from quorate.tuning.errors import TuningError
-from tests.tuning.support.hedged import hedged
 
 
 def predictions(members, rows, classes, seed):
@@ -36,36 +35,6 @@ def test_a_pattern_without_weight_cannot_be_rescaled():
     probs, labels = predictions(2, 50, 3, 1)
     patterns = pattern_weights(probs, labels, [1.0, 0.0])
     assert {p.present: np.isinf(p.rescaled_log_loss) for p in patterns} == {(0, 1): False, (0,): False, (1,): True}
-
-
-def test_worthwhile_patterns_gain_on_rows_they_have_not_seen():
-    (probs, labels), (others, truth) = hedged(2000, 0), hedged(4000, 1)
-    full = simplex_weights(probs, labels).values
-    assert (full > 0.05).all()
-    found = worthwhile_patterns(probs, labels, full)
-    assert (0, 1) in [pattern.present for pattern in found]
-    for pattern in found:
-        present = list(pattern.present)
-        own, rescaled = pattern.solved.values, full[present] / full[present].sum()
-        losses = [sklearn.metrics.log_loss(truth, np.tensordot(w, others[present], axes=1)) for w in (own, rescaled)]
-        assert losses[0] < losses[1]
-
-
-def test_patterns_that_serving_never_meets_are_not_solved():
-    probs, labels = hedged(2000, 0)
-    full = simplex_weights(probs, labels).values
-    assert {len(p.present) for p in worthwhile_patterns(probs, labels, full, quorum=2)} == {2}
-    assert all(0 in p.present for p in worthwhile_patterns(probs, labels, full, required=[0]))
-    muted = np.array([0.5, 0.5, 0.0])
-    assert {p.present for p in worthwhile_patterns(probs, labels, muted)} <= {(0,), (1,)}
-    assert worthwhile_patterns(probs[:1], labels, [1.0]) == ()
-
-
-def test_members_without_a_lesson_make_no_pattern():
-    probs, labels = predictions(4, 400, 3, 0)
-    labels = np.random.default_rng(1).permutation(labels)
-    probs[:] = probs.mean(axis=(0, 1))
-    assert worthwhile_patterns(probs, labels, np.full(4, 0.25)) == ()
 
 
 def test_impossible_patterns_are_refused():

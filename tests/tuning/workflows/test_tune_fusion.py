@@ -48,7 +48,7 @@ def test_the_run_folder_holds_a_spec_of_each_alternative_that_serves_what_the_re
 
 
 def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_wrote(tiny, tmp_path):
-    probs, labels = hedged(600, 0)
+    probs, labels = hedged(2000, 0)
     (tmp_path / "my_factory_e.py").write_text(
         "import numpy as np\ndef make(member):\n    return lambda row: row[:, member]\n"
     )
@@ -71,12 +71,12 @@ def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_
         }
     )
     rows = Labelled({"row": probs.transpose(1, 0, 2).astype(np.float32)}, labels, ("0", "1"))
-    first, second = rows.rows(slice(0, 300)), rows.rows(slice(300, 600))
+    first, second = rows.rows(slice(0, 1000)), rows.rows(slice(1000, 2000))
     result = tune_fusion(spec, tmp_path, first, second, runs=tmp_path / "runs")
     pattern = next(pattern for pattern in result.patterns if set(pattern) == {"a", "b"})
     file = "spec.yaml" if result.choice.recommended == "tuned" else "spec-tuned.yaml"
     revision = build_revision(load_spec(result.folder / file), result.folder)
-    present = np.ones((3, 300), dtype=bool)
+    present = np.ones((3, 1000), dtype=bool)
     present[2, ::2] = False
     outputs = second.inputs["row"].transpose(1, 0, 2)
     fused = revision.fuse(outputs, present).values

@@ -1,14 +1,17 @@
 import json
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from scipy.special import softmax
+from scipy.stats import norm
 
 import quorate
 from quorate.tuning import Predictions
 from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.workflows.guarantees import Promised
 from quorate.tuning.workflows.tune_predictions import tune_predictions
 
 pytestmark = pytest.mark.long
@@ -112,3 +115,43 @@ def test_values_are_pooled_by_least_squared_error(tmp_path):
     assert by_size.choice.alternatives["median"].kind == "ensemble"
     with pytest.raises(TuningError, match="log_loss of values; give rmse or mae for values"):
         quorate.tune(predictions=tmp_path / "values.csv", metric="log_loss", runs=tmp_path / "runs")
+
+
+def test_what_is_promised_holds_on_new_rows_for_every_set_of_members(tmp_path):
+    result = tune_predictions(given(8000), promised=Promised(0.9), runs=tmp_path)
+    fresh, labels = members(20_000, seed=1)
+    found = result.to_dict()["conformal"]
+    assert set(found) == set(result.choice.recipes)
+    for name in ("tuned", "stacking"):
+        recipe = result.choice.recipes[name]
+        thresholds = yaml.safe_load((result.folder / f"fusion-{name}.yaml").read_text())["fusion"]["conformal"]
+        sets = {frozenset(one["members"]) for one in thresholds["thresholds"]}
+        assert sets == {frozenset(some) for size in (1, 2, 3) for some in combinations(("net", "svm", "rf"), size)}
+        for one in thresholds["thresholds"]:
+            fused = recipe.fuse(("net", "svm", "rf"), fresh, one["members"])
+            covered = (1 - fused[np.arange(len(labels)), labels] <= one["threshold"]).mean()
+            assert covered == pytest.approx(0.9, abs=0.02)  # as sure as 4,000 rows can be
+        assert found[name]["covered"] == pytest.approx(0.9, abs=0.02)
+        assert 1 <= found[name]["size"] < 3
+    assert "hold the truth with probability 0.9" in str(result)
+
+
+def test_values_are_promised_as_intervals(tmp_path):
+    random = np.random.default_rng(0)
+    truth = random.normal(0, 2, 2000)
+    said = (truth + random.normal(0, 1, (2, 2000)))[:, :, None]
+    predictions = Predictions(("a", "b"), (), said, truth)
+    result = tune_predictions(predictions, promised=Promised(0.8), runs=tmp_path)
+    recipe = result.choice.recipes[result.choice.recommended]
+    # The error of the mean of two is normal with variance a half (and a little less, drawn towards neither).
+    assert recipe.guarantee is not None
+    reach = recipe.guarantee.thresholds[("a", "b")]
+    assert reach == pytest.approx(norm.ppf(0.9) * 0.5**0.5, rel=0.1)
+    assert "intervals" in str(result)
+
+
+def test_what_cannot_be_promised_is_said(tmp_path):
+    with pytest.raises(TuningError, match="give 99 rows"):
+        tune_predictions(given(60), promised=Promised(0.99), runs=tmp_path)
+    with pytest.raises(TuningError, match="leave the weights out"):
+        tune_predictions(given(60, weights=np.linspace(1, 2, 60)), promised=Promised(0.8), runs=tmp_path)

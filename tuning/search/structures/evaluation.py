@@ -17,7 +17,7 @@ from quorate.fusion.base import Rule
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 from quorate.fusion.learned.cascade import Cascade, fit_cascade
 from quorate.fusion.learned.stacking import fit_stacking
-from quorate.fusion.loading import load_rule
+from quorate.fusion.loading import build_rule
 from quorate.fusion.training import Training
 from quorate.tuning.data.folds import Fold, stratified_folds
 from quorate.tuning.latency.curves import cascade_s
@@ -91,7 +91,7 @@ def fit_rule(structure: Structure, outputs: NDArray[np.float32], labels: NDArray
     if structure.rule in _WEIGHTED:
         values = simplex_weights(outputs, labels).values
         solved = {name: float(value) for name, value in zip(names, values, strict=True)}
-    return load_rule(structure.rule).from_spec(names, solved, {})
+    return build_rule(structure.rule, names, solved, {})
 
 
 def cost(structure: Structure, table: Table) -> dict[str, float]:

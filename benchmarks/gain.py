@@ -1,0 +1,338 @@
+"""Is what the verdict recommends better than what people do without it, on many tasks?
+
+    python benchmarks/gain.py [--data DIR] [--seeds 5] [--tasks digits iris ...] [--permuted]
+
+Each task's rows are split anew with every seed: 40 % to train scikit-learn's models on, 20 % to solve on, 20 % to
+judge on and 20 % to test on, which nothing else sees. Quorate chooses by solving and judging rows and serves what it
+fitted on solving rows; the others have both for their choice and their fit: the best single member, greedy selection
+with replacement as AutoGluon's weighted ensemble does it (ours gives its weights, see tests/tuning/solvers), and a
+logistic regression over the members' probabilities as scikit-learn's StackingClassifier with prefit members has. All
+are compared by log-loss (rmse for values) on test rows. With ``--permuted``, labels of all but the training rows are
+drawn anew, so that any ensemble that is claimed is a false claim. DIR has the folders of real_data.py; without it those
+tasks are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pyarrow import csv
+from scipy.stats import friedmanchisquare, rankdata, studentized_range
+from sklearn import datasets
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.model_selection import train_test_split
+from sklearn.naive_bayes import ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from quorate.tuning import Choice, Outputs, choose, greedy_weights, idx_images
+
+MOST_ROWS, PROBABILITY = 5000, 1e-15
+Table = tuple[Any, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows by seed, and the members that are trained on them."""
+
+    draw: Callable[[int], Table]
+    members: Callable[[int], Mapping[str, Any]]
+    values: bool = False
+
+
+def classifiers(seed: int) -> dict[str, Any]:
+    return {
+        "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)),
+        "forest": RandomForestClassifier(100, random_state=seed),
+        "boosting": HistGradientBoostingClassifier(max_iter=60, random_state=seed),
+        "neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(7)),
+        "bayes": GaussianNB(var_smoothing=1e-3),
+        "perceptron": make_pipeline(StandardScaler(), MLPClassifier((64,), max_iter=60, random_state=seed)),
+    }
+
+
+def regressors(seed: int) -> dict[str, Any]:
+    return {
+        "ridge": make_pipeline(StandardScaler(), Ridge()),
+        "forest": RandomForestRegressor(100, random_state=seed),
+        "boosting": HistGradientBoostingRegressor(max_iter=60, random_state=seed),
+        "neighbours": make_pipeline(StandardScaler(), KNeighborsRegressor(7)),
+        "perceptron": make_pipeline(StandardScaler(), MLPRegressor((64,), max_iter=300, random_state=seed)),
+    }
+
+
+def of_text(seed: int) -> dict[str, Any]:
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, min_df=2)
+    return {
+        "words + logistic": make_pipeline(words, LogisticRegression(C=20, tol=1e-3, max_iter=60)),
+        "letters + logistic": make_pipeline(letters, LogisticRegression(C=20, tol=1e-3, max_iter=60)),
+        "words + naive Bayes": make_pipeline(TfidfVectorizer(), MultinomialNB(alpha=0.1)),
+        "letters + complement": make_pipeline(letters, ComplementNB(alpha=0.3)),
+        "words + neighbours": make_pipeline(words, KNeighborsClassifier(15, weights="distance", metric="cosine")),
+    }
+
+
+def bundled(load: Callable[..., Any], part: Callable[[Table], Table] = lambda table: table) -> Callable[[int], Table]:
+    return lambda seed: part(load(return_X_y=True))
+
+
+def noisy_digits(seed: int) -> Table:
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    return pixels + np.random.default_rng(seed).normal(0, 6, pixels.shape), labels
+
+
+def images(folder: Path) -> Callable[[int], Table]:
+    def draw(seed: int) -> Table:
+        train = idx_images(folder, full=True).train
+        some = np.random.default_rng(seed).choice(len(train.labels), MOST_ROWS, replace=False)
+        flat = train.inputs["image"][some].reshape(MOST_ROWS, -1)
+        return PCA(40, random_state=0).fit_transform(flat), train.labels[some]
+
+    return draw
+
+
+def sms_spam(folder: Path) -> Table:
+    lines = (folder / "SMSSpamCollection").read_text(encoding="utf-8").splitlines()
+    kinds, texts = zip(*(line.split("\t", 1) for line in lines), strict=True)
+    return np.array(texts, dtype=object), (np.array(kinds) == "spam").astype(np.int64)
+
+
+def banking77(folder: Path) -> Table:
+    table = csv.read_csv(folder / "banking_data" / "train.csv").to_pandas()
+    names = sorted(set(table["category"]))
+    return table["text"].to_numpy(dtype=object), table["category"].map(names.index).to_numpy()
+
+
+def uci_adult(folder: Path) -> Table:
+    table = csv.read_csv(folder / "adult.data").to_pandas()
+    labels = (table.pop("income").str.strip(". ") == ">50K").to_numpy().astype(np.int64)
+    for name in table.select_dtypes(exclude="number").columns:
+        table[name] = table[name].astype("category").cat.codes
+    return table.to_numpy(dtype=np.float64), labels
+
+
+def tasks(data: Path | None) -> dict[str, Task]:
+    made: dict[str, Callable[[int], Table]] = {
+        "iris": bundled(datasets.load_iris),
+        "wine": bundled(datasets.load_wine),
+        "cancer": bundled(datasets.load_breast_cancer),
+        "cancer-means": bundled(datasets.load_breast_cancer, lambda table: (table[0][:, :4], table[1])),
+        "digits": bundled(datasets.load_digits),
+        "digits-parity": bundled(datasets.load_digits, lambda table: (table[0], table[1] % 2)),
+        "digits-half": bundled(datasets.load_digits, lambda table: (table[0][:, 32:], table[1])),
+        "digits-noisy": noisy_digits,
+        "diabetes-high": bundled(datasets.load_diabetes, lambda table: (table[0], (table[1] > 140).astype(int))),
+        "moons": lambda seed: datasets.make_moons(1500, noise=0.35, random_state=seed),
+        "circles": lambda seed: datasets.make_circles(1500, noise=0.2, factor=0.5, random_state=seed),
+        "hastie": lambda seed: _from_zero(datasets.make_hastie_10_2(3000, random_state=seed)),
+        "quantiles": lambda seed: datasets.make_gaussian_quantiles(
+            n_samples=2000, n_features=6, n_classes=4, random_state=seed
+        ),
+        "blobs": lambda seed: datasets.make_blobs(1500, 8, centers=12, cluster_std=6, random_state=seed),
+        "few-rows": lambda seed: _made(seed, 300),
+        "many-classes": lambda seed: _made(seed, 4000, n_classes=15, n_informative=12),
+        "rare": lambda seed: _made(seed, 3000, weights=[0.93], flip_y=0.02),
+        "wrong-labels": lambda seed: _made(seed, 2500, flip_y=0.3),
+    }
+    found = {name: Task(draw, classifiers) for name, draw in made.items()}
+    values: dict[str, Callable[[int], Table]] = {
+        "diabetes": bundled(datasets.load_diabetes),
+        "friedman1": lambda seed: datasets.make_friedman1(1500, noise=1.0, random_state=seed),
+        "friedman2": lambda seed: datasets.make_friedman2(1500, noise=60.0, random_state=seed),
+        "friedman3": lambda seed: datasets.make_friedman3(1500, noise=0.15, random_state=seed),
+    }
+    found |= {name: Task(draw, regressors, values=True) for name, draw in values.items()}
+    if data is not None:
+        found |= {
+            "mnist": Task(images(data / "mnist"), classifiers),
+            "fashion-mnist": Task(images(data / "fashion-mnist"), classifiers),
+            "uci-adult": Task(lambda seed: uci_adult(data / "uci-adult"), classifiers),
+            "sms-spam": Task(lambda seed: sms_spam(data / "sms-spam"), of_text),
+            "banking77": Task(lambda seed: banking77(data / "banking77"), of_text),
+        }
+    return found
+
+
+def _from_zero(table: Table) -> Table:
+    return table[0], (table[1] > 0).astype(np.int64)
+
+
+def _made(seed: int, count: int, **more: Any) -> Table:
+    how: dict[str, Any] = {"n_features": 20, "n_informative": 8, "n_classes": 3, "random_state": seed, **more}
+    if "weights" in how:
+        how["n_classes"] = 2
+    return datasets.make_classification(count, **how)
+
+
+def predicted(task: Task, seed: int, permuted: bool) -> tuple[Outputs, Outputs, Outputs]:
+    """What members trained on 40 % of the rows say of three times 20 %."""
+    rows, labels = task.draw(seed)
+    if len(labels) > MOST_ROWS:
+        some = np.random.default_rng(seed).choice(len(labels), MOST_ROWS, replace=False)
+        rows, labels = rows[some], labels[some]
+    if not task.values:
+        labels = np.unique(labels, return_inverse=True)[1]
+
+    def split(index: NDArray[Any], share: float) -> list[NDArray[Any]]:
+        kept = labels[index]
+        mix = None if task.values or np.bincount(kept).min() < 2 else kept
+        found: list[NDArray[Any]] = train_test_split(index, train_size=share, stratify=mix, random_state=seed)
+        return found
+
+    train, rest = split(np.arange(len(labels)), 0.4)
+    solve, rest = split(rest, 1 / 3)
+    parts = (solve, *split(rest, 0.5))
+    truth = labels.copy()
+    if permuted:
+        truth[np.concatenate(parts)] = np.random.default_rng(seed).permutation(truth[np.concatenate(parts)])
+    members = {name: member.fit(rows[train], labels[train]) for name, member in task.members(seed).items()}
+
+    def outputs(index: NDArray[Any]) -> Outputs:
+        said = [
+            member.predict(rows[index])[:, None] if task.values else member.predict_proba(rows[index])
+            for member in members.values()
+        ]
+        true = truth[index].astype(np.float64) if task.values else truth[index].astype(np.int64)
+        return Outputs(tuple(members), np.stack(said).astype(np.float32), true)
+
+    solving, judging, testing = (outputs(part) for part in parts)
+    return solving, judging, testing
+
+
+def joined(first: Outputs, second: Outputs) -> Outputs:
+    return Outputs(
+        first.names,
+        np.concatenate([first.probs, second.probs], axis=1),
+        np.concatenate([first.labels, second.labels]),
+    )
+
+
+def losses(outputs: Outputs, answers: NDArray[Any]) -> NDArray[np.float64]:
+    """(N,) nats, or squared errors."""
+    if outputs.of_values:
+        return np.asarray((answers[:, 0] - outputs.labels) ** 2, dtype=np.float64)
+    given = answers[np.arange(len(outputs)), outputs.labels].astype(np.float64)
+    return np.asarray(-np.log(np.clip(given, PROBABILITY, 1.0)))
+
+
+def served(choice: Choice, solve: Outputs, test: Outputs) -> NDArray[Any]:
+    """What the recommended alternative says; the floor answers alike whatever members say."""
+    if choice.recommended in choice.recipes:
+        return choice.recipes[choice.recommended].fuse(test.names, test.probs)
+    if solve.of_values:
+        return np.full((len(test), 1), solve.labels.mean())
+    counts = np.bincount(solve.labels, minlength=solve.classes) + 1.0
+    return np.tile(counts / counts.sum(), (len(test), 1))
+
+
+def stacked(seen: Outputs, test: Outputs) -> NDArray[Any]:
+    """scikit-learn's final estimators, over the members' outputs side by side."""
+    flat, other = (part.probs.transpose(1, 0, 2).reshape(len(part), -1) for part in (seen, test))
+    if seen.of_values:
+        return np.asarray(RidgeCV().fit(flat, seen.labels).predict(other)[:, None])
+    model = LogisticRegression(max_iter=2000).fit(flat, seen.labels)
+    answers = np.zeros((len(test), seen.classes))
+    answers[:, model.classes_] = model.predict_proba(other)
+    return answers
+
+
+def trial(task: Task, seed: int, permuted: bool) -> tuple[Choice, dict[str, NDArray[np.float64]]]:
+    """The verdict, and (N,) losses on test rows of each way."""
+    solve, judge, test = predicted(task, seed, permuted)
+    seen = joined(solve, judge)
+    choice = choose(solve, judge, metric="rmse" if task.values else "log_loss", seed=seed)
+    best = int(np.argmin([losses(seen, said).mean() for said in seen.probs]))
+    metric = "rmse" if task.values else "log_loss"
+    data = seen.probs[:, :, 0] if task.values else seen.probs
+    greedy = greedy_weights(data, seen.labels, metric=metric).values
+    return choice, {
+        "quorate": losses(test, served(choice, solve, test)),
+        "best single": losses(test, test.probs[best]),
+        "uniform": losses(test, test.probs.mean(axis=0)),
+        "greedy": losses(test, np.tensordot(greedy, test.probs, axes=1)),
+        "stacking": losses(test, stacked(seen, test)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tasks", nargs="+", help="all, by default")
+    parser.add_argument("--permuted", action="store_true", help="labels drawn anew: what is claimed is false")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")  # scikit-learn's, about steps that were not enough: members may be bad
+    known = tasks(arguments.data)
+    trials = []
+    for name in arguments.tasks or known:
+        for seed in range(arguments.seeds):
+            started = time.perf_counter()
+            choice, found = trial(known[name], seed, arguments.permuted)
+            trials.append((name, choice, found))
+            means = "  ".join(f"{way} {_mean(choice, loss):.4f}" for way, loss in found.items())
+            print(
+                f"{name:14} {seed}  {means}  -> {choice.recommended} ({time.perf_counter() - started:.0f} s)",
+                flush=True,
+            )
+    report([choice for _, choice, _ in trials], [found for *_, found in trials])
+
+
+def _mean(choice: Choice, loss: NDArray[np.float64]) -> float:
+    return float(np.sqrt(loss.mean()) if choice.metric == "rmse" else loss.mean())
+
+
+def report(choices: list[Choice], found: list[dict[str, NDArray[np.float64]]]) -> None:
+    ways = list(found[0])
+    print(f"\n{len(found)} task-seeds; decisions: {dict(Counter(choice.decision for choice in choices))}")
+    print(f"recommended: {dict(Counter(choice.recommended for choice in choices).most_common(8))}")
+    for way in ways[1:]:
+        outcomes = Counter(_outcome(one["quorate"], one[way]) for one in found)
+        print(f"quorate beside {way:12} wins {outcomes[1]}, ties {outcomes[0]}, losses {outcomes[-1]}")
+    worse = 0
+    for one in found:
+        better = min((one["best single"], one["uniform"]), key=np.mean)
+        worse += _outcome(one["quorate"], better) < 0
+    print(f"worse than the better of best single and uniform by more than a standard error: {worse / len(found):.1%}")
+    means = np.array([[one[way].mean() for way in ways] for one in found])
+    ranks = np.apply_along_axis(rankdata, 1, means).mean(axis=0)
+    count, size = means.shape
+    critical = studentized_range.ppf(0.95, size, np.inf) / np.sqrt(2) * np.sqrt(size * (size + 1) / (6 * count))
+    listed = ", ".join(
+        f"{way} {rank:.2f}" for way, rank in sorted(zip(ways, ranks, strict=True), key=lambda one: one[1])
+    )
+    print(f"mean ranks: {listed}; critical difference (Nemenyi, 95 %) {critical:.2f}")
+    if count > 2:
+        print(f"all alike (Friedman): p = {friedmanchisquare(*means.T).pvalue:.2g}")
+
+
+def _outcome(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> int:
+    """1 where ours is better by more than a standard error of the paired difference, -1 where worse, else 0."""
+    gain = theirs - ours
+    error = gain.std(ddof=1) / np.sqrt(len(gain))
+    return int(gain.mean() > error) - int(gain.mean() < -error)
+
+
+if __name__ == "__main__":
+    main()

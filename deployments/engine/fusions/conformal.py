@@ -1,0 +1,75 @@
+"""How sure an answer is: sets of classes or intervals of values that hold the truth with a stated probability."""
+
+# M members of the fusion, B rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from quorate.deployments.engine.fusions.presence import Mask
+from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.schema import ConformalSpec
+from quorate.fusion.calibration.conformal import prediction_intervals, prediction_sets
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Thresholds of one fusion.
+
+    Attributes:
+        coverage: the probability that the truth is in the set, or the interval.
+        classes: names of the C columns; none where the answer is values.
+        thresholds: (C,) or (1,) of rows that exactly these members answered, one flag for each of M.
+    """
+
+    coverage: float
+    classes: tuple[str, ...]
+    thresholds: Mapping[tuple[bool, ...], NDArray[np.float64]]
+
+    def parameters(self, values: NDArray[np.float32], there: Mask) -> dict[str, str | float]:
+        """What the answer says of itself, rows in the order of ``values``; null for a row of which nothing is known.
+
+        Args:
+            values: (B, C) probabilities, or (B, 1) values.
+            there: (M, B) who was fused; nobody in a row that was fused from less than it seems.
+        """
+        rows = [self.thresholds.get(tuple(row)) for row in there.T.tolist()]
+        unknown = np.full(1, np.nan)
+        limits = np.stack([np.broadcast_to(unknown if row is None else row, values.shape[1:]) for row in rows])
+        if self.classes:
+            names = np.array(self.classes, dtype=object)
+            found = [names[kept].tolist() for kept in prediction_sets(values, limits)]
+        else:
+            found = prediction_intervals(values, limits).tolist()
+        said = [None if row is None else one for row, one in zip(rows, found, strict=True)]
+        name = "prediction_sets" if self.classes else "prediction_intervals"
+        return {name: orjson.dumps(said).decode(), "conformal_coverage": self.coverage}
+
+
+def build_conformal(spec: ConformalSpec, asked: Sequence[str], classes: tuple[str, ...], field: str) -> Conformal:
+    """What a fusion's spec asks for.
+
+    Args:
+        asked: the members in the order of the rule; others are never there.
+        classes: of the ensemble where members give probabilities.
+        field: the fusion's, for errors.
+
+    Raises:
+        SpecError: nothing is fitted.
+    """
+    if not spec.thresholds:
+        raise SpecError(
+            f"{field}.conformal.thresholds", "there are none", "run quorate tune, which fits and writes them"
+        )
+
+    def numbers(threshold: Any) -> NDArray[np.float64]:
+        return np.array([threshold[name] for name in classes] if isinstance(threshold, Mapping) else [threshold])
+
+    by_set = {tuple(name in one.members for name in asked): numbers(one.threshold) for one in spec.thresholds}
+    return Conformal(spec.coverage, classes, by_set)

@@ -1,0 +1,73 @@
+"""Conformal prediction: sets of classes, or intervals of values, that hold the truth with a stated probability.
+
+Split conformal prediction (Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", section 4.1; Lei
+et al. 2018, "Distribution-Free Predictive Inference for Regression", section 2.2): on rows that nothing was fitted on,
+the score of the truth is 1 - its probability (Sadinle, Lei and Wasserman 2019, "Least Ambiguous Set-Valued Classifiers
+with Bounded Error Levels"), or the distance of the value. Whatever scores no worse than all but a share of them belongs
+to the set. Coverage holds over rows drawn like those; with thresholds by class, over the rows of each class.
+"""
+
+# N rows, C classes
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.fusion.errors import RuleOptionError
+
+
+def fit_conformal(
+    fused: NDArray[Any], labels: NDArray[Any], coverage: float, by_class: bool = False
+) -> float | NDArray[np.float64]:
+    """The threshold whose sets, or intervals, hold the truth of a new row with probability ``coverage`` at least.
+
+    Args:
+        fused: (N, C) probabilities, or (N, 1) values, of rows that neither members nor fusion were fitted on.
+        labels: (N,) index of the true class, or float of the true value.
+        coverage: above 0 and below 1.
+        by_class: a threshold for each class.
+
+    Returns:
+        The largest score that belongs, for probabilities from 0 to 1; (C,) of them with ``by_class``. Infinity where
+        the rows are too few to promise so much: then everything belongs.
+
+    Raises:
+        RuleOptionError: coverage is out of range.
+    """
+    if not 0 < coverage < 1:
+        raise RuleOptionError("conformal", "coverage", coverage, "give a share above 0 and below 1, such as 0.9")
+    if labels.dtype.kind == "f":
+        return _quantile(np.abs(fused[:, 0].astype(np.float64) - labels), coverage)
+    scores = 1 - fused[np.arange(len(labels)), labels].astype(np.float64)
+    if not by_class:
+        return _quantile(scores, coverage)
+    return np.array([_quantile(scores[labels == known], coverage) for known in range(fused.shape[1])])
+
+
+def prediction_sets(fused: NDArray[Any], threshold: float | NDArray[Any]) -> NDArray[np.bool_]:
+    """(N, C) which classes belong, of (N, C) probabilities; none in a row that is like no row seen before.
+
+    Args:
+        threshold: as fitted, or (N, 1) or (N, C) where rows have their own.
+    """
+    return np.asarray(1 - fused.astype(np.float64) <= threshold)
+
+
+def prediction_intervals(fused: NDArray[Any], threshold: float | NDArray[Any]) -> NDArray[np.float64]:
+    """(N, 2) ends of the interval around each of (N, 1) values.
+
+    Args:
+        threshold: as fitted, or (N, 1) where rows have their own.
+    """
+    middle, reach = fused.astype(np.float64), np.broadcast_to(threshold, fused.shape)
+    return np.concatenate([middle - reach, middle + reach], axis=1)
+
+
+def _quantile(scores: NDArray[np.float64], coverage: float) -> float:
+    """The ceil((n + 1) * coverage)-th smallest."""
+    rank = math.ceil(round((len(scores) + 1) * coverage, 9))
+    return math.inf if rank > len(scores) else float(np.partition(scores, rank - 1)[rank - 1])

@@ -1,0 +1,80 @@
+"""Conformal thresholds for every alternative of a choice, from the rows that it was judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from quorate.fusion.registry import RULES
+from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.guarantee import fit_guarantee
+from quorate.tuning.alternatives.patterns import sets_left
+from quorate.tuning.errors import TuningError
+from quorate.tuning.evaluation.verdict import Choice
+
+
+@dataclass(frozen=True)
+class Promised:
+    """What is asked of answers.
+
+    Attributes:
+        coverage: the probability that the truth is in a row's set, or interval.
+        by_class: for the rows of each class.
+    """
+
+    coverage: float
+    by_class: bool = False
+
+
+def with_guarantees(
+    choice: Choice,
+    judge: Outputs,
+    promised: Promised | None,
+    quorum: int = 1,
+    required: Collection[str] = (),
+    seed: int = 0,
+) -> Choice:
+    """The choice, its recipes with thresholds; as it is where nothing is asked.
+
+    A rule that asks other members in each row, or that decides, promises nothing.
+
+    Raises:
+        TuningError: rows that count differently, or too few.
+        RuleOptionError: coverage is no share.
+    """
+    if promised is None:
+        return choice
+    if judge.weights is not None:
+        found = "rows that count differently"
+        raise TuningError("coverage", found, "leave the weights out: it is promised for rows that are drawn alike")
+    for name, recipe in choice.recipes.items():
+        if RULES[recipe.rule].steered or RULES[recipe.rule].decides:
+            continue
+        guarantee = fit_guarantee(
+            lambda left, recipe=recipe: recipe.fuse(judge.names, judge.probs, left),  # type: ignore[misc]
+            judge.labels,
+            recipe.asked,
+            sets_left(recipe.asked, quorum, required),
+            promised.coverage,
+            promised.by_class,
+            seed,
+        )
+        choice = choice.with_recipe(name, replace(recipe, guarantee=guarantee))
+    return choice
+
+
+def guarantee_lines(choice: Choice) -> list[str]:
+    """A sentence about what is recommended; none where nothing was asked."""
+    recipe = choice.recipes.get(choice.recommended)
+    if recipe is None or recipe.guarantee is None:
+        return []
+    return [recipe.guarantee.sentence(choice.metric not in ("rmse", "mae"))]
+
+
+def guarantee_report(choice: Choice) -> dict[str, dict[str, float]]:
+    """What was promised and found, by alternative."""
+    return {
+        name: {"coverage": one.coverage, "covered": one.checked, "size": one.size}
+        for name, recipe in choice.recipes.items()
+        if (one := recipe.guarantee) is not None
+    }
