@@ -67,7 +67,7 @@ def classifiers(seed: int) -> dict[str, Any]:
         "boosting": HistGradientBoostingClassifier(max_iter=60, random_state=seed),
         "neighbours": make_pipeline(StandardScaler(), KNeighborsClassifier(7)),
         "bayes": GaussianNB(var_smoothing=1e-3),
-        "perceptron": make_pipeline(StandardScaler(), MLPClassifier((64,), max_iter=60, random_state=seed)),
+        "perceptron": make_pipeline(StandardScaler(), MLPClassifier(max_iter=60, random_state=seed)),
     }
 
 
@@ -77,7 +77,7 @@ def regressors(seed: int) -> dict[str, Any]:
         "forest": RandomForestRegressor(100, random_state=seed),
         "boosting": HistGradientBoostingRegressor(max_iter=60, random_state=seed),
         "neighbours": make_pipeline(StandardScaler(), KNeighborsRegressor(7)),
-        "perceptron": make_pipeline(StandardScaler(), MLPRegressor((64,), max_iter=300, random_state=seed)),
+        "perceptron": make_pipeline(StandardScaler(), MLPRegressor(max_iter=300, random_state=seed)),
     }
 
 

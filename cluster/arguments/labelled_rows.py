@@ -58,6 +58,7 @@ def _read(
     from quorate.tuning.data.idx_files import idx_images
     from quorate.tuning.data.labelled import Labelled
     from quorate.tuning.data.tables import read_table
+    from quorate.tuning.predictions.run_member import predicts_values
 
     if isinstance(data, Labelled):
         return data
@@ -65,9 +66,9 @@ def _read(
     if path.is_dir():  # of these the members may have seen the training file
         splits = idx_images(path, full=True)
         return splits.train if split == "train" else splits.test
-    if spec.classes is None:
+    if spec.classes is None and not predicts_values(spec):
         raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
     return read_table(
-        path, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes, label,
+        path, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes or (), label,
         groups=groups, times=time, weights=weight,
     )  # fmt: skip

@@ -101,13 +101,11 @@ def tune(
 
         asked |= {"run": pick_runner(), "costs": as_costs(costs, found.classes or ())}
         if train is None:
-            return tune_fusion(found, place, *halves(rows, seed), metric or "log_loss", **asked)
+            return tune_fusion(found, place, *halves(rows, seed), metric, **asked)
         if time is not None:
             raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
         seen = read_training_rows(found, train, label)
-        return tune_fusion(
-            found, place, seen, rows, metric or "log_loss", out_of_fold=_out_of_fold(folds, epochs, seed), **asked
-        )
+        return tune_fusion(found, place, seen, rows, metric, out_of_fold=_out_of_fold(folds, epochs, seed), **asked)
 
 
 def _promised(coverage: float | None, by_class: bool) -> Promised | None:

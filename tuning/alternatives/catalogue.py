@@ -11,18 +11,25 @@ from quorate.tuning.alternatives.pools import LinearPool, LogPool
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.stacked import Stacked
 from quorate.tuning.alternatives.unfitted import ClassFrequencies, Incumbent, Member, Uniform
-from quorate.tuning.alternatives.values import Constant, LeastSquares, Median
+from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastSquares, Median
 
 
-def value_alternatives(names: Sequence[str], absolute: bool = False) -> list[Alternative]:
+def value_alternatives(
+    names: Sequence[str], absolute: bool = False, incumbent: Recipe | None = None
+) -> list[Alternative]:
     """Everything that can be made of members that predict values.
 
     Args:
         names: of the members.
         absolute: errors count by their size, not by its square.
+        incumbent: what the spec has now.
     """
     found: list[Alternative] = [Constant(absolute), *(Member(name) for name in names)]
-    return [*found, Uniform(), Median(), LeastSquares()] if len(names) > 1 else found
+    if len(names) > 1:
+        found.append(Uniform())
+    if incumbent is not None:
+        found.append(Incumbent(incumbent))
+    return [*found, Median(), LeastAbsolute() if absolute else LeastSquares()] if len(names) > 1 else found
 
 
 def alternatives(

@@ -1,4 +1,4 @@
-"""Rows with their true class, and their split into rows to train on, to solve on and to judge on."""
+"""Rows with their true class or value, and their split into rows to train on, to solve on and to judge on."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from quorate.tuning.errors import DataError
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows with their true class.
+    """Rows with their true class, or value.
 
     Attributes:
         inputs: request input name -> (N, ...) array.
-        labels: (N,) int64, an index into ``classes``.
-        classes: class names.
+        labels: (N,) int64, an index into ``classes``; float64, the true value, where there are none.
+        classes: class names; none for values.
         groups: (N,) rows of one group belong together; None where each stands alone.
         times: (N,) what came first; None where that does not matter.
         weights: (N,) how much each row counts, >= 0; None where all count the same.
     """
 
     inputs: Mapping[str, NDArray[Any]]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     groups: NDArray[Any] | None = None
     times: NDArray[Any] | None = None
@@ -68,6 +68,10 @@ def check_labelled(name: str, data: Labelled) -> None:
         if len(array) != len(data.labels):
             found = f"{len(array)} rows of input '{key}' with {len(data.labels)} labels"
             raise DataError(f"{name} rows", found, "give one label for each row")
+    if not data.classes:
+        if data.labels.dtype.kind != "f" or not np.isfinite(data.labels).all():
+            raise DataError(f"{name} labels", "some are no finite numbers", "give each row its true value")
+        return
     if data.labels.dtype.kind not in "iu":
         fix = "give the index of each row's class; match_labels turns names into it"
         raise DataError(f"{name} labels", f"they are {data.labels.dtype}", fix)
@@ -99,6 +103,23 @@ def split(data: Labelled, shares: tuple[float, float] = (0.2, 0.2), seed: int = 
         rest, test_size=validation / (1 - test), stratify=data.labels[rest], random_state=seed
     )
     return Splits(data.rows(np.sort(train)), data.rows(np.sort(valid)), data.rows(np.sort(held_out)))
+
+
+def true_values(labels: NDArray[Any], source: str) -> NDArray[np.float64]:
+    """Labels that are numbers, each finite.
+
+    Raises:
+        DataError: some are not.
+    """
+    try:
+        values = np.asarray(labels, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.full(len(labels), np.nan)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        found = f"label {labels[bad[0]]!r} in row {bad[0] + 1} is no finite number"
+        raise DataError(source, found, "give each row its true value, or name the spec's classes")
+    return values
 
 
 def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> NDArray[np.int64]:

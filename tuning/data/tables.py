@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.tuning.data.labelled import Labelled, match_labels
+from quorate.tuning.data.labelled import Labelled, match_labels, true_values
 from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.data.side_columns import side_column, weights_of
 from quorate.tuning.errors import DataError
@@ -35,7 +35,8 @@ def read_table(
     Args:
         path: the file.
         inputs: column of each request input -> shape of one row; lists may be stored flat, npz arrays already shaped.
-        classes: class names of the spec; a label is the name of a class, or an integer that reads as one.
+        classes: class names of the spec; a label is the name of a class, or an integer that reads as one. Where there
+            are none it is a value.
         label: name of the label column.
         memory_bytes: an input with more than this is read into a file without a name and mapped from there, whatever
             memory there is; text and npz are always held in memory.
@@ -51,7 +52,7 @@ def read_table(
     def labelled(arrays: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[Any]]) -> Labelled:
         of = {name: side_column(path, name, columns) for name in (groups, times) if name is not None}
         counts = None if weights is None else weights_of(path, weights, columns)
-        found = match_labels(columns[label], classes, path.name)
+        found = match_labels(columns[label], classes, path.name) if classes else true_values(columns[label], path.name)
         return Labelled(arrays, found, tuple(classes), of.get(groups or ""), of.get(times or ""), counts)
 
     if path.suffix == ".npz":

@@ -25,7 +25,7 @@ from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample, Shown
 from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
-from quorate.tuning.evaluation.verdict import SAME, Choice, Decision, Proof, Standing
+from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
 # Between ensembles of one cost: four to one is a reason to move to the more elaborate.
 _LIKELY = 0.8
@@ -65,7 +65,7 @@ def choose(
         found_here = "values" if solve.of_values else "classes"
         raise TuningError("metric", f"{by.name} of {found_here}", "give rmse or mae for values, others for classes")
     if by.of_values:
-        tried = value_alternatives(solve.names, absolute=by.name == "mae")
+        tried = value_alternatives(solve.names, by.name == "mae", incumbent)
     else:
         tried = alternatives(solve.names, incumbent, Decided(by.name, by.costs) if by.decides else None)
     found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)
@@ -102,7 +102,8 @@ def compare(
         seed: of the draws.
     """
     evidence = Evidence(found, solve, judge, metric, pool, seed)
-    chosen, decision, single, shown = _decide(evidence, found, min_gain)
+    unbounded = _unbounded(solve, judge) if metric.name == "log_loss" else ()
+    chosen, decision, single, shown = _decide(evidence, found, min_gain, unbounded)
     names = [one.alternative.name for one in found]
     sample, held, solving = evidence.all, _held_out(evidence.held_out), evidence.solving
     gains = [_reversed(one) for one in sample.intervals(chosen, range(len(found)))]
@@ -117,7 +118,7 @@ def compare(
     proof = None if shown is None else Proof(names[shown.alternative], shown.gain, shown.rows)
     return Choice(
         metric.name, metric.unit, names[chosen], decision, names[single], proof, len(judge), len(sample.numbers),
-        sample.count, min_gain, standings, recipes, dict(left_out or {}),
+        sample.count, min_gain, standings, recipes, dict(left_out or {}), unbounded,
     )  # fmt: skip
 
 
@@ -149,14 +150,14 @@ def compare_answers(
 
 
 def _decide(
-    evidence: Evidence, found: Sequence[OutOfSample], min_gain: float
+    evidence: Evidence, found: Sequence[OutOfSample], min_gain: float, unbounded: Collection[str]
 ) -> tuple[int, Decision, int, Shown | None]:
     """The chosen alternative, the decision, the best single one, and what was shown that speaks for it."""
     of_kind: dict[str, list[int]] = {"floor": [], "single": [], "ensemble": []}
     for number, one in enumerate(found):
         of_kind[one.kind].append(number)
     floor, ensembles = of_kind["floor"][0], of_kind["ensemble"]
-    singles = _singles(evidence, found, of_kind["single"])
+    singles = _singles(evidence, found, of_kind["single"], unbounded)
     single = evidence.all.best(singles)
     if evidence.shown(floor, [*singles, *ensembles]) is None:
         return floor, "nothing", single, None
@@ -168,10 +169,22 @@ def _decide(
     return (floor, "nothing", single, None) if worthy is None else (single, "single", single, worthy)
 
 
-def _singles(evidence: Evidence, found: Sequence[OutOfSample], singles: Sequence[int]) -> list[int]:
-    """The members as they are, or the calibrated one alone where that is better beyond chance."""
+def _unbounded(solve: Outputs, judge: Outputs) -> tuple[str, ...]:
+    """Members that rule classes out: however rarely the truth is among them, that is all that log-loss then counts."""
+    least = np.minimum(*(one.probs.min(axis=(1, 2)) for one in (solve, judge)))
+    return tuple(name for name, one in zip(solve.names, least, strict=True) if one < LEAST_SAID)
+
+
+def _singles(
+    evidence: Evidence, found: Sequence[OutOfSample], singles: Sequence[int], unbounded: Collection[str]
+) -> list[int]:
+    """The members as they are, or the calibrated one alone where that is better beyond chance, or has a bound alone."""
     plain = [number for number in singles if not found[number].alternative.fitted]
     changed = [number for number in singles if found[number].alternative.fitted]
+    if changed:
+        plain = [number for number in plain if found[number].alternative.name not in unbounded]
+        if not plain:
+            return changed
     return plain if evidence.shown(evidence.all.best(plain), changed) is None else changed
 
 

@@ -105,6 +105,19 @@ def gather(
     return Gathered(_first(members, at), _first(mixed, at), labels[rows_of], rows_of)
 
 
+def rows_answered(store: PredictionStore, split: str, names: Sequence[str], count: int) -> NDArray[np.intp]:
+    """Numbers of the rows, of ``count``, that every member answered.
+
+    Raises:
+        PredictionError: as ``gather``.
+    """
+    answered = np.zeros((len(names), count), dtype=bool)
+    for rows, outputs in store.chunks(split, names):
+        for member, output in enumerate(outputs):
+            answered[member, rows] = np.isfinite(output).all(axis=1)
+    return check_usable(names, answered)
+
+
 def mixture(weights: Floats, outputs: Sequence[NDArray[Any]] | NDArray[Any]) -> Floats:
     """(N, C) the weighted sum of M members' probabilities, each (N, C)."""
     mixed = np.zeros(outputs[0].shape)

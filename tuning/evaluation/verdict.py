@@ -16,6 +16,8 @@ from quorate.tuning.evaluation.bayesian_bootstrap import FEW
 Decision = Literal["nothing", "single", "ensemble"]
 # Below this two alternatives are the same in all but the order of their sums.
 SAME = 1e-9
+# A member that says less of a class rules it out.
+LEAST_SAID = 1e-9
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Choice:
         evidence_rows: rows that the comparisons are made on; ``groups`` where rows belong together.
         min_gain: the least gain that is worth asking more members for.
         left_out: why an alternative was not tried, by name.
+        unbounded: members that say next to 0 of classes, so that a single row may cost more log-loss than all others:
+            no best single one, but calibrated with a floor.
     """
 
     metric: str
@@ -85,6 +89,7 @@ class Choice:
     alternatives: Mapping[str, Standing]
     recipes: Mapping[str, Recipe]
     left_out: Mapping[str, str]
+    unbounded: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -136,7 +141,7 @@ class Choice:
             "recommended": self.recommended, "verdict": self.verdict, "decision": self.decision, "metric": self.metric,
             "best_single": self.best_single, "rows": self.rows, "evidence_rows": self.evidence_rows,
             "groups": self.groups, "min_gain": self.min_gain, "alternatives": alternatives,
-            "left_out": dict(self.left_out),
+            "left_out": dict(self.left_out), "unbounded": list(self.unbounded),
         }  # fmt: skip
 
     def table(self) -> Table:
@@ -155,6 +160,9 @@ class Choice:
         columns = ("", "members", self.metric, "95 %", "cross-validated", f"gain of {self.recommended}")
         lines = [f"{self.rows} held-out rows", self.verdict]
         lines += [f"not tried: {why}" for why in self.left_out.values()]
+        if self.unbounded:
+            named = ", ".join(self.unbounded)
+            lines.append(f"next to 0 for some class, which log-loss has no bound for without a floor: said by {named}")
         return Table(columns, rows, lines=lines)
 
     @property

@@ -22,6 +22,8 @@ from quorate.tuning.errors import PredictionError, TuningError
 if TYPE_CHECKING:
     from quorate.deployments.members.predictor import Predictor
 
+# What the one column of a member without classes is called.
+VALUE = "value"
 Inputs = Mapping[str, NDArray[Any]]
 Runner = Callable[[MemberJob, Path, Inputs], NDArray[np.float32]]
 
@@ -35,7 +37,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
         inputs: (N, *shape) each of its inputs; others are ignored.
 
     Returns:
-        (N, C) over the ensemble's classes; a row that the member failed on is NaN.
+        (N, C) over the ensemble's classes, or (N, 1) values; a row that the member failed on is NaN.
 
     Raises:
         MemberLoadError: the member cannot be loaded.
@@ -63,24 +65,34 @@ def predict_batch(predictor: Predictor, job: MemberJob, inputs: Inputs) -> NDArr
     """(B, C) probabilities of one batch, NaN where the row is of no use."""
     values, status = predictor.run(inputs, probabilities=True)
     if values.shape[1] == 0:  # no row of the batch came through, so the model told no width
-        values = np.zeros((len(status), len(job.classes or ())), np.float32)
+        values = np.zeros((len(status), len(job.classes or (VALUE,))), np.float32)
     return np.where((status == RowState.OK)[:, None], values, np.float32("nan"))
 
 
-def tunable_members(spec: EnsembleSpec) -> tuple[str, ...]:
+def predicts_values(spec: EnsembleSpec) -> bool:
+    """Whether the ensemble's fusion is of values, not of classes."""
+    members = [spec.members[name] for name in spec.output_fusion.members if name in spec.members]
+    return spec.classes is None and bool(members) and all(member.output == "values" for member in members)
+
+
+def tunable_members(spec: EnsembleSpec, values: bool = False) -> tuple[str, ...]:
     """Members of the ensemble's fusion, in its order, if weights over them can be solved from labelled rows.
+
+    Args:
+        values: members that all predict values will do as well.
 
     Raises:
         TuningError: no classes, or a member that gives no class probabilities or does not read the request alone.
     """
-    if spec.classes is None:
+    wanted = ("values",) if values and predicts_values(spec) else ("logits", "probabilities")
+    if spec.classes is None and "values" not in wanted:
         raise TuningError("classes", "the spec names none", "name the classes, labels are matched with them")
     names = spec.output_fusion.members
     for name in names:
         if name not in spec.members:
             raise TuningError(f"fusion.members.{name}", "it is a fusion", "tune a fusion that reads members alone")
         member = spec.members[name]
-        if member.output not in ("logits", "probabilities"):
+        if member.output not in wanted:
             raise TuningError(f"members.{name}.output", member.output, "tune members that give logits or probabilities")
         if not set(member.inputs) <= set(spec.inputs):
             found = f"it reads {', '.join(member.inputs)}"

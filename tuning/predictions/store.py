@@ -1,4 +1,4 @@
-"""Per-member probabilities of labelled rows, kept so that nothing after them needs a GPU.
+"""Per-member probabilities, or values, of labelled rows, kept so that nothing after them needs a GPU.
 
 ``LOCATION/SPLIT/MEMBER/00000.arrow`` and its sisters hold one member's (N, C) probabilities in partitions of
 consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from. A member whose settings, weights, code or
@@ -28,7 +28,7 @@ from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.digests import code_digest, member_digest
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
 from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
-from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
+from quorate.tuning.predictions.run_member import VALUE, Runner, run_in_process, tunable_members
 from quorate.tuning.scoring import Floats, true_class
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class PredictionStore:
         input_bytes = sum(array.nbytes for array in data.inputs.values()) // max(1, len(data))
         kept: list[str] = []
         computed: dict[str, str] = {}
-        for name in tunable_members(spec):
+        for name in tunable_members(spec, values=out_of_fold is None):
             wanted = self._wanted(spec, name, folder, data, digest, out_of_fold)
             reason, damaged = self._stale(split, name, damage, known.get(name), wanted)
             if reason is None:
@@ -230,7 +230,7 @@ class PredictionStore:
         digest: str,
         out_of_fold: OutOfFold | None,
     ) -> Entry:
-        job, classes = spec.job(name), tuple(spec.classes or ())
+        job, classes = spec.job(name), tuple(spec.classes or (VALUE,))
         row_bytes = len(classes) * np.dtype(self.dtype).itemsize
         return Entry(
             member=member_digest(job, folder, checkpoint=out_of_fold is None),
@@ -286,8 +286,9 @@ class PredictionStore:
         ranges = entry.ranges()
         wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
         if probs.shape != wanted:
-            found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} classes"
-            raise PredictionError(f"predictions of {name}", found, "give one row of class probabilities per row")
+            found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} columns"
+            fix = "give one row of class probabilities, or one value, per row"
+            raise PredictionError(f"predictions of {name}", found, fix)
         digests = {}
         at = 0
         for number in numbers:

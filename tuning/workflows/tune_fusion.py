@@ -21,12 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
-from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.registry import PATTERNS
 from quorate.tuning.alternatives.base import Outputs
-from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 from quorate.tuning.alternatives.unfitted import UNIFORM
+from quorate.tuning.alternatives.values import value_gap
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
@@ -35,17 +34,18 @@ from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
 from quorate.tuning.evaluation.row_metrics import row_metric
-from quorate.tuning.evaluation.row_scores import Gathered, answers, gather
+from quorate.tuning.evaluation.row_scores import answers, gather
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.out_of_fold import OutOfFold
-from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process, tunable_members
+from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import FillReport, PredictionStore
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
-from quorate.tuning.scoring import Floats, true_class
+from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
 from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
+from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
 
 # Of one split's predictions: what is compared is a sample where there are more.
 MEMORY_BYTES = 64 << 20
@@ -61,10 +61,8 @@ class TuneResult(Displayed):
         folder: holds spec.yaml with all it names, spec-NAME.yaml for every other alternative, report.json, report.html
             and the predictions.
         choice: the decision over all alternatives.
-        weights: of the linear pool ``tuned``.
-        gap: no weights of a linear pool have a log-loss lower by more than this on the rows they were solved on.
-        patterns: of the same pool, weights for when exactly these members answered, where they serve held-out folds
-            better than the weights rescaled; every alternative's are in its spec.
+        gap: no weights of a linear pool are better than those of ``tuned`` by more than this, in log-loss or in the
+            metric of values, on the rows they were solved on.
         rows_left_out: rows on which some member failed, by split.
         filled: which predictions were there and which were computed, by split.
         warnings: what is odd about the rows, each as a sentence.
@@ -73,12 +71,24 @@ class TuneResult(Displayed):
     spec: EnsembleSpec
     folder: Path
     choice: Choice
-    weights: Mapping[str, float]
     gap: float
-    patterns: tuple[Mapping[str, float], ...]
     rows_left_out: Mapping[str, int]
     filled: Mapping[str, FillReport]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the linear pool ``tuned``; the same for all where none was fitted."""
+        recipe = self.choice.recipes.get("tuned")
+        return dict(recipe.weights or {}) if recipe else dict.fromkeys(self.spec.output_fusion.members, 1.0)
+
+    @property
+    def patterns(self) -> tuple[Mapping[str, float], ...]:
+        """Of the same pool, weights for when exactly these members answered, where they serve held-out folds better
+        than the weights rescaled; every alternative's are in its spec.
+        """
+        recipe = self.choice.recipes.get("tuned")
+        return tuple(recipe.options.get(PATTERNS, ())) if recipe else ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON would hold it: everything but spec and folder."""
@@ -103,7 +113,7 @@ class TuneResult(Displayed):
 
 
 def tune_fusion(
-    spec: EnsembleSpec, folder: Path, validation: Labelled, held_out: Labelled, metric: str = "log_loss",
+    spec: EnsembleSpec, folder: Path, validation: Labelled, held_out: Labelled, metric: str | None = None,
     costs: ArrayLike | None = None, *,
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
@@ -119,7 +129,8 @@ def tune_fusion(
         validation: rows to fit on. No member may have been trained on them, unless ``out_of_fold`` says how to train
             them anew on folds of these rows.
         held_out: other rows, to judge on.
-        metric: log_loss, brier, accuracy, balanced_accuracy or f1_macro; not read when there are costs.
+        metric: log_loss, brier, accuracy, balanced_accuracy or f1_macro; rmse or mae of values. log_loss or rmse when
+            None; not read when there are costs.
         costs: (C, C) cost of deciding for the column when the row is true.
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         runs: where the run's folder is made.
@@ -132,47 +143,44 @@ def tune_fusion(
         memory_bytes: of predictions of one split that are compared at once.
 
     Raises:
-        TuningError: members that give no class probabilities, another metric, or costs that do not fit the classes.
+        TuningError: members that give neither class probabilities nor values, another metric, or costs that do not
+            fit the classes.
         DataError: too few rows, or rows in both sets.
         PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
     """
     say = on_step or (lambda step: None)
-    promised, names = promised or _promised(spec), tunable_members(spec)
+    promised, names = promised or _promised(spec), tunable_members(spec, values=out_of_fold is None)
     if promised and spec.output_fusion.decision:
         raise TuningError("coverage", "a fusion that takes a decision", "remove one of the two: it is of probabilities")
     shared = check_rows(validation, held_out)
+    metric = metric or ("log_loss" if spec.classes else "rmse")
     by = row_metric(metric, None if costs is None else check_costs(costs, len(spec.classes or ())))
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
-    splits = {"validation": validation, "held-out": held_out}
-    filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
-    answered = {split: gather(store, split, names, rows.labels) for split, rows in splits.items()}
-    solve, judge = (_outputs(store, one, names, splits[one], answered[one], memory_bytes, seed) for one in splits)
+    found = run_members(
+        store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed
+    )  # fmt: skip
     given = {"incumbent": incumbent_recipe(spec, folder), "metric": by, "min_gain": min_gain, "seed": seed}
-    choice, odd = _chosen(spec, solve, judge, given, out_of_fold is not None, say)
-    columns = answered["validation"].members.right
-    weights, patterns, choice = _linear_pool(choice, names, columns, len(solve))
-    choice = with_guarantees(choice, judge, promised, **_limits(spec), seed=seed)
+    choice, odd = _chosen(spec, found, given, out_of_fold is not None, say)
+    choice, gap = _linear_pool(choice, store, found, validation)
+    choice = with_guarantees(choice, found.judge, promised, **_limits(spec), seed=seed)
     say("writing the run")
-    left_out = {split: len(rows) - len(answered[split].rows) for split, rows in splits.items()}
-    gap = log_loss_gap(columns, np.array([*weights.values()]))
     written = _write(spec, folder, where, choice)
-    result = TuneResult(written, where, choice, weights, gap, patterns, left_out, filled, (*shared, *odd))
+    result = TuneResult(written, where, choice, gap, found.left_out, found.filled, (*shared, *odd))
     save_report(result.to_dict(), where)
-    _save_probe(result, store, names, held_out, answered["held-out"].rows[:PROBE_ROWS])
+    _save_probe(result, store, names, held_out, found.rows[HELD_OUT][:PROBE_ROWS])
     say("drawing the report")
-    _draw(result, solve, judge)
+    _draw(result, found.solve, found.judge)
     return result
 
 
 def _chosen(
-    spec: EnsembleSpec, solve: Outputs, judge: Outputs, given: dict[str, Any], out_of_fold: bool,
-    say: Callable[[str], None],
-) -> tuple[Choice, tuple[str, ...]]:  # fmt: skip
+    spec: EnsembleSpec, found: Answered, given: dict[str, Any], out_of_fold: bool, say: Callable[[str], None]
+) -> tuple[Choice, tuple[str, ...]]:
     """The choice, and what is odd about the rows: then members answer solving rows as they do no others."""
-    odd = [] if out_of_fold else [*shifts(solve, judge), *known_by_heart(solve, judge)]
+    odd = [] if out_of_fold else [*shifts(found.solve, found.judge), *known_by_heart(found.solve, found.judge)]
     pool = not odd and not out_of_fold
-    choice = choose(solve, judge, pool=pool, on_step=say, **_limits(spec), **given)
+    choice = choose(found.solve, found.judge, pool=pool, on_step=say, **_limits(spec), **given)
     return choice, (*odd, *([ONLY_JUDGING] * bool(odd)))
 
 
@@ -181,55 +189,21 @@ def _limits(spec: EnsembleSpec) -> dict[str, Any]:
     return {"quorum": spec.output_fusion.quorum, "required": spec.output_fusion.required}
 
 
-def _fill(
-    store: PredictionStore, spec: EnsembleSpec, folder: Path, splits: Mapping[str, Labelled],
-    run: Runner, say: Callable[[str], None], out_of_fold: OutOfFold | None,
-) -> dict[str, FillReport]:  # fmt: skip
-    """Predictions of the splits; those of validation rows out of fold where told so."""
-    if out_of_fold:
-        say(f"training {len(tunable_members(spec))} members on {out_of_fold.folds} folds")
-    return {
-        split: store.fill(
-            spec, folder, rows, split, _announced(run, split, say), out_of_fold if split == "validation" else None
-        )
-        for split, rows in splits.items()
-    }
-
-
-def _outputs(
-    store: PredictionStore,
-    split: str,
-    names: tuple[str, ...],
-    data: Labelled,
-    found: Gathered,
-    memory_bytes: int,
-    seed: int,
-) -> Outputs:
-    """Predictions of the rows that every member answered, or of a sample of them."""
-    some = np.arange(len(found.rows))
-    most = max(2, memory_bytes // store.row_bytes(split, names))
-    if len(some) > most:
-        some = np.sort(np.random.default_rng(seed).choice(some, most, replace=False))
-    rows = found.rows[some]
-    if data.weights is not None:
-        rows = rows[data.weights[rows] > 0]
-    weights, groups, times = (None if c is None else c[rows] for c in (data.weights, data.groups, data.times))
-    weights = None if weights is None else weights / weights.mean()
-    return Outputs(names, store.take(split, names, rows), data.labels[rows], weights, groups, times)
-
-
-def _linear_pool(
-    choice: Choice, names: tuple[str, ...], columns: Floats, compared: int
-) -> tuple[dict[str, float], tuple[Mapping[str, float], ...], Choice]:
-    """The linear pool's weights, on all rows where only a sample was compared, in the choice too; and its patterns."""
-    recipe = choice.recipes.get("tuned", Recipe("weighted_mean", names, dict.fromkeys(names, 1.0)))
-    if compared < columns.shape[1] and "tuned" in choice.recipes:
+def _linear_pool(choice: Choice, store: PredictionStore, found: Answered, validation: Labelled) -> tuple[Choice, float]:
+    """The choice, its linear pool solved on all rows where only a sample of them was compared; and the pool's gap."""
+    names, solve, recipe = found.solve.names, found.solve, choice.recipes.get("tuned")
+    if solve.of_values:
+        return choice, 0.0 if recipe is None else value_gap(solve, recipe.weights or {}, choice.metric)
+    columns = gather(store, VALIDATION, names, validation.labels).members.right
+    if recipe is None:
+        return choice, log_loss_gap(columns, np.full(len(names), 1 / len(names)))
+    if len(solve) < columns.shape[1] and validation.weights is None:
         solved = dict(zip(names, solve_log_loss(columns).tolist(), strict=True))
         asked = {name for name, weight in solved.items() if weight > 0}
         kept = [pattern for pattern in recipe.options.get(PATTERNS, ()) if set(pattern) < asked]
         recipe = replace(recipe, weights=solved, options={PATTERNS: kept} if kept else {})
         choice = choice.with_recipe("tuned", recipe)
-    return dict(recipe.weights or {}), tuple(recipe.options.get(PATTERNS, ())), choice
+    return choice, log_loss_gap(columns, np.array([*(recipe.weights or {}).values()]))
 
 
 def _promised(spec: EnsembleSpec) -> Promised | None:
@@ -258,6 +232,10 @@ def _save_probe(
 
 def _draw(result: TuneResult, solve: Outputs, judge: Outputs) -> None:
     choice = result.choice
+    title, tables = f"Fusion: {result.spec.name}", {"Alternatives": choice_rows(choice)}
+    if solve.of_values:
+        write_page(result.folder, title, choice.verdict, tables, [])
+        return
     recipe = choice.recipes.get(choice.recommended) or choice.recipes[choice.best_single]
     pool = choice.recipes.get(UNIFORM, recipe)
     uniform, served = answers([one.fuse(judge.names, judge.probs) for one in (pool, recipe)], judge.labels)
@@ -267,13 +245,4 @@ def _draw(result: TuneResult, solve: Outputs, judge: Outputs) -> None:
         judge.names, columns, answers(judge.probs, judge.labels), uniform, served, judge.labels, best,
         result.spec.classes or (),
     )  # fmt: skip
-    tables = {"Alternatives": choice_rows(choice)}
-    write_page(result.folder, f"Fusion: {result.spec.name}", choice.verdict, tables, comparison(evidence))
-
-
-def _announced(run: Runner, split: str, say: Callable[[str], None]) -> Runner:
-    def announced(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
-        say(f"running {job.name} on {split} rows")
-        return run(job, folder, inputs)
-
-    return announced
+    write_page(result.folder, title, choice.verdict, tables, comparison(evidence))

@@ -101,6 +101,17 @@ def test_one_row_of_36_nats_does_not_hide_what_is_better():
     assert together.recommended not in {"a", "b"}
 
 
+def test_a_member_that_rules_classes_out_is_not_the_best_single_one_for_want_of_a_row_that_shows_it():
+    probs, labels = noisy(240, 3, [0.3, 1.5, 1.5])
+    sure = probs[0].argmax(axis=1) == labels
+    probs[0][sure] = np.where(probs[0][sure] == probs[0][sure].max(axis=1, keepdims=True), 1.0, 0.0)
+    choice = choose(*halves(probs, labels))
+    assert choice.alternatives["a"].value < min(choice.alternatives[name].value for name in "bc")
+    assert choice.best_single != "a"
+    assert choice.unbounded == ("a",)
+    assert "said by a" in str(choice.table().lines)
+
+
 def test_copies_of_one_member_gain_nothing():
     probs, labels = noisy(400, 5, 0.8)
     choice = choose(*halves(probs[:1].repeat(3, axis=0), labels))

@@ -1,0 +1,115 @@
+"""Members that predict values: regression on real rows, from a table to a spec that serves what the report says."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_diabetes
+from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
+import quorate
+from quorate.deployments import load_spec, parse_spec
+from quorate.deployments.engine.revision import build_revision
+from quorate.tuning import Labelled, run_in_process, tune_fusion
+from quorate.tuning.errors import DataError, TuningError
+
+pytestmark = pytest.mark.long
+
+MEMBERS = """
+import numpy as np
+from sklearn.datasets import load_diabetes
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
+
+KINDS = {"ridge": Ridge(0.1), "forest": RandomForestRegressor(30, random_state=0), "near": KNeighborsRegressor(9)}
+
+
+def make(kind):
+    rows, values = load_diabetes(return_X_y=True)
+    model = KINDS[kind].fit(rows[:200], values[:200])
+    return lambda row: model.predict(row).astype(np.float32)[:, None]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "my_regressors.py").write_text(MEMBERS)
+    return tmp_path
+
+
+def spec_of(rule="mean", **more):
+    kinds = ("ridge", "forest", "near")
+    return parse_spec(
+        {
+            "name": "diabetes",
+            "inputs": {"row": {"datatype": "FP32", "shape": [10]}},
+            "members": {
+                kind: {"model": "my_regressors:make", "config": {"kind": kind}, "inputs": ["row"], "output": "values"}
+                for kind in kinds
+            },
+            "fusion": {"rule": rule, **more},
+        }
+    )
+
+
+def halves():
+    rows, values = load_diabetes(return_X_y=True)
+    data = Labelled({"row": rows.astype(np.float32)}, values, ())
+    return data.rows(slice(200, 320)), data.rows(slice(320, 442))
+
+
+@pytest.mark.parametrize(("metric", "oracle"), [("rmse", root_mean_squared_error), ("mae", mean_absolute_error)])
+def test_every_alternative_serves_what_the_report_says(folder, metric, oracle):
+    solve, judge = halves()
+    result = tune_fusion(spec_of(), folder, solve, judge, metric, runs=folder / "runs")
+    report = json.loads((result.folder / "report.json").read_text())
+    assert {"ridge", "forest", "near", "uniform", "incumbent", "median", "tuned"} == set(result.choice.recipes)
+    for name in result.choice.recipes:
+        file = "spec.yaml" if name == result.choice.recommended else f"spec-{name}.yaml"
+        revision = build_revision(load_spec(result.folder / file), result.folder)
+        spec = load_spec(result.folder / file)
+        outputs = np.stack([run_in_process(spec.job(m), folder, judge.inputs) for m in revision.asked])
+        fused = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
+        assert oracle(judge.labels, fused[:, 0]) == pytest.approx(report["alternatives"][name][metric], rel=1e-5)
+    assert 0 <= result.gap < 5
+    assert (result.folder / "report.html").exists()
+
+
+def test_a_table_of_true_values_is_all_it_takes(folder):
+    rows, values = load_diabetes(return_X_y=True)
+    table = pd.DataFrame({"row": list(rows[200:].astype(np.float32)), "target": values[200:]})
+    table.to_parquet(folder / "rows.parquet")
+    result = quorate.tune(
+        spec_of(), folder / "rows.parquet", folder=folder, label="target", coverage=0.8, runs=folder / "runs"
+    )
+    assert result.choice.metric == "rmse"
+    recipe = result.choice.recipes[result.choice.recommended]
+    assert recipe.guarantee is not None
+    assert recipe.guarantee.checked == pytest.approx(0.8, abs=0.1)
+    served = load_spec(result.folder / "spec.yaml").output_fusion
+    assert served.conformal is not None
+    assert served.conformal.coverage == 0.8
+
+
+def test_the_incumbent_of_another_rule_is_compared(folder):
+    solve, judge = halves()
+    result = tune_fusion(spec_of("regression_median"), folder, solve, judge, runs=folder / "runs")
+    found = result.choice.alternatives
+    assert found["incumbent"].value == found["median"].value
+
+
+def test_what_cannot_be_tuned_is_said(folder):
+    solve, judge = halves()
+    for metric in ("log_loss", "accuracy"):
+        with pytest.raises(TuningError, match="rmse or mae"):
+            tune_fusion(spec_of(), folder, solve, judge, metric, runs=folder / "runs")
+    odd = Labelled(solve.inputs, np.where(np.arange(len(solve)) == 3, np.nan, solve.labels), ())
+    with pytest.raises(DataError, match="true value"):
+        tune_fusion(spec_of(), folder, odd, judge, runs=folder / "runs")
+    pd.DataFrame({"row": list(solve.inputs["row"]), "label": ["high"] * len(solve)}).to_parquet(
+        folder / "words.parquet"
+    )
+    with pytest.raises(DataError, match="'high' in row 1"):
+        quorate.tune(spec_of(), folder / "words.parquet", folder=folder, runs=folder / "runs")

@@ -1,0 +1,102 @@
+"""Members run over the rows to solve on and to judge on, once: what they say of those that all of them answer."""
+
+# M members, N rows, C classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.schema import MemberJob
+from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.evaluation.row_scores import rows_answered
+from quorate.tuning.predictions.out_of_fold import OutOfFold
+from quorate.tuning.predictions.run_member import Inputs, Runner, tunable_members
+from quorate.tuning.predictions.store import FillReport, PredictionStore
+
+VALIDATION, HELD_OUT = "validation", "held-out"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Predictions of both splits.
+
+    Attributes:
+        filled: which predictions were there and which were computed, by split.
+        rows: numbers of the rows that every member answered, by split.
+        left_out: how many others there are, by split.
+        solve, judge: of those rows, or of a sample of them.
+    """
+
+    filled: Mapping[str, FillReport]
+    rows: Mapping[str, NDArray[np.intp]]
+    left_out: Mapping[str, int]
+    solve: Outputs
+    judge: Outputs
+
+
+def run_members(
+    store: PredictionStore, spec: EnsembleSpec, folder: Path, validation: Labelled, held_out: Labelled, run: Runner,
+    say: Say, out_of_fold: OutOfFold | None, memory_bytes: int, seed: int,
+) -> Answered:  # fmt: skip
+    """Fill the store and read it; see ``tune_fusion``.
+
+    Raises:
+        PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
+    """
+    splits, names = {VALIDATION: validation, HELD_OUT: held_out}, spec.output_fusion.members
+    filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
+    answered = {split: rows_answered(store, split, names, len(rows)) for split, rows in splits.items()}
+    solve, judge = (_outputs(store, one, names, splits[one], answered[one], memory_bytes, seed) for one in splits)
+    left_out = {split: len(rows) - len(answered[split]) for split, rows in splits.items()}
+    return Answered(filled, answered, left_out, solve, judge)
+
+
+def _fill(
+    store: PredictionStore, spec: EnsembleSpec, folder: Path, splits: Mapping[str, Labelled],
+    run: Runner, say: Say, out_of_fold: OutOfFold | None,
+) -> dict[str, FillReport]:  # fmt: skip
+    """Predictions of the splits; those of validation rows out of fold where told so."""
+    if out_of_fold:
+        say(f"training {len(tunable_members(spec))} members on {out_of_fold.folds} folds")
+    return {
+        split: store.fill(
+            spec, folder, rows, split, _announced(run, split, say), out_of_fold if split == VALIDATION else None
+        )
+        for split, rows in splits.items()
+    }
+
+
+def _outputs(
+    store: PredictionStore,
+    split: str,
+    names: tuple[str, ...],
+    data: Labelled,
+    answered: NDArray[np.intp],
+    memory_bytes: int,
+    seed: int,
+) -> Outputs:
+    """Predictions of the rows that every member answered, or of a sample of them."""
+    rows, most = answered, max(2, memory_bytes // store.row_bytes(split, names))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    if data.weights is not None:
+        rows = rows[data.weights[rows] > 0]
+    weights, groups, times = (None if c is None else c[rows] for c in (data.weights, data.groups, data.times))
+    weights = None if weights is None else weights / weights.mean()
+    return Outputs(names, store.take(split, names, rows), data.labels[rows], weights, groups, times)
+
+
+def _announced(run: Runner, split: str, say: Say) -> Runner:
+    def announced(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+        say(f"running {job.name} on {split} rows")
+        return run(job, folder, inputs)
+
+    return announced
