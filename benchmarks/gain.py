@@ -310,11 +310,12 @@ def report(choices: list[Choice], found: list[dict[str, NDArray[np.float64]]]) -
     for way in ways[1:]:
         outcomes = Counter(_outcome(one["quorate"], one[way]) for one in found)
         print(f"quorate beside {way:12} wins {outcomes[1]}, ties {outcomes[0]}, losses {outcomes[-1]}")
-    worse = 0
-    for one in found:
-        better = min((one["best single"], one["uniform"]), key=np.mean)
-        worse += _outcome(one["quorate"], better) < 0
-    print(f"worse than the better of best single and uniform by more than a standard error: {worse / len(found):.1%}")
+    better = [min((one["best single"], one["uniform"]), key=lambda loss: float(loss.mean())) for one in found]
+    worse = {
+        way: np.mean([_outcome(one[way], two) < 0 for one, two in zip(found, better, strict=True)]) for way in ways
+    }
+    listed = ", ".join(f"{way} {share:.1%}" for way, share in worse.items())
+    print(f"worse than the better of best single and uniform by more than a standard error: {listed}")
     means = np.array([[one[way].mean() for way in ways] for one in found])
     ranks = np.apply_along_axis(rankdata, 1, means).mean(axis=0)
     count, size = means.shape

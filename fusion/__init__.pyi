@@ -19,6 +19,8 @@ from .features.gated import GatedFusion as GatedFusion
 from .features.mean import FeatureMean as FeatureMean
 from .learned.cascade import Cascade as Cascade
 from .learned.cascade import fit_cascade as fit_cascade
+from .learned.dynamic_selection import DynamicSelection as DynamicSelection
+from .learned.dynamic_selection import fit_dynamic_selection as fit_dynamic_selection
 from .learned.gate import Gate as Gate
 from .learned.gate import Route as Route
 from .learned.gate import fit_gate as fit_gate

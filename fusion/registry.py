@@ -20,6 +20,7 @@ class RuleEntry:
         reads: member outputs it accepts, in the spec's words.
         learned: it has trained parameters, so a spec must name their file under ``state``.
         steered: it decides whom to ask before or between the calls.
+        reads_inputs: the request input that its option ``input_name`` names.
         decides: it gives decisions, 0 or 1, instead of probabilities.
     """
 
@@ -30,6 +31,7 @@ class RuleEntry:
     reads: tuple[str, ...] = ("logits", "probabilities")
     learned: bool = False
     steered: bool = False
+    reads_inputs: bool = False
     decides: bool = False
 
     @property
@@ -88,7 +90,18 @@ RULES: dict[str, RuleEntry] = {
     "stacking": RuleEntry("quorate.fusion.learned.stacking:Stacking", ("over", "hidden"), learned=True),
     "output_attention": RuleEntry("quorate.fusion.learned.output_attention:OutputAttention", ("over",), learned=True),
     "gate": RuleEntry(
-        "quorate.fusion.learned.gate:Gate", ("top_k", "input_name", "hidden"), learned=True, steered=True
+        "quorate.fusion.learned.gate:Gate",
+        ("top_k", "input_name", "hidden"),
+        learned=True,
+        steered=True,
+        reads_inputs=True,
+    ),
+    "dynamic_selection": RuleEntry(
+        "quorate.fusion.learned.dynamic_selection:DynamicSelection",
+        ("top_k", "input_name", "neighbours", "select"),
+        learned=True,
+        steered=True,
+        reads_inputs=True,
     ),
     "cascade": RuleEntry(
         "quorate.fusion.learned.cascade:Cascade", ("stages", "thresholds", "measure"), weighted=True, steered=True

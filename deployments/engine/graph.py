@@ -90,7 +90,7 @@ class Graph:
 
     @cached_property
     def _gates(self) -> tuple[Fuser, ...]:
-        return tuple(fuser for fuser in (self.output, *self.inner.values()) if fuser.fusion.rule == "gate")
+        return tuple(fuser for fuser in (self.output, *self.inner.values()) if RULES[fuser.fusion.rule].reads_inputs)
 
     def answerable(self, ready: Callable[[str], bool]) -> bool:
         """Whether an answer can be had from the members that are ``ready``."""

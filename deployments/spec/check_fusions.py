@@ -30,7 +30,7 @@ def check_fusion(spec: EnsembleSchema, field: str, fusion: FusionSpec) -> None:
         if option not in entry.options:
             fix = suggest(option, entry.options) if entry.options else "remove it"
             raise SpecError(f"{field}.options.{option}", f"rule '{fusion.rule}' has no such option", fix)
-    if fusion.rule == "gate":
+    if entry.reads_inputs:
         _check_gate(field, fusion, spec)
     if entry.learned and not fusion.state:
         raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", "name its safetensors file")

@@ -6,6 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.schema import EnsembleSchema
+from quorate.fusion.registry import RULES
 
 
 def check_names(spec: EnsembleSchema) -> None:
@@ -35,7 +36,8 @@ def check_graph(spec: EnsembleSchema) -> None:
     for name in spec.members:
         if name not in read:
             raise SpecError(f"members.{name}", "nothing reads it", "add it to a fusion's members, or remove it")
-    gates = {fusion.options.get("input_name") for fusion in spec.all_fusions.values() if fusion.rule == "gate"}
+    fusions = spec.all_fusions.values()
+    gates = {one.options.get("input_name") for one in fusions if one.rule in RULES and RULES[one.rule].reads_inputs}
     for name in spec.inputs:
         if name not in read | gates:
             raise SpecError(f"inputs.{name}", "no member reads it", "add it to a member's inputs, or remove it")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class Gate(LearnedRule):
     """
 
     name = "gate"
-    per_member = ("weight", "bias")
+    per_member: ClassVar[tuple[str, ...]] = ("weight", "bias")
     network: _Network
 
     def __init__(self, members: Sequence[str], network: nn.Module, top_k: int, input_name: str, hidden: int = 0):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quorate.fusion.calibration.calibration import Calibration, fit_calibration
 from quorate.tuning.alternatives.base import Kind, Outputs
+from quorate.tuning.alternatives.one_error_more import one_error_more
 from quorate.tuning.alternatives.pools import by_name, shrunk_weights
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.scoring import Floats, true_class
@@ -76,6 +77,7 @@ def _applied(calibration: Calibration, probs: NDArray[Any]) -> NDArray[np.float3
 
 
 def _calibration(probs: NDArray[Any], labels: NDArray[np.int64]) -> Calibration:
+    (probs,), labels, _ = one_error_more(probs[None], labels)
     floor = fit_calibration("floor", probs, labels).floor
     floored = _applied(Calibration(floor=floor), probs)
     return Calibration(fit_calibration("temperature", floored, labels).scale, (), floor)

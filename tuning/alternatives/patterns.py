@@ -28,7 +28,7 @@ from quorate.tuning.solvers.simplex import solve_rows
 # Common is one member missing, or two where the sets are not too many.
 MAX_MISSING, MAX_PATTERNS = 2, 64
 # Of a fold, to fit on and to judge on: which of two answers is better shows on fewer rows than all.
-_ROWS = 4000
+_ROWS = 2000
 
 
 def with_patterns(found: OutOfSample, solve: Outputs, quorum: int = 1, required: Collection[str] = ()) -> Recipe | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.tuning.alternatives.base import Kind, Outputs
+from quorate.tuning.alternatives.one_error_more import one_error_more
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.folds import folds_of
 from quorate.tuning.scoring import Floats, true_class
@@ -48,10 +49,10 @@ class LogPool:
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
-        rows, counts = (outputs.probs, outputs.labels), outputs.weights
+        probs, labels, counts = one_error_more(outputs.probs, outputs.labels, outputs.weights)
         equal = np.full(len(outputs.names), 1.0 / len(outputs.names))
-        floor = min(_FLOORS, key=lambda floor: log_pool_loss(*rows, equal, floor, counts))
-        weights = log_pool_weights(*rows, floor, counts).values
+        floor = min(_FLOORS, key=lambda floor: log_pool_loss(probs, labels, equal, floor, counts))
+        weights = log_pool_weights(probs, labels, floor, counts).values
         total = max(float(weights.sum()), 1e-3)
         shares = weights / total if weights.sum() > 0 else equal
         shares = np.where(shares < 1e-6, 0.0, shares)  # next to nothing is not worth asking a member for

@@ -157,7 +157,9 @@ def _decide(
     for number, one in enumerate(found):
         of_kind[one.kind].append(number)
     floor, ensembles = of_kind["floor"][0], of_kind["ensemble"]
-    singles = _singles(evidence, found, of_kind["single"], unbounded)
+    # An ensemble that came out as one member is that member once more.
+    meant = [number for number in of_kind["single"] if found[number].alternative.kind == "single"]
+    singles = _singles(evidence, found, meant, unbounded)
     single = evidence.all.best(singles)
     if evidence.shown(floor, [*singles, *ensembles]) is None:
         return floor, "nothing", single, None
@@ -178,13 +180,15 @@ def _unbounded(solve: Outputs, judge: Outputs) -> tuple[str, ...]:
 def _singles(
     evidence: Evidence, found: Sequence[OutOfSample], singles: Sequence[int], unbounded: Collection[str]
 ) -> list[int]:
-    """The members as they are, or the calibrated one alone where that is better beyond chance, or has a bound alone."""
+    """The members as they are, or the calibrated one alone where that is better beyond chance.
+
+    Where the best has no bound, it is the calibrated one or the best of those that have, whichever did better.
+    """
     plain = [number for number in singles if not found[number].alternative.fitted]
     changed = [number for number in singles if found[number].alternative.fitted]
-    if changed:
-        plain = [number for number in plain if found[number].alternative.name not in unbounded]
-        if not plain:
-            return changed
+    if changed and found[evidence.all.best(plain)].alternative.name in unbounded:
+        bounded = [number for number in plain if found[number].alternative.name not in unbounded]
+        return [evidence.all.best([*bounded, *changed])]
     return plain if evidence.shown(evidence.all.best(plain), changed) is None else changed
 
 

@@ -29,7 +29,7 @@ from quorate.tuning.predictions.digests import code_digest, member_digest
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
 from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
 from quorate.tuning.predictions.run_member import VALUE, Runner, run_in_process, tunable_members
-from quorate.tuning.scoring import Floats, true_class
+from quorate.tuning.scoring import true_class
 
 if TYPE_CHECKING:
     from quorate.tuning.predictions.out_of_fold import OutOfFold
@@ -205,16 +205,26 @@ class PredictionStore:
                 parts.append(self._map(split, name, number)[start - held.start : stop - held.start])
         return np.concatenate(parts)
 
-    def true_class(self, split: str, members: Sequence[str], labels: NDArray[np.int64]) -> Floats:
-        """(M, N) each member's probability of the true class: what log-loss weights are solved on, C times smaller.
+    def true_class(
+        self, split: str, members: Sequence[str], labels: NDArray[np.int64], some: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float32]:
+        """(M, n) each member's probability of the true class: what log-loss weights are solved on, C times smaller.
+
+        Args:
+            split, members: of the predictions.
+            labels: (N,) of all rows.
+            some: (n,) numbers of the rows wanted, ascending; all when None.
 
         Raises:
             PredictionError: as ``chunks``; or a member failed on a row.
         """
-        columns = np.empty((len(members), len(labels)))
-        for rows, probs in self.chunks(split, members):
+        wanted = np.arange(len(labels)) if some is None else some
+        columns = np.empty((len(members), len(wanted)), dtype=np.float32)
+        for held, probs in self.chunks(split, members):
+            place = slice(*np.searchsorted(wanted, (held.start, held.stop)))
+            rows = wanted[place]
             for member, output in enumerate(probs):
-                columns[member, rows] = true_class(output[None], labels[rows])[0]
+                columns[member, place] = true_class(output[rows - held.start][None], labels[rows])[0]
         return columns
 
     def members(self, split: str) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ passed has the size of the members, whatever the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quorate.tuning.scoring import Floats
 
@@ -65,10 +66,10 @@ class Columns:
 
     group = 1
 
-    def __init__(self, columns: Floats, first: int = 0, counts: Floats | None = None):
+    def __init__(self, columns: NDArray[Any], first: int = 0, counts: Floats | None = None):
         """
         Args:
-            columns: T (M, N), above 0.
+            columns: T (M, N), above 0, in float64, or in float32 for half of the memory.
             first: the number of its first row among all rows.
             counts: (N,) how much each row counts, 1 in the mean; None where all count 1.
         """
@@ -82,25 +83,24 @@ class Columns:
         return Columns(np.ascontiguousarray(self.columns[:, some]), 0, counts)
 
     def loss(self, weights: Floats) -> float:
-        return -self._sum(np.log(weights @ self.columns))
+        return -self._sum(np.log(self._mixed(weights)))
 
     def slopes(self, weights: Floats) -> Floats:
-        return self.columns @ ((1.0 if self.counts is None else self.counts) / (weights @ self.columns))
+        return self._summed((1.0 if self.counts is None else self.counts) / self._mixed(weights))
 
     def hessian(self, weights: Floats) -> Floats:
-        fused = weights @ self.columns
+        fused = self._mixed(weights)
         if self.counts is not None:
             fused = fused / np.sqrt(self.counts)
         hessian = np.zeros((self.members, self.members))
-        chunk = max(256, 2**17 // self.members)  # what a second-level cache holds
-        for start in range(0, self.rows, chunk):
-            scaled = self.columns[:, start : start + chunk] / fused[start : start + chunk]
+        for some in self._blocks():
+            scaled = self.columns[:, some] / fused[some]
             hessian += scaled @ scaled.T
         return hessian
 
     def step(self, weights: Floats, target: Floats, share: float) -> Floats:
-        fused = weights @ self.columns
-        change = (target @ self.columns - fused) / fused
+        fused = self._mixed(weights)
+        change = (self._mixed(target) - fused) / fused
         moved = 1 + share * change
         least = float(moved.min(initial=np.inf))
         logs = self._sum(np.log(moved)) if least > 0 else -np.inf
@@ -115,11 +115,34 @@ class Columns:
     def added_slopes(self, count: int) -> Floats:
         mean = self._total / count
         counts = 1.0 if self.counts is None else self.counts
-        return np.append(-self._sum(np.log(mean)), self.columns @ (counts / mean))
+        return np.append(-self._sum(np.log(mean)), self._summed(counts / mean))
 
     def added_losses(self, count: int, members: Sequence[int]) -> Floats:
         logs = [self._sum(np.log(self._total + self.columns[member])) for member in members]
         return np.asarray(self.rows * np.log(count + 1) - np.array(logs))
+
+    def _blocks(self) -> Iterator[slice]:
+        """Of rows: what a second-level cache holds, and all that columns in float32 are copied of at once."""
+        size = max(256, 2**17 // self.members)
+        return (slice(start, start + size) for start in range(0, self.rows, size))
+
+    def _mixed(self, weights: Floats) -> Floats:
+        """(N,) w'T."""
+        if self.columns.dtype == np.float64:
+            return np.asarray(weights @ self.columns)
+        mixed = np.empty(self.rows)
+        for some in self._blocks():
+            mixed[some] = weights @ self.columns[:, some]
+        return mixed
+
+    def _summed(self, terms: Floats) -> Floats:
+        """(M,) sums over rows of T times these (N,)."""
+        if self.columns.dtype == np.float64:
+            return np.asarray(self.columns @ terms)
+        total = np.zeros(self.members)
+        for some in self._blocks():
+            total += self.columns[:, some] @ terms[some]
+        return total
 
     def _sum(self, terms: Floats) -> float:
         return float(terms.sum() if self.counts is None else self.counts @ terms)

@@ -10,6 +10,8 @@ generator seeded with 0 draws.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +35,8 @@ from quorate.tuning.solvers.simplex import rows_gap, squared_error_score
 from quorate.tuning.solvers.weights import Weights
 
 _DECIMALS = 6
+# Members of the largest start where members vote.
+_MOST_STARTED = 9
 _ROUND_ABOVE = 1e-4
 
 
@@ -82,26 +86,50 @@ def greedy_weights(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric
     """
     found = find_metric(metric)
     outputs, truth = check_predictions(probs, labels, found.name)
-    sums = _sums(outputs, truth, found)
-    return sums.scored(select(sums, len(outputs), rounds).weights(len(outputs)))
+    path = _path(outputs, truth, found, rounds)
+    return _sums(outputs, truth, found).scored(path.weights(len(outputs)))
 
 
 def greedy_path(probs: ArrayLike, labels: ArrayLike, rounds: int = 25, metric: MetricLike = "log_loss") -> GreedyPath:
     """The selection itself, round by round; arguments and errors as in ``greedy_weights``."""
     found = find_metric(metric)
     outputs, truth = check_predictions(probs, labels, found.name)
-    return select(_sums(outputs, truth, found), len(outputs), rounds)
+    return _path(outputs, truth, found, rounds)
 
 
-def select(sums: Sums, members: int, rounds: int) -> GreedyPath:
-    """The selection over sums that may be made elsewhere."""
+def _path(outputs: NDArray[Any], labels: NDArray[Any], metric: Metric, rounds: int) -> GreedyPath:
+    """The selection; where members vote, the best of several that start with the best few members.
+
+    Of two votes that differ no one wins, so that a second member never helps alone. Caruana et al. 2004, section 2.2,
+    start with the best members together.
+    """
+    path = select(_sums(outputs, labels, metric), len(outputs), rounds)
+    if metric.name in ("log_loss", "brier", "rmse") or not _are_votes(outputs):
+        return path
+    best = np.argsort(_sums(outputs, labels, metric).losses(), kind="stable").tolist()
+    starts = [best[:size] for size in range(2, min(len(best), _MOST_STARTED) + 1)]
+    paths = [path, *(select(_sums(outputs, labels, metric), len(outputs), rounds, start) for start in starts)]
+    return min(paths, key=lambda one: min(one.losses))
+
+
+def _are_votes(outputs: NDArray[Any]) -> bool:
+    """Whether every row is a single class."""
+    return bool(outputs.ndim == 3 and np.isin(outputs[:, :100], (0, 1)).all() and np.isin(outputs, (0, 1)).all())
+
+
+def select(sums: Sums, members: int, rounds: int, start: Sequence[int] = ()) -> GreedyPath:
+    """The selection over sums that may be made elsewhere, after the members it starts with."""
     if rounds < 1:
         raise TuningError("rounds", f"{rounds}", "give at least 1")
     random = np.random.RandomState(0)
     order: list[int] = []
     losses: list[float] = []
     rounded = False
-    for _ in range(1 if members == 1 else rounds):
+    for member in start[: rounds - 1]:
+        sums.add(member)
+        order.append(member)
+        losses.append(math.inf)  # of these alone nothing is looked at
+    for _ in range(1 if members == 1 else rounds - len(order)):
         each = sums.losses()
         each = each.round(_DECIMALS) if rounded else each
         best = _choose(each, order, random)

@@ -10,11 +10,12 @@ non-negative least-squares problem. The gap is Frank-Wolfe's (Jaggi 2013, "Revis
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats, check_predictions, residual_gram, true_class
@@ -63,7 +64,7 @@ def solved_log_loss(rows: TrueClass) -> Weights:
     return Weights(weights, rows.loss(weights) / rows.rows, rows_gap(rows, weights))
 
 
-def log_loss_gap(columns: Floats, weights: Floats) -> float:
+def log_loss_gap(columns: NDArray[Any], weights: Floats) -> float:
     """How much lower than at ``weights`` the log-loss can be at most: max of minus the gradient, less one."""
     return rows_gap(Columns(columns), weights)
 
@@ -97,7 +98,7 @@ def solve_squared_error(gram: Floats) -> Floats:
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
-def solve_log_loss(columns: Floats) -> Floats:
+def solve_log_loss(columns: NDArray[Any]) -> Floats:
     """Minimise -mean log(w'T) on the simplex; T (M, N) is each member's probability of the true class, above 0."""
     return solve_rows(Columns(columns))
 

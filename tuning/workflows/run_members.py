@@ -20,6 +20,8 @@ from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Inputs, Runner, tunable_members
 from quorate.tuning.predictions.store import FillReport, PredictionStore
 
+# Compared of one split at most: more show no gain that would matter.
+MOST_ROWS = 40_000
 VALIDATION, HELD_OUT = "validation", "held-out"
 Say = Callable[[str], None]
 
@@ -84,7 +86,7 @@ def _outputs(
     seed: int,
 ) -> Outputs:
     """Predictions of the rows that every member answered, or of a sample of them."""
-    rows, most = answered, max(2, memory_bytes // store.row_bytes(split, names))
+    rows, most = answered, min(MOST_ROWS, max(2, memory_bytes // store.row_bytes(split, names)))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
     if data.weights is not None:

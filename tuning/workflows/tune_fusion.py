@@ -34,7 +34,7 @@ from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
 from quorate.tuning.evaluation.row_metrics import row_metric
-from quorate.tuning.evaluation.row_scores import answers, gather
+from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
@@ -194,7 +194,7 @@ def _linear_pool(choice: Choice, store: PredictionStore, found: Answered, valida
     names, solve, recipe = found.solve.names, found.solve, choice.recipes.get("tuned")
     if solve.of_values:
         return choice, 0.0 if recipe is None else value_gap(solve, recipe.weights or {}, choice.metric)
-    columns = gather(store, VALIDATION, names, validation.labels).members.right
+    columns = store.true_class(VALIDATION, names, validation.labels, found.rows[VALIDATION])
     if recipe is None:
         return choice, log_loss_gap(columns, np.full(len(names), 1 / len(names)))
     if len(solve) < columns.shape[1] and validation.weights is None:

@@ -16,7 +16,7 @@ from quorate.deployments.engine.fusions.fuser import build_fuser
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.schema import FusionSpec
 from quorate.deployments.transport.row_state import RowState
-from quorate.fusion import RULES, Training, fit_gate, fit_output_attention, fit_stacking
+from quorate.fusion import RULES, Training, fit_dynamic_selection, fit_gate, fit_output_attention, fit_stacking
 from quorate.fusion.loading import load_feature_rule
 from tests.deployments.support.factories.oracle import NAN, NONE, SLEEP
 from tests.deployments.support.graphs import CLASSES, member, spec_of
@@ -110,8 +110,11 @@ def test_learned_rules(rule: str, tmp_path) -> None:
     said, labels = spoken(rule), torch.randint(0, 6, (ROWS,), generator=torch.Generator().manual_seed(0))
     outputs, training = torch.from_numpy(np.stack(list(said.values()))), Training(steps=20)
     inputs = np.random.default_rng(2).standard_normal((ROWS, 4)).astype(np.float32)
-    if rule == "gate":
-        asked = torch.from_numpy(inputs)
+    asked = torch.from_numpy(inputs)
+    fitted: Any
+    if rule == "dynamic_selection":
+        fitted = fit_dynamic_selection(MEMBERS, asked, outputs, labels, input_name="x", top_k=3)
+    elif rule == "gate":
         fitted = fit_gate(MEMBERS, asked, outputs, labels, training=training, input_name="x", top_k=3)
     else:
         fit: Any = {"stacking": fit_stacking, "output_attention": fit_output_attention}[rule]

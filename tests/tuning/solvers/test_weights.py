@@ -330,3 +330,17 @@ def test_what_is_no_number_is_refused_in_a_sentence(solve):
         solve(probs, labels.astype(str))
     with pytest.raises(PredictionError, match="<U1 predictions"):
         solve([[["a", "b"]]], [0])
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1_macro"])
+def test_greedy_over_votes_does_not_stop_at_the_best_member(metric):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 2000)
+    said = np.where(rng.random((5, 2000)) < 0.7, labels, rng.integers(0, 4, (5, 2000)))
+    votes = np.eye(4)[said]
+    found = greedy_weights(votes, labels, metric=metric)
+    assert (found.values > 0).sum() >= 3
+    alone = max(score_weights(votes, labels, one, metric) for one in np.eye(5))
+    assert found.score > alone + 0.05
+    together = sklearn.metrics.accuracy_score(labels, np.tensordot(found.values, votes, axes=1).argmax(axis=1))
+    assert together > 0.8
