@@ -22,8 +22,8 @@ class Outputs:
 
     Attributes:
         names: of the M members.
-        probs: (M, N, C) probabilities, or (M, N, 1) values.
-        labels: (N,) index of the true class, or float64 of the true value.
+        probs: (M, N, C) probabilities, or (M, N, K) values.
+        labels: (N,) index of the true class, or float64 of the true value; (N, K) of several.
         weights: (N,) how much each row counts; None where all count the same.
         groups: (N,) rows of one group belong together; None where each stands alone.
         times: (N,) what came first; None where that does not matter.
@@ -42,6 +42,11 @@ class Outputs:
     @property
     def classes(self) -> int:
         return int(self.probs.shape[2])
+
+    @property
+    def truth(self) -> NDArray[np.float64]:
+        """(N, K) true values."""
+        return np.asarray(self.labels, dtype=np.float64).reshape(len(self.labels), -1)
 
     @property
     def of_values(self) -> bool:

@@ -11,25 +11,28 @@ from quorate.tuning.alternatives.pools import LinearPool, LogPool
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.stacked import Stacked
 from quorate.tuning.alternatives.unfitted import ClassFrequencies, Incumbent, Member, Uniform
-from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastSquares, Median
+from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastLogLoss, LeastSquares, Loss, Median
 
 
 def value_alternatives(
-    names: Sequence[str], absolute: bool = False, incumbent: Recipe | None = None
+    names: Sequence[str], loss: Loss = "squared", incumbent: Recipe | None = None
 ) -> list[Alternative]:
-    """Everything that can be made of members that predict values.
+    """Everything that can be made of members that predict values, or each of several labels by itself.
 
     Args:
         names: of the members.
-        absolute: errors count by their size, not by its square.
+        loss: of a value; ``log`` of a label that holds with that probability.
         incumbent: what the spec has now.
     """
-    found: list[Alternative] = [Constant(absolute), *(Member(name) for name in names)]
+    found: list[Alternative] = [Constant(loss), *(Member(name) for name in names)]
     if len(names) > 1:
         found.append(Uniform())
     if incumbent is not None:
         found.append(Incumbent(incumbent))
-    return [*found, Median(), LeastAbsolute() if absolute else LeastSquares()] if len(names) > 1 else found
+    if len(names) > 1:
+        tuned: dict[Loss, Alternative] = {"squared": LeastSquares(), "absolute": LeastAbsolute(), "log": LeastLogLoss()}
+        found += [tuned["log"]] if loss == "log" else [Median(), tuned[loss]]
+    return found
 
 
 def alternatives(

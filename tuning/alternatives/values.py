@@ -6,50 +6,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 from quorate.tuning.alternatives.base import Kind, Outputs
-from quorate.tuning.alternatives.pools import SHRINKAGES, by_name, shrunk
+from quorate.tuning.alternatives.pools import SHRINKAGES, by_name, shrunk, shrunk_weights
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.folds import folds_of
 from quorate.tuning.scoring import Floats, residual_gram
 from quorate.tuning.solvers.pinball import pinball_loss, pinball_weights
-from quorate.tuning.solvers.simplex import solve_squared_error, squared_error_score
+from quorate.tuning.solvers.simplex import log_loss_gap, solve_squared_error, squared_error_score
+from quorate.tuning.solvers.weights import Weights
 
+Loss = Literal["squared", "absolute", "log"]
 _FOLDS = 5
 # More make a linear program of minutes.
 _ROWS = 5000
+_LABELLED_ROWS = 20_000
 
 
 @dataclass(frozen=True)
 class Always:
-    """One value, whatever the members say."""
+    """The same values, (K,), whatever the members say."""
 
-    value: float
+    values: Floats
 
     def fuse(self, names: Sequence[str], probs: NDArray[Any]) -> NDArray[np.float32]:
-        return np.full((probs.shape[1], 1), self.value, dtype=np.float32)
+        return np.tile(self.values.astype(np.float32), (probs.shape[1], 1))
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The mean of the true values, or their median for an absolute error: below it nothing is worth serving."""
+    """The mean of the true values, their median for an absolute error, how often a label holds: the floor."""
 
-    median: bool = False
+    loss: Loss = "squared"
     name: ClassVar[str] = "constant"
     kind: ClassVar[Kind] = "floor"
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Always:
-        if not self.median:
-            return Always(float(np.average(outputs.labels, weights=outputs.weights)))
-        order = np.argsort(outputs.labels)
+        truth = outputs.truth
         counts = np.ones(len(outputs)) if outputs.weights is None else outputs.weights
-        passed = np.cumsum(counts[order])
-        return Always(float(outputs.labels[order[np.searchsorted(passed, passed[-1] / 2)]]))
+        if self.loss == "squared":
+            return Always(np.average(truth, axis=0, weights=counts))
+        if self.loss == "log":  # one row of each more (Laplace)
+            return Always((counts @ truth + 1) / (counts.sum() + 2))
+        return Always(np.array([_weighted_median(column, counts) for column in truth.T]))
+
+
+def _weighted_median(values: Floats, counts: Floats) -> float:
+    order = np.argsort(values)
+    passed = np.cumsum(counts[order])
+    return float(values[order[np.searchsorted(passed, passed[-1] / 2)]])
 
 
 @dataclass(frozen=True)
@@ -92,36 +103,80 @@ class LeastAbsolute:
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
         some = outputs.sample(_ROWS, seed)
-        values, equal = some.probs[:, :, 0].astype(np.float64), np.full(len(some.names), 1.0 / len(some.names))
-        losses, counts = np.zeros(len(SHRINKAGES)), some.weights
+        equal, losses = np.full(len(some.names), 1.0 / len(some.names)), np.zeros(len(SHRINKAGES))
         for rest, fold in folds_of(some.labels, some.groups, some.times, _FOLDS, seed):
-            solved = pinball_weights(
-                values[:, rest], some.labels[rest], counts=None if counts is None else counts[rest]
-            )
-            errors = np.abs(shrunk(solved.values, equal) @ values[:, fold] - some.labels[fold])
-            losses += errors.sum(axis=1) if counts is None else errors @ counts[fold]
-        solved = pinball_weights(values, some.labels, counts=counts)
-        weights = shrunk(solved.values, equal)[int(losses.argmin())]
+            values, truth, counts = _flat(some.rows(fold))
+            errors = np.abs(shrunk(_least_absolute(some.rows(rest)).values, equal) @ values - truth)
+            losses += errors.sum(axis=1) if counts is None else errors @ counts
+        weights = shrunk(_least_absolute(some).values, equal)[int(losses.argmin())]
         return Recipe("weighted_mean", some.names, by_name(some.names, weights))
 
 
+@dataclass(frozen=True)
+class LeastLogLoss:
+    """Of labels that hold or not, each by itself: the weighted mean of least log-loss per label, shrunk likewise."""
+
+    name: ClassVar[str] = "tuned"
+    kind: ClassVar[Kind] = "ensemble"
+    fitted: ClassVar[bool] = True
+
+    def fit(self, outputs: Outputs, seed: int) -> Recipe:
+        some = outputs.sample(_LABELLED_ROWS, seed)
+        weights = shrunk_weights(label_columns(some), _by_label(some), seed)
+        return Recipe("weighted_mean", some.names, by_name(some.names, weights))
+
+
+def label_columns(outputs: Outputs) -> Floats:
+    """(M, N * K) what members gave the truth of each label."""
+    values, truth, _ = _flat(outputs)
+    return np.maximum(np.where(truth > 0, values, 1 - values), LEAST_PROBABILITY)
+
+
+def _by_label(outputs: Outputs) -> Outputs:
+    """Every label as a row, those of one row a group."""
+    each = outputs.truth.shape[1]
+    groups = np.arange(len(outputs)) if outputs.groups is None else outputs.groups
+    return Outputs(
+        outputs.names,
+        outputs.probs.reshape(len(outputs.names), -1, 1),
+        outputs.truth.ravel().astype(np.int64),
+        None if outputs.weights is None else np.repeat(outputs.weights, each),
+        np.repeat(groups, each),
+        None if outputs.times is None else np.repeat(outputs.times, each),
+    )
+
+
+def _flat(outputs: Outputs) -> tuple[Floats, Floats, Floats | None]:
+    """(M, N * K) values, (N * K,) true ones, and how much each counts: every value is a row of its own."""
+    values, counts = outputs.probs.astype(np.float64).reshape(len(outputs.names), -1), outputs.weights
+    each = outputs.truth.shape[1]
+    return values, outputs.truth.ravel(), None if counts is None else np.repeat(counts, each)
+
+
+def _least_absolute(outputs: Outputs) -> Weights:
+    values, truth, counts = _flat(outputs)
+    return pinball_weights(values, truth, counts=counts)
+
+
 def value_gap(outputs: Outputs, weights: Mapping[str, float], metric: str) -> float:
-    """How much lower the error of a weighted mean can be at most than at these weights, by rmse or mae."""
+    """How much lower the error of a weighted mean can be at most than at these weights, by rmse, mae or log_loss."""
     given = np.array([weights[name] for name in outputs.names])
+    if metric == "log_loss":
+        return log_loss_gap(label_columns(outputs), given)
     if metric != "mae":
         gap: float = squared_error_score(error_gram(outputs), given, root=True)[1]
         return gap
     some = outputs.sample(_ROWS, 0)
-    values = some.probs[:, :, 0].astype(np.float64)
-    best = pinball_weights(values, some.labels, counts=some.weights)
-    found = pinball_loss(values, some.labels, given, share=some.weights)
+    values, truth, counts = _flat(some)
+    best = pinball_weights(values, truth, counts=counts)
+    found = pinball_loss(values, truth, given, share=counts)
     return 2 * max(0.0, found - best.score + (best.gap or 0.0))
 
 
 def error_gram(outputs: Outputs) -> Floats:
-    """(M, M) weighted means of products of the members' errors."""
-    values, truth = outputs.probs[:, :, 0].astype(np.float64), outputs.labels
-    if outputs.weights is not None:
-        root = np.sqrt(outputs.weights / outputs.weights.mean())
+    """(M, M) weighted means of products of the members' errors, over a row's values as well."""
+    values, truth, counts = _flat(outputs)
+    if counts is not None:
+        root = np.sqrt(counts / counts.mean())
         values, truth = (values - truth) * root, np.zeros(len(truth))
     return residual_gram(values, truth)

@@ -36,7 +36,8 @@ def halves(
     elif groups is not None:
         first = _of_groups(groups, random)
     else:
-        order = np.lexsort((random.random(count), labels))
+        by = labels if labels.ndim == 1 else np.zeros(count)  # of several values none leads
+        order = np.lexsort((random.random(count), by))
         first = np.zeros(count, dtype=bool)
         first[order[::2]] = True
     return np.flatnonzero(first), np.flatnonzero(~first)

@@ -20,7 +20,8 @@ class Labelled:
 
     Attributes:
         inputs: request input name -> (N, ...) array.
-        labels: (N,) int64, an index into ``classes``; float64, the true value, where there are none.
+        labels: (N,) int64, an index into ``classes``; (N, C) float64 of 0 and 1, which of them hold; where there are
+            no classes the true value or (N, K) values, float64.
         classes: class names; none for values.
         groups: (N,) rows of one group belong together; None where each stands alone.
         times: (N,) what came first; None where that does not matter.
@@ -68,6 +69,11 @@ def check_labelled(name: str, data: Labelled) -> None:
         if len(array) != len(data.labels):
             found = f"{len(array)} rows of input '{key}' with {len(data.labels)} labels"
             raise DataError(f"{name} rows", found, "give one label for each row")
+    if is_multilabel(data):
+        if data.labels.shape[1] != len(data.classes) or not np.isin(data.labels, (0, 1)).all():
+            found = f"rows of {data.labels.shape[1]} numbers with {len(data.classes)} classes"
+            raise DataError(f"{name} labels", found, "give each row 0 or 1 for each class, or the index of one")
+        return
     if not data.classes:
         if data.labels.dtype.kind != "f" or not np.isfinite(data.labels).all():
             raise DataError(f"{name} labels", "some are no finite numbers", "give each row its true value")
@@ -105,17 +111,22 @@ def split(data: Labelled, shares: tuple[float, float] = (0.2, 0.2), seed: int = 
     return Splits(data.rows(np.sort(train)), data.rows(np.sort(valid)), data.rows(np.sort(held_out)))
 
 
+def is_multilabel(data: Labelled) -> bool:
+    """Whether each class holds or not by itself."""
+    return bool(data.classes) and data.labels.ndim == 2
+
+
 def true_values(labels: NDArray[Any], source: str) -> NDArray[np.float64]:
-    """Labels that are numbers, each finite.
+    """Labels that are numbers, or lists of as many numbers, each finite: (N,) or (N, K).
 
     Raises:
         DataError: some are not.
     """
     try:
-        values = np.asarray(labels, dtype=np.float64)
+        values = np.asarray(labels.tolist(), dtype=np.float64)  # a list a row are several values
     except (TypeError, ValueError):
         values = np.full(len(labels), np.nan)
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if len(bad):
         found = f"label {labels[bad[0]]!r} in row {bad[0] + 1} is no finite number"
         raise DataError(source, found, "give each row its true value, or name the spec's classes")

@@ -1,10 +1,11 @@
 """Members' predictions in a file: whoever has out-of-fold matrices needs no members that can be run.
 
 Columns: ``label``; ``MEMBER/CLASS`` for each member and class, or ``MEMBER`` for values; and where there are any
-``split`` (solve or judge), ``group``, ``time`` and ``weight``.
+``split`` (solve or judge), ``group``, ``time`` and ``weight``. Of several values a row ``label/OUTPUT`` and
+``MEMBER/OUTPUT``.
 """
 
-# M members, N rows, C classes
+# M members, N rows, C classes, K values
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ class Predictions:
     Attributes:
         names: of the M members.
         classes: names; none where values are predicted.
-        outputs: (M, N, C) probabilities, or (M, N, 1) values; NaN in a row that the member did not answer.
-        labels: (N,) index of the true class, or the true value.
+        outputs: (M, N, C) probabilities, or (M, N, K) values; NaN in a row that the member did not answer.
+        labels: (N,) index of the true class, or float of the true value; (N, K) of several.
         judged: (N,) bool, rows to judge on; None where that is left open.
         groups, times, weights: (N,) each, or None.
     """
@@ -58,26 +59,43 @@ def read_predictions(path: str | Path, label: str = "label") -> Predictions:
     """
     path = Path(path)
     columns = read_columns(path, text=(label,))
-    if label not in columns:
+    several = [name.removeprefix(f"{label}/") for name in columns if name.startswith(f"{label}/")]
+    if label not in columns and not several:
         found = f"it has {', '.join(list(columns)[:10])}"
         raise DataError(path.name, f"no column {label!r}", f"{found}; name the column of true classes or values")
-    outputs = {name: column for name, column in columns.items() if name not in (label, SPLIT, GROUP, TIME, WEIGHT)}
+    side = {label, *(f"{label}/{output}" for output in several), SPLIT, GROUP, TIME, WEIGHT}
+    outputs = {name: column for name, column in columns.items() if name not in side}
     if not outputs:
         raise DataError(path.name, "no member's column", "name columns MEMBER/CLASS, or MEMBER for values")
-    names, classes = _names(path, list(outputs))
-    truth = columns[label]
+    names, parts = _names(path, list(outputs))
+    if several and set(parts) != set(several):
+        odd = sorted(set(parts) ^ set(several))[0]
+        raise DataError(path.name, f"'{odd}' is not both a column of members and of '{label}'", "name all in both")
+    classes = () if several else parts
     if classes:
-        labels: NDArray[Any] = match_labels(truth, classes, path.name)
-        stacked = [np.stack([numbers_of(path, f"{n}/{c}", outputs) for c in classes], axis=1) for n in names]
+        labels: NDArray[Any] = match_labels(columns[label], classes, path.name)
     else:
-        labels = numbers_of(path, label, columns)
-        stacked = [numbers_of(path, name, outputs)[:, None] for name in names]
-        if not np.isfinite(labels).all():
-            raise DataError(path.name, f"column {label!r} holds NaN", "give each row its true value")
+        labels = _true_values(path, label, several, columns)
+    stacked = [
+        np.stack([numbers_of(path, f"{n}/{c}", outputs) for c in several or parts], axis=1)
+        if parts
+        else numbers_of(path, n, outputs)[:, None]
+        for n in names
+    ]
     return Predictions(
         names, classes, np.stack(stacked), labels, _judged(path, columns.get(SPLIT)),
         side_column(path, GROUP, columns), side_column(path, TIME, columns), weights_of(path, WEIGHT, columns),
     )  # fmt: skip
+
+
+def _true_values(path: Path, label: str, several: list[str], columns: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """(N,) of the column, or (N, K) of its parts."""
+    named = [f"{label}/{output}" for output in several] or [label]
+    found = np.stack([numbers_of(path, name, columns) for name in named], axis=1)
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=0))
+    if len(bad):
+        raise DataError(path.name, f"column {named[bad[0]]!r} holds NaN", "give each row its true value")
+    return found if several else found[:, 0]
 
 
 def _names(path: Path, columns: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

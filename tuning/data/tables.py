@@ -36,7 +36,7 @@ def read_table(
         path: the file.
         inputs: column of each request input -> shape of one row; lists may be stored flat, npz arrays already shaped.
         classes: class names of the spec; a label is the name of a class, or an integer that reads as one. Where there
-            are none it is a value.
+            are none it is a value, or a list of values; a list of 0 and 1 says which classes hold.
         label: name of the label column.
         memory_bytes: an input with more than this is read into a file without a name and mapped from there, whatever
             memory there is; text and npz are always held in memory.
@@ -52,7 +52,10 @@ def read_table(
     def labelled(arrays: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[Any]]) -> Labelled:
         of = {name: side_column(path, name, columns) for name in (groups, times) if name is not None}
         counts = None if weights is None else weights_of(path, weights, columns)
-        found = match_labels(columns[label], classes, path.name) if classes else true_values(columns[label], path.name)
+        column = columns[label]
+        listed = column.ndim == 2 or (column.dtype == object and len(column) > 0 and np.ndim(column[0]) == 1)
+        named = classes and not listed
+        found = match_labels(column, classes, path.name) if named else true_values(column, path.name)
         return Labelled(arrays, found, tuple(classes), of.get(groups or ""), of.get(times or ""), counts)
 
     if path.suffix == ".npz":

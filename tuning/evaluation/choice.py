@@ -21,6 +21,7 @@ from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Member, Uniform
+from quorate.tuning.alternatives.values import Loss
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample, Shown
@@ -65,7 +66,8 @@ def choose(
         found_here = "values" if solve.of_values else "classes"
         raise TuningError("metric", f"{by.name} of {found_here}", "give rmse or mae for values, others for classes")
     if by.of_values:
-        tried = value_alternatives(solve.names, by.name == "mae", incumbent)
+        losses: dict[str, Loss] = {"mae": "absolute", "log_loss": "log"}
+        tried = value_alternatives(solve.names, losses.get(by.name, "squared"), incumbent)
     else:
         tried = alternatives(solve.names, incumbent, Decided(by.name, by.costs) if by.decides else None)
     found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)

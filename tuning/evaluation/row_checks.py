@@ -25,7 +25,9 @@ def shifts(solve: Outputs, judge: Outputs) -> list[str]:
     """
     found = []
     if solve.of_values:
-        p_value = float(stats.ks_2samp(solve.labels, judge.labels, method="asymp").pvalue)
+        columns = zip(solve.truth.T, judge.truth.T, strict=True)
+        p_values = [float(stats.ks_2samp(one, two, method="asymp").pvalue) for one, two in columns]
+        p_value = min(p_values) * len(p_values)
         return [f"true values are others in judging rows than in solving rows (p = {p_value:.1g})"] * (p_value < _RARE)
     counts = np.stack([np.bincount(one.labels, minlength=one.classes) for one in (solve, judge)])
     counts = counts[:, counts.sum(axis=0) > 0]
@@ -58,5 +60,5 @@ def known_by_heart(solve: Outputs, judge: Outputs) -> list[str]:
 def _losses(outputs: Outputs) -> Floats:
     """(M, N) what each member loses on each row: nats, or the squared error."""
     if outputs.of_values:
-        return np.asarray((outputs.probs[:, :, 0] - outputs.labels) ** 2)
+        return np.asarray(((outputs.probs - outputs.truth) ** 2).mean(axis=2))
     return np.asarray(-np.log(true_class(outputs.probs, outputs.labels)))

@@ -44,13 +44,25 @@ class RowMetric:
         return np.asarray(after - before if self.higher_is_better else before - after)
 
 
-def row_metric(name: str, costs: Floats | None = None) -> RowMetric:
+def row_metric(name: str, costs: Floats | None = None, multilabel: bool = False) -> RowMetric:
     """A metric by name: log_loss, brier, accuracy, balanced_accuracy, f1_macro; cost with a table of costs; and of
     values rmse and mae.
+
+    Args:
+        name: of the metric.
+        costs: of decisions.
+        multilabel: each of a row's labels holds or not by itself: log_loss or brier per label.
 
     Raises:
         TuningError: no metric of this name.
     """
+    if multilabel:
+        if costs is not None or name not in ("log_loss", "brier"):
+            found = "costs" if costs is not None else repr(name)
+            raise TuningError("metric", f"{found} of several labels a row", "give log_loss or brier")
+        if name == "brier":
+            return RowMetric(name, "Brier score per label", _squared_errors, _only, of_values=True)
+        return RowMetric(name, "nats per label", _label_losses, _only, of_values=True)
     if costs is not None:
         table = costs
         return RowMetric(
@@ -83,6 +95,11 @@ def _log_losses(labels: NDArray[np.int64], fused: NDArray[Any]) -> Floats:
     return -np.log(np.maximum(right, LEAST_PROBABILITY))[:, None]
 
 
+def _label_losses(truth: NDArray[Any], fused: NDArray[Any]) -> Floats:
+    right = np.where(truth > 0, fused, 1.0 - fused).astype(np.float64)
+    return np.asarray(-np.log(np.maximum(right, LEAST_PROBABILITY)).mean(axis=1, keepdims=True))
+
+
 def _brier(labels: NDArray[np.int64], fused: NDArray[Any]) -> Floats:
     residual = fused.astype(np.float64)
     residual[np.arange(len(labels)), labels] -= 1.0
@@ -102,9 +119,14 @@ def _decided(metric: str, means: Floats) -> Floats:
     return np.asarray(decision_scores(metric, right, decided, support)).reshape(means.shape[:-1])
 
 
+def _errors(truth: NDArray[Any], fused: NDArray[Any]) -> Floats:
+    """(N, K) of each of a row's values."""
+    return np.asarray(fused - truth.reshape(fused.shape), dtype=np.float64)
+
+
 def _absolute_errors(truth: NDArray[Any], fused: NDArray[Any]) -> Floats:
-    return np.asarray(np.abs(fused[:, :1] - truth[:, None]), dtype=np.float64)
+    return np.asarray(np.abs(_errors(truth, fused)).mean(axis=1, keepdims=True))
 
 
 def _squared_errors(truth: NDArray[Any], fused: NDArray[Any]) -> Floats:
-    return _absolute_errors(truth, fused) ** 2
+    return np.asarray((_errors(truth, fused) ** 2).mean(axis=1, keepdims=True))

@@ -50,8 +50,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
     rows = len(next(iter(inputs.values())))
     size = job.member.max_batch_size
     batches = ({n: inputs[n][at : at + size] for n in job.member.inputs} for at in range(0, rows, size))
-    parts = [predict_batch(predictor, job, batch) for batch in batches]
-    probs = np.concatenate(parts)
+    probs = _joined([predict_batch(predictor, job, batch) for batch in batches])
     if np.isnan(probs).all():
         raise PredictionError(
             f"members.{job.name}",
@@ -59,6 +58,15 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
             "correct the member",
         )
     return probs
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """All batches; one without a row of use has told no width, and gets that of the others."""
+    width = max(part.shape[1] for part in parts)
+    blank = np.float32("nan")
+    return np.concatenate(
+        [part if part.shape[1] == width else np.full((len(part), width), blank, np.float32) for part in parts]
+    )
 
 
 def predict_batch(predictor: Predictor, job: MemberJob, inputs: Inputs) -> NDArray[np.float32]:

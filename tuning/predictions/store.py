@@ -240,7 +240,9 @@ class PredictionStore:
         digest: str,
         out_of_fold: OutOfFold | None,
     ) -> Entry:
-        job, classes = spec.job(name), tuple(spec.classes or (VALUE,))
+        job, several = spec.job(name), data.labels.shape[1:]
+        values = tuple(f"{VALUE}{number}" for number in range(several[0])) if several else (VALUE,)
+        classes = tuple(spec.classes or values)
         row_bytes = len(classes) * np.dtype(self.dtype).itemsize
         return Entry(
             member=member_digest(job, folder, checkpoint=out_of_fold is None),
@@ -297,7 +299,7 @@ class PredictionStore:
         wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
         if probs.shape != wanted:
             found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} columns"
-            fix = "give one row of class probabilities, or one value, per row"
+            fix = "give one row of class probabilities, or as many values as are true of it, per row"
             raise PredictionError(f"predictions of {name}", found, fix)
         digests = {}
         at = 0

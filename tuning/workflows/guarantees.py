@@ -39,11 +39,13 @@ def with_guarantees(
     A rule that asks other members in each row, or that decides, promises nothing.
 
     Raises:
-        TuningError: rows that count differently, or too few.
+        TuningError: rows of several values, that count differently, or too few.
         RuleOptionError: coverage is no share.
     """
     if promised is None:
         return choice
+    if judge.of_values and judge.truth.shape[1] > 1:
+        raise TuningError("coverage", f"{judge.truth.shape[1]} values a row", "leave it out: it is promised for one")
     if judge.weights is not None:
         found = "rows that count differently"
         raise TuningError("coverage", found, "leave the weights out: it is promised for rows that are drawn alike")

@@ -26,14 +26,14 @@ from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 from quorate.tuning.alternatives.unfitted import UNIFORM
 from quorate.tuning.alternatives.values import value_gap
-from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.data.labelled import Labelled, is_multilabel
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
-from quorate.tuning.evaluation.row_metrics import row_metric
+from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.out_of_fold import OutOfFold
@@ -153,8 +153,7 @@ def tune_fusion(
     if promised and spec.output_fusion.decision:
         raise TuningError("coverage", "a fusion that takes a decision", "remove one of the two: it is of probabilities")
     shared = check_rows(validation, held_out)
-    metric = metric or ("log_loss" if spec.classes else "rmse")
-    by = row_metric(metric, None if costs is None else check_costs(costs, len(spec.classes or ())))
+    by = _metric(spec, metric, costs, validation, out_of_fold)
     where = new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
     found = run_members(
@@ -172,6 +171,15 @@ def tune_fusion(
     say("drawing the report")
     _draw(result, found.solve, found.judge)
     return result
+
+
+def _metric(
+    spec: EnsembleSpec, metric: str | None, costs: ArrayLike | None, data: Labelled, out_of_fold: OutOfFold | None
+) -> RowMetric:
+    if out_of_fold and data.labels.dtype.kind == "f":
+        raise TuningError("training rows", "true values, or several labels a row", "give rows no member was trained on")
+    table = None if costs is None else check_costs(costs, len(spec.classes or ()))
+    return row_metric(metric or ("log_loss" if spec.classes else "rmse"), table, is_multilabel(data))
 
 
 def _chosen(

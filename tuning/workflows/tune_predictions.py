@@ -95,8 +95,10 @@ def tune_predictions(
         TuningError: another metric.
     """
     say = on_step or (lambda step: None)
-    metric = metric or ("log_loss" if predictions.classes else "rmse")
-    by = row_metric(metric, None if costs is None else check_costs(costs, predictions.outputs.shape[2]))
+    labelled = _are_labels(predictions)
+    metric = metric or ("log_loss" if predictions.classes or labelled else "rmse")
+    table = None if costs is None else check_costs(costs, predictions.outputs.shape[2])
+    by = row_metric(metric, table, labelled and metric not in ("rmse", "mae"))
     outputs, judged = outputs_of(predictions)
     if judged is None:
         first, second = halves(outputs.labels, outputs.groups, outputs.times, seed)
@@ -113,6 +115,14 @@ def tune_predictions(
     result = PredictionsResult(where, choice, len(predictions) - len(outputs), warnings)
     save_report(result.to_dict(), where)
     return result
+
+
+def _are_labels(predictions: Predictions) -> bool:
+    """Whether a row's several values are labels that hold or not, and members' are probabilities of them."""
+    truth, said = predictions.labels, predictions.outputs
+    if predictions.classes or truth.ndim == 1 or not np.isin(truth, (0, 1)).all():
+        return False
+    return bool(np.nanmin(said) >= 0 and np.nanmax(said) <= 1)
 
 
 def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | None]:

@@ -113,3 +113,54 @@ def test_what_cannot_be_tuned_is_said(folder):
     )
     with pytest.raises(DataError, match="'high' in row 1"):
         quorate.tune(spec_of(), folder / "words.parquet", folder=folder, runs=folder / "runs")
+
+
+def several(rows=600):
+    """Two true values a row and what three members say of them, (3, rows, 2)."""
+    random = np.random.default_rng(0)
+    truth = random.normal(0, 1, (rows, 2))
+    return truth, (truth + random.normal(0, [[[0.5]], [[0.7]], [[1.5]]], (3, rows, 2))).astype(np.float32)
+
+
+def test_several_values_a_row_are_predictions_too(tmp_path):
+    truth, said = several()
+    columns = {f"{name}/{output}": said[m, :, k] for m, name in enumerate("abc") for k, output in enumerate("xy")}
+    pd.DataFrame({"label/x": truth[:, 0], "label/y": truth[:, 1], **columns}).to_csv(tmp_path / "oof.csv", index=False)
+    result = quorate.tune(predictions=tmp_path / "oof.csv", runs=tmp_path / "runs")
+    assert result.choice.decision == "ensemble"
+    weights = result.choice.recipes["tuned"].weights
+    assert weights is not None
+    # Independent errors: weights are as one over their variances.
+    np.testing.assert_allclose([weights[name] for name in "abc"], np.array([4, 2.04, 0.44]) / 6.49, atol=0.05)
+    absolute = quorate.tune(predictions=tmp_path / "oof.csv", metric="mae", runs=tmp_path / "runs")
+    assert absolute.choice.alternatives["tuned"].value < absolute.choice.alternatives["uniform"].value
+    with pytest.raises(TuningError, match="2 values a row"):
+        quorate.tune(predictions=tmp_path / "oof.csv", coverage=0.9, runs=tmp_path / "runs")
+    pd.DataFrame({"label/x": truth[:, 0], **columns}).to_csv(tmp_path / "odd.csv", index=False)
+    with pytest.raises(DataError, match="'y'"):
+        quorate.tune(predictions=tmp_path / "odd.csv", runs=tmp_path / "runs")
+
+
+def test_members_of_several_values_are_tuned_and_served(folder):
+    truth, said = several()
+    (folder / "my_pairs.py").write_text("def make(member):\n    return lambda row: row[:, member]\n")
+    members = {
+        name: {"model": "my_pairs:make", "config": {"member": m}, "inputs": ["row"], "output": "values"}
+        for m, name in enumerate("abc")
+    }
+    spec = parse_spec(
+        {
+            "name": "pairs",
+            "inputs": {"row": {"datatype": "FP32", "shape": [3, 2]}},
+            "members": members,
+            "fusion": {"rule": "mean"},
+        }
+    )
+    rows = said.transpose(1, 0, 2)
+    pd.DataFrame({"row": [row.ravel() for row in rows], "label": list(truth)}).to_parquet(folder / "pairs.parquet")
+    result = quorate.tune(spec, folder / "pairs.parquet", folder=folder, runs=folder / "runs")
+    served = load_spec(result.folder / "spec.yaml")
+    revision = build_revision(served, result.folder)
+    outputs = np.stack([said["abc".index(name)] for name in revision.asked])
+    fused = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
+    assert root_mean_squared_error(truth, fused) < min(root_mean_squared_error(truth, one) for one in said)
