@@ -28,8 +28,8 @@ from quorate.fusion.training import examples
 
 # Confidence and agreement end at 1: a row never leaves at a stage with this threshold.
 NEVER = 2.0
-# Of the loss that is allowed, what thresholds are proposed for where they have to pass a test; the safest first.
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Of the rows that reach a stage, how many leave there: what is tested, the safest first.
+_SHARES = tuple(number / 40 for number in range(1, 40))
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,8 @@ def fit_cascade(
     ``max_loss`` below that of all members on the same rows. On the given rows the cascade is then at most ``max_loss``
     less accurate than all members; give rows the members were not trained on.
 
-    With a ``confidence`` that holds on new rows: thresholds are chosen like that on half of the rows, for several
-    losses, and the riskiest is taken that passes a test on the other half (``risk_control``).
+    With a ``confidence`` that holds on new rows: each stage lets the same share of the rows that reach it leave, and
+    that share is the largest that passes a test, all smaller ones having passed it (``risk_control``).
 
     Args:
         members: names, in the order of the outputs.
@@ -214,7 +214,7 @@ def fit_cascade(
         measure: ``confidence`` or ``agreement``.
         weights: by member, in their order; equal when left out.
         confidence: over the draw of these rows, such as 0.95; None where the loss is to hold on these rows.
-        seed: of the halves.
+        seed: of the order in which rows are bet on.
 
     Raises:
         FusionError: arguments do not fit together.
@@ -256,21 +256,31 @@ def _greedy(scores: Tensor, right: Tensor, max_loss: float) -> list[float]:
 
 
 def _proven(scores: Tensor, right: Tensor, max_loss: float, delta: float, seed: int) -> list[float]:
-    """The riskiest thresholds that half of the rows propose and the other half shows to lose no more than that."""
+    """The riskiest thresholds that are shown to lose no more than that, of some that no label has had a part in."""
     order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(seed))
-    half, other = order[: len(order) // 2], order[len(order) // 2 :]
-    proposed = [_greedy(scores[:, half], right[:, half], max_loss * share) for share in _SHARES]
+    scores, right = scores[:, order], right[:, order]
+    proposed = [_leaving(scores, share) for share in _SHARES]
 
     def p_value(number: int) -> float:
-        stays = [scores[stage, other] < threshold for stage, threshold in enumerate(proposed[number])]
-        answered, left = torch.zeros(len(other)), torch.ones(len(other), dtype=torch.bool)
-        for stage, stay in enumerate([*stays, torch.zeros(len(other), dtype=torch.bool)]):
-            answered = torch.where(left & ~stay, right[stage, other].float(), answered)
-            left = left & stay
-        return mean_p_value((right[-1, other].float() - answered).numpy(), max_loss, delta)
+        answered, left = right[-1], torch.ones_like(right[-1], dtype=torch.bool)
+        for score, one, threshold in zip(scores[:-1], right[:-1], proposed[number], strict=True):
+            leaves = left & (score >= threshold)
+            answered, left = torch.where(leaves, one, answered), left & ~leaves
+        return mean_p_value((right[-1] - answered).numpy(), max_loss, delta)
 
     good = passed(p_value, [0], len(proposed), delta)
     return proposed[good[-1]] if good else [NEVER] * (len(scores) - 1)
+
+
+def _leaving(scores: Tensor, share: float) -> list[float]:
+    """Thresholds at which this share of the rows that reach a stage leaves there."""
+    thresholds: list[float] = []
+    left = torch.ones_like(scores[0], dtype=torch.bool)
+    for score in scores[:-1]:
+        able = score[left & (score >= 0)]
+        thresholds.append(float(able.quantile(1 - share)) if len(able) else NEVER)
+        left = left & (score < thresholds[-1])
+    return thresholds
 
 
 def _lowest(score: Tensor, gain: Tensor, max_loss: float) -> float:
