@@ -25,10 +25,10 @@ from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.solvers.columns import Columns
 from quorate.tuning.solvers.simplex import solve_rows
 
-# Common is one member missing, or two where the sets are not too many.
-MAX_MISSING, MAX_PATTERNS = 2, 64
+# Those that most are in; of seven members with three missing or fewer, of twenty with one.
+MAX_PATTERNS = 64
 # Of a fold, to fit on and to judge on: which of two answers is better shows on fewer rows than all.
-_ROWS = 2000
+_ROWS = 1500
 
 
 def with_patterns(found: OutOfSample, solve: Outputs, quorum: int = 1, required: Collection[str] = ()) -> Recipe | None:
@@ -64,7 +64,7 @@ def sets_left(asked: Sequence[str], quorum: int, required: Collection[str]) -> l
         required: members without which nothing is.
     """
     found: list[tuple[str, ...]] = []
-    for size in range(len(asked) - 1, max(1, quorum, len(asked) - MAX_MISSING) - 1, -1):
+    for size in range(len(asked) - 1, max(1, quorum) - 1, -1):
         more = [some for some in combinations(asked, size) if set(required) & set(asked) <= set(some)]
         if len(found) + len(more) > MAX_PATTERNS:
             break
