@@ -117,7 +117,7 @@ def compare(
         )
         for number, (name, one) in enumerate(zip(names, found, strict=True))
     }  # fmt: skip
-    proof = None if shown is None else Proof(names[shown.alternative], shown.gain, shown.rows)
+    proof = None if shown is None else Proof(shown.gain, shown.rows)
     return Choice(
         metric.name, metric.unit, names[chosen], decision, names[single], proof, len(judge), len(sample.numbers),
         sample.count, min_gain, standings, recipes, dict(left_out or {}), unbounded,
@@ -163,12 +163,12 @@ def _decide(
     meant = [number for number in of_kind["single"] if found[number].alternative.kind == "single"]
     singles = _singles(evidence, found, meant, unbounded)
     single = evidence.all.best(singles)
-    if evidence.shown(floor, [*singles, *ensembles]) is None:
+    if evidence.shown([floor], [*singles, *ensembles]) is None:
         return floor, "nothing", single, None
-    worthy = evidence.shown(floor, [single])
-    over = floor if worthy is None else single
-    shown = evidence.shown(over, ensembles, min_gain)
+    worthy = evidence.shown([floor], singles)
+    shown = evidence.shown([floor] if worthy is None else singles, ensembles, min_gain)
     if shown is not None:
+        over = floor if worthy is None else single
         return _simplest_likely(evidence.all, ensembles, over), "ensemble", single, shown
     return (floor, "nothing", single, None) if worthy is None else (single, "single", single, worthy)
 
@@ -191,7 +191,7 @@ def _singles(
     if changed and found[evidence.all.best(plain)].alternative.name in unbounded:
         bounded = [number for number in plain if found[number].alternative.name not in unbounded]
         return [evidence.all.best([*bounded, *changed])]
-    return plain if evidence.shown(evidence.all.best(plain), changed) is None else changed
+    return plain if evidence.shown(plain, changed) is None else changed
 
 
 def _simplest_likely(sample: Sample, numbers: Sequence[int], over: int) -> int:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,10 @@ from quorate.tuning.evaluation.row_metrics import RowMetric
 from quorate.tuning.evaluation.verdict import SAME
 from quorate.tuning.scoring import Floats
 
-# Of being wrong, for either way to show a gain; together they are in one of twenty at most.
-_CHANCE = 0.025
+# Of a gain that is none: on both halves of the rows, each judged with what the other half chose, and on held-out rows.
+_CHANCE, _CHANCE_HELD_OUT = 0.03, 0.025
+# The same as the intervals that are shown: nothing is recommended while they say that something else is better.
+_CHANCE_OF_ANY = 0.025
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,23 @@ class Sample:
                 found[number] = Interval(float(values[number]), float(least), float(most))
         return [found[number] for number in among]
 
-    def better(self, over: int, among: Sequence[int], min_gain: float) -> list[tuple[int, Interval]]:
-        """Those of ``among`` better than ``over`` beyond chance, for all at once, and by how much; the best first."""
-        found = zip(among, self.intervals(over, among, 1 - 2 * _CHANCE), strict=True)
-        good = [(number, gain) for number, gain in found if gain.low > max(min_gain, SAME)]
-        if good and self.count < FEW and self.numbers.shape[1] == self.size:
-            exact = exactly_above(self._sums(over, among) - min_gain, 1 - _CHANCE)
-            good = [(number, gain) for number, gain in good if exact[list(among).index(number)]]
-        return sorted(good, key=lambda one: -one[1].difference)
+    def better(self, over: int, among: Sequence[int], least: float, chance: float) -> Interval | None:
+        """The largest gain of ``among`` over ``over`` that is beyond chance more than ``least``, for all at once."""
+        found = self.intervals(over, among, 1 - 2 * chance)
+        good = [gain.low > max(least, SAME) for gain in found]
+        if any(good) and self.count < FEW and self.numbers.shape[1] == self.size:
+            good = list(np.array(good) & exactly_above(self._sums(over, among) - least, 1 - chance))
+        gains = [gain for gain, is_good in zip(found, good, strict=True) if is_good]
+        return max(gains, key=lambda gain: gain.difference, default=None)
+
+    def column(self, number: int) -> Floats:
+        """(N, F) of one alternative."""
+        width = self.numbers.shape[1] // self.size
+        return self.numbers[:, number * width : (number + 1) * width]
+
+    def only(self, columns: Sequence[Floats]) -> Sample:
+        """The same rows under these alternatives."""
+        return replace(self, numbers=np.concatenate(columns, axis=1), size=len(columns))
 
     def _sums(self, over: int, among: Sequence[int]) -> Floats:
         """(G, K) gains of each group's rows, for a metric that is a mean over rows."""
@@ -102,12 +113,10 @@ class Shown:
     """A gain beyond chance.
 
     Attributes:
-        alternative: which gained.
-        gain: how much, with a 95 % interval.
+        gain: how much, with the interval that was looked at.
         rows: how many showed it.
     """
 
-    alternative: int
     gain: Interval
     rows: int
 
@@ -146,19 +155,31 @@ class Evidence:
         if pool and len(used):
             self.all = sample(np.concatenate([solving, judging]), [(solve, used), (judge, every)])
 
-    def shown(self, over: int, among: Sequence[int], min_gain: float = 0.0) -> Shown | None:
-        """Whether some of ``among`` are better than ``over`` by more than ``min_gain``, beyond chance.
+    def shown(self, over: Sequence[int], among: Sequence[int], min_gain: float = 0.0) -> Shown | None:
+        """Whether the best of ``among`` is better than the best of ``over`` by more than ``min_gain``, beyond chance.
 
-        Either the one that was best on solving rows (the last, where there are none) is better on held-out rows, or
-        some are better on all rows by bounds that hold for all of them at once.
+        Each half of the rows is judged with what did best on the other half, so that no row has a part in choosing what
+        it judges and all of them count; and on all rows together the best has to be ahead as well. Held-out rows alone
+        are judged with what did best on solving rows (the last ones, where there are none). Or bounds that hold for all
+        of ``among`` at once say it on all rows.
         """
         if not among:
             return None
-        first = among[-1] if self.solving is None else self.solving.best(among)
-        for sample, tried in ((self.held_out, [first]), (self.all, among)):
-            for number, gain in sample.better(over, tried, min_gain):
-                return Shown(number, gain, len(sample.numbers))
-        return None
+        best = self.all.best(over)
+        if self.all.gains(best)[0][self.all.best(among)] <= max(min_gain, SAME):
+            return None
+        chance = _CHANCE_HELD_OUT
+        pairs = self.held_out.only([self.held_out.column(self._chosen(group)) for group in (over, among)])
+        if self.all is not self.held_out and self.solving is not None:
+            solving = [self.solving.column(self.held_out.best(group)) for group in (over, among)]
+            held_out = [pairs.column(number) for number in (0, 1)]
+            chance = _CHANCE
+            pairs = self.all.only([np.concatenate(both) for both in zip(solving, held_out, strict=True)])
+        gain = pairs.better(0, [1], min_gain, chance) or self.all.better(best, among, min_gain, _CHANCE_OF_ANY)
+        return None if gain is None else Shown(gain, len(pairs.numbers))
+
+    def _chosen(self, group: Sequence[int]) -> int:
+        return group[-1] if self.solving is None else self.solving.best(group)
 
 
 def _joined(parts: Sequence[tuple[Outputs, Any]], name: str) -> NDArray[Any] | None:

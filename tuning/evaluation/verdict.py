@@ -47,12 +47,11 @@ class Proof:
     """A gain beyond chance.
 
     Attributes:
-        alternative: which gained.
-        gain: how much, with a 95 % interval.
+        gain: of what is best on one half of the rows, on the other half, or on all of them by bounds that hold for all
+            alternatives; with the interval that was looked at.
         rows: how many showed it.
     """
 
-    alternative: str
     gain: Interval
     rows: int
 
@@ -115,7 +114,7 @@ class Choice:
         said = f"ensemble, serve {self.recommended}: {self._by(self.best_single)} over {self.best_single}"
         proof = self.proof
         if proof is not None and self.alternatives[self.best_single].gain.low <= SAME:
-            said += f"; shown by {proof.alternative} on {proof.rows} rows, {signed(proof.gain.difference)}"
+            said += f"; chosen on one half of the rows and judged on the other, {signed(proof.gain.difference)}"
             said += f" ({span(proof.gain)})"
         if self.recommended != UNIFORM and UNIFORM in others:
             gain = self.alternatives[UNIFORM].gain
