@@ -63,6 +63,21 @@ class Result(Displayed):
     parameters: Mapping[str, Any]
     classes: Sequence[str] = ()
 
+    @property
+    def prediction_sets(self) -> list[list[str] | None] | None:
+        """For each row the classes of which one is the true one with probability ``conformal_coverage``; None for a row
+        that members answered of whom nothing is known, and where the ensemble promises no sets.
+        """
+        return self._by_row("prediction_sets")
+
+    @property
+    def prediction_intervals(self) -> list[list[float] | None] | None:
+        """The same of values: for each row the ends of an interval."""
+        return self._by_row("prediction_intervals")
+
+    def _by_row(self, name: str) -> Any:
+        return orjson.loads(self.parameters[name]) if name in self.parameters else None
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         return {"outputs": {k: v.tolist() for k, v in self.outputs.items()}, "parameters": dict(self.parameters)}

@@ -15,7 +15,7 @@ from quorate.tuning.evaluation.verdict import Choice
 
 @dataclass(frozen=True)
 class Promised:
-    """What is asked of answers.
+    """What is asked of answers; a coverage that is no share is a TuningError.
 
     Attributes:
         coverage: the probability that the truth is in a row's set, or interval.
@@ -24,6 +24,11 @@ class Promised:
 
     coverage: float
     by_class: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.coverage < 1:
+            fix = "give a share above 0 and below 1, such as 0.9"
+            raise TuningError("coverage", f"{self.coverage:g}", fix)
 
 
 def with_guarantees(
@@ -40,7 +45,6 @@ def with_guarantees(
 
     Raises:
         TuningError: rows of several values, that count differently, or too few.
-        RuleOptionError: coverage is no share.
     """
     if promised is None:
         return choice

@@ -151,6 +151,8 @@ def test_values_are_promised_as_intervals(tmp_path):
 
 
 def test_what_cannot_be_promised_is_said(tmp_path):
+    with pytest.raises(TuningError, match="give a share"):
+        Promised(1.5)
     with pytest.raises(TuningError, match="give 99 rows"):
         tune_predictions(given(60), promised=Promised(0.99), runs=tmp_path)
     with pytest.raises(TuningError, match="leave the weights out"):
