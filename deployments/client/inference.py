@@ -68,12 +68,14 @@ class Result(Displayed):
         """For each row the classes of which one is the true one with probability ``conformal_coverage``; None for a row
         that members answered of whom nothing is known, and where the ensemble promises no sets.
         """
-        return self._by_row("prediction_sets")
+        found: list[list[str] | None] | None = self._by_row("prediction_sets")
+        return found
 
     @property
     def prediction_intervals(self) -> list[list[float] | None] | None:
         """The same of values: for each row the ends of an interval."""
-        return self._by_row("prediction_intervals")
+        found: list[list[float] | None] | None = self._by_row("prediction_intervals")
+        return found
 
     def _by_row(self, name: str) -> Any:
         return orjson.loads(self.parameters[name]) if name in self.parameters else None
