@@ -160,8 +160,8 @@ class Evidence:
 
         Each half of the rows is judged with what did best on the other half, so that no row has a part in choosing what
         it judges and all of them count; and on all rows together the best has to be ahead as well. Held-out rows alone
-        are judged with what did best on solving rows (the last ones, where there are none). Or bounds that hold for all
-        of ``among`` at once say it on all rows.
+        are judged with what did best on solving rows. Or bounds that hold for all of ``among`` at once say it on all
+        rows.
         """
         if not among:
             return None
@@ -169,7 +169,7 @@ class Evidence:
         if self.all.gains(best)[0][self.all.best(among)] <= max(min_gain, SAME):
             return None
         chance = _CHANCE_HELD_OUT
-        pairs = self.held_out.only([self.held_out.column(self._chosen(group)) for group in (over, among)])
+        pairs = self.held_out.only([self.held_out.column(number) for number in self._chosen(best, over, among)])
         if self.all is not self.held_out and self.solving is not None:
             solving = [self.solving.column(self.held_out.best(group)) for group in (over, among)]
             held_out = [pairs.column(number) for number in (0, 1)]
@@ -178,8 +178,11 @@ class Evidence:
         gain = pairs.better(0, [1], min_gain, chance) or self.all.better(best, among, min_gain, _CHANCE_OF_ANY)
         return None if gain is None else Shown(gain, len(pairs.numbers))
 
-    def _chosen(self, group: Sequence[int]) -> int:
-        return group[-1] if self.solving is None else self.solving.best(group)
+    def _chosen(self, best: int, over: Sequence[int], among: Sequence[int]) -> tuple[int, int]:
+        """What held-out rows judge: not chosen on them, or, without other rows, the last against the best there is."""
+        if self.solving is None:
+            return best, among[-1]
+        return self.solving.best(over), self.solving.best(among)
 
 
 def _joined(parts: Sequence[tuple[Outputs, Any]], name: str) -> NDArray[Any] | None:

@@ -171,6 +171,25 @@ def test_do_not_ensemble_is_never_said_while_an_ensemble_is_better_beyond_chance
             assert all(choice.alternatives[name].gain.high >= 0 for name in ("e0", "e1", "e2"))
 
 
+def test_without_solving_rows_the_last_ensemble_is_judged_against_the_best_member():
+    random = np.random.default_rng(0)
+    best = random.exponential(size=400)
+    losses = {"good": best, "bad": best + 0.5}
+    rows, none = outputs(np.full((2, 400, 2), 0.5), np.zeros(400, np.int64)), np.empty((0, 2), np.float32)
+    kinds: list[tuple[str, Kind]] = [("floor", "floor"), ("good", "single"), ("bad", "single"), ("mixed", "ensemble")]
+    noise = random.normal(0, 0.5, 400)
+    losses |= {
+        "floor": np.full(400, 50.0),
+        "mixed": best + noise - noise.mean() - 0.005,
+    }  # ahead, as chance would have it
+    found = [
+        OutOfSample(Answered(name, kind), Given(none), np.full((400, 1), np.nan), losses[name][:, None])
+        for name, kind in kinds
+    ]
+    choice = compare(found, rows, rows, row_metric("log_loss"), pool=False)
+    assert (choice.decision, choice.recommended) == ("single", "good")
+
+
 def test_an_alternative_that_cannot_be_fitted_is_left_out_in_words():
     probs, labels = noisy(80, 7, 0.5)
     gate = Recipe("gate", tuple("abc"))
