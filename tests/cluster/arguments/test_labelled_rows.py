@@ -44,7 +44,7 @@ def test_a_table_is_read_by_the_names_of_the_spec_and_rows_in_memory_stay_as_the
 
 def test_labels_need_classes_to_be_matched_with(tmp_path):
     spec = parse_spec({**SPEC.model_dump(exclude_defaults=True), "classes": None, "members": {
-        "a": {"model": "torch.nn:Linear", "inputs": ["x"], "output": "values"}
+        "a": {"model": "torch.nn:Linear", "inputs": ["x"], "output": "logits"}
     }})  # fmt: skip
     with pytest.raises(SpecError, match="name the classes in the spec"):
         read_rows(spec, tmp_path / "rows.npz", "label")
