@@ -29,7 +29,7 @@ def build_rule(
     patterned = PATTERNS in options and PATTERNS in RULES[name].options
     own = {option: value for option, value in options.items() if not patterned or option != PATTERNS}
     rule = load_rule(name).from_spec(members, weights, own, state)
-    return Patterned(rule, read_patterns(members, options[PATTERNS])) if patterned else rule
+    return Patterned(rule, read_patterns(name, members, options[PATTERNS])) if patterned else rule
 
 
 def load_rule(name: str) -> type[Rule]:

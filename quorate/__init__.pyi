@@ -26,8 +26,8 @@ from .cluster.version import __version__ as __version__
 from .deployments.client.async_client import AsyncClient as AsyncClient
 from .deployments.client.client import Client as Client
 from .deployments.client.grpc_target import grpc_target as grpc_target
-from .deployments.client.inference import Result as Result
 from .deployments.client.load_test import BenchResult as BenchResult
+from .deployments.client.result import Result as Result
 from .deployments.security.credentials import Credentials as Credentials
 from .deployments.security.doors import Doors as Doors
 from .deployments.spec.ensemble import EnsembleSpec as EnsembleSpec

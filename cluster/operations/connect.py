@@ -15,7 +15,8 @@ from quorate.cluster.operations.rollback import RolledBack, rollback
 from quorate.cluster.operations.status import EnsembleStatus, classes_of, http_urls, running_fusion, status_of
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.failover import door_urls
-from quorate.deployments.client.inference import Inputs, Result
+from quorate.deployments.client.inference import Inputs
+from quorate.deployments.client.result import Result
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import ClusterError
 from quorate.deployments.security.credentials import Credentials

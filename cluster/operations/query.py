@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.row_files import read_arrays
 from quorate.deployments.client.client import Client
-from quorate.deployments.client.inference import Result
+from quorate.deployments.client.result import Result
 from quorate.deployments.security.credentials import Credentials
 
 if TYPE_CHECKING:

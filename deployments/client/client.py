@@ -20,11 +20,11 @@ from quorate.deployments.client.inference import (
     Inputs,
     Outcome,
     Pause,
-    Result,
     Scalar,
     SocketOptions,
     T,
 )
+from quorate.deployments.client.result import Result
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult

@@ -27,7 +27,7 @@ from quorate.deployments.client.dead_peers import SOCKET_OPTIONS
 from quorate.deployments.client.failover import DoorList, Failure, Tries, door_urls
 from quorate.deployments.client.inputs import Frame, Metadata, as_bytes, as_input, by_name
 from quorate.deployments.client.remote_errors import error_text, refusal
-from quorate.deployments.display import Displayed, Table
+from quorate.deployments.client.result import Result
 from quorate.deployments.errors import RemoteRequestError, RequestError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.binary_tensors import decode, encode
@@ -42,68 +42,10 @@ H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 MAX_PAUSE_S = 5.0
 # What a client waits for a server to say where its doors are.
 REFRESH_TIMEOUT_S = 1.0
-SHOWN_ROWS = 20
 # Keywords that are parameters of a request whatever the model's inputs are called; ``inputs`` takes any name.
 PARAMETERS = frozenset({"deadline_ms", "timeout", "members", "explain", "priority"})
 _PER_SECOND = {"deadline_ms": 1e3, "timeout": 1e6}
 _HEADER_LENGTH = "inference-header-content-length"
-
-
-@dataclass(frozen=True, repr=False)
-class Result(Displayed):
-    """An answer.
-
-    Attributes:
-        outputs: by name, (B, ...) each.
-        parameters: what the server says about it: revision, members_used, ...
-        classes: what the columns of the first output stand for; none where the client does not know.
-    """
-
-    outputs: Mapping[str, Array]
-    parameters: Mapping[str, Any]
-    classes: Sequence[str] = ()
-
-    @property
-    def prediction_sets(self) -> list[list[str] | None] | None:
-        """For each row the classes of which one is the true one with probability ``conformal_coverage``; None for a row
-        that members answered of whom nothing is known, and where the ensemble promises no sets.
-        """
-        found: list[list[str] | None] | None = self._by_row("prediction_sets")
-        return found
-
-    @property
-    def prediction_intervals(self) -> list[list[float] | None] | None:
-        """The same of values: for each row the ends of an interval."""
-        found: list[list[float] | None] | None = self._by_row("prediction_intervals")
-        return found
-
-    def _by_row(self, name: str) -> Any:
-        return orjson.loads(self.parameters[name]) if name in self.parameters else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON would hold it."""
-        return {"outputs": {k: v.tolist() for k, v in self.outputs.items()}, "parameters": dict(self.parameters)}
-
-    def tables(self) -> Sequence[Table]:
-        """The likeliest class of each row, and the answer's parameters."""
-        parameters = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
-        if not self.outputs:
-            return [Table(lines=parameters)]
-        name, values = next(iter(self.outputs.items()))
-        rows = [
-            (str(row), *self._likeliest(scores))
-            for row, scores in enumerate(values[:SHOWN_ROWS].reshape(len(values[:SHOWN_ROWS]), -1))
-        ]
-        if len(values) > SHOWN_ROWS:
-            rows.append(("...", f"{len(values) - SHOWN_ROWS} more", "outputs has all"))
-        return [Table(("row", name, "value"), rows, lines=parameters)]
-
-    def _likeliest(self, scores: Array) -> tuple[str, str]:
-        if scores.dtype.kind not in "biuf" or not scores.size:
-            return "", str(scores.tolist())
-        best = int(scores.argmax())
-        label = self.classes[best] if len(self.classes) == len(scores) else str(best)
-        return label, f"{scores[best]:.4f}"
 
 
 @dataclass(frozen=True)

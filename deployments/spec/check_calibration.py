@@ -53,6 +53,8 @@ def _check_conformal(
     outputs = {spec.members[name].output for name in fusion.members if name in spec.members}
     if not outputs <= {"logits", "probabilities"} and outputs != {"values"}:
         raise SpecError(field, f"the members give {' and '.join(sorted(outputs))}", "give probabilities, or values")
+    if spec.classes and outputs == {"values"}:
+        raise SpecError(field, "the members give values, the ensemble has classes", "remove classes")
     if conformal.by_class and outputs == {"values"}:
         raise SpecError(f"{field}.by_class", "the members give values", "remove it")
     sets = [frozenset(one.members) for one in conformal.thresholds]

@@ -14,35 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quorate.fusion.errors import RuleOptionError, ShapeError
-from quorate.fusion.learned.gate import Gate
+from quorate.fusion.errors import RuleOptionError
+from quorate.fusion.learned.gate import Gate, Standardised, check_inputs
 from quorate.fusion.training import examples
 
 # What a member counts that is right on no neighbour: it is fused where nobody else is there.
 _LEAST = 1e-6
 
 
-class _Neighbours(nn.Module):
+class _Neighbours(Standardised):
     """Logarithms of how many of the nearest rows each member is right on, or of who is right on all of them."""
 
-    center: Tensor
-    scale: Tensor
     rows: Tensor
     right: Tensor
 
     def __init__(self, num_members: int, rows: Sequence[int], neighbours: int, eliminate: bool):
-        super().__init__()
         num_rows, num_inputs = rows
+        super().__init__(num_inputs)
         self.neighbours, self.eliminate = min(neighbours, num_rows), eliminate
-        self.register_buffer("center", torch.zeros(num_inputs))
-        self.register_buffer("scale", torch.ones(num_inputs))
         self.register_buffer("rows", torch.zeros(num_rows, num_inputs))
         self.register_buffer("right", torch.zeros(num_members, num_rows, dtype=torch.bool))
-
-    def standard(self, inputs: Tensor) -> Tensor:
-        """An input that is not finite counts as the mean."""
-        found = (inputs.float() - self.center) / self.scale
-        return torch.where(torch.isfinite(found), found, 0.0)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, D) to (M, B)."""
@@ -123,14 +114,11 @@ def fit_dynamic_selection(
         QuorumError: no row has a member.
     """
     check_neighbours(neighbours, select)
-    if inputs.dim() != 2 or len(inputs) != len(labels) or not bool(torch.isfinite(inputs).all()):
-        raise ShapeError("inputs", f"({len(labels)}, features), finite", str(tuple(inputs.shape)))
+    check_inputs(inputs, labels)
     data = examples(members, outputs, labels, present)
     kept = inputs[data.kept].float()
     network = _Neighbours(len(members), kept.shape, neighbours, select == "eliminate")
-    network.center.copy_(kept.mean(dim=0))
-    deviation = kept.std(dim=0, correction=0)
-    network.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+    network.fit(kept)
     network.rows.copy_(network.standard(kept))
     network.right.copy_((data.outputs.argmax(dim=2) == data.labels) & data.present)
     return DynamicSelection(members, network, top_k or len(members), input_name, neighbours, select)

@@ -25,25 +25,42 @@ from quorate.fusion.numerics.tracing import require
 from quorate.fusion.training import Training, examples, label_column, mixture_loss, seeded, train
 
 
-class _Network(nn.Module):
-    """Scores of members from standardised inputs: linear (H = 0), or one hidden layer of ReLUs."""
+class Standardised(nn.Module):
+    """Reads inputs (B, D) by their mean and deviation over the rows it was fitted on."""
 
     center: Tensor
     scale: Tensor
 
-    def __init__(self, num_members: int, num_inputs: int, hidden: int):
+    def __init__(self, num_inputs: int):
         super().__init__()
         self.register_buffer("center", torch.zeros(num_inputs))
         self.register_buffer("scale", torch.ones(num_inputs))
+
+    def fit(self, inputs: Tensor) -> None:
+        """Take mean and deviation from (N, D); a feature that never changes keeps its unit."""
+        self.center.copy_(inputs.mean(dim=0))
+        deviation = inputs.std(dim=0, correction=0)
+        self.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+
+    def standard(self, inputs: Tensor) -> Tensor:
+        """(B, D) standardised; an input that is not finite counts as the mean."""
+        found = (inputs.float() - self.center) / self.scale
+        return torch.where(torch.isfinite(found), found, 0.0)
+
+
+class _Network(Standardised):
+    """Scores of members from standardised inputs: linear (H = 0), or one hidden layer of ReLUs."""
+
+    def __init__(self, num_members: int, num_inputs: int, hidden: int):
+        super().__init__(num_inputs)
         self.body = nn.Sequential(nn.Linear(num_inputs, hidden), nn.ReLU()) if hidden else nn.Identity()
         bound = (hidden or num_inputs) ** -0.5
         self.weight = nn.Parameter(torch.empty(num_members, hidden or num_inputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(num_members))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, D) to (M, B); an input that is not finite counts as the training mean."""
-        standard = (inputs.float() - self.center) / self.scale
-        hidden = self.body(torch.where(torch.isfinite(standard), standard, 0.0))
+        """(B, D) to (M, B)."""
+        hidden = self.body(self.standard(inputs))
         scores: Tensor = self.weight @ hidden.T + self.bias.unsqueeze(1)
         return scores
 
@@ -61,7 +78,7 @@ class Gate(LearnedRule):
 
     name = "gate"
     per_member: ClassVar[tuple[str, ...]] = ("weight", "bias")
-    network: _Network
+    network: Standardised
 
     def __init__(self, members: Sequence[str], network: nn.Module, top_k: int, input_name: str, hidden: int = 0):
         if type(top_k) is not int or top_k < 1:
@@ -184,6 +201,12 @@ class Route(Rule):
         return Fused(values.float(), gates[self._back].float(), coverage.float())
 
 
+def check_inputs(inputs: Tensor, labels: Tensor) -> None:
+    """Raise ShapeError unless inputs are (N, D), finite, one row for each label."""
+    if inputs.dim() != 2 or len(inputs) != len(labels) or not bool(torch.isfinite(inputs).all()):
+        raise ShapeError("inputs", f"({len(labels)}, features), finite", str(tuple(inputs.shape)))
+
+
 def fit_gate(
     members: Sequence[str],
     inputs: Tensor,
@@ -218,15 +241,12 @@ def fit_gate(
     """
     if type(hidden) is not int or hidden < 0:
         raise RuleOptionError(Gate.name, "hidden", hidden, "give a whole number of 0 or more")
-    if inputs.dim() != 2 or len(inputs) != len(labels) or not bool(torch.isfinite(inputs).all()):
-        raise ShapeError("inputs", f"({len(labels)}, features), finite", str(tuple(inputs.shape)))
+    check_inputs(inputs, labels)
     how, data = training or Training(), examples(members, outputs, labels, present)
     rows_in = inputs[data.kept].float()
     with seeded(how.seed):
         network = _Network(len(members), inputs.shape[1], hidden)
-    network.center.copy_(rows_in.mean(dim=0))
-    deviation = rows_in.std(dim=0, correction=0)
-    network.scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+    network.fit(rows_in)
     given = label_column(data)
 
     def loss(rows: Tensor, there: Tensor) -> Tensor:

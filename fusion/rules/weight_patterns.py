@@ -46,7 +46,7 @@ class Patterned(Rule):
         self.patterns = tuple(dict(pattern) for pattern in patterns)
         weights = rule.spec_weights or [1.0] * rule.num_members
         self._counted = torch.tensor([weight > 0 for weight in weights])
-        _check(self.patterns, {member for member, weight in enumerate(weights) if weight > 0})
+        _check(rule.name, self.patterns, {member for member, weight in enumerate(weights) if weight > 0})
         self._sets = torch.zeros(len(patterns), self.num_members, dtype=torch.bool)
         self._shares = torch.zeros(len(patterns), self.num_members, dtype=torch.float64)
         for row, pattern in enumerate(self.patterns):
@@ -86,21 +86,21 @@ class Patterned(Rule):
         return {**spec, "options": {**spec.get("options", {}), PATTERNS: named}}
 
 
-def _check(patterns: Sequence[Mapping[int, float]], counted: set[int]) -> None:
+def _check(rule: str, patterns: Sequence[Mapping[int, float]], counted: set[int]) -> None:
     """Raises as the constructor says."""
     sets = [frozenset(pattern) for pattern in patterns]
     if len(set(sets)) < len(sets):
-        raise RuleOptionError(PATTERNS, "patterns", "one set of members twice", "give each set of members once")
+        raise RuleOptionError(rule, PATTERNS, "one set of members twice", "give each set of members once")
     for pattern in patterns:
         weights = list(pattern.values())
         if any(not math.isfinite(weight) or weight < 0 for weight in weights) or not 0 < sum(weights) < math.inf:
-            raise RuleOptionError(PATTERNS, "patterns", weights, "give finite weights >= 0 with a sum above 0")
+            raise RuleOptionError(rule, PATTERNS, weights, "give finite weights >= 0 with a sum above 0")
         if not set(pattern) < counted:
             fix = "a pattern names some of the members of weight above 0, not all; those are what the rule is for"
-            raise RuleOptionError(PATTERNS, "patterns", dict(pattern), fix)
+            raise RuleOptionError(rule, PATTERNS, dict(pattern), fix)
 
 
-def read_patterns(members: Sequence[str], found: Any) -> list[dict[int, float]]:
+def read_patterns(rule: str, members: Sequence[str], found: Any) -> list[dict[int, float]]:
     """The option ``patterns`` of a spec, a list of mappings from members to weights, by the members' indices.
 
     Raises:
@@ -108,7 +108,7 @@ def read_patterns(members: Sequence[str], found: Any) -> list[dict[int, float]]:
     """
     fix = "give a list of mappings from the members that answered to numbers, such as [{a: 0.7, b: 0.3}]"
     if not isinstance(found, (list, tuple)):
-        raise RuleOptionError(PATTERNS, "patterns", found, fix)
+        raise RuleOptionError(rule, PATTERNS, found, fix)
     index = {name: number for number, name in enumerate(members)}
     read = []
     for pattern in found:
@@ -116,10 +116,10 @@ def read_patterns(members: Sequence[str], found: Any) -> list[dict[int, float]]:
             isinstance(weight, (int, float)) and not isinstance(weight, bool) for weight in pattern.values()
         )
         if not numbers or not pattern:
-            raise RuleOptionError(PATTERNS, "patterns", pattern, fix)
+            raise RuleOptionError(rule, PATTERNS, pattern, fix)
         unknown = sorted(str(name) for name in pattern if name not in index)
         if unknown:
             known = f"name only members that are asked, of weight above 0: {', '.join(members)}"
-            raise RuleOptionError(PATTERNS, "patterns", unknown, known)
+            raise RuleOptionError(rule, PATTERNS, unknown, known)
         read.append({index[name]: float(weight) for name, weight in pattern.items()})
     return read

@@ -40,9 +40,8 @@ class Guarantee:
         """A spec's ``conformal``."""
 
         def numbers(threshold: float | NDArray[np.float64]) -> Any:
-            if isinstance(threshold, float):
-                return threshold
-            return dict(zip(classes, threshold.tolist(), strict=True))
+            plain = np.asarray(threshold).tolist()
+            return dict(zip(classes, plain, strict=True)) if isinstance(plain, list) else plain
 
         listed = [{"members": list(some), "threshold": numbers(one)} for some, one in self.thresholds.items()]
         return {"coverage": self.coverage, "by_class": self.by_class, "thresholds": listed}
@@ -88,15 +87,11 @@ def fit_guarantee(
             "coverage", f"{coverage:g} with {len(labels)} rows", f"give {least} rows to judge on at least"
         )
     found = {everyone: whole} | {some: fit_conformal(fuse(some), labels, coverage, by_class) for some in left}
-    kept = {some: _within(one, values) for some, one in found.items() if not (values and np.isinf(one).any())}
+    if values:
+        kept = {some: one for some, one in found.items() if np.isfinite(one).all()}
+    else:  # no score of a class is above 1: one with too few rows to promise anything is in every set
+        kept = {some: np.minimum(one, 1.0) for some, one in found.items()}
     return Guarantee(coverage, by_class, kept, *_checked(fused, labels, coverage, by_class, seed))
-
-
-def _within(threshold: float | NDArray[np.float64], values: bool) -> float | NDArray[np.float64]:
-    """No score of a class is above 1: a class with too few rows to promise anything is in every set."""
-    if values or isinstance(threshold, float):
-        return threshold if values else min(float(threshold), 1.0)
-    return np.minimum(threshold, 1.0)
 
 
 def _checked(

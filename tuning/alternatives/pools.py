@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from quorate.tuning.solvers.simplex import solve_rows
 SHRINKAGES = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
 _FLOORS = (1e-12, 1e-9, 1e-6, 1e-4, 1e-3, 1e-2)
 _FOLDS = 5
+Rows = NDArray[np.intp] | slice
 
 
 @dataclass(frozen=True)
@@ -69,23 +70,39 @@ def shrunk_weights(columns: Floats, outputs: Outputs, seed: int) -> Floats:
         outputs: the same rows, for their folds and how much they count.
         seed: of the folds.
     """
-    counts, equal = outputs.weights, np.full(len(columns), 1.0 / len(columns))
-    solved = solve_rows(Columns(columns, counts=counts))
-    if len(columns) == 1:
-        return solved
-    losses = np.zeros(len(SHRINKAGES))
+    counts = outputs.weights
+
+    def solved(rows: Rows) -> Floats:
+        part = None if counts is None else counts[rows] / counts[rows].mean()
+        found: Floats = solve_rows(Columns(columns[:, rows], counts=part))
+        return found
+
+    def losses(tried: Floats, rows: Rows) -> Floats:
+        fused = np.log(tried @ columns[:, rows])
+        return np.asarray(-fused.sum(axis=1) if counts is None else -(fused @ counts[rows]))
+
+    return shrunk(outputs, seed, solved, losses)
+
+
+def shrunk(
+    outputs: Outputs, seed: int, solved: Callable[[Rows], Floats], losses: Callable[[Floats, Rows], Floats]
+) -> Floats:
+    """(M,) solved weights, drawn towards equal ones as far as that helps rows left out.
+
+    Args:
+        outputs: the rows, for their folds.
+        seed: of the folds.
+        solved: the best weights (M,) on rows of these numbers, or on all for a slice.
+        losses: (K,) what each of weights (K, M) loses on rows of these numbers, summed over them.
+    """
+    whole, share = solved(slice(None)), SHRINKAGES[:, None]
+    if len(whole) == 1:
+        return whole
+    equal, total = np.full(len(whole), 1.0 / len(whole)), np.zeros(len(SHRINKAGES))
     for rest, fold in folds_of(outputs.labels, outputs.groups, outputs.times, _FOLDS, seed):
-        part = None if counts is None else counts[rest] / counts[rest].mean()
-        fit = solve_rows(Columns(columns[:, rest], counts=part))
-        fused = np.log(shrunk(fit, equal) @ columns[:, fold])
-        losses -= fused.sum(axis=1) if counts is None else fused @ counts[fold]
-    return np.asarray(shrunk(solved, equal)[int(losses.argmin())])
-
-
-def shrunk(weights: Floats, equal: Floats) -> Floats:
-    """(len(SHRINKAGES), M) weights between these and equal ones."""
-    share = SHRINKAGES[:, None]
-    return np.asarray((1 - share) * weights + share * equal)
+        total += losses((1 - share) * solved(rest) + share * equal, fold)
+    best = SHRINKAGES[int(total.argmin())]
+    return np.asarray((1 - best) * whole + best * equal)
 
 
 def by_name(names: tuple[str, ...], values: NDArray[np.float64]) -> Mapping[str, float]:

@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
 from quorate.tuning.alternatives.base import Kind, Outputs
-from quorate.tuning.alternatives.pools import SHRINKAGES, by_name, shrunk, shrunk_weights
+from quorate.tuning.alternatives.pools import Rows, by_name, shrunk, shrunk_weights
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.data.folds import folds_of
 from quorate.tuning.scoring import Floats, residual_gram
 from quorate.tuning.solvers.pinball import pinball_loss, pinball_weights
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_squared_error, squared_error_score
 from quorate.tuning.solvers.weights import Weights
 
 Loss = Literal["squared", "absolute", "log"]
-_FOLDS = 5
 # More make a linear program of minutes.
 _ROWS = 5000
 _LABELLED_ROWS = 20_000
@@ -84,13 +82,15 @@ class LeastSquares:
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
-        equal = np.full(len(outputs.names), 1.0 / len(outputs.names))
-        losses = np.zeros(len(SHRINKAGES))
-        for rest, fold in folds_of(outputs.labels, outputs.groups, outputs.times, _FOLDS, seed):
-            tried = shrunk(solve_squared_error(error_gram(outputs.rows(rest))), equal)
-            losses += len(fold) * np.einsum("km,mn,kn->k", tried, error_gram(outputs.rows(fold)), tried)
-        weights = shrunk(solve_squared_error(error_gram(outputs)), equal)[int(losses.argmin())]
-        return Recipe("weighted_mean", outputs.names, by_name(outputs.names, weights))
+        def solved(rows: Rows) -> Floats:
+            found: Floats = solve_squared_error(error_gram(outputs.rows(rows)))
+            return found
+
+        def losses(tried: Floats, rows: Rows) -> Floats:
+            fold = outputs.rows(rows)
+            return np.asarray(len(fold) * np.einsum("km,mn,kn->k", tried, error_gram(fold), tried))
+
+        return _mean_of(outputs.names, shrunk(outputs, seed, solved, losses))
 
 
 @dataclass(frozen=True)
@@ -103,13 +103,13 @@ class LeastAbsolute:
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
         some = outputs.sample(_ROWS, seed)
-        equal, losses = np.full(len(some.names), 1.0 / len(some.names)), np.zeros(len(SHRINKAGES))
-        for rest, fold in folds_of(some.labels, some.groups, some.times, _FOLDS, seed):
-            values, truth, counts = _flat(some.rows(fold))
-            errors = np.abs(shrunk(_least_absolute(some.rows(rest)).values, equal) @ values - truth)
-            losses += errors.sum(axis=1) if counts is None else errors @ counts
-        weights = shrunk(_least_absolute(some).values, equal)[int(losses.argmin())]
-        return Recipe("weighted_mean", some.names, by_name(some.names, weights))
+
+        def losses(tried: Floats, rows: Rows) -> Floats:
+            values, truth, counts = _flat(some.rows(rows))
+            errors = np.abs(tried @ values - truth)
+            return np.asarray(errors.sum(axis=1) if counts is None else errors @ counts)
+
+        return _mean_of(some.names, shrunk(some, seed, lambda rows: _least_absolute(some.rows(rows)).values, losses))
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,11 @@ class LeastLogLoss:
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
         some = outputs.sample(_LABELLED_ROWS, seed)
-        weights = shrunk_weights(label_columns(some), _by_label(some), seed)
-        return Recipe("weighted_mean", some.names, by_name(some.names, weights))
+        return _mean_of(some.names, shrunk_weights(label_columns(some), _by_label(some), seed))
+
+
+def _mean_of(names: tuple[str, ...], weights: Floats) -> Recipe:
+    return Recipe("weighted_mean", names, by_name(names, weights))
 
 
 def label_columns(outputs: Outputs) -> Floats:
@@ -159,12 +162,12 @@ def _least_absolute(outputs: Outputs) -> Weights:
 
 
 def value_gap(outputs: Outputs, weights: Mapping[str, float], metric: str) -> float:
-    """How much lower the error of a weighted mean can be at most than at these weights, by rmse, mae or log_loss."""
+    """How much lower the error of a weighted mean can be at most than at these weights, in the metric."""
     given = np.array([weights[name] for name in outputs.names])
     if metric == "log_loss":
         return log_loss_gap(label_columns(outputs), given)
     if metric != "mae":
-        gap: float = squared_error_score(error_gram(outputs), given, root=True)[1]
+        gap: float = squared_error_score(error_gram(outputs), given, root=metric == "rmse")[1]
         return gap
     some = outputs.sample(_ROWS, 0)
     values, truth, counts = _flat(some)

@@ -24,7 +24,7 @@ from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Giv
 from quorate.tuning.alternatives.values import Loss
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
-from quorate.tuning.evaluation.evidence import Evidence, Sample, Shown
+from quorate.tuning.evaluation.evidence import Evidence, Sample
 from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
@@ -49,7 +49,8 @@ def choose(
 
     Args:
         solve, judge: rows to fit on and other rows to judge on, which no member was trained on.
-        metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro; rmse or mae for values; or a ``RowMetric``.
+        metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro; rmse or mae for values; log_loss or brier of
+            several labels a row; or a ``RowMetric``.
         incumbent: what is served now.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
         quorum, required: the fewest members that are ever fused, and those without which nothing is: for which sets of
@@ -61,7 +62,8 @@ def choose(
         TuningError: no metric of this name.
         PredictionError: outputs that are no probabilities.
     """
-    by = metric if isinstance(metric, RowMetric) else row_metric(metric)
+    labelled = solve.labels.ndim == 2 and metric in ("log_loss", "brier")
+    by = metric if isinstance(metric, RowMetric) else row_metric(metric, multilabel=labelled)
     if by.of_values != solve.of_values:
         found_here = "values" if solve.of_values else "classes"
         raise TuningError("metric", f"{by.name} of {found_here}", "give rmse or mae for values, others for classes")
@@ -104,8 +106,8 @@ def compare(
         seed: of the draws.
     """
     evidence = Evidence(found, solve, judge, metric, pool, seed)
-    unbounded = _unbounded(solve, judge) if metric.name == "log_loss" else ()
-    chosen, decision, single, shown = _decide(evidence, found, min_gain, unbounded)
+    unbounded = _unbounded(solve, judge) if metric.name == "log_loss" and not metric.of_values else ()
+    chosen, decision, single, proof = _decide(evidence, found, min_gain, unbounded)
     names = [one.alternative.name for one in found]
     sample, held, solving = evidence.all, _held_out(evidence.held_out), evidence.solving
     gains = [_reversed(one) for one in sample.intervals(chosen, range(len(found)))]
@@ -117,7 +119,6 @@ def compare(
         )
         for number, (name, one) in enumerate(zip(names, found, strict=True))
     }  # fmt: skip
-    proof = None if shown is None else Proof(shown.gain, shown.rows)
     return Choice(
         metric.name, metric.unit, names[chosen], decision, names[single], proof, len(judge), len(sample.numbers),
         sample.count, min_gain, standings, recipes, dict(left_out or {}), unbounded,
@@ -153,7 +154,7 @@ def compare_answers(
 
 def _decide(
     evidence: Evidence, found: Sequence[OutOfSample], min_gain: float, unbounded: Collection[str]
-) -> tuple[int, Decision, int, Shown | None]:
+) -> tuple[int, Decision, int, Proof | None]:
     """The chosen alternative, the decision, the best single one, and what was shown that speaks for it."""
     of_kind: dict[str, list[int]] = {"floor": [], "single": [], "ensemble": []}
     for number, one in enumerate(found):

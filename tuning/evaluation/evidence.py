@@ -17,7 +17,7 @@ from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.out_of_sample import OutOfSample
 from quorate.tuning.evaluation.bayesian_bootstrap import FEW, bounds, drawn_means, exactly_above, group_numbers
 from quorate.tuning.evaluation.row_metrics import RowMetric
-from quorate.tuning.evaluation.verdict import SAME
+from quorate.tuning.evaluation.verdict import SAME, Proof
 from quorate.tuning.scoring import Floats
 
 # Of a gain that is none: on both halves of the rows, each judged with what the other half chose, and on held-out rows.
@@ -108,19 +108,6 @@ class Sample:
         return self.metric.gain(sums[:, [over]], sums[:, list(among)])
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A gain beyond chance.
-
-    Attributes:
-        gain: how much, with the interval that was looked at.
-        rows: how many showed it.
-    """
-
-    gain: Interval
-    rows: int
-
-
 class Evidence:
     """Held-out rows, and solving rows out of fold beside them.
 
@@ -155,7 +142,7 @@ class Evidence:
         if pool and len(used):
             self.all = sample(np.concatenate([solving, judging]), [(solve, used), (judge, every)])
 
-    def shown(self, over: Sequence[int], among: Sequence[int], min_gain: float = 0.0) -> Shown | None:
+    def shown(self, over: Sequence[int], among: Sequence[int], min_gain: float = 0.0) -> Proof | None:
         """Whether the best of ``among`` is better than the best of ``over`` by more than ``min_gain``, beyond chance.
 
         Each half of the rows is judged with what did best on the other half, so that no row has a part in choosing what
@@ -176,7 +163,7 @@ class Evidence:
             chance = _CHANCE
             pairs = self.all.only([np.concatenate(both) for both in zip(solving, held_out, strict=True)])
         gain = pairs.better(0, [1], min_gain, chance) or self.all.better(best, among, min_gain, _CHANCE_OF_ANY)
-        return None if gain is None else Shown(gain, len(pairs.numbers))
+        return None if gain is None else Proof(gain, len(pairs.numbers))
 
     def _chosen(self, best: int, over: Sequence[int], among: Sequence[int]) -> tuple[int, int]:
         """What held-out rows judge: not chosen on them, or, without other rows, the last against the best there is."""

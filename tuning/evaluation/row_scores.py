@@ -1,4 +1,4 @@
-"""What drawing reads of answers, three numbers a row however many classes there are; and which rows have answers."""
+"""What drawing reads of answers: three numbers a row, however many classes there are."""
 
 # M members, N rows, C classes, K answers
 
@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.tuning.predictions.answered_rows import check_usable
-from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.scoring import Floats, true_class
 
 
@@ -46,16 +44,3 @@ def answers(probs: Sequence[NDArray[Any]] | NDArray[Any], labels: NDArray[np.int
     right = np.stack([true_class(one[None], labels)[0] for one in probs])
     decided = np.stack([one.argmax(axis=1) for one in probs]).astype(np.int32)
     return Answers(right, decided, np.stack([one.max(axis=1) for one in probs]).astype(np.float32))
-
-
-def rows_answered(store: PredictionStore, split: str, names: Sequence[str], count: int) -> NDArray[np.intp]:
-    """Numbers of the rows, of ``count``, that every member answered.
-
-    Raises:
-        PredictionError: predictions are missing or damaged, or a member failed on most rows.
-    """
-    answered = np.zeros((len(names), count), dtype=bool)
-    for rows, outputs in store.chunks(split, names):
-        for member, output in enumerate(outputs):
-            answered[member, rows] = np.isfinite(output).all(axis=1)
-    return check_usable(names, answered)

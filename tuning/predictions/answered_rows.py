@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.tuning.errors import PredictionError
+from quorate.tuning.predictions.store import PredictionStore
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,16 @@ def check_usable(names: Sequence[str], answered: NDArray[np.bool_]) -> NDArray[n
 def answered_by_all(predictions: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
     """Numbers of the rows that every member answered."""
     return np.flatnonzero(np.all([np.isfinite(output).all(axis=1) for output in predictions], axis=0))
+
+
+def rows_answered(store: PredictionStore, split: str, names: Sequence[str], count: int) -> NDArray[np.intp]:
+    """The same of a split of ``count`` rows in a store, one partition in memory at a time.
+
+    Raises:
+        PredictionError: predictions are missing or damaged, or a member failed on more than half of the rows.
+    """
+    answered = np.zeros((len(names), count), dtype=bool)
+    for rows, outputs in store.chunks(split, names):
+        for member, output in enumerate(outputs):
+            answered[member, rows] = np.isfinite(output).all(axis=1)
+    return check_usable(names, answered)

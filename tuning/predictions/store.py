@@ -224,7 +224,8 @@ class PredictionStore:
             place = slice(*np.searchsorted(wanted, (held.start, held.stop)))
             rows = wanted[place]
             for member, output in enumerate(probs):
-                columns[member, place] = true_class(output[rows - held.start][None], labels[rows])[0]
+                part = output if len(rows) == len(output) else output[rows - held.start]
+                columns[member, place] = true_class(part[None], labels[rows])[0]
         return columns
 
     def members(self, split: str) -> tuple[str, ...]:

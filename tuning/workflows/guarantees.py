@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 
 from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.base import Outputs
@@ -57,7 +58,7 @@ def with_guarantees(
         if RULES[recipe.rule].steered or RULES[recipe.rule].decides:
             continue
         guarantee = fit_guarantee(
-            lambda left, recipe=recipe: recipe.fuse(judge.names, judge.probs, left),  # type: ignore[misc]
+            partial(recipe.fuse, judge.names, judge.probs),
             judge.labels,
             recipe.asked,
             sets_left(recipe.asked, quorum, required),

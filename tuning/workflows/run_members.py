@@ -15,7 +15,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.evaluation.row_scores import rows_answered
+from quorate.tuning.predictions.answered_rows import rows_answered
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Inputs, Runner, tunable_members
 from quorate.tuning.predictions.store import FillReport, PredictionStore

@@ -25,12 +25,13 @@ class Conformal:
     Attributes:
         coverage: the probability that the truth is in the set, or the interval.
         classes: names of the C columns; none where the answer is values.
-        thresholds: (C,) or (1,) of rows that exactly these members answered, one flag for each of M.
+        thresholds: (M,) flags, who answered, and (C,) or (1,) numbers for rows that exactly these answered; the set
+            that most rows have first.
     """
 
     coverage: float
     classes: tuple[str, ...]
-    thresholds: Mapping[tuple[bool, ...], NDArray[np.float64]]
+    thresholds: Sequence[tuple[Mask, NDArray[np.float64]]]
 
     def parameters(self, values: NDArray[np.float32], there: Mask) -> dict[str, str | float]:
         """What the answer says of itself, rows in the order of ``values``; null for a row of which nothing is known.
@@ -39,15 +40,18 @@ class Conformal:
             values: (B, C) probabilities, or (B, 1) values.
             there: (M, B) who was fused; nobody in a row that was fused from less than it seems.
         """
-        rows = [self.thresholds.get(tuple(row)) for row in there.T.tolist()]
-        unknown = np.full(1, np.nan)
-        limits = np.stack([np.broadcast_to(unknown if row is None else row, values.shape[1:]) for row in rows])
+        limits, known = np.full(values.shape, np.nan), np.zeros(len(values), dtype=bool)
+        for some, threshold in self.thresholds:
+            rows = (there == some[:, None]).all(axis=0)
+            limits[rows], known = threshold, known | rows
+            if known.all():
+                break
         if self.classes:
             names = np.array(self.classes, dtype=object)
             found = [names[kept].tolist() for kept in prediction_sets(values, limits)]
         else:
             found = prediction_intervals(values, limits).tolist()
-        said = [None if row is None else one for row, one in zip(rows, found, strict=True)]
+        said = found if known.all() else [one if is_known else None for one, is_known in zip(found, known, strict=True)]
         name = "prediction_sets" if self.classes else "prediction_intervals"
         return {name: orjson.dumps(said).decode(), "conformal_coverage": self.coverage}
 
@@ -71,5 +75,6 @@ def build_conformal(spec: ConformalSpec, asked: Sequence[str], classes: tuple[st
     def numbers(threshold: Any) -> NDArray[np.float64]:
         return np.array([threshold[name] for name in classes] if isinstance(threshold, Mapping) else [threshold])
 
-    by_set = {tuple(name in one.members for name in asked): numbers(one.threshold) for one in spec.thresholds}
+    by_set = [(np.array([name in one.members for name in asked]), numbers(one.threshold)) for one in spec.thresholds]
+    by_set.sort(key=lambda one: -int(one[0].sum()))  # everybody, nearly always
     return Conformal(spec.coverage, classes, by_set)

@@ -125,6 +125,11 @@ def test_what_cannot_be_promised_is_refused(conformal, fusion, complaint):
         parse_spec(spec_of("refused", conformal, **fusion))
 
 
+def test_values_have_no_classes_to_make_sets_of():
+    with pytest.raises(SpecError, match="the ensemble has classes"):
+        parse_spec({**spec_of("refused", {"coverage": 0.9}, "values"), "classes": CLASSES})
+
+
 def test_values_have_no_classes_to_promise_by():
     with pytest.raises(SpecError, match="values"):
         parse_spec(spec_of("refused", {"coverage": 0.9, "by_class": True}, "values"))

@@ -9,6 +9,7 @@ from scipy.special import softmax
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import SpecError
 from quorate.fusion.learned.cascade import Cascade
+from quorate.fusion.learned.dynamic_selection import fit_dynamic_selection
 from quorate.fusion.learned.gate import fit_gate
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.factories.oracle import NONE, RAISE, SLEEP
@@ -19,24 +20,32 @@ pytestmark = pytest.mark.long
 EXPERTS = ("e0", "e1", "e2")
 
 
-@pytest.fixture
-def gated(tmp_path):
-    """Three experts on a line, each best in its third; the gate asks the nearest."""
+@pytest.fixture(params=["gate", "dynamic_selection"])
+def gated(request, tmp_path):
+    """Three experts on a line, each best in its third; what was learned of that asks the nearest."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(600, 1, generator=generator) * 3
     right = x.squeeze(1).long()
     outputs = torch.full((3, 600, 3), 0.1)
     outputs[:, :, 0] = 0.8
     outputs[right, torch.arange(600)] = torch.tensor([0.1, 0.8, 0.1])
-    gate = fit_gate(EXPERTS, x, outputs, torch.ones(600, dtype=torch.long), input_name="x", top_k=1, hidden=16)
+    labels = torch.ones(600, dtype=torch.long)
+    if request.param == "gate":
+        gate = fit_gate(EXPERTS, x, outputs, labels, input_name="x", top_k=1, hidden=16)
+    else:
+        gate = fit_dynamic_selection(EXPERTS, x, outputs, labels, input_name="x", top_k=1)
     save_file(gate.state(), tmp_path / "gate.safetensors")
     inputs = {"row": IN["row"], "x": {"datatype": "FP32", "shape": [1]}}
     members = {
         name: member(number, ["row"], "logits", index=number, log=str(tmp_path / name))
         for number, name in enumerate(EXPERTS)
     }
-    options = {"top_k": 1, "input_name": "x", "hidden": 16}
-    fusion = {"rule": "gate", "options": options, "state": str(tmp_path / "gate.safetensors"), "deadline_s": 4.0}
+    fusion = {
+        "rule": request.param,
+        "options": dict(gate.options),
+        "state": str(tmp_path / "gate.safetensors"),
+        "deadline_s": 4.0,
+    }
     spec = spec_of(members, inputs=inputs, fusion=fusion)
 
     def calls(name):

@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss
 import quorate
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
+from quorate.tuning import Outputs, choose
 from quorate.tuning.errors import DataError, TuningError
 
 pytestmark = pytest.mark.long
@@ -57,6 +58,14 @@ def test_predictions_of_labels_are_compared_by_log_loss_per_label(tmp_path):
     assert weights is not None
     solved = per_label(truth[~judged], np.tensordot([weights[name] for name in "abc"], said[:, ~judged], axes=1))
     assert best - 1e-6 <= solved <= best + 2e-3  # drawn towards equal weights as far as that helps
+
+
+def test_in_python_the_metric_is_found_by_its_name():
+    truth, said = tagged(400)
+    halves = [Outputs(("a", "b", "c"), said[:, part], truth[part]) for part in (slice(0, 200), slice(200, 400))]
+    choice = choose(*halves, metric="log_loss")
+    assert choice.alternatives["a"].value == pytest.approx(per_label(truth[200:], said[0, 200:]), rel=1e-5)
+    assert choice.unbounded == ()
 
 
 def spec_of(folder):
