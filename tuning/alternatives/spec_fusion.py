@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
-from quorate.deployments.errors import SpecError
+from quorate.deployments.engine.state_file import load_state
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import CalibrationSpec
@@ -27,14 +23,14 @@ def incumbent_recipe(spec: EnsembleSpec, folder: Path) -> Recipe:
     fusion, classes = spec.output_fusion, spec.classes or ()
 
     def calibration(part: CalibrationSpec) -> Calibration:
-        return Calibration.from_spec(part.model_dump(), classes, _tensors(folder, part.state) if part.state else None)
+        return Calibration.from_spec(part.model_dump(), classes, load_state(part.state, folder) if part.state else None)
 
     return Recipe(
         fusion.rule,
         fusion.members,
         None if fusion.weights is None else {name: fusion.weights.get(name, 0.0) for name in fusion.members},
         fusion.options,
-        _tensors(folder, fusion.state) if fusion.state else {},
+        load_state(fusion.state, folder) if fusion.state else {},
         {name: calibration(part) for name, part in fusion.member_calibration.items()},
         None if fusion.calibration is None else calibration(fusion.calibration),
     )
@@ -70,12 +66,3 @@ def _without_the_unread(data: dict[str, Any], dropped: set[str]) -> dict[str, An
     fusions = [data["fusion"]] if "fusion" in data else data["fusions"].values()
     read.update(name for fusion in fusions for name in fusion.get("members", ()))
     return {**data, "members": {n: m for n, m in data["members"].items() if n in read or n not in dropped}}
-
-
-def _tensors(folder: Path, path: str) -> dict[str, Tensor]:
-    try:
-        return load_file(folder / path)
-    except OSError:
-        raise SpecError(path, "cannot be read", "put the file there, readable") from None
-    except SafetensorError as error:
-        raise SpecError(path, f"cannot be read ({error})", "save it with safetensors again") from None

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.fusions.conformal import Conformal, build_conformal
-from quorate.deployments.engine.fusions.postprocessing import Postprocessing, build_postprocessing, load_state
+from quorate.deployments.engine.fusions.postprocessing import Postprocessing, build_postprocessing
 from quorate.deployments.engine.fusions.presence import DEADLINE, OK, Mask, States, enough, refuse_shape
+from quorate.deployments.engine.state_file import load_state
 from quorate.deployments.errors import SpecError
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.schema import FusionSpec

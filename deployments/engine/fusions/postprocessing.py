@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from quorate.deployments.errors import SpecError
+from quorate.deployments.engine.state_file import load_state
 from quorate.deployments.spec.schema import CalibrationSpec, DecisionSpec, FusionSpec
 from quorate.fusion.base import Fused
 from quorate.fusion.calibration.calibration import Calibration
@@ -69,26 +68,6 @@ def build_postprocessing(
     members = {row: _calibration(specs[n], folder, classes) for row, n in enumerate(asked) if n in specs}
     after = None if fusion.calibration is None else _calibration(fusion.calibration, folder, classes)
     return Postprocessing(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
-
-
-def load_state(path: str, folder: Path) -> Mapping[str, torch.Tensor]:
-    """What a rule or a calibration has learned: tensors by name.
-
-    Args:
-        path: of a safetensors file, from ``folder``.
-
-    Raises:
-        SpecError: the file cannot be read, or is of another kind.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(folder / path)
-    except OSError:  # its text has the whole path, and clients may read ours
-        raise SpecError(path, "cannot be read", "put the file there, readable") from None
-    except SafetensorError as error:
-        raise SpecError(path, f"cannot be read ({error})", "save it with safetensors again") from None
 
 
 def _calibration(spec: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:
