@@ -37,9 +37,11 @@ def mean_p_value(losses: NDArray[Any], most: float, delta: float = 0.05) -> floa
 
     Args:
         losses: (N,) in [-1, 1], in an order that has nothing to do with them.
-        most: the mean, below 1.
+        most: the mean.
         delta: the level that the stakes are made for; the p-value is right at every other.
     """
+    if most >= 1:  # no loss is larger
+        return 0.0
     found, mean = (np.asarray(losses, dtype=np.float64) + 1) / 2, (most + 1) / 2
     counts = np.arange(1, len(found) + 1)
     averages = (0.5 + found.cumsum()) / (counts + 1)

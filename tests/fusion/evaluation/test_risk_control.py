@@ -35,6 +35,10 @@ def test_a_loss_that_is_clearly_small_is_shown() -> None:
     losses[::400] = 1
     assert mean_p_value(losses, 0.03) < 0.05
     assert mean_p_value(np.zeros(10), 0.01) > 0.5
+    assert mean_p_value(np.ones(10), 1.0) == 0.0
+    outputs, labels = members(np.random.default_rng(0), 40)
+    free = fit_cascade(["weak", "strong"], [["weak"], ["strong"]], outputs, labels, max_loss=1.0, confidence=0.9)
+    assert free.thresholds[0] <= outputs[0].amax(dim=-1).quantile(0.1)  # whatever is lost is allowed
 
 
 def test_tests_go_on_from_each_start_until_one_fails() -> None:
