@@ -124,8 +124,8 @@ def _train(
     splits: Splits, families: dict[str, tuple[dict[str, Any], dict[str, Any]]], folder: Path, say: Say
 ) -> EnsembleSpec:
     from quorate.tuning.training.checkpoint import save_weights
+    from quorate.tuning.training.epochs import Training
     from quorate.tuning.training.train import train
-    from quorate.tuning.training.training_run import Training
 
     image = list(next(iter(splits.train.inputs.values())).shape[1:])
     classes = splits.train.classes

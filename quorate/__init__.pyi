@@ -19,6 +19,7 @@ from .cluster.operations.status import Status as Status
 from .cluster.operations.status import status as status
 from .cluster.operations.sweep import resume as resume
 from .cluster.operations.sweep import sweep as sweep
+from .cluster.operations.train import train as train
 from .cluster.operations.tune import tune as tune
 from .cluster.operations.validate import Validation as Validation
 from .cluster.operations.validate import validate as validate
@@ -40,6 +41,7 @@ from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression
 from .tuning.workflows.promote import Promotion as Promotion
+from .tuning.workflows.train_composite import TrainResult as TrainResult
 from .tuning.workflows.tune_fusion import TuneResult as TuneResult
 from .tuning.workflows.tune_predictions import PredictionsResult as PredictionsResult
 

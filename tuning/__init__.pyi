@@ -41,10 +41,10 @@ from .solvers.weights import score_weights as score_weights
 from .training.checkpoint import save_weights as save_weights
 from .training.distillation import Distillation as Distillation
 from .training.distillation import distil as distil
+from .training.epochs import Epoch as Epoch
+from .training.epochs import Training as Training
 from .training.train import train as train
-from .training.training_run import Epoch as Epoch
 from .training.training_run import Trained as Trained
-from .training.training_run import Training as Training
 from .workflows.compress import Candidate as Candidate
 from .workflows.compress import Compression as Compression
 from .workflows.compress import compress as compress

@@ -19,6 +19,7 @@ from quorate.cluster.cli.commands.promote import promote
 from quorate.cluster.cli.commands.query import query
 from quorate.cluster.cli.commands.rollback import rollback
 from quorate.cluster.cli.commands.status import status
+from quorate.cluster.cli.commands.train import train
 from quorate.cluster.cli.commands.tune import tune
 from quorate.cluster.cli.commands.validate import validate
 from quorate.fusion.errors import QuorateError
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (validate, plan, deploy, query, status, down, tune, compress, bench, promote, rollback, demo):
+for command in (validate, plan, deploy, query, status, down, tune, train, compress, bench, promote, rollback, demo):
     app.command()(command)
 
 

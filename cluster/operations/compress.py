@@ -58,7 +58,7 @@ def compress(
     require("tune", "compress")
     from quorate.tuning.predictions.run_on_ray import pick_runner
     from quorate.tuning.training.distillation import Distillation
-    from quorate.tuning.training.training_run import Training
+    from quorate.tuning.training.epochs import Training
     from quorate.tuning.workflows import compress as workflow
 
     found, place = spec_and_folder(spec, folder)

@@ -129,6 +129,6 @@ def _of_predictions(
 
 def _out_of_fold(folds: int, epochs: int, seed: int) -> OutOfFold:
     from quorate.tuning.predictions.out_of_fold import OutOfFold
-    from quorate.tuning.training.training_run import Training
+    from quorate.tuning.training.epochs import Training
 
     return OutOfFold(folds, Training(epochs=epochs, seed=seed), seed)

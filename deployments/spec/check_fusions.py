@@ -32,8 +32,6 @@ def check_fusion(spec: EnsembleSchema, field: str, fusion: FusionSpec) -> None:
             raise SpecError(f"{field}.options.{option}", f"rule '{fusion.rule}' has no such option", fix)
     if entry.reads_inputs:
         _check_gate(field, fusion, spec)
-    if entry.learned and not fusion.state:
-        raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", "name its safetensors file")
     if fusion.state and not fusion.state.endswith(WEIGHTS_SUFFIX):
         fix = "save the rule's state with safetensors.torch.save_file; pickles can run code and are refused"
         raise SpecError(f"{field}.state", f"'{fusion.state}' is not a {WEIGHTS_SUFFIX} file", fix)
@@ -43,6 +41,19 @@ def check_fusion(spec: EnsembleSchema, field: str, fusion: FusionSpec) -> None:
     if fusion.quorum > counted:
         found = f"{fusion.quorum} members must answer but only {counted} are fused"
         raise SpecError(f"{field}.quorum", found, f"use at most {counted}; a member of weight 0 does not count")
+
+
+def check_learned(spec: EnsembleSchema) -> None:
+    """Refuse a learned rule without a state: an ensemble that is not trained yet cannot answer.
+
+    Raises:
+        SpecError: names the fusion.
+    """
+    for name, fusion in spec.all_fusions.items():
+        if RULES[fusion.rule].learned and not fusion.state:
+            field = "fusion" if spec.fusion else f"fusions.{name}"
+            fix = "name its safetensors file, or make one: quorate train SPEC --data ROWS"
+            raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", fix)
 
 
 def _check_gate(field: str, fusion: FusionSpec, spec: EnsembleSchema) -> None:

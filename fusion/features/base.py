@@ -60,7 +60,7 @@ class FeatureRule(nn.Module, ABC):
         options: Mapping[str, Any],
         state: Mapping[str, Tensor] | None = None,
     ) -> FeatureRule:
-        """Build the rule from the fields of a spec, frozen, to answer with; the constructor makes one to train.
+        """Build the rule from the fields of a spec, frozen, to answer with.
 
         Args:
             members: names, in the order of the rows that will be fused.
@@ -70,6 +70,18 @@ class FeatureRule(nn.Module, ABC):
 
         Raises:
             RuleOptionError: a field that the rule does not read, a value it cannot use, or a state of another rule.
+        """
+        rule = cls.untrained(members, weights, options)
+        rule._load(state or {})
+        return rule.requires_grad_(False).eval()
+
+    @classmethod
+    def untrained(
+        cls, members: Sequence[str], weights: Mapping[str, float] | None, options: Mapping[str, Any]
+    ) -> FeatureRule:
+        """The rule that a spec names, to be trained; first parameters come from PyTorch's random state.
+
+        Args and errors as of ``from_spec``.
         """
         check_options(cls.name, members, weights, options)
         for option in cls.required:
@@ -82,9 +94,7 @@ class FeatureRule(nn.Module, ABC):
         ordered = weights_in_order(members, weights)
         if ordered is not None:
             arguments["weights"] = dict(zip(members, ordered, strict=True))
-        rule = cls({name: widths[name] for name in members}, **arguments)
-        rule._load(state or {})
-        return rule.requires_grad_(False).eval()
+        return cls({name: widths[name] for name in members}, **arguments)
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
         wanted = {key: tensor.shape for key, tensor in self.state_dict().items()}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from quorate.tuning.alternatives.attended import FEWEST_ROWS, Attended
 from quorate.tuning.alternatives.base import Alternative
 from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle, Calibrator
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.pools import LinearPool, LogPool
-from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.stacked import Stacked
 from quorate.tuning.alternatives.unfitted import ClassFrequencies, Incumbent, Member, Uniform
 from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastLogLoss, LeastSquares, Loss, Median
 
 
 def value_alternatives(
-    names: Sequence[str], loss: Loss = "squared", incumbent: Recipe | None = None
+    names: Sequence[str], loss: Loss = "squared", incumbent: Incumbent | None = None
 ) -> list[Alternative]:
     """Everything that can be made of members that predict values, or each of several labels by itself.
 
@@ -28,7 +28,7 @@ def value_alternatives(
     if len(names) > 1:
         found.append(Uniform())
     if incumbent is not None:
-        found.append(Incumbent(incumbent))
+        found.append(incumbent)
     if len(names) > 1:
         tuned: dict[Loss, Alternative] = {"squared": LeastSquares(), "absolute": LeastAbsolute(), "log": LeastLogLoss()}
         found += [tuned["log"]] if loss == "log" else [Median(), tuned[loss]]
@@ -36,7 +36,7 @@ def value_alternatives(
 
 
 def alternatives(
-    names: Sequence[str], incumbent: Recipe | None = None, decided: Decided | None = None
+    names: Sequence[str], incumbent: Incumbent | None = None, decided: Decided | None = None, rows: int = 0
 ) -> list[Alternative]:
     """Everything that can be made of these members' class probabilities.
 
@@ -44,15 +44,18 @@ def alternatives(
         names: of the members; of one alone there is no ensemble.
         incumbent: what the spec has now.
         decided: for a metric of decisions.
+        rows: how many there are to fit on.
     """
     calibrator = Calibrator()
     found: list[Alternative] = [ClassFrequencies(), *(Member(name) for name in names), CalibratedSingle(calibrator)]
     if len(names) > 1:
         found.append(Uniform())
     if incumbent is not None:
-        found.append(Incumbent(incumbent))
+        found.append(incumbent)
     if len(names) > 1:
         found += [LinearPool(), LogPool(), CalibratedPool(calibrator), Stacked()]
+    if len(names) > 1 and rows >= FEWEST_ROWS:
+        found.append(Attended())
     if decided is not None:
         found.append(decided)
     return found

@@ -39,7 +39,8 @@ def incumbent_recipe(spec: EnsembleSpec, folder: Path) -> Recipe:
 def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str) -> EnsembleSpec:
     """The spec with this as its returned fusion; deadline and the rest of the fusion stay.
 
-    The quorum is lowered to the members that are asked where it was above, and members that nothing asks go.
+    The quorum is lowered to the members that are asked where it was above; what nothing reads any more goes, members,
+    inner fusions and request inputs.
 
     Args:
         folder: where the tensors of a learned rule are written.
@@ -57,12 +58,22 @@ def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str) -> 
         data["fusion"] = fusion
     else:
         data["fusions"][spec.output_name] = fusion
-    return parse_spec(_without_the_unread(data, set(spec.output_fusion.members) - set(recipe.members)))
+    return parse_spec(_without_the_unread(data, spec.output_name))
 
 
-def _without_the_unread(data: dict[str, Any], dropped: set[str]) -> dict[str, Any]:
-    """The spec's fields without members that its fusion read before, and that nothing reads now."""
-    read = {source for member in data["members"].values() for source in member["inputs"]}
-    fusions = [data["fusion"]] if "fusion" in data else data["fusions"].values()
-    read.update(name for fusion in fusions for name in fusion.get("members", ()))
-    return {**data, "members": {n: m for n, m in data["members"].items() if n in read or n not in dropped}}
+def _without_the_unread(data: dict[str, Any], output: str) -> dict[str, Any]:
+    """The spec's fields without members, inner fusions and request inputs that nothing reads any more."""
+    data = dict(data)
+    fusions = {output: data["fusion"]} if "fusion" in data else data["fusions"]
+    while True:
+        read = {source for member in data["members"].values() for source in member["inputs"]}
+        read.update(name for fusion in fusions.values() for name in fusion.get("members", ()))
+        members = {name: member for name, member in data["members"].items() if name in read}
+        left = {name: fusion for name, fusion in fusions.items() if name in read or name == output}
+        if len(members) == len(data["members"]) and len(left) == len(fusions):
+            break
+        data["members"], fusions = members, left
+    if "fusions" in data:
+        data["fusions"] = fusions
+    read.update(str(fusion.get("options", {}).get("input_name")) for fusion in fusions.values())  # a gate's
+    return {**data, "inputs": {name: one for name, one in data["inputs"].items() if name in read}}

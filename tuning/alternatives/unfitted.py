@@ -70,7 +70,7 @@ class Incumbent:
     """The spec's fusion as it is."""
 
     recipe: Recipe
-    name: ClassVar[str] = INCUMBENT
+    name: str = INCUMBENT
     kind: ClassVar[Kind] = "ensemble"
     fitted: ClassVar[bool] = False
 
@@ -80,10 +80,15 @@ class Incumbent:
 
 @dataclass(frozen=True)
 class Answered:
-    """Something that answered certain rows already, and no others."""
+    """Something that answered certain rows already, and no others.
+
+    Attributes:
+        members: how many it asked; 0 where that is not known.
+    """
 
     name: str
     kind: Kind = "ensemble"
+    members: int = 0
     fitted: ClassVar[bool] = False
 
     def fit(self, outputs: Outputs, seed: int) -> Given:

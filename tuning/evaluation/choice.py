@@ -9,18 +9,19 @@ have to be better beyond chance; of ensembles, which cost the same, a better gue
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.significance import Interval
-from quorate.tuning.alternatives.base import Alternative, Fitted, Outputs, recipe_of
+from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, recipe_of
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Member, Uniform
+from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
 from quorate.tuning.alternatives.values import Loss
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
@@ -32,12 +33,34 @@ from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision
 _LIKELY = 0.8
 
 
+@dataclass(frozen=True)
+class GivenAnswers:
+    """What something answered that is no fusion of the members that are compared.
+
+    Attributes:
+        members: how many it asks.
+        solving, judging: (N, C) and (J, C), of the same rows.
+    """
+
+    name: str
+    members: int
+    solving: NDArray[np.float32]
+    judging: NDArray[np.float32]
+
+    def out_of_sample(self, solve: Outputs, judge: Outputs, metric: RowMetric) -> OutOfSample:
+        """As an alternative."""
+        solving, judging = metric.rows(solve.labels, self.solving), metric.rows(judge.labels, self.judging)
+        kind: Kind = "ensemble" if self.members > 1 else "single"
+        return OutOfSample(Answered(self.name, kind, self.members), Given(self.judging), solving, judging)
+
+
 def choose(
     solve: Outputs,
     judge: Outputs,
     *,
     metric: str | RowMetric = "log_loss",
-    incumbent: Recipe | None = None,
+    incumbent: Recipe | Incumbent | None = None,
+    given: Sequence[GivenAnswers] = (),
     min_gain: float = 0.0,
     pool: bool = True,
     quorum: int = 1,
@@ -52,6 +75,7 @@ def choose(
         metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro; rmse or mae for values; log_loss or brier of
             several labels a row; or a ``RowMetric``.
         incumbent: what is served now.
+        given: other alternatives, of which there are answers and no more.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
         quorum, required: the fewest members that are ever fused, and those without which nothing is: for which sets of
             members recipes have weights of their own.
@@ -67,12 +91,16 @@ def choose(
     if by.of_values != solve.of_values:
         found_here = "values" if solve.of_values else "classes"
         raise TuningError("metric", f"{by.name} of {found_here}", "give rmse or mae for values, others for classes")
+    served = Incumbent(incumbent) if isinstance(incumbent, Recipe) else incumbent
     if by.of_values:
         losses: dict[str, Loss] = {"mae": "absolute", "log_loss": "log"}
-        tried = value_alternatives(solve.names, losses.get(by.name, "squared"), incumbent)
+        tried = value_alternatives(solve.names, losses.get(by.name, "squared"), served)
     else:
-        tried = alternatives(solve.names, incumbent, Decided(by.name, by.costs) if by.decides else None)
+        decided = Decided(by.name, by.costs) if by.decides else None
+        tried = alternatives(solve.names, served, decided, len(solve))
     found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)
+    first = next((n for n, one in enumerate(found) if one.alternative.kind == "ensemble"), len(found))
+    found[first:first] = [one.out_of_sample(solve, judge, by) for one in given]
     choice = compare(found, solve, judge, by, min_gain=min_gain, pool=pool, left_out=left_out, seed=seed)
     if by.of_values:
         return choice
@@ -114,7 +142,7 @@ def compare(
     recipes = {name: r for name, one in zip(names, found, strict=True) if (r := recipe_of(one.fitted)) is not None}
     standings = {
         name: Standing(
-            one.kind, len(recipes[name].asked) if name in recipes else 0, *held[number],
+            one.kind, _members(one), *held[number],
             None if solving is None else float(solving.values[number]), gains[number],
         )
         for number, (name, one) in enumerate(zip(names, found, strict=True))
@@ -150,6 +178,14 @@ def compare_answers(
         for one, fitted in tried
     ]
     return compare(found, known, held_out, metric, pool=False)
+
+
+def _members(one: OutOfSample) -> int:
+    """How many an alternative asks."""
+    recipe = recipe_of(one.fitted)
+    if recipe is not None:
+        return len(recipe.asked)
+    return one.alternative.members if isinstance(one.alternative, Answered) else 0
 
 
 def _decide(

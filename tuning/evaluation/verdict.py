@@ -10,7 +10,7 @@ from quorate.deployments.display import Table
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Kind
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES, UNIFORM
+from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES, INCUMBENT, UNIFORM
 from quorate.tuning.evaluation.bayesian_bootstrap import FEW
 
 Decision = Literal["nothing", "single", "ensemble"]
@@ -101,6 +101,9 @@ class Choice:
             return f"{said}; the nearest is {near}, {self._over(near, self.recommended)}{self._rows}"
         if self.decision == "single":
             said = f"do not ensemble, serve {self.recommended}"
+            before = self.alternatives.get(INCUMBENT)
+            if not others and before is not None and abs(before.gain.difference) > SAME:
+                return f"serve {self.recommended}: {self._by(INCUMBENT)} over {INCUMBENT}{self._rows}"
             if not others:
                 return f"{said}: there is no ensemble to compare it with"
             near = self._nearest(list(others))

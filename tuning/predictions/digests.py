@@ -1,4 +1,4 @@
-"""What a member's predictions depend on, as one digest each: its settings and weights, its code."""
+"""What a member's predictions depend on, as one digest each: its settings and weights, what it reads, its code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from quorate.deployments.spec import factory_code
 from quorate.deployments.spec.digests import file_digest
+from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, factory_of, format_of
 from quorate.deployments.spec.schema import MemberJob
 
@@ -24,6 +25,23 @@ def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
     path = checkpoint_of(job.member) if checkpoint else None
     settings["checkpoint"] = file_digest(folder / path) if path and (folder / path).is_file() else None
     return _digest(json.dumps(settings, sort_keys=True).encode())
+
+
+def upstream_digest(spec: EnsembleSpec, name: str, folder: Path) -> str:
+    """Digest of the members and fusions that a member reads, and of what they read; empty where it reads none."""
+    found, waiting = [], [source for source in spec.members[name].inputs if source not in spec.inputs]
+    for source in waiting:  # grows while it is gone through
+        if source in spec.members:
+            job = spec.job(source)
+            found.append(f"{source} {member_digest(job, folder)} {code_digest(job, folder)}")
+            behind: tuple[str, ...] = job.member.inputs
+        else:
+            fusion = spec.all_fusions[source]
+            state = file_digest(folder / fusion.state) if fusion.state else None
+            found.append(f"{source} {fusion.model_dump_json(exclude={'deadline_s', 'hedge', 'state'})} {state}")
+            behind = fusion.members
+        waiting += [one for one in behind if one not in spec.inputs and one not in waiting]
+    return " " + _digest("\n".join(sorted(found)).encode()) if found else ""
 
 
 def code_digest(job: MemberJob, folder: Path) -> str | None:

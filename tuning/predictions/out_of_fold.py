@@ -27,8 +27,8 @@ from quorate.tuning.errors import DataError, TuningError, from_ray
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.ray_session import MODULES
 from quorate.tuning.training.checkpoint import save_weights
+from quorate.tuning.training.epochs import Training
 from quorate.tuning.training.train import train
-from quorate.tuning.training.training_run import Training
 
 
 @dataclass(frozen=True)

@@ -83,14 +83,15 @@ def predicts_values(spec: EnsembleSpec) -> bool:
     return spec.classes is None and bool(members) and all(member.output == "values" for member in members)
 
 
-def tunable_members(spec: EnsembleSpec, values: bool = False) -> tuple[str, ...]:
+def tunable_members(spec: EnsembleSpec, values: bool = False, heads: bool = False) -> tuple[str, ...]:
     """Members of the ensemble's fusion, in its order, if weights over them can be solved from labelled rows.
 
     Args:
         values: members that all predict values will do as well.
+        heads: members that read other members or fusions will do as well.
 
     Raises:
-        TuningError: no classes, or a member that gives no class probabilities or does not read the request alone.
+        TuningError: no classes, or a member that gives no class probabilities or reads what it may not.
     """
     wanted = ("values",) if values and predicts_values(spec) else ("logits", "probabilities")
     if spec.classes is None and "values" not in wanted:
@@ -102,7 +103,7 @@ def tunable_members(spec: EnsembleSpec, values: bool = False) -> tuple[str, ...]
         member = spec.members[name]
         if member.output not in wanted:
             raise TuningError(f"members.{name}.output", member.output, "tune members that give logits or probabilities")
-        if not set(member.inputs) <= set(spec.inputs):
+        if not heads and not set(member.inputs) <= set(spec.inputs):
             found = f"it reads {', '.join(member.inputs)}"
             raise TuningError(f"members.{name}.inputs", found, "tune members that read request inputs alone")
     return tuple(names)

@@ -25,9 +25,10 @@ from pyarrow import fs as filesystems
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import PredictionError
-from quorate.tuning.predictions.digests import code_digest, member_digest
+from quorate.tuning.predictions.digests import code_digest, member_digest, upstream_digest
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
 from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
+from quorate.tuning.predictions.run_in_graph import run_in_graph
 from quorate.tuning.predictions.run_member import VALUE, Runner, run_in_process, tunable_members
 from quorate.tuning.scoring import true_class
 
@@ -112,7 +113,7 @@ class PredictionStore:
         input_bytes = sum(array.nbytes for array in data.inputs.values()) // max(1, len(data))
         kept: list[str] = []
         computed: dict[str, str] = {}
-        for name in tunable_members(spec, values=out_of_fold is None):
+        for name in tunable_members(spec, values=out_of_fold is None, heads=out_of_fold is None):
             wanted = self._wanted(spec, name, folder, data, digest, out_of_fold)
             reason, damaged = self._stale(split, name, damage, known.get(name), wanted)
             if reason is None:
@@ -124,7 +125,7 @@ class PredictionStore:
             for numbers, rows in wanted.windows(damaged, input_bytes, self.window_bytes):
                 if out_of_fold is None:
                     inputs = {key: array[rows] for key, array in data.inputs.items()}
-                    probs = run(spec.job(name), folder, inputs)
+                    probs = run_in_graph(spec, name, folder, inputs, run)
                 else:
                     from quorate.tuning.predictions.out_of_fold import predict_out_of_fold
 
@@ -246,7 +247,7 @@ class PredictionStore:
         classes = tuple(spec.classes or values)
         row_bytes = len(classes) * np.dtype(self.dtype).itemsize
         return Entry(
-            member=member_digest(job, folder, checkpoint=out_of_fold is None),
+            member=member_digest(job, folder, checkpoint=out_of_fold is None) + upstream_digest(spec, name, folder),
             code=code_digest(job, folder),
             data=digest,
             classes=classes,

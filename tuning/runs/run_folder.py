@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping
@@ -76,13 +77,17 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
 
 
 def save_state(tensors: Mapping[str, Tensor], folder: Path, name: str) -> str | None:
-    """Write what a rule has learned; the file's path from ``folder``, None where it has learned nothing."""
+    """Write what a rule has learned; the file's path from ``folder``, None where it has learned nothing.
+
+    The file is named by its content too: another state of the same name, which a spec beside it names, stays.
+    """
     if not tensors:
         return None
     from safetensors.torch import save
 
-    path = f"states/{name}.safetensors"
-    write_whole(folder / path, save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+    data = save({key: tensor.contiguous() for key, tensor in tensors.items()})
+    path = f"states/{name}-{hashlib.sha256(data).hexdigest()[:12]}.safetensors"
+    write_whole(folder / path, data)
     return path
 
 

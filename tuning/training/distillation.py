@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.training.epochs import Training
 from quorate.tuning.training.train import train
-from quorate.tuning.training.training_run import Loss, Trained, Training
+from quorate.tuning.training.training_run import Loss, Trained
 
 _FLOOR = 1e-12
 

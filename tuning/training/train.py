@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.training.training_run import Epoch, Loss, Trained, Training, TrainingRun
+from quorate.tuning.training.epochs import Epoch, Training
+from quorate.tuning.training.training_run import Loss, Trained, TrainingRun
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,62 +1,23 @@
-"""A training epoch by epoch: AdamW, early stopping on validation log-loss, same seed same bits on one CPU.
-
-It can be saved after any epoch and continued: the same bits.
-"""
+"""The training of one member's network: images in, classes out."""
 
 # B batch, N rows, C classes
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.errors import DataError, TuningError
+from quorate.tuning.errors import DataError
+from quorate.tuning.training.epochs import Epoch, EpochRun, Training
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Training:
-    """How to train; the learning rate falls from its peak to zero on one cosine over ``epochs``.
-
-    Attributes:
-        patience: epochs without a lower validation log-loss before training stops.
-        jitter: each training image goes through a random affine map whose entries differ from the identity's by up to
-            this much, in units of half the image: a little shift, turn, shear and zoom.
-    """
-
-    epochs: int = 30
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    patience: int = 10
-    jitter: float = 0.0
-    seed: int = 0
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.patience) < 1 or self.learning_rate <= 0 or self.jitter < 0:
-            raise TuningError("training", repr(self), "give at least one epoch, row, patience, and a rate above 0")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the data gave; log-losses in nats per row."""
-
-    number: int
-    train_log_loss: float
-    validation_log_loss: float
-    validation_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -68,14 +29,8 @@ class Trained:
     history: tuple[Epoch, ...]
 
 
-class TrainingRun:
-    """A training epoch by epoch, that can be written down after any of them and taken up again: the same bits.
-
-    Attributes:
-        model: the network as it is now.
-        history: the epochs so far.
-        best: the epoch with the lowest validation log-loss; None while none was finite.
-    """
+class TrainingRun(EpochRun):
+    """A training of ``build(**config)`` on images."""
 
     def __init__(
         self,
@@ -86,48 +41,12 @@ class TrainingRun:
         loss: Loss | None = None,
     ):
         """Arguments and errors as of ``train``."""
-        self.training = training
         self._images, self._held_out = (_image(data).to(training.device) for data in (rows, validation))
         self._labels, self._truth = torch.from_numpy(rows.labels).to(training.device), validation.labels
         self._loss = loss or (lambda logits, index: nn.functional.cross_entropy(logits, self._labels[index]))
         full = {"image": list(self._images.shape[1:]), "classes": len(rows.classes), **config, "format": "fp32"}
         self.family = str(full.get("family", "cnn"))
-        with torch.random.fork_rng():
-            torch.manual_seed(training.seed)
-            self.model = build(**full).to(training.device)
-            self._random = _random_state(training.device)
-        self._optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
-        steps = max(2, training.epochs * math.ceil(len(self._images) / training.batch_size))
-        warm_up = min(1.0, max(0.1, 2 / steps))  # OneCycleLR divides by the warm-up's steps less one
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, training.learning_rate, total_steps=steps, pct_start=warm_up
-        )
-        self._order = torch.Generator().manual_seed(training.seed)
-        self.history: list[Epoch] = []
-        self.best: Epoch | None = None
-        self._best_state: dict[str, Tensor] = {}
-
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done, or ``patience`` of them without a better one."""
-        done = len(self.history)
-        return done >= self.training.epochs or done - (self.best.number if self.best else 0) >= self.training.patience
-
-    def step(self) -> Epoch:
-        """Train one epoch and judge it."""
-        with torch.random.fork_rng():
-            _set_random_state(self._random, self.training.device)
-            loss = self._train_epoch()
-            self._random = _random_state(self.training.device)
-        epoch = _judge(self.model, self._held_out, self._truth, len(self.history) + 1, loss)
-        self.history.append(epoch)
-        if math.isfinite(epoch.validation_log_loss) and (
-            self.best is None or epoch.validation_log_loss < self.best.validation_log_loss
-        ):
-            self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
-        return epoch
+        super().__init__(lambda: build(**full), len(self._images), training)
 
     def result(self) -> Trained:
         """The network of the best epoch so far.
@@ -135,78 +54,15 @@ class TrainingRun:
         Raises:
             TuningError: no epoch's log-loss was finite.
         """
-        if self.best is None:
-            found = f"no finite log-loss in {len(self.history)} epochs"
-            raise TuningError("training", found, "lower the learning rate")
-        model = copy.deepcopy(self.model)
-        model.load_state_dict(self._best_state)
-        return Trained(model.eval().cpu(), self.best, tuple(self.history))
+        return Trained(*self.best_model(), tuple(self.history))
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that changes from epoch to epoch: tensors by name, and the rest as JSON would hold it."""
-        optimizer, schedule = self._optimizer.state_dict(), self._schedule.state_dict()
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self._best_state.items()}
-        for index, moments in optimizer["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        tensors |= {f"random.{name}": value for name, value in self._random.items()}
-        tensors["random.order"] = self._order.get_state()
-        words = {
-            "groups": optimizer["param_groups"],
-            "schedule": {name: value for name, value in schedule.items() if name in ("last_epoch", "_step_count")},
-            "history": [asdict(epoch) for epoch in self.history],
-            "best": None if self.best is None else self.best.number,
-        }
-        return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, words
+    def _loss_of(self, index: Tensor) -> Tensor:
+        return self._loss(self.model(_jittered(self._images[index], self.training.jitter)), index)
 
-    def restore(self, tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` of a run with the same arguments gave."""
-        self.model.load_state_dict(_below(tensors, "model."))
-        self._best_state = _below(tensors, "best.")
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below(tensors, "optimizer.").items():
-            index, _, moment = name.partition(".")
-            moments.setdefault(int(index), {})[moment] = value
-        self._optimizer.load_state_dict({"state": moments, "param_groups": list(words["groups"])})
-        self._schedule.load_state_dict(dict(words["schedule"]))
-        self._random = _below(tensors, "random.")
-        self._order.set_state(self._random.pop("order"))
-        self.history = [Epoch(**epoch) for epoch in words["history"]]
-        self.best = None if words["best"] is None else self.history[words["best"] - 1]
-
-    def _train_epoch(self) -> float:
-        """Mean training log-loss; the model changes in place."""
-        images, batch_size = self._images, self.training.batch_size
-        self.model.train()
-        total = 0.0
-        for index in torch.randperm(len(images), generator=self._order).to(images.device).split(batch_size):  # type: ignore[no-untyped-call]
-            seen = _jittered(images[index], self.training.jitter)
-            loss = self._loss(self.model(seen), index)
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self._optimizer.step()
-            self._schedule.step()
-            total += loss.item() * len(index)
-        return total / len(images)
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _random_state(device: str) -> dict[str, Tensor]:
-    """State of the generators that dropout and jitter draw from."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.device(device).type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def _set_random_state(state: Mapping[str, Tensor], device: str) -> None:
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    def _judged(self) -> tuple[float, float]:
+        logits, truth = predict_logits(self.model, self._held_out).cpu(), torch.from_numpy(self._truth)
+        loss = nn.functional.cross_entropy(logits, truth).item()
+        return loss, (logits.argmax(dim=1) == truth).float().mean().item()
 
 
 def _image(data: Labelled) -> Tensor:
@@ -224,13 +80,6 @@ def _jittered(images: Tensor, jitter: float) -> Tensor:
     maps = identity + jitter * (2 * torch.rand(len(images), 2, 3).to(images.device) - 1)
     grid = nn.functional.affine_grid(maps, list(images.shape), align_corners=False)
     return nn.functional.grid_sample(images, grid, align_corners=False)
-
-
-def _judge(model: nn.Module, images: Tensor, labels: NDArray[np.int64], number: int, train_loss: float) -> Epoch:
-    logits = predict_logits(model, images).cpu()
-    truth = torch.from_numpy(labels)
-    loss = nn.functional.cross_entropy(logits, truth).item()
-    return Epoch(number, train_loss, loss, (logits.argmax(dim=1) == truth).float().mean().item())
 
 
 def predict_logits(model: nn.Module, images: Tensor, batch_size: int = 1024) -> Tensor:

@@ -34,12 +34,13 @@ class Answered:
         filled: which predictions were there and which were computed, by split.
         rows: numbers of the rows that every member answered, by split.
         left_out: how many others there are, by split.
-        solve, judge: of those rows, or of a sample of them.
+        compared: numbers of the rows of ``solve`` and ``judge``, by split: all those that were answered, or a sample.
     """
 
     filled: Mapping[str, FillReport]
     rows: Mapping[str, NDArray[np.intp]]
     left_out: Mapping[str, int]
+    compared: Mapping[str, NDArray[np.intp]]
     solve: Outputs
     judge: Outputs
 
@@ -56,9 +57,13 @@ def run_members(
     splits, names = {VALIDATION: validation, HELD_OUT: held_out}, spec.output_fusion.members
     filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
     answered = {split: rows_answered(store, split, names, len(rows)) for split, rows in splits.items()}
-    solve, judge = (_outputs(store, one, names, splits[one], answered[one], memory_bytes, seed) for one in splits)
+    compared = {
+        split: _compared(store, split, names, rows, answered[split], memory_bytes, seed)
+        for split, rows in splits.items()
+    }
+    solve, judge = (_outputs(store, split, names, rows, compared[split]) for split, rows in splits.items())
     left_out = {split: len(rows) - len(answered[split]) for split, rows in splits.items()}
-    return Answered(filled, answered, left_out, solve, judge)
+    return Answered(filled, answered, left_out, compared, solve, judge)
 
 
 def _fill(
@@ -76,21 +81,21 @@ def _fill(
     }
 
 
-def _outputs(
-    store: PredictionStore,
-    split: str,
-    names: tuple[str, ...],
-    data: Labelled,
-    answered: NDArray[np.intp],
-    memory_bytes: int,
-    seed: int,
-) -> Outputs:
-    """Predictions of the rows that every member answered, or of a sample of them."""
+def _compared(
+    store: PredictionStore, split: str, names: tuple[str, ...], data: Labelled,
+    answered: NDArray[np.intp], memory_bytes: int, seed: int,
+) -> NDArray[np.intp]:  # fmt: skip
+    """Numbers of the rows that every member answered, or of a sample of them, without those that do not count."""
     rows, most = answered, min(MOST_ROWS, max(2, memory_bytes // store.row_bytes(split, names)))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-    if data.weights is not None:
-        rows = rows[data.weights[rows] > 0]
+    return rows if data.weights is None else rows[data.weights[rows] > 0]
+
+
+def _outputs(
+    store: PredictionStore, split: str, names: tuple[str, ...], data: Labelled, rows: NDArray[np.intp]
+) -> Outputs:
+    """Predictions of these rows."""
     weights, groups, times = (None if c is None else c[rows] for c in (data.weights, data.groups, data.times))
     weights = None if weights is None else weights / weights.mean()
     return Outputs(names, store.take(split, names, rows), data.labels[rows], weights, groups, times)

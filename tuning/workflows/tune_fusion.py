@@ -23,8 +23,9 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
 from quorate.fusion.registry import PATTERNS
 from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
-from quorate.tuning.alternatives.unfitted import UNIFORM
+from quorate.tuning.alternatives.unfitted import INCUMBENT, UNIFORM, Incumbent
 from quorate.tuning.alternatives.values import value_gap
 from quorate.tuning.data.labelled import Labelled, is_multilabel
 from quorate.tuning.data.overlap import check_rows
@@ -44,6 +45,7 @@ from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, sav
 from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
+from quorate.tuning.workflows.before import Before
 from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
 
@@ -118,6 +120,7 @@ def tune_fusion(
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
     out_of_fold: OutOfFold | None = None, promised: Promised | None = None, memory_bytes: int = MEMORY_BYTES,
+    called: str = INCUMBENT, before: Before | None = None, where: Path | None = None,
 ) -> TuneResult:  # fmt: skip
     """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
 
@@ -141,6 +144,9 @@ def tune_fusion(
             the other folds.
         promised: how sure answers are to be; what the spec asks for when None.
         memory_bytes: of predictions of one split that are compared at once.
+        called: what the spec's fusion as it is is called among the alternatives.
+        before: what is served now, where that is another ensemble than the spec: it is the incumbent then.
+        where: the run's folder, where there is one already.
 
     Raises:
         TuningError: members that give neither class probabilities nor values, another metric, or costs that do not
@@ -149,27 +155,33 @@ def tune_fusion(
         PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
     """
     say = on_step or (lambda step: None)
-    promised, names = promised or _promised(spec), tunable_members(spec, values=out_of_fold is None)
+    solved_here = out_of_fold is None
+    promised, names = promised or _promised(spec), tunable_members(spec, values=solved_here, heads=solved_here)
     if promised and spec.output_fusion.decision:
         raise TuningError("coverage", "a fusion that takes a decision", "remove one of the two: it is of probabilities")
     shared = check_rows(validation, held_out)
     by = _metric(spec, metric, costs, validation, out_of_fold)
-    where = new_run_folder(runs, spec.name)
+    where = where or new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
     found = run_members(
         store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed
     )  # fmt: skip
-    given = {"incumbent": incumbent_recipe(spec, folder), "metric": by, "min_gain": min_gain, "seed": seed}
+    served = Incumbent(incumbent_recipe(spec, folder), called)
+    given: dict[str, Any] = {"incumbent": served, "metric": by, "min_gain": min_gain, "seed": seed}
+    if before is not None:
+        say("asking the ensemble as it was")
+        found, answers = before.beside(found, validation, held_out)
+        given["given"] = (answers,)
     choice, odd = _chosen(spec, found, given, out_of_fold is not None, say)
     choice, gap = _linear_pool(choice, store, found, validation)
     choice = with_guarantees(choice, found.judge, promised, **_limits(spec), seed=seed)
     say("writing the run")
-    written = _write(spec, folder, where, choice)
+    written = _write(spec, folder, where, choice, before)
     result = TuneResult(written, where, choice, gap, found.left_out, found.filled, (*shared, *odd))
     save_report(result.to_dict(), where)
-    _save_probe(result, store, names, held_out, found.rows[HELD_OUT][:PROBE_ROWS])
+    _save_probe(result, store, names, held_out, found.rows[HELD_OUT][:PROBE_ROWS], before)
     say("drawing the report")
-    _draw(result, found.solve, found.judge)
+    _draw(result, found.solve, found.judge, None if before is None else answers.judging)
     return result
 
 
@@ -219,35 +231,44 @@ def _promised(spec: EnsembleSpec) -> Promised | None:
     return None if conformal is None else Promised(conformal.coverage, conformal.by_class)
 
 
-def _write(spec: EnsembleSpec, folder: Path, where: Path, choice: Choice) -> EnsembleSpec:
+def _write(spec: EnsembleSpec, folder: Path, where: Path, choice: Choice, before: Before | None) -> EnsembleSpec:
     """Write the recommended spec and every other beside it; the given one where nothing is worth serving."""
     given = save_deployable(spec, folder, where)
+    if before is not None:
+        was = save_deployable(before.spec, before.folder, where)
     specs = {name: with_recipe(given, recipe, where, name) for name, recipe in choice.recipes.items()}
+    if before is not None:
+        specs[INCUMBENT] = given = was
     for name, one in specs.items():
         save_spec(one, where / (SPEC if name == choice.recommended else other_spec(name)))
     return specs.get(choice.recommended, given)
 
 
 def _save_probe(
-    result: TuneResult, store: PredictionStore, names: tuple[str, ...], held_out: Labelled, rows: NDArray[np.intp]
-) -> None:
+    result: TuneResult, store: PredictionStore, names: tuple[str, ...], held_out: Labelled, rows: NDArray[np.intp],
+    before: Before | None,
+) -> None:  # fmt: skip
     choice = result.choice
     probs = store.read_rows("held-out", names, slice(0, int(rows[-1]) + 1))[:, rows]
     expected = {name: recipe.fuse(names, probs) for name, recipe in choice.recipes.items()}
+    if before is not None:
+        expected[INCUMBENT] = before.expected(held_out, rows)
     if choice.recommended in expected:
         save_probe(result.folder, result.spec, held_out, rows, expected[choice.recommended], expected)
 
 
-def _draw(result: TuneResult, solve: Outputs, judge: Outputs) -> None:
+def _draw(result: TuneResult, solve: Outputs, judge: Outputs, was: NDArray[np.float32] | None) -> None:
     choice = result.choice
     title, tables = f"Fusion: {result.spec.name}", {"Alternatives": choice_rows(choice)}
     if solve.of_values:
         write_page(result.folder, title, choice.verdict, tables, [])
         return
-    recipe = choice.recipes.get(choice.recommended) or choice.recipes[choice.best_single]
-    pool = choice.recipes.get(UNIFORM, recipe)
-    uniform, served = answers([one.fuse(judge.names, judge.probs) for one in (pool, recipe)], judge.labels)
-    best = choice.best_single if choice.best_single in judge.names else choice.recipes[choice.best_single].members[0]
+    single = choice.recipes.get(choice.best_single) or Recipe("mean", judge.names[:1])
+    recipe = choice.recipes.get(choice.recommended, single)
+    fused = recipe.fuse(judge.names, judge.probs) if choice.recommended != INCUMBENT or was is None else was
+    pool = choice.recipes.get(UNIFORM, recipe).fuse(judge.names, judge.probs)
+    uniform, served = answers([pool, fused], judge.labels)
+    best = choice.best_single if choice.best_single in judge.names else single.members[0]
     columns = true_class(solve.probs, solve.labels)
     evidence = Evidence(
         judge.names, columns, answers(judge.probs, judge.labels), uniform, served, judge.labels, best,

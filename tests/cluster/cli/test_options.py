@@ -26,6 +26,8 @@ def run(*words):
         ("tune s.yaml --data d.npz --search architecture --folds 3", "--folds is for --search weights"),
         ("tune --resume run --seed 3", "--seed is for a new search, without --resume"),
         ("tune s.yaml", "give SPEC and --data, --predictions FILE, or --resume RUN"),
+        ("train s.yaml --data d.npz --consistency 2", "--consistency is for --unlabelled"),
+        ("train s.yaml --unlabelled u.npz --metric brier", "--metric is for --data"),
         ("compress s.yaml --train t.npz --data d.npz --width 3", "--width is for --student"),
         ("deploy s.yaml --address auto --foreground", "--foreground is for the local cluster, without --address"),
         ("query a --input r.npy --url http://h --address auto", "--address is for an ensemble that is looked up"),
@@ -60,7 +62,6 @@ DOORS = dict.fromkeys(inspect.signature(door_options.doors).parameters, "doors")
 CREDENTIALS = dict.fromkeys(["auth_token_file", "ca", "cert", "key"], "credentials")
 ARGUMENTS = {
     "input_file": "rows", "output_file": "output", "canary_seconds": "canary_s", "objective": "objectives",
-    "resume": "run",
 }  # fmt: skip
 # Which of its functions a command calls, and how it prints what comes back.
 COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground"}
@@ -71,7 +72,11 @@ PYTHON_ONLY = {"labels", "folder", "on_step", "on_progress", "callbacks", "space
 @pytest.mark.parametrize("command", [command.callback for command in app.registered_commands])
 def test_every_option_is_an_argument_in_python_and_every_argument_an_option(command):
     name = command.__name__
-    arguments = {**ARGUMENTS, **(DOORS if name == "deploy" else CREDENTIALS)}
+    arguments = {
+        **ARGUMENTS,
+        **({"resume": "run"} if name == "tune" else {}),
+        **(DOORS if name == "deploy" else CREDENTIALS),
+    }
     options = {arguments.get(option, option) for option in inspect.signature(command).parameters}
     functions = FUNCTIONS.get(name, [getattr(quorate, name)])
     known = {argument for function in functions for argument in inspect.signature(function).parameters}

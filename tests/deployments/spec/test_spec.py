@@ -76,7 +76,6 @@ MISTAKES = [
     ("fusion", del_, "there is no fusion"),
     ("fusion.rule", "weighted_maen", "did you mean 'weighted_mean'?"),
     ("fusion.rule", "mean", "rule 'mean' does not read weights"),
-    ("fusion.rule", "stacking", "rule 'stacking' is learned"),
     ("fusion.members", ["cnn", "gru"], "'gru' is no member here"),
     ("fusion.members", ["cnn", "cnn"], "names one twice"),
     ("fusion.weights", del_, "weighted_mean has no weights"),

@@ -21,7 +21,8 @@ from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.run_member import run_in_process
 from quorate.tuning.search.asha import best_by
 from quorate.tuning.training.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint, save_weights
-from quorate.tuning.training.training_run import Training, TrainingRun
+from quorate.tuning.training.epochs import Training
+from quorate.tuning.training.training_run import TrainingRun
 
 
 class MemberTrial:

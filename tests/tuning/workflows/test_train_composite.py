@@ -1,0 +1,124 @@
+"""Trained ensembles and their verdicts, from rows to a run that can be deployed."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import quorate
+from quorate.deployments import load_spec
+from quorate.deployments.engine.offline_graph import OfflineGraph
+from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.files import save_spec
+from quorate.tuning import Labelled
+from quorate.tuning.errors import DataError, TuningError
+from tests.tuning.support.scene import blind_scene, scene, scene_rows, two_heads, write_networks
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def rows():
+    train, solve, judge = scene_rows()
+    rest = {name: np.concatenate([solve.inputs[name], judge.inputs[name]]) for name in train.inputs}
+    return train, Labelled(rest, np.concatenate([solve.labels, judge.labels]), train.classes)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_networks(tmp_path / "scene")
+
+
+def train(spec, folder, rows, **options):
+    seen, rest = rows
+    options = {"train": seen, "epochs": 6, "learning_rate": 1e-2, "runs": folder / "runs", **options}
+    return quorate.train(spec, rest, folder=folder, **options)
+
+
+def test_what_was_trained_is_an_alternative_beside_the_ensemble_as_it_was(folder, rows):
+    result = train(blind_scene(), folder, rows, what="all")
+    choice = result.tuned.choice
+    assert {"trained", "incumbent", "class_frequencies", "reader"} <= set(choice.alternatives)
+    assert choice.alternatives["trained"].value < choice.alternatives["incumbent"].value - 1
+    assert choice.recommended in ("reader", "trained", "calibrated_single")
+    assert re.match(r"serve \w+: \+\d\.\d+ nats per row \(.*\) over incumbent", choice.verdict)
+    assert choice.alternatives["incumbent"].members == 1
+    assert result.trained == ("both", "reader", "above", "below")
+    report = json.loads((result.folder / "report.json").read_text())
+    assert report["recommended"] == choice.recommended
+    assert (result.folder / "spec-incumbent.yaml").is_file()
+    assert not (result.folder / "training").exists()
+
+
+def test_the_run_answers_what_the_verdict_judged(folder, rows):
+    result = train(blind_scene(), folder, rows, what="all")
+    deployable = load_spec(result.folder / "spec.yaml")
+    fused = OfflineGraph(deployable, result.folder, rows[1].inputs).node("answer").aligned
+    assert (fused.argmax(axis=1) == rows[1].labels).mean() > 0.9
+    was = load_spec(result.folder / "spec-incumbent.yaml")
+    before = OfflineGraph(was, result.folder, rows[1].inputs).node("answer").aligned
+    assert (before.argmax(axis=1) == rows[1].labels).mean() < 0.5
+
+
+def test_training_that_makes_it_worse_is_not_recommended(folder, rows):
+    good = train(blind_scene(), folder, rows, what="all")
+    given = load_spec(good.folder / "spec.yaml")
+    worse = quorate.train(
+        given, rows[1], train=rows[0].rows(slice(0, 30)), folder=good.folder, what=["reader"], epochs=1,
+        learning_rate=10.0, runs=folder / "runs",
+    )  # fmt: skip
+    assert worse.tuned is not None
+    assert worse.tuned.choice.recommended not in ("trained", "reader")
+    again = load_spec(worse.folder / "spec.yaml")
+    fused = OfflineGraph(again, worse.folder, rows[1].inputs).node("answer").aligned
+    assert (fused.argmax(axis=1) == rows[1].labels).mean() > 0.9
+
+
+def test_stacking_that_has_no_state_yet_is_fitted_out_of_fold_and_served(folder, rows):
+    spec = two_heads("stacking", options={"over": "logits"})
+    save_spec(spec, folder / "spec.yaml")
+    with pytest.raises(SpecError, match="is learned; name its safetensors file, or make one: quorate train"):
+        quorate.validate(folder / "spec.yaml")
+    result = train(spec, folder, rows, what="all", folds=2)
+    assert result.trained == ("above_head", "below_head", "above", "below", "fused")
+    assert "incumbent" not in result.tuned.choice.alternatives
+    found = result.tuned.choice.alternatives
+    assert found["trained"].value < min(found["above_head"].value, found["below_head"].value)
+    quorate.validate(result.folder / "spec-trained.yaml" if result.tuned.choice.recommended != "trained"
+                     else result.folder / "spec.yaml")  # fmt: skip
+
+
+def test_an_ensemble_learns_from_a_teacher_without_a_label(folder, rows):
+    teacher = train(blind_scene(), folder, rows, what="all")
+    student = quorate.train(
+        two_heads(), unlabelled=rows[0].inputs, teacher=teacher.folder / "spec.yaml", folder=folder, what="all",
+        epochs=8, learning_rate=1e-2, runs=folder / "runs",
+    )  # fmt: skip
+    assert student.tuned is None
+    assert "no labelled rows" in str(student)
+    fused = OfflineGraph(student.spec, student.folder, rows[1].inputs).node("fused").aligned
+    taught = OfflineGraph(teacher.spec, teacher.folder, rows[1].inputs).node("answer").aligned
+    assert (fused.argmax(axis=1) == taught.argmax(axis=1)).mean() > 0.7
+
+
+def test_an_ensemble_whose_members_read_others_is_tuned_too(folder, rows):
+    trained = train(two_heads(), folder, rows, what="all")
+    result = quorate.tune(load_spec(trained.folder / "spec.yaml"), rows[1], folder=trained.folder, runs=folder / "runs")
+    found = result.choice.alternatives
+    assert found["tuned"].value < min(found["above_head"].value, found["below_head"].value)
+
+
+def test_a_member_that_is_another_network_at_each_load_is_not_left_as_it_is(folder, rows):
+    with pytest.raises(TuningError, match=r"members\.above: it has no weights, and each load makes another network"):
+        train(blind_scene(), folder, rows)
+
+
+def test_rows_without_labels_and_without_a_teacher_teach_nothing(folder, rows):
+    with pytest.raises(DataError, match="give labelled rows, or rows without labels and a teacher"):
+        quorate.train(scene(), unlabelled=rows[0].inputs, folder=folder, runs=folder / "runs")
+
+
+def test_a_folder_without_a_training_is_not_taken_up(folder, rows, tmp_path):
+    with pytest.raises(TuningError, match="holds no training that was cut off"):
+        train(scene(), folder, rows, resume=tmp_path)
