@@ -119,6 +119,21 @@ def test_rows_without_labels_and_without_a_teacher_teach_nothing(folder, rows):
         quorate.train(scene(), unlabelled=rows[0].inputs, folder=folder, runs=folder / "runs")
 
 
+def test_a_run_that_was_cut_off_goes_on_to_what_it_would_have_come_to(folder, rows):
+    def cut(step):
+        if "epoch 3 of" in step:
+            raise KeyboardInterrupt
+
+    whole = train(blind_scene(), folder, rows, what="all")
+    with pytest.raises(KeyboardInterrupt):
+        train(blind_scene(), folder, rows, what="all", runs=folder / "cut", on_step=cut)
+    (run,) = (folder / "cut").iterdir()
+    again = train(blind_scene(), folder, rows, what="all", resume=run)
+    assert again.folder == run
+    assert again.history == whole.history
+    assert again.spec.revision == whole.spec.revision
+
+
 def test_a_folder_without_a_training_is_not_taken_up(folder, rows, tmp_path):
     with pytest.raises(TuningError, match="holds no training that was cut off"):
         train(scene(), folder, rows, resume=tmp_path)
