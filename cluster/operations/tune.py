@@ -32,10 +32,10 @@ Metric = Literal["log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro
 @overload
 def tune(
     spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
-    coverage: float | None = ..., by_class: bool = ..., folder: str | Path | None = ..., train: Rows | None = ...,
-    folds: int = ..., epochs: int = ..., label: str = ..., groups: str | None = ..., time: str | None = ...,
-    weight: str | None = ..., runs: str | Path = ..., seed: int = ..., address: str | None = ...,
-    on_step: Callable[[str], None] | None = ...,
+    latency_price: float = ..., device_price: float = ..., coverage: float | None = ..., by_class: bool = ...,
+    folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
+    groups: str | None = ..., time: str | None = ..., weight: str | None = ..., runs: str | Path = ...,
+    seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> TuneResult: ...  # fmt: skip
 
 
@@ -50,10 +50,10 @@ def tune(
 def tune(
     spec: SpecLike | None = None, data: Rows | None = None, *, predictions: PredictionsLike | None = None,
     labels: ArrayLike | None = None, metric: Metric | None = None, costs: Costs | None = None, min_gain: float = 0.0,
-    coverage: float | None = None, by_class: bool = False, folder: str | Path | None = None,
-    train: Rows | None = None, folds: int = 5, epochs: int = 30, label: str = "label", groups: str | None = None,
-    time: str | None = None, weight: str | None = None, runs: str | Path = "runs", seed: int = 0,
-    address: str | None = None, on_step: Callable[[str], None] | None = None,
+    latency_price: float = 0.0, device_price: float = 0.0, coverage: float | None = None, by_class: bool = False,
+    folder: str | Path | None = None, train: Rows | None = None, folds: int = 5, epochs: int = 30,
+    label: str = "label", groups: str | None = None, time: str | None = None, weight: str | None = None,
+    runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TuneResult | PredictionsResult:  # fmt: skip
     """Fit every alternative on half of the rows and judge them on the other half.
 
@@ -66,6 +66,8 @@ def tune(
         metric: by what alternatives are compared: log_loss, or rmse for predicted values, when None.
         costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
+        latency_price, device_price: what a millisecond of latency, and of members' computing, counts in the metric's
+            unit for a row: members are measured then, and a gain has to be worth its milliseconds.
         coverage: answers are to hold a set of classes, or an interval of values, with the truth in it with this
             probability: split conformal prediction, checked in the report; as the spec's ``conformal`` says when None.
         by_class: with ``coverage``: for the rows of each class.
@@ -96,10 +98,15 @@ def tune(
     found, place = spec_and_folder(spec, folder)
     rows = read_rows(found, data, label, groups=groups, time=time, weight=weight)
     with connected_if_named(address):
-        from quorate.tuning.predictions.run_on_ray import pick_runner
+        from quorate.tuning.predictions.run_on_ray import call_on_ray, pick_runner, run_on_ray
+        from quorate.tuning.workflows.measured_price import Prices
         from quorate.tuning.workflows.tune_fusion import tune_fusion
 
-        asked |= {"run": pick_runner(), "costs": as_costs(costs, found.classes or ())}
+        run = pick_runner()
+        asked |= {"run": run, "costs": as_costs(costs, found.classes or ())}
+        asked |= {"prices": Prices(latency_price, device_price)}
+        if run is run_on_ray:
+            asked["call"] = call_on_ray
         if train is None:
             return tune_fusion(found, place, *halves(rows, seed), metric, **asked)
         if time is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from quorate.tuning.alternatives.values import Loss
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample
+from quorate.tuning.evaluation.price import Price
 from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
@@ -66,6 +68,7 @@ def choose(
     quorum: int = 1,
     required: Collection[str] = (),
     seed: int = 0,
+    price: Price | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> Choice:
     """Fit every alternative and choose.
@@ -79,6 +82,7 @@ def choose(
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
         quorum, required: the fewest members that are ever fused, and those without which nothing is: for which sets of
             members recipes have weights of their own.
+        price: what serving an alternative costs: gains are net of it.
         on_step: told what happens next.
 
     Raises:
@@ -101,7 +105,8 @@ def choose(
     found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)
     first = next((n for n, one in enumerate(found) if one.alternative.kind == "ensemble"), len(found))
     found[first:first] = [one.out_of_sample(solve, judge, by) for one in given]
-    choice = compare(found, solve, judge, by, min_gain=min_gain, pool=pool, left_out=left_out, seed=seed)
+    options: dict[str, Any] = {"min_gain": min_gain, "pool": pool, "left_out": left_out, "seed": seed, "price": price}
+    choice = compare(found, solve, judge, by, **options)
     if by.of_values:
         return choice
     for one in found:
@@ -120,6 +125,7 @@ def compare(
     pool: bool = True,
     left_out: Mapping[str, str] | None = None,
     seed: int = 0,
+    price: Price | None = None,
 ) -> Choice:
     """Choose among alternatives that are fitted.
 
@@ -132,8 +138,11 @@ def compare(
             do not answer other rows.
         left_out: alternatives that were not tried, and why.
         seed: of the draws.
+        price: as of ``choose``.
     """
-    evidence = Evidence(found, solve, judge, metric, pool, seed)
+    costs = None if price is None else [price.cost(recipe_of(one.fitted)) for one in found]
+    prices = None if price is None or costs is None else np.array([price.of(cost) for cost in costs])
+    evidence = Evidence(found, solve, judge, metric, pool, seed, prices)
     unbounded = _unbounded(solve, judge) if metric.name == "log_loss" and not metric.of_values else ()
     chosen, decision, single, proof = _decide(evidence, found, min_gain, unbounded)
     names = [one.alternative.name for one in found]
@@ -144,6 +153,7 @@ def compare(
         name: Standing(
             one.kind, _members(one), *held[number],
             None if solving is None else float(solving.values[number]), gains[number],
+            None if costs is None else costs[number],
         )
         for number, (name, one) in enumerate(zip(names, found, strict=True))
     }  # fmt: skip

@@ -34,15 +34,20 @@ class Sample:
         numbers: (N, A * F) of the metric, alternative by alternative.
         groups: (N,) numbers from 0 on, the same for rows that belong together.
         weights: (N,) how much each row counts; None where all count the same.
-        size: A.
+        prices: (A,) what each costs to serve, in the metric's unit: gains are net of it.
     """
 
     metric: RowMetric
     numbers: Floats
     groups: NDArray[np.intp]
     weights: Floats | None
-    size: int
+    prices: Floats
     seed: int
+
+    @property
+    def size(self) -> int:
+        """A."""
+        return len(self.prices)
 
     @property
     def count(self) -> int:
@@ -62,8 +67,8 @@ class Sample:
 
     def gains(self, over: int) -> tuple[Floats, Floats]:
         """How much better each alternative is than the one numbered ``over``: (A,) and draws (B, A)."""
-        gain = self.metric.gain
-        return gain(self.values[over], self.values), gain(self.draws[:, [over]], self.draws)
+        gain, saved = self.metric.gain, self.prices[over] - self.prices
+        return gain(self.values[over], self.values) + saved, gain(self.draws[:, [over]], self.draws) + saved
 
     def best(self, numbers: Sequence[int]) -> int:
         """The best value; the first of those that are the same."""
@@ -87,7 +92,8 @@ class Sample:
         found = self.intervals(over, among, 1 - 2 * chance)
         good = [gain.low > max(least, SAME) for gain in found]
         if any(good) and self.count < FEW and self.numbers.shape[1] == self.size:
-            good = list(np.array(good) & exactly_above(self._sums(over, among) - least, 1 - chance))
+            dearer = self.prices[list(among)] - self.prices[over]
+            good = list(np.array(good) & exactly_above(self._sums(over, among) - least - dearer, 1 - chance))
         gains = [gain for gain, is_good in zip(found, good, strict=True) if is_good]
         return max(gains, key=lambda gain: gain.difference, default=None)
 
@@ -96,9 +102,9 @@ class Sample:
         width = self.numbers.shape[1] // self.size
         return self.numbers[:, number * width : (number + 1) * width]
 
-    def only(self, columns: Sequence[Floats]) -> Sample:
+    def only(self, columns: Sequence[Floats], prices: Sequence[float]) -> Sample:
         """The same rows under these alternatives."""
-        return replace(self, numbers=np.concatenate(columns, axis=1), size=len(columns))
+        return replace(self, numbers=np.concatenate(columns, axis=1), prices=np.array(prices))
 
     def _sums(self, over: int, among: Sequence[int]) -> Floats:
         """(G, K) gains of each group's rows, for a metric that is a mean over rows."""
@@ -117,8 +123,9 @@ class Evidence:
     """
 
     def __init__(
-        self, found: Sequence[OutOfSample], solve: Outputs, judge: Outputs, metric: RowMetric, pool: bool, seed: int
-    ):
+        self, found: Sequence[OutOfSample], solve: Outputs, judge: Outputs, metric: RowMetric, pool: bool, seed: int,
+        prices: Floats | None = None,
+    ):  # fmt: skip
         """
         Args:
             found: the alternatives.
@@ -126,14 +133,16 @@ class Evidence:
             metric: of rows.
             pool: solving rows out of fold count like judging rows.
             seed: of draws.
+            prices: (A,) what each costs to serve, in the metric's unit; nothing when None.
         """
+        dear = np.zeros(len(found)) if prices is None else prices
         used = np.flatnonzero(~np.isnan(found[0].solving[:, 0]))
         solving = np.concatenate([one.solving[used] for one in found], axis=1)
         judging = np.concatenate([one.judging for one in found], axis=1)
 
         def sample(numbers: Floats, parts: Sequence[tuple[Outputs, Any]]) -> Sample:
             groups, weights = (_joined(parts, name) for name in ("groups", "weights"))
-            return Sample(metric, numbers, group_numbers(groups, len(numbers)), weights, len(found), seed)
+            return Sample(metric, numbers, group_numbers(groups, len(numbers)), weights, dear, seed)
 
         every = slice(None)
         self.held_out = sample(judging, [(judge, every)])
@@ -156,12 +165,16 @@ class Evidence:
         if self.all.gains(best)[0][self.all.best(among)] <= max(min_gain, SAME):
             return None
         chance = _CHANCE_HELD_OUT
-        pairs = self.held_out.only([self.held_out.column(number) for number in self._chosen(best, over, among)])
+        chosen, prices = self._chosen(best, over, among), self.all.prices
+        pairs = self.held_out.only([self.held_out.column(number) for number in chosen], prices[list(chosen)])
         if self.all is not self.held_out and self.solving is not None:
-            solving = [self.solving.column(self.held_out.best(group)) for group in (over, among)]
+            others = [self.held_out.best(group) for group in (over, among)]
+            solving = [self.solving.column(number) for number in others]
             held_out = [pairs.column(number) for number in (0, 1)]
             chance = _CHANCE
-            pairs = self.all.only([np.concatenate(both) for both in zip(solving, held_out, strict=True)])
+            share = len(solving[0]) / (len(solving[0]) + len(held_out[0]))
+            mixed = share * prices[others] + (1 - share) * pairs.prices
+            pairs = self.all.only([np.concatenate(both) for both in zip(solving, held_out, strict=True)], mixed)
         gain = pairs.better(0, [1], min_gain, chance) or self.all.better(best, among, min_gain, _CHANCE_OF_ANY)
         return None if gain is None else Proof(gain, len(pairs.numbers))
 

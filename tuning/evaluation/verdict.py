@@ -12,6 +12,7 @@ from quorate.tuning.alternatives.base import Kind
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES, INCUMBENT, UNIFORM
 from quorate.tuning.evaluation.bayesian_bootstrap import FEW
+from quorate.tuning.evaluation.price import Cost
 
 Decision = Literal["nothing", "single", "ensemble"]
 # Below this two alternatives are the same in all but the order of their sums.
@@ -30,7 +31,9 @@ class Standing:
         value: of the metric, on the held-out rows, and the ends of its 95 % interval; intervals of all alternatives
             hold at once.
         cross_validated: the same on solving rows, out of fold; None where only held-out rows were looked at.
-        gain: how much better the recommended one is, on all rows that neither was fitted on.
+        gain: how much better the recommended one is, on all rows that neither was fitted on; net of what both cost to
+            serve where that counts.
+        cost: of serving it; None where that was not asked.
     """
 
     kind: Kind
@@ -40,6 +43,7 @@ class Standing:
     high: float
     cross_validated: float | None
     gain: Interval
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class Choice:
             name: {
                 self.metric: one.value, "low": one.low, "high": one.high, "cross_validated": one.cross_validated,
                 "kind": one.kind, "members": one.members, "gain_of_recommended": asdict(one.gain),
+                **({} if one.cost is None else asdict(one.cost)),
             }
             for name, one in self.alternatives.items()
         }  # fmt: skip
@@ -160,7 +165,13 @@ class Choice:
             for name, one in self.alternatives.items()
         ]
         columns = ("", "members", self.metric, "95 %", "cross-validated", f"gain of {self.recommended}")
+        costs = [one.cost for one in self.alternatives.values()]
         lines = [f"{self.rows} held-out rows", self.verdict]
+        if any(cost is not None for cost in costs):
+            columns = (*columns, "ms", "device ms")
+            said = [("", "") if cost is None else (f"{cost.latency_ms:.3f}", f"{cost.device_ms:.3f}") for cost in costs]
+            rows = [(*row, *more) for row, more in zip(rows, said, strict=True)]
+            lines.append("gains are net of what milliseconds cost")
         lines += [f"not tried: {why}" for why in self.left_out.values()]
         if self.unbounded:
             named = ", ".join(self.unbounded)

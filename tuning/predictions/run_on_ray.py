@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.spec.schema import MemberJob
+from quorate.deployments.spec.schema import MemberJob, Resources
 from quorate.tuning.errors import PredictionError, from_ray
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
 from quorate.tuning.ray_session import MODULES, use_own_cpus
@@ -40,6 +40,17 @@ def pick_runner() -> Runner:
     """``run_on_ray`` where this process is connected to a cluster, ``run_in_process`` elsewhere."""
     ray = sys.modules.get("ray")
     return run_on_ray if ray is not None and ray.is_initialized() else run_in_process
+
+
+def call_on_ray(resources: Resources, function: Callable[..., Any], *args: Any) -> Any:
+    """Run a function on the cluster this process is connected to, where such resources are held."""
+    import ray
+
+    task = ray.remote(function).options(**actor_options(resources), **worker_options(MODULES))
+    try:
+        return ray.get(task.remote(*args))
+    except ray.exceptions.RayError as error:
+        raise from_ray(error, "measuring members", _FIX) from error
 
 
 def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:

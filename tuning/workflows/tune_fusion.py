@@ -37,6 +37,7 @@ from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, s
 from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
+from quorate.tuning.latency.curves import Call
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import FillReport, PredictionStore
@@ -47,6 +48,7 @@ from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
 from quorate.tuning.workflows.before import Before
 from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
+from quorate.tuning.workflows.measured_price import Prices, call_here
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
 
 # Of one split's predictions: what is compared is a sample where there are more.
@@ -120,6 +122,7 @@ def tune_fusion(
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
     out_of_fold: OutOfFold | None = None, promised: Promised | None = None, memory_bytes: int = MEMORY_BYTES,
+    prices: Prices | None = None, call: Call = call_here,
     called: str = INCUMBENT, before: Before | None = None, where: Path | None = None,
 ) -> TuneResult:  # fmt: skip
     """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
@@ -144,6 +147,9 @@ def tune_fusion(
             the other folds.
         promised: how sure answers are to be; what the spec asks for when None.
         memory_bytes: of predictions of one split that are compared at once.
+        prices: what a millisecond of serving counts, in the metric's unit: members are measured then, and gains are net
+            of what alternatives cost.
+        call: runs a function where a member's resources are held, to measure it.
         called: what the spec's fusion as it is is called among the alternatives.
         before: what is served now, where that is another ensemble than the spec: it is the incumbent then.
         where: the run's folder, where there is one already.
@@ -172,6 +178,9 @@ def tune_fusion(
         say("asking the ensemble as it was")
         found, answers = before.beside(found, validation, held_out)
         given["given"] = (answers,)
+    if prices is not None and prices.counted:
+        say("measuring members")
+        given["price"] = prices.measured(spec, folder, held_out.inputs, call)
     choice, odd = _chosen(spec, found, given, out_of_fold is not None, say)
     choice, gap = _linear_pool(choice, store, found, validation)
     choice = with_guarantees(choice, found.judge, promised, **_limits(spec), seed=seed)

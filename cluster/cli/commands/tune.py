@@ -31,7 +31,19 @@ class Metric(str, Enum):
 
 # What each use of the command reads; the others refuse it.
 _RESUME = {"resume", "data", "time", "workers", "address", "as_json"}
-_WEIGHTS = {"metric", "costs", "min_gain", "coverage", "by_class", "train", "folds", "groups", "weight"}
+_WEIGHTS = {
+    "metric",
+    "costs",
+    "min_gain",
+    "latency_price",
+    "device_price",
+    "coverage",
+    "by_class",
+    "train",
+    "folds",
+    "groups",
+    "weight",
+}
 _PREDICTIONS = {
     "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "label", "runs", "seed", "as_json"
 }  # fmt: skip
@@ -80,6 +92,13 @@ CostsFile = Annotated[
 MinGain = Annotated[
     float, typer.Option(min=0, help="The least gain, in the metric's unit, that is worth more members (weights).")
 ]
+LatencyPrice = Annotated[
+    float,
+    typer.Option(min=0, help="What a millisecond of latency counts, in the metric's unit (weights): measured then."),
+]
+DevicePrice = Annotated[
+    float, typer.Option(min=0, help="What a millisecond of members' computing for a row counts (weights).")
+]
 Coverage = Annotated[
     float | None,
     typer.Option(
@@ -124,7 +143,8 @@ def tune(
     train: TrainingRows = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
-    metric: MetricOption = None, costs: CostsFile = None, min_gain: MinGain = 0.0, coverage: Coverage = None,
+    metric: MetricOption = None, costs: CostsFile = None, min_gain: MinGain = 0.0,
+    latency_price: LatencyPrice = 0.0, device_price: DevicePrice = 0.0, coverage: Coverage = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
     label: Label = "label", groups: Groups = None, time: Time = None, weight: Weight = None,
     runs: Runs = Path("runs"), seed: Seed = 0,
@@ -166,6 +186,7 @@ def tune(
 
     asked |= {"metric": metric and metric.value, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
     asked |= {"coverage": coverage, "by_class": by_class}
+    asked |= {"latency_price": latency_price, "device_price": device_price}
     asked |= {"groups": groups, "time": time, "weight": weight}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)

@@ -109,6 +109,20 @@ def test_an_ensemble_whose_members_read_others_is_tuned_too(folder, rows):
     assert found["tuned"].value < min(found["above_head"].value, found["below_head"].value)
 
 
+def test_a_head_costs_what_it_waits_for_too(folder, rows):
+    slow = "class Slow(nn.Flatten):\n    def forward(self, x):\n        time.sleep(0.02)\n        return x\n"
+    text = (folder / "eyes_of_a_scene.py").read_text().replace("nn.Flatten(),", "Slow(),")
+    (folder / "slow_eyes.py").write_text(f"import time\n{text}\n\n{slow}")
+    given = two_heads().model_dump_json(exclude_defaults=True).replace("eyes_of_a_scene", "slow_eyes")
+    trained = train(json.loads(given), folder, rows, what="heads", epochs=1)
+    spec = load_spec(trained.folder / "spec.yaml")
+    result = quorate.tune(spec, rows[1], folder=trained.folder, runs=folder / "runs", latency_price=1e-6)
+    costs = {name: one.cost for name, one in result.choice.alternatives.items()}
+    heads = [costs[name] for name in ("above_head", "below_head") if name in costs]
+    assert heads
+    assert all(cost is not None and cost.latency_ms > 20 for cost in heads)
+
+
 def test_a_member_that_is_another_network_at_each_load_is_not_left_as_it_is(folder, rows):
     with pytest.raises(TuningError, match=r"members\.above: it has no weights, and each load makes another network"):
         train(blind_scene(), folder, rows)

@@ -1,0 +1,50 @@
+"""What an alternative costs to serve, in the unit of the metric: a gain has to be worth its milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quorate.tuning.alternatives.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one row.
+
+    Attributes:
+        latency_ms: of the slowest path through the graph, the 95th percentile of a row alone.
+        device_ms: of all that computes, at the batch size that makes best use of the device.
+    """
+
+    latency_ms: float
+    device_ms: float
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a millisecond counts.
+
+    Attributes:
+        per_latency_ms, per_device_ms: in the unit of the metric.
+        latency_ms: by member, with what it waits for.
+        device_ms: by member and by what it reads, each by itself.
+        behind: the members that one reads, directly or not, itself among them.
+    """
+
+    per_latency_ms: float
+    per_device_ms: float
+    latency_ms: Mapping[str, float]
+    device_ms: Mapping[str, float]
+    behind: Mapping[str, frozenset[str]]
+
+    def cost(self, recipe: Recipe | None) -> Cost:
+        """Of an alternative; of one that asks nobody nothing."""
+        asked = () if recipe is None else recipe.asked
+        computing = frozenset[str]().union(*(self.behind[name] for name in asked))
+        latency = max((self.latency_ms[name] for name in asked), default=0.0)
+        return Cost(latency, sum(self.device_ms[name] for name in sorted(computing)))
+
+    def of(self, cost: Cost) -> float:
+        """In the unit of the metric."""
+        return self.per_latency_ms * cost.latency_ms + self.per_device_ms * cost.device_ms

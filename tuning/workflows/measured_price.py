@@ -1,0 +1,82 @@
+"""What members cost to serve, measured as they are served, for a verdict that counts milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.engine.offline_graph import OfflineGraph
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.tuning.errors import TuningError
+from quorate.tuning.evaluation.price import Price
+from quorate.tuning.latency.curves import Call, Curve, measure
+
+_ROWS, _MS = 64, 1e3
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What a millisecond counts, in the unit of the metric.
+
+    Attributes:
+        latency: of the slowest path to the answer, 95th percentile of a row alone.
+        device: of all members that compute, a row at their best batch size.
+    """
+
+    latency: float = 0.0
+    device: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.latency < np.inf and 0 <= self.device < np.inf):
+            fix = "give numbers of 0 or more, in the metric's unit for a millisecond"
+            raise TuningError("latency_price, device_price", f"{self.latency:g} and {self.device:g}", fix)
+
+    @property
+    def counted(self) -> bool:
+        """Whether anything has to be measured."""
+        return self.latency > 0 or self.device > 0
+
+    def measured(self, spec: EnsembleSpec, folder: Path, inputs: Mapping[str, NDArray[Any]], call: Call) -> Price:
+        """Measure the members of the fusion, and those that they read.
+
+        Args:
+            inputs: request inputs of some rows.
+            call: runs a function where a member's resources are held.
+        """
+        few = {name: array[:_ROWS] for name, array in inputs.items()}
+        graph = OfflineGraph(spec, folder, few)
+        behind = {name: _behind(spec, name) for name in spec.output_fusion.members}
+        curves: dict[str, Curve] = {}
+        for name in sorted(frozenset[str]().union(*behind.values())):
+            job, (arrays, _) = spec.job(name), graph.read_by(name)
+            threads = max(1, int(job.member.resources.num_cpus))
+            curves[name] = call(job.member.resources, measure, job, folder.resolve(), arrays, threads)
+
+        def path_ms(name: str) -> float:
+            sources = [one for source in spec.members[name].inputs for one in _members(spec, source)]
+            return curves[name].p95_s[1] * _MS + max(map(path_ms, sources), default=0.0)
+
+        latency = {name: path_ms(name) for name in behind}
+        return Price(self.latency, self.device, latency, {n: c.row_s * _MS for n, c in curves.items()}, behind)
+
+
+def call_here(resources: Any, function: Any, *args: Any) -> Any:
+    """A ``Call`` in this process, whatever the resources."""
+    return function(*args)
+
+
+def _behind(spec: EnsembleSpec, name: str) -> frozenset[str]:
+    """The member, and all that it reads, directly or not."""
+    sources = [one for source in spec.members[name].inputs for one in _members(spec, source)]
+    return frozenset([name]).union(*(_behind(spec, one) for one in sources))
+
+
+def _members(spec: EnsembleSpec, source: str) -> tuple[str, ...]:
+    if source in spec.inputs:
+        return ()
+    return (source,) if source in spec.members else spec.all_fusions[source].members
