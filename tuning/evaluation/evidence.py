@@ -102,9 +102,9 @@ class Sample:
         width = self.numbers.shape[1] // self.size
         return self.numbers[:, number * width : (number + 1) * width]
 
-    def only(self, columns: Sequence[Floats], prices: Sequence[float]) -> Sample:
+    def only(self, columns: Sequence[Floats], prices: Floats) -> Sample:
         """The same rows under these alternatives."""
-        return replace(self, numbers=np.concatenate(columns, axis=1), prices=np.array(prices))
+        return replace(self, numbers=np.concatenate(columns, axis=1), prices=prices)
 
     def _sums(self, over: int, among: Sequence[int]) -> Floats:
         """(G, K) gains of each group's rows, for a metric that is a mean over rows."""

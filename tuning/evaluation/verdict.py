@@ -153,7 +153,7 @@ class Choice:
 
     def table(self) -> Table:
         """Every alternative on the held-out rows, the verdict below."""
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 f"{name} *" if name == self.recommended else name,
                 str(one.members),
@@ -164,7 +164,7 @@ class Choice:
             )
             for name, one in self.alternatives.items()
         ]
-        columns = ("", "members", self.metric, "95 %", "cross-validated", f"gain of {self.recommended}")
+        columns: tuple[str, ...] = ("", "members", self.metric, "95 %", "cross-validated", f"gain of {self.recommended}")
         costs = [one.cost for one in self.alternatives.values()]
         lines = [f"{self.rows} held-out rows", self.verdict]
         if any(cost is not None for cost in costs):
