@@ -164,7 +164,8 @@ class Choice:
             )
             for name, one in self.alternatives.items()
         ]
-        columns: tuple[str, ...] = ("", "members", self.metric, "95 %", "cross-validated", f"gain of {self.recommended}")
+        columns: tuple[str, ...] = ("", "members", self.metric, "95 %", "cross-validated")
+        columns = (*columns, f"gain of {self.recommended}")
         costs = [one.cost for one in self.alternatives.values()]
         lines = [f"{self.rows} held-out rows", self.verdict]
         if any(cost is not None for cost in costs):
