@@ -24,6 +24,8 @@ from .learned.dynamic_selection import fit_dynamic_selection as fit_dynamic_sele
 from .learned.gate import Gate as Gate
 from .learned.gate import Route as Route
 from .learned.gate import fit_gate as fit_gate
+from .learned.meta_des import MetaDes as MetaDes
+from .learned.meta_des import fit_meta_des as fit_meta_des
 from .learned.output_attention import OutputAttention as OutputAttention
 from .learned.output_attention import fit_output_attention as fit_output_attention
 from .learned.stacking import Stacking as Stacking

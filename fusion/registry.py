@@ -103,6 +103,13 @@ RULES: dict[str, RuleEntry] = {
         steered=True,
         reads_inputs=True,
     ),
+    "meta_des": RuleEntry(
+        "quorate.fusion.learned.meta_des:MetaDes",
+        ("input_name", "neighbours", "alike"),
+        learned=True,
+        steered=True,
+        reads_inputs=True,
+    ),
     "cascade": RuleEntry(
         "quorate.fusion.learned.cascade:Cascade", ("stages", "thresholds", "measure"), weighted=True, steered=True
     ),

@@ -116,9 +116,13 @@ class Gate(LearnedRule):
         Raises:
             ShapeError: inputs have another shape.
         """
+        self.check_width(inputs)
+        return Route(self.network(inputs)[self._back], self.members, self.top_k)
+
+    def check_width(self, inputs: Tensor) -> None:
+        """Raise ShapeError unless inputs are (B, D)."""
         if inputs.dim() != 2 or inputs.shape[1] != self.num_inputs:
             raise ShapeError("inputs", f"(rows, {self.num_inputs})", str(tuple(inputs.shape)))
-        return Route(self.network(inputs)[self._back], self.members, self.top_k)
 
     def select(self, inputs: Tensor, available: Tensor | None = None) -> Tensor:
         """Whom to ask: (M, B) bool, see ``Route.select``."""

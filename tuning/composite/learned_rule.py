@@ -17,6 +17,7 @@ from quorate.fusion.errors import FusionError
 from quorate.fusion.learned.base import LearnedRule
 from quorate.fusion.learned.dynamic_selection import fit_dynamic_selection
 from quorate.fusion.learned.gate import fit_gate
+from quorate.fusion.learned.meta_des import fit_meta_des
 from quorate.fusion.learned.output_attention import fit_output_attention
 from quorate.fusion.learned.stacking import fit_stacking
 from quorate.fusion.training import Training
@@ -32,9 +33,10 @@ _FITS: dict[str, Callable[..., LearnedRule]] = {
     "output_attention": fit_output_attention,
     "gate": fit_gate,
     "dynamic_selection": fit_dynamic_selection,
+    "meta_des": fit_meta_des,
 }
-# Neither draws anything, nor is there anything to regularise.
-_UNTRAINED = ("dynamic_selection",)
+# They draw nothing, and there is nothing to regularise.
+_UNTRAINED = ("dynamic_selection", "meta_des")
 
 
 def out_of_fold_outputs(

@@ -16,7 +16,15 @@ from quorate.deployments.engine.fusions.fuser import build_fuser
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.schema import FusionSpec
 from quorate.deployments.transport.row_state import RowState
-from quorate.fusion import RULES, Training, fit_dynamic_selection, fit_gate, fit_output_attention, fit_stacking
+from quorate.fusion import (
+    RULES,
+    Training,
+    fit_dynamic_selection,
+    fit_gate,
+    fit_meta_des,
+    fit_output_attention,
+    fit_stacking,
+)
 from quorate.fusion.loading import load_feature_rule
 from tests.deployments.support.factories.oracle import NAN, NONE, SLEEP
 from tests.deployments.support.graphs import CLASSES, member, spec_of
@@ -114,6 +122,8 @@ def test_learned_rules(rule: str, tmp_path) -> None:
     fitted: Any
     if rule == "dynamic_selection":
         fitted = fit_dynamic_selection(MEMBERS, asked, outputs, labels, input_name="x", top_k=3)
+    elif rule == "meta_des":
+        fitted = fit_meta_des(MEMBERS, asked, outputs, labels, input_name="x")
     elif rule == "gate":
         fitted = fit_gate(MEMBERS, asked, outputs, labels, training=training, input_name="x", top_k=3)
     else:

@@ -11,6 +11,7 @@ from quorate.deployments.errors import SpecError
 from quorate.fusion.learned.cascade import Cascade
 from quorate.fusion.learned.dynamic_selection import fit_dynamic_selection
 from quorate.fusion.learned.gate import fit_gate
+from quorate.fusion.learned.meta_des import fit_meta_des
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.factories.oracle import NONE, RAISE, SLEEP
 from tests.deployments.support.graphs import IN, ask, first, member, rows_of, spec_of
@@ -91,6 +92,26 @@ def test_gate_that_reads_no_input_of_the_request_is_refused(gated):
         parse_spec(spec)
 
 
+def test_of_members_that_have_all_answered_those_are_fused_that_are_held_for_right(tmp_path):
+    random = np.random.default_rng(0)
+    x = torch.from_numpy(random.uniform(0, 3, (300, 1))).float()
+    right = x.squeeze(1).long()
+    outputs = torch.full((3, 300, 3), 0.1)
+    outputs[:, :, 0] = 0.8
+    outputs[right, torch.arange(300)] = torch.tensor([0.1, 0.8, 0.1])
+    rule = fit_meta_des(EXPERTS, x, outputs, torch.ones(300, dtype=torch.long), input_name="x")
+    save_file(rule.state(), tmp_path / "meta.safetensors")
+    members = {name: member(number, ["row"], "logits", index=number) for number, name in enumerate(EXPERTS)}
+    fusion = {"rule": "meta_des", "options": rule.options, "state": str(tmp_path / "meta.safetensors")}
+    inputs = {"row": IN["row"], "x": {"datatype": "FP32", "shape": [1]}}
+    asked = _on_the_line(0.5, 1.5, 2.5)
+    answer = ask(spec_of(members, inputs=inputs, fusion={**fusion, "deadline_s": 4.0}), asked)
+    said = torch.from_numpy(np.stack([softmax(evaluate(n, 3, [first(asked)]), axis=1) for n in range(3)]))
+    expected = rule.fuse(said, None, torch.from_numpy(asked["x"])).values
+    np.testing.assert_allclose(answer.values, expected, atol=1e-6)
+    assert answer.members_used == EXPERTS
+
+
 def _cascade(tmp_path, threshold, **fusion):
     members = {
         name: member(number, ["row"], "logits", index=number, log=str(tmp_path / name))
@@ -111,6 +132,31 @@ def test_cascade_asks_dear_members_only_for_rows_that_are_not_clear(tmp_path):
     assert 0 < unclear < 12
     assert [int(n) for n in (tmp_path / "dear").read_text().split()] == [unclear]
     assert not answer.degraded
+
+
+def test_an_early_exit_keeps_the_rest_of_a_network_from_running_where_it_is_sure(tmp_path):
+    """A trunk in two parts, with an exit after each: a cascade over members that share what they read."""
+    members = {
+        "lower": member(0, ["row"], "features", outputs=4, log=str(tmp_path / "lower")),
+        "early": member(1, ["lower"], "logits"),
+        "upper": member(2, ["lower"], "features", outputs=4, log=str(tmp_path / "upper")),
+        "late": member(3, ["upper"], "logits"),
+    }
+    inputs = rows_of(*((n, NONE, 0) for n in range(-6, 7) if n))
+    lower = evaluate(0, 4, [first(inputs)])
+    early = softmax(evaluate(1, 3, [lower]), axis=1)
+    late = softmax(evaluate(3, 3, [evaluate(2, 4, [lower])]), axis=1)
+    threshold = float(np.median(early.max(axis=1)))
+    options = {"stages": [["early"], ["late"]], "thresholds": [threshold]}
+    fusion = {"rule": "cascade", "members": ["early", "late"], "options": options, "deadline_s": 4.0}
+    answer = ask(spec_of(members, fusion=fusion), inputs)
+    rule = Cascade(["early", "late"], [["early"], ["late"]], [threshold])
+    expected = rule.fuse(torch.from_numpy(np.stack([early, late]))).values
+    np.testing.assert_allclose(answer.values, expected, atol=1e-6)
+    unclear = int((early.max(axis=1) < threshold).sum())
+    assert 0 < unclear < 12
+    assert [int(n) for n in (tmp_path / "lower").read_text().split()] == [12]
+    assert [int(n) for n in (tmp_path / "upper").read_text().split()] == [unclear]
 
 
 @pytest.mark.long
