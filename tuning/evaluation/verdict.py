@@ -109,7 +109,7 @@ class Choice:
             if not others and before is not None and abs(before.gain.difference) > SAME:
                 return f"serve {self.recommended}: {self._by(INCUMBENT)} over {INCUMBENT}{self._rows}"
             if not others:
-                return f"{said}: there is no ensemble to compare it with"
+                return f"serve {self.recommended}: there is no ensemble to compare it with"
             near = self._nearest(list(others))
             gain = self.alternatives[near].gain
             if gain.low > SAME:
