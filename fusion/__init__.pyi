@@ -61,10 +61,15 @@ from .rules.threshold import Threshold as Threshold
 from .rules.voting import MajorityVote as MajorityVote
 from .rules.voting import SoftVote as SoftVote
 from .rules.voting import WeightedVote as WeightedVote
+from .sequences.decoding import decode as decode
 from .sequences.generation import Generated as Generated
 from .sequences.generation import check_vocabularies as check_vocabularies
 from .sequences.generation import fuse_next_token as fuse_next_token
 from .sequences.generation import generate as generate
+from .sequences.span_vote import SpanVote as SpanVote
+from .sequences.tags import Spans as Spans
+from .sequences.tags import TagScheme as TagScheme
+from .sequences.tags import tag_scheme as tag_scheme
 from .sequences.token_fusion import fuse_tokens as fuse_tokens
 from .training import Training as Training
 from .training import drop_members as drop_members

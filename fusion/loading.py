@@ -12,6 +12,7 @@ from quorate.fusion.base import Rule
 from quorate.fusion.features.base import FeatureRule
 from quorate.fusion.registry import PATTERNS, RULES
 from quorate.fusion.rules.weight_patterns import Patterned, read_patterns
+from quorate.fusion.sequences.span_vote import SpanVote
 
 
 def build_rule(
@@ -20,12 +21,18 @@ def build_rule(
     weights: Mapping[str, float] | None,
     options: Mapping[str, Any],
     state: Mapping[str, Tensor] | None = None,
+    classes: Sequence[str] = (),
 ) -> Rule:
     """A rule over members' outputs, from the fields of a spec as ``Rule.from_spec`` takes them, with its patterns.
+
+    Args:
+        classes: names, for a rule that reads what they say.
 
     Raises:
         RuleOptionError: a field that the rule does not read, or a value it cannot use.
     """
+    if RULES[name].sequences:
+        return SpanVote.of_classes(members, weights, options, classes)
     patterned = PATTERNS in options and PATTERNS in RULES[name].options
     own = {option: value for option, value in options.items() if not patterned or option != PATTERNS}
     rule = load_rule(name).from_spec(members, weights, own, state)

@@ -21,7 +21,8 @@ class RuleEntry:
         learned: it has trained parameters, so a spec must name their file under ``state``.
         steered: it decides whom to ask before or between the calls.
         reads_inputs: the request input that its option ``input_name`` names.
-        decides: it gives decisions, 0 or 1, instead of probabilities.
+        decides: it gives decisions, instead of probabilities.
+        sequences: it reads whole sequences of tokens, whose classes are tags, and the names of these.
     """
 
     target: str
@@ -33,6 +34,7 @@ class RuleEntry:
     steered: bool = False
     reads_inputs: bool = False
     decides: bool = False
+    sequences: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -62,6 +64,13 @@ RULES: dict[str, RuleEntry] = {
     "soft_vote": RuleEntry("quorate.fusion.rules.voting:SoftVote", ("tie",), weighted=True),
     "threshold": RuleEntry(
         "quorate.fusion.rules.threshold:Threshold", ("threshold", "at_least", "reject"), weighted=True, decides=True
+    ),
+    "span_vote": RuleEntry(
+        "quorate.fusion.sequences.span_vote:SpanVote",
+        ("threshold", "tie", "prefer"),
+        weighted=True,
+        decides=True,
+        sequences=True,
     ),
     "borda": RuleEntry("quorate.fusion.rules.ranking:Borda", weighted=True),
     "reciprocal_rank": RuleEntry("quorate.fusion.rules.ranking:ReciprocalRank", ("k",), weighted=True),
