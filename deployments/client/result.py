@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 from numpy.typing import NDArray
 
@@ -45,18 +46,38 @@ class Result(Displayed):
         found: list[list[float] | None] | None = self._by_row("prediction_intervals")
         return found
 
+    @property
+    def tags(self) -> list[list[str]] | None:
+        """For each row the tag of each of its tokens; None where the ensemble does not tag."""
+        if "tags" not in self.outputs:
+            return None
+        return [[tag.decode() for tag in row if tag] for row in self.outputs["tags"].tolist()]
+
+    @property
+    def spans(self) -> list[list[dict[str, Any]]] | None:
+        """For each row the spans that its tags say: ``start``, ``end`` (behind the last), ``class`` and ``score``."""
+        if "spans" not in self.outputs:
+            return None
+        return [orjson.loads(row) for row in self.outputs["spans"].tolist()]
+
     def _by_row(self, name: str) -> Any:
         return orjson.loads(self.parameters[name]) if name in self.parameters else None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
-        return {"outputs": {k: v.tolist() for k, v in self.outputs.items()}, "parameters": dict(self.parameters)}
+        outputs = {name: _plain(array) for name, array in self.outputs.items()}
+        return {"outputs": outputs, "parameters": dict(self.parameters)}
 
     def tables(self) -> Sequence[Table]:
         """The likeliest class of each row, and the answer's parameters."""
         parameters = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
         if not self.outputs:
             return [Table(lines=parameters)]
+        if self.tags is not None:
+            tagged = [(str(row), " ".join(tags)) for row, tags in enumerate(self.tags[:SHOWN_ROWS])]
+            if len(self.tags) > SHOWN_ROWS:
+                tagged.append(("...", f"{len(self.tags) - SHOWN_ROWS} more; outputs has all"))
+            return [Table(("row", "tags"), tagged, lines=parameters)]
         name, values = next(iter(self.outputs.items()))
         rows = [
             (str(row), *self._likeliest(scores))
@@ -72,3 +93,11 @@ class Result(Displayed):
         best = int(scores.argmax())
         label = self.classes[best] if len(self.classes) == len(scores) else str(best)
         return label, f"{scores[best]:.4f}"
+
+
+def _plain(array: Array) -> Any:
+    """Lists of numbers or text."""
+    if array.dtype != object:
+        return array.tolist()
+    text = [item.decode(errors="replace") if isinstance(item, bytes) else item for item in array.ravel().tolist()]
+    return np.array(text, dtype=object).reshape(array.shape).tolist()

@@ -62,7 +62,7 @@ class Batch:
             for name, array in requests[0].inputs.items()
         }
         self._members = members
-        self._columns = columns if graph.selects(graph.output) else {}
+        self._columns = columns if graph.selects(graph.output) or graph.output.reads_inputs else {}
         expires = max(request.deadline for request in requests)
         self._fan_out: FanOut
         if graph.flat:

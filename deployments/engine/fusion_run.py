@@ -129,7 +129,7 @@ class FusionRun:
         self.node.settle(short, first_reason(states)[short])
         if outputs is not None and holds.any():
             self.node.coverage = np.ones(len(holds), dtype=np.float32)
-            inputs = columns if self.selection.reads_inputs else {}
+            inputs = columns if self.fuser.reads_inputs else {}
             self._fuse_rows(outputs, states == OK, np.flatnonzero(holds), inputs, behind)
 
     def _fuse_rows(

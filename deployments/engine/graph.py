@@ -12,11 +12,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.fusions.fuser import Fuser, build_fuser
-from quorate.deployments.engine.fusions.widths import check_gates, check_widths
+from quorate.deployments.engine.fusions.widths import check_gates, check_tokens, check_widths
 from quorate.deployments.members.output_alignment import Alignment
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.spec.schema import FusionSpec, token_input
 from quorate.deployments.transport.messages import Kind
 from quorate.fusion.registry import RULES
 
@@ -84,9 +84,19 @@ class Graph:
         return {name: _terms(fusion) for name, fusion in fusions.items()}
 
     def check(self, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Raise RequestError where rows are not as wide as a gate learned: sizes that the spec leaves free."""
+        """Raise RequestError where rows are not as a gate or a fusion of tokens reads them: sizes that the spec leaves
+        free.
+        """
         if self._gates:
             check_gates(self._gates, inputs)
+        if self._tokens:
+            check_tokens(self._tokens, self.spec.lengths, inputs)
+
+    @cached_property
+    def _tokens(self) -> tuple[str, ...]:
+        """Inputs whose second dimension are tokens; none where rows are none of theirs."""
+        first = {token_input(self.spec.members[name], self.spec.lengths) for name in self.members}
+        return tuple(name for name in self.spec.inputs if name in first) if self.spec.of_tokens else ()
 
     @cached_property
     def _gates(self) -> tuple[Fuser, ...]:
@@ -115,7 +125,8 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
     Raises:
         SpecError: a rule cannot be built from its options or its state, or does not fit the spec's inputs and classes.
     """
-    output = build_fuser(spec.output_name, spec.output_fusion, folder, spec.classes)
+    common = folder, spec.classes, spec.of_tokens, spec.lengths
+    output = build_fuser(spec.output_name, spec.output_fusion, *common)
     inner: dict[str, Fuser] = {}
     order: TopologicalSorter[str] = TopologicalSorter()
     seen: set[str] = set()
@@ -127,7 +138,7 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
         if node in spec.members:
             sources: tuple[str, ...] = spec.members[node].inputs
         else:
-            inner[node] = build_fuser(node, spec.all_fusions[node], folder, spec.classes)
+            inner[node] = build_fuser(node, spec.all_fusions[node], *common)
             sources = inner[node].asked
         order.add(node, *(source for source in sources if source not in spec.inputs))
         for source in sources:

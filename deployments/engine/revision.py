@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.graph import Graph, build_graph
+from quorate.deployments.spec.check_task import SPANS, TAGS
 from quorate.deployments.spec.digests import check_fusions
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import FusionSpec
@@ -48,6 +49,11 @@ class Revision:
     def output(self, model: str) -> str:
         """What the output of the ensemble, or of one of its members, is called."""
         return self.graph.output.name if model == self.spec.name else self.spec.members[model].output
+
+    def outputs(self, model: str) -> tuple[str, ...]:
+        """That, and what a task adds to it in the ensemble's answer."""
+        more = {"tokens": (TAGS,), "tagging": (TAGS, SPANS)}.get(self.spec.task or "", ())
+        return (self.output(model), *(more if model == self.spec.name else ()))
 
     @property
     def asked(self) -> tuple[str, ...]:

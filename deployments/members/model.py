@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
-from quorate.deployments.wire.datatypes import zeros
+from quorate.deployments.wire.example import example_rows
 
 Array = NDArray[Any]
 
@@ -64,7 +64,6 @@ class Model:
             tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
-    def example(self, inputs: Mapping[str, TensorSpec], rows: int) -> dict[str, Array]:
-        """Zeros in the shape of the member's request inputs; a free dimension becomes 1."""
-        known = {name: inputs[name] for name in self._spec.inputs if name in inputs}
-        return {name: zeros(tensor.datatype, tensor.shape, rows) for name, tensor in known.items()}
+    def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
+        """Zeros in the shape of the member's request inputs; see ``example_rows``."""
+        return example_rows({name: inputs[name] for name in self._spec.inputs if name in inputs}, rows, lengths)

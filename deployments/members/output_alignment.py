@@ -38,7 +38,8 @@ class Alignment:
             status: (B,) RowState; rows that overflow float32 are marked in it.
 
         Returns:
-            (B, C) probabilities, or (B, ...) features or values, float32, unusable rows zeroed.
+            (B, C) probabilities, or (B, T, C) of T tokens, or (B, ...) features or values, float32, unusable rows
+            zeroed.
         """
         if np.count_nonzero(status) == len(status):  # OK is 0
             return raw
@@ -49,8 +50,8 @@ class Alignment:
             elif self._output in ("values", "features"):
                 values = values.reshape(len(values), -1)
         if self._columns is not None:
-            aligned = np.zeros((len(values), self._num_classes), dtype=np.float32)
-            aligned[:, self._columns] = values
+            aligned = np.zeros((*values.shape[:-1], self._num_classes), dtype=np.float32)
+            aligned[..., self._columns] = values
             values = aligned
         return values if raw.dtype == np.float32 else blank_nonfinite(values, status)
 

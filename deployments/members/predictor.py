@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.model import Model
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
-from quorate.deployments.spec.schema import MemberJob
+from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
 
@@ -43,6 +43,7 @@ class Predictor:
         self._job = job
         self._spec = job.member
         self._alignment = Alignment(job.member, job.classes)
+        self._tokens = token_input(job.member, job.lengths) if job.of_tokens else None
         self.last_error = ""
         self.device_lost = False
         self.datatype = ""
@@ -54,7 +55,7 @@ class Predictor:
         Raises:
             MemberLoadError: the model fails on them, or its output does not fit the spec.
         """
-        example = self.model.example(self._job.inputs, rows=2)
+        example = self.model.example(self._job.inputs, rows=2, lengths=self._job.lengths)
         if len(example) < len(self._spec.inputs):
             return  # reads other members: what they give is not known before they run
         try:
@@ -67,9 +68,11 @@ class Predictor:
 
     def _remember(self, output: Array) -> None:
         """What the model returns for a row; where rows have a free size, so may what it returns."""
-        free = any(-1 in tensor.shape for tensor in self._job.inputs.values()) and self._alignment.num_outputs is None
+        free = any(-1 in tensor.shape for tensor in self._job.inputs.values())
+        known = 0 if self._alignment.num_outputs is None else 1  # of the last dimensions
         self.datatype = datatype_of(output)
-        self.dims = tuple(-1 if free else size for size in output.shape[1:])
+        dims = output.shape[1:]
+        self.dims = tuple(-1 if free and place < len(dims) - known else size for place, size in enumerate(dims))
 
     def run(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
         """Run a batch.
@@ -84,8 +87,17 @@ class Predictor:
         """
         rows = len(next(iter(inputs.values())))
         raw, status = self._run_halves(inputs, rows)
+        raw = self._without_padding(raw, inputs)
         raw = blank_nonfinite(raw, status)
         return (self._alignment.fusable(raw, status) if probabilities else raw), status
+
+    def _without_padding(self, raw: Array, inputs: Mapping[str, Array]) -> Array:
+        """The output with zeros behind the last token of each row: what a model says there, NaN too, means nothing."""
+        lengths = self._job.lengths
+        if lengths is None or raw.ndim < 3:
+            return raw
+        padding = np.arange(raw.shape[1]) >= inputs[lengths].reshape(-1, 1)
+        return np.where(padding.reshape(*padding.shape, *[1] * (raw.ndim - 2)), raw.dtype.type(0), raw)
 
     def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]]:
         """Run all rows at once, and the halves of what raises: a poison row is found in 2 log2(B) passes.
@@ -131,7 +143,14 @@ class Predictor:
         if output.dtype.kind not in "biuf" or not has_name(output.dtype):
             raise OutputError(f"the model returned dtype {output.dtype}, which is no number")
         expected = self._alignment.num_outputs
-        if expected is not None and output.shape != (rows, expected):
+        if expected is None:
+            return output
+        if self._tokens is not None:
+            tokens = inputs[self._tokens].shape[1]
+            if output.shape != (rows, tokens, expected):
+                found = f"the model returned {list(output.shape[1:])} values a row"
+                raise OutputError(f"{found} but has {expected} classes for each of {tokens} tokens")
+        elif output.shape != (rows, expected):
             found = f"the model returned {list(output.shape[1:])} values a row"
             raise OutputError(f"{found} but has {expected} classes")
         return output

@@ -60,7 +60,7 @@ def verify(candidate: Candidate, inputs: Mapping[str, NDArray[Any]], expected: N
             raise CanaryError(candidate.revision, found, "tune again with the members as they are")
     difference = max(float(np.abs(values - expected).max()) for values in served)
     if not difference <= tolerance:
-        row = int(np.abs(served[0] - expected).max(axis=1).argmax())
+        row = int(np.abs(served[0] - expected).reshape(len(expected), -1).max(axis=1).argmax())
         found = f"its answers differ from the run's by {difference:.3g}, most in row {row} of the probe set"
         raise CanaryError(candidate.revision, found, "tune again: members or code are not what they were")
     return difference

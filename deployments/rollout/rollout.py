@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import DeployError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.records.registry import Publication
-from quorate.deployments.wire.datatypes import zeros
+from quorate.deployments.wire.example import example_rows
 
 CONTROL_TIMEOUT_S = 30.0
 _RETRY_S = 0.5
@@ -150,7 +150,7 @@ def rehearse(candidate: Candidate) -> None:
     """
     spec = candidate.spec
     try:
-        candidate.probe({name: zeros(tensor.datatype, tensor.shape, 1) for name, tensor in spec.inputs.items()})
+        candidate.probe(example_rows(spec.inputs, 1, spec.lengths))
     except DeployError as error:
         mistakes = (":error", ":shape", "could not be fused", "could not be sent")
         if any(words in str(error) for words in mistakes):  # others, a late member say, are no mistake of the spec

@@ -48,6 +48,7 @@ class Management:
             config["parameters"] = {
                 "revision": {"string_value": revision.name},
                 "fusion": {"string_value": orjson.dumps(fusion).decode()},
+                "task": {"string_value": revision.spec.inferred_task},
             }
         return config
 

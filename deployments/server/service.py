@@ -27,6 +27,8 @@ from quorate.deployments.server.classification import classes_bytes, top_classes
 from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.server.inputs import check_inputs, from_bytes
 from quorate.deployments.server.parameters import read_deadline_s, read_explain, read_members, read_priority
+from quorate.deployments.server.token_tags import tagged, tagged_bytes
+from quorate.deployments.spec.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse
@@ -128,7 +130,7 @@ class Service:
             "versions": [VERSION],
             "platform": platform,
             "inputs": inputs,
-            "outputs": [self._output_tensor(model)],
+            "outputs": self._output_tensors(model),
         }
 
     def check_model(self, model: str, version: str = "") -> None:
@@ -213,11 +215,11 @@ class Service:
         spec = served.revision.spec
         ensemble = request.model == spec.name
         check_inputs(request, self._inputs(request.model), spec.inputs)
-        output = served.revision.output(request.model)
+        output, known = served.revision.output(request.model), served.revision.outputs(request.model)
         for name in request.outputs or ():
-            if name != output:
+            if name not in known:
                 raise RequestError(
-                    f"unexpected inference output '{name}' for model '{request.model}'; it gives {output}"
+                    f"unexpected inference output '{name}' for model '{request.model}'; it gives {', '.join(known)}"
                 )
         deadline_s = read_deadline_s(request)
         if not ensemble:
@@ -230,7 +232,10 @@ class Service:
         explain, priority = read_explain(parameters), read_priority(parameters)
         members = read_members(parameters, served.revision.asked)
         answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority, served)
-        outputs = await self._classified(spec, request, {output: answer.values}, hold)
+        outputs = {output: answer.values}
+        if spec.of_tokens:
+            outputs = await self._tagged(spec, request, outputs, hold)
+        outputs = await self._classified(spec, request, outputs, hold)
         if answer.explanation is not None:
             outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
             outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
@@ -247,6 +252,19 @@ class Service:
         if len(names) != 1:
             raise RequestError(f"'{model}' reads {', '.join(names)}; a body of bytes alone is for models of one input")
         return InferRequest(model, {names[0]: from_bytes(model, data, self._spec.inputs[names[0]])}, version)
+
+    async def _tagged(
+        self, spec: EnsembleSpec, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold
+    ) -> dict[str, Array]:
+        """Tags, and spans, beside the fused output; those that were asked for."""
+        wanted = request.outputs or None
+        (values,) = outputs.values()
+        if wanted is None or set(wanted) - set(outputs):
+            size = tagged_bytes(values)
+            hold.add(size)
+            lengths = None if spec.lengths is None else request.inputs[spec.lengths]
+            outputs |= await self.heavy.run(size, partial(tagged, values, lengths, spec))
+        return outputs if wanted is None else {name: array for name, array in outputs.items() if name in wanted}
 
     async def _classified(
         self, spec: EnsembleSpec, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold
@@ -267,11 +285,19 @@ class Service:
     def _inputs(self, model: str) -> tuple[str, ...]:
         return tuple(self._spec.inputs) if model == self._spec.name else self._spec.members[model].inputs
 
+    def _output_tensors(self, model: str) -> list[dict[str, Any]]:
+        """Metadata of all that a model gives."""
+        tensor = self._output_tensor(model)
+        _, *more = self.engine.revision.outputs(model)
+        shapes = {TAGS: tensor["shape"][:2], SPANS: [-1]}
+        return [tensor, *({"name": name, "datatype": "BYTES", "shape": shapes[name]} for name in more)]
+
     def _output_tensor(self, model: str) -> dict[str, Any]:
         member = self._spec.members.get(model)
         found = None if member is None else self.engine.output(model)
         if found is None:  # the fusion's own, or of a member that no replica has run yet
             classes = self._spec.classes if member is None else member.classes or self._spec.classes
             has_classes = member is None or member.output in ("logits", "probabilities")
-            found = "FP32", (len(classes) if classes and has_classes else -1,)
+            tokens = (-1,) if self._spec.of_tokens else ()
+            found = "FP32", (*tokens, len(classes) if classes and has_classes else -1)
         return {"name": self.engine.revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}

@@ -39,7 +39,7 @@ def check_graph(spec: EnsembleSchema) -> None:
     fusions = spec.all_fusions.values()
     gates = {one.options.get("input_name") for one in fusions if one.rule in RULES and RULES[one.rule].reads_inputs}
     for name in spec.inputs:
-        if name not in read | gates:
+        if name not in read | gates | {spec.lengths}:
             raise SpecError(f"inputs.{name}", "no member reads it", "add it to a member's inputs, or remove it")
 
 

@@ -18,6 +18,7 @@ from quorate.deployments.spec.check_members import (
     check_resources,
     check_tensors,
 )
+from quorate.deployments.spec.check_task import check_task
 from quorate.deployments.spec.defaults import with_default_fusion_members, with_inner_deadlines
 from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
 from quorate.deployments.spec.suggestions import suggest
@@ -41,18 +42,26 @@ class EnsembleSpec(EnsembleSchema):
         spec = self.members[member]
         inputs = {name: self.inputs[name] for name in spec.inputs if name in self.inputs}
         own = {field: found for field, found in self.digests.items() if field.startswith(f"members.{member}.")}
-        return MemberJob(ensemble=self.name, name=member, member=spec, inputs=inputs, classes=self.classes, digests=own)
+        return MemberJob(
+            ensemble=self.name, name=member, member=spec, inputs=inputs, classes=self.classes, digests=own,
+            of_tokens=self.of_tokens, lengths=self.lengths if self.lengths in spec.inputs else None,
+        )  # fmt: skip
 
     @property
     def wiring(self) -> str:
         """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
-        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving"})
+        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *self._of_a_task})
         return hashlib.sha256(json.dumps(around).encode()).hexdigest()[:12]
+
+    @property
+    def _of_a_task(self) -> set[str]:
+        """Fields that few specs have; others keep the name that they had before there were any."""
+        return {field for field in ("task", "lengths") if getattr(self, field) is not None}
 
     @property
     def revision(self) -> str:
         """Names this state of the fusion: the same spec gives the same revision on every node."""
-        decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "digests"}
+        decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "digests", *self._of_a_task}
         state = self.model_dump(mode="json", include=decides)
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -72,6 +81,7 @@ def _check(spec: EnsembleSchema) -> None:
         check_fusion(spec, "fusion" if spec.fusion else f"fusions.{name}", fusion)
     if spec.output and spec.output not in spec.all_fusions:
         raise SpecError("output", f"'{spec.output}' is not a fusion", suggest(spec.output, spec.all_fusions))
+    check_task(spec)
     check_graph(spec)
     check_inner(spec)
     check_resources("serving.resources", spec.serving.resources)

@@ -14,6 +14,7 @@ Datatype = Literal[
     "BYTES",
 ]  # fmt: skip
 Output = Literal["logits", "probabilities", "features", "values"]
+Task = Literal["classification", "multilabel", "regression", "tagging", "tokens"]
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 # YAML reads 0 and 1.5 as numbers; a class list of digits should not need quotes.
@@ -81,6 +82,11 @@ class MemberSpec(_Frozen):
     stall_timeout_s: Seconds = 60.0
     max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
     share: bool = False
+
+
+def token_input(member: MemberSpec, lengths: str | None) -> str | None:
+    """The source whose second dimension are the tokens that a member classifies: the first that is not their number."""
+    return next((name for name in member.inputs if name != lengths), None)
 
 
 class Hedge(_Frozen):
@@ -208,6 +214,8 @@ class MemberJob(_Frozen):
 
     Attributes:
         digests: of the member's files and code, by field; see ``EnsembleSchema``.
+        of_tokens: its classes are of each token, which are the second dimension of its first input but ``lengths``.
+        lengths: the input that says how many tokens a row has, where it reads that.
     """
 
     ensemble: Name
@@ -216,17 +224,24 @@ class MemberJob(_Frozen):
     inputs: dict[Name, TensorSpec]
     classes: tuple[ClassName, ...] | None = None
     digests: dict[str, Digest] = Field(default_factory=dict)
+    of_tokens: bool = False
+    lengths: Name | None = None
 
 
 class EnsembleSchema(_Frozen):
     """The fields of an ensemble's spec, each of its type; ``ensemble.EnsembleSpec`` checks what they say together.
 
     Attributes:
+        task: what is asked; where it is left out, what members give says it, but for several labels a row and tokens.
+            ``tokens`` are classes of each token of a row, ``tagging`` those that say spans as well (O, B-x, I-x).
+        lengths: the request input that says how many tokens each row has; as many as the tensor holds when left out.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
     name: Name
+    task: Task | None = None
     inputs: Annotated[dict[Name, TensorSpec], Field(min_length=1)]
+    lengths: Name | None = None
     classes: tuple[ClassName, ...] | None = None
     members: Annotated[dict[Name, MemberSpec], Field(min_length=1)]
     fusion: FusionSpec | None = None
@@ -234,6 +249,19 @@ class EnsembleSchema(_Frozen):
     output: Name | None = None
     serving: Serving = Serving()
     digests: dict[str, Digest] = Field(default_factory=dict)
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether a row's answer has a row for each of its tokens."""
+        return self.task in ("tagging", "tokens")
+
+    @property
+    def inferred_task(self) -> Task:
+        """The task, or what members give where it is left out."""
+        if self.task is not None:
+            return self.task
+        outputs = {self.members[name].output for name in self.output_fusion.members}
+        return "regression" if outputs == {"values"} else "classification"
 
     @property
     def all_fusions(self) -> dict[str, FusionSpec]:

@@ -1,9 +1,10 @@
 """One fusion of the graph, its rule built: members' replies in, fused rows out."""
 
-# M members, B batch, C classes, F_m features of member m
+# M members, B batch, T tokens, C classes, F_m features of member m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from quorate.fusion.features.base import FeatureRule
 from quorate.fusion.learned.gate import Gate
 from quorate.fusion.loading import build_rule, load_feature_rule
 from quorate.fusion.registry import RULES
+from quorate.fusion.sequences.token_fusion import fuse_tokens
 
 Array = NDArray[Any]
 
@@ -47,6 +49,8 @@ class Fuser:
         asked: the members that count; one of weight 0 is not asked at all.
         around: calibrations before and after the rule, and the decision.
         conformal: how sure the answer is, where the spec asks for it.
+        tokens: classes are of each token of a row: members give (B, T, C), and so does the fusion.
+        lengths: the request input that says how many tokens each row has; all T where there is none.
     """
 
     name: str
@@ -55,12 +59,19 @@ class Fuser:
     asked: tuple[str, ...]
     around: Postprocessing
     conformal: Conformal | None = None
+    tokens: bool = False
+    lengths: str | None = None
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether it reads the request's inputs, too."""
+        return isinstance(self.rule, Gate) or self.lengths is not None
 
     def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, States]:
         """All members' outputs, absent rows zero, and their states (M, B), in the rule's order.
 
-        Outputs are (M, B, C), or, for a rule that reads features, (1, B, sum of F_m), side by side. None when nobody
-        gave anything that can be used.
+        Outputs are (M, B, C), of tokens (M, B, T, C), or, for a rule that reads features, (1, B, sum of F_m), side by
+        side. None when nobody gave anything that can be used.
         """
         states = np.empty((len(self.asked), rows), dtype=np.uint8)
         usable: list[tuple[int, Array]] = []
@@ -79,19 +90,20 @@ class Fuser:
         return self._stack(usable, states), states
 
     def _stack(self, usable: Sequence[tuple[int, Array]], states: States) -> NDArray[np.float32] | None:
-        """(M, B, C) where C is what most members gave; the rows of others count as of a wrong shape."""
-        widths = [values.shape[1] if values.ndim == 2 else 0 for _, values in usable]
-        width = max(widths, default=0)
-        if not width:
+        """(M, B, C) where C is what most members gave, or T and C; the rows of others count as of a wrong shape."""
+        dims = 3 if self.tokens else 2
+        shapes = [values.shape[1:] if values.ndim == dims and values.size else () for _, values in usable]
+        shape = max(shapes, default=())
+        if not shape:
             for i, _ in usable:
                 refuse_shape(states[i])
             return None
-        if len(set(widths)) > 1:
-            known = [w for w in widths if w]
-            width = max(set(known), key=lambda w: (known.count(w), w))
-        outputs = np.zeros((*states.shape, width), dtype=np.float32)
-        for (i, values), found in zip(usable, widths, strict=True):
-            if found == width:
+        if len(set(shapes)) > 1:
+            known = [one for one in shapes if one]
+            shape = max(set(known), key=lambda one: (known.count(one), one))
+        outputs = np.zeros((*states.shape, *shape), dtype=np.float32)
+        for (i, values), found in zip(usable, shapes, strict=True):
+            if found == shape:
                 outputs[i] = values
             else:
                 refuse_shape(states[i])
@@ -123,13 +135,13 @@ class Fuser:
 
         Args:
             present: (M, B) bool; None when everybody is in every row.
-            inputs: the request inputs of these rows, for a gate.
+            inputs: the request inputs of these rows, for a gate or the lengths of rows.
 
         Raises:
             QuorumError: a row that the rule cannot decide.
         """
-        layers, rows, columns = outputs.shape
-        step = max(1, BLOCK_ELEMENTS // (layers * max(columns, 1)))
+        layers, rows = outputs.shape[:2]
+        step = max(1, BLOCK_ELEMENTS // (layers * max(math.prod(outputs.shape[2:]), 1)))
         if rows <= step:
             return self._fuse_block(outputs, present, inputs)
         blocks = [slice(at, at + step) for at in range(0, rows, step)]
@@ -149,9 +161,32 @@ class Fuser:
         return self.around.members(torch.from_numpy(outputs))
 
     def _fuse_block(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> FusedArrays:
+        if self.tokens:
+            return self._fuse_tokens(outputs, present, inputs)
         if self._plain is not None:
             return self._plain.fuse_arrays(outputs, present)
         return FusedArrays.of(self.around.fused(self._apply(outputs, present, inputs)))
+
+    def _fuse_tokens(self, outputs: Array, present: Array | None, inputs: Mapping[str, Array]) -> FusedArrays:
+        """Contributions and coverage are those of a row: of its tokens the mean, since the same members gave all.
+
+        A row without tokens needs no member.
+        """
+        assert isinstance(self.rule, Rule)
+        _, rows, length, _ = outputs.shape
+        lengths = np.full(rows, length) if self.lengths is None else inputs[self.lengths].reshape(rows)
+        padding = torch.from_numpy(np.arange(length) >= lengths[:, None]) if self.lengths is not None else None
+        mask = None if present is None else torch.from_numpy(present)
+        fused = self.around.fused(fuse_tokens(self.rule, self.read(outputs), mask, padding))
+        values = fused.values if padding is None else fused.values.masked_fill(padding.unsqueeze(-1), 0.0)
+        counts = np.maximum(lengths, 1)
+        coverage = np.where(lengths > 0, fused.coverage.amax(dim=1).numpy(), 1)
+        return FusedArrays(
+            values.numpy(),
+            (fused.contributions.sum(dim=2).numpy() / counts).astype(np.float32),
+            coverage.astype(np.float32),
+            None if fused.abstained is None else fused.abstained.any(dim=1).numpy(),
+        )
 
     @cached_property
     def _plain(self) -> Rule | None:
@@ -216,8 +251,21 @@ def gate_input(gate: Gate, inputs: Mapping[str, Array]) -> torch.Tensor:
     return torch.from_numpy(np.array(array.reshape(len(array), -1), dtype=np.float32))
 
 
-def build_fuser(name: str, fusion: FusionSpec, folder: Path, classes: tuple[str, ...] | None = None) -> Fuser:
+def build_fuser(
+    name: str,
+    fusion: FusionSpec,
+    folder: Path,
+    classes: tuple[str, ...] | None = None,
+    tokens: bool = False,
+    lengths: str | None = None,
+) -> Fuser:
     """Build the rule that a fusion names.
+
+    Args:
+        name: the fusion's.
+        folder: where its files are.
+        classes: the ensemble's.
+        tokens, lengths: as of ``Fuser``.
 
     Raises:
         SpecError: it cannot be built from these options or this state.
@@ -227,11 +275,11 @@ def build_fuser(name: str, fusion: FusionSpec, folder: Path, classes: tuple[str,
     if fusion.conformal is not None:
         conformal = build_conformal(fusion.conformal, asked, classes or (), field)
     try:
-        rule = _rule(fusion, asked, folder)
+        rule = _rule(fusion, asked, folder, classes or ())
         around = build_postprocessing(fusion, asked, folder, classes or ())
     except FusionError as error:
         raise SpecError(field, str(error), "correct the fusion's options") from None
-    return Fuser(name, fusion, rule, asked, around, conformal)
+    return Fuser(name, fusion, rule, asked, around, conformal, tokens, lengths)
 
 
 def asked_members(fusion: FusionSpec) -> tuple[str, ...]:
@@ -249,10 +297,10 @@ def asked_members(fusion: FusionSpec) -> tuple[str, ...]:
     return tuple(sorted(n for n in fusion.members if everyone or (fusion.weights or {})[n] > 0))
 
 
-def _rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path) -> Rule | FeatureRule:
+def _rule(fusion: FusionSpec, members: tuple[str, ...], folder: Path, classes: tuple[str, ...]) -> Rule | FeatureRule:
     """The rule a fusion names, over ``members`` in that order."""
     state = load_state(fusion.state, folder) if fusion.state else None
     weights = None if fusion.weights is None else {name: fusion.weights[name] for name in members}
     if RULES[fusion.rule].reads == ("features",):
         return load_feature_rule(fusion.rule).from_spec(members, weights, fusion.options, state)
-    return build_rule(fusion.rule, members, weights, fusion.options, state)
+    return build_rule(fusion.rule, members, weights, fusion.options, state, classes)

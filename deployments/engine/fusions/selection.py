@@ -24,11 +24,8 @@ class Selection:
     """Asks all members at once.
 
     Attributes:
-        reads_inputs: the rule reads the request.
         stage: number of the stage under way.
     """
-
-    reads_inputs = False
 
     def __init__(self, fuser: Fuser, asked: Sequence[str]):
         self._fuser, self._asked = fuser, tuple(asked)
@@ -49,8 +46,6 @@ class Selection:
 
 class GateSelection(Selection):
     """Asks the k best of each row, and in the place of those that fail the next best."""
-
-    reads_inputs = True
 
     def __init__(self, fuser: Fuser, asked: Sequence[str], gate: Gate, columns: Mapping[str, Array]):
         super().__init__(fuser, asked)

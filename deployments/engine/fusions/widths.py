@@ -55,9 +55,33 @@ def check_gates(gates: Sequence[Fuser], inputs: Mapping[str, NDArray[Any]]) -> N
             )
 
 
+def check_tokens(names: Sequence[str], lengths: str | None, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Raise RequestError for rows without tokens, with more of them than there are, or with several numbers of them.
+
+    Args:
+        names: of the inputs whose second dimension are tokens.
+        lengths: the input that says how many each row has.
+    """
+    name, tokens = names[0], inputs[names[0]].shape[1]
+    if not tokens:
+        raise RequestError(f"rows of '{name}' have no tokens; give one at least, or leave the rows out")
+    for other in names[1:]:
+        if inputs[other].shape[1] != tokens:
+            found = f"rows of '{other}' have {inputs[other].shape[1]} tokens but those of '{name}' {tokens}"
+            raise RequestError(f"{found}; cut both alike")
+    if lengths is None:
+        return
+    counts = inputs[lengths].reshape(-1).astype(np.int64)
+    bad = np.flatnonzero((counts < 0) | (counts > tokens))
+    if len(bad):
+        found = f"'{lengths}' is {counts[bad[0]]} in row {bad[0]}, but rows of '{name}' have {tokens} tokens"
+        raise RequestError(f"{found}; give how many of them are the row's")
+
+
 def _fuse_uniform(fuser: Fuser, rule: Rule, classes: int) -> None:
-    outputs = np.full((len(fuser.asked), 1, classes), 1 / classes, dtype=np.float32)
-    inputs = {}
+    tokens = [1] if fuser.tokens else []
+    outputs = np.full((len(fuser.asked), 1, *tokens, classes), 1 / classes, dtype=np.float32)
+    inputs = {} if fuser.lengths is None else {fuser.lengths: np.ones(1, dtype=np.int64)}
     if isinstance(rule, Gate):
         inputs = {rule.input_name: np.zeros((1, rule.num_inputs), dtype=np.float32)}
         gate_input(rule, inputs)

@@ -1,0 +1,92 @@
+"""What a task asks of members and fusions, beyond the type of each field."""
+
+from __future__ import annotations
+
+from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, TensorSpec, token_input
+from quorate.fusion.registry import RULES
+from quorate.fusion.sequences.tags import tag_scheme
+
+# What a task's answer is fused from.
+_OUTPUTS = {
+    "classification": ("logits", "probabilities"),
+    "multilabel": ("logits", "probabilities"),
+    "regression": ("values",),
+    "tagging": ("logits", "probabilities"),
+    "tokens": ("logits", "probabilities"),
+}
+# Outputs beside the fused one.
+TAGS, SPANS = "tags", "spans"
+
+
+def check_task(spec: EnsembleSchema) -> None:
+    """Raise SpecError for the first thing that does not fit the task, or that only tasks of tokens have."""
+    if spec.task is not None:
+        _check_outputs(spec, spec.task)
+    if spec.of_tokens:
+        _check_tokens(spec)
+        return
+    if spec.lengths is not None:
+        raise SpecError(
+            "lengths", f"the task is {spec.task or 'none of tokens'}", "write task: tagging or task: tokens"
+        )
+    for name, fusion in spec.all_fusions.items():
+        if RULES[fusion.rule].sequences:
+            found = f"'{fusion.rule}' reads whole sequences of tokens"
+            raise SpecError(f"{_field(spec, name)}.rule", found, "write task: tagging, or use another rule")
+
+
+def _check_outputs(spec: EnsembleSchema, task: str) -> None:
+    for name in spec.output_fusion.members:
+        output = spec.members[name].output
+        if output not in _OUTPUTS[task]:
+            fix = f"give it output: {' or '.join(_OUTPUTS[task])}, or change the task"
+            raise SpecError("task", f"it is {task}, but '{name}' gives {output}", fix)
+    if task == "regression" and spec.classes is not None:
+        raise SpecError("task", "it is regression, but there are classes", "remove classes, or change the task")
+    if task not in ("regression", "classification") and spec.classes is None:
+        raise SpecError("classes", f"there are none, and the task is {task}", "name the classes")
+
+
+def _check_tokens(spec: EnsembleSchema) -> None:
+    if spec.task == "tagging" and tag_scheme(spec.classes or ()) is None:
+        found = "they say no spans"
+        raise SpecError("classes", found, "name them O, B-x and I-x, each I-x with its B-x; or write task: tokens")
+    for name in (TAGS, SPANS):
+        if name in {*spec.inputs, *spec.members, *spec.all_fusions}:
+            raise SpecError(name, "an output of tagging is called so", "rename yours")
+    if spec.lengths is not None:
+        _check_lengths(spec.lengths, spec.inputs)
+    for name, member in spec.members.items():
+        first = token_input(member, spec.lengths)
+        if first is None or (first in spec.inputs and not spec.inputs[first].shape):
+            found = "its first input has no dimension of tokens"
+            raise SpecError(f"members.{name}.inputs", found, "put first what holds its tokens, such as shape: [-1, 16]")
+    for name, fusion in spec.all_fusions.items():
+        _check_fusion(_field(spec, name), fusion)
+
+
+def _check_lengths(name: str, inputs: dict[str, TensorSpec]) -> None:
+    tensor = inputs.get(name)
+    if tensor is None:
+        raise SpecError("lengths", f"'{name}' is no request input", f"choose from {', '.join(inputs)}")
+    if tensor.shape not in ((), (1,)) or "INT" not in tensor.datatype:
+        found = f"'{name}' is {tensor.datatype} {list(tensor.shape)}"
+        raise SpecError("lengths", found, "let it be one whole number a row: datatype: INT32, shape: [1]")
+
+
+def _check_fusion(field: str, fusion: FusionSpec) -> None:
+    entry = RULES[fusion.rule]
+    if entry.reads == ("features",):
+        found, fix = f"'{fusion.rule}' fuses features", "let a member read the members"
+        raise SpecError(f"{field}.rule", f"{found} of whole rows, and rows are tokens", fix)
+    if entry.steered or (entry.decides and not entry.sequences):
+        fix = "use a rule that fuses what all members say, such as weighted_mean"
+        raise SpecError(f"{field}.rule", f"'{fusion.rule}' is for whole rows, and rows are tokens", fix)
+    if fusion.decision is not None or fusion.conformal is not None:
+        word = "decision" if fusion.decision is not None else "conformal"
+        raise SpecError(f"{field}.{word}", "it is of whole rows, and rows are tokens", "remove it")
+
+
+def _field(spec: EnsembleSchema, name: str) -> str:
+    return "fusion" if spec.fusion else f"fusions.{name}"
