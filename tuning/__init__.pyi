@@ -10,6 +10,7 @@ from .data.predictions_file import Predictions as Predictions
 from .data.predictions_file import read_predictions as read_predictions
 from .data.tables import read_table as read_table
 from .evaluation.choice import choose as choose
+from .evaluation.row_metrics import row_metric as row_metric
 from .evaluation.verdict import Choice as Choice
 from .evaluation.verdict import Standing as Standing
 from .latency.curves import Measured as Measured
@@ -54,5 +55,6 @@ from .workflows.tune_fusion import TuneResult as TuneResult
 from .workflows.tune_fusion import tune_fusion as tune_fusion
 from .workflows.tune_predictions import PredictionsResult as PredictionsResult
 from .workflows.tune_predictions import tune_predictions as tune_predictions
+from .workflows.tune_tokens import tune_tokens as tune_tokens
 
 __all__: list[str]

@@ -39,6 +39,32 @@ def read_training_rows(spec: EnsembleSpec, data: Rows, label: str) -> Labelled:
     return _read(spec, data, label, "train")
 
 
+def read_tokens(spec: EnsembleSpec, data: Rows, label: str, weight: str | None = None) -> Labelled:
+    """Labelled tokens of a table: one a row, in the order of their sentences, which the column ``sequence`` names.
+
+    Args:
+        data: a table, or rows in memory, whose groups are the sentences.
+        label, weight: names of the table's columns.
+
+    Raises:
+        DataError, TuningError: they cannot be read, or the spec has inputs that are no row a token.
+    """
+    from quorate.tuning.data.labelled import Labelled
+    from quorate.tuning.data.predictions_file import SEQUENCE
+    from quorate.tuning.data.tables import read_table
+    from quorate.tuning.errors import TuningError
+
+    if isinstance(data, Labelled):
+        return data
+    shapes = {name: tensor.shape for name, tensor in spec.inputs.items() if name != spec.lengths}
+    whole = [name for name, shape in shapes.items() if shape[:1] != (-1,)]
+    if whole:
+        found = f"its shape is {list(shapes[whole[0]])}"
+        raise TuningError(f"inputs.{whole[0]}", found, "tune taggers whose inputs begin with a free dimension, -1")
+    rows = {name: shape[1:] for name, shape in shapes.items()}
+    return read_table(Path(data), rows, spec.classes or (), label, groups=SEQUENCE, weights=weight)
+
+
 def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
     """Two halves, see ``quorate.tuning.data.halves``.
 

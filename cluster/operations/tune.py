@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from quorate.cluster.arguments.costs import as_costs
-from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
+from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_tokens, read_training_rows
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     PredictionsLike = str | Path | Predictions | Mapping[str, ArrayLike]
 
-Metric = Literal["log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro", "rmse", "mae"]
+Metric = Literal[
+    "log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro", "rmse", "mae", "token_accuracy", "span_f1"
+]  # fmt: skip
 
 
 @overload
@@ -59,7 +61,8 @@ def tune(
 
     Args:
         spec: path of a spec file, a spec, or what a spec file holds.
-        data: a table, a folder of IDX files, or ``Labelled`` rows, that no member was trained on.
+        data: a table, a folder of IDX files, or ``Labelled`` rows, that no member was trained on. Of taggers a table
+            with one row a token and a column ``sequence``, which says of what sentence it is.
         predictions: instead of both, what members predicted: a file (see ``read_predictions``), ``Predictions``, or
             (N, C) probabilities by member.
         labels: (N,) index of the true class, for probabilities by member.
@@ -96,6 +99,21 @@ def tune(
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
+    if found.of_tokens:
+        others = {
+            "train": train,
+            "costs": costs,
+            "coverage": coverage,
+            "groups": groups,
+            "time": time,
+            "address": address,
+        }
+        others |= {"latency_price": latency_price or None, "device_price": device_price or None}
+        _refuse_beside_tokens(others)
+        from quorate.tuning.workflows.tune_tokens import tune_tokens
+
+        del asked["promised"]
+        return tune_tokens(found, place, read_tokens(found, data, label, weight), metric, **asked)
     rows = read_rows(found, data, label, groups=groups, time=time, weight=weight)
     with connected_if_named(address):
         from quorate.tuning.predictions.run_on_ray import call_on_ray, pick_runner, run_on_ray
@@ -113,6 +131,13 @@ def tune(
             raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
         seen = read_training_rows(found, train, label)
         return tune_fusion(found, place, seen, rows, metric, out_of_fold=_out_of_fold(folds, epochs, seed), **asked)
+
+
+def _refuse_beside_tokens(given: Mapping[str, Any]) -> None:
+    named = [name for name, value in given.items() if value is not None]
+    if named:
+        fix = f"leave {named[0]} out: sentences are the groups, and members are run in this process"
+        raise TuningError("task", f"tokens with {named[0]}", fix)
 
 
 def _promised(coverage: float | None, by_class: bool) -> Promised | None:

@@ -27,6 +27,7 @@ class Outputs:
         weights: (N,) how much each row counts; None where all count the same.
         groups: (N,) rows of one group belong together; None where each stands alone.
         times: (N,) what came first; None where that does not matter.
+        sequences: (N,) rows of one are its tokens, in this order; None where rows are no tokens.
     """
 
     names: tuple[str, ...]
@@ -35,6 +36,7 @@ class Outputs:
     weights: NDArray[np.float64] | None = None
     groups: NDArray[Any] | None = None
     times: NDArray[Any] | None = None
+    sequences: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,8 +60,9 @@ class Outputs:
             return None if column is None else column[index]
 
         return Outputs(
-            self.names, self.probs[:, index], self.labels[index], of(self.weights), of(self.groups), of(self.times)
-        )
+            self.names, self.probs[:, index], self.labels[index], of(self.weights), of(self.groups), of(self.times),
+            of(self.sequences),
+        )  # fmt: skip
 
     def sample(self, most: int, seed: int) -> Outputs:
         """At most so many rows, drawn by how much they count and counting alike; copies of one are a group."""
@@ -102,6 +105,13 @@ class Alternative(Protocol):
         Raises:
             QuorateError: it cannot be fitted on them.
         """
+
+
+def answers_of(fitted: Fitted, outputs: Outputs) -> NDArray[np.float32]:
+    """(N, C) what it answers these rows."""
+    if isinstance(fitted, Recipe) and fitted.classes:
+        return fitted.fuse_sequences(outputs.names, outputs.probs, outputs.sequences)
+    return fitted.fuse(outputs.names, outputs.probs)
 
 
 def recipe_of(fitted: Fitted) -> Recipe | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from quorate.fusion.sequences.tags import TagScheme
 from quorate.tuning.alternatives.attended import FEWEST_ROWS, Attended
 from quorate.tuning.alternatives.base import Alternative
 from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle, Calibrator
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.pools import LinearPool, LogPool
+from quorate.tuning.alternatives.spans import BiasedPool, BiasedSingle, SpanVoted
 from quorate.tuning.alternatives.stacked import Stacked
 from quorate.tuning.alternatives.unfitted import ClassFrequencies, Incumbent, Member, Uniform
 from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastLogLoss, LeastSquares, Loss, Median
@@ -36,7 +38,11 @@ def value_alternatives(
 
 
 def alternatives(
-    names: Sequence[str], incumbent: Incumbent | None = None, decided: Decided | None = None, rows: int = 0
+    names: Sequence[str],
+    incumbent: Incumbent | None = None,
+    decided: Decided | None = None,
+    rows: int = 0,
+    scheme: TagScheme | None = None,
 ) -> list[Alternative]:
     """Everything that can be made of these members' class probabilities.
 
@@ -45,9 +51,12 @@ def alternatives(
         incumbent: what the spec has now.
         decided: for a metric of decisions.
         rows: how many there are to fit on.
+        scheme: for a metric of spans: how the classes say them.
     """
     calibrator = Calibrator()
     found: list[Alternative] = [ClassFrequencies(), *(Member(name) for name in names), CalibratedSingle(calibrator)]
+    if scheme is not None:
+        found.append(BiasedSingle(scheme))
     if len(names) > 1:
         found.append(Uniform())
     if incumbent is not None:
@@ -58,4 +67,6 @@ def alternatives(
         found.append(Attended())
     if decided is not None:
         found.append(decided)
+    if scheme is not None and len(names) > 1:
+        found += [BiasedPool(scheme), SpanVoted(scheme)]
     return found

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.errors import QuorateError
-from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, recipe_of
+from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, answers_of, recipe_of
 from quorate.tuning.data.folds import folds_of
 
 FOLDS = 5
-# (labels (N,), fused (N, C)) to the (N, F) numbers that a metric is made of.
-Numbers = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+# Labelled rows and what is answered to them, (N, C), to the (N, F) numbers that a metric is made of.
+Numbers = Callable[[Outputs, NDArray[Any]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def out_of_sample(
         say(f"fitting {one.name}" if one.fitted else f"judging {one.name}")
         with _left_out(one, found, left_out):
             fitted = one.fit(solve, seed)
-            judging = numbers(judge.labels, fitted.fuse(judge.names, judge.probs))
+            judging = numbers(judge, answers_of(fitted, judge))
             found[one.name] = OutOfSample(one, fitted, np.full((len(solve), judging.shape[1]), np.nan), judging)
     for place, (rest, fold) in enumerate(folds):
         say(f"cross-validating: fold {place + 1} of {len(folds)}")
@@ -88,7 +88,7 @@ def out_of_sample(
         for done in list(found.values()):
             with _left_out(done.alternative, found, left_out):
                 part = done.alternative.fit(seen, seed) if done.alternative.fitted else done.fitted
-                done.solving[fold] = numbers(held_out.labels, part.fuse(held_out.names, held_out.probs))
+                done.solving[fold] = numbers(held_out, answers_of(part, held_out))
                 done.parts.append(Part(part, rest, fold))
     return list(found.values()), left_out
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.loading import build_rule
+from quorate.fusion.sequences.decoding import padded
+from quorate.fusion.sequences.token_fusion import fuse_tokens
 from quorate.tuning.alternatives.guarantee import Guarantee
 
 # Fused at once: what rules compute in between stays small beside the predictions.
@@ -31,6 +33,7 @@ class Recipe:
         member_calibration: of members' outputs, before the rule.
         calibration: of the fused rows, after it.
         guarantee: of how sure they are.
+        classes: names, for a rule over whole sequences, which reads what they say.
     """
 
     rule: str
@@ -41,6 +44,7 @@ class Recipe:
     member_calibration: Mapping[str, Calibration] = field(default_factory=dict)
     calibration: Calibration | None = None
     guarantee: Guarantee | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -68,6 +72,23 @@ class Recipe:
             if self.calibration is not None:
                 answer = self.calibration.apply_fused(answer)
             fused[at : at + _ROWS] = answer.values.numpy()
+        return fused
+
+    def fuse_sequences(
+        self, names: Sequence[str], probs: NDArray[Any], sequences: NDArray[Any] | None
+    ) -> NDArray[np.float32]:
+        """The same of a rule over whole sequences; ``sequences`` (N,) says which rows are the tokens of one.
+
+        Raises:
+            FusionError: the rule cannot be built, or cannot fuse them.
+        """
+        rule = build_rule(self.rule, self.members, self.weights, self.options, None, self.classes)
+        fused = np.empty(probs.shape[1:], dtype=np.float32)
+        said = self.calibrated(names, probs)
+        for rows, lengths in padded(sequences, probs.shape[1]):
+            there = np.arange(rows.shape[1]) < lengths[:, None]
+            found = fuse_tokens(rule, torch.from_numpy(said[:, rows]), padding=torch.from_numpy(~there))
+            fused[rows[there]] = found.values.numpy()[there]
         return fused
 
     def calibrated(self, names: Sequence[str], probs: NDArray[Any]) -> NDArray[np.float32]:

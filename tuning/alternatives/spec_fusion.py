@@ -10,6 +10,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import CalibrationSpec
 from quorate.fusion.calibration.calibration import Calibration
+from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.runs.run_folder import save_state
 
@@ -33,6 +34,7 @@ def incumbent_recipe(spec: EnsembleSpec, folder: Path) -> Recipe:
         load_state(fusion.state, folder) if fusion.state else {},
         {name: calibration(part) for name, part in fusion.member_calibration.items()},
         None if fusion.calibration is None else calibration(fusion.calibration),
+        classes=tuple(classes) if RULES[fusion.rule].sequences else (),
     )
 
 
@@ -76,4 +78,5 @@ def _without_the_unread(data: dict[str, Any], output: str) -> dict[str, Any]:
     if "fusions" in data:
         data["fusions"] = fusions
     read.update(str(fusion.get("options", {}).get("input_name")) for fusion in fusions.values())  # a gate's
+    read.add(str(data.get("lengths")))  # a fusion of tokens reads it
     return {**data, "inputs": {name: one for name, one in data["inputs"].items() if name in read}}

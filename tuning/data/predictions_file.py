@@ -2,7 +2,7 @@
 
 Columns: ``label``; ``MEMBER/CLASS`` for each member and class, or ``MEMBER`` for values; and where there are any
 ``split`` (solve or judge), ``group``, ``time`` and ``weight``. Of several values a row ``label/OUTPUT`` and
-``MEMBER/OUTPUT``.
+``MEMBER/OUTPUT``. Of tokens ``sequence``: rows of one are its tokens, in their order.
 """
 
 # M members, N rows, C classes, K values
@@ -21,7 +21,7 @@ from quorate.tuning.data.side_columns import numbers_of, side_column, weights_of
 from quorate.tuning.data.tables import read_columns
 from quorate.tuning.errors import DataError
 
-SPLIT, GROUP, TIME, WEIGHT = "split", "group", "time", "weight"
+SPLIT, GROUP, TIME, WEIGHT, SEQUENCE = "split", "group", "time", "weight", "sequence"
 SOLVE, JUDGE = "solve", "judge"
 
 
@@ -36,6 +36,7 @@ class Predictions:
         labels: (N,) index of the true class, or float of the true value; (N, K) of several.
         judged: (N,) bool, rows to judge on; None where that is left open.
         groups, times, weights: (N,) each, or None.
+        sequences: (N,) rows of one are its tokens, in this order; None where rows are no tokens.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class Predictions:
     groups: NDArray[Any] | None = None
     times: NDArray[Any] | None = None
     weights: NDArray[np.float64] | None = None
+    sequences: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +65,7 @@ def read_predictions(path: str | Path, label: str = "label") -> Predictions:
     if label not in columns and not several:
         found = f"it has {', '.join(list(columns)[:10])}"
         raise DataError(path.name, f"no column {label!r}", f"{found}; name the column of true classes or values")
-    side = {label, *(f"{label}/{output}" for output in several), SPLIT, GROUP, TIME, WEIGHT}
+    side = {label, *(f"{label}/{output}" for output in several), SPLIT, GROUP, TIME, WEIGHT, SEQUENCE}
     outputs = {name: column for name, column in columns.items() if name not in side}
     if not outputs:
         raise DataError(path.name, "no member's column", "name columns MEMBER/CLASS, or MEMBER for values")
@@ -85,6 +87,7 @@ def read_predictions(path: str | Path, label: str = "label") -> Predictions:
     return Predictions(
         names, classes, np.stack(stacked), labels, _judged(path, columns.get(SPLIT)),
         side_column(path, GROUP, columns), side_column(path, TIME, columns), weights_of(path, WEIGHT, columns),
+        side_column(path, SEQUENCE, columns),
     )  # fmt: skip
 
 
@@ -103,7 +106,8 @@ def _names(path: Path, columns: list[str]) -> tuple[tuple[str, ...], tuple[str, 
     pairs = [column.rpartition("/")[::2] if "/" in column else (column, None) for column in columns]
     names = tuple(dict.fromkeys(name for name, _ in pairs))
     classes = tuple(dict.fromkeys(cls for _, cls in pairs if cls is not None))
-    fix = "name all columns MEMBER/CLASS, or all MEMBER for values; others are label, split, group, time and weight"
+    others = ", ".join(("label", SPLIT, GROUP, TIME, WEIGHT, SEQUENCE))
+    fix = f"name all columns MEMBER/CLASS, or all MEMBER for values; others are {others}"
     plain = [name for name, cls in pairs if cls is None]
     if classes and plain:
         raise DataError(path.name, f"column {plain[0]!r} names no class", fix)

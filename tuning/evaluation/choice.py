@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.significance import Interval
-from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, recipe_of
+from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, answers_of, recipe_of
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
@@ -28,7 +28,7 @@ from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample
 from quorate.tuning.evaluation.price import Price
-from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
+from quorate.tuning.evaluation.row_metrics import SPAN_F1, RowMetric, row_metric
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
 # Between ensembles of one cost: four to one is a reason to move to the more elaborate.
@@ -51,7 +51,7 @@ class GivenAnswers:
 
     def out_of_sample(self, solve: Outputs, judge: Outputs, metric: RowMetric) -> OutOfSample:
         """As an alternative."""
-        solving, judging = metric.rows(solve.labels, self.solving), metric.rows(judge.labels, self.judging)
+        solving, judging = metric.numbers(solve, self.solving), metric.numbers(judge, self.judging)
         kind: Kind = "ensemble" if self.members > 1 else "single"
         return OutOfSample(Answered(self.name, kind, self.members), Given(self.judging), solving, judging)
 
@@ -76,7 +76,7 @@ def choose(
     Args:
         solve, judge: rows to fit on and other rows to judge on, which no member was trained on.
         metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro; rmse or mae for values; log_loss or brier of
-            several labels a row; or a ``RowMetric``.
+            several labels a row; or a ``RowMetric``, such as one of tags.
         incumbent: what is served now.
         given: other alternatives, of which there are answers and no more.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
@@ -95,14 +95,17 @@ def choose(
     if by.of_values != solve.of_values:
         found_here = "values" if solve.of_values else "classes"
         raise TuningError("metric", f"{by.name} of {found_here}", "give rmse or mae for values, others for classes")
+    if by.of_tags and (solve.sequences is None or judge.sequences is None):
+        fix = "say which rows are the tokens of one sequence: column 'sequence'"
+        raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
     served = Incumbent(incumbent) if isinstance(incumbent, Recipe) else incumbent
     if by.of_values:
         losses: dict[str, Loss] = {"mae": "absolute", "log_loss": "log"}
         tried = value_alternatives(solve.names, losses.get(by.name, "squared"), served)
     else:
         decided = Decided(by.name, by.costs) if by.decides else None
-        tried = alternatives(solve.names, served, decided, len(solve))
-    found, left_out = out_of_sample(tried, solve, judge, by.rows, seed, on_step)
+        tried = alternatives(solve.names, served, decided, len(solve), by.scheme if by.name == SPAN_F1 else None)
+    found, left_out = out_of_sample(tried, solve, judge, by.numbers, seed, on_step)
     first = next((n for n, one in enumerate(found) if one.alternative.kind == "ensemble"), len(found))
     found[first:first] = [one.out_of_sample(solve, judge, by) for one in given]
     options: dict[str, Any] = {"min_gain": min_gain, "pool": pool, "left_out": left_out, "seed": seed, "price": price}
@@ -184,8 +187,7 @@ def compare_answers(
     tried.append((Answered(name, "ensemble" if len(pooled) > 1 else "single"), Given(fused)))
     none = np.full((len(seen), 1), np.nan)
     found = [
-        OutOfSample(one, fitted, none, metric.rows(held_out.labels, fitted.fuse(held_out.names, held_out.probs)))
-        for one, fitted in tried
+        OutOfSample(one, fitted, none, metric.numbers(held_out, answers_of(fitted, held_out))) for one, fitted in tried
     ]
     return compare(found, known, held_out, metric, pool=False)
 

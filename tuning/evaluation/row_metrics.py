@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
+from quorate.fusion.sequences.decoding import decode_flat, first_tokens
+from quorate.fusion.sequences.tags import TagScheme, tag_scheme
+from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.errors import TuningError
 from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.decisions import DECISION_METRICS, decision_scores
+from quorate.tuning.solvers.spans import TrueTags, f1_of
+
+TOKEN_ACCURACY, SPAN_F1 = TAG_METRICS = ("token_accuracy", "span_f1")
 
 
 @dataclass(frozen=True)
@@ -28,34 +34,54 @@ class RowMetric:
         higher_is_better: False for a loss.
         of_values: it reads values, not probabilities.
         decides: what the metric reads is the most probable class alone; ``costs`` (C, C) of decisions where given.
+        of_tags: rows are tokens and the metric reads their decoded tags: ``rows`` takes those in place of what is
+            fused, and which tokens are the first of their sequences. ``scheme`` is how the classes say spans.
     """
 
     name: str
     unit: str
-    rows: Callable[[NDArray[Any], NDArray[Any]], Floats]
+    rows: Callable[..., Floats]
     value: Callable[[Floats], Floats]
     higher_is_better: bool = False
     decides: bool = False
     costs: Floats | None = None
     of_values: bool = False
+    of_tags: bool = False
+    scheme: TagScheme | None = None
+
+    def numbers(self, outputs: Outputs, fused: NDArray[Any]) -> Floats:
+        """(N, F) of answered rows."""
+        if not self.of_tags:
+            return self.rows(outputs.labels, fused)
+        sequences = np.arange(len(outputs)) if outputs.sequences is None else outputs.sequences
+        tags, (order, first) = decode_flat(fused, sequences, self.scheme), first_tokens(sequences)
+        numbers = self.rows(outputs.labels[order], tags[order], first)
+        back = np.empty_like(numbers)
+        back[order] = numbers
+        return back
 
     def gain(self, before: Floats, after: Floats) -> Floats:
         """How much better the second is than the first."""
         return np.asarray(after - before if self.higher_is_better else before - after)
 
 
-def row_metric(name: str, costs: Floats | None = None, multilabel: bool = False) -> RowMetric:
-    """A metric by name: log_loss, brier, accuracy, balanced_accuracy, f1_macro; cost with a table of costs; and of
-    values rmse and mae.
+def row_metric(
+    name: str, costs: Floats | None = None, multilabel: bool = False, classes: Sequence[str] = ()
+) -> RowMetric:
+    """A metric by name: log_loss, brier, accuracy, balanced_accuracy, f1_macro; cost with a table of costs; of values
+    rmse and mae; of tokens token_accuracy and span_f1.
 
     Args:
         name: of the metric.
         costs: of decisions.
         multilabel: each of a row's labels holds or not by itself: log_loss or brier per label.
+        classes: names, for a metric of what tags say.
 
     Raises:
-        TuningError: no metric of this name.
+        TuningError: no metric of this name, or one that the classes say nothing for.
     """
+    if name in TAG_METRICS and costs is None and not multilabel:
+        return _tag_metric(name, tag_scheme(classes))
     if multilabel:
         if costs is not None or name not in ("log_loss", "brier"):
             found = "costs" if costs is not None else repr(name)
@@ -78,8 +104,28 @@ def row_metric(name: str, costs: Floats | None = None, multilabel: bool = False)
         return RowMetric(name, name, _squared_errors, _root, of_values=True)
     if name == "mae":
         return RowMetric(name, name, _absolute_errors, _only, of_values=True)
-    known = f"log_loss, brier, {', '.join(DECISION_METRICS)}, or rmse or mae for values"
+    known = (
+        f"log_loss, brier, {', '.join(DECISION_METRICS)}; rmse or mae for values; {' or '.join(TAG_METRICS)} for tags"
+    )
     raise TuningError("metric", f"{name!r} is unknown", f"give {known}")
+
+
+def _tag_metric(name: str, scheme: TagScheme | None) -> RowMetric:
+    if name == TOKEN_ACCURACY:
+        return RowMetric(name, name, _right_tokens, _only, True, of_tags=True, scheme=scheme)
+    if scheme is None:
+        raise TuningError(
+            "metric", "span_f1 of classes that say no spans", "name them O, B-x and I-x, or token_accuracy"
+        )
+
+    def counts(labels: NDArray[np.int64], tags: NDArray[np.int64], first: NDArray[np.bool_]) -> Floats:
+        return TrueTags(labels, first, scheme).counts(tags)
+
+    return RowMetric(name, "span F1", counts, f1_of, True, of_tags=True, scheme=scheme)
+
+
+def _right_tokens(labels: NDArray[np.int64], tags: NDArray[np.int64], first: NDArray[np.bool_]) -> Floats:
+    return np.asarray((labels == tags)[:, None], dtype=np.float64)
 
 
 def _root(means: Floats) -> Floats:

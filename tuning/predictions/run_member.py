@@ -83,16 +83,21 @@ def predicts_values(spec: EnsembleSpec) -> bool:
     return spec.classes is None and bool(members) and all(member.output == "values" for member in members)
 
 
-def tunable_members(spec: EnsembleSpec, values: bool = False, heads: bool = False) -> tuple[str, ...]:
+def tunable_members(
+    spec: EnsembleSpec, values: bool = False, heads: bool = False, tokens: bool = False
+) -> tuple[str, ...]:
     """Members of the ensemble's fusion, in its order, if weights over them can be solved from labelled rows.
 
     Args:
         values: members that all predict values will do as well.
         heads: members that read other members or fusions will do as well.
+        tokens: members whose rows are sequences of tokens will.
 
     Raises:
         TuningError: no classes, or a member that gives no class probabilities or reads what it may not.
     """
+    if spec.of_tokens and not tokens:
+        raise TuningError("task", str(spec.task), "tune its weights, by quorate tune with a table of tokens")
     wanted = ("values",) if values and predicts_values(spec) else ("logits", "probabilities")
     if spec.classes is None and "values" not in wanted:
         raise TuningError("classes", "the spec names none", "name the classes, labels are matched with them")

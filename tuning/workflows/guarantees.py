@@ -51,6 +51,8 @@ def with_guarantees(
         return choice
     if judge.of_values and judge.truth.shape[1] > 1:
         raise TuningError("coverage", f"{judge.truth.shape[1]} values a row", "leave it out: it is promised for one")
+    if judge.sequences is not None:
+        raise TuningError("coverage", "tokens of sequences", "leave it out: it is promised for rows that stand alone")
     if judge.weights is not None:
         found = "rows that count differently"
         raise TuningError("coverage", found, "leave the weights out: it is promised for rows that are drawn alike")

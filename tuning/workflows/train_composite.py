@@ -143,6 +143,8 @@ def train_composite(
         DataError: rows do not fit.
     """
     say, how = on_step or (lambda step: None), training or Training()
+    if spec.of_tokens:
+        raise TuningError("task", str(spec.task), "train taggers by themselves: a composite's rows are no tokens")
     part = trained_part(spec, what, lambda name: _is_network(spec, name, folder))
     _check_left_as_they_are(spec, part, folder)
     where = _where(resume, runs, spec.name)

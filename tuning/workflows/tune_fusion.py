@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
+from quorate.deployments.spec.schema import Task
 from quorate.fusion.registry import PATTERNS
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.recipe import Recipe
@@ -185,7 +186,7 @@ def tune_fusion(
     choice, gap = _linear_pool(choice, store, found, validation)
     choice = with_guarantees(choice, found.judge, promised, **_limits(spec), seed=seed)
     say("writing the run")
-    written = _write(spec, folder, where, choice, before)
+    written = write_specs(spec, folder, where, choice, before)
     result = TuneResult(written, where, choice, gap, found.left_out, found.filled, (*shared, *odd))
     save_report(result.to_dict(), where)
     _save_probe(result, store, names, held_out, found.rows[HELD_OUT][:PROBE_ROWS], before)
@@ -200,6 +201,9 @@ def _metric(
     if out_of_fold and data.labels.dtype.kind == "f":
         raise TuningError("training rows", "true values, or several labels a row", "give rows no member was trained on")
     table = None if costs is None else check_costs(costs, len(spec.classes or ()))
+    found: Task = "regression" if not spec.classes else "multilabel" if is_multilabel(data) else "classification"
+    if spec.task not in (None, found):
+        raise TuningError("task", f"{spec.task} with labels of {found}", "give labels of the task, or change it")
     return row_metric(metric or ("log_loss" if spec.classes else "rmse"), table, is_multilabel(data))
 
 
@@ -240,7 +244,9 @@ def _promised(spec: EnsembleSpec) -> Promised | None:
     return None if conformal is None else Promised(conformal.coverage, conformal.by_class)
 
 
-def _write(spec: EnsembleSpec, folder: Path, where: Path, choice: Choice, before: Before | None) -> EnsembleSpec:
+def write_specs(
+    spec: EnsembleSpec, folder: Path, where: Path, choice: Choice, before: Before | None = None
+) -> EnsembleSpec:
     """Write the recommended spec and every other beside it; the given one where nothing is worth serving."""
     given = save_deployable(spec, folder, where)
     if before is not None:

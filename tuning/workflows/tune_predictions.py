@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.display import Displayed, Table
+from quorate.fusion.sequences.tags import tag_scheme
 from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.predictions_file import Predictions
 from quorate.tuning.errors import PredictionError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
-from quorate.tuning.evaluation.row_metrics import row_metric
+from quorate.tuning.evaluation.row_metrics import SPAN_F1, row_metric
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.answered_rows import check_usable
 from quorate.tuning.runs.run_folder import new_run_folder, save_report, save_state
@@ -83,7 +85,8 @@ def tune_predictions(
 
     Args:
         predictions: of labelled rows; without a split of their own halves are made.
-        metric: as of ``tune_fusion``; rmse or mae for values. log_loss or rmse when None.
+        metric: as of ``tune_fusion``; rmse or mae for values; span_f1 or token_accuracy for tokens. log_loss or rmse
+            when None, span_f1 for tokens whose classes are tags (O, B-x and I-x).
         costs, min_gain, promised, seed: as of ``tune_fusion``.
         name: what the run's folder is called by.
         runs: where it is made.
@@ -94,11 +97,52 @@ def tune_predictions(
         PredictionError: outputs that are no probabilities, or members that answered too few rows.
         TuningError: another metric.
     """
-    say = on_step or (lambda step: None)
+    judged = judge_predictions(
+        predictions, metric, costs, min_gain=min_gain, promised=promised, seed=seed, on_step=on_step
+    )  # fmt: skip
+    where = new_run_folder(runs, name)
+    _write(judged.choice, predictions.classes, where)
+    result = PredictionsResult(where, judged.choice, judged.left_out, judged.warnings)
+    save_report(result.to_dict(), where)
+    return result
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The decision over predictions, and what it was taken on.
+
+    Attributes:
+        solve, judge: rows that were fitted on and judged on.
+        left_out: how many others there are.
+        warnings: what is odd about the rows.
+    """
+
+    choice: Choice
+    solve: Outputs
+    judge: Outputs
+    left_out: int
+    warnings: tuple[str, ...]
+
+
+def judge_predictions(
+    predictions: Predictions,
+    metric: str | None,
+    costs: ArrayLike | None = None,
+    *,
+    incumbent: Recipe | None = None,
+    min_gain: float = 0.0,
+    promised: Promised | None = None,
+    quorum: int = 1,
+    required: Collection[str] = (),
+    seed: int = 0,
+    on_step: Callable[[str], None] | None = None,
+) -> Judged:
+    """Choose; arguments and errors are those of ``tune_predictions`` and ``choose``."""
     labelled = _are_labels(predictions)
-    metric = metric or ("log_loss" if predictions.classes or labelled else "rmse")
+    metric = metric or _default_metric(predictions, labelled)
     table = None if costs is None else check_costs(costs, predictions.outputs.shape[2])
-    by = row_metric(metric, table, labelled and metric not in ("rmse", "mae"))
+    by = row_metric(metric, table, labelled and metric not in ("rmse", "mae"), predictions.classes)
+    _check_whole(predictions)
     outputs, judged = outputs_of(predictions)
     if judged is None:
         first, second = halves(outputs.labels, outputs.groups, outputs.times, seed)
@@ -107,14 +151,19 @@ def tune_predictions(
     solve, judge = outputs.rows(first), outputs.rows(second)
     odd, seen = shifts(solve, judge), known_by_heart(solve, judge)
     pool = not (odd or seen)
-    choice = choose(solve, judge, metric=by, min_gain=min_gain, pool=pool, seed=seed, on_step=say)
-    choice = with_guarantees(choice, judge, promised, seed=seed)
+    limits: dict[str, Any] = {"quorum": quorum, "required": required, "seed": seed}
+    choice = choose(
+        solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, on_step=on_step, **limits
+    )  # fmt: skip
+    choice = with_guarantees(choice, judge, promised, **limits)
     warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
-    where = new_run_folder(runs, name)
-    _write(choice, predictions.classes, where)
-    result = PredictionsResult(where, choice, len(predictions) - len(outputs), warnings)
-    save_report(result.to_dict(), where)
-    return result
+    return Judged(choice, solve, judge, len(predictions) - len(outputs), warnings)
+
+
+def _default_metric(predictions: Predictions, labelled: bool) -> str:
+    if predictions.sequences is not None and tag_scheme(predictions.classes) is not None:
+        return SPAN_F1
+    return "log_loss" if predictions.classes or labelled else "rmse"
 
 
 def _are_labels(predictions: Predictions) -> bool:
@@ -141,6 +190,8 @@ def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | N
     rows = check_usable(predictions.names, np.isfinite(probs).all(axis=2))
     if predictions.weights is not None:
         rows = rows[predictions.weights[rows] > 0]
+    if predictions.sequences is not None:
+        rows = _whole(predictions.sequences, rows)
 
     def of(column: NDArray[Any] | None) -> NDArray[Any] | None:
         return None if column is None else column[rows]
@@ -156,10 +207,47 @@ def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | N
         some.astype(np.float32),
         predictions.labels[rows],
         weights,
-        of(predictions.groups),
+        of(predictions.sequences if predictions.groups is None else predictions.groups),
         of(predictions.times),
+        of(predictions.sequences),
     )
     return outputs, of(predictions.judged)
+
+
+def _whole(sequences: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The rows of sequences of which no token is missing.
+
+    Raises:
+        PredictionError: each has one missing.
+    """
+    missing = np.ones(len(sequences), dtype=np.bool_)
+    missing[rows] = False
+    kept = rows[~np.isin(sequences[rows], sequences[missing])]
+    if not len(kept):
+        raise PredictionError("predictions", "no sequence was answered whole", "correct the members that fail")
+    return kept
+
+
+def _check_whole(predictions: Predictions) -> None:
+    """Refuse sequences that are torn: into two groups, times, or sides of the split.
+
+    Raises:
+        PredictionError: one is.
+    """
+    sequences = predictions.sequences
+    if sequences is None:
+        return
+    number = np.asarray(np.unique(sequences, return_inverse=True)[1]).reshape(-1)
+    order = np.argsort(number, kind="stable")
+    inner = number[order][1:] == number[order][:-1]
+    for name in ("groups", "times", "judged"):
+        column = getattr(predictions, name)
+        if column is None:
+            continue
+        torn = np.flatnonzero(inner & (column[order][1:] != column[order][:-1]))
+        if len(torn):
+            found = f"sequence {sequences[order[torn[0]]]} has tokens of several"
+            raise PredictionError(f"predictions, {name}", found, "give all tokens of a sequence the same")
 
 
 def _write(choice: Choice, classes: tuple[str, ...], folder: Path) -> None:

@@ -27,6 +27,8 @@ class Metric(str, Enum):
     f1_macro = "f1_macro"
     rmse = "rmse"
     mae = "mae"
+    token_accuracy = "token_accuracy"
+    span_f1 = "span_f1"
 
 
 # What each use of the command reads; the others refuse it.
@@ -64,7 +66,7 @@ PredictionsFile = Annotated[
     Path | None,
     typer.Option(
         help="Instead of SPEC and --data what members predicted: .parquet, .csv, .arrow or .npz with columns label and "
-        "MEMBER/CLASS, and split, group, time and weight where there are any.",
+        "MEMBER/CLASS, and split, group, time, weight and sequence (of tokens) where there are any.",
         show_default=False,
     ),
 ]
@@ -78,7 +80,8 @@ TrainingRows = Annotated[
 MetricOption = Annotated[
     Metric | None,
     typer.Option(
-        help="What alternatives are compared by (weights): log_loss for classes, rmse for predicted values.",
+        help="What alternatives are compared by (weights): log_loss for classes, rmse for predicted values, span_f1 "
+        "for tokens whose classes are O, B-x and I-x.",
         show_default=False,
     ),
 ]

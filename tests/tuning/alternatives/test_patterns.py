@@ -23,7 +23,7 @@ def outputs(rows, seed):
 
 
 def found(alternative, solve):
-    (one,), left_out = out_of_sample([alternative], solve, solve.rows(slice(0, 50)), row_metric("log_loss").rows)
+    (one,), left_out = out_of_sample([alternative], solve, solve.rows(slice(0, 50)), row_metric("log_loss").numbers)
     assert not left_out
     return one
 
