@@ -10,7 +10,7 @@ from quorate.tuning.alternatives.base import Alternative
 from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle, Calibrator
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.pools import LinearPool, LogPool
-from quorate.tuning.alternatives.spans import BiasedPool, BiasedSingle, SpanVoted
+from quorate.tuning.alternatives.spans import BiasedPool, BiasedSingle, Biases, SpanVoted
 from quorate.tuning.alternatives.stacked import Stacked
 from quorate.tuning.alternatives.unfitted import ClassFrequencies, Incumbent, Member, Uniform
 from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastLogLoss, LeastSquares, Loss, Median
@@ -55,8 +55,9 @@ def alternatives(
     """
     calibrator = Calibrator()
     found: list[Alternative] = [ClassFrequencies(), *(Member(name) for name in names), CalibratedSingle(calibrator)]
-    if scheme is not None:
-        found.append(BiasedSingle(scheme))
+    biases = None if scheme is None else Biases(scheme)
+    if biases is not None:
+        found.append(BiasedSingle(biases))
     if len(names) > 1:
         found.append(Uniform())
     if incumbent is not None:
@@ -67,6 +68,6 @@ def alternatives(
         found.append(Attended())
     if decided is not None:
         found.append(decided)
-    if scheme is not None and len(names) > 1:
-        found += [BiasedPool(scheme), SpanVoted(scheme)]
+    if biases is not None and len(names) > 1:
+        found += [BiasedPool(biases.scheme), SpanVoted(biases)]
     return found

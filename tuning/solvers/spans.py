@@ -149,10 +149,10 @@ class VoteSearch:
         return float(len(starts) if weights is None else weights[starts].sum())
 
 
-def decoded_with(
-    values: NDArray[Any], bias: float, scheme: TagScheme, decode: Callable[[NDArray[Any]], NDArray[np.int64]]
-) -> NDArray[np.int64]:
-    """Tags of (N, C) probabilities under a bias of O."""
-    biased = values.copy()
-    biased[:, scheme.outside] *= np.exp(bias)
-    return decode(biased)
+def biased(values: NDArray[Any], bias: float, scheme: TagScheme) -> NDArray[Any]:
+    """(N, C) probabilities with so much added to log p of O; rows no longer sum to one."""
+    if not bias:
+        return values
+    changed = values.copy()
+    changed[:, scheme.outside] *= np.exp(bias)
+    return changed
