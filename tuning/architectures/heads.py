@@ -4,24 +4,15 @@ In a spec ``model: quorate.tuning.architectures:head`` with ``inputs: [image, cn
 several such heads over one ``model: quorate.tuning.architectures:trunk`` share what is expensive to compute.
 """
 
-# B batch, F features
+# F features
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from quorate.tuning.architectures.networks import Perceptron, build
-
-
-class Head(Perceptron):
-    """A perceptron over all it reads, side by side."""
-
-    def forward(self, *read: Tensor) -> Tensor:
-        """(B, ...) tensors, F numbers a row in all, to logits (B, classes)."""
-        return super().forward(torch.cat([one.flatten(1).float() for one in read], dim=1))
 
 
 def head(features: int, classes: int, width: int = 64, depth: int = 1, dropout: float = 0.1) -> nn.Module:
@@ -32,7 +23,7 @@ def head(features: int, classes: int, width: int = 64, depth: int = 1, dropout: 
         classes: number of logits.
         width, depth, dropout: of the perceptron.
     """
-    return Head((1, 1, features), classes, width, depth, dropout)
+    return Perceptron((1, 1, features), classes, width, depth, dropout)
 
 
 def trunk(**config: Any) -> nn.Module:

@@ -1,8 +1,9 @@
-"""Networks for small images, built from a spec's ``config``: CNN, RNN, Transformer, MLP.
+"""Networks for small images and for tables, built from a spec's ``config``: CNN, RNN, Transformer, MLP, table.
 
 Entry point: ``build(family="cnn", image=[1, 28, 28], classes=10, ...)``; in a spec
 ``model: quorate.tuning.architectures:build`` with the arguments as ``config``.
-Each network takes (B, channels, height, width) float32 and returns logits (B, classes).
+Each network takes (B, channels, height, width) float32 and returns logits (B, classes); mlp and table take (B, F),
+too, or several inputs that make F.
 """
 
 # B batch, C classes, L steps or patches, D width
@@ -17,7 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quorate.tuning.architectures.flat_rows import side_by_side
 from quorate.tuning.architectures.precision import in_format
+from quorate.tuning.architectures.table_network import TableNet
 from quorate.tuning.errors import ArchitectureError
 
 
@@ -142,7 +145,7 @@ class AttentionBlock(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """``depth`` hidden layers over the flattened image."""
+    """``depth`` hidden layers over all it reads, flat and side by side."""
 
     def __init__(
         self, image: tuple[int, int, int], classes: int, width: int = 128, depth: int = 2, dropout: float = 0.1
@@ -154,8 +157,8 @@ class Perceptron(nn.Module):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
         self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], classes))
 
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.net(image)
+    def forward(self, *read: Tensor) -> Tensor:
+        logits: Tensor = self.net(side_by_side(read))
         return logits
 
 
@@ -164,6 +167,7 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "rnn": RecurrentNet,
     "transformer": Transformer,
     "mlp": Perceptron,
+    "table": TableNet,
 }
 
 
@@ -171,11 +175,12 @@ def build(family: str = "cnn", image: Sequence[int] = (1, 28, 28), classes: int 
     """Build an untrained network from a spec's config.
 
     Args:
-        family: cnn, rnn, transformer or mlp.
-        image: (channels, height, width) of one input.
+        family: cnn, rnn, transformer, mlp or table.
+        image: (channels, height, width) of one input; (1, 1, F) of flat rows.
         classes: number of logits.
         config: ``width``, ``depth``, ``dropout`` of every family; ``cell`` of an rnn; ``heads``, ``patch`` of a
-            transformer; ``format``, fp32, bf16 or int8 (see ``precision``), of any network that is only run.
+            transformer; ``bins`` of a table; ``format``, fp32, bf16 or int8 (see ``precision``), of any network that is
+            only run.
 
     Returns:
         A module from (B, *image) float32 to logits (B, classes), initialised from torch's global generator.

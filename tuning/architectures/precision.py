@@ -24,8 +24,8 @@ class InFormat(nn.Module):
         self.numbers = numbers
         self.network = network.bfloat16() if numbers == "bf16" else network
 
-    def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.network(image.bfloat16() if self.numbers == "bf16" else image)
+    def forward(self, *read: Tensor) -> Tensor:
+        logits: Tensor = self.network(*(one.bfloat16() if self.numbers == "bf16" else one for one in read))
         return logits.float()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:

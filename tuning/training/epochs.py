@@ -76,7 +76,7 @@ class EpochRun(ABC):
             self._random = _random_state(training.device)
         groups = self._parameter_groups()
         self._optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
-        steps = max(2, training.epochs * math.ceil(rows / training.batch_size))
+        steps = max(3, training.epochs * math.ceil(rows / training.batch_size))
         warm_up = min(1.0, max(0.1, 2 / steps))  # OneCycleLR divides by the warm-up's steps less one
         peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(

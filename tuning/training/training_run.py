@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quorate.tuning.architectures.networks import build
+from quorate.tuning.architectures.networks import ConvNet, build
+from quorate.tuning.architectures.table_network import TableNet
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import DataError
 from quorate.tuning.training.epochs import Epoch, EpochRun, Training
@@ -39,14 +40,20 @@ class TrainingRun(EpochRun):
         validation: Labelled,
         training: Training,
         loss: Loss | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ):
-        """Arguments and errors as of ``train``."""
+        """Arguments and errors as of ``train``.
+
+        Args:
+            start: weights to begin with, where there are some of that name and shape.
+        """
         self._images, self._held_out = (_image(data).to(training.device) for data in (rows, validation))
         self._labels, self._truth = torch.from_numpy(rows.labels).to(training.device), validation.labels
         self._loss = loss or (lambda logits, index: nn.functional.cross_entropy(logits, self._labels[index]))
-        full = {"image": list(self._images.shape[1:]), "classes": len(rows.classes), **config, "format": "fp32"}
+        shape = list(self._images.shape[1:])
+        full = {"image": [*[1] * (3 - len(shape)), *shape], "classes": len(rows.classes), **config, "format": "fp32"}
         self.family = str(full.get("family", "cnn"))
-        super().__init__(lambda: build(**full), len(self._images), training)
+        super().__init__(lambda: _made(full, self._images, start or {}), len(self._images), training)
 
     def result(self) -> Trained:
         """The network of the best epoch so far.
@@ -63,6 +70,17 @@ class TrainingRun(EpochRun):
         logits, truth = predict_logits(self.model, self._held_out).cpu(), torch.from_numpy(self._truth)
         loss = nn.functional.cross_entropy(logits, truth).item()
         return loss, (logits.argmax(dim=1) == truth).float().mean().item()
+
+
+def _made(config: Mapping[str, Any], images: Tensor, start: Mapping[str, Tensor]) -> nn.Module:
+    model = build(**config)
+    if isinstance(model, TableNet):
+        model.fit_inputs(images.cpu())
+    own = model.state_dict()
+    model.load_state_dict({**own, **{k: v for k, v in start.items() if k in own and own[k].shape == v.shape}})
+    if isinstance(model, ConvNet):  # two thirds of the time on a CPU, and what tensor cores want
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def _image(data: Labelled) -> Tensor:
