@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from quorate.tuning.search.journal import Finished, saving
 from quorate.tuning.search.members.candidates import choose_candidates
 from quorate.tuning.search.members.formats import add_formats, member_bytes
 from quorate.tuning.search.members.head_search import HeadSearch
-from quorate.tuning.search.members.member_search import MemberSearch, bare_spec
+from quorate.tuning.search.members.member_search import MemberSearch, bare_spec, row_shape
 from quorate.tuning.search.members.member_trial import MemberTrial
 from quorate.tuning.search.pareto import Picker, pareto, spread
 from quorate.tuning.search.report import save_result
@@ -47,8 +48,10 @@ from quorate.tuning.search.structures.table import Column, Table
 from quorate.tuning.search.trial_runner import Phase, run_trials
 from quorate.tuning.search.worker_pool import WorkerPool
 
-# Of the time there is, members may take this share; structures over stored predictions are quick.
-_MEMBERS_SHARE = 0.7
+# A training that would have less than this share of its time is not worth a start.
+_LEAST_SHARE = 0.25
+# Late or not: without a structure all that was trained would be for nothing.
+_LEAST_STRUCTURES_S = 10.0
 _MOST_PICKS = 10
 _COSTS = ("p95_latency_s", "device_s_per_request", "memory_bytes")
 
@@ -65,20 +68,24 @@ class SweepRun:
     ):
         self._folder, self._settings, self._rows, self._options = folder, settings, rows, options
         self._tell = options.on_progress or (lambda progress: None)
-        self._until = None if options.time_s is None else time.monotonic() + options.time_s
+        self._budget = options.budget
         self._space = settings.space
         self._store = PredictionStore(folder / "predictions")
         self._given = read_input_spec(folder)
         self._seconds: dict[str, float] = {}
         self._complete = True
+        self._done = self._rounds_done()
+        self._found_heads: HeadSearch | None = None
         self._pool = WorkerPool(options.workers or 2 * settings.parallel)
         self._callbacks = Callbacks(options.callbacks, folder)
 
     def run(self, given: Measured) -> SweepResult:
         """Go through the phases; what is given is not measured."""
         with ray_session(), self._pool, self._callbacks:
-            members, trained = self._members()
-            picker, structures = self._structures(members, given)
+            for number in self._budget.rounds():
+                members, trained = self._members(number)
+                with self._budget.rest():
+                    picker, structures = self._structures(number, members, given)
             with self._timed("picks"):
                 front = spread(pareto(structures, self._settings.objectives), _MOST_PICKS)
                 picks = tuple(picker.pick(place, trial) for place, trial in enumerate(front))
@@ -97,8 +104,9 @@ class SweepRun:
                 save_result(result, picker, self._rows["validation"].classes)
         return result
 
-    def _members(self) -> tuple[dict[str, MemberSpec], list[Finished]]:
-        """Candidates by name: those given, then those trained."""
+    def _members(self, number: int) -> tuple[dict[str, MemberSpec], list[Finished]]:
+        """Candidates by name after so many rounds: those given, then those trained."""
+        self._complete = True
         members: dict[str, MemberSpec] = {}
         with self._timed("members"):
             if self._given is not None:
@@ -107,18 +115,28 @@ class SweepRun:
                 if not members:
                     raise SweepError("members", "none is given and none is trained", "give a spec, or member_trials")
                 return members, []
-            search = self._member_search(members)
+            search = self._member_search(members, (self._done + number) * self._settings.member_trials)
             again = set(members) & set(search.members)
             if again:
                 raise SweepError("members", f"{', '.join(sorted(again))} is a name of both", "rename the given one")
             data = {name: self._rows[name] for name in ("train", "stopping", "validation", "held-out")}
-            phase = Phase("members", MemberTrial, data, self._space.resources, self._members_until())
-            self._run_phase(phase, search, self._settings.member_trials)
+            until = _monotonic(self._budget.members_s())
+            most_s = self._budget.training_s(self._pool.room(self._space.resources))
+            least_s = _LEAST_SHARE * most_s if until is not None else 0.0
+            phase = Phase("members", MemberTrial, data, self._space.resources, until, least_s, most_s)
+            self._run_phase(phase, search, search.trials)
+            self._complete = len(search.finished) >= self._settings.member_trials
             trained = [search.finished[number] for number in sorted(search.finished)]
             members |= search.members
         if not members:
             check_any("members", trained, self._folder)
         return members, trained
+
+    def _rounds_done(self) -> int:
+        """Whole rounds of members that an earlier run of this folder trained beyond those that are asked for."""
+        trained = len(list((self._folder / "trials" / "members").glob("*.json")))
+        limited = math.isfinite(self._budget.left_s())
+        return trained // self._settings.member_trials if limited and self._settings.member_trials else 0
 
     def _fill_given(self, spec: EnsembleSpec) -> dict[str, MemberSpec]:
         names = tunable_members(spec)
@@ -126,20 +144,24 @@ class SweepRun:
             self._store.fill(spec, self._folder, self._rows[split], split, run=pick_runner())
         return {name: spec.members[name] for name in names}
 
-    def _member_search(self, given: Mapping[str, MemberSpec]) -> MemberSearch:
-        (array,) = self._rows["train"].inputs.values()
+    def _member_search(self, given: Mapping[str, MemberSpec], trials: int) -> MemberSearch:
         labels = self._rows["validation"].labels
         known = {}
         for name in given:
             probs = np.nan_to_num(self._store.read("validation", [name])[0], nan=1e-6)
             known[name] = true_class(probs[None], labels)[0]
         return MemberSearch(
-            self._folder, self._space.fitting(array.shape[1:]), self._rows,
-            trials=self._settings.member_trials, seed=self._settings.seed, parallel=self._settings.parallel,
+            self._folder, self._space.fitting(row_shape(self._rows["train"])), self._rows,
+            trials=trials, seed=self._settings.seed, parallel=self._settings.parallel,
             cheap=any(name in _COSTS for name in self._settings.objectives), say=self._say, known=known,
+            given=given,
         )  # fmt: skip
 
-    def _structures(self, members: dict[str, MemberSpec], given: Measured) -> tuple[Picker, list[Finished]]:
+    def _structures(
+        self, number: int, members: dict[str, MemberSpec], given: Measured
+    ) -> tuple[Picker, list[Finished]]:
+        """What can be made of the members; where none are trained each round tries more structures of the same."""
+        trials = self._settings.trials * (1 if self._settings.member_trials else number)
         names, probs, labels = self._predictions(list(members), "validation")
         sizes = {name: member_bytes(self._folder, members[name]) for name in names}
         chosen = choose_candidates(names, probs, labels, sizes, self._space.candidates)
@@ -149,7 +171,7 @@ class SweepRun:
         with self._timed("formats"):
             variants, formats = add_formats(self._folder, self._space, self._rows, base, self._run_member, self._say)
         everyone = {**{name: members[name] for name in chosen}, **variants, **(heads.trunks if heads else {})}
-        everyone |= heads.members if heads else {}
+        everyone |= heads.members_reading([*self._rows["validation"].inputs, *everyone]) if heads else {}
         with self._timed("measuring"):
             found = self._measured(everyone, heads, given)
         columns = tuple(self._column(name, member, found.members[name]) for name, member in everyone.items())
@@ -159,12 +181,13 @@ class SweepRun:
         menu = self._menu(chosen, formats, heads)
         search = StructureSearch(
             self._folder, self._space, menu, table,
-            objectives=self._settings.objectives, trials=self._settings.trials, seed=self._settings.seed,
+            objectives=self._settings.objectives, trials=trials, seed=self._settings.seed,
             parallel=self._settings.parallel, sampler=self._settings.sampler, say=self._say,
         )  # fmt: skip
         with self._timed("structures"):
-            phase = Phase("structures", StructureTrial, table, Resources(num_cpus=1.0), self._until)
-            self._run_phase(phase, search, self._settings.trials)
+            until = _monotonic(max(_LEAST_STRUCTURES_S, self._budget.structures_s()))
+            phase = Phase("structures", StructureTrial, table, Resources(num_cpus=1.0), until)
+            self._complete &= self._run_phase(phase, search, trials)
         structures = [search.finished[number] for number in sorted(search.finished)]
         check_any("structures", structures, self._folder)
         judged_on = self._rows["held-out"]
@@ -177,25 +200,26 @@ class SweepRun:
             return None
         if not self._space.head_trials:
             return None
+        if self._found_heads is not None:  # of an earlier round: running their sources again takes as long as a member
+            return self._found_heads
         with self._timed("heads"):
             search = HeadSearch(
                 self._folder, self._space, self._rows, sources,
                 seed=self._settings.seed, parallel=self._settings.parallel, say=self._say,
             )  # fmt: skip
             data = {split: part for name in self._rows for split, part in search.inputs(name).items()}
-            phase = Phase("heads", MemberTrial, data, self._space.resources, self._until)
-            self._run_phase(phase, search, search.trials)
+            left_s = self._budget.heads_s()
+            most_s = left_s * self._pool.room(self._space.resources) / max(1, search.trials)
+            phase = Phase(
+                "heads", MemberTrial, data, self._space.resources, _monotonic(left_s), _LEAST_SHARE * most_s, most_s
+            )
+            self._complete &= self._run_phase(phase, search, search.trials)
+        self._found_heads = search
         return search
 
-    def _members_until(self) -> float | None:
-        if self._until is None:
-            return None
-        now = time.monotonic()
-        return now + _MEMBERS_SHARE * max(0.0, self._until - now)
-
-    def _run_phase(self, phase: Phase, search: MemberSearch | HeadSearch | StructureSearch, total: int) -> None:
+    def _run_phase(self, phase: Phase, search: MemberSearch | HeadSearch | StructureSearch, total: int) -> bool:
         watched = _Watched(search, lambda: self._progress(phase.name, search, total))
-        self._complete &= run_trials(self._pool, phase, watched, self._callbacks)
+        return run_trials(self._pool, phase, watched, self._callbacks)
 
     def _run_member(self, job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
         """A ``Runner`` on the sweep's workers."""
@@ -292,7 +316,7 @@ class SweepRun:
     def _timed(self, phase: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        self._seconds[phase] = round(time.perf_counter() - started, 3)
+        self._seconds[phase] = round(self._seconds.get(phase, 0.0) + time.perf_counter() - started, 3)
 
 
 @dataclass(frozen=True)
@@ -311,6 +335,10 @@ class _Watched:
     def done(self, number: int, outcome: Mapping[str, Any] | None) -> None:
         self.inner.done(number, outcome)
         self.tell()
+
+
+def _monotonic(left_s: float) -> float | None:
+    return None if math.isinf(left_s) else time.monotonic() + left_s
 
 
 def _reading(member: MemberSpec, rows: Mapping[str, Labelled]) -> MemberSpec:

@@ -38,9 +38,17 @@ class Proposals:
         self._define, self._sampler, self._seed, self._size = define, sampler, seed, generation_size
         self._study = optuna.create_study(directions=["minimize"] * objectives, sampler=RandomSampler(seed=seed))
 
-    def ask(self, generation: int, count: int) -> list[tuple[optuna.Trial, Any]]:
-        """Propose a generation: trials, whose ``params`` hold the proposal, flat, and what ``define`` made of each."""
+    def ask(
+        self, generation: int, count: int, fixed: Sequence[Mapping[str, Any]] = ()
+    ) -> list[tuple[optuna.Trial, Any]]:
+        """Propose a generation: trials, whose ``params`` hold the proposal, flat, and what ``define`` made of each.
+
+        Args:
+            fixed: params of the first trials, where these are known.
+        """
         self._study.sampler = self._make_sampler(generation)
+        for params in fixed:
+            self._study.enqueue_trial(dict(params))
         trials = [self._study.ask() for _ in range(count)]
         return [(trial, self._define(trial)) for trial in trials]
 

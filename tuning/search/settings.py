@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quorate.deployments.atomic_files import write_whole
 from quorate.tuning.errors import SweepError
+from quorate.tuning.search.budget import Budget
 from quorate.tuning.search.journal import content_digest
 from quorate.tuning.search.space import Objective, SamplerName, SearchSpace
 
@@ -57,14 +58,14 @@ class RunOptions:
     """How a sweep is run: nothing here changes what it finds, except when the time is up.
 
     Attributes:
-        time_s: stop after so many seconds.
+        budget: the time there is, counted from when it was made.
         workers: trials to run at once; as many as the cluster has room for when None.
         callbacks: ``ray.tune.Callback`` objects.
         on_progress: told what happens.
         check: how many of the picks are served once, to compare their predicted latency with a measured one.
     """
 
-    time_s: float | None = None
+    budget: Budget = field(default_factory=Budget)
     workers: int | None = None
     callbacks: tuple[Any, ...] = ()
     on_progress: Callable[[Progress], None] | None = None

@@ -5,10 +5,11 @@ The space is conditional (define by run, Optuna's term): which questions are ask
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
 from quorate.deployments.spec.schema import Name, Resources, Seconds
@@ -19,13 +20,14 @@ SamplerName = Literal["tpe", "nsga2", "random"]
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
-FamilyName = Literal["cnn", "rnn", "transformer", "mlp"]
+FamilyName = Literal["cnn", "rnn", "transformer", "mlp", "table", "boosting", "forest"]
 Topology = Literal["parallel", "cascade", "stack", "chain", "shared_trunk"]
 RuleName = Literal["weighted_mean", "mean", "geometric_mean", "median", "trimmed_mean", "soft_vote"]
 Format = Literal["fp32", "bf16", "int8"]
 Objective = Literal["log_loss", "error_rate", "p95_latency_s", "device_s_per_request", "memory_bytes"]
 Whole = Annotated[int, Field(ge=1)]
 Params = dict[str, Any]
+CELLS, HEADS = ("gru", "lstm"), (1, 2, 4)
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -53,6 +55,21 @@ class Family(_Frozen):
     jitter: tuple[Share, Share] = (0.0, 0.15)
 
 
+class Boosting(_Frozen):
+    """Ranges of gradient boosting, both ends included: leaves of a tree, rows in a leaf."""
+
+    leaves: tuple[Whole, Whole] = (7, 63)
+    rows_in_leaf: tuple[Whole, Whole] = (5, 60)
+    learning_rate: tuple[Rate, Rate] = (3e-2, 2e-1)
+
+
+class Forest(_Frozen):
+    """Ranges of a forest, both ends included: rows in a leaf, share of the features that a node chooses from."""
+
+    rows_in_leaf: tuple[Whole, Whole] = (1, 10)
+    features: tuple[Rate, Rate] = (0.1, 1.0)
+
+
 class Heads(_Frozen):
     """Ranges of members that read members, both ends included: perceptrons over what those say."""
 
@@ -62,12 +79,20 @@ class Heads(_Frozen):
     learning_rate: tuple[Rate, Rate] = (1e-3, 1e-2)
 
 
-FAMILIES: dict[FamilyName, Family] = {
+AnyFamily = Family | Boosting | Forest
+FAMILIES: dict[FamilyName, AnyFamily] = {
     "cnn": Family(width=(4, 32)),
     "rnn": Family(width=(16, 96), depth=(1, 2)),
     "transformer": Family(width=(16, 64), depth=(1, 3), learning_rate=(5e-4, 5e-3)),
     "mlp": Family(width=(16, 192)),
+    "table": Family(width=(32, 256), learning_rate=(5e-4, 5e-3)),
+    "boosting": Boosting(),
+    "forest": Forest(),
 }
+# Who reads what: images (channels, height, width), or flat rows.
+_OF_IMAGES, _OF_ROWS = ("cnn", "rnn", "transformer", "mlp"), ("table", "boosting", "forest", "mlp")
+# Numbers that the first layer of a table's network reads, at most; bins of one feature, at most and at least.
+_ENCODED, _BINS = 4096, (4, 48)
 
 
 class SearchSpace(_Frozen):
@@ -91,7 +116,7 @@ class SearchSpace(_Frozen):
     """
 
     name: Name = "searched"
-    families: dict[FamilyName, Family] = Field(default_factory=lambda: dict(FAMILIES))
+    families: dict[FamilyName, AnyFamily] = Field(default_factory=lambda: dict(FAMILIES))
     heads: Heads = Field(default_factory=Heads)
     head_trials: Annotated[int, Field(ge=0)] = 6
     epochs: Whole = 30
@@ -105,17 +130,27 @@ class SearchSpace(_Frozen):
     candidates: Annotated[int, Field(ge=1, le=32)] = 8
     resources: Resources = Resources(num_cpus=1.0)
 
+    @field_validator("families", mode="before")
+    @classmethod
+    def _of_their_kind(cls, families: Any) -> Any:
+        """Ranges that are given as words are those of the family that they are given for."""
+        if not isinstance(families, Mapping):
+            return families
+        return {
+            name: type(FAMILIES[name]).model_validate(ranges) if name in FAMILIES else ranges
+            for name, ranges in families.items()
+        }
+
     def fitting(self, shape: Sequence[int]) -> SearchSpace:
-        """The space for one request input: images can be read by every family, flat rows by perceptrons alone.
+        """The space for one request input: families that read images, or flat rows.
 
         Raises:
             SweepError: no family can read rows of this shape.
         """
-        if len(shape) == 3:
-            return self
-        kept = {name: family for name, family in self.families.items() if name == "mlp" and len(shape) == 1}
+        reading = _OF_IMAGES if len(shape) == 3 else _OF_ROWS if len(shape) == 1 else ()
+        kept = {name: family for name, family in self.families.items() if name in reading}
         if self.families and not kept:
-            fix = "give images (channels, height, width), flat rows for mlp, or a spec with members of your own"
+            fix = "give images (channels, height, width), flat rows for table, or a spec with members of your own"
             raise SweepError("families", f"none of {', '.join(self.families)} reads rows {list(shape)}", fix)
         return self.model_copy(update={"families": kept})
 
@@ -129,24 +164,34 @@ def suggest_member(trial: BaseTrial, space: SearchSpace, shape: Sequence[int]) -
         shape: of one row, (channels, height, width) or (features,).
 
     Returns:
-        The config for ``architectures.build``, and what goes into ``Training``.
+        The family and, of a network, the config for ``architectures.build``; and what goes into ``Training``, or for
+        trees into ``TreeTraining``.
     """
     name: Any = trial.suggest_categorical("family", sorted(space.families))
     family = space.families[name]
-    image = list(shape) if len(shape) == 3 else [1, 1, *shape]
+    if not isinstance(family, Family):
+        return {"family": name}, _trees(trial, name, family)
+    image = as_image(shape)
     config: Params = {"family": name, "image": image}
     config["width"] = _width(trial, name, family)
-    config["depth"] = trial.suggest_int(f"{name}.depth", family.depth[0], _deepest(name, family, image))
+    config["depth"] = trial.suggest_int(f"{name}.depth", family.depth[0], deepest(name, family, image))
     config["dropout"] = round(trial.suggest_float(f"{name}.dropout", *family.dropout), 3)
     if name == "rnn":
-        config["cell"] = trial.suggest_categorical("rnn.cell", ["gru", "lstm"])
+        config["cell"] = trial.suggest_categorical("rnn.cell", list(CELLS))
     if name == "transformer":
-        config["heads"] = trial.suggest_categorical("transformer.heads", [1, 2, 4])
-        config["patch"] = trial.suggest_categorical("transformer.patch", _patches(image))
+        config["heads"] = trial.suggest_categorical("transformer.heads", list(HEADS))
+        config["patch"] = trial.suggest_categorical("transformer.patch", patches(image))
+    if name == "table":
+        config["bins"] = max(_BINS[0], min(_BINS[1], _ENCODED // math.prod(image)))
     how: Params = {"learning_rate": trial.suggest_float(f"{name}.learning_rate", *family.learning_rate, log=True)}
     if len(shape) == 3:
         how["jitter"] = round(trial.suggest_float(f"{name}.jitter", *family.jitter), 3)
     return config, how
+
+
+def as_image(shape: Sequence[int]) -> list[int]:
+    """A row as networks take it: (channels, height, width), flat rows as (1, 1, features)."""
+    return list(shape) if len(shape) == 3 else [1, 1, *shape]
 
 
 def suggest_head(
@@ -171,22 +216,35 @@ def suggest_head(
     return source, config, {"learning_rate": rate}
 
 
+def _trees(trial: BaseTrial, name: str, family: Boosting | Forest) -> Params:
+    how: Params = {"kind": name, "rows_in_leaf": trial.suggest_int(f"{name}.rows_in_leaf", *family.rows_in_leaf)}
+    if isinstance(family, Forest):
+        return {**how, "features": round(trial.suggest_float("forest.features", *family.features), 3)}
+    how["leaves"] = trial.suggest_int("boosting.leaves", *family.leaves, log=True)
+    return {**how, "learning_rate": trial.suggest_float("boosting.learning_rate", *family.learning_rate, log=True)}
+
+
 def _width(trial: BaseTrial, name: str, family: Family) -> int:
     low, high = family.width
     if name != "transformer":
         return trial.suggest_int(f"{name}.width", low, high, log=True)
-    low, high = -(-low // 4), max(high // 4, -(-low // 4))  # 1, 2 and 4 heads divide every width
+    low, high = fours(low, high)
     return 4 * trial.suggest_int(f"{name}.width_by_4", low, high, log=True)
 
 
-def _deepest(name: str, family: Family, image: Sequence[int]) -> int:
+def fours(low: int, high: int) -> tuple[int, int]:
+    """A transformer's widths in fours: 1, 2 and 4 heads divide every one."""
+    return -(-low // 4), max(high // 4, -(-low // 4))
+
+
+def deepest(name: str, family: Family, image: Sequence[int]) -> int:
     """A cnn halves the image after each stage but the last."""
     side = min(image[1:])
     most = side.bit_length() if name == "cnn" else family.depth[1]
     return max(family.depth[0], min(family.depth[1], most))
 
 
-def _patches(image: Sequence[int]) -> list[int]:
+def patches(image: Sequence[int]) -> list[int]:
     """Patch sizes that divide both sides and leave 4 to 64 of them; the whole image where there is none."""
     sizes = [p for p in range(2, 17) if image[1] % p == 0 and image[2] % p == 0]
     fitting = [p for p in sizes if 4 <= (image[1] // p) * (image[2] // p) <= 64]

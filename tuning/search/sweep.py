@@ -21,6 +21,7 @@ from quorate.tuning.errors import DataError
 from quorate.tuning.latency.curves import Measured
 from quorate.tuning.runs.input_spec import save_input_spec
 from quorate.tuning.runs.run_folder import new_run_folder
+from quorate.tuning.search.budget import Budget
 from quorate.tuning.search.journal import holding, saving
 from quorate.tuning.search.result import SweepResult
 from quorate.tuning.search.settings import (
@@ -35,13 +36,13 @@ from quorate.tuning.search.settings import (
 from quorate.tuning.search.space import Objective, SamplerName, SearchSpace
 
 # Members stop on rows of their own, so that the validation rows judge them as they judge everybody else.
-_STOPPING_SHARE = 8
+_STOPPING_SHARE, _MOST_STOPPING = 8, 2000
 
 
 def sweep(
     what: EnsembleSpec | SearchSpace, data: Splits, *,
     space: SearchSpace | None = None, folder: Path = Path("."),
-    trials: int = 200, member_trials: int = 16, time_s: float | None = None, seed: int = 0,
+    trials: int = 200, member_trials: int = 16, time_s: float | Budget | None = None, seed: int = 0,
     objectives: Sequence[Objective] = ("log_loss", "p95_latency_s"), sampler: SamplerName = "tpe",
     parallel: int = 8, workers: int | None = None,
     runs: Path | str = "runs", run_folder: Path | None = None,
@@ -56,8 +57,9 @@ def sweep(
             trained on the last two.
         space: with a spec, what else to search.
         folder: what the spec's paths start from.
-        trials, member_trials: structures to try, members to train; 0 members for none.
-        time_s: stop after so long and make the best of it. What is found then depends on the machine's speed.
+        trials, member_trials: structures to try, members to train; 0 members for none. With ``time_s`` in each round.
+        time_s: use so long: rounds of members and structures while there is time for one more. What is found then
+            depends on the machine's speed. A ``Budget`` counts from when it was made.
         seed: same seed, same members, same structures, on any number of workers; measured times are another matter,
             give ``measured`` to keep those too.
         objectives: all are made small; the first decides which structure is ``best``.
@@ -79,7 +81,7 @@ def sweep(
     """
     spec = what if isinstance(what, EnsembleSpec) else None
     chosen = space or (what if isinstance(what, SearchSpace) else SearchSpace(name=what.name))
-    options = RunOptions(time_s, workers, tuple(callbacks), on_progress, check)
+    options = RunOptions(_budget(time_s), workers, tuple(callbacks), on_progress, check)
     settings = make_settings(
         space=chosen, trials=trials, member_trials=member_trials if chosen.families else 0,
         objectives=tuple(objectives), sampler=sampler, seed=seed, parallel=parallel, origin=dict(origin or {}),
@@ -98,7 +100,7 @@ def resume_sweep(
     run_folder: Path,
     data: Splits,
     *,
-    time_s: float | None = None,
+    time_s: float | Budget | None = None,
     workers: int | None = None,
     callbacks: Sequence[Any] = (),
     on_progress: Callable[[Progress], None] | None = None,
@@ -115,7 +117,7 @@ def resume_sweep(
         DataError: other rows.
     """
     settings, digests = read_settings(run_folder)
-    options = RunOptions(time_s, workers, tuple(callbacks), on_progress)
+    options = RunOptions(_budget(time_s), workers, tuple(callbacks), on_progress)
     with saving(run_folder), holding(run_folder):
         rows = _rows(settings, data)
         for split, digest in _digests(rows).items():
@@ -133,6 +135,10 @@ def _run(
     return SweepRun(folder, settings, rows, options).run(measured or Measured())
 
 
+def _budget(time_s: float | Budget | None) -> Budget:
+    return time_s if isinstance(time_s, Budget) else Budget(time_s)
+
+
 def _rows(settings: Settings, data: Splits) -> dict[str, Labelled]:
     """The four parts of the data: a part of the training rows tells members when to stop."""
     for name, part in (("training", data.train), ("validation", data.validation), ("test", data.test)):
@@ -146,11 +152,12 @@ def _rows(settings: Settings, data: Splits) -> dict[str, Labelled]:
     if len(data.train) < 2 * _STOPPING_SHARE:
         fix = f"give at least {2 * _STOPPING_SHARE}, or member_trials=0"
         raise DataError("training rows", f"{len(data.train)}", fix)
-    if len(data.train.inputs) != 1:
-        found = f"inputs {', '.join(data.train.inputs)}"
-        raise DataError("training rows", found, "members trained here read one input; give member_trials=0")
+    uneven = [name for name, array in data.train.inputs.items() if array.ndim != 2 or array.dtype.kind not in "fiub"]
+    if len(data.train.inputs) != 1 and uneven:
+        fix = "members trained here read one input, or flat rows of numbers; give member_trials=0"
+        raise DataError("training rows", f"inputs {', '.join(data.train.inputs)}", fix)
     order = np.random.default_rng(settings.seed).permutation(len(data.train))
-    cut = len(order) // _STOPPING_SHARE
+    cut = min(len(order) // _STOPPING_SHARE, _MOST_STOPPING)
     train, stopping = data.train.rows(np.sort(order[cut:])), data.train.rows(np.sort(order[:cut]))
     return {"train": train, "stopping": stopping, **rows}
 

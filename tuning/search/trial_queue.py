@@ -27,6 +27,11 @@ class TrialQueue:
         """Nothing waits, nothing runs, and no generation is left."""
         return self._exhausted and not self._waiting and not self._running
 
+    @property
+    def running(self) -> int:
+        """How many tasks have started and not ended."""
+        return len(self._running)
+
     def waiting(self) -> int:
         """How many tasks could start now, after asking for the next generation where none does."""
         if not self._waiting and not self._exhausted:

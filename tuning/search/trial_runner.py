@@ -6,6 +6,7 @@ same on one worker as on four.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from quorate.tuning.search.trial_queue import TrialQueue
 from quorate.tuning.search.worker_pool import Report, WorkerPool
 
 _WAIT_S = 1.0
+# For what ends a training beside its epochs, and for an epoch that takes longer than those before it.
+_GRACE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class Phase:
         trial: a class made from a task's config and ``shared``, see ``worker_pool.Trial``.
         shared: what all trials of the phase read; it lies in the cluster's object store once.
         resources: of each trial.
-        until: monotonic time at which running trials are given up, or None.
+        until: monotonic time by which trials are to end, or None.
+        least_s: seconds that a trial must have until then to be started.
+        most_s: seconds that a trial may take, where ``until`` is given.
     """
 
     name: str
@@ -38,10 +43,21 @@ class Phase:
     shared: Any
     resources: Resources
     until: float | None = None
+    least_s: float = 0.0
+    most_s: float = math.inf
 
     @property
     def late(self) -> bool:
-        return self.until is not None and time.monotonic() > self.until
+        """Whether no trial starts any more."""
+        return self.until is not None and time.monotonic() > self.until - self.least_s
+
+    def over(self, running: int) -> bool:
+        """Whether so many running trials are given up."""
+        return self.late and (running == 0 or time.monotonic() > (self.until or 0.0) + _GRACE_S)
+
+    def limits(self) -> dict[str, float]:
+        """What a trial that starts now is told beside its config."""
+        return {} if self.until is None else {"left_s": min(self.most_s, self.until - time.monotonic())}
 
 
 def run_trials(pool: WorkerPool, phase: Phase, generations: Generations, callbacks: Callbacks) -> bool:
@@ -57,15 +73,15 @@ def run_trials(pool: WorkerPool, phase: Phase, generations: Generations, callbac
     pool.hold(phase.resources)
     shared = ray.put(phase.shared)
     try:
-        while not phase.late:
-            waiting = queue.waiting()
+        while not phase.over(queue.running):
+            waiting = 0 if phase.late else queue.waiting()
             if queue.ended:
                 return True
             pool.grow(waiting)
             while waiting and pool.idle():
                 task = queue.start()
                 callbacks.start(phase.name, phase.trial.__name__, task)
-                pool.begin(task.number, phase.trial, task.config, shared)
+                pool.begin(task.number, phase.trial, {**task.config, **phase.limits()}, shared)
                 waiting -= 1
             for report in pool.wait(_WAIT_S):
                 _take(report, phase.name, queue, callbacks)

@@ -124,6 +124,13 @@ class WorkerPool:
             self.close()
             self._resources = resources
 
+    def room(self, resources: Resources) -> int:
+        """How many workers that hold these resources the cluster has room for, at least 1."""
+        found: Any = ray.cluster_resources()
+        wanted = {"CPU": resources.num_cpus, "GPU": resources.num_gpus}
+        fitting = [int(found.get(name, 0.0) // count) for name, count in wanted.items() if count > 0]
+        return max(1, min([self._most, *fitting]))
+
     def grow(self, tasks: int) -> None:
         """Start workers so that the tasks that wait can run, as far as there may be workers."""
         if time.monotonic() < self._start_after:

@@ -1,6 +1,7 @@
 import optuna
 import pytest
 
+from quorate.tuning.errors import SweepError
 from quorate.tuning.search.space import Heads, SearchSpace, suggest_head
 
 
@@ -16,6 +17,22 @@ from quorate.tuning.search.space import Heads, SearchSpace, suggest_head
 def test_ranges_that_hold_nothing_are_refused_when_the_space_is_made(words, said):
     with pytest.raises(ValueError, match=said):
         SearchSpace(name="space", **words)
+
+
+def test_families_read_what_they_can():
+    assert set(SearchSpace().fitting((1, 8, 8)).families) == {"cnn", "rnn", "transformer", "mlp"}
+    assert set(SearchSpace().fitting((13,)).families) == {"table", "boosting", "forest", "mlp"}
+    for shape in [(8, 8), (13,)]:
+        with pytest.raises(SweepError, match="none of cnn reads rows"):
+            SearchSpace(families={"cnn": {}}).fitting(shape)
+
+
+def test_ranges_are_of_their_family_also_when_a_space_is_read_again():
+    space = SearchSpace(families={"boosting": {"leaves": (3, 5)}, "mlp": {"width": (2, 3)}})
+    assert SearchSpace.model_validate_json(space.model_dump_json()) == space
+    assert [type(family).__name__ for family in space.families.values()] == ["Boosting", "Family"]
+    with pytest.raises(ValueError, match="leaves"):
+        SearchSpace(families={"forest": {"leaves": (3, 5)}})
 
 
 def test_a_head_is_asked_for_whom_it_reads_and_for_its_numbers():

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ class HeadSearch(TrainingSearch):
             sources: base members by name, the one with the lowest log-loss first.
         """
         super().__init__(folder, space, data, seed=seed, parallel=parallel, say=say)
-        (self._input,) = data["train"].inputs
+        self._inputs = list(data["train"].inputs)
         self._sources = dict(sources)
         self.trunks: dict[str, MemberSpec] = {}
         self._read = self._readable()
@@ -72,6 +72,10 @@ class HeadSearch(TrainingSearch):
     def members(self) -> dict[str, MemberSpec]:
         """Heads that were trained, by name."""
         return {str(t.details["name"]): MemberSpec(**t.details["member"]) for t in self._good()}
+
+    def members_reading(self, names: Collection[str]) -> dict[str, MemberSpec]:
+        """Heads that read nothing else; what others read is no candidate any more."""
+        return {name: member for name, member in self.members.items() if set(member.inputs) <= set(names)}
 
     def menu(self, menu: Menu) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
         """Chains, head -> whom it reads, and trunks with the heads that share them."""
@@ -162,7 +166,7 @@ class HeadSearch(TrainingSearch):
 
     def _job(self, number: int, topology: Topology, source: str, config: Mapping[str, Any]) -> MemberJob:
         """The head as its replicas would get it; what it reads of other members is no request input."""
-        reads = [self._input, source] if topology == "chain" else [source]
+        reads = [*self._inputs, source] if topology == "chain" else [source]
         name = f"{source}-{'link' if topology == 'chain' else 'head'}-{number:02d}"
         self._made_from[number] = {"name": name, "reads": source, "source": self._digest(source)}
         features = sum(self._width(read) for read in reads)

@@ -21,7 +21,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 from quorate.deployments.wire.datatypes import datatype_of
-from quorate.tuning.architectures import BUILD
+from quorate.tuning.architectures import BUILD, TREES
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
 from quorate.tuning.predictions.store import PredictionStore
@@ -30,6 +30,7 @@ from quorate.tuning.search.asha import cutoffs
 from quorate.tuning.search.generations import Task
 from quorate.tuning.search.journal import Finished, saving
 from quorate.tuning.search.members.training_search import Say, TrainingSearch
+from quorate.tuning.search.portfolio import first_trials
 from quorate.tuning.search.sampler import Proposals
 from quorate.tuning.search.space import SearchSpace, suggest_member
 from quorate.tuning.solvers.simplex import solve_log_loss
@@ -55,6 +56,7 @@ class MemberSearch(TrainingSearch):
         cheap: bool,
         say: Say,
         known: Mapping[str, Floats],
+        given: Mapping[str, MemberSpec] | None = None,
     ):
         """
         Args:
@@ -63,11 +65,13 @@ class MemberSearch(TrainingSearch):
             trials: members to propose in all.
             cheap: whether small members are worth something by themselves, since a cost is an objective.
             known: (N,) probability of the true class on the validation rows, of members that are there already.
+            given: members whose configurations are tried first, from their weights.
         """
         super().__init__(folder, space, data, seed=seed, parallel=parallel, say=say)
         self.trials, self._cheap, self._known = trials, cheap, known
         self.store = PredictionStore(folder / "predictions")
-        (self._image,) = data["train"].inputs.values()
+        self._shape = row_shape(data["train"])
+        self._space, self._first = first_trials(space, self._shape, given or {})
         for number, trial in self._recorded().items():
             damage = self._damage(trial)
             if damage is not None:
@@ -113,28 +117,48 @@ class MemberSearch(TrainingSearch):
     def _propose(self, generation: int, numbers: range, known: range) -> list[Task]:
         before = [self.finished[number] for number in known]
         proposals = Proposals(
-            lambda trial: suggest_member(trial, self._space, self._image.shape[1:]),
+            lambda trial: suggest_member(trial, self._space, self._shape),
             1 + self._cheap, "tpe", self._seed, self._parallel,
         )  # fmt: skip
         worth = self.worth(before)
         costs = {trial.number: trial.values.get("memory_bytes", 0.0) for trial in before}
         values = {number: [value, costs[number]] if self._cheap else [value] for number, value in worth.items()}
         proposals.learn(before, values)
-        histories = [trial.details["history"] for trial in before]
-        limits = cutoffs(histories, self._space.epochs)
+        first = [self._first[number] for number in numbers if number < len(self._first)]
+        proposed = proposals.ask(generation, len(numbers), [one.params for one in first])
         tasks = []
-        for number, (trial, (config, how)) in zip(numbers, proposals.ask(generation, len(numbers)), strict=True):
-            if number not in self.finished:
-                self._params[number] = dict(trial.params)
-                job = self._job(number, config)
-                tasks.append(Task(number, self._config(number, job, [self._seed, number], how, limits)))
+        for place, (number, (trial, (config, how))) in enumerate(zip(numbers, proposed, strict=True)):
+            if number in self.finished:
+                continue
+            self._params[number] = dict(trial.params)
+            # What is known to be good is trained in full; then there is something to compare others of its family with.
+            limits = {} if place < len(first) else self._cutoffs(before, config["family"])
+            task = self._config(number, self._job(number, config), [self._seed, number], how, limits)
+            start = first[place].weights if place < len(first) else None
+            tasks.append(Task(number, {**task, "start": start}))
         return tasks
+
+    def _cutoffs(self, before: Sequence[Finished], family: str) -> dict[int, float]:
+        """One family's learning curves say little of another's."""
+        histories = [trial.details["history"] for trial in before if trial.params["family"] == family]
+        return cutoffs(histories, self._space.epochs)
+
+    def _config(
+        self, number: int, job: MemberJob, seed: Sequence[int], how: Mapping[str, Any], limits: Mapping[int, float]
+    ) -> dict[str, Any]:
+        config = super()._config(number, job, seed, how, limits)
+        if job.member.model == TREES:
+            del config["training"]["batch_size"]
+            config["training"]["threads"] = config["threads"]
+        return config
 
     def _job(self, number: int, config: Mapping[str, Any]) -> MemberJob:
         name = f"{config['family']}-{number:03d}"
+        grown = config["family"] in ("boosting", "forest")
+        classes = len(self._data["train"].classes)
         member = {
-            "model": BUILD,
-            "config": {**config, "classes": len(self._data["train"].classes)},
+            "model": TREES if grown else BUILD,
+            "config": {"classes": classes} if grown else {**config, "classes": classes},
             "weights": f"members/{name}.safetensors",
             "inputs": list(self._data["train"].inputs),
             "resources": self._space.resources.model_dump(mode="json", exclude_defaults=True),
@@ -171,6 +195,12 @@ def bare_spec(name: str, members: Mapping[str, Any], data: Labelled) -> Ensemble
     return parse_spec(
         {"name": name, "inputs": inputs, "classes": list(data.classes), "members": dict(members), "fusion": fusion}
     )
+
+
+def row_shape(data: Labelled) -> tuple[int, ...]:
+    """Of one row as trained members read it: of several inputs all numbers side by side."""
+    arrays = list(data.inputs.values())
+    return arrays[0].shape[1:] if len(arrays) == 1 else (sum(int(np.prod(array.shape[1:])) for array in arrays),)
 
 
 def _worth(others: Floats, column: Floats) -> float:
