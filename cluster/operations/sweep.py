@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from quorate.cluster.arguments.labelled_rows import halves, read_rows
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    spec: SpecLike,
+    spec: SpecLike | None,
     data: SweepRows,
     *,
     folder: str | Path | None = None,
@@ -42,12 +44,15 @@ def sweep(
     callbacks: Sequence[Any] = (),
     on_progress: Callable[[Progress], None] | None = None,
 ) -> SweepResult:
-    """Search members and structures for the ensemble that a spec describes.
+    """Search members and structures for the ensemble that a spec describes, or for rows alone.
 
-    Half of the rows train members, a quarter is for structures, a quarter judges; where nothing is trained, halves.
+    Three quarters of the rows train members, an eighth is for structures, an eighth judges; where nothing is trained,
+    halves.
 
     Args:
-        spec: path of a spec file, a spec, or what a spec file holds; its members are candidates beside those trained.
+        spec: path of a spec file, a spec, or what a spec file holds; its members are candidates beside those trained,
+            and networks among them are trained on from their weights before anything else. None for the inputs and
+            classes that the rows have.
         data: a table, a folder of IDX files, or rows in memory, divided already or not.
         folder: what the spec's paths start from; that of the file, or the current one, when None.
         space: what else to search; what a member's training is made of where None.
@@ -55,7 +60,8 @@ def sweep(
         member_trials: members to train; 0 for none.
         epochs: of a member that is not stopped early; of the space when one is given.
         objectives: all are made small; the first decides which structure is the best.
-        time_s: stop after so long and make the best of it.
+        time_s: use so long, from this call to its end: rounds of ``member_trials`` and ``trials`` while there is time
+            for one more.
         workers: trials at once; as many as fit when None.
         label: the table's column that holds the class.
         runs: where the run's folder is made.
@@ -70,14 +76,17 @@ def sweep(
     """
     require("tune", "sweep")
     from quorate.tuning.search import sweep as search
+    from quorate.tuning.search.budget import Budget
     from quorate.tuning.search.space import SearchSpace
 
-    found, place = spec_and_folder(spec, folder)
+    budget = Budget(time_s)
+    found, place = (None, Path()) if spec is None else spec_and_folder(spec, folder)
     rows = _Rows(found, data, label, seed, member_trials)
+    what = space or (SearchSpace(epochs=epochs) if found is None else SearchSpace(name=found.name, epochs=epochs))
     with connected_if_named(address):
         return search.sweep(
-            found, rows.split(), space=space or SearchSpace(name=found.name, epochs=epochs), folder=place,
-            trials=trials, member_trials=member_trials, time_s=time_s, seed=seed, objectives=objectives,
+            found or what, rows.split(), space=what, folder=place,
+            trials=trials, member_trials=member_trials, time_s=budget, seed=seed, objectives=objectives,
             workers=workers, runs=runs, callbacks=callbacks, on_progress=on_progress, origin=rows.origin(spec),
         )  # fmt: skip
 
@@ -106,23 +115,26 @@ def resume(
     require("tune", "resume")
     from quorate.deployments.spec.files import load_spec
     from quorate.tuning.data.labelled import Splits
+    from quorate.tuning.search.budget import Budget
     from quorate.tuning.search.settings import read_settings
     from quorate.tuning.search.sweep import resume_sweep
 
+    budget = Budget(time_s)
     folder = Path(run)
     settings, _ = read_settings(folder)
     origin = settings.origin
     if isinstance(data, Splits):
         splits = data
     elif "spec" in origin and (data is not None or "data" in origin):
-        spec, given = load_spec(Path(origin["spec"])), origin["data"] if data is None else data
+        spec = load_spec(Path(origin["spec"])) if origin["spec"] else None
+        given = origin["data"] if data is None else data
         splits = _Rows(spec, given, origin["label"], settings.seed, settings.member_trials).split()
     else:
         fix = "give resume its rows, divided as they were"
         raise SweepError(str(folder), "it was started with rows or a spec that only Python has", fix)
     with connected_if_named(address):
         return resume_sweep(
-            folder, splits, time_s=time_s, workers=workers, callbacks=callbacks, on_progress=on_progress
+            folder, splits, time_s=budget, workers=workers, callbacks=callbacks, on_progress=on_progress
         )
 
 
@@ -130,23 +142,23 @@ def resume(
 class _Rows:
     """Where the rows come from, the same when a sweep is taken up again."""
 
-    spec: EnsembleSpec
+    spec: EnsembleSpec | None
     data: SweepRows
     label: str
     seed: int
     member_trials: int
 
-    def origin(self, spec: SpecLike) -> dict[str, str]:
-        """What a run keeps, to find its rows again: only of files."""
+    def origin(self, spec: SpecLike | None) -> dict[str, str]:
+        """What a run keeps, to find its rows again: only of files; no path where there is no spec."""
         origin = {"label": self.label}
-        if isinstance(spec, str | Path):
-            origin["spec"] = str(Path(spec).resolve())
+        if spec is None or isinstance(spec, str | Path):
+            origin["spec"] = str(Path(spec).resolve()) if spec else ""
         if isinstance(self.data, str | Path):
             origin["data"] = str(Path(self.data).resolve())
         return origin
 
     def split(self) -> Splits:
-        """Half to train on, a quarter to fit on, a quarter to judge on; halves of all where nothing is trained.
+        """Three quarters train, an eighth is fitted on, an eighth judges; halves of all where nothing is trained.
 
         Of MNIST's files the training file trains, the test file does the rest: given members may have seen the former.
         """
@@ -158,8 +170,20 @@ class _Rows:
         if isinstance(self.data, str | Path) and Path(self.data).is_dir():
             splits = idx_images(Path(self.data), seed=self.seed)
             return Splits(splits.train, *halves(splits.test, self.seed))
-        rows = read_rows(self.spec, self.data, self.label)
+        rows = self._read()
         if not self.member_trials:
             return Splits(rows.rows(slice(0, 0)), *halves(rows, self.seed))
-        train, rest = halves(rows, self.seed)
-        return Splits(train, *halves(rest, self.seed + 1))
+        numbered = replace(rows, inputs={"row": np.arange(len(rows))})
+        _, half = halves(numbered, self.seed)
+        _, quarter = halves(half, self.seed + 1)
+        fit, judge = (np.sort(part.inputs["row"]) for part in halves(quarter, self.seed + 2))
+        train = np.setdiff1d(np.arange(len(rows)), np.concatenate([fit, judge]))
+        return Splits(rows.rows(train), rows.rows(fit), rows.rows(judge))
+
+    def _read(self) -> Labelled:
+        from quorate.tuning.data.labelled import Labelled
+        from quorate.tuning.data.whole_table import read_whole_table
+
+        if self.spec is None:
+            return self.data if isinstance(self.data, Labelled) else read_whole_table(str(self.data), self.label)
+        return read_rows(self.spec, self.data, self.label)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,7 +54,9 @@ _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
 MaybeSpec = Annotated[
     Path | None,
-    typer.Argument(metavar="SPEC", help="The spec file; with --resume none.", show_default=False),
+    typer.Argument(
+        metavar="SPEC", help="The spec file; none with --resume, none needed for an architecture.", show_default=False
+    ),
 ]
 MaybeRows = Annotated[
     Path | None,
@@ -116,9 +119,9 @@ Groups = Annotated[
 Time = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN|SECONDS",
-        help="Weights: a column, to fit on what came before and judge on what came after. Architecture: seconds to "
-        "stop after.",
+        metavar="COLUMN|TIME",
+        help="Weights: a column, to fit on what came before and judge on what came after. Architecture: how long to "
+        "search, such as 90s, 8m or 1h: rounds of members and structures.",
         show_default=False,
     ),
 ]
@@ -162,10 +165,10 @@ def tune(
     Weights: every alternative (each member alone, the uniform mean, the spec as it is, pools, calibrated and stacked
     ones) is fitted on half of the rows and judged on the other half; the verdict says which to serve.
 
-    Architecture: half of the rows train members, a quarter is for structures, a quarter judges. The result is a spec,
-    deployable as it is; --resume takes up a search that was cut off.
+    Architecture: most of the rows train members, some are for structures, some judge. The result is a spec, deployable
+    as it is; --resume takes up a search that was cut off. Without SPEC inputs and classes are those of the rows.
 
-    Example: quorate tune digits.yaml --data validation.parquet --search architecture --trials 100
+    Example: quorate tune --data labelled.npz --search architecture --time 8m
     """
     if coverage is None:
         refuse(context, ["by_class"], "--coverage")
@@ -177,7 +180,7 @@ def tune(
         asked: dict[str, Any] = {"min_gain": min_gain, "label": label, "runs": runs, "seed": seed, "costs": costs}
         asked |= {"coverage": coverage, "by_class": by_class}
         return _of_predictions(predictions, {**asked, "metric": metric and metric.value}, as_json)
-    if spec is None or data is None:
+    if data is None or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     _refuse_the_others(context, search, train)
     asked = {"label": label, "runs": runs, "seed": seed, "epochs": epochs, "address": address}
@@ -185,6 +188,7 @@ def tune(
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
         return _sweep(spec, data, {**asked, "time_s": _seconds(time), "workers": workers}, as_json)
+    assert spec is not None
     from quorate.cluster.operations import tune as operation
 
     asked |= {"metric": metric and metric.value, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
@@ -207,13 +211,17 @@ def _refuse_the_others(context: typer.Context, search: Search, train: Path | Non
             refuse(context, ["folds", "epochs"], "--train")
 
 
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
 def _seconds(text: str | None) -> float | None:
-    try:
-        seconds = None if text is None else float(text)
-    except ValueError:
-        seconds = 0.0
-    if seconds is not None and not 1 <= seconds < float("inf"):
-        raise typer.BadParameter(f"'{text}' is no number of seconds from 1 on", param_hint="--time")
+    """Of 480, 480s, 8m or 1.5h."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*([smh]?)", text.strip())
+    seconds = float(found[1]) * _UNITS_S[found[2]] if found else 0.0
+    if not 1 <= seconds < float("inf"):
+        raise typer.BadParameter(f"'{text}' is no time from 1 s on, such as 90, 90s, 8m or 1.5h", param_hint="--time")
     return seconds
 
 
@@ -225,7 +233,7 @@ def _of_predictions(file: Path, asked: dict[str, Any], as_json: bool) -> None:
     show(result, {**result.to_dict(), "run": str(result.folder)}, as_json)
 
 
-def _sweep(spec: Path, data: Path, asked: dict[str, Any], as_json: bool) -> None:
+def _sweep(spec: Path | None, data: Path, asked: dict[str, Any], as_json: bool) -> None:
     from quorate.cluster.cli.sweep_board import sweep_board
     from quorate.cluster.operations import sweep as operation
 

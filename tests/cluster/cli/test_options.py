@@ -20,7 +20,7 @@ def run(*words):
     ("words", "sentence"),
     [
         ("tune s.yaml --data d.npz --trials 9 --workers 5", "--trials, --workers are for --search architecture"),
-        ("tune s.yaml --data d.npz --search architecture --time soon", "'soon' is no number of seconds from 1 on"),
+        ("tune s.yaml --data d.npz --search architecture --time soon", "'soon' is no time from 1 s on"),
         ("tune --predictions p.csv --epochs 3", "--epochs is for SPEC and --data, without --predictions"),
         ("tune s.yaml --data d.npz --epochs 3", "--epochs is for --train"),
         ("tune s.yaml --data d.npz --search architecture --folds 3", "--folds is for --search weights"),
@@ -50,6 +50,19 @@ def test_a_sweep_is_taken_up_with_the_rows_that_are_given(monkeypatch):
     monkeypatch.setattr("quorate.cluster.operations.sweep.resume", resume)
     run("tune", "--resume", "run", "--data", "moved.npz")
     assert asked == {"run": "run", "data": "moved.npz"}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("8m", 480), ("1.5h", 5400)])
+def test_a_search_needs_no_spec_and_its_time_has_a_unit(monkeypatch, text, seconds):
+    asked = []
+
+    def sweep(spec, data, **options):
+        asked.append((spec, str(data), options["time_s"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quorate.cluster.operations.sweep.sweep", sweep)
+    run("tune", "--data", "rows.npz", "--search", "architecture", "--time", text)
+    assert asked == [(None, "rows.npz", seconds)]
 
 
 # A command may stand for several functions, and an option for a part of an argument.

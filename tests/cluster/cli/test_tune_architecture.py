@@ -52,3 +52,16 @@ def test_the_command_searches_and_goes_on_where_it_was_cut_off(cluster, place):
     ]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert trials[4].exists()
+
+
+def test_no_spec_is_needed_and_the_search_is_taken_up_without_one(cluster, place):
+    rows = ["--data", place / "rows.npz", "--runs", place / "without", "--workers", 1]
+    few = ["--trials", 2, "--member-trials", 2, "--epochs", 1, "--objective", "log_loss"]
+    found = quorate(place, *rows, "--search", "architecture", *few)
+    assert (found["member_trials"], found["members_failed"], found["complete"]) == (2, 0, True)
+    spec = load_spec(place / found["spec"])
+    assert (spec.inputs["image"].shape, len(spec.classes)) == ((1, 8, 8), 10)
+    again = quorate(place, "--resume", found["run"])
+    assert [pick["values"]["log_loss"] for pick in again["pareto"]] == [
+        p["values"]["log_loss"] for p in found["pareto"]
+    ]
