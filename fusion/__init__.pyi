@@ -46,6 +46,9 @@ from .rules.dempster_shafer import DempsterShafer as DempsterShafer
 from .rules.geometric_mean import GeometricMean as GeometricMean
 from .rules.linear_pool import Mean as Mean
 from .rules.linear_pool import WeightedMean as WeightedMean
+from .rules.lists import ListBorda as ListBorda
+from .rules.lists import ListReciprocalRank as ListReciprocalRank
+from .rules.lists import ListStandardScores as ListStandardScores
 from .rules.order_statistics import Maximum as Maximum
 from .rules.order_statistics import Median as Median
 from .rules.order_statistics import Minimum as Minimum
@@ -56,6 +59,7 @@ from .rules.ranking import ReciprocalRank as ReciprocalRank
 from .rules.regression import InverseVariance as InverseVariance
 from .rules.regression import MixtureMoments as MixtureMoments
 from .rules.regression import QuantileAverage as QuantileAverage
+from .rules.regression import QuantileMedian as QuantileMedian
 from .rules.regression import RegressionMedian as RegressionMedian
 from .rules.threshold import Threshold as Threshold
 from .rules.voting import MajorityVote as MajorityVote

@@ -23,6 +23,8 @@ class RuleEntry:
         reads_inputs: the request input that its option ``input_name`` names.
         decides: it gives decisions, instead of probabilities.
         sequences: it reads whole sequences of tokens, whose classes are tags, and the names of these.
+        ascending: the numbers of its answer ascend, as quantiles do.
+        lists: the rows of a request are one list, which it ranks: an answer's rows depend on each other.
     """
 
     target: str
@@ -35,6 +37,8 @@ class RuleEntry:
     reads_inputs: bool = False
     decides: bool = False
     sequences: bool = False
+    ascending: bool = False
+    lists: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -84,7 +88,17 @@ RULES: dict[str, RuleEntry] = {
     "regression_median": RuleEntry("quorate.fusion.rules.regression:RegressionMedian", reads=("values",)),
     "inverse_variance": RuleEntry("quorate.fusion.rules.regression:InverseVariance", weighted=True, reads=("values",)),
     "mixture_moments": RuleEntry("quorate.fusion.rules.regression:MixtureMoments", weighted=True, reads=("values",)),
-    "quantile_average": RuleEntry("quorate.fusion.rules.regression:QuantileAverage", weighted=True, reads=("values",)),
+    "quantile_average": RuleEntry(
+        "quorate.fusion.rules.regression:QuantileAverage", weighted=True, reads=("values",), ascending=True
+    ),
+    "quantile_median": RuleEntry("quorate.fusion.rules.regression:QuantileMedian", reads=("values",), ascending=True),
+    "list_reciprocal_rank": RuleEntry(
+        "quorate.fusion.rules.lists:ListReciprocalRank", ("k",), weighted=True, reads=("values",), lists=True
+    ),
+    "list_borda": RuleEntry("quorate.fusion.rules.lists:ListBorda", weighted=True, reads=("values",), lists=True),
+    "list_standard_scores": RuleEntry(
+        "quorate.fusion.rules.lists:ListStandardScores", weighted=True, reads=("values",), lists=True
+    ),
     "concat": RuleEntry("quorate.fusion.features.concat:Concat", ("widths", "layout"), reads=("features",)),
     "feature_mean": RuleEntry(
         "quorate.fusion.features.mean:FeatureMean", ("widths", "width"), weighted=True, reads=("features",)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,24 @@ class Decision:
 
     thresholds: tuple[float, ...] = ()
     reject_below: float = 0.0
+
+    @classmethod
+    def from_spec(
+        cls, thresholds: float | Mapping[str, float] | None, reject_below: float | None, classes: Sequence[str]
+    ) -> Decision:
+        """What a spec says: one threshold, or by class, or none."""
+        if isinstance(thresholds, Mapping):
+            return cls(tuple(thresholds[name] for name in classes), reject_below or 0.0)
+        return cls(() if thresholds is None else (thresholds,), reject_below or 0.0)
+
+    def to_spec(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The same as a spec holds it."""
+        found: dict[str, Any] = {"reject_below": self.reject_below} if self.reject_below else {}
+        if len(self.thresholds) == 1:
+            found["thresholds"] = self.thresholds[0]
+        elif self.thresholds:
+            found["thresholds"] = dict(zip(classes, self.thresholds, strict=True))
+        return found
 
     def apply(self, fused: Fused) -> Fused:
         """Decide: values (B, C) become decisions, or zeros in rows that abstain."""
@@ -119,25 +138,56 @@ def _proven(errors: NDArray[np.int64], ends: NDArray[np.bool_], max_risk: float,
     return np.asarray(cuts[good], dtype=np.intp)
 
 
-def fit_thresholds(scores: NDArray[Any], truth: NDArray[Any]) -> list[float]:
+def fit_thresholds(scores: NDArray[Any], truth: NDArray[Any], together: bool = False) -> list[float]:
     """For each class the threshold of highest F1, for ``Threshold(threshold=...)``; exact, over all scores that occur.
 
     Args:
         scores: (N, C) fused scores of held-out rows.
         truth: (N, C) bool, the classes that hold; several may, or none.
+        together: the F1 of all classes' decisions counted together (micro), not of each class (macro).
 
     Returns:
         C numbers: the smallest score to accept. Infinity cannot stand in a spec, so a class that never holds gets the
         next float above its largest score.
     """
-    return [_best_f1(scores[:, c].astype(np.float64), truth[:, c].astype(bool)) for c in range(scores.shape[1])]
+    classes = [_Cuts(scores[:, c].astype(np.float64), truth[:, c].astype(bool)) for c in range(scores.shape[1])]
+    return _micro(classes) if together else [one.threshold(one.best_f1()) for one in classes]
 
 
-def _best_f1(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(truth[order])
-    if not hits[-1]:
-        return float(np.nextafter(np.float32(ranked[0]), np.float32(np.inf)))
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + hits[-1])
-    f1[:-1][ranked[1:] == ranked[:-1]] = -1.0
-    return float(ranked[int(f1.argmax())])
+class _Cuts:
+    """One class's rows, the highest score first, and what follows from cutting after each; none for a score's ties.
+
+    Attributes:
+        said, right: (n,) rows above each cut, and those of them that are true; the first cut is above all rows.
+    """
+
+    def __init__(self, scores: NDArray[np.float64], truth: NDArray[np.bool_]):
+        order = np.argsort(-scores, kind="stable")
+        self._ranked, hits = scores[order], np.cumsum(truth[order])
+        ends = np.flatnonzero(np.append(self._ranked[1:] != self._ranked[:-1], True))
+        self.said, self.right = np.append(0, ends + 1), np.append(0, hits[ends])
+        self.true = int(hits[-1])
+
+    def best_f1(self) -> int:
+        """Number of the cut."""
+        return int((2 * self.right / np.maximum(self.said + self.true, 1)).argmax())
+
+    def threshold(self, cut: int) -> float:
+        if not cut:
+            return float(np.nextafter(np.float32(self._ranked[0]), np.float32(np.inf)))
+        return float(self._ranked[self.said[cut] - 1])
+
+
+def _micro(classes: Sequence[_Cuts]) -> list[float]:
+    """Thresholds of the highest ratio of sums; by parts, each ratio the price of the next (Dinkelbach 1967, "On
+    Nonlinear Fractional Programming"), which ends at the best there is.
+    """
+    cuts, ratio = [one.best_f1() for one in classes], -1.0
+    while True:
+        right = sum(one.right[cut] for one, cut in zip(classes, cuts, strict=True))
+        named = sum(one.said[cut] + one.true for one, cut in zip(classes, cuts, strict=True))
+        better = float(2 * right / named) if named else 0.0
+        if better <= ratio + 1e-12:
+            return [one.threshold(cut) for one, cut in zip(classes, cuts, strict=True)]
+        ratio = better
+        cuts = [int((2 * one.right - ratio * one.said).argmax()) for one in classes]

@@ -61,13 +61,22 @@ class ReciprocalRank(_RankRule):
             RuleOptionError: k is out of range.
         """
         super().__init__(num_members, weights)
-        if not isinstance(k, (int, float)) or not math.isfinite(k) or k <= -1:
-            raise RuleOptionError(self.name, "k", k, "give a finite number above -1")
-        self.k = float(k)
+        self.k = checked_k(self.name, k)
         self.options = {"k": self.k}
 
     def _points(self, rank: Tensor) -> Tensor:
         return 1.0 / (rank.double() + self.k)
+
+
+def checked_k(rule: str, k: float) -> float:
+    """What is added to each rank.
+
+    Raises:
+        RuleOptionError: k is out of range.
+    """
+    if not isinstance(k, (int, float)) or not math.isfinite(k) or k <= -1:
+        raise RuleOptionError(rule, "k", k, "give a finite number above -1")
+    return float(k)
 
 
 def ranks(outputs: Tensor) -> Tensor:

@@ -42,6 +42,18 @@ class QuantileAverage(WeightedRule):
         return pool(_ascending(outputs), shares)
 
 
+class QuantileMedian(WeightedRule):
+    """The median of the members' quantiles, level by level, each member's sorted first: they never cross either."""
+
+    name = "quantile_median"
+
+    def __init__(self, num_members: int):
+        super().__init__(num_members)
+
+    def _values(self, outputs: Tensor, shares: Tensor, present: Tensor | None) -> Tensor:
+        return median(_ascending(outputs), present)
+
+
 def _ascending(outputs: Tensor) -> Tensor:
     """Every row in ascending order."""
     if tracing() or outputs.device.type != "cpu" or outputs.requires_grad:

@@ -19,6 +19,7 @@ from quorate.fusion import (
     MixtureMoments,
     Product,
     QuantileAverage,
+    QuantileMedian,
     ReciprocalRank,
     RegressionMedian,
     Rule,
@@ -183,6 +184,14 @@ class TestRegressionMedian(RegressionContract):
 class TestQuantileAverage(RegressionContract):
     def make(self, num_members: int) -> Rule:
         return QuantileAverage(num_members, rising(num_members))
+
+    def outputs(self, num_members: int, batch: int, seed: int = 0) -> Tensor:
+        return super().outputs(num_members, batch, seed).sort(dim=-1).values
+
+
+class TestQuantileMedian(RegressionContract):
+    def make(self, num_members: int) -> Rule:
+        return QuantileMedian(num_members)
 
     def outputs(self, num_members: int, batch: int, seed: int = 0) -> Tensor:
         return super().outputs(num_members, batch, seed).sort(dim=-1).values

@@ -19,6 +19,9 @@ from quorate.fusion import (
     Fused,
     GeometricMean,
     InverseVariance,
+    ListBorda,
+    ListReciprocalRank,
+    ListStandardScores,
     MajorityVote,
     Maximum,
     Mean,
@@ -27,6 +30,7 @@ from quorate.fusion import (
     MixtureMoments,
     Product,
     QuantileAverage,
+    QuantileMedian,
     ReciprocalRank,
     RegressionMedian,
     Rule,
@@ -65,6 +69,10 @@ CLOSED_FORM: list[Rule] = [
     InverseVariance(MEMBERS, WEIGHTS),
     MixtureMoments(MEMBERS),
     QuantileAverage(MEMBERS, WEIGHTS),
+    QuantileMedian(MEMBERS),
+    ListReciprocalRank(MEMBERS, WEIGHTS),
+    ListBorda(MEMBERS),
+    ListStandardScores(MEMBERS, WEIGHTS),
 ]
 
 

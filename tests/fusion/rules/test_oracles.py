@@ -30,6 +30,7 @@ from quorate.fusion import (
     MixtureMoments,
     Product,
     QuantileAverage,
+    QuantileMedian,
     ReciprocalRank,
     RegressionMedian,
     Rule,
@@ -245,6 +246,8 @@ def test_mixture_moments_are_those_of_a_sample_from_the_mixture() -> None:
 def test_quantiles_that_cross_are_sorted_before_they_are_averaged() -> None:
     fused = QuantileAverage(2).fuse(rows([3.0, 1.0, 2.0], [1.0, 5.0, 9.0]))
     assert fused.values.tolist() == [[1.0, 3.5, 6.0]]
+    middle = QuantileMedian(3).fuse(rows([3.0, 1.0, 2.0], [1.0, 5.0, 9.0], [0.0, 4.0, 5.0]))
+    assert middle.values.tolist() == [[1.0, 4.0, 5.0]]
 
 
 def test_ten_thousand_members_still_sum_to_one() -> None:
