@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from quorate.deployments.display import Displayed, Table
 
 Array = NDArray[Any]
-SHOWN_ROWS = 20
+SHOWN_ROWS, SHOWN_NUMBERS = 20, 8
+# Of shares: half precision, and a bit of slack.
+_SUM_WITHIN = 1e-2
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,7 +71,7 @@ class Result(Displayed):
         return {"outputs": outputs, "parameters": dict(self.parameters)}
 
     def tables(self) -> Sequence[Table]:
-        """The likeliest class of each row, and the answer's parameters."""
+        """The likeliest class of each row, or its numbers where they are no shares, and the answer's parameters."""
         parameters = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
         if not self.outputs:
             return [Table(lines=parameters)]
@@ -90,6 +92,9 @@ class Result(Displayed):
     def _likeliest(self, scores: Array) -> tuple[str, str]:
         if scores.dtype.kind not in "biuf" or not scores.size:
             return "", str(scores.tolist())
+        if scores.min() < 0 or abs(float(scores.sum()) - 1) > _SUM_WITHIN:  # values, quantiles, scores, decisions
+            more = " ..." if len(scores) > SHOWN_NUMBERS else ""
+            return "", " ".join(f"{number:.4f}" for number in scores[:SHOWN_NUMBERS].tolist()) + more
         best = int(scores.argmax())
         label = self.classes[best] if len(self.classes) == len(scores) else str(best)
         return label, f"{scores[best]:.4f}"

@@ -126,7 +126,8 @@ class Batch:
         try:
             self._replies = self._fan_out.so_far()
             outputs, presence = self._gather()
-            if due[0].rows != self._rows and len(due) * 2 < len(self._starts):  # a few of many: fuse only their rows
+            few = due[0].rows != self._rows and len(due) * 2 < len(self._starts)  # of many: fuse only their rows
+            if few or self._revision.graph.output.ranks_rows:
                 for request in due:
                     self._answer_rows([request], outputs, presence, self._starts[request], request.rows)
             else:

@@ -126,7 +126,8 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
         SpecError: a rule cannot be built from its options or its state, or does not fit the spec's inputs and classes.
     """
     common = folder, spec.classes, spec.of_tokens, spec.lengths
-    output = build_fuser(spec.output_name, spec.output_fusion, *common)
+    width = None if spec.quantiles is None else len(spec.quantiles)
+    output = build_fuser(spec.output_name, spec.output_fusion, *common, width)
     inner: dict[str, Fuser] = {}
     order: TopologicalSorter[str] = TopologicalSorter()
     seen: set[str] = set()

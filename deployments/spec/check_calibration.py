@@ -47,6 +47,8 @@ def _check_conformal(
     field = f"{field}.conformal"
     if fusion is not spec.output_fusion:
         raise SpecError(field, "this fusion is not the answer", f"write it under {spec.output_name}")
+    if entry.lists:
+        raise SpecError(field, f"rule '{fusion.rule}' ranks rows", "remove it: it is promised for classes and values")
     if fusion.decision is not None or entry.decides or entry.steered:
         found = "a decision is taken" if not entry.steered else f"rule '{fusion.rule}' asks other members in each row"
         raise SpecError(field, f"{found}, of which nothing is promised", "remove one of the two")
@@ -67,6 +69,8 @@ def _check_conformal(
             raise SpecError(f"{at}.members", "this set of members is there twice", "give each set once")
         if isinstance(one.threshold, Mapping):
             _check_classes(f"{at}.threshold", one.threshold, spec.classes)
+        elif one.threshold < 0 and spec.quantiles is None:
+            raise SpecError(f"{at}.threshold", f"it is {one.threshold}", "give a number from 0 on")
 
 
 def _check_numbers(field: str, calibration: CalibrationSpec, classes: tuple[str, ...] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, TensorSpec, token_input
+from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, Task, TensorSpec, token_input
 from quorate.fusion.registry import RULES
 from quorate.fusion.sequences.tags import tag_scheme
 
@@ -11,7 +11,10 @@ from quorate.fusion.sequences.tags import tag_scheme
 _OUTPUTS = {
     "classification": ("logits", "probabilities"),
     "multilabel": ("logits", "probabilities"),
+    "binary": ("logits", "probabilities"),
     "regression": ("values",),
+    "quantiles": ("values",),
+    "ranking": ("values",),
     "tagging": ("logits", "probabilities"),
     "tokens": ("logits", "probabilities"),
 }
@@ -21,8 +24,9 @@ TAGS, SPANS = "tags", "spans"
 
 def check_task(spec: EnsembleSchema) -> None:
     """Raise SpecError for the first thing that does not fit the task, or that only tasks of tokens have."""
-    if spec.task is not None:
-        _check_outputs(spec, spec.task)
+    _check_outputs(spec, spec.inferred_task, named=spec.task is not None)
+    _check_quantiles(spec)
+    _check_lists(spec)
     if spec.of_tokens:
         _check_tokens(spec)
         return
@@ -36,16 +40,50 @@ def check_task(spec: EnsembleSchema) -> None:
             raise SpecError(f"{_field(spec, name)}.rule", found, "write task: tagging, or use another rule")
 
 
-def _check_outputs(spec: EnsembleSchema, task: str) -> None:
+def _check_outputs(spec: EnsembleSchema, task: Task, named: bool) -> None:
+    if not named and task not in ("quantiles", "ranking"):
+        return
     for name in spec.output_fusion.members:
         output = spec.members[name].output
         if output not in _OUTPUTS[task]:
             fix = f"give it output: {' or '.join(_OUTPUTS[task])}, or change the task"
             raise SpecError("task", f"it is {task}, but '{name}' gives {output}", fix)
-    if task == "regression" and spec.classes is not None:
-        raise SpecError("task", "it is regression, but there are classes", "remove classes, or change the task")
-    if task not in ("regression", "classification") and spec.classes is None:
+    of_values = _OUTPUTS[task] == ("values",)
+    if of_values and spec.classes is not None:
+        raise SpecError("task", f"it is {task}, but there are classes", "remove classes, or change the task")
+    if not of_values and task != "classification" and spec.classes is None:
         raise SpecError("classes", f"there are none, and the task is {task}", "name the classes")
+    if task == "binary" and len(spec.classes or ()) != 2:
+        raise SpecError("classes", f"{len(spec.classes or ())}, and the task is binary", "name two, or change the task")
+
+
+def _check_quantiles(spec: EnsembleSchema) -> None:
+    levels, task = spec.quantiles, spec.inferred_task
+    if (task == "quantiles") != (levels is not None):
+        found = f"the task is {task}" if levels else "there are none, and the task is quantiles"
+        raise SpecError("quantiles", found, "name the levels that members predict, and no other task")
+    if levels is None:
+        return
+    if not levels or not all(0 < level < 1 for level in levels) or list(levels) != sorted(set(levels)):
+        raise SpecError("quantiles", f"{list(levels)}", "give levels above 0 and below 1, ascending")
+    rule = spec.output_fusion.rule
+    if not RULES[rule].ascending:
+        known = ", ".join(name for name, entry in RULES.items() if entry.ascending)
+        found = f"quantiles that rule '{rule}' fuses may cross"
+        raise SpecError(f"{_field(spec, spec.output_name)}.rule", found, f"use one of {known}")
+
+
+def _check_lists(spec: EnsembleSchema) -> None:
+    """A rule that ranks the rows of a request must be the answer's: inner fusions see rows of several requests."""
+    for name, fusion in spec.all_fusions.items():
+        if not RULES[fusion.rule].lists:
+            continue
+        if name != spec.output_name:
+            found = f"'{fusion.rule}' ranks the rows of a request"
+            raise SpecError(f"{_field(spec, name)}.rule", found, "use it for the answer")
+        if spec.inferred_task != "ranking":
+            found = f"it is {spec.inferred_task}, but rule '{fusion.rule}' ranks rows"
+            raise SpecError("task", found, "say ranking, or change the rule")
 
 
 def _check_tokens(spec: EnsembleSchema) -> None:

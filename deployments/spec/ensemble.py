@@ -56,7 +56,7 @@ class EnsembleSpec(EnsembleSchema):
     @property
     def _of_a_task(self) -> set[str]:
         """Fields that few specs have; others keep the name that they had before there were any."""
-        return {field for field in ("task", "lengths") if getattr(self, field) is not None}
+        return {field for field in ("task", "lengths", "quantiles") if getattr(self, field) is not None}
 
     @property
     def revision(self) -> str:

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from quorate.fusion.registry import RULES
+
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
     "BYTES",
 ]  # fmt: skip
 Output = Literal["logits", "probabilities", "features", "values"]
-Task = Literal["classification", "multilabel", "regression", "tagging", "tokens"]
+Task = Literal["classification", "binary", "multilabel", "regression", "quantiles", "ranking", "tagging", "tokens"]
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 # YAML reads 0 and 1.5 as numbers; a class list of digits should not need quotes.
@@ -132,11 +134,12 @@ class ConformalThreshold(_Frozen):
 
     Attributes:
         threshold: a class belongs whose probability is 1 - threshold at least, one for all classes or by class; an
-            interval reaches so far to either side of the value.
+            interval reaches so far to either side of the value, or beyond the outer quantiles, of which it may also
+            leave some out, below 0.
     """
 
     members: Annotated[tuple[Name, ...], Field(min_length=1)]
-    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | dict[ClassName, float]
+    threshold: Annotated[float, Field(allow_inf_nan=False)] | dict[ClassName, float]
 
 
 class ConformalSpec(_Frozen):
@@ -235,6 +238,7 @@ class EnsembleSchema(_Frozen):
         task: what is asked; where it is left out, what members give says it, but for several labels a row and tokens.
             ``tokens`` are classes of each token of a row, ``tagging`` those that say spans as well (O, B-x, I-x).
         lengths: the request input that says how many tokens each row has; as many as the tensor holds when left out.
+        quantiles: the levels that members predict, of the task of this name, ascending.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
@@ -243,6 +247,7 @@ class EnsembleSchema(_Frozen):
     inputs: Annotated[dict[Name, TensorSpec], Field(min_length=1)]
     lengths: Name | None = None
     classes: tuple[ClassName, ...] | None = None
+    quantiles: tuple[float, ...] | None = None
     members: Annotated[dict[Name, MemberSpec], Field(min_length=1)]
     fusion: FusionSpec | None = None
     fusions: dict[Name, FusionSpec] = Field(default_factory=dict)
@@ -260,6 +265,10 @@ class EnsembleSchema(_Frozen):
         """The task, or what members give where it is left out."""
         if self.task is not None:
             return self.task
+        if self.quantiles is not None:
+            return "quantiles"
+        if RULES[self.output_fusion.rule].lists:
+            return "ranking"
         outputs = {self.members[name].output for name in self.output_fusion.members}
         return "regression" if outputs == {"values"} else "classification"
 

@@ -37,7 +37,7 @@ class Conformal:
         """What the answer says of itself, rows in the order of ``values``; null for a row of which nothing is known.
 
         Args:
-            values: (B, C) probabilities, or (B, 1) values.
+            values: (B, C) probabilities, (B, 1) values, or (B, Q) quantiles.
             there: (M, B) who was fused; nobody in a row that was fused from less than it seems.
         """
         limits, known = np.full(values.shape, np.nan), np.zeros(len(values), dtype=bool)

@@ -51,6 +51,7 @@ class Fuser:
         conformal: how sure the answer is, where the spec asks for it.
         tokens: classes are of each token of a row: members give (B, T, C), and so does the fusion.
         lengths: the request input that says how many tokens each row has; all T where there is none.
+        width: C where the spec says it, as it does of quantiles; otherwise it is what most members give.
     """
 
     name: str
@@ -61,11 +62,17 @@ class Fuser:
     conformal: Conformal | None = None
     tokens: bool = False
     lengths: str | None = None
+    width: int | None = None
 
     @property
     def reads_inputs(self) -> bool:
         """Whether it reads the request's inputs, too."""
         return isinstance(self.rule, Gate) or self.lengths is not None
+
+    @cached_property
+    def ranks_rows(self) -> bool:
+        """Whether the rows of a request are one list: they are fused together, and with no others."""
+        return RULES[self.fusion.rule].lists
 
     def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, States]:
         """All members' outputs, absent rows zero, and their states (M, B), in the rule's order.
@@ -90,7 +97,7 @@ class Fuser:
         return self._stack(usable, states), states
 
     def _stack(self, usable: Sequence[tuple[int, Array]], states: States) -> NDArray[np.float32] | None:
-        """(M, B, C) where C is what most members gave, or T and C; the rows of others count as of a wrong shape."""
+        """(M, B, C), or T and C, as most members gave or the spec says; others' rows count as of a wrong shape."""
         dims = 3 if self.tokens else 2
         shapes = [values.shape[1:] if values.ndim == dims and values.size else () for _, values in usable]
         shape = max(shapes, default=())
@@ -98,7 +105,9 @@ class Fuser:
             for i, _ in usable:
                 refuse_shape(states[i])
             return None
-        if len(set(shapes)) > 1:
+        if self.width is not None:
+            shape = (self.width,)
+        elif len(set(shapes)) > 1:
             known = [one for one in shapes if one]
             shape = max(set(known), key=lambda one: (known.count(one), one))
         outputs = np.zeros((*states.shape, *shape), dtype=np.float32)
@@ -142,7 +151,7 @@ class Fuser:
         """
         layers, rows = outputs.shape[:2]
         step = max(1, BLOCK_ELEMENTS // (layers * max(math.prod(outputs.shape[2:]), 1)))
-        if rows <= step:
+        if rows <= step or self.ranks_rows:
             return self._fuse_block(outputs, present, inputs)
         blocks = [slice(at, at + step) for at in range(0, rows, step)]
         return _join(
@@ -258,6 +267,7 @@ def build_fuser(
     classes: tuple[str, ...] | None = None,
     tokens: bool = False,
     lengths: str | None = None,
+    width: int | None = None,
 ) -> Fuser:
     """Build the rule that a fusion names.
 
@@ -265,7 +275,7 @@ def build_fuser(
         name: the fusion's.
         folder: where its files are.
         classes: the ensemble's.
-        tokens, lengths: as of ``Fuser``.
+        tokens, lengths, width: as of ``Fuser``.
 
     Raises:
         SpecError: it cannot be built from these options or this state.
@@ -279,7 +289,7 @@ def build_fuser(
         around = build_postprocessing(fusion, asked, folder, classes or ())
     except FusionError as error:
         raise SpecError(field, str(error), "correct the fusion's options") from None
-    return Fuser(name, fusion, rule, asked, around, conformal, tokens, lengths)
+    return Fuser(name, fusion, rule, asked, around, conformal, tokens, lengths, width)
 
 
 def asked_members(fusion: FusionSpec) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from quorate.deployments.engine.state_file import load_state
-from quorate.deployments.spec.schema import CalibrationSpec, DecisionSpec, FusionSpec
+from quorate.deployments.spec.schema import CalibrationSpec, FusionSpec
 from quorate.fusion.base import Fused
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.calibration.decision import Decision
@@ -66,19 +66,12 @@ def build_postprocessing(
     """
     specs = fusion.member_calibration
     members = {row: _calibration(specs[n], folder, classes) for row, n in enumerate(asked) if n in specs}
-    after = None if fusion.calibration is None else _calibration(fusion.calibration, folder, classes)
-    return Postprocessing(members, after, None if fusion.decision is None else _decision(fusion.decision, classes))
+    after, taken = None if fusion.calibration is None else _calibration(fusion.calibration, folder, classes), None
+    if fusion.decision is not None:
+        taken = Decision.from_spec(fusion.decision.thresholds, fusion.decision.reject_below, classes)
+    return Postprocessing(members, after, taken)
 
 
 def _calibration(spec: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:
     state = load_state(spec.state, folder) if spec.state else None
     return Calibration.from_spec(spec.model_dump(), classes, state)
-
-
-def _decision(spec: DecisionSpec, classes: tuple[str, ...]) -> Decision:
-    thresholds: tuple[float, ...] = ()
-    if isinstance(spec.thresholds, dict):
-        thresholds = tuple(spec.thresholds[name] for name in classes)
-    elif spec.thresholds is not None:
-        thresholds = (spec.thresholds,)
-    return Decision(thresholds, spec.reject_below or 0.0)

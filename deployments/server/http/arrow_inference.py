@@ -31,6 +31,7 @@ from quorate.deployments.wire.byte_stream import ByteStream, Receive
 from quorate.deployments.wire.inference import InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.json_tensors import parse_parameters
 from quorate.fusion.errors import QuorateError
+from quorate.fusion.registry import RULES
 
 _log = logging.getLogger(__name__)
 # A server that is overloaded for so long ends the stream.
@@ -75,6 +76,7 @@ class StreamInference:
         try:
             # Once: pieces must fit the schema that was checked, whatever is promoted while they travel.
             self._tensors = self._service.model_metadata(self._model, self._version)["inputs"]
+            self._refuse_lists()
             schema = await read_schema(self._stream)
             # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
             self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
@@ -187,6 +189,12 @@ class StreamInference:
             self._rows = min(2 * self._rows, most)
         elif share > PIECE_SHARE:
             self._rows = max(self._rows // 2, serving.max_batch_size)
+
+    def _refuse_lists(self) -> None:
+        """A stream is cut into pieces as it comes: what ranks the rows of a request would rank those of a piece."""
+        spec = self._service.engine.revision.spec
+        if self._model == spec.name and RULES[spec.output_fusion.rule].lists:
+            raise RequestError(f"'{self._model}' ranks the rows of a request, and a stream is none; send list by list")
 
     def _check_columns(self, schema: pa.Schema) -> None:
         datatypes = {item["name"]: item["datatype"] for item in self._tensors}
