@@ -22,6 +22,7 @@ def as_predictions(
     """
     import numpy as np
 
+    from quorate.tuning.data.labelled import true_values
     from quorate.tuning.data.predictions_file import Predictions, read_predictions
     from quorate.tuning.errors import DataError
     from quorate.tuning.scoring import check_predictions
@@ -37,6 +38,13 @@ def as_predictions(
     if len(shapes) != 1:
         found = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise DataError("predictions", found or "no member", "give each member (rows, classes) probabilities")
+    if np.asarray(labels).dtype.kind == "f":
+        values = np.stack([array.reshape(len(array), -1) for array in arrays.values()])
+        true = true_values(np.asarray(labels), "labels")
+        if values.shape[1:] != true.reshape(len(true), -1).shape:
+            found = f"shape {true.shape} with {values.shape[1:]} of each member"
+            raise DataError("labels", found, "give as many true values, or the index of each row's class as an integer")
+        return "predictions", Predictions(tuple(arrays), (), values, true)
     outputs, truth = check_predictions(np.stack(list(arrays.values())), labels, "log_loss")
     classes = tuple(str(number) for number in range(outputs.shape[2]))
     return "predictions", Predictions(tuple(arrays), classes, outputs, truth)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from quorate.cluster.arguments.labelled_rows import Rows
-    from quorate.cluster.operations.tune import Metric
     from quorate.deployments.spec.ensemble import EnsembleSpec
+    from quorate.tuning.evaluation.row_metrics import Metric
     from quorate.tuning.workflows.train_composite import TrainingRows, TrainResult
 
 

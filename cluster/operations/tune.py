@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from quorate.cluster.arguments.costs import as_costs
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_tokens, read_training_rows
@@ -19,16 +19,13 @@ if TYPE_CHECKING:
     from quorate.cluster.arguments.costs import Costs
     from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.tuning.data.predictions_file import Predictions
+    from quorate.tuning.evaluation.row_metrics import Metric
     from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.workflows.guarantees import Promised
     from quorate.tuning.workflows.tune_fusion import TuneResult
     from quorate.tuning.workflows.tune_predictions import PredictionsResult
 
     PredictionsLike = str | Path | Predictions | Mapping[str, ArrayLike]
-
-Metric = Literal[
-    "log_loss", "brier", "accuracy", "balanced_accuracy", "f1_macro", "rmse", "mae", "token_accuracy", "span_f1"
-]  # fmt: skip
 
 
 @overload
@@ -64,9 +61,10 @@ def tune(
         data: a table, a folder of IDX files, or ``Labelled`` rows, that no member was trained on. Of taggers a table
             with one row a token and a column ``sequence``, which says of what sentence it is.
         predictions: instead of both, what members predicted: a file (see ``read_predictions``), ``Predictions``, or
-            (N, C) probabilities by member.
-        labels: (N,) index of the true class, for probabilities by member.
-        metric: by what alternatives are compared: log_loss, or rmse for predicted values, when None.
+            (N, C) probabilities, or values (N,), by member.
+        labels: (N,) index of the true class, or true values, for arrays by member.
+        metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. log_loss
+            of classes and labels, rmse of values, pinball of quantiles, ndcg of rankings when None.
         costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         latency_price, device_price: what a millisecond of latency, and of members' computing, counts in the metric's
@@ -78,7 +76,8 @@ def tune(
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
         label: the table's column that holds the class.
-        groups: the column by which rows belong together, such as a patient: they are never on both sides.
+        groups: the column by which rows belong together, such as a patient: they are never on both sides. Of a ranking
+            the column of the query, whose rows are one list.
         time: the column by which rows are ordered: what is fitted on came before what it is judged on.
         weight: the column that says how much a row counts.
         runs: where the run's folder is made.
@@ -149,7 +148,7 @@ def _promised(coverage: float | None, by_class: bool) -> Promised | None:
 
 
 def _of_predictions(
-    predictions: PredictionsLike, labels: ArrayLike | None, label: str, metric: str | None, costs: Costs | None,
+    predictions: PredictionsLike, labels: ArrayLike | None, label: str, metric: Metric | None, costs: Costs | None,
     asked: dict[str, Any],
 ) -> PredictionsResult:  # fmt: skip
     from quorate.cluster.arguments.predictions import as_predictions

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.spec.schema import Task
 from quorate.tuning.alternatives.recipe import Recipe
 
 Kind = Literal["floor", "single", "ensemble"]
@@ -28,6 +29,9 @@ class Outputs:
         groups: (N,) rows of one group belong together; None where each stands alone.
         times: (N,) what came first; None where that does not matter.
         sequences: (N,) rows of one are its tokens, in this order; None where rows are no tokens.
+        levels: of the quantiles that the K values are; none where they are no quantiles.
+        lists: a row is a list of up to K entries, NaN behind its last one: labels say how relevant each is, members
+            score it.
     """
 
     names: tuple[str, ...]
@@ -37,6 +41,8 @@ class Outputs:
     groups: NDArray[Any] | None = None
     times: NDArray[Any] | None = None
     sequences: NDArray[Any] | None = None
+    levels: tuple[float, ...] = ()
+    lists: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,6 +57,22 @@ class Outputs:
         return np.asarray(self.labels, dtype=np.float64).reshape(len(self.labels), -1)
 
     @property
+    def entries(self) -> NDArray[np.float64]:
+        """(entries, 1) how relevant each entry of each list is."""
+        return np.asarray(self.labels[~np.isnan(self.labels)].reshape(-1, 1), dtype=np.float64)
+
+    @property
+    def task(self) -> Task:
+        """What members predict. Several labels that each hold or not are told from several values by being 0 or 1."""
+        if not self.of_values:
+            return "classification"
+        if self.levels:
+            return "quantiles"
+        if self.lists:
+            return "ranking"
+        return "multilabel" if self.labels.ndim == 2 and np.isin(self.labels, (0, 1)).all() else "regression"
+
+    @property
     def of_values(self) -> bool:
         """Whether members predict values, not classes."""
         return bool(self.labels.dtype.kind == "f")
@@ -59,9 +81,9 @@ class Outputs:
         def of(column: NDArray[Any] | None) -> NDArray[Any] | None:
             return None if column is None else column[index]
 
-        return Outputs(
-            self.names, self.probs[:, index], self.labels[index], of(self.weights), of(self.groups), of(self.times),
-            of(self.sequences),
+        return replace(
+            self, probs=self.probs[:, index], labels=self.labels[index], weights=of(self.weights),
+            groups=of(self.groups), times=of(self.times), sequences=of(self.sequences),
         )  # fmt: skip
 
     def sample(self, most: int, seed: int) -> Outputs:
@@ -74,6 +96,25 @@ class Outputs:
         most = min(most, 10 * len(self))  # enough for shares to come out as the weights are
         drawn = np.sort(random.choice(len(self), most, p=self.weights / self.weights.sum()))
         return replace(self.rows(drawn), weights=None, groups=drawn if self.groups is None else self.groups[drawn])
+
+
+def as_lists(rows: Outputs, queries: NDArray[Any]) -> Outputs:
+    """Rows of one query as one list, in the order of the queries; what else is known of a list is its first row's.
+
+    Args:
+        rows: with one value each.
+        queries: (N,) what each row belongs to.
+    """
+    _, first, place = np.unique(queries, return_index=True, return_inverse=True)
+    place = place.reshape(-1)
+    order = np.argsort(place, kind="stable")
+    lengths = np.bincount(place)
+    column = np.arange(len(rows)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    labels = np.full((len(lengths), int(lengths.max())), np.nan)
+    probs = np.full((len(rows.names), *labels.shape), np.nan, dtype=np.float32)
+    labels[place[order], column] = rows.labels[order]
+    probs[:, place[order], column] = rows.probs[:, order, 0]
+    return replace(rows.rows(first), probs=probs, labels=labels, lists=True)
 
 
 class Fitted(Protocol):
@@ -108,10 +149,18 @@ class Alternative(Protocol):
 
 
 def answers_of(fitted: Fitted, outputs: Outputs) -> NDArray[np.float32]:
-    """(N, C) what it answers these rows."""
+    """(N, C) what it answers these rows; to lists each by itself, NaN behind its last entry."""
     if isinstance(fitted, Recipe) and fitted.classes:
         return fitted.fuse_sequences(outputs.names, outputs.probs, outputs.sequences)
-    return fitted.fuse(outputs.names, outputs.probs)
+    if not outputs.lists:
+        return fitted.fuse(outputs.names, outputs.probs)
+    found = np.full(outputs.labels.shape, np.nan, dtype=np.float32)
+    lengths = (~np.isnan(outputs.labels)).sum(axis=1)
+    for length in np.unique(lengths):  # lists of a length side by side: a request is a list of so many rows
+        rows = np.flatnonzero(lengths == length)
+        entries = outputs.probs[:, rows, :length].transpose(0, 2, 1)
+        found[rows, :length] = fitted.fuse(outputs.names, np.ascontiguousarray(entries)).T
+    return found
 
 
 def recipe_of(fitted: Fitted) -> Recipe | None:

@@ -17,7 +17,7 @@ from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastLog
 
 
 def value_alternatives(
-    names: Sequence[str], loss: Loss = "squared", incumbent: Incumbent | None = None
+    names: Sequence[str], loss: Loss = "squared", incumbent: Incumbent | None = None, level: float = 0.5
 ) -> list[Alternative]:
     """Everything that can be made of members that predict values, or each of several labels by itself.
 
@@ -25,14 +25,17 @@ def value_alternatives(
         names: of the members.
         loss: of a value; ``log`` of a label that holds with that probability.
         incumbent: what the spec has now.
+        level: of an absolute loss: the quantile that is meant.
     """
-    found: list[Alternative] = [Constant(loss), *(Member(name) for name in names)]
+    found: list[Alternative] = [Constant(loss, level), *(Member(name) for name in names)]
     if len(names) > 1:
         found.append(Uniform())
     if incumbent is not None:
         found.append(incumbent)
     if len(names) > 1:
-        tuned: dict[Loss, Alternative] = {"squared": LeastSquares(), "absolute": LeastAbsolute(), "log": LeastLogLoss()}
+        tuned: dict[Loss, Alternative] = {
+            "squared": LeastSquares(), "absolute": LeastAbsolute(level), "log": LeastLogLoss()
+        }  # fmt: skip
         found += [tuned["log"]] if loss == "log" else [Median(), tuned[loss]]
     return found
 

@@ -28,6 +28,7 @@ class Guarantee:
         thresholds: by the members that answered.
         checked: the share of rows whose truth was in what was fitted on other rows, everybody there.
         size: classes in a set, or the width of an interval, on average of those.
+        values: it is intervals.
     """
 
     coverage: float
@@ -35,6 +36,7 @@ class Guarantee:
     thresholds: Mapping[tuple[str, ...], float | NDArray[np.float64]]
     checked: float
     size: float
+    values: bool
 
     def fields(self, classes: Sequence[str]) -> dict[str, Any]:
         """A spec's ``conformal``."""
@@ -46,9 +48,9 @@ class Guarantee:
         listed = [{"members": list(some), "threshold": numbers(one)} for some, one in self.thresholds.items()]
         return {"coverage": self.coverage, "by_class": self.by_class, "thresholds": listed}
 
-    def sentence(self, classes: bool) -> str:
+    def sentence(self) -> str:
         """What was found."""
-        what = f"sets of {self.size:.2f} classes" if classes else f"intervals {self.size:.4g} wide"
+        what = f"intervals {self.size:.4g} wide" if self.values else f"sets of {self.size:.2f} classes"
         each = " of each class" if self.by_class else ""
         return (
             f"{what} on average hold the truth with probability {self.coverage:g}{each}; fitted on other rows they "
@@ -91,7 +93,7 @@ def fit_guarantee(
         kept = {some: one for some, one in found.items() if np.isfinite(one).all()}
     else:  # no score of a class is above 1: one with too few rows to promise anything is in every set
         kept = {some: np.minimum(one, 1.0) for some, one in found.items()}
-    return Guarantee(coverage, by_class, kept, *_checked(fused, labels, coverage, by_class, seed))
+    return Guarantee(coverage, by_class, kept, *_checked(fused, labels, coverage, by_class, seed), values)
 
 
 def _checked(

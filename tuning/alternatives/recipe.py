@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quorate.fusion.calibration.calibration import Calibration
+from quorate.fusion.calibration.decision import Decision
 from quorate.fusion.loading import build_rule
+from quorate.fusion.registry import RULES
 from quorate.fusion.sequences.decoding import padded
 from quorate.fusion.sequences.token_fusion import fuse_tokens
 from quorate.tuning.alternatives.guarantee import Guarantee
@@ -32,6 +34,7 @@ class Recipe:
         state: tensors of a learned rule.
         member_calibration: of members' outputs, before the rule.
         calibration: of the fused rows, after it.
+        decision: taken on those last.
         guarantee: of how sure they are.
         classes: names, for a rule over whole sequences, which reads what they say.
     """
@@ -43,6 +46,7 @@ class Recipe:
     state: Mapping[str, Tensor] = field(default_factory=dict)
     member_calibration: Mapping[str, Calibration] = field(default_factory=dict)
     calibration: Calibration | None = None
+    decision: Decision | None = None
     guarantee: Guarantee | None = None
     classes: tuple[str, ...] = ()
 
@@ -66,12 +70,15 @@ class Recipe:
         rule = build_rule(self.rule, self.members, self.weights, self.options, self.state or None)
         there = torch.tensor([left is None or name in left for name in self.members]).unsqueeze(1)
         fused = np.empty(probs.shape[1:], dtype=np.float32)
-        for at in range(0, probs.shape[1], _ROWS):
-            block = torch.from_numpy(self.calibrated(names, probs[:, at : at + _ROWS]))
+        size = max(1, probs.shape[1]) if RULES[self.rule].lists else _ROWS
+        for at in range(0, probs.shape[1], size):
+            block = torch.from_numpy(self.calibrated(names, probs[:, at : at + size]))
             answer = rule.fuse(block, None if left is None else there.expand(-1, block.shape[1]))
             if self.calibration is not None:
                 answer = self.calibration.apply_fused(answer)
-            fused[at : at + _ROWS] = answer.values.numpy()
+            if self.decision is not None:
+                answer = self.decision.apply(answer)
+            fused[at : at + size] = answer.values.numpy()
         return fused
 
     def fuse_sequences(
@@ -117,6 +124,8 @@ class Recipe:
             found["member_calibration"] = {n: c.to_spec(classes) for n, c in self.member_calibration.items()}
         if self.calibration is not None:
             found["calibration"] = self.calibration.to_spec(classes)
+        if self.decision is not None:
+            found["decision"] = self.decision.to_spec(classes)
         if self.guarantee is not None:
             found["conformal"] = self.guarantee.fields(classes)
         return found

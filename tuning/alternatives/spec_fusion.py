@@ -10,18 +10,22 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import CalibrationSpec
 from quorate.fusion.calibration.calibration import Calibration
+from quorate.fusion.calibration.decision import Decision
 from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.runs.run_folder import save_state
 
 
-def incumbent_recipe(spec: EnsembleSpec, folder: Path) -> Recipe:
-    """The returned fusion as it is; its decision, which ends in classes and not in probabilities, is left out.
+def incumbent_recipe(spec: EnsembleSpec, folder: Path, decided: bool = False) -> Recipe:
+    """The returned fusion as it is.
+
+    Args:
+        decided: with its thresholds; else its decision, which ends in 0 or 1 and not in probabilities, is left out.
 
     Raises:
         SpecError: a file of it cannot be read.
     """
-    fusion, classes = spec.output_fusion, spec.classes or ()
+    fusion, classes, taken = spec.output_fusion, spec.classes or (), spec.output_fusion.decision
 
     def calibration(part: CalibrationSpec) -> Calibration:
         return Calibration.from_spec(part.model_dump(), classes, load_state(part.state, folder) if part.state else None)
@@ -34,11 +38,12 @@ def incumbent_recipe(spec: EnsembleSpec, folder: Path) -> Recipe:
         load_state(fusion.state, folder) if fusion.state else {},
         {name: calibration(part) for name, part in fusion.member_calibration.items()},
         None if fusion.calibration is None else calibration(fusion.calibration),
+        Decision.from_spec(taken.thresholds, taken.reject_below, classes) if decided and taken is not None else None,
         classes=tuple(classes) if RULES[fusion.rule].sequences else (),
     )
 
 
-def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str) -> EnsembleSpec:
+def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str, decided: bool = False) -> EnsembleSpec:
     """The spec with this as its returned fusion; deadline and the rest of the fusion stay.
 
     The quorum is lowered to the members that are asked where it was above; what nothing reads any more goes, members,
@@ -47,10 +52,12 @@ def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str) -> 
     Args:
         folder: where the tensors of a learned rule are written.
         name: of their file.
+        decided: the decision is the recipe's, too.
     """
     fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
-    for learned in ("weights", "options", "state", "member_calibration", "calibration", "conformal"):
-        fusion.pop(learned, None)
+    learned = ["weights", "options", "state", "member_calibration", "calibration", "conformal"]
+    for field in [*learned, "decision"] if decided else learned:
+        fusion.pop(field, None)
     fusion |= recipe.fields(spec.classes or (), save_state(recipe.state, folder, name))
     fusion["quorum"] = min(spec.output_fusion.quorum, len(recipe.asked))
     if spec.output_fusion.required:

@@ -16,9 +16,8 @@ from quorate.tuning.alternatives.base import Kind, Outputs
 from quorate.tuning.alternatives.pools import Rows, by_name, shrunk, shrunk_weights
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.scoring import Floats, residual_gram
-from quorate.tuning.solvers.pinball import pinball_loss, pinball_weights
+from quorate.tuning.solvers.pinball import pinball_gap, pinball_weights
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_squared_error, squared_error_score
-from quorate.tuning.solvers.weights import Weights
 
 Loss = Literal["squared", "absolute", "log"]
 # More make a linear program of minutes.
@@ -38,9 +37,10 @@ class Always:
 
 @dataclass(frozen=True)
 class Constant:
-    """The mean of the true values, their median for an absolute error, how often a label holds: the floor."""
+    """The mean of the true values, a quantile for an absolute error, how often a label holds: the floor."""
 
     loss: Loss = "squared"
+    level: float = 0.5
     name: ClassVar[str] = "constant"
     kind: ClassVar[Kind] = "floor"
     fitted: ClassVar[bool] = True
@@ -52,13 +52,14 @@ class Constant:
             return Always(np.average(truth, axis=0, weights=counts))
         if self.loss == "log":  # one row of each more (Laplace)
             return Always((counts @ truth + 1) / (counts.sum() + 2))
-        return Always(np.array([_weighted_median(column, counts) for column in truth.T]))
+        return Always(np.array([weighted_quantile(column, counts, self.level) for column in truth.T]))
 
 
-def _weighted_median(values: Floats, counts: Floats) -> float:
+def weighted_quantile(values: Floats, counts: Floats, level: float) -> float:
+    """The smallest value that so large a share of all that counts does not exceed."""
     order = np.argsort(values)
     passed = np.cumsum(counts[order])
-    return float(values[order[np.searchsorted(passed, passed[-1] / 2)]])
+    return float(values[order[np.searchsorted(passed, passed[-1] * level)]])
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,11 @@ class LeastSquares:
 
 @dataclass(frozen=True)
 class LeastAbsolute:
-    """The weighted mean of least absolute error, drawn towards equal weights as far as that helps rows left out."""
+    """The weighted mean of least absolute error, or of least pinball loss at another level than the median's, drawn
+    towards equal weights as far as that helps rows left out.
+    """
 
+    level: float = 0.5
     name: ClassVar[str] = "tuned"
     kind: ClassVar[Kind] = "ensemble"
     fitted: ClassVar[bool] = True
@@ -106,10 +110,15 @@ class LeastAbsolute:
 
         def losses(tried: Floats, rows: Rows) -> Floats:
             values, truth, counts = _flat(some.rows(rows))
-            errors = np.abs(tried @ values - truth)
+            short = truth - tried @ values
+            errors = np.maximum(self.level * short, (self.level - 1) * short)
             return np.asarray(errors.sum(axis=1) if counts is None else errors @ counts)
 
-        return _mean_of(some.names, shrunk(some, seed, lambda rows: _least_absolute(some.rows(rows)).values, losses))
+        def solved(rows: Rows) -> Floats:
+            values, truth, counts = _flat(some.rows(rows))
+            return pinball_weights(values, truth, self.level, counts).values
+
+        return _mean_of(some.names, shrunk(some, seed, solved, losses))
 
 
 @dataclass(frozen=True)
@@ -156,24 +165,22 @@ def _flat(outputs: Outputs) -> tuple[Floats, Floats, Floats | None]:
     return values, outputs.truth.ravel(), None if counts is None else np.repeat(counts, each)
 
 
-def _least_absolute(outputs: Outputs) -> Weights:
-    values, truth, counts = _flat(outputs)
-    return pinball_weights(values, truth, counts=counts)
-
-
-def value_gap(outputs: Outputs, weights: Mapping[str, float], metric: str) -> float:
-    """How much lower the error of a weighted mean can be at most than at these weights, in the metric."""
+def value_gap(outputs: Outputs, weights: Mapping[str, float], metric: str, level: float = 0.5) -> float | None:
+    """How much lower the error of a weighted mean can be at most than at these weights, in the metric; None for a
+    metric that is not convex in them.
+    """
     given = np.array([weights[name] for name in outputs.names])
     if metric == "log_loss":
         return log_loss_gap(label_columns(outputs), given)
-    if metric != "mae":
+    if metric in ("rmse", "brier"):
         gap: float = squared_error_score(error_gram(outputs), given, root=metric == "rmse")[1]
         return gap
+    if metric not in ("mae", "crps") and not metric.startswith("pinball"):
+        return None
     some = outputs.sample(_ROWS, 0)
     values, truth, counts = _flat(some)
-    best = pinball_weights(values, truth, counts=counts)
-    found = pinball_loss(values, truth, given, share=counts)
-    return 2 * max(0.0, found - best.score + (best.gap or 0.0))
+    gap = pinball_gap(values, truth, given, level, counts)
+    return gap if metric.startswith("pinball") else 2 * gap
 
 
 def error_gram(outputs: Outputs) -> Floats:

@@ -2,7 +2,8 @@
 
 Columns: ``label``; ``MEMBER/CLASS`` for each member and class, or ``MEMBER`` for values; and where there are any
 ``split`` (solve or judge), ``group``, ``time`` and ``weight``. Of several values a row ``label/OUTPUT`` and
-``MEMBER/OUTPUT``. Of tokens ``sequence``: rows of one are its tokens, in their order.
+``MEMBER/OUTPUT``; of quantiles ``MEMBER/LEVEL``, such as ``net/0.9``; of rankings ``MEMBER``, and ``query`` says which
+rows are one list. Of tokens ``sequence``: rows of one are its tokens, in their order.
 """
 
 # M members, N rows, C classes, K values
@@ -21,7 +22,7 @@ from quorate.tuning.data.side_columns import numbers_of, side_column, weights_of
 from quorate.tuning.data.tables import read_columns
 from quorate.tuning.errors import DataError
 
-SPLIT, GROUP, TIME, WEIGHT, SEQUENCE = "split", "group", "time", "weight", "sequence"
+SPLIT, GROUP, TIME, WEIGHT, SEQUENCE, QUERY = "split", "group", "time", "weight", "sequence", "query"
 SOLVE, JUDGE = "solve", "judge"
 
 
@@ -37,6 +38,9 @@ class Predictions:
         judged: (N,) bool, rows to judge on; None where that is left open.
         groups, times, weights: (N,) each, or None.
         sequences: (N,) rows of one are its tokens, in this order; None where rows are no tokens.
+        levels: of quantiles, the K values of a row.
+        queries: (N,) the list that a row is an entry of; its label says how relevant it is. None where rows are no
+            entries.
     """
 
     names: tuple[str, ...]
@@ -48,6 +52,8 @@ class Predictions:
     times: NDArray[Any] | None = None
     weights: NDArray[np.float64] | None = None
     sequences: NDArray[Any] | None = None
+    levels: tuple[float, ...] = ()
+    queries: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,7 +71,7 @@ def read_predictions(path: str | Path, label: str = "label") -> Predictions:
     if label not in columns and not several:
         found = f"it has {', '.join(list(columns)[:10])}"
         raise DataError(path.name, f"no column {label!r}", f"{found}; name the column of true classes or values")
-    side = {label, *(f"{label}/{output}" for output in several), SPLIT, GROUP, TIME, WEIGHT, SEQUENCE}
+    side = {label, *(f"{label}/{output}" for output in several), SPLIT, GROUP, TIME, WEIGHT, SEQUENCE, QUERY}
     outputs = {name: column for name, column in columns.items() if name not in side}
     if not outputs:
         raise DataError(path.name, "no member's column", "name columns MEMBER/CLASS, or MEMBER for values")
@@ -73,7 +79,15 @@ def read_predictions(path: str | Path, label: str = "label") -> Predictions:
     if several and set(parts) != set(several):
         odd = sorted(set(parts) ^ set(several))[0]
         raise DataError(path.name, f"'{odd}' is not both a column of members and of '{label}'", "name all in both")
-    classes = () if several else parts
+    levels = () if several else _levels(parts)
+    if levels:
+        parts = tuple(sorted(parts, key=float))
+    classes = () if several or levels else parts
+    queries = side_column(path, QUERY, columns)
+    if queries is not None and (parts or several):
+        raise DataError(
+            path.name, f"column {QUERY!r} with several numbers a member", "give each member one score a row"
+        )
     if classes:
         labels: NDArray[Any] = match_labels(columns[label], classes, path.name)
     else:
@@ -87,8 +101,17 @@ def read_predictions(path: str | Path, label: str = "label") -> Predictions:
     return Predictions(
         names, classes, np.stack(stacked), labels, _judged(path, columns.get(SPLIT)),
         side_column(path, GROUP, columns), side_column(path, TIME, columns), weights_of(path, WEIGHT, columns),
-        side_column(path, SEQUENCE, columns),
+        side_column(path, SEQUENCE, columns), levels, queries,
     )  # fmt: skip
+
+
+def _levels(parts: tuple[str, ...]) -> tuple[float, ...]:
+    """Ascending, where all parts are levels of quantiles; none where they are classes."""
+    try:
+        levels = sorted(map(float, parts))
+    except ValueError:
+        return ()
+    return tuple(levels) if levels and levels[0] > 0 and levels[-1] < 1 else ()
 
 
 def _true_values(path: Path, label: str, several: list[str], columns: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
@@ -106,7 +129,7 @@ def _names(path: Path, columns: list[str]) -> tuple[tuple[str, ...], tuple[str, 
     pairs = [column.rpartition("/")[::2] if "/" in column else (column, None) for column in columns]
     names = tuple(dict.fromkeys(name for name, _ in pairs))
     classes = tuple(dict.fromkeys(cls for _, cls in pairs if cls is not None))
-    others = ", ".join(("label", SPLIT, GROUP, TIME, WEIGHT, SEQUENCE))
+    others = ", ".join(("label", SPLIT, GROUP, TIME, WEIGHT, SEQUENCE, QUERY))
     fix = f"name all columns MEMBER/CLASS, or all MEMBER for values; others are {others}"
     plain = [name for name, cls in pairs if cls is None]
     if classes and plain:
@@ -115,7 +138,7 @@ def _names(path: Path, columns: list[str]) -> tuple[tuple[str, ...], tuple[str, 
         missing = [cls for cls in classes if f"{name}/{cls}" not in columns]
         if missing:
             raise DataError(path.name, f"no column '{name}/{missing[0]}'", "give each member a column for each class")
-    if len(classes) == 1:
+    if len(classes) == 1 and not _levels(classes):
         raise DataError(path.name, f"one class, {classes[0]!r}", "give each member a column for each class")
     return names, classes
 

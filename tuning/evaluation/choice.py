@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, answers_of, recipe_of
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
-from quorate.tuning.alternatives.decided import Decided
+from quorate.tuning.alternatives.decided import Decided, label_decisions
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
+from quorate.tuning.alternatives.quantiles import quantile_alternatives
+from quorate.tuning.alternatives.rankings import ranking_alternatives
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
-from quorate.tuning.alternatives.values import Loss
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample
+from quorate.tuning.evaluation.metric import RowMetric
 from quorate.tuning.evaluation.price import Price
-from quorate.tuning.evaluation.row_metrics import SPAN_F1, RowMetric, row_metric
+from quorate.tuning.evaluation.row_metrics import Metric, row_metric
+from quorate.tuning.evaluation.tag_metrics import SPAN_F1
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
 # Between ensembles of one cost: four to one is a reason to move to the more elaborate.
@@ -60,7 +63,7 @@ def choose(
     solve: Outputs,
     judge: Outputs,
     *,
-    metric: str | RowMetric = "log_loss",
+    metric: Metric | RowMetric | None = None,
     incumbent: Recipe | Incumbent | None = None,
     given: Sequence[GivenAnswers] = (),
     min_gain: float = 0.0,
@@ -75,8 +78,8 @@ def choose(
 
     Args:
         solve, judge: rows to fit on and other rows to judge on, which no member was trained on.
-        metric: log_loss, brier, accuracy, balanced_accuracy, f1_macro; rmse or mae for values; log_loss or brier of
-            several labels a row; or a ``RowMetric``, such as one of tags.
+        metric: see ``row_metric``, the first of ``row_metrics.NAMES`` of the task when None; or a ``RowMetric``, such
+            as one of tags.
         incumbent: what is served now.
         given: other alternatives, of which there are answers and no more.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
@@ -90,21 +93,15 @@ def choose(
         TuningError: no metric of this name.
         PredictionError: outputs that are no probabilities.
     """
-    labelled = solve.labels.ndim == 2 and metric in ("log_loss", "brier")
-    by = metric if isinstance(metric, RowMetric) else row_metric(metric, multilabel=labelled)
+    by = metric if isinstance(metric, RowMetric) else row_metric(metric, task=solve.task, levels=solve.levels)
     if by.of_values != solve.of_values:
         found_here = "values" if solve.of_values else "classes"
-        raise TuningError("metric", f"{by.name} of {found_here}", "give rmse or mae for values, others for classes")
+        raise TuningError("metric", f"{by.name} of {found_here}", "give a metric of what members predict")
     if by.of_tags and (solve.sequences is None or judge.sequences is None):
         fix = "say which rows are the tokens of one sequence: column 'sequence'"
         raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
     served = Incumbent(incumbent) if isinstance(incumbent, Recipe) else incumbent
-    if by.of_values:
-        losses: dict[str, Loss] = {"mae": "absolute", "log_loss": "log"}
-        tried = value_alternatives(solve.names, losses.get(by.name, "squared"), served)
-    else:
-        decided = Decided(by.name, by.costs) if by.decides else None
-        tried = alternatives(solve.names, served, decided, len(solve), by.scheme if by.name == SPAN_F1 else None)
+    tried = _tried(solve.names, by, served, len(solve))
     found, left_out = out_of_sample(tried, solve, judge, by.numbers, seed, on_step)
     first = next((n for n, one in enumerate(found) if one.alternative.kind == "ensemble"), len(found))
     found[first:first] = [one.out_of_sample(solve, judge, by) for one in given]
@@ -116,6 +113,22 @@ def choose(
         recipe = with_patterns(one, solve, quorum, required)
         choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
     return choice
+
+
+def _tried(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int) -> list[Alternative]:
+    """What is fitted and judged, by what members predict."""
+    if by.task == "quantiles":
+        return quantile_alternatives(names, incumbent)
+    if by.task == "ranking":
+        return ranking_alternatives(names, by.top, incumbent)
+    if by.task == "multilabel":
+        thresholds = label_decisions(names, by.name == "f1_micro") if by.decides else []
+        return [*value_alternatives(names, "squared" if by.name == "brier" else "log", incumbent), *thresholds]
+    if by.task == "regression":
+        absolute = by.name in ("mae", "crps") or by.name.startswith("pinball")
+        return value_alternatives(names, "absolute" if absolute else "squared", incumbent, by.level)
+    decided = Decided(by.name, by.costs) if by.decides else None
+    return alternatives(names, incumbent, decided, rows, by.scheme if by.name == SPAN_F1 else None)
 
 
 def compare(
@@ -163,6 +176,7 @@ def compare(
     return Choice(
         metric.name, metric.unit, names[chosen], decision, names[single], proof, len(judge), len(sample.numbers),
         sample.count, min_gain, standings, recipes, dict(left_out or {}), unbounded,
+        "lists" if judge.lists else "rows",
     )  # fmt: skip
 
 

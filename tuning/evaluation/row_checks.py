@@ -9,6 +9,7 @@ from scipy import stats
 
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.scoring import Floats, true_class
+from quorate.tuning.solvers.ranking import ndcg
 
 # A finding by chance in a thousand runs.
 _RARE = 1e-3
@@ -25,7 +26,8 @@ def shifts(solve: Outputs, judge: Outputs) -> list[str]:
     """
     found = []
     if solve.of_values:
-        columns = zip(solve.truth.T, judge.truth.T, strict=True)
+        ours, theirs = ((one.entries if one.lists else one.truth).T for one in (solve, judge))
+        columns = zip(ours, theirs, strict=True)
         p_values = [float(stats.ks_2samp(one, two, method="asymp").pvalue) for one, two in columns]
         p_value = min(p_values) * len(p_values)
         return [f"true values are others in judging rows than in solving rows (p = {p_value:.1g})"] * (p_value < _RARE)
@@ -45,7 +47,7 @@ def shifts(solve: Outputs, judge: Outputs) -> list[str]:
 def known_by_heart(solve: Outputs, judge: Outputs) -> list[str]:
     """Members that did much better on solving rows than on judging rows, each as a sentence."""
     ours, theirs = (_losses(one) for one in (solve, judge))
-    unit = "mean squared error" if solve.of_values else "nats"
+    unit = "short of the best NDCG" if solve.lists else "mean squared error" if solve.of_values else "nats"
     found = []
     for name, seen, new in zip(solve.names, ours, theirs, strict=True):
         p_value = float(stats.mannwhitneyu(seen, new, alternative="less").pvalue) * len(solve.names)
@@ -58,7 +60,9 @@ def known_by_heart(solve: Outputs, judge: Outputs) -> list[str]:
 
 
 def _losses(outputs: Outputs) -> Floats:
-    """(M, N) what each member loses on each row: nats, or the squared error."""
+    """(M, N) what each member loses on each row: nats, the squared error, or of lists what NDCG lacks of 1."""
+    if outputs.lists:
+        return np.stack([1 - ndcg(outputs.labels, scores) for scores in outputs.probs])
     if outputs.of_values:
         return np.asarray(((outputs.probs - outputs.truth) ** 2).mean(axis=2))
     return np.asarray(-np.log(true_class(outputs.probs, outputs.labels)))

@@ -19,6 +19,7 @@ Decision = Literal["nothing", "single", "ensemble"]
 SAME = 1e-9
 # A member that says less of a class rules it out.
 LEAST_SAID = 1e-9
+_FLOORS = {CLASS_FREQUENCIES: "guessing by class frequencies", "no_order": "no order at all"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Choice:
         left_out: why an alternative was not tried, by name.
         unbounded: members that say next to 0 of classes, so that a single row may cost more log-loss than all others:
             no best single one, but calibrated with a floor.
+        counted: what rows are called: lists, where each of them is one.
     """
 
     metric: str
@@ -93,6 +95,7 @@ class Choice:
     recipes: Mapping[str, Recipe]
     left_out: Mapping[str, str]
     unbounded: tuple[str, ...] = ()
+    counted: str = "rows"
 
     @property
     def verdict(self) -> str:
@@ -100,8 +103,8 @@ class Choice:
         others = {name: one for name, one in self.alternatives.items() if one.kind == "ensemble"}
         if self.decision == "nothing":
             near = self._nearest([name for name in self.alternatives if name != self.recommended])
-            guess = "class frequencies" if self.recommended == CLASS_FREQUENCIES else "one constant value"
-            said = f"nothing is worth serving: no alternative is shown to be better than guessing by {guess}"
+            floor = _FLOORS.get(self.recommended, "guessing by one constant value")
+            said = f"nothing is worth serving: no alternative is shown to be better than {floor}"
             return f"{said}; the nearest is {near}, {self._over(near, self.recommended)}{self._rows}"
         if self.decision == "single":
             said = f"do not ensemble, serve {self.recommended}"
@@ -167,7 +170,7 @@ class Choice:
         columns: tuple[str, ...] = ("", "members", self.metric, "95 %", "cross-validated")
         columns = (*columns, f"gain of {self.recommended}")
         costs = [one.cost for one in self.alternatives.values()]
-        lines = [f"{self.rows} held-out rows", self.verdict]
+        lines = [f"{self.rows} held-out {self.counted}", self.verdict]
         if any(cost is not None for cost in costs):
             columns = (*columns, "ms", "device ms")
             said = [("", "") if cost is None else (f"{cost.latency_ms:.3f}", f"{cost.device_ms:.3f}") for cost in costs]
@@ -181,8 +184,8 @@ class Choice:
 
     @property
     def _rows(self) -> str:
-        what = f"{self.evidence_rows} rows" if self.groups == self.evidence_rows else (
-            f"{self.evidence_rows} rows in {self.groups} groups"
+        what = f"{self.evidence_rows} {self.counted}" if self.groups == self.evidence_rows else (
+            f"{self.evidence_rows} {self.counted} in {self.groups} groups"
         )  # fmt: skip
         few = f"; so few that only what also passes an exact test counts (less than {FEW})" if self.groups < FEW else ""
         return f" ({what}{few})"

@@ -62,7 +62,8 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
         inputs: (N, *shape) each of its inputs.
 
     Returns:
-        (N, C) over the ensemble's classes, rows in the order given; a row that the member failed on is NaN.
+        (N, C) over the ensemble's classes, or (N, K) values, rows in the order given; a row that the member failed on
+        is NaN.
 
     Raises:
         PredictionError: it failed on every row, or the actors could not be started.
@@ -88,7 +89,11 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
         )
         try:
             for batch in answers.iter_batches(batch_format="numpy", batch_size=None):
-                probs[batch[_ROW]] = batch["probabilities"]
+                part = batch["probabilities"]
+                if np.isfinite(part).any():  # otherwise it tells no width
+                    if not probs.shape[1]:
+                        probs = np.full((rows, part.shape[1]), np.nan, dtype=np.float32)
+                    probs[batch[_ROW]] = part
         except ray.exceptions.RayError as error:
             raise from_ray(error, f"members.{job.name}", _FIX) from error
     if np.isnan(probs).all():

@@ -244,6 +244,8 @@ class PredictionStore:
     ) -> Entry:
         job, several = spec.job(name), data.labels.shape[1:]
         values = tuple(f"{VALUE}{number}" for number in range(several[0])) if several else (VALUE,)
+        if spec.quantiles is not None:
+            values = tuple(f"{level:g}" for level in spec.quantiles)
         classes = tuple(spec.classes or values)
         row_bytes = len(classes) * np.dtype(self.dtype).itemsize
         return Entry(
@@ -301,7 +303,7 @@ class PredictionStore:
         wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
         if probs.shape != wanted:
             found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} columns"
-            fix = "give one row of class probabilities, or as many values as are true of it, per row"
+            fix = "give each row class probabilities, as many values as are true of it, or quantiles as the spec names"
             raise PredictionError(f"predictions of {name}", found, fix)
         digests = {}
         at = 0

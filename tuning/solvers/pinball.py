@@ -12,7 +12,9 @@ from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.weights import Weights
 
 
-def pinball_weights(values: Floats, truth: Floats, level: float = 0.5, counts: Floats | None = None) -> Weights:
+def pinball_weights(
+    values: Floats, truth: Floats, level: float | Floats = 0.5, counts: Floats | None = None
+) -> Weights:
     """Solve for the weights >= 0 with sum 1 whose weighted mean has the least mean pinball loss.
 
     Koenker and Bassett 1978, "Regression Quantiles", section 3, with the weights on the simplex; by HiGHS.
@@ -20,7 +22,8 @@ def pinball_weights(values: Floats, truth: Floats, level: float = 0.5, counts: F
     Args:
         values: (M, N) of the members.
         truth: (N,) true values.
-        level: above 0 and below 1: a prediction that is too low by d loses level * d, one too high (1 - level) * d.
+        level: above 0 and below 1: a prediction that is too low by d loses level * d, one too high (1 - level) * d; one
+            for all rows, or (N,), where rows are quantiles of several levels.
         counts: (N,) how much each row counts; None where all count the same.
 
     Returns:
@@ -48,8 +51,20 @@ def pinball_weights(values: Floats, truth: Floats, level: float = 0.5, counts: F
 
 
 def pinball_loss(
-    values: Floats, truth: Floats, weights: NDArray[np.float64], level: float = 0.5, share: Floats | None = None
+    values: Floats,
+    truth: Floats,
+    weights: NDArray[np.float64],
+    level: float | Floats = 0.5,
+    share: Floats | None = None,
 ) -> float:
     """Mean loss of the weighted mean; ``share`` (N,) sums to one."""
     short = truth - weights @ values
     return float(np.average(np.maximum(level * short, (level - 1) * short), weights=share))
+
+
+def pinball_gap(
+    values: Floats, truth: Floats, weights: Floats, level: float | Floats = 0.5, counts: Floats | None = None
+) -> float:
+    """How much lower the loss can be at most than at these weights."""
+    best = pinball_weights(values, truth, level, counts)
+    return max(0.0, pinball_loss(values, truth, weights, level, counts) - best.score + (best.gap or 0.0))

@@ -49,6 +49,8 @@ def with_guarantees(
     """
     if promised is None:
         return choice
+    if judge.lists:
+        raise TuningError("coverage", "scores of a ranking", "leave it out: it is promised for classes and values")
     if judge.of_values and judge.truth.shape[1] > 1:
         raise TuningError("coverage", f"{judge.truth.shape[1]} values a row", "leave it out: it is promised for one")
     if judge.sequences is not None:
@@ -77,7 +79,7 @@ def guarantee_lines(choice: Choice) -> list[str]:
     recipe = choice.recipes.get(choice.recommended)
     if recipe is None or recipe.guarantee is None:
         return []
-    return [recipe.guarantee.sentence(choice.metric not in ("rmse", "mae"))]
+    return [recipe.guarantee.sentence()]
 
 
 def guarantee_report(choice: Choice) -> dict[str, dict[str, float]]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import MemberJob
-from quorate.tuning.alternatives.base import Outputs
+from quorate.deployments.spec.schema import MemberJob, Task
+from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.answered_rows import rows_answered
 from quorate.tuning.predictions.out_of_fold import OutOfFold
@@ -57,11 +58,14 @@ def run_members(
     splits, names = {VALIDATION: validation, HELD_OUT: held_out}, spec.output_fusion.members
     filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
     answered = {split: rows_answered(store, split, names, len(rows)) for split, rows in splits.items()}
+    task, levels = spec.inferred_task, spec.quantiles or ()
     compared = {
-        split: _compared(store, split, names, rows, answered[split], memory_bytes, seed)
+        split: _compared(store, split, names, rows, answered[split], memory_bytes, seed, task)
         for split, rows in splits.items()
     }
-    solve, judge = (_outputs(store, split, names, rows, compared[split]) for split, rows in splits.items())
+    solve, judge = (
+        _outputs(store, split, names, rows, compared[split], task, levels) for split, rows in splits.items()
+    )
     left_out = {split: len(rows) - len(answered[split]) for split, rows in splits.items()}
     return Answered(filled, answered, left_out, compared, solve, judge)
 
@@ -83,22 +87,32 @@ def _fill(
 
 def _compared(
     store: PredictionStore, split: str, names: tuple[str, ...], data: Labelled,
-    answered: NDArray[np.intp], memory_bytes: int, seed: int,
+    answered: NDArray[np.intp], memory_bytes: int, seed: int, task: Task,
 ) -> NDArray[np.intp]:  # fmt: skip
     """Numbers of the rows that every member answered, or of a sample of them, without those that do not count."""
     rows, most = answered, min(MOST_ROWS, max(2, memory_bytes // store.row_bytes(split, names)))
     if len(rows) > most:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+        rows = _sample(rows, most, data.groups[rows] if task == "ranking" and data.groups is not None else rows, seed)
     return rows if data.weights is None else rows[data.weights[rows] > 0]
 
 
 def _outputs(
-    store: PredictionStore, split: str, names: tuple[str, ...], data: Labelled, rows: NDArray[np.intp]
-) -> Outputs:
-    """Predictions of these rows."""
+    store: PredictionStore, split: str, names: tuple[str, ...], data: Labelled, rows: NDArray[np.intp],
+    task: Task, levels: tuple[float, ...],
+) -> Outputs:  # fmt: skip
+    """Predictions of these rows; of rankings a list a row."""
     weights, groups, times = (None if c is None else c[rows] for c in (data.weights, data.groups, data.times))
     weights = None if weights is None else weights / weights.mean()
-    return Outputs(names, store.take(split, names, rows), data.labels[rows], weights, groups, times)
+    found = Outputs(names, store.take(split, names, rows), data.labels[rows], weights, groups, times, levels=levels)
+    return as_lists(found, groups) if task == "ranking" and groups is not None else found
+
+
+def _sample(rows: NDArray[np.intp], most: int, units: NDArray[Any], seed: int) -> NDArray[np.intp]:
+    """So many rows about, of whole units."""
+    known = np.unique(units)
+    count = max(2, most * len(known) // len(rows))
+    kept = np.random.default_rng(seed).choice(known, count, replace=False) if len(known) > count else known
+    return rows[np.isin(units, kept)]
 
 
 def _announced(run: Runner, split: str, say: Say) -> Runner:

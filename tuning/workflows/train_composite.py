@@ -40,6 +40,7 @@ from quorate.tuning.composite.trained_part import HEADS, TrainedPart, trained_pa
 from quorate.tuning.composite.trained_spec import write_trained
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import DataError, TuningError
+from quorate.tuning.evaluation.row_metrics import Metric
 from quorate.tuning.ray_session import ray_session
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder
 from quorate.tuning.training.epochs import Epoch, Training
@@ -116,7 +117,7 @@ def train_composite(
     spec: EnsembleSpec, folder: Path, rows: TrainingRows, *,
     what: str | Sequence[str] = HEADS, teacher: tuple[EnsembleSpec, Path] | None = None,
     training: Training | None = None, objective: Objective | None = None, folds: int = 5, workers: int | None = None,
-    incumbent: bool = True, metric: str | None = None, min_gain: float = 0.0, runs: Path | str = "runs",
+    incumbent: bool = True, metric: Metric | None = None, min_gain: float = 0.0, runs: Path | str = "runs",
     resume: Path | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train, write the spec that comes out, and judge it beside the ensemble as it was and all its alternatives.

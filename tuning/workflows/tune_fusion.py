@@ -11,7 +11,7 @@ Entry point::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from quorate.deployments.spec.files import save_spec
 from quorate.deployments.spec.schema import Task
 from quorate.fusion.registry import PATTERNS
 from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.quantiles import quantile_gap
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 from quorate.tuning.alternatives.unfitted import INCUMBENT, UNIFORM, Incumbent
@@ -34,8 +35,10 @@ from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
+from quorate.tuning.evaluation.metric import RowMetric
+from quorate.tuning.evaluation.outer_interval import OuterInterval, outer_interval
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
-from quorate.tuning.evaluation.row_metrics import RowMetric, row_metric
+from quorate.tuning.evaluation.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.latency.curves import Call
@@ -67,19 +70,21 @@ class TuneResult(Displayed):
             and the predictions.
         choice: the decision over all alternatives.
         gap: no weights of a linear pool are better than those of ``tuned`` by more than this, in log-loss or in the
-            metric of values, on the rows they were solved on.
+            metric of values, on the rows they were solved on; None for a metric that has no such proof.
         rows_left_out: rows on which some member failed, by split.
         filled: which predictions were there and which were computed, by split.
         warnings: what is odd about the rows, each as a sentence.
+        outer: how often the outer quantiles hold the truth, of members that predict quantiles.
     """
 
     spec: EnsembleSpec
     folder: Path
     choice: Choice
-    gap: float
+    gap: float | None
     rows_left_out: Mapping[str, int]
     filled: Mapping[str, FillReport]
     warnings: tuple[str, ...] = ()
+    outer: OuterInterval | None = None
 
     @property
     def weights(self) -> dict[str, float]:
@@ -105,6 +110,7 @@ class TuneResult(Displayed):
             "gap": self.gap,
             "patterns": [dict(pattern) for pattern in self.patterns],
             "conformal": guarantee_report(self.choice),
+            "outer_interval": None if self.outer is None else asdict(self.outer),
             "rows_left_out": dict(self.rows_left_out),
             "filled": filled,
             "warnings": list(self.warnings),
@@ -113,12 +119,13 @@ class TuneResult(Displayed):
     def tables(self) -> Sequence[Table]:
         """Every alternative on held-out rows, and what follows from it."""
         table = self.choice.table()
-        lines = [*table.lines, *guarantee_lines(self.choice), *self.warnings, f"quorate deploy {self.folder / SPEC}"]
+        lines = [*table.lines, *([] if self.outer is None else [self.outer.sentence()]), *guarantee_lines(self.choice)]
+        lines += [*self.warnings, f"quorate deploy {self.folder / SPEC}"]
         return [Table(table.columns, table.rows, lines=lines)]
 
 
 def tune_fusion(
-    spec: EnsembleSpec, folder: Path, validation: Labelled, held_out: Labelled, metric: str | None = None,
+    spec: EnsembleSpec, folder: Path, validation: Labelled, held_out: Labelled, metric: Metric | None = None,
     costs: ArrayLike | None = None, *,
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
@@ -136,8 +143,8 @@ def tune_fusion(
         validation: rows to fit on. No member may have been trained on them, unless ``out_of_fold`` says how to train
             them anew on folds of these rows.
         held_out: other rows, to judge on.
-        metric: log_loss, brier, accuracy, balanced_accuracy or f1_macro; rmse or mae of values. log_loss or rmse when
-            None; not read when there are costs.
+        metric: by name, or a callable; see ``row_metric``. log_loss of classes and labels, rmse of values, pinball of
+            quantiles, ndcg of rankings when None; not read when there are costs.
         costs: (C, C) cost of deciding for the column when the row is true.
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         runs: where the run's folder is made.
@@ -173,9 +180,13 @@ def tune_fusion(
     found = run_members(
         store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed
     )  # fmt: skip
-    served = Incumbent(incumbent_recipe(spec, folder), called)
+    served = Incumbent(incumbent_recipe(spec, folder, by.of_labels), called)
     given: dict[str, Any] = {"incumbent": served, "metric": by, "min_gain": min_gain, "seed": seed}
     if before is not None:
+        if by.task == "ranking":
+            raise TuningError(
+                "incumbent", "its answers are rankings", "give incumbent=False: they are not compared yet"
+            )
         say("asking the ensemble as it was")
         found, answers = before.beside(found, validation, held_out)
         given["given"] = (answers,)
@@ -183,11 +194,12 @@ def tune_fusion(
         say("measuring members")
         given["price"] = prices.measured(spec, folder, held_out.inputs, call)
     choice, odd = _chosen(spec, found, given, out_of_fold is not None, say)
-    choice, gap = _linear_pool(choice, store, found, validation)
+    choice, gap = _linear_pool(choice, by, store, found, validation)
     choice = with_guarantees(choice, found.judge, promised, **_limits(spec), seed=seed)
     say("writing the run")
-    written = write_specs(spec, folder, where, choice, before)
-    result = TuneResult(written, where, choice, gap, found.left_out, found.filled, (*shared, *odd))
+    written = write_specs(spec, folder, where, choice, before, by.of_labels)
+    outer = outer_interval(choice, found.judge)
+    result = TuneResult(written, where, choice, gap, found.left_out, found.filled, (*shared, *odd), outer)
     save_report(result.to_dict(), where)
     _save_probe(result, store, names, held_out, found.rows[HELD_OUT][:PROBE_ROWS], before)
     say("drawing the report")
@@ -196,15 +208,32 @@ def tune_fusion(
 
 
 def _metric(
-    spec: EnsembleSpec, metric: str | None, costs: ArrayLike | None, data: Labelled, out_of_fold: OutOfFold | None
+    spec: EnsembleSpec, metric: Metric | None, costs: ArrayLike | None, data: Labelled, out_of_fold: OutOfFold | None
 ) -> RowMetric:
     if out_of_fold and data.labels.dtype.kind == "f":
         raise TuningError("training rows", "true values, or several labels a row", "give rows no member was trained on")
     table = None if costs is None else check_costs(costs, len(spec.classes or ()))
-    found: Task = "regression" if not spec.classes else "multilabel" if is_multilabel(data) else "classification"
-    if spec.task not in (None, found):
-        raise TuningError("task", f"{spec.task} with labels of {found}", "give labels of the task, or change it")
-    return row_metric(metric or ("log_loss" if spec.classes else "rmse"), table, is_multilabel(data))
+    return row_metric(metric, table, _task(spec, data), spec.quantiles or ())
+
+
+def _task(spec: EnsembleSpec, data: Labelled) -> Task:
+    """What the members predict of these rows.
+
+    Raises:
+        TuningError: labels are not of the task, or lists are not told apart.
+    """
+    task = spec.inferred_task
+    if is_multilabel(data):
+        if spec.task not in (None, "multilabel"):
+            raise TuningError("labels", f"several a row for the task {spec.task}", "give one, or say multilabel")
+        return "multilabel"
+    if task == "multilabel":
+        raise TuningError("labels", "one class a row for the task multilabel", "give a list of 0 and 1 a row")
+    if task in ("quantiles", "ranking") and data.labels.ndim == 2:
+        raise TuningError("labels", f"several values a row for the task {task}", "give one")
+    if task == "ranking" and data.groups is None:
+        raise TuningError("groups", "none for the task ranking", "name the column that says which rows are one list")
+    return task
 
 
 def _chosen(
@@ -222,11 +251,13 @@ def _limits(spec: EnsembleSpec) -> dict[str, Any]:
     return {"quorum": spec.output_fusion.quorum, "required": spec.output_fusion.required}
 
 
-def _linear_pool(choice: Choice, store: PredictionStore, found: Answered, validation: Labelled) -> tuple[Choice, float]:
+def _linear_pool(
+    choice: Choice, by: RowMetric, store: PredictionStore, found: Answered, validation: Labelled
+) -> tuple[Choice, float | None]:
     """The choice, its linear pool solved on all rows where only a sample of them was compared; and the pool's gap."""
     names, solve, recipe = found.solve.names, found.solve, choice.recipes.get("tuned")
     if solve.of_values:
-        return choice, 0.0 if recipe is None else value_gap(solve, recipe.weights or {}, choice.metric)
+        return choice, None if recipe is None else _gap(solve, recipe.weights or {}, by)
     columns = store.true_class(VALIDATION, names, validation.labels, found.rows[VALIDATION])
     if recipe is None:
         return choice, log_loss_gap(columns, np.full(len(names), 1 / len(names)))
@@ -239,19 +270,25 @@ def _linear_pool(choice: Choice, store: PredictionStore, found: Answered, valida
     return choice, log_loss_gap(columns, np.array([*(recipe.weights or {}).values()]))
 
 
+def _gap(solve: Outputs, weights: Mapping[str, float], by: RowMetric) -> float | None:
+    if by.task == "ranking":
+        return None
+    return quantile_gap(solve, weights, by.name) if solve.levels else value_gap(solve, weights, by.name, by.level)
+
+
 def _promised(spec: EnsembleSpec) -> Promised | None:
     conformal = spec.output_fusion.conformal
     return None if conformal is None else Promised(conformal.coverage, conformal.by_class)
 
 
 def write_specs(
-    spec: EnsembleSpec, folder: Path, where: Path, choice: Choice, before: Before | None = None
+    spec: EnsembleSpec, folder: Path, where: Path, choice: Choice, before: Before | None = None, decided: bool = False
 ) -> EnsembleSpec:
     """Write the recommended spec and every other beside it; the given one where nothing is worth serving."""
     given = save_deployable(spec, folder, where)
     if before is not None:
         was = save_deployable(before.spec, before.folder, where)
-    specs = {name: with_recipe(given, recipe, where, name) for name, recipe in choice.recipes.items()}
+    specs = {name: with_recipe(given, recipe, where, name, decided) for name, recipe in choice.recipes.items()}
     if before is not None:
         specs[INCUMBENT] = given = was
     for name, one in specs.items():

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.display import Displayed, Table
+from quorate.deployments.spec.schema import Task
 from quorate.fusion.sequences.tags import tag_scheme
-from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.predictions_file import Predictions
-from quorate.tuning.errors import PredictionError
+from quorate.tuning.errors import DataError, PredictionError
 from quorate.tuning.evaluation.choice import choose
+from quorate.tuning.evaluation.outer_interval import OuterInterval, outer_interval
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
-from quorate.tuning.evaluation.row_metrics import SPAN_F1, row_metric
+from quorate.tuning.evaluation.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.answered_rows import check_usable
 from quorate.tuning.runs.run_folder import new_run_folder, save_report, save_state
@@ -44,22 +46,26 @@ class PredictionsResult(Displayed):
         choice: the decision over all alternatives.
         rows_left_out: rows that some member did not answer.
         warnings: what is odd about the rows.
+        outer: how often the outer quantiles hold the truth, of members that predict quantiles.
     """
 
     folder: Path
     choice: Choice
     rows_left_out: int
     warnings: tuple[str, ...]
+    outer: OuterInterval | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON would hold it."""
         found = {**self.choice.to_dict(), "conformal": guarantee_report(self.choice)}
+        found["outer_interval"] = None if self.outer is None else asdict(self.outer)
         return {**found, "rows_left_out": self.rows_left_out, "warnings": list(self.warnings)}
 
     def tables(self) -> Sequence[Table]:
         """Every alternative on held-out rows, and what follows from it."""
         table = self.choice.table()
-        lines = [*table.lines, *guarantee_lines(self.choice), *self.warnings]
+        lines = [*table.lines, *([] if self.outer is None else [self.outer.sentence()]), *guarantee_lines(self.choice)]
+        lines += self.warnings
         if self.choice.recommended in self.choice.recipes:
             lines.append(f"its fusion for a spec: {self.folder / fusion_file(self.choice.recommended)}")
         return [Table(table.columns, table.rows, lines=lines)]
@@ -71,7 +77,7 @@ def fusion_file(name: str) -> str:
 
 def tune_predictions(
     predictions: Predictions,
-    metric: str | None = None,
+    metric: Metric | None = None,
     costs: ArrayLike | None = None,
     *,
     min_gain: float = 0.0,
@@ -85,8 +91,8 @@ def tune_predictions(
 
     Args:
         predictions: of labelled rows; without a split of their own halves are made.
-        metric: as of ``tune_fusion``; rmse or mae for values; span_f1 or token_accuracy for tokens. log_loss or rmse
-            when None, span_f1 for tokens whose classes are tags (O, B-x and I-x).
+        metric: as of ``tune_fusion``; span_f1 or token_accuracy for tokens, span_f1 when None where their classes are
+            tags (O, B-x and I-x).
         costs, min_gain, promised, seed: as of ``tune_fusion``.
         name: what the run's folder is called by.
         runs: where it is made.
@@ -102,7 +108,8 @@ def tune_predictions(
     )  # fmt: skip
     where = new_run_folder(runs, name)
     _write(judged.choice, predictions.classes, where)
-    result = PredictionsResult(where, judged.choice, judged.left_out, judged.warnings)
+    outer = outer_interval(judged.choice, judged.judge)
+    result = PredictionsResult(where, judged.choice, judged.left_out, judged.warnings, outer)
     save_report(result.to_dict(), where)
     return result
 
@@ -126,7 +133,7 @@ class Judged:
 
 def judge_predictions(
     predictions: Predictions,
-    metric: str | None,
+    metric: Metric | None,
     costs: ArrayLike | None = None,
     *,
     incumbent: Recipe | None = None,
@@ -138,10 +145,8 @@ def judge_predictions(
     on_step: Callable[[str], None] | None = None,
 ) -> Judged:
     """Choose; arguments and errors are those of ``tune_predictions`` and ``choose``."""
-    labelled = _are_labels(predictions)
-    metric = metric or _default_metric(predictions, labelled)
     table = None if costs is None else check_costs(costs, predictions.outputs.shape[2])
-    by = row_metric(metric, table, labelled and metric not in ("rmse", "mae"), predictions.classes)
+    by = row_metric(metric, table, _task(predictions), predictions.levels, predictions.classes)
     _check_whole(predictions)
     outputs, judged = outputs_of(predictions)
     if judged is None:
@@ -157,21 +162,23 @@ def judge_predictions(
     )  # fmt: skip
     choice = with_guarantees(choice, judge, promised, **limits)
     warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
-    return Judged(choice, solve, judge, len(predictions) - len(outputs), warnings)
+    answered = len(outputs.entries) if outputs.lists else len(outputs)
+    return Judged(choice, solve, judge, len(predictions) - answered, warnings)
 
 
-def _default_metric(predictions: Predictions, labelled: bool) -> str:
-    if predictions.sequences is not None and tag_scheme(predictions.classes) is not None:
-        return SPAN_F1
-    return "log_loss" if predictions.classes or labelled else "rmse"
-
-
-def _are_labels(predictions: Predictions) -> bool:
-    """Whether a row's several values are labels that hold or not, and members' are probabilities of them."""
+def _task(predictions: Predictions) -> Task:
+    if predictions.sequences is not None:
+        return "tokens" if tag_scheme(predictions.classes) is None else "tagging"
+    if predictions.classes:
+        return "classification"
+    if predictions.levels:
+        return "quantiles"
+    if predictions.queries is not None:
+        return "ranking"
+    # Several values are labels that hold or not where they say so, and members' are probabilities of them.
     truth, said = predictions.labels, predictions.outputs
-    if predictions.classes or truth.ndim == 1 or not np.isin(truth, (0, 1)).all():
-        return False
-    return bool(np.nanmin(said) >= 0 and np.nanmax(said) <= 1)
+    labels = truth.ndim == 2 and np.isin(truth, (0, 1)).all() and np.nanmin(said) >= 0 and np.nanmax(said) <= 1
+    return "multilabel" if labels else "regression"
 
 
 def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | None]:
@@ -210,8 +217,23 @@ def outputs_of(predictions: Predictions) -> tuple[Outputs, NDArray[np.bool_] | N
         of(predictions.sequences if predictions.groups is None else predictions.groups),
         of(predictions.times),
         of(predictions.sequences),
+        predictions.levels,
     )
-    return outputs, of(predictions.judged)
+    queries, judged = of(predictions.queries), of(predictions.judged)
+    if queries is None:
+        return outputs, judged
+    if judged is not None:
+        judged = _of_lists(judged, queries)
+    return as_lists(outputs, queries), judged
+
+
+def _of_lists(judged: NDArray[np.bool_], queries: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each list judges; a list is not on both sides."""
+    _, first, place = np.unique(queries, return_index=True, return_inverse=True)
+    odd = np.flatnonzero(judged[first][place.reshape(-1)] != judged)
+    if len(odd):
+        raise DataError("split", f"query {queries[odd[0]]} is on both sides", "give all rows of a query the same")
+    return np.asarray(judged[first])
 
 
 def _whole(sequences: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -84,7 +84,7 @@ def train(
         refuse(context, ["metric", "min_gain", "groups"], "--data")
     named = "heads" if not what else what[0] if what in (["heads"], ["all"]) else what
     rows: dict[str, Any] = {"train": train, "unlabelled": unlabelled, "label": label, "groups": groups}
-    rows |= {"teacher": teacher, "what": named, "metric": metric and metric.value, "min_gain": min_gain}
+    rows |= {"teacher": teacher, "what": named, "metric": metric, "min_gain": min_gain}
     with progress("training", as_json) as tell:
         result = operation.train(
             spec, data, **rows, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,

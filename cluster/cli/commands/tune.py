@@ -18,20 +18,6 @@ class Search(str, Enum):
     architecture = "architecture"
 
 
-class Metric(str, Enum):
-    """What alternatives are compared by."""
-
-    log_loss = "log_loss"
-    brier = "brier"
-    accuracy = "accuracy"
-    balanced_accuracy = "balanced_accuracy"
-    f1_macro = "f1_macro"
-    rmse = "rmse"
-    mae = "mae"
-    token_accuracy = "token_accuracy"
-    span_f1 = "span_f1"
-
-
 # What each use of the command reads; the others refuse it.
 _RESUME = {"resume", "data", "time", "workers", "address", "as_json"}
 _WEIGHTS = {
@@ -69,7 +55,8 @@ PredictionsFile = Annotated[
     Path | None,
     typer.Option(
         help="Instead of SPEC and --data what members predicted: .parquet, .csv, .arrow or .npz with columns label and "
-        "MEMBER/CLASS, and split, group, time, weight and sequence (of tokens) where there are any.",
+        "MEMBER/CLASS, or MEMBER for values, MEMBER/LEVEL for quantiles, MEMBER and query for rankings; and split, "
+        "group, time, weight and sequence (of tokens) where there are any.",
         show_default=False,
     ),
 ]
@@ -81,10 +68,13 @@ TrainingRows = Annotated[
     ),
 ]
 MetricOption = Annotated[
-    Metric | None,
+    str | None,
     typer.Option(
-        help="What alternatives are compared by (weights): log_loss for classes, rmse for predicted values, span_f1 "
-        "for tokens whose classes are O, B-x and I-x.",
+        metavar="NAME",
+        help="What alternatives are compared by (weights). Classes: log_loss, brier, accuracy, balanced_accuracy, "
+        "f1_macro, roc_auc, average_precision. Several labels a row: log_loss, brier, f1_macro, f1_micro, roc_auc, "
+        "average_precision. Values: rmse, mae, r2, crps, pinball@LEVEL. Quantiles: pinball, crps. Rankings: ndcg, "
+        "ndcg@K. Tokens: span_f1 where classes are O, B-x and I-x, token_accuracy. The first of each when left out.",
         show_default=False,
     ),
 ]
@@ -114,7 +104,11 @@ Coverage = Annotated[
 ]
 Groups = Annotated[
     str | None,
-    typer.Option(metavar="COLUMN", help="Rows of one group are never on both sides (weights).", show_default=False),
+    typer.Option(
+        metavar="COLUMN",
+        help="Rows of one group are never on both sides; of rankings the column of the query (weights).",
+        show_default=False,
+    ),
 ]
 Time = Annotated[
     str | None,
@@ -179,7 +173,7 @@ def tune(
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
         asked: dict[str, Any] = {"min_gain": min_gain, "label": label, "runs": runs, "seed": seed, "costs": costs}
         asked |= {"coverage": coverage, "by_class": by_class}
-        return _of_predictions(predictions, {**asked, "metric": metric and metric.value}, as_json)
+        return _of_predictions(predictions, {**asked, "metric": metric}, as_json)
     if data is None or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     _refuse_the_others(context, search, train)
@@ -191,7 +185,7 @@ def tune(
     assert spec is not None
     from quorate.cluster.operations import tune as operation
 
-    asked |= {"metric": metric and metric.value, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
+    asked |= {"metric": metric, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
     asked |= {"coverage": coverage, "by_class": by_class}
     asked |= {"latency_price": latency_price, "device_price": device_price}
     asked |= {"groups": groups, "time": time, "weight": weight}

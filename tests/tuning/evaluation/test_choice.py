@@ -200,7 +200,7 @@ def test_an_alternative_that_cannot_be_fitted_is_left_out_in_words():
 
 def test_what_cannot_be_asked_is_refused_in_words():
     first, second = halves(*noisy(80, 8, 0.5))
-    with pytest.raises(TuningError, match="metric: 'auc' is unknown; give log_loss, brier, accuracy"):
+    with pytest.raises(TuningError, match="metric: 'auc' of classes; give one of log_loss, brier, accuracy"):
         choose(first, second, metric="auc")
     with pytest.raises(DataError, match="groups to cross-validate on: 1; give at least 2"):
         choose(outputs(first.probs, first.labels, groups=np.zeros(40)), second)

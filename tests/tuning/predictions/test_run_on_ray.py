@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from quorate.deployments import parse_spec
-from quorate.tuning import Labelled, PredictionStore, pick_runner, run_in_process
+from quorate.tuning import Labelled, PredictionStore, pick_runner, run_in_process, run_on_ray
 from quorate.tuning.errors import PredictionError
 
 
@@ -45,3 +45,16 @@ def test_a_member_that_fails_on_every_row_is_named(on_ray, tiny, tmp_path):
     narrow = Labelled({"image": rows.inputs["image"][:, :, :4]}, rows.labels, spec.classes)
     with pytest.raises(PredictionError, match=r"members\.weak: every row failed"):
         PredictionStore(tmp_path).fill(spec, tiny.folder, narrow, "validation", run=pick_runner())
+
+
+def test_actors_give_values_as_one_process_does(cluster, tmp_path):
+    (tmp_path / "my_values.py").write_text(
+        "import numpy as np\ndef make():\n    return lambda row: np.where(row > 90, np.nan, row * [1, 2, 3])\n"
+    )
+    member = {"model": "my_values:make", "inputs": ["row"], "output": "values", "replicas": {"min": 1, "max": 2}}
+    inputs = {"row": {"datatype": "FP32", "shape": [1]}}
+    spec = parse_spec({"name": "v", "inputs": inputs, "members": {"a": member}, "fusion": {"rule": "mean"}})
+    rows = {"row": np.arange(100, dtype=np.float32)[:, None]}
+    found = run_on_ray(spec.job("a"), tmp_path, rows)
+    np.testing.assert_array_equal(found, run_in_process(spec.job("a"), tmp_path, rows))
+    assert found.shape == (100, 3)

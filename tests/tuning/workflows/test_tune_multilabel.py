@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
 
 import quorate
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
+from quorate.fusion.calibration.decision import fit_thresholds
 from quorate.tuning import Outputs, choose
 from quorate.tuning.errors import DataError, TuningError
 
@@ -95,6 +96,7 @@ def test_a_table_with_a_list_of_0_and_1_a_row_is_tuned_and_served(tmp_path):
     truth, said = tagged()
     result = quorate.tune(spec_of(tmp_path), table(truth, said, tmp_path), folder=tmp_path, runs=tmp_path / "runs")
     assert result.choice.decision == "ensemble"
+    assert result.gap is not None
     assert 0 <= result.gap < 1e-2
     served = load_spec(result.folder / "spec.yaml")
     fresh, others = tagged(2000, seed=1)
@@ -104,10 +106,55 @@ def test_a_table_with_a_list_of_0_and_1_a_row_is_tuned_and_served(tmp_path):
     assert per_label(fresh, fused) < min(per_label(fresh, one) for one in others)
 
 
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_thresholds_by_label_are_tuned_for_f1_and_served(tmp_path, average):
+    truth, said = tagged()
+    data = table(truth, said, tmp_path)
+    result = quorate.tune(spec_of(tmp_path), data, metric=f"f1_{average}", folder=tmp_path, runs=tmp_path / "runs")
+    assert result.choice.recommended in ("decisions", "decided_single")
+    file = "spec.yaml" if result.choice.recommended == "decisions" else "spec-decisions.yaml"
+    served = load_spec(result.folder / file)
+    assert served.output_fusion.decision is not None
+    thresholds = served.output_fusion.decision.thresholds
+    assert isinstance(thresholds, dict)
+    assert set(thresholds) == set(TAGS)
+    fresh, others = tagged(3000, seed=1)
+    revision = build_revision(served, result.folder)
+    outputs = np.stack([others["abc".index(name)] for name in revision.asked])
+    decided = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
+    assert np.isin(decided, (0, 1)).all()
+    at_half = f1_score(fresh, others.mean(axis=0) >= 0.5, average=average, zero_division=0)
+    assert f1_score(fresh, decided, average=average) > at_half + 0.02
+
+
+def test_no_thresholds_of_a_grid_give_a_higher_f1_of_all_labels_together():
+    truth, said = tagged(300)
+    scores, true = said[0, :, :2].round(1), truth[:, :2] > 0
+    best = max(
+        f1_score(true, scores >= [a, b], average="micro", zero_division=0)
+        for a in np.linspace(0, 1.1, 12)
+        for b in np.linspace(0, 1.1, 12)
+    )
+    found = f1_score(true, scores >= fit_thresholds(scores, true, together=True), average="micro")
+    assert found == pytest.approx(best)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+def test_labels_are_compared_by_areas(tmp_path, name):
+    truth, said = tagged()
+    data = table(truth, said, tmp_path)
+    result = quorate.tune(spec_of(tmp_path), data, metric=name, folder=tmp_path, runs=tmp_path / "runs")
+    assert result.choice.decision == "ensemble"
+    assert result.gap is None
+    assert result.choice.alternatives["constant"].value == pytest.approx(
+        0.5 if name == "roc_auc" else truth.mean(), abs=0.05
+    )
+
+
 def test_what_is_not_asked_of_labels_is_refused(tmp_path):
     truth, said = tagged(100)
     spec = spec_of(tmp_path)
-    with pytest.raises(TuningError, match="log_loss or brier"):
+    with pytest.raises(TuningError, match="'accuracy' of several labels a row; give one of log_loss, brier"):
         quorate.tune(spec, table(truth, said, tmp_path), metric="accuracy", folder=tmp_path, runs=tmp_path / "runs")
     with pytest.raises(DataError, match="0 or 1 for each class"):
         quorate.tune(spec, table(truth * 2, said, tmp_path), folder=tmp_path, runs=tmp_path / "runs")

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 import quorate
 from quorate.tuning import Predictions
-from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.workflows.guarantees import Promised
 from quorate.tuning.workflows.tune_predictions import tune_predictions
 
@@ -111,9 +111,14 @@ def test_values_are_pooled_by_least_squared_error(tmp_path):
     np.testing.assert_allclose(list(weights.values()), precision / precision.sum(), atol=0.06)
     assert choice.alternatives["tuned"].value == pytest.approx(precision.sum() ** -0.5, rel=0.1)
     assert choice.alternatives["constant"].value == pytest.approx(1.0, rel=0.1)
+    arrays = {name: columns[name] for name in "abc"}
+    in_python = quorate.tune(predictions=arrays, labels=truth, runs=tmp_path / "runs")
+    assert in_python.choice.alternatives["tuned"].value == pytest.approx(choice.alternatives["tuned"].value, rel=1e-5)
+    with pytest.raises(DataError, match="the index of each row's class as an integer"):
+        quorate.tune(predictions={"a": np.ones((600, 2))}, labels=truth, runs=tmp_path / "runs")
     by_size = quorate.tune(predictions=tmp_path / "values.csv", metric="mae", runs=tmp_path / "runs")
     assert by_size.choice.alternatives["median"].kind == "ensemble"
-    with pytest.raises(TuningError, match="log_loss of values; give rmse or mae for values"):
+    with pytest.raises(TuningError, match="'log_loss' of values; give one of rmse, mae"):
         quorate.tune(predictions=tmp_path / "values.csv", metric="log_loss", runs=tmp_path / "runs")
 
 
