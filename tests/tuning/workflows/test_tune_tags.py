@@ -78,11 +78,11 @@ def f1_by_hand(labels, tags, of):
 
 
 def test_span_f1_is_that_of_the_decoded_tags_for_every_alternative(tmp_path):
-    predictions = given(300)
+    predictions = given(120)
     judged = predictions.sequences % 2 == 1
     result = tune_predictions(Predictions(**{**vars(predictions), "judged": judged}), runs=tmp_path)
     choice = result.choice
-    assert (choice.metric, choice.groups) == ("span_f1", 300)
+    assert (choice.metric, choice.groups) == ("span_f1", 120)
     assert {"uniform", "tuned", "decisions", "span_vote", "decided_single"} <= set(choice.alternatives)
     said, labels, of = predictions.outputs[:, judged], predictions.labels[judged], predictions.sequences[judged]
     for name in (*NAMES, "uniform", "tuned", "stacking"):
@@ -103,7 +103,7 @@ def test_span_f1_is_seqevals_on_tags_of_any_kind():
 
 
 def test_a_table_of_tokens_is_enough_and_its_fusion_is_served_as_it_was_judged(tmp_path):
-    said, labels, of = sentences(240)
+    said, labels, of = sentences(120)
     columns = {f"{name}/{tag}": said[m, :, c] for m, name in enumerate(NAMES) for c, tag in enumerate(CLASSES)}
     table = pd.DataFrame({"label": [CLASSES[tag] for tag in labels], "sequence": of, **columns})
     table.to_parquet(tmp_path / "tokens.parquet")
@@ -131,8 +131,8 @@ def test_a_table_of_tokens_is_enough_and_its_fusion_is_served_as_it_was_judged(t
 
 
 def test_tags_of_other_sentences_earn_nothing(tmp_path):
-    said, labels, of = sentences(200)
-    order = np.concatenate([np.flatnonzero(of == number) for number in np.random.default_rng(4).permutation(200)])
+    said, labels, of = sentences(120)
+    order = np.concatenate([np.flatnonzero(of == number) for number in np.random.default_rng(4).permutation(120)])
     result = tune_predictions(Predictions(NAMES, CLASSES, said, labels[order], sequences=of), runs=tmp_path)
     assert result.choice.decision != "ensemble"
 
@@ -208,7 +208,7 @@ def taggers(tmp_path):
         "inputs": {"row": {"datatype": "FP32", "shape": [-1, 16]}, "n": {"datatype": "INT32", "shape": [1]}},
         "lengths": "n",
     }  # fmt: skip
-    said, labels, of = sentences(240)
+    said, labels, of = sentences(120)
     rows = np.concatenate([*said, np.zeros((len(of), 1))], axis=1).astype(np.float32)
     rows[of == 7, 15] = 13
     table = pd.DataFrame({"row": list(rows), "label": [CLASSES[tag] for tag in labels], "sequence": of})
