@@ -153,6 +153,6 @@ def biased(values: NDArray[Any], bias: float, scheme: TagScheme) -> NDArray[Any]
     """(N, C) probabilities with so much added to log p of O; rows no longer sum to one."""
     if not bias:
         return values
-    changed = values.copy()
+    changed: NDArray[Any] = values.copy()
     changed[:, scheme.outside] *= np.exp(bias)
     return changed

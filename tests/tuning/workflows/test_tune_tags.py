@@ -15,6 +15,7 @@ from quorate.fusion.sequences.decoding import decode_flat
 from quorate.tuning import Labelled, Outputs, Predictions, Recipe, choose, tune_fusion
 from quorate.tuning.alternatives.spec_fusion import with_recipe
 from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.evaluation.row_checks import shifts
 from quorate.tuning.evaluation.row_metrics import row_metric
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.workflows.guarantees import Promised
@@ -135,6 +136,26 @@ def test_tags_of_other_sentences_earn_nothing(tmp_path):
     order = np.concatenate([np.flatnonzero(of == number) for number in np.random.default_rng(4).permutation(120)])
     result = tune_predictions(Predictions(NAMES, CLASSES, said, labels[order], sequences=of), runs=tmp_path)
     assert result.choice.decision != "ensemble"
+
+
+def test_halves_of_sentences_whose_tags_come_in_clusters_are_of_one_kind_and_others_are_not():
+    random = np.random.default_rng(0)
+    of = np.repeat(np.arange(200), 20)
+    shares = random.beta(0.3, 2, 200)[of]  # of a tag, other in every sentence
+    labels = (random.random(len(of)) < shares).astype(int)
+    said = np.stack([1 - shares, shares], axis=1)[None].astype(np.float32)
+    found = []
+    for seed in range(20):
+        half = np.random.default_rng(seed).permutation(200)[of] < 100
+        parts = [Outputs(("a",), said[:, p], labels[p], groups=of[p], sequences=of[p]) for p in (half, ~half)]
+        found += shifts(*parts)
+    assert found == []
+    half = shares < np.median(shares)
+    parts = [Outputs(("a",), said[:, p], labels[p], groups=of[p], sequences=of[p]) for p in (half, ~half)]
+    assert [sentence.split(" (p")[0] for sentence in shifts(*parts)] == [
+        "classes are mixed otherwise in solving rows than in judging rows",
+        "a is not as confident on solving rows as on judging rows",
+    ]
 
 
 def test_sentences_stay_whole_and_count_as_one_draw(tmp_path):
