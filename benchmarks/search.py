@@ -118,7 +118,7 @@ def search(task: Task, seconds: float, seed: int) -> Floats:
         best = found.best
         print(f"  the search took {time.perf_counter() - started:.0f} s of {seconds:.0f} s")
         print(f"  {len(found.members)} members, {len(found.structures)} structures, {found.seconds}")
-        for trial in found.members:
+        for trial in sorted(found.members, key=lambda trial: trial.values.get("log_loss", float("inf")))[:5]:
             history = trial.details.get("history", [])
             loss = trial.values.get("log_loss", float("nan"))
             epochs = f"{len(history)} epochs, best {trial.details.get('best_epoch')}"

@@ -170,7 +170,7 @@ class _Rows:
         if isinstance(self.data, str | Path) and Path(self.data).is_dir():
             splits = idx_images(Path(self.data), seed=self.seed)
             return Splits(splits.train, *halves(splits.test, self.seed))
-        rows = self._read()
+        rows = self._read(self.data)
         if not self.member_trials:
             return Splits(rows.rows(slice(0, 0)), *halves(rows, self.seed))
         numbered = replace(rows, inputs={"row": np.arange(len(rows))})
@@ -180,10 +180,10 @@ class _Rows:
         train = np.setdiff1d(np.arange(len(rows)), np.concatenate([fit, judge]))
         return Splits(rows.rows(train), rows.rows(fit), rows.rows(judge))
 
-    def _read(self) -> Labelled:
+    def _read(self, data: str | Path | Labelled) -> Labelled:
         from quorate.tuning.data.labelled import Labelled
         from quorate.tuning.data.whole_table import read_whole_table
 
         if self.spec is None:
-            return self.data if isinstance(self.data, Labelled) else read_whole_table(str(self.data), self.label)
-        return read_rows(self.spec, self.data, self.label)
+            return data if isinstance(data, Labelled) else read_whole_table(data, self.label)
+        return read_rows(self.spec, data, self.label)

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from quorate.tuning import Labelled, Training, build
+from quorate.tuning import Labelled, Training
+from quorate.tuning.architectures.table_network import TableNet
 from quorate.tuning.training.training_run import TrainingRun
 
 
 def network(rows, bins=4):
-    found = build("table", [1, 1, rows.shape[1]], 2, width=8, depth=1, bins=bins).eval()
+    found = TableNet((1, 1, rows.shape[1]), 2, width=8, depth=1, bins=bins).eval()
     found.fit_inputs(rows)
     return found
 

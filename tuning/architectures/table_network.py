@@ -74,9 +74,9 @@ def _edges(column: Tensor, count: int) -> Tensor:
     finite = column[column.isfinite()]
     if not len(finite):
         return torch.zeros(count, device=column.device)
-    found = finite.unique()
+    found: Tensor = finite.unique()  # type: ignore[no-untyped-call]
     if len(found) > count:
         # torch.quantile takes no more than 16 million numbers.
         places = torch.linspace(0, len(finite) - 1, count, device=column.device).round().long()
-        found = finite.sort().values[places].unique()
+        found = finite.sort().values[places].unique()  # type: ignore[no-untyped-call]
     return torch.cat([found, found[-1].repeat(count - len(found))])

@@ -31,6 +31,7 @@ class Trees(nn.Module):
     missing_left: Tensor
     value: Tensor
     base: Tensor
+    first: Tensor
 
     def __init__(self, classes: int, trees: int, nodes: int, depth: int, average: bool):
         super().__init__()
@@ -49,9 +50,9 @@ class Trees(nn.Module):
         at = torch.zeros(len(flat), len(self.feature), dtype=torch.int64, device=flat.device)  # (B, T)
         for _ in range(self.depth):
             node = at + self.first
-            read = flat.gather(1, self.feature.flatten()[node].long())
-            missing = read.isnan() & self.missing_left.flatten()[node]
-            goes_left = missing | (read <= self.threshold.flatten()[node])
+            asked = flat.gather(1, self.feature.flatten()[node].long())
+            missing = asked.isnan() & self.missing_left.flatten()[node]
+            goes_left = missing | (asked <= self.threshold.flatten()[node])
             at = torch.where(goes_left, self.left.flatten()[node], self.right.flatten()[node]).long()
         said = self.value.flatten(0, 1)[at + self.first].sum(dim=1)  # (B, C)
         if not self.average:

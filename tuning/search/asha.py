@@ -11,10 +11,13 @@ REDUCTION = 3
 
 
 def rungs(epochs: int, reduction: int = REDUCTION) -> tuple[int, ...]:
-    """Epochs at which a training is looked at: a third of all, a ninth, ..., the earliest first."""
+    """Epochs at which a training is looked at: a third of all, a ninth, ..., the earliest first.
+
+    None is in the first tenth, in which the learning rate still rises: losses there say nothing of those at the end.
+    """
     found = []
     at = epochs // reduction
-    while at >= 1:
+    while at >= max(1.0, epochs / 10):
         found.append(at)
         at //= reduction
     return tuple(reversed(found))

@@ -9,13 +9,13 @@ def histories(*losses):
     return [[{"validation_log_loss": loss}] * 3 for loss in losses]
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(27, (1, 3, 9)), (30, (1, 3, 10)), (3, (1,)), (2, ())])
-def test_rungs_are_a_third_of_the_epochs_a_ninth_and_so_on(epochs, expected):
+@pytest.mark.parametrize(("epochs", "expected"), [(27, (3, 9)), (30, (3, 10)), (100, (11, 33)), (3, (1,)), (2, ())])
+def test_rungs_are_a_third_of_the_epochs_and_a_ninth_but_not_in_the_first_tenth(epochs, expected):
     assert rungs(epochs) == expected
 
 
 def test_rungs_let_the_best_third_go_on():
-    assert cutoffs(histories(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), 27) == {1: 0.2, 3: 0.2}
+    assert cutoffs(histories(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), 27) == {3: 0.2}
 
 
 def test_a_rung_that_fewer_than_three_reached_stops_nobody():

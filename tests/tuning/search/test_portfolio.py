@@ -33,10 +33,10 @@ def test_every_configuration_is_built_and_trained_a_step(shape):
     for trial, (config, how) in proposed(space, shape, known):
         assert trial.params in known
         if config["family"] in ("boosting", "forest"):
-            run = TreeRun(data, data, TreeTraining(**how, epochs=1, trees=2))
+            epoch = TreeRun(data, data, TreeTraining(**how, epochs=1, trees=2)).step()
         else:
-            run = TrainingRun(config, data, data, Training(**how, epochs=1))
-        assert np.isfinite(run.step().validation_log_loss)
+            epoch = TrainingRun(config, data, data, Training(**how, epochs=1)).step()
+        assert np.isfinite(epoch.validation_log_loss)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -49,8 +49,8 @@ def test_the_first_trials_are_the_portfolio_and_then_the_sampler_proposes(shape)
 
 
 def test_a_space_that_allows_less_gets_the_nearest_and_each_once():
-    families = {"mlp": Family(width=(8, 16), depth=(1, 1), learning_rate=(1e-3, 2e-3)), "cnn": Family(width=(4, 6))}
-    space = SearchSpace(families=families).fitting((1, 8, 8))
+    few = Family(width=(8, 16), depth=(1, 1), learning_rate=(1e-3, 2e-3))
+    space = SearchSpace(families={"mlp": few, "cnn": Family(width=(4, 6))}).fitting((1, 8, 8))
     known = portfolio(space, (1, 8, 8))
     mlp = {"mlp.width": 16, "mlp.depth": 1, "mlp.learning_rate": 2e-3}
     assert [one.items() >= mlp.items() for one in known if one["family"] == "mlp"] == [True]

@@ -1,5 +1,7 @@
 """What a sweep tries first, and rounds of it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_wine
@@ -13,7 +15,13 @@ from quorate.tuning.search.portfolio import portfolio
 from quorate.tuning.search.space import Family
 from tests.tuning.support.small_sweep import small
 
-SMALL = {"trials": 3, "parallel": 3, "objectives": ("log_loss", "memory_bytes"), "workers": 2, "check": 0}
+SMALL: dict[str, Any] = {
+    "trials": 3,
+    "parallel": 3,
+    "objectives": ("log_loss", "memory_bytes"),
+    "workers": 2,
+    "check": 0,
+}
 
 
 class Twice(Budget):

@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from quorate.tuning.errors import SweepError
-from quorate.tuning.search.space import Heads, SearchSpace, suggest_head
+from quorate.tuning.search.space import Family, Heads, SearchSpace, suggest_head
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ def test_families_read_what_they_can():
     assert set(SearchSpace().fitting((13,)).families) == {"table", "boosting", "forest", "mlp"}
     for shape in [(8, 8), (13,)]:
         with pytest.raises(SweepError, match="none of cnn reads rows"):
-            SearchSpace(families={"cnn": {}}).fitting(shape)
+            SearchSpace(families={"cnn": Family()}).fitting(shape)
 
 
 def test_ranges_are_of_their_family_also_when_a_space_is_read_again():
-    space = SearchSpace(families={"boosting": {"leaves": (3, 5)}, "mlp": {"width": (2, 3)}})
+    space = SearchSpace.model_validate({"families": {"boosting": {"leaves": (3, 5)}, "mlp": {"width": (2, 3)}}})
     assert SearchSpace.model_validate_json(space.model_dump_json()) == space
     assert [type(family).__name__ for family in space.families.values()] == ["Boosting", "Family"]
     with pytest.raises(ValueError, match="leaves"):
-        SearchSpace(families={"forest": {"leaves": (3, 5)}})
+        SearchSpace.model_validate({"families": {"forest": {"leaves": (3, 5)}}})
 
 
 def test_a_head_is_asked_for_whom_it_reads_and_for_its_numbers():

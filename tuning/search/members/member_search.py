@@ -144,8 +144,9 @@ class MemberSearch(TrainingSearch):
         return cutoffs(histories, self._space.epochs)
 
     def _config(
-        self, number: int, job: MemberJob, seed: Sequence[int], how: Mapping[str, Any], limits: Mapping[int, float]
-    ) -> dict[str, Any]:
+        self, number: int, job: MemberJob, seed: Sequence[int], how: Mapping[str, Any],
+        limits: Mapping[int, float] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         config = super()._config(number, job, seed, how, limits)
         if job.member.model == TREES:
             del config["training"]["batch_size"]
