@@ -84,8 +84,10 @@ class SweepRun:
         with ray_session(), self._pool, self._callbacks:
             for number in self._budget.rounds():
                 members, trained = self._members(number)
+                base = {name: members[name] for name in self._candidates(members)}
+                heads = self._heads(base)
                 with self._budget.rest():
-                    picker, structures = self._structures(number, members, given)
+                    picker, structures = self._structures(number, base, heads, given)
             with self._timed("picks"):
                 front = spread(pareto(structures, self._settings.objectives), _MOST_PICKS)
                 picks = tuple(picker.pick(place, trial) for place, trial in enumerate(front))
@@ -157,20 +159,22 @@ class SweepRun:
             given=given,
         )  # fmt: skip
 
-    def _structures(
-        self, number: int, members: dict[str, MemberSpec], given: Measured
-    ) -> tuple[Picker, list[Finished]]:
-        """What can be made of the members; where none are trained each round tries more structures of the same."""
-        trials = self._settings.trials * (1 if self._settings.member_trials else number)
+    def _candidates(self, members: Mapping[str, MemberSpec]) -> tuple[str, ...]:
+        """The members that structures choose from, the one with the lowest log-loss first."""
         names, probs, labels = self._predictions(list(members), "validation")
         sizes = {name: member_bytes(self._folder, members[name]) for name in names}
         chosen = choose_candidates(names, probs, labels, sizes, self._space.candidates)
         losses = dict(zip(names, member_losses(probs, labels), strict=True))
-        base = {name: members[name] for name in sorted(chosen, key=lambda name: float(losses[name]))}
-        heads = self._heads(base)
+        return tuple(sorted(chosen, key=lambda name: float(losses[name])))
+
+    def _structures(
+        self, number: int, base: dict[str, MemberSpec], heads: HeadSearch | None, given: Measured
+    ) -> tuple[Picker, list[Finished]]:
+        """What can be made of the candidates; where none are trained each round tries more structures of the same."""
+        trials = self._settings.trials * (1 if self._settings.member_trials else number)
         with self._timed("formats"):
             variants, formats = add_formats(self._folder, self._space, self._rows, base, self._run_member, self._say)
-        everyone = {**{name: members[name] for name in chosen}, **variants, **(heads.trunks if heads else {})}
+        everyone = {**base, **variants, **(heads.trunks if heads else {})}
         everyone |= heads.members_reading([*self._rows["validation"].inputs, *everyone]) if heads else {}
         with self._timed("measuring"):
             found = self._measured(everyone, heads, given)
@@ -178,7 +182,7 @@ class SweepRun:
         table, _ = self._table(columns, heads, "validation")
         table = replace(table, overhead=found.overhead or Overhead())
         held_out, answered = self._table(columns, heads, "held-out")
-        menu = self._menu(chosen, formats, heads)
+        menu = self._menu(tuple(base), formats, heads)
         search = StructureSearch(
             self._folder, self._space, menu, table,
             objectives=self._settings.objectives, trials=trials, seed=self._settings.seed,
@@ -191,7 +195,7 @@ class SweepRun:
         structures = [search.finished[number] for number in sorted(search.finished)]
         check_any("structures", structures, self._folder)
         judged_on = self._rows["held-out"]
-        picker = Picker(self._folder, self._base(members), everyone, chosen, table, held_out, judged_on, answered)
+        picker = Picker(self._folder, self._base(base), everyone, tuple(base), table, held_out, judged_on, answered)
         return picker, structures
 
     def _heads(self, sources: dict[str, MemberSpec]) -> HeadSearch | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,8 @@ from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.training.epochs import Training
 from quorate.tuning.training.training_run import TrainingRun
 
-_STEPS = 4
+# What else a machine does for a moment should not decide for minutes: the median of some looks does.
+_STEPS, _LOOKS = 4, 5
 # Of the time, for judging each epoch and writing it down.
 _SHARE = 0.85
 
@@ -25,9 +27,12 @@ def epochs_within(seconds: float, config: Mapping[str, Any], rows: Labelled, tra
         config, rows, training: as of ``train``.
     """
     few = rows.rows(slice(0, _STEPS * training.batch_size))
-    run = TrainingRun(config, few, rows.rows(slice(0, training.batch_size)), replace(training, epochs=2))
+    run = TrainingRun(config, few, rows.rows(slice(0, training.batch_size)), replace(training, epochs=_LOOKS + 1))
     run.step()  # the first steps of a process take longer
-    started = time.perf_counter()
-    run.step()
-    epoch_s = (time.perf_counter() - started) * len(rows) / len(few)
+    looks = []
+    for _ in range(_LOOKS):
+        started = time.perf_counter()
+        run.step()
+        looks.append(time.perf_counter() - started)
+    epoch_s = statistics.median(looks) * len(rows) / len(few)
     return max(1, min(training.epochs, math.floor(_SHARE * seconds / epoch_s)))
