@@ -90,8 +90,8 @@ def structure_trials(trials: int = 200) -> None:
     from quorate.tuning.search.structures.structure_search import StructureSearch
     from quorate.tuning.search.structures.structure_trial import StructureTrial
     from quorate.tuning.search.structures.table import Column, Table
-    from quorate.tuning.search.trial_runner import Phase, run_trials
-    from quorate.tuning.search.worker_pool import WorkerPool
+    from quorate.tuning.search.workers.trial_runner import Phase, run_trials
+    from quorate.tuning.search.workers.worker_pool import WorkerPool
 
     probs, labels = predictions(8, 10_000, 10)
     names = tuple(f"member-{number}" for number in range(8))

@@ -10,7 +10,7 @@ from .data.predictions_file import Predictions as Predictions
 from .data.predictions_file import read_predictions as read_predictions
 from .data.tables import read_table as read_table
 from .evaluation.choice import choose as choose
-from .evaluation.row_metrics import row_metric as row_metric
+from .evaluation.metrics.row_metrics import row_metric as row_metric
 from .evaluation.verdict import Choice as Choice
 from .evaluation.verdict import Standing as Standing
 from .latency.curves import Measured as Measured

@@ -26,24 +26,12 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    spec: SpecLike | None,
-    data: SweepRows,
-    *,
-    folder: str | Path | None = None,
-    space: SearchSpace | None = None,
-    trials: int = 200,
-    member_trials: int = 16,
-    epochs: int = 30,
-    objectives: Sequence[Objective] = ("log_loss", "p95_latency_s"),
-    time_s: float | None = None,
-    workers: int | None = None,
-    label: str = "label",
-    runs: str | Path = "runs",
-    seed: int = 0,
-    address: str | None = None,
-    callbacks: Sequence[Any] = (),
-    on_progress: Callable[[Progress], None] | None = None,
-) -> SweepResult:
+    spec: SpecLike | None, data: SweepRows, *, folder: str | Path | None = None, space: SearchSpace | None = None,
+    trials: int = 200, member_trials: int = 16, epochs: int = 30,
+    objectives: Sequence[Objective] = ("log_loss", "p95_latency_s"), time_s: float | None = None,
+    workers: int | None = None, label: str = "label", runs: str | Path = "runs", seed: int = 0,
+    address: str | None = None, callbacks: Sequence[Any] = (), on_progress: Callable[[Progress], None] | None = None,
+) -> SweepResult:  # fmt: skip
     """Search members and structures for the ensemble that a spec describes, or for rows alone.
 
     Three quarters of the rows train members, an eighth is for structures, an eighth judges; where nothing is trained,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.deployments.spec.ensemble import EnsembleSpec
-    from quorate.tuning.evaluation.row_metrics import Metric
+    from quorate.tuning.evaluation.metrics.row_metrics import Metric
     from quorate.tuning.workflows.train_composite import TrainingRows, TrainResult
 
 
@@ -56,9 +56,8 @@ def train(
         folds: of the rows, where a learned rule reads members that are trained.
         workers: processes on a Ray cluster that share each batch; this process when None.
         metric, min_gain: by what alternatives are compared, and the least gain that is worth more members.
-        folder: what the spec's paths start from; that of the file, or the current one, when None.
+        folder, runs: what the spec's paths start from, that of the file when None; where the run's folder is made.
         label, groups: columns of the class, and by which rows belong together.
-        runs: where the run's folder is made.
         seed: of all that is drawn: the same gives the same, on one machine and number of workers.
         address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None.
         resume: the folder of a run that was cut off, with everything else as it was.

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from quorate.cluster.arguments.costs import Costs
     from quorate.cluster.arguments.labelled_rows import Rows
+    from quorate.deployments.spec.ensemble import EnsembleSpec
+    from quorate.tuning.data.labelled import Labelled
     from quorate.tuning.data.predictions_file import Predictions
-    from quorate.tuning.evaluation.row_metrics import Metric
+    from quorate.tuning.evaluation.metrics.row_metrics import Metric
     from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.workflows.guarantees import Promised
     from quorate.tuning.workflows.tune_fusion import TuneResult
@@ -72,7 +74,7 @@ def tune(
         coverage: answers are to hold a set of classes, or an interval of values, with the truth in it with this
             probability: split conformal prediction, checked in the report; as the spec's ``conformal`` says when None.
         by_class: with ``coverage``: for the rows of each class.
-        folder: what the spec's paths start from; that of the file, or the current one, when None.
+        folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
         label: the table's column that holds the class.
@@ -80,8 +82,7 @@ def tune(
             the column of the query, whose rows are one list.
         time: the column by which rows are ordered: what is fitted on came before what it is judged on.
         weight: the column that says how much a row counts.
-        runs: where the run's folder is made.
-        seed: of all that is drawn.
+        runs, seed: where the run's folder is made; of all that is drawn.
         address: a Ray cluster to run the members on; this process when None.
         on_step: told what happens next.
 
@@ -99,37 +100,48 @@ def tune(
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
     if found.of_tokens:
-        others = {
-            "train": train,
-            "costs": costs,
-            "coverage": coverage,
-            "groups": groups,
-            "time": time,
-            "address": address,
-        }
-        others |= {"latency_price": latency_price or None, "device_price": device_price or None}
-        _refuse_beside_tokens(others)
-        from quorate.tuning.workflows.tune_tokens import tune_tokens
-
-        del asked["promised"]
-        return tune_tokens(found, place, read_tokens(found, data, label, weight), metric, **asked)
+        others = {"train": train, "costs": costs, "coverage": coverage, "groups": groups, "time": time}
+        others |= {"latency_price": latency_price or None, "device_price": device_price or None, "address": address}
+        return _of_tokens(found, place, read_tokens(found, data, label, weight), metric, asked, others)
     rows = read_rows(found, data, label, groups=groups, time=time, weight=weight)
+    if train is not None and time is not None:
+        raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
+    seen = None if train is None else read_training_rows(found, train, label)
+    asked |= {"metric": metric, "costs": as_costs(costs, found.classes or ())}
     with connected_if_named(address):
-        from quorate.tuning.predictions.run_on_ray import call_on_ray, pick_runner, run_on_ray
-        from quorate.tuning.workflows.measured_price import Prices
-        from quorate.tuning.workflows.tune_fusion import tune_fusion
+        return _of_rows(found, place, rows, seen, (latency_price, device_price), (folds, epochs), asked)
 
-        run = pick_runner()
-        asked |= {"run": run, "costs": as_costs(costs, found.classes or ())}
-        asked |= {"prices": Prices(latency_price, device_price)}
-        if run is run_on_ray:
-            asked["call"] = call_on_ray
-        if train is None:
-            return tune_fusion(found, place, *halves(rows, seed), metric, **asked)
-        if time is not None:
-            raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
-        seen = read_training_rows(found, train, label)
-        return tune_fusion(found, place, seen, rows, metric, out_of_fold=_out_of_fold(folds, epochs, seed), **asked)
+
+def _of_rows(
+    spec: EnsembleSpec, folder: Path, rows: Labelled, seen: Labelled | None, prices: tuple[float, float],
+    trained: tuple[int, int], asked: dict[str, Any],
+) -> TuneResult:  # fmt: skip
+    """Members are run where this process is connected to a cluster, or here; out of fold on rows that they have seen.
+
+    Args:
+        prices: of a millisecond of latency and of computing.
+        trained: folds, and epochs of the members that are trained anew on them.
+    """
+    from quorate.tuning.predictions.run_on_ray import call_on_ray, pick_runner, run_on_ray
+    from quorate.tuning.workflows.measured_price import Prices, call_here
+    from quorate.tuning.workflows.tune_fusion import tune_fusion
+
+    run = pick_runner()
+    asked |= {"run": run, "prices": Prices(*prices, call_on_ray if run is run_on_ray else call_here)}
+    if seen is None:
+        return tune_fusion(spec, folder, *halves(rows, asked["seed"]), **asked)
+    return tune_fusion(spec, folder, seen, rows, out_of_fold=_out_of_fold(*trained, asked["seed"]), **asked)
+
+
+def _of_tokens(
+    spec: EnsembleSpec, folder: Path, rows: Labelled, metric: Metric | None,
+    asked: dict[str, Any], others: Mapping[str, Any],
+) -> TuneResult:  # fmt: skip
+    from quorate.tuning.workflows.tune_tokens import tune_tokens
+
+    _refuse_beside_tokens(others)
+    del asked["promised"]
+    return tune_tokens(spec, folder, rows, metric, **asked)
 
 
 def _refuse_beside_tokens(given: Mapping[str, Any]) -> None:

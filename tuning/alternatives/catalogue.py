@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from quorate.fusion.sequences.tags import TagScheme
 from quorate.tuning.alternatives.attended import FEWEST_ROWS, Attended
 from quorate.tuning.alternatives.base import Alternative
+from quorate.tuning.alternatives.by_task.spans import BiasedPool, BiasedSingle, Biases, SpanVoted
+from quorate.tuning.alternatives.by_task.values import Constant, LeastAbsolute, LeastLogLoss, LeastSquares, Loss, Median
 from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle, Calibrator
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.pools import LinearPool, LogPool
-from quorate.tuning.alternatives.spans import BiasedPool, BiasedSingle, Biases, SpanVoted
 from quorate.tuning.alternatives.stacked import Stacked
 from quorate.tuning.alternatives.unfitted import ClassFrequencies, Incumbent, Member, Uniform
-from quorate.tuning.alternatives.values import Constant, LeastAbsolute, LeastLogLoss, LeastSquares, Loss, Median
 
 
 def value_alternatives(

@@ -12,10 +12,10 @@ import numpy as np
 
 from quorate.fusion.calibration.decision import Decision, fit_thresholds
 from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, answers_of
+from quorate.tuning.alternatives.by_task.values import LeastLogLoss
 from quorate.tuning.alternatives.pools import by_name
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Member
-from quorate.tuning.alternatives.values import LeastLogLoss
 from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.decisions import decision_weights
 

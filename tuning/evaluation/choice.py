@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, answers_of, recipe_of
+from quorate.tuning.alternatives.by_task.quantiles import quantile_alternatives
+from quorate.tuning.alternatives.by_task.rankings import ranking_alternatives
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided, label_decisions
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
-from quorate.tuning.alternatives.quantiles import quantile_alternatives
-from quorate.tuning.alternatives.rankings import ranking_alternatives
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample
-from quorate.tuning.evaluation.metric import RowMetric
+from quorate.tuning.evaluation.metrics.metric import RowMetric
+from quorate.tuning.evaluation.metrics.row_metrics import Metric, row_metric
+from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1
 from quorate.tuning.evaluation.price import Price
-from quorate.tuning.evaluation.row_metrics import Metric, row_metric
-from quorate.tuning.evaluation.tag_metrics import SPAN_F1
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
 # Between ensembles of one cost: four to one is a reason to move to the more elaborate.

@@ -16,7 +16,7 @@ from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.out_of_sample import OutOfSample
 from quorate.tuning.evaluation.bayesian_bootstrap import FEW, bounds, drawn_means, exactly_above, group_numbers
-from quorate.tuning.evaluation.metric import RowMetric
+from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.evaluation.verdict import SAME, Proof
 from quorate.tuning.scoring import Floats
 

@@ -45,8 +45,8 @@ from quorate.tuning.search.structures.structure import Menu
 from quorate.tuning.search.structures.structure_search import StructureSearch
 from quorate.tuning.search.structures.structure_trial import StructureTrial
 from quorate.tuning.search.structures.table import Column, Table
-from quorate.tuning.search.trial_runner import Phase, run_trials
-from quorate.tuning.search.worker_pool import WorkerPool
+from quorate.tuning.search.workers.trial_runner import Phase, run_trials
+from quorate.tuning.search.workers.worker_pool import WorkerPool
 
 # A training that would have less than this share of its time is not worth a start.
 _LEAST_SHARE = 0.25

@@ -20,6 +20,21 @@ from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered
 
 
 @dataclass(frozen=True)
+class Contest:
+    """How a spec that was just made is compared with what it would replace.
+
+    Attributes:
+        where: the run's folder.
+        called: what the spec's fusion as it is is called among the alternatives.
+        before: what is served now; None where nothing can answer yet.
+    """
+
+    where: Path
+    called: str
+    before: Before | None
+
+
+@dataclass(frozen=True)
 class Before:
     """An ensemble as it was.
 
@@ -53,5 +68,5 @@ class Before:
         answered = np.flatnonzero(node.present)
         if len(answered) < len(rows) / 2:
             found = f"the ensemble as it was answers {len(answered)} of {len(rows)} rows"
-            raise PredictionError("incumbent", found, "correct its members, or give incumbent=False")
+            raise PredictionError("incumbent", found, "correct its members")
         return node.aligned, answered

@@ -19,6 +19,11 @@ from quorate.tuning.latency.curves import Call, Curve, measure
 _ROWS, _MS = 64, 1e3
 
 
+def call_here(resources: Any, function: Any, *args: Any) -> Any:
+    """A ``Call`` in this process, whatever the resources."""
+    return function(*args)
+
+
 @dataclass(frozen=True)
 class Prices:
     """What a millisecond counts, in the unit of the metric.
@@ -26,10 +31,12 @@ class Prices:
     Attributes:
         latency: of the slowest path to the answer, 95th percentile of a row alone.
         device: of all members that compute, a row at their best batch size.
+        call: runs a function where a member's resources are held, to measure it.
     """
 
     latency: float = 0.0
     device: float = 0.0
+    call: Call = call_here
 
     def __post_init__(self) -> None:
         if not (0 <= self.latency < np.inf and 0 <= self.device < np.inf):
@@ -41,12 +48,11 @@ class Prices:
         """Whether anything has to be measured."""
         return self.latency > 0 or self.device > 0
 
-    def measured(self, spec: EnsembleSpec, folder: Path, inputs: Mapping[str, NDArray[Any]], call: Call) -> Price:
+    def measured(self, spec: EnsembleSpec, folder: Path, inputs: Mapping[str, NDArray[Any]]) -> Price:
         """Measure the members of the fusion, and those that they read.
 
         Args:
             inputs: request inputs of some rows.
-            call: runs a function where a member's resources are held.
         """
         few = {name: array[:_ROWS] for name, array in inputs.items()}
         graph = OfflineGraph(spec, folder, few)
@@ -55,7 +61,7 @@ class Prices:
         for name in sorted(frozenset[str]().union(*behind.values())):
             job, (arrays, _) = spec.job(name), graph.read_by(name)
             threads = max(1, int(job.member.resources.num_cpus))
-            curves[name] = call(job.member.resources, measure, job, folder.resolve(), arrays, threads)
+            curves[name] = self.call(job.member.resources, measure, job, folder.resolve(), arrays, threads)
 
         def path_ms(name: str) -> float:
             sources = [one for source in spec.members[name].inputs for one in _members(spec, source)]
@@ -63,11 +69,6 @@ class Prices:
 
         latency = {name: path_ms(name) for name in behind}
         return Price(self.latency, self.device, latency, {n: c.row_s * _MS for n, c in curves.items()}, behind)
-
-
-def call_here(resources: Any, function: Any, *args: Any) -> Any:
-    """A ``Call`` in this process, whatever the resources."""
-    return function(*args)
 
 
 def _behind(spec: EnsembleSpec, name: str) -> frozenset[str]:

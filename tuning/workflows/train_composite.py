@@ -40,11 +40,11 @@ from quorate.tuning.composite.trained_part import HEADS, TrainedPart, trained_pa
 from quorate.tuning.composite.trained_spec import write_trained
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import DataError, TuningError
-from quorate.tuning.evaluation.row_metrics import Metric
+from quorate.tuning.evaluation.metrics.row_metrics import Metric
 from quorate.tuning.ray_session import ray_session
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder
 from quorate.tuning.training.epochs import Epoch, Training
-from quorate.tuning.workflows.before import Before
+from quorate.tuning.workflows.before import Before, Contest
 from quorate.tuning.workflows.tune_fusion import TuneResult, tune_fusion
 
 Inputs = Mapping[str, NDArray[Any]]
@@ -117,7 +117,7 @@ def train_composite(
     spec: EnsembleSpec, folder: Path, rows: TrainingRows, *,
     what: str | Sequence[str] = HEADS, teacher: tuple[EnsembleSpec, Path] | None = None,
     training: Training | None = None, objective: Objective | None = None, folds: int = 5, workers: int | None = None,
-    incumbent: bool = True, metric: Metric | None = None, min_gain: float = 0.0, runs: Path | str = "runs",
+    metric: Metric | None = None, min_gain: float = 0.0, runs: Path | str = "runs",
     resume: Path | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train, write the spec that comes out, and judge it beside the ensemble as it was and all its alternatives.
@@ -129,19 +129,16 @@ def train_composite(
         rows: to train on and to judge by.
         what: as of ``trained_part``.
         teacher: an ensemble whose answers are learned too, on labelled rows and on rows without labels.
-        training: epochs, rates, seed.
-        objective: what counts for how much.
+        training, objective: epochs, rates, seed; what counts for how much.
         folds: of the rows, for a learned rule over members that are trained.
         workers: processes of Ray Train on the cluster that this process is connected to; this process when None.
-        incumbent: compare with the ensemble as it was; left out where that cannot answer yet.
         metric, min_gain: as of ``tune_fusion``.
         runs: where the run's folder is made.
         resume: the folder of a run that was cut off, to be taken up with what it was begun with.
         on_step: told what happens next.
 
     Raises:
-        TuningError: nothing can be trained, or what is trained is no network.
-        DataError: rows do not fit.
+        TuningError, DataError: nothing can be trained, or what is trained is no network; rows do not fit.
     """
     say, how = on_step or (lambda step: None), training or Training()
     if spec.of_tokens:
@@ -166,10 +163,10 @@ def train_composite(
         written = write_trained(spec, folder, run, rule, Path(place) if rows.judge is not None else where)
         tuned = None
         if rows.solve is not None and rows.judge is not None:
-            before = Before(spec, folder) if incumbent and _answers(spec, folder, rows.judge) else None
+            before = Before(spec, folder) if _answers(spec, folder, rows.judge) else None
             tuned = tune_fusion(
                 written, Path(place), rows.solve, rows.judge, metric, min_gain=min_gain, seed=how.seed, on_step=on_step,
-                called=TRAINED, before=before, where=where,
+                contest=Contest(where, TRAINED, before),
             )  # fmt: skip
     shutil.rmtree(where / CHECKPOINTS, ignore_errors=True)  # what it would be taken up from
     history = () if run is None else tuple(run.history)
@@ -270,7 +267,9 @@ def _rule(
 
 
 def _answers(spec: EnsembleSpec, folder: Path, rows: Labelled) -> bool:
-    """Whether the ensemble can answer as it is: no state is missing."""
+    """Whether the ensemble can answer as it is, no state is missing, and answers are compared: lists are not yet."""
+    if spec.inferred_task == "ranking":
+        return False
     try:
         OfflineGraph(spec, folder, rows.rows(slice(0, 2)).inputs).node(spec.output_name)
     except (SpecError, MemberLoadError):

@@ -24,24 +24,23 @@ from quorate.deployments.spec.files import save_spec
 from quorate.deployments.spec.schema import Task
 from quorate.fusion.registry import PATTERNS
 from quorate.tuning.alternatives.base import Outputs
-from quorate.tuning.alternatives.quantiles import quantile_gap
+from quorate.tuning.alternatives.by_task.quantiles import quantile_gap
+from quorate.tuning.alternatives.by_task.values import value_gap
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 from quorate.tuning.alternatives.unfitted import INCUMBENT, UNIFORM, Incumbent
-from quorate.tuning.alternatives.values import value_gap
 from quorate.tuning.data.labelled import Labelled, is_multilabel
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
-from quorate.tuning.evaluation.metric import RowMetric
+from quorate.tuning.evaluation.metrics.metric import RowMetric
+from quorate.tuning.evaluation.metrics.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.outer_interval import OuterInterval, outer_interval
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
-from quorate.tuning.evaluation.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
-from quorate.tuning.latency.curves import Call
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import FillReport, PredictionStore
@@ -50,9 +49,9 @@ from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, sav
 from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
-from quorate.tuning.workflows.before import Before
+from quorate.tuning.workflows.before import Before, Contest
 from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
-from quorate.tuning.workflows.measured_price import Prices, call_here
+from quorate.tuning.workflows.measured_price import Prices
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
 
 # Of one split's predictions: what is compared is a sample where there are more.
@@ -130,8 +129,7 @@ def tune_fusion(
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
     out_of_fold: OutOfFold | None = None, promised: Promised | None = None, memory_bytes: int = MEMORY_BYTES,
-    prices: Prices | None = None, call: Call = call_here,
-    called: str = INCUMBENT, before: Before | None = None, where: Path | None = None,
+    prices: Prices | None = None, contest: Contest | None = None,
 ) -> TuneResult:  # fmt: skip
     """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
 
@@ -140,71 +138,65 @@ def tune_fusion(
     Args:
         spec: the ensemble; its fusion may have any rule.
         folder: what the spec's paths start from.
-        validation: rows to fit on. No member may have been trained on them, unless ``out_of_fold`` says how to train
-            them anew on folds of these rows.
-        held_out: other rows, to judge on.
+        validation, held_out: rows to fit on, that no member was trained on (but see ``out_of_fold``); others to judge.
         metric: by name, or a callable; see ``row_metric``. log_loss of classes and labels, rmse of values, pinball of
             quantiles, ndcg of rankings when None; not read when there are costs.
         costs: (C, C) cost of deciding for the column when the row is true.
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
-        runs: where the run's folder is made.
+        runs, seed: where the run's folder is made; of folds, samples and draws.
         store: predictions to use and add to; the run's own folder when left out.
         run, on_step: runs one member over rows; told what happens next, for progress.
-        seed: of folds, samples and draws.
         out_of_fold: validation rows are those that the members were trained on: each is predicted by models trained on
             the other folds.
         promised: how sure answers are to be; what the spec asks for when None.
         memory_bytes: of predictions of one split that are compared at once.
         prices: what a millisecond of serving counts, in the metric's unit: members are measured then, and gains are net
             of what alternatives cost.
-        call: runs a function where a member's resources are held, to measure it.
-        called: what the spec's fusion as it is is called among the alternatives.
-        before: what is served now, where that is another ensemble than the spec: it is the incumbent then.
-        where: the run's folder, where there is one already.
+        contest: what is served now, where that is another ensemble than the spec: it is the incumbent then.
 
     Raises:
-        TuningError: members that give neither class probabilities nor values, another metric, or costs that do not
-            fit the classes.
-        DataError: too few rows, or rows in both sets.
-        PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
+        TuningError: members that give neither probabilities nor values, another metric, or costs that do not fit.
+        DataError, PredictionError, MemberLoadError: too few rows, or rows in both sets; a member that cannot be run.
     """
-    say = on_step or (lambda step: None)
-    solved_here = out_of_fold is None
-    promised, names = promised or _promised(spec), tunable_members(spec, values=solved_here, heads=solved_here)
-    if promised and spec.output_fusion.decision:
-        raise TuningError("coverage", "a fusion that takes a decision", "remove one of the two: it is of probabilities")
+    say, here = on_step or (lambda step: None), out_of_fold is None
+    promised, names = _promise(spec, promised), tunable_members(spec, values=here, heads=here)
     shared = check_rows(validation, held_out)
     by = _metric(spec, metric, costs, validation, out_of_fold)
-    where = where or new_run_folder(runs, spec.name)
+    where = contest.where if contest else new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
-    found = run_members(
-        store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed
-    )  # fmt: skip
-    served = Incumbent(incumbent_recipe(spec, folder, by.of_labels), called)
-    given: dict[str, Any] = {"incumbent": served, "metric": by, "min_gain": min_gain, "seed": seed}
-    if before is not None:
-        if by.task == "ranking":
-            raise TuningError(
-                "incumbent", "its answers are rankings", "give incumbent=False: they are not compared yet"
-            )
-        say("asking the ensemble as it was")
-        found, answers = before.beside(found, validation, held_out)
-        given["given"] = (answers,)
+    found = run_members(store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed)
+    given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed}
+    found, was = _with_before(spec, folder, by, found, (validation, held_out), contest, given, say)
     if prices is not None and prices.counted:
         say("measuring members")
-        given["price"] = prices.measured(spec, folder, held_out.inputs, call)
+        given["price"] = prices.measured(spec, folder, held_out.inputs)
     choice, odd = _chosen(spec, found, given, out_of_fold is not None, say)
     choice, gap = _linear_pool(choice, by, store, found, validation)
     choice = with_guarantees(choice, found.judge, promised, **_limits(spec), seed=seed)
     say("writing the run")
-    written = write_specs(spec, folder, where, choice, before, by.of_labels)
-    outer = outer_interval(choice, found.judge)
+    before = contest.before if contest else None
+    written, outer = write_specs(spec, folder, where, choice, before, by.of_labels), outer_interval(choice, found.judge)
     result = TuneResult(written, where, choice, gap, found.left_out, found.filled, (*shared, *odd), outer)
     save_report(result.to_dict(), where)
     _save_probe(result, store, names, held_out, found.rows[HELD_OUT][:PROBE_ROWS], before)
     say("drawing the report")
-    _draw(result, found.solve, found.judge, None if before is None else answers.judging)
+    _draw(result, found.solve, found.judge, was)
     return result
+
+
+def _with_before(
+    spec: EnsembleSpec, folder: Path, by: RowMetric, found: Answered, rows: tuple[Labelled, Labelled],
+    contest: Contest | None, given: dict[str, Any], say: Callable[[str], None],
+) -> tuple[Answered, NDArray[np.float32] | None]:  # fmt: skip
+    """The rows that what is served now answers too, and what it says of the judging ones; both are put in ``given``."""
+    called = contest.called if contest else INCUMBENT
+    given["incumbent"] = Incumbent(incumbent_recipe(spec, folder, by.of_labels), called)
+    if contest is None or contest.before is None:
+        return found, None
+    say("asking the ensemble as it was")
+    found, answers = contest.before.beside(found, *rows)
+    given["given"] = (answers,)
+    return found, answers.judging
 
 
 def _metric(
@@ -276,9 +268,14 @@ def _gap(solve: Outputs, weights: Mapping[str, float], by: RowMetric) -> float |
     return quantile_gap(solve, weights, by.name) if solve.levels else value_gap(solve, weights, by.name, by.level)
 
 
-def _promised(spec: EnsembleSpec) -> Promised | None:
+def _promise(spec: EnsembleSpec, promised: Promised | None) -> Promised | None:
+    """How sure answers are to be: what is asked for, else what the spec says."""
     conformal = spec.output_fusion.conformal
-    return None if conformal is None else Promised(conformal.coverage, conformal.by_class)
+    if promised is None and conformal is not None:
+        promised = Promised(conformal.coverage, conformal.by_class)
+    if promised and spec.output_fusion.decision:
+        raise TuningError("coverage", "a fusion that takes a decision", "remove one of the two: it is of probabilities")
+    return promised
 
 
 def write_specs(

@@ -23,9 +23,9 @@ from quorate.tuning.data.halves import halves
 from quorate.tuning.data.predictions_file import Predictions
 from quorate.tuning.errors import DataError, PredictionError
 from quorate.tuning.evaluation.choice import choose
+from quorate.tuning.evaluation.metrics.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.outer_interval import OuterInterval, outer_interval
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
-from quorate.tuning.evaluation.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.answered_rows import check_usable
 from quorate.tuning.runs.run_folder import new_run_folder, save_report, save_state

@@ -19,7 +19,7 @@ from quorate.tuning.alternatives.spec_fusion import incumbent_recipe
 from quorate.tuning.data.labelled import Labelled, check_labelled
 from quorate.tuning.data.predictions_file import Predictions
 from quorate.tuning.errors import TuningError
-from quorate.tuning.evaluation.row_metrics import Metric
+from quorate.tuning.evaluation.metrics.row_metrics import Metric
 from quorate.tuning.predictions.run_member import tunable_members
 from quorate.tuning.predictions.run_tagger import of_one_length, run_on_sequences
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe

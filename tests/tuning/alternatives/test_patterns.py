@@ -11,7 +11,7 @@ from quorate.tuning.alternatives.pools import LinearPool, LogPool
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.stacked import Stacked
 from quorate.tuning.alternatives.unfitted import Incumbent, Uniform
-from quorate.tuning.evaluation.row_metrics import row_metric
+from quorate.tuning.evaluation.metrics.row_metrics import row_metric
 from tests.tuning.support.hedged import hedged
 
 NAMES = ("a", "b", "c")

@@ -11,7 +11,7 @@ from quorate.tuning.alternatives.out_of_sample import OutOfSample
 from quorate.tuning.alternatives.unfitted import Answered, Given
 from quorate.tuning.errors import DataError, TuningError
 from quorate.tuning.evaluation.choice import compare
-from quorate.tuning.evaluation.row_metrics import row_metric
+from quorate.tuning.evaluation.metrics.row_metrics import row_metric
 
 pytestmark = pytest.mark.long
 

@@ -15,8 +15,8 @@ from quorate.fusion.sequences.decoding import decode_flat
 from quorate.tuning import Labelled, Outputs, Predictions, Recipe, choose, tune_fusion
 from quorate.tuning.alternatives.spec_fusion import with_recipe
 from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.evaluation.metrics.row_metrics import row_metric
 from quorate.tuning.evaluation.row_checks import shifts
-from quorate.tuning.evaluation.row_metrics import row_metric
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.workflows.guarantees import Promised
 from quorate.tuning.workflows.tune_predictions import tune_predictions

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
-from quorate.tuning.evaluation.area_metrics import area_metric
-from quorate.tuning.evaluation.metric import RowMetric, only
+from quorate.tuning.evaluation.metrics.area_metrics import area_metric
+from quorate.tuning.evaluation.metrics.metric import RowMetric, only
 from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.decisions import DECISION_METRICS, decision_scores
 

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quorate.tuning.errors import TuningError
-from quorate.tuning.evaluation.metric import RowMetric, only
+from quorate.tuning.evaluation.metrics.metric import RowMetric, only
 from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.ranking import ndcg
 

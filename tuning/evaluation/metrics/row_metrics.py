@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec.schema import Task
 from quorate.tuning.errors import TuningError
-from quorate.tuning.evaluation.class_metrics import CLASS_METRICS, class_metric, cost_metric
-from quorate.tuning.evaluation.label_metrics import LABEL_METRICS, label_metric
-from quorate.tuning.evaluation.metric import OF_CLASSES, RowMetric, only
-from quorate.tuning.evaluation.ranking_metrics import RANKING_METRICS, ranking_metric
-from quorate.tuning.evaluation.tag_metrics import SPAN_F1, TAG_METRICS, TOKEN_ACCURACY, tag_metric
-from quorate.tuning.evaluation.value_metrics import QUANTILE_METRICS, VALUE_METRICS, quantile_metric, value_metric
+from quorate.tuning.evaluation.metrics.class_metrics import CLASS_METRICS, class_metric, cost_metric
+from quorate.tuning.evaluation.metrics.label_metrics import LABEL_METRICS, label_metric
+from quorate.tuning.evaluation.metrics.metric import OF_CLASSES, RowMetric, only
+from quorate.tuning.evaluation.metrics.ranking_metrics import RANKING_METRICS, ranking_metric
+from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1, TAG_METRICS, TOKEN_ACCURACY, tag_metric
+from quorate.tuning.evaluation.metrics.value_metrics import (
+    QUANTILE_METRICS,
+    VALUE_METRICS,
+    quantile_metric,
+    value_metric,
+)
 from quorate.tuning.scoring import Floats
 
 # Labels and fused rows, as the task has them, to what each row loses, (N,).

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.tuning.errors import TuningError
-from quorate.tuning.evaluation.metric import RowMetric, only, root
+from quorate.tuning.evaluation.metrics.metric import RowMetric, only, root
 from quorate.tuning.scoring import Floats
 
 VALUE_METRICS = ("rmse", "mae", "r2", "pinball", "crps")

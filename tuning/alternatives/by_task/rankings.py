@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 
 from quorate.tuning.alternatives.base import Alternative, Kind, Outputs, answers_of
+from quorate.tuning.alternatives.by_task.values import Always
 from quorate.tuning.alternatives.pools import Rows, by_name, shrunk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import UNIFORM, Incumbent, Member
-from quorate.tuning.alternatives.values import Always
 from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.ranking import ndcg_of_weights, ranking_weights
 

@@ -5,7 +5,7 @@ import pytest
 
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import PredictionError, SweepError
-from quorate.tuning.search.worker_pool import WorkerPool
+from quorate.tuning.search.workers.worker_pool import WorkerPool
 
 ONE = Resources(num_cpus=1.0)
 

@@ -4,7 +4,7 @@ import pytest
 
 from quorate.tuning.errors import SweepError
 from quorate.tuning.search.generations import Task
-from quorate.tuning.search.trial_queue import MOST_DEATHS, TrialQueue
+from quorate.tuning.search.workers.trial_queue import MOST_DEATHS, TrialQueue
 
 
 class Plan:

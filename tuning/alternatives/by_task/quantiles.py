@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 
 from quorate.tuning.alternatives.base import Alternative, Kind, Outputs
+from quorate.tuning.alternatives.by_task.values import Always, weighted_quantile
 from quorate.tuning.alternatives.pools import Rows, by_name, shrunk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import UNIFORM, Incumbent
-from quorate.tuning.alternatives.values import Always, weighted_quantile
 from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.pinball import pinball_gap, pinball_weights
 

@@ -16,8 +16,8 @@ import ray
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.search.callbacks import Callbacks
 from quorate.tuning.search.generations import Generations
-from quorate.tuning.search.trial_queue import TrialQueue
-from quorate.tuning.search.worker_pool import Report, WorkerPool
+from quorate.tuning.search.workers.trial_queue import TrialQueue
+from quorate.tuning.search.workers.worker_pool import Report, WorkerPool
 
 _WAIT_S = 1.0
 # For what ends a training beside its epochs, and for an epoch that takes longer than those before it.

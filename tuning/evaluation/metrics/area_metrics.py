@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.schema import Task
-from quorate.tuning.evaluation.metric import RowMetric
+from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.scoring import Floats
 
 # Labels and fused rows to truth and scores, (N, K) both.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
-from quorate.tuning.evaluation.area_metrics import area_metric
-from quorate.tuning.evaluation.metric import RowMetric, only
+from quorate.tuning.evaluation.metrics.area_metrics import area_metric
+from quorate.tuning.evaluation.metrics.metric import RowMetric, only
 from quorate.tuning.scoring import Floats
 
 LABEL_METRICS = ("log_loss", "brier", "f1_macro", "f1_micro", "roc_auc", "average_precision")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quorate.fusion.sequences.tags import tag_scheme
 from quorate.tuning.errors import TuningError
-from quorate.tuning.evaluation.metric import RowMetric, only
+from quorate.tuning.evaluation.metrics.metric import RowMetric, only
 from quorate.tuning.scoring import Floats
 from quorate.tuning.solvers.spans import TrueTags, f1_of
 

@@ -1,0 +1,1 @@
+"""Alternatives for tasks other than one class a row: values, quantiles, rankings, spans."""

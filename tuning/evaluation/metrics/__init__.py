@@ -1,0 +1,1 @@
+"""Metrics by name, as numbers of each row whose mean they are made of."""
