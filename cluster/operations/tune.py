@@ -80,11 +80,9 @@ def tune(
         label: the table's column that holds the class.
         groups: the column by which rows belong together, such as a patient: they are never on both sides. Of a ranking
             the column of the query, whose rows are one list.
-        time: the column by which rows are ordered: what is fitted on came before what it is judged on.
-        weight: the column that says how much a row counts.
+        time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
         runs, seed: where the run's folder is made; of all that is drawn.
-        address: a Ray cluster to run the members on; this process when None.
-        on_step: told what happens next.
+        address, on_step: a Ray cluster to run the members on, this process when None; told what happens next.
 
     Raises:
         DataError, TuningError: rows that cannot be read or do not fit the spec; members without class probabilities.
