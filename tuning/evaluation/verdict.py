@@ -112,7 +112,9 @@ class Choice:
             if not others and before is not None and abs(before.gain.difference) > SAME:
                 return f"serve {self.recommended}: {self._by(INCUMBENT)} over {INCUMBENT}{self._rows}"
             if not others:
-                return f"serve {self.recommended}: there is no ensemble to compare it with"
+                floor = next(name for name, one in self.alternatives.items() if one.kind == "floor")
+                said = f"serve {self.recommended}: {self._by(floor)} over {floor}"
+                return f"{said}; there is no ensemble to compare it with{self._rows}"
             near = self._nearest(list(others))
             gain = self.alternatives[near].gain
             if gain.low > SAME:

@@ -13,7 +13,7 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.files import save_spec
 from quorate.tuning import Labelled
 from quorate.tuning.errors import DataError, TuningError
-from tests.tuning.support.scene import blind_scene, scene, scene_rows, two_heads, write_networks
+from tests.tuning.support.scene import WIDTH, blind_scene, scene, scene_rows, two_heads, write_networks
 
 pytestmark = pytest.mark.long
 
@@ -107,6 +107,26 @@ def test_an_ensemble_whose_members_read_others_is_tuned_too(folder, rows):
     result = quorate.tune(load_spec(trained.folder / "spec.yaml"), rows[1], folder=trained.folder, runs=folder / "runs")
     found = result.choice.alternatives
     assert found["tuned"].value < min(found["above_head"].value, found["below_head"].value)
+
+
+@pytest.mark.parametrize(
+    ("head", "output", "classes", "labels", "at_most"),
+    [
+        ("head", "values", None, lambda digits: digits / 4.5, 0.5),
+        ("yes_or_no", "probabilities", ["even", "large"], lambda digits: [digits % 2 == 0, digits > 4], 0.4),
+    ],
+    ids=["values", "several labels"],
+)
+def test_values_and_several_labels_are_trained_too(folder, rows, head, output, classes, labels, at_most):
+    fields = blind_scene().model_dump(mode="json", exclude_defaults=True)
+    count = len(classes or "1")
+    reader = {"model": f"eyes_of_a_scene:{head}", "config": {"width": 2 * WIDTH, "classes": count}, "output": output}
+    fields["members"]["reader"] |= reader
+    fields["classes"] = classes
+    parts = [Labelled(part.inputs, np.array(labels(part.labels), dtype=float).T, tuple(classes or ())) for part in rows]
+    result = train(fields, folder, parts, what="all", epochs=15)
+    found = result.tuned.choice.alternatives
+    assert found["trained"].value < at_most < found["incumbent"].value
 
 
 def test_a_head_costs_what_it_waits_for_too(folder, rows):
