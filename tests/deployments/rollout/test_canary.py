@@ -137,6 +137,12 @@ def test_canary_that_is_slower_by_more_than_chance_and_a_fifth_is_stopped():
 LOOKS, REQUESTS = 1200, 20  # of ten minutes, and between two looks
 
 
+def test_canary_that_is_slower_by_less_than_half_a_millisecond_goes_on():
+    compare("new", share(100_000, latency_s=0.0005), share(10_000, latency_s=0.0007), 0.1)
+    with pytest.raises(CanaryError, match=r"median latency was 1\.2 ms, the old one's 0\.5 ms"):
+        compare("new", share(100_000, latency_s=0.0005), share(10_000, latency_s=0.0012), 0.1)
+
+
 def history(seed, errors=(0.02, 0.02), slower=1.0, canary=0.1):
     """Both revisions at each look."""
     rng = np.random.default_rng(seed)
