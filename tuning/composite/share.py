@@ -23,8 +23,8 @@ class Share:
     size: int
 
     def of(self, index: Tensor) -> Tensor:
-        """This process's rows of a batch (B,); all of them where there are too few for everybody."""
-        return index if len(index) < self.size else index[self.rank :: self.size]
+        """This process's rows of a batch (B,); all of them where there are not two for everybody."""
+        return index if len(index) < 2 * self.size else index[self.rank :: self.size]
 
     def average(self, model: nn.Module) -> None:
         """Gradients of all processes, averaged in place; one buffer, since a message costs more than its numbers."""

@@ -172,7 +172,10 @@ class EpochRun(ABC):
         """Mean training loss; the model changes in place."""
         self.model.train()
         order, total = torch.randperm(self._rows, generator=self._order), 0.0
-        for index in order.to(self.training.device).split(self.training.batch_size):  # type: ignore[no-untyped-call]
+        batches = torch.split(order.to(self.training.device), self.training.batch_size)
+        if len(batches) > 1 and len(batches[-1]) == 1:  # of which batch norm knows no deviation
+            batches = batches[:-1]
+        for index in batches:
             loss = self._loss_of(index)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from torch import nn
 
+from quorate.deployments import parse_spec
 from quorate.deployments.engine.offline_graph import OfflineGraph
 from quorate.tuning.composite.columns import columns_of, labelled_columns
 from quorate.tuning.composite.composite_job import CompositeJob
@@ -138,6 +139,14 @@ def test_the_same_seed_gives_the_same_bits_and_a_run_that_was_cut_off_comes_to_t
     assert not same(bits(other), bits(whole))
 
 
+def test_a_last_batch_of_one_row_is_left_out_since_batch_norm_knows_no_deviation_of_it(folder, job, tmp_path):
+    fields = scene_fields()
+    fields["members"]["reader"]["model"] = "eyes_of_a_scene:normed"
+    one = job(parse_spec(fields))
+    odd = replace(one, rows=one.rows.rows(torch.arange(129)))
+    assert len(trained(odd, tmp_path).history) == FEW.epochs
+
+
 def test_a_run_is_not_taken_up_with_other_settings(job, tmp_path):
     trained(job(scene()), tmp_path)
     with pytest.raises(TuningError, match="begun with another spec, other rows or settings"):
@@ -165,8 +174,6 @@ def test_members_of_one_modality_are_left_out_together_and_every_row_keeps_one()
     fields["members"]["twin"] = dict(fields["members"]["above"])
     fields["fusions"]["both"]["members"].append("twin")
     fields["members"]["reader"]["config"]["width"] += 24
-    from quorate.deployments import parse_spec
-
     spec = parse_spec(fields)
     groups = modalities(spec, trained_part(spec))
     assert groups["above"] == groups["twin"] != groups["below"]
@@ -234,8 +241,6 @@ def test_what_is_no_part_is_refused_with_what_there_is(what, sentence):
 
 
 def test_what_is_no_network_is_refused_in_words(folder, job):
-    from quorate.deployments import parse_spec
-
     fields = scene_fields()
     fields["members"]["above"] |= {"model": "eyes_of_a_scene:plain", "config": {}, "weights": None}
     with pytest.raises(TuningError, match=r"members\.above: eyes_of_a_scene:plain makes no torch\.nn\.Module"):
@@ -243,8 +248,6 @@ def test_what_is_no_network_is_refused_in_words(folder, job):
 
 
 def test_a_head_that_does_not_fit_what_it_reads_is_told_with_the_widths(folder, job):
-    from quorate.deployments import parse_spec
-
     fields = scene_fields()
     fields["members"]["reader"]["config"]["width"] = 7
     with pytest.raises(TuningError, match=r"members\.reader: it fails on \[2, 48\]"):

@@ -17,6 +17,9 @@ def eye(width=24):
 def head(width, classes=10):
     return nn.Linear(width, classes)
 
+def normed(width, classes=10):
+    return nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, classes))
+
 def yes_or_no(width, classes):
     return nn.Sequential(nn.Linear(width, classes), nn.Sigmoid())
 
