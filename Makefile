@@ -61,7 +61,9 @@ soak: setup
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 
 coverage: setup
-	$(PYTEST) -n 2 -m 'not slow and not docs and not gpu' --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -n 2 -m 'not slow and not ray and not gpu' --cov --cov-report=
+	$(PYTEST) -m 'ray and not own_cluster and not slow and not docs and not gpu' --cov --cov-append --cov-report=
+	$(PYTEST) -m 'own_cluster and not slow and not docs and not gpu' --cov --cov-append --cov-report=term-missing:skip-covered tests/cluster
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
