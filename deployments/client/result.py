@@ -75,10 +75,11 @@ class Result(Displayed):
         parameters = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
         if not self.outputs:
             return [Table(lines=parameters)]
-        if self.tags is not None:
-            tagged = [(str(row), " ".join(tags)) for row, tags in enumerate(self.tags[:SHOWN_ROWS])]
-            if len(self.tags) > SHOWN_ROWS:
-                tagged.append(("...", f"{len(self.tags) - SHOWN_ROWS} more; outputs has all"))
+        tags = self.tags
+        if tags is not None:
+            tagged = [(str(row), " ".join(said)) for row, said in enumerate(tags[:SHOWN_ROWS])]
+            if len(tags) > SHOWN_ROWS:
+                tagged.append(("...", f"{len(tags) - SHOWN_ROWS} more; outputs has all"))
             return [Table(("row", "tags"), tagged, lines=parameters)]
         name, values = next(iter(self.outputs.items()))
         rows = [

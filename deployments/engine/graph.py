@@ -119,15 +119,26 @@ class Graph:
         return holds(self.output)
 
 
+def fuser_of(spec: EnsembleSpec, name: str, folder: Path) -> Fuser:
+    """One of the spec's fusions, built.
+
+    Raises:
+        SpecError: its rule cannot be built from its options or its state.
+    """
+    quantiles = spec.quantiles if name == spec.output_name else None
+    return build_fuser(
+        name, spec.all_fusions[name], folder, spec.classes, spec.of_tokens, spec.lengths,
+        None if quantiles is None else len(quantiles),
+    )  # fmt: skip
+
+
 def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
     """Build the rules of all fusions that the answer needs.
 
     Raises:
         SpecError: a rule cannot be built from its options or its state, or does not fit the spec's inputs and classes.
     """
-    common = folder, spec.classes, spec.of_tokens, spec.lengths
-    width = None if spec.quantiles is None else len(spec.quantiles)
-    output = build_fuser(spec.output_name, spec.output_fusion, *common, width)
+    output = fuser_of(spec, spec.output_name, folder)
     inner: dict[str, Fuser] = {}
     order: TopologicalSorter[str] = TopologicalSorter()
     seen: set[str] = set()
@@ -139,7 +150,7 @@ def build_graph(spec: EnsembleSpec, folder: Path) -> Graph:
         if node in spec.members:
             sources: tuple[str, ...] = spec.members[node].inputs
         else:
-            inner[node] = build_fuser(node, spec.all_fusions[node], *common)
+            inner[node] = fuser_of(spec, node, folder)
             sources = inner[node].asked
         order.add(node, *(source for source in sources if source not in spec.inputs))
         for source in sources:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fusions.fuser import build_fuser
 from quorate.deployments.engine.fusions.presence import OK
+from quorate.deployments.engine.graph import fuser_of
 from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.output_alignment import Alignment
 from quorate.deployments.members.predictor import Predictor, join
@@ -99,7 +99,7 @@ class OfflineGraph:
         return NodeOutput(raw, aligned, states)
 
     def _fusion(self, name: str) -> NodeOutput:
-        fuser = build_fuser(name, self._spec.all_fusions[name], self._folder, self._spec.classes)
+        fuser = fuser_of(self._spec, name, self._folder)
         replies = {}
         for member in fuser.asked:
             node = self.node(member)

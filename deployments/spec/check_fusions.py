@@ -51,7 +51,7 @@ def check_learned(spec: EnsembleSchema) -> None:
     """
     for name, fusion in spec.all_fusions.items():
         if RULES[fusion.rule].learned and not fusion.state:
-            field = "fusion" if spec.fusion else f"fusions.{name}"
+            field = spec.field_of(name)
             fix = "name its safetensors file, or make one: quorate train SPEC --data ROWS"
             raise SpecError(f"{field}.state", f"rule '{fusion.rule}' is learned", fix)
 

@@ -59,6 +59,4 @@ def check_inner(spec: EnsembleSchema) -> None:
 
 
 def _edges(spec: EnsembleSchema) -> dict[str, set[str]]:
-    edges: dict[str, set[str]] = {name: set(member.inputs) for name, member in spec.members.items()}
-    edges.update({name: set(fusion.members) for name, fusion in spec.all_fusions.items()})
-    return edges
+    return {name: set(spec.sources(name)) for name in (*spec.members, *spec.all_fusions)}

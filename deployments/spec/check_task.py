@@ -37,7 +37,7 @@ def check_task(spec: EnsembleSchema) -> None:
     for name, fusion in spec.all_fusions.items():
         if RULES[fusion.rule].sequences:
             found = f"'{fusion.rule}' reads whole sequences of tokens"
-            raise SpecError(f"{_field(spec, name)}.rule", found, "write task: tagging, or use another rule")
+            raise SpecError(f"{spec.field_of(name)}.rule", found, "write task: tagging, or use another rule")
 
 
 def _check_outputs(spec: EnsembleSchema, task: Task, named: bool) -> None:
@@ -70,7 +70,7 @@ def _check_quantiles(spec: EnsembleSchema) -> None:
     if not RULES[rule].ascending:
         known = ", ".join(name for name, entry in RULES.items() if entry.ascending)
         found = f"quantiles that rule '{rule}' fuses may cross"
-        raise SpecError(f"{_field(spec, spec.output_name)}.rule", found, f"use one of {known}")
+        raise SpecError(f"{spec.field_of(spec.output_name)}.rule", found, f"use one of {known}")
 
 
 def _check_lists(spec: EnsembleSchema) -> None:
@@ -80,7 +80,7 @@ def _check_lists(spec: EnsembleSchema) -> None:
             continue
         if name != spec.output_name:
             found = f"'{fusion.rule}' ranks the rows of a request"
-            raise SpecError(f"{_field(spec, name)}.rule", found, "use it for the answer")
+            raise SpecError(f"{spec.field_of(name)}.rule", found, "use it for the answer")
         if spec.inferred_task != "ranking":
             found = f"it is {spec.inferred_task}, but rule '{fusion.rule}' ranks rows"
             raise SpecError("task", found, "say ranking, or change the rule")
@@ -101,7 +101,7 @@ def _check_tokens(spec: EnsembleSchema) -> None:
             found = "its first input has no dimension of tokens"
             raise SpecError(f"members.{name}.inputs", found, "put first what holds its tokens, such as shape: [-1, 16]")
     for name, fusion in spec.all_fusions.items():
-        _check_fusion(_field(spec, name), fusion)
+        _check_fusion(spec.field_of(name), fusion)
 
 
 def _check_lengths(name: str, inputs: dict[str, TensorSpec]) -> None:
@@ -124,7 +124,3 @@ def _check_fusion(field: str, fusion: FusionSpec) -> None:
     if fusion.decision is not None or fusion.conformal is not None:
         word = "decision" if fusion.decision is not None else "conformal"
         raise SpecError(f"{field}.{word}", "it is of whole rows, and rows are tokens", "remove it")
-
-
-def _field(spec: EnsembleSchema, name: str) -> str:
-    return "fusion" if spec.fusion else f"fusions.{name}"

@@ -78,7 +78,7 @@ def _check(spec: EnsembleSchema) -> None:
         found = "both fusion and fusions are given" if spec.fusion else "there is no fusion"
         raise SpecError("fusion", found, "give either fusion (one rule) or fusions (several by name)")
     for name, fusion in spec.all_fusions.items():
-        check_fusion(spec, "fusion" if spec.fusion else f"fusions.{name}", fusion)
+        check_fusion(spec, spec.field_of(name), fusion)
     if spec.output and spec.output not in spec.all_fusions:
         raise SpecError("output", f"'{spec.output}' is not a fusion", suggest(spec.output, spec.all_fusions))
     check_task(spec)

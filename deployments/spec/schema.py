@@ -285,3 +285,16 @@ class EnsembleSchema(_Frozen):
     @property
     def output_fusion(self) -> FusionSpec:
         return self.all_fusions[self.output_name]
+
+    def field_of(self, fusion: str) -> str:
+        """Where a fusion stands in the spec, for errors."""
+        return "fusion" if self.fusion else f"fusions.{fusion}"
+
+    def sources(self, node: str) -> tuple[str, ...]:
+        """What a member or a fusion reads: request inputs, members, fusions."""
+        return self.members[node].inputs if node in self.members else self.all_fusions[node].members
+
+    def upstream(self, node: str) -> frozenset[str]:
+        """The members and fusions that one reads, directly or not; of a graph without a cycle."""
+        near = [source for source in self.sources(node) if source not in self.inputs]
+        return frozenset(near).union(*(self.upstream(source) for source in near))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from quorate.fusion.errors import RuleOptionError
 from quorate.fusion.learned.gate import Gate, Standardised, check_inputs
+from quorate.fusion.learned.nearest import distances, nearest
 from quorate.fusion.training import examples
 
 # What a member counts that is right on no neighbour: it is fused where nobody else is there.
@@ -37,9 +38,7 @@ class _Neighbours(Standardised):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, D) to (M, B)."""
-        distances = torch.cdist(self.standard(inputs), self.rows)
-        nearest = distances.sort(dim=1, stable=True).indices[:, : self.neighbours]  # (B, K), the nearest first
-        right = self.right[:, nearest]  # (M, B, K)
+        right = self.right[:, nearest(distances(self.standard(inputs), self.rows), self.neighbours)]  # (M, B, K)
         if not self.eliminate:
             return right.sum(dim=2).clamp(min=_LEAST).log()
         # The largest neighbourhood on all of which somebody is right is as far as the longest run from the nearest on.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from quorate.fusion.base import Fused
 from quorate.fusion.errors import RuleOptionError
 from quorate.fusion.learned.gate import Gate, Route, Standardised, check_inputs
+from quorate.fusion.learned.nearest import distances, nearest
 from quorate.fusion.training import examples
 
 # What a member counts that is not selected: it is fused where nobody else is there.
@@ -50,14 +51,14 @@ class _Competence(Standardised):
 
     def near(self, inputs: Tensor, count: int) -> Tensor:
         """(B, count) numbers of the rows nearest to standardised inputs (B, D), the nearest first."""
-        return _nearest(_distances(inputs, self.rows), count)
+        return nearest(distances(inputs, self.rows), count)
 
     def alike_to(self, outputs: Tensor, present: Tensor, count: int) -> Tensor:
         """(B, count) numbers of the rows that the members present answered most like this."""
         apart = torch.zeros(outputs.shape[1], len(self.rows))
         for member, profile in enumerate(self.profiles):
-            apart += _distances(outputs[member], profile).square() * present[member].unsqueeze(1)
-        return _nearest(apart, count)
+            apart += distances(outputs[member], profile).square() * present[member].unsqueeze(1)
+        return nearest(apart, count)
 
     def features(self, near: Tensor, alike: Tensor, outputs: Tensor) -> Tensor:
         """(M, B, F) counts: right on each neighbour, sure of its class there, share of neighbours right, right where
@@ -191,12 +192,3 @@ def fit_meta_des(
     alike_to = network.alike_to(data.outputs, data.present, network.alike + 1)[:, 1:]
     network.learn(network.features(near, alike_to, data.outputs), network.right)
     return MetaDes(members, network, input_name, neighbours, alike)
-
-
-def _distances(first: Tensor, second: Tensor) -> Tensor:
-    """(B, N), each by itself: a product of matrices would round by how many rows there are."""
-    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _nearest(distances: Tensor, count: int) -> Tensor:
-    return distances.sort(dim=1, stable=True).indices[:, :count]

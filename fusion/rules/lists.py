@@ -10,12 +10,11 @@ it ranks. Rows of different lists must not be fused together.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from quorate.fusion.rules.ranking import checked_k, ranks
+from quorate.fusion.rules.ranking import ByReciprocalRank, ranks
 from quorate.fusion.rules.weighting import WeightedRule, pool
 
 
@@ -28,28 +27,15 @@ class _ListRule(WeightedRule):
         """(M, B, C) points of each entry among those present; whatever is finite for the others."""
 
 
-class ListReciprocalRank(_ListRule):
+class ListReciprocalRank(ByReciprocalRank, _ListRule):
     """Each entry gets 1 / (k + its rank) from each member (Cormack, Clarke and Buettcher 2009, "Reciprocal Rank Fusion
     outperforms Condorcet and individual Rank Learning Methods"); equal scores share the mean of their ranks.
     """
 
     name = "list_reciprocal_rank"
 
-    def __init__(self, num_members: int, weights: Sequence[float] | None = None, k: float = 60.0):
-        """Args:
-            num_members: M.
-            weights: one per member, finite and >= 0; None when all count the same.
-            k: above -1; the larger, the less the first ranks stand out.
-
-        Raises:
-            RuleOptionError: k is out of range.
-        """
-        super().__init__(num_members, weights)
-        self.k = checked_k(self.name, k)
-        self.options = {"k": self.k}
-
     def _points(self, outputs: Tensor, present: Tensor | None) -> Tensor:
-        return 1.0 / (_ranks_in_list(outputs, present).double() + self.k)
+        return self.points_of(_ranks_in_list(outputs, present))
 
 
 class ListBorda(_ListRule):

@@ -42,14 +42,8 @@ class Borda(_RankRule):
         return rank.shape[-1] - rank if rank.shape[-1] > 1 else torch.ones_like(rank)
 
 
-class ReciprocalRank(_RankRule):
-    """Each class gets 1 / (k + rank) from each member; values are shares of all points.
-
-    Cormack, Clarke and Buettcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
-    Methods". Classes that a member finds equally probable share the mean of their ranks.
-    """
-
-    name = "reciprocal_rank"
+class ByReciprocalRank(WeightedRule):
+    """A rule whose points are 1 / (k + rank)."""
 
     def __init__(self, num_members: int, weights: Sequence[float] | None = None, k: float = 60.0):
         """Args:
@@ -61,22 +55,27 @@ class ReciprocalRank(_RankRule):
             RuleOptionError: k is out of range.
         """
         super().__init__(num_members, weights)
-        self.k = checked_k(self.name, k)
+        if not isinstance(k, (int, float)) or not math.isfinite(k) or k <= -1:
+            raise RuleOptionError(self.name, "k", k, "give a finite number above -1")
+        self.k = float(k)
         self.options = {"k": self.k}
 
-    def _points(self, rank: Tensor) -> Tensor:
+    def points_of(self, rank: Tensor) -> Tensor:
+        """Of ranks from 1, the best."""
         return 1.0 / (rank.double() + self.k)
 
 
-def checked_k(rule: str, k: float) -> float:
-    """What is added to each rank.
+class ReciprocalRank(ByReciprocalRank, _RankRule):
+    """Each class gets 1 / (k + rank) from each member; values are shares of all points.
 
-    Raises:
-        RuleOptionError: k is out of range.
+    Cormack, Clarke and Buettcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
+    Methods". Classes that a member finds equally probable share the mean of their ranks.
     """
-    if not isinstance(k, (int, float)) or not math.isfinite(k) or k <= -1:
-        raise RuleOptionError(rule, "k", k, "give a finite number above -1")
-    return float(k)
+
+    name = "reciprocal_rank"
+
+    def _points(self, rank: Tensor) -> Tensor:
+        return self.points_of(rank)
 
 
 def ranks(outputs: Tensor) -> Tensor:

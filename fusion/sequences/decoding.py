@@ -58,11 +58,7 @@ def decode_flat(values: NDArray[Any], sequences: NDArray[Any] | None, scheme: Ta
 
 def padded(sequences: NDArray[Any] | None, count: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Blocks of sequences of about one length: (B, T) numbers of their tokens (any behind an end), and (B,) lengths."""
-    number = np.zeros(count, np.int64) if sequences is None else np.unique(sequences, return_inverse=True)[1]
-    number = np.asarray(number).reshape(-1)
-    order = np.argsort(number, kind="stable")
-    lengths = np.bincount(number)
-    starts = np.cumsum(lengths) - lengths
+    order, starts, lengths = one_behind_the_other(np.zeros(count, np.int64) if sequences is None else sequences)
     by_length = np.argsort(lengths, kind="stable")
     for at in range(0, len(by_length), _BLOCK):
         block = by_length[at : at + _BLOCK]
@@ -70,12 +66,20 @@ def padded(sequences: NDArray[Any] | None, count: int) -> Iterator[tuple[NDArray
         yield order[np.minimum(places, count - 1)], lengths[block]
 
 
-def first_tokens(sequences: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The (N,) order that puts sequences one behind the other, and which tokens then are the first of theirs."""
+def one_behind_the_other(
+    sequences: NDArray[Any],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The (N,) order that puts the tokens of each of S sequences together; (S,) where each starts, how long it is."""
     number = np.asarray(np.unique(sequences, return_inverse=True)[1]).reshape(-1)
-    order = np.argsort(number, kind="stable")
-    first = np.ones(len(order), dtype=np.bool_)
-    first[1:] = number[order][1:] != number[order][:-1]
+    lengths = np.bincount(number)
+    return np.argsort(number, kind="stable"), np.cumsum(lengths) - lengths, lengths
+
+
+def first_tokens(sequences: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """That order, and which tokens then are the first of their sequences."""
+    order, starts, _ = one_behind_the_other(sequences)
+    first = np.zeros(len(order), dtype=np.bool_)
+    first[starts] = True
     return order, first
 
 

@@ -57,11 +57,6 @@ class Outputs:
         return np.asarray(self.labels, dtype=np.float64).reshape(len(self.labels), -1)
 
     @property
-    def entries(self) -> NDArray[np.float64]:
-        """(entries, 1) how relevant each entry of each list is."""
-        return np.asarray(self.labels[~np.isnan(self.labels)].reshape(-1, 1), dtype=np.float64)
-
-    @property
     def task(self) -> Task:
         """What members predict. Several labels that each hold or not are told from several values by being 0 or 1."""
         if not self.of_values:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from quorate.deployments.engine.state_file import load_state
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -14,6 +13,7 @@ from quorate.fusion.calibration.decision import Decision
 from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.runs.run_folder import save_state
+from quorate.tuning.runs.unread import without_the_unread
 
 
 def incumbent_recipe(spec: EnsembleSpec, folder: Path, decided: bool = False) -> Recipe:
@@ -67,23 +67,4 @@ def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str, dec
         data["fusion"] = fusion
     else:
         data["fusions"][spec.output_name] = fusion
-    return parse_spec(_without_the_unread(data, spec.output_name))
-
-
-def _without_the_unread(data: dict[str, Any], output: str) -> dict[str, Any]:
-    """The spec's fields without members, inner fusions and request inputs that nothing reads any more."""
-    data = dict(data)
-    fusions = {output: data["fusion"]} if "fusion" in data else data["fusions"]
-    while True:
-        read = {source for member in data["members"].values() for source in member["inputs"]}
-        read.update(name for fusion in fusions.values() for name in fusion.get("members", ()))
-        members = {name: member for name, member in data["members"].items() if name in read}
-        left = {name: fusion for name, fusion in fusions.items() if name in read or name == output}
-        if len(members) == len(data["members"]) and len(left) == len(fusions):
-            break
-        data["members"], fusions = members, left
-    if "fusions" in data:
-        data["fusions"] = fusions
-    read.update(str(fusion.get("options", {}).get("input_name")) for fusion in fusions.values())  # a gate's
-    read.add(str(data.get("lengths")))  # a fusion of tokens reads it
-    return {**data, "inputs": {name: one for name, one in data["inputs"].items() if name in read}}
+    return parse_spec(without_the_unread(data, spec.output_name))

@@ -112,9 +112,12 @@ class CompositeRun(EpochRun):
 
     def _loss_of(self, index: Tensor) -> Tensor:
         rows = self._columns.rows(index if self._share is None else self._share.of(index))
-        read = self._run(rows, self._objective.member_dropout)
-        loss = self._answer_part(read, rows) + self._objective.auxiliary * self._branch_part(read, rows)
-        return loss + self._unlabelled_part(len(rows))
+        read, auxiliary = self._run(rows, self._objective.member_dropout), self._objective.auxiliary
+        loss = self._unlabelled_part(len(rows))
+        if self._rule is None:
+            return loss + (1 + auxiliary) * self._branch_part(read, rows)
+        loss = loss + self._against_truth(*self.answer(read), rows)
+        return loss + auxiliary * self._branch_part(read, rows) if auxiliary else loss
 
     def _run(self, rows: Columns, rate: float) -> dict[str, Given]:
         """What the nodes give, modalities left out at this rate."""
@@ -128,11 +131,6 @@ class CompositeRun(EpochRun):
                 there[name] = there[name] & there[source] if source in there else there[name]
         found: dict[str, Given] = composite(rows.values, there)
         return found
-
-    def _answer_part(self, read: Mapping[str, Given], rows: Columns) -> Tensor:
-        if self._rule is None:
-            return self._branch_part(read, rows)
-        return self._against_truth(*self.answer(read), rows)
 
     def _against_truth(self, answer: Tensor, counted: Tensor, rows: Columns) -> Tensor:
         """Loss against labels, a teacher, or both by their shares."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
@@ -58,7 +58,7 @@ def trained_part(
         if name in spec.members and format_of(spec.members[name].model) is not FACTORY:
             found = f"{spec.members[name].model} is no factory of a network"
             raise TuningError(f"members.{name}", found, "what is trained is read by networks alone: give its factory")
-    read = {source for name in inside for source in _sources(spec, name)} | set(spec.output_fusion.members)
+    read = {source for name in inside for source in spec.sources(name)} | set(spec.output_fusion.members)
     outside = tuple(name for name in order if name in read and name not in inside)
     return TrainedPart(trained, tuple(name for name in order if name in inside), outside, rule)
 
@@ -93,9 +93,9 @@ def _inside(spec: EnsembleSpec, order: Sequence[str], trained: Collection[str]) 
     with all that reads them.
     """
     inside = set(trained)
-    wanted = {source for name in trained for source in _behind(spec, name)}
+    wanted = frozenset[str]().union(*(spec.upstream(name) for name in trained))
     for name in order:
-        reads_inside = any(source in inside for source in _sources(spec, name))
+        reads_inside = any(source in inside for source in spec.sources(name))
         if reads_inside or (name in wanted and name in spec.all_fusions):
             inside.add(name)
     return inside
@@ -104,16 +104,5 @@ def _inside(spec: EnsembleSpec, order: Sequence[str], trained: Collection[str]) 
 def _in_order(spec: EnsembleSpec) -> tuple[str, ...]:
     """Members and inner fusions, sources first."""
     nodes = [*spec.members, *(name for name in spec.all_fusions if name != spec.output_name)]
-    edges = {name: [source for source in _sources(spec, name) if source not in spec.inputs] for name in nodes}
+    edges = {name: [source for source in spec.sources(name) if source not in spec.inputs] for name in nodes}
     return tuple(TopologicalSorter(edges).static_order())
-
-
-def _sources(spec: EnsembleSpec, name: str) -> tuple[str, ...]:
-    return spec.members[name].inputs if name in spec.members else spec.all_fusions[name].members
-
-
-def _behind(spec: EnsembleSpec, name: str) -> Iterator[str]:
-    for source in _sources(spec, name):
-        if source not in spec.inputs:
-            yield source
-            yield from _behind(spec, source)

@@ -40,10 +40,8 @@ def drawn_means(
     number = group_numbers(groups, len(rows))
     if number.max() >= _MOST_GROUPS:
         number = (random.permutation(number.max() + 1) % _MOST_GROUPS)[number]
-    size = number.max() + 1
-    sums = np.zeros((size, rows.shape[1] + 1))
-    np.add.at(sums, number, np.column_stack([rows * counts[:, None], counts]))
-    found = random.standard_exponential((draws, size)) @ sums
+    sums = group_sums(np.column_stack([rows * counts[:, None], counts]), number)
+    found = random.standard_exponential((draws, len(sums))) @ sums
     return np.asarray(found[:, :-1] / found[:, -1:])
 
 
@@ -52,6 +50,13 @@ def group_numbers(groups: NDArray[Any] | None, rows: int) -> NDArray[np.intp]:
     if groups is None:
         return np.arange(rows)
     return np.asarray(np.unique(groups, return_inverse=True)[1]).reshape(-1)
+
+
+def group_sums(rows: Floats, number: NDArray[np.intp]) -> Floats:
+    """(G, F) sums of the (N, F) rows of each group, by (N,) ``group_numbers``."""
+    sums = np.zeros((int(number.max()) + 1, rows.shape[1]))
+    np.add.at(sums, number, rows)
+    return sums
 
 
 def bounds(

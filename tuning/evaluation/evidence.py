@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.out_of_sample import OutOfSample
-from quorate.tuning.evaluation.bayesian_bootstrap import FEW, bounds, drawn_means, exactly_above, group_numbers
+from quorate.tuning.evaluation.bayesian_bootstrap import (
+    FEW,
+    bounds,
+    drawn_means,
+    exactly_above,
+    group_numbers,
+    group_sums,
+)
 from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.evaluation.verdict import SAME, Proof
 from quorate.tuning.scoring import Floats
@@ -109,8 +116,7 @@ class Sample:
     def _sums(self, over: int, among: Sequence[int]) -> Floats:
         """(G, K) gains of each group's rows, for a metric that is a mean over rows."""
         counted = self.numbers if self.weights is None else self.numbers * self.weights[:, None]
-        sums = np.zeros((self.count, self.size))
-        np.add.at(sums, self.groups, counted)
+        sums = group_sums(counted, self.groups)
         return self.metric.gain(sums[:, [over]], sums[:, list(among)])
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from quorate.tuning.alternatives.base import Outputs
-from quorate.tuning.evaluation.bayesian_bootstrap import group_numbers
+from quorate.tuning.evaluation.bayesian_bootstrap import group_numbers, group_sums
 from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.solvers.ranking import ndcg
 
@@ -29,11 +29,11 @@ def shifts(solve: Outputs, judge: Outputs) -> list[str]:
 
     The class mix by a chi-squared test, what members say by Kolmogorov-Smirnov tests of their confidence (Rabanser,
     Guennemann and Lipton 2019, "Failing Loudly"), each at one in a thousand over all tests. Rows of a group are no
-    independent draws: there whole groups change sides, and the confidence is a group's mean.
+    independent draws: there whole groups change sides, and confidence and true values are a group's mean.
     """
     found = []
     if solve.of_values:
-        ours, theirs = ((one.entries if one.lists else one.truth).T for one in (solve, judge))
+        ours, theirs = (_by_group(_true_values(one), one).T for one in (solve, judge))
         columns = zip(ours, theirs, strict=True)
         p_values = [float(stats.ks_2samp(one, two, method="asymp").pvalue) for one, two in columns]
         p_value = min(p_values) * len(p_values)
@@ -73,9 +73,7 @@ def _added_up(numbers: Floats, groups: NDArray[Any] | None) -> Floats:
     number = group_numbers(groups, len(numbers))
     if number.max() >= _MOST_GROUPS:
         number = (np.random.default_rng(0).permutation(number.max() + 1) % _MOST_GROUPS)[number]
-    sums = np.zeros((number.max() + 1, numbers.shape[1]))
-    np.add.at(sums, number, numbers)
-    return sums
+    return group_sums(numbers, number)
 
 
 def _by_group(numbers: Floats, outputs: Outputs) -> Floats:
@@ -83,14 +81,17 @@ def _by_group(numbers: Floats, outputs: Outputs) -> Floats:
     if outputs.groups is None:
         return numbers
     number = group_numbers(outputs.groups, len(numbers))
-    sums = np.zeros((number.max() + 1, numbers.shape[1]))
-    np.add.at(sums, number, numbers)
-    return np.asarray(sums / np.bincount(number)[:, None])
+    return np.asarray(group_sums(numbers, number) / np.bincount(number)[:, None])
+
+
+def _true_values(outputs: Outputs) -> Floats:
+    """(N, K) of each row; of a list how relevant its entries are on average, which are no independent draws."""
+    return np.nanmean(outputs.labels, axis=1, keepdims=True) if outputs.lists else outputs.truth
 
 
 def known_by_heart(solve: Outputs, judge: Outputs) -> list[str]:
-    """Members that did much better on solving rows than on judging rows, each as a sentence."""
-    ours, theirs = (_losses(one) for one in (solve, judge))
+    """Members that did much better on solving rows than on judging rows, each as a sentence; of groups their means."""
+    ours, theirs = (_by_group(_losses(one).T, one).T for one in (solve, judge))
     unit = "short of the best NDCG" if solve.lists else "mean squared error" if solve.of_values else "nats"
     found = []
     for name, seen, new in zip(solve.names, ours, theirs, strict=True):

@@ -29,19 +29,16 @@ def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
 
 def upstream_digest(spec: EnsembleSpec, name: str, folder: Path) -> str:
     """Digest of the members and fusions that a member reads, and of what they read; empty where it reads none."""
-    found, waiting = [], [source for source in spec.members[name].inputs if source not in spec.inputs]
-    for source in waiting:  # grows while it is gone through
+    found = []
+    for source in sorted(spec.upstream(name)):
         if source in spec.members:
             job = spec.job(source)
             found.append(f"{source} {member_digest(job, folder)} {code_digest(job, folder)}")
-            behind: tuple[str, ...] = job.member.inputs
         else:
             fusion = spec.all_fusions[source]
             state = file_digest(folder / fusion.state) if fusion.state else None
             found.append(f"{source} {fusion.model_dump_json(exclude={'deadline_s', 'hedge', 'state'})} {state}")
-            behind = fusion.members
-        waiting += [one for one in behind if one not in spec.inputs and one not in waiting]
-    return " " + _digest("\n".join(sorted(found)).encode()) if found else ""
+    return " " + _digest("\n".join(found).encode()) if found else ""
 
 
 def code_digest(job: MemberJob, folder: Path) -> str | None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.spec.schema import MemberJob
+from quorate.deployments.spec.schema import MemberJob, TensorSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import numpy_dtype
+from quorate.fusion.sequences.decoding import one_behind_the_other
 from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.run_member import Inputs
 
@@ -52,9 +53,7 @@ def run_on_sequences(job: MemberJob, folder: Path, inputs: Inputs, sequences: ND
 
 def of_one_length(sequences: NDArray[Any], most: int) -> Iterator[NDArray[np.intp]]:
     """(B, T) numbers of the tokens of up to so many sequences of one length, until all were there."""
-    number = np.asarray(np.unique(sequences, return_inverse=True)[1]).reshape(-1)
-    order, lengths = np.argsort(number, kind="stable"), np.bincount(number)
-    starts = np.cumsum(lengths) - lengths
+    order, starts, lengths = one_behind_the_other(sequences)
     for length in np.unique(lengths):
         alike = np.flatnonzero(lengths == length)
         for at in range(0, len(alike), most):
@@ -65,6 +64,10 @@ def sequence_inputs(job: MemberJob, inputs: Inputs, tokens: NDArray[np.intp]) ->
     """What the member reads of (B, T) tokens, (B, T, ...) each; of its lengths, T in each row."""
     found = {name: inputs[name][tokens] for name in job.member.inputs if name != job.lengths}
     if job.lengths is not None:
-        tensor = job.inputs[job.lengths]
-        found[job.lengths] = np.full((len(tokens), *tensor.shape), tokens.shape[1], numpy_dtype(tensor.datatype))
+        found[job.lengths] = all_of_length(job.inputs[job.lengths], tokens)
     return {name: found[name] for name in job.member.inputs}
+
+
+def all_of_length(tensor: TensorSpec, tokens: NDArray[np.intp]) -> NDArray[Any]:
+    """The input that says how long rows are, for (B, T) tokens: T in each."""
+    return np.full((len(tokens), *tensor.shape), tokens.shape[1], numpy_dtype(tensor.datatype))

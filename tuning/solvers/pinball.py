@@ -50,6 +50,11 @@ def pinball_weights(
     return Weights(weights, score, max(0.0, score - float(found.eqlin.marginals @ wanted)))
 
 
+def pinball(short: Floats, level: float | Floats) -> Floats:
+    """The loss of predictions that are too low by ``short``, at their levels; both of any shapes that go together."""
+    return np.asarray(np.maximum(level * short, (level - 1) * short))
+
+
 def pinball_loss(
     values: Floats,
     truth: Floats,
@@ -59,7 +64,7 @@ def pinball_loss(
 ) -> float:
     """Mean loss of the weighted mean; ``share`` (N,) sums to one."""
     short = truth - weights @ values
-    return float(np.average(np.maximum(level * short, (level - 1) * short), weights=share))
+    return float(np.average(pinball(short, level), weights=share))
 
 
 def pinball_gap(

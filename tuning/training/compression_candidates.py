@@ -22,6 +22,7 @@ from quorate.tuning.architectures import BUILD
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import ArchitectureError
+from quorate.tuning.runs.unread import without_the_unread
 from quorate.tuning.training.checkpoint import save_weights
 from quorate.tuning.training.training_run import Trained
 
@@ -119,7 +120,7 @@ def with_student(spec: EnsembleSpec, config: Mapping[str, Any], trained: Trained
     for several in ("fusions", "output"):
         data.pop(several, None)
     data["fusion"] = {"rule": "mean", "members": ["student"], "deadline_s": spec.output_fusion.deadline_s}
-    return parse_spec(data)
+    return parse_spec(without_the_unread(data, "fused"))
 
 
 def _alike(spec: EnsembleSpec) -> list[list[str]]:

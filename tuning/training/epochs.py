@@ -53,6 +53,11 @@ class Epoch:
     validation_log_loss: float
     validation_accuracy: float
 
+    def is_better_than(self, best: Epoch | None) -> bool:
+        """Whether its validation loss is lower; one that is not finite is no better than none."""
+        loss = self.validation_log_loss
+        return math.isfinite(loss) and (best is None or loss < best.validation_log_loss)
+
 
 class EpochRun(ABC):
     """Passes over training rows, written down after any of them and taken up again: the same bits.
@@ -117,9 +122,7 @@ class EpochRun(ABC):
             self._random = _random_state(self.training.device)
         epoch = Epoch(len(self.history) + 1, loss, *self._judged())
         self.history.append(epoch)
-        if math.isfinite(epoch.validation_log_loss) and (
-            self.best is None or epoch.validation_log_loss < self.best.validation_log_loss
-        ):
+        if epoch.is_better_than(self.best):
             self.best, self._best_state = epoch, copy.deepcopy(self.model.state_dict())
         return epoch
 

@@ -7,7 +7,6 @@ They are judged after each epoch, so many more trees, as a network is after each
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -128,9 +127,7 @@ class TreeRun:
 
     def _took(self, epoch: Epoch) -> Epoch:
         self.history.append(epoch)
-        if math.isfinite(epoch.validation_log_loss) and (
-            self.best is None or epoch.validation_log_loss < self.best.validation_log_loss
-        ):
+        if epoch.is_better_than(self.best):
             self.best = epoch
         return epoch
 

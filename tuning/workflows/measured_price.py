@@ -56,7 +56,7 @@ class Prices:
         """
         few = {name: array[:_ROWS] for name, array in inputs.items()}
         graph = OfflineGraph(spec, folder, few)
-        behind = {name: _behind(spec, name) for name in spec.output_fusion.members}
+        behind = {name: _members(spec, spec.upstream(name)) | {name} for name in spec.output_fusion.members}
         curves: dict[str, Curve] = {}
         for name in sorted(frozenset[str]().union(*behind.values())):
             job, (arrays, _) = spec.job(name), graph.read_by(name)
@@ -64,20 +64,14 @@ class Prices:
             curves[name] = self.call(job.member.resources, measure, job, folder.resolve(), arrays, threads)
 
         def path_ms(name: str) -> float:
-            sources = [one for source in spec.members[name].inputs for one in _members(spec, source)]
-            return curves[name].p95_s[1] * _MS + max(map(path_ms, sources), default=0.0)
+            """Of a member or a fusion with the slowest of what it waits for; a fusion itself takes no time."""
+            sources = [source for source in spec.sources(name) if source not in spec.inputs]
+            own = curves[name].p95_s[1] * _MS if name in curves else 0.0
+            return own + max(map(path_ms, sources), default=0.0)
 
         latency = {name: path_ms(name) for name in behind}
         return Price(self.latency, self.device, latency, {n: c.row_s * _MS for n, c in curves.items()}, behind)
 
 
-def _behind(spec: EnsembleSpec, name: str) -> frozenset[str]:
-    """The member, and all that it reads, directly or not."""
-    sources = [one for source in spec.members[name].inputs for one in _members(spec, source)]
-    return frozenset([name]).union(*(_behind(spec, one) for one in sources))
-
-
-def _members(spec: EnsembleSpec, source: str) -> tuple[str, ...]:
-    if source in spec.inputs:
-        return ()
-    return (source,) if source in spec.members else spec.all_fusions[source].members
+def _members(spec: EnsembleSpec, nodes: frozenset[str]) -> frozenset[str]:
+    return nodes & frozenset(spec.members)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.schema import Task
+from quorate.fusion.sequences.decoding import first_tokens
 from quorate.fusion.sequences.tags import tag_scheme
 from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.alternatives.recipe import Recipe
@@ -162,7 +163,7 @@ def judge_predictions(
     )  # fmt: skip
     choice = with_guarantees(choice, judge, promised, **limits)
     warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
-    answered = len(outputs.entries) if outputs.lists else len(outputs)
+    answered = int((~np.isnan(outputs.labels)).sum()) if outputs.lists else len(outputs)
     return Judged(choice, solve, judge, len(predictions) - answered, warnings)
 
 
@@ -259,9 +260,8 @@ def _check_whole(predictions: Predictions) -> None:
     sequences = predictions.sequences
     if sequences is None:
         return
-    number = np.asarray(np.unique(sequences, return_inverse=True)[1]).reshape(-1)
-    order = np.argsort(number, kind="stable")
-    inner = number[order][1:] == number[order][:-1]
+    order, first = first_tokens(sequences)
+    inner = ~first[1:]
     for name in ("groups", "times", "judged"):
         column = getattr(predictions, name)
         if column is None:

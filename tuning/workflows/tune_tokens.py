@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.wire.datatypes import numpy_dtype
 from quorate.tuning.alternatives.base import Outputs, answers_of
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe
 from quorate.tuning.data.labelled import Labelled, check_labelled
@@ -21,7 +20,7 @@ from quorate.tuning.data.predictions_file import Predictions
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.metrics.row_metrics import Metric
 from quorate.tuning.predictions.run_member import tunable_members
-from quorate.tuning.predictions.run_tagger import of_one_length, run_on_sequences
+from quorate.tuning.predictions.run_tagger import all_of_length, of_one_length, run_on_sequences
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import new_run_folder, save_report
 from quorate.tuning.scoring import true_class
@@ -59,14 +58,12 @@ def tune_tokens(
     say = on_step or (lambda step: None)
     names, sentences = tunable_members(spec, tokens=True), _sentences(tokens)
     check_labelled("labelled", tokens)
-    said = []
-    for name in names:
+    said = np.empty((len(names), len(tokens), len(spec.classes or ())), dtype=np.float32)
+    for member, name in enumerate(names):
         say(f"running {name}")
-        said.append(run_on_sequences(spec.job(name), folder, tokens.inputs, sentences))
+        said[member] = run_on_sequences(spec.job(name), folder, tokens.inputs, sentences)
     judged = judge_predictions(
-        Predictions(
-            names, spec.classes or (), np.stack(said), tokens.labels, weights=tokens.weights, sequences=sentences
-        ),
+        Predictions(names, spec.classes or (), said, tokens.labels, weights=tokens.weights, sequences=sentences),
         metric,
         incumbent=incumbent_recipe(spec, folder),
         min_gain=min_gain,
@@ -80,7 +77,7 @@ def tune_tokens(
     written = write_specs(spec, folder, where, judged.choice)
     result = TuneResult(written, where, judged.choice, _gap(judged), {"tokens": judged.left_out}, {}, judged.warnings)
     save_report(result.to_dict(), where)
-    _save_probe(result, spec, tokens, sentences, Outputs(names, np.stack(said), tokens.labels))
+    _save_probe(result, spec, tokens, sentences, Outputs(names, said, tokens.labels))
     return result
 
 
@@ -113,8 +110,7 @@ def _save_probe(
         return
     inputs = {name: column[places] for name, column in tokens.inputs.items()}
     if spec.lengths is not None:
-        tensor = spec.inputs[spec.lengths]
-        inputs[spec.lengths] = np.full((len(places), *tensor.shape), places.shape[1], numpy_dtype(tensor.datatype))
+        inputs[spec.lengths] = all_of_length(spec.inputs[spec.lengths], places)
     data = Labelled(inputs, np.zeros(len(places), np.int64), tokens.classes)
     save_probe(
         result.folder, result.spec, data, np.arange(len(places)), expected[result.choice.recommended], expected

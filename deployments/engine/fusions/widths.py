@@ -28,7 +28,7 @@ def check_widths(fuser: Fuser, spec: EnsembleSpec) -> None:
 
     A size that the spec leaves free is known only when a request comes: see ``check_gates``.
     """
-    rule, field = fuser.rule, "fusion" if spec.fusion else f"fusions.{fuser.name}"
+    rule, field = fuser.rule, spec.field_of(fuser.name)
     if isinstance(rule, Gate):
         shape = spec.inputs[rule.input_name].shape
         if -1 not in shape and math.prod(shape) != rule.num_inputs:

@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from quorate.fusion import DynamicSelection, fit_dynamic_selection
 from quorate.fusion.errors import RuleOptionError, ShapeError
+from quorate.fusion.learned.nearest import distances
 from quorate.fusion.loading import load_rule
 from tests.fusion.support.contract import assert_same_bits
 
@@ -94,6 +95,14 @@ def test_a_member_counts_by_how_many_of_the_nearest_rows_it_is_right_on() -> Non
 def test_eliminated_are_those_that_deslib_eliminates() -> None:
     inputs, outputs = queries()
     np.testing.assert_allclose(fitted("eliminate").fuse(outputs, None, inputs).values, DESLIB["eliminate"], atol=2e-5)
+
+
+def test_a_row_alone_is_as_far_from_others_to_the_bit_as_in_a_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows, others = torch.randn(60, 5, generator=generator), torch.randn(200, 5, generator=generator)
+    together = distances(rows, others)
+    for number, row in enumerate(rows):
+        assert torch.equal(distances(row.unsqueeze(0), others)[0], together[number])
 
 
 def test_the_most_competent_are_asked_and_who_is_down_is_replaced() -> None:

@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from quorate.deployments import load_spec, parse_spec
 from quorate.fusion.errors import MergeError
-from quorate.tuning import Distillation, Training, compress, run_in_process
+from quorate.tuning import Distillation, Training, compress, run_in_process, train
 from quorate.tuning.runs.probe import load_probe
-from quorate.tuning.training.compression_candidates import with_soups
+from quorate.tuning.training.compression_candidates import with_soups, with_student
 
 pytestmark = pytest.mark.long
 
@@ -109,6 +109,17 @@ def test_a_soup_of_networks_trained_apart_is_refused(tiny, tmp_path):
 
 
 @torchao
+def test_a_student_reads_one_input_and_the_others_are_no_part_of_its_spec(tiny, tmp_path):
+    fields = tiny.spec.model_dump(mode="json", exclude_defaults=True)
+    fields["inputs"]["sound"] = {"datatype": "FP32", "shape": [1, 8, 8]}
+    fields["members"]["weak"]["inputs"] = ["sound"]
+    fields["fusion"]["members"] = ["strong", "weak", "middle"]
+    config = {"family": "mlp", "width": 4, "depth": 1, "image": [1, 8, 8]}
+    trained = train(config, tiny.splits.train, tiny.splits.validation, Training(epochs=1))
+    student = with_student(parse_spec(fields), config, trained, tmp_path)
+    assert list(student.inputs) == ["image"]
+
+
 def test_what_cannot_be_made_is_skipped_and_said(tiny, tmp_path):
     (tmp_path / "my_factory_f.py").write_text(
         "import numpy as np\ndef make():\n    return lambda image: np.full((len(image), 10), 0.1, np.float32)\n"

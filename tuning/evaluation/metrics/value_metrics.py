@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.metrics.metric import RowMetric, only, root
 from quorate.tuning.scoring import Floats
+from quorate.tuning.solvers.pinball import pinball
 
 VALUE_METRICS = ("rmse", "mae", "r2", "pinball", "crps")
 QUANTILE_METRICS = ("pinball", "crps")
@@ -62,11 +63,6 @@ def quantile_metric(name: str, levels: Sequence[float]) -> RowMetric:
         return np.asarray(times * pinball(short, np.asarray(levels)).mean(axis=1, keepdims=True))
 
     return RowMetric(name, "pinball loss" if name == "pinball" else name, rows, only, "quantiles")
-
-
-def pinball(short: Floats, levels: Floats) -> Floats:
-    """(N, K) loss of predictions that are too low by ``short`` (N, K), at their levels (K,)."""
-    return np.asarray(np.maximum(levels * short, (levels - 1) * short))
 
 
 def _level(argument: str) -> float:

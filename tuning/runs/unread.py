@@ -1,0 +1,24 @@
+"""A spec that was made of another reads less: what nothing reads any more is no part of it, or it would be refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def without_the_unread(data: dict[str, Any], output: str) -> dict[str, Any]:
+    """The spec's fields without members, inner fusions and request inputs that nothing reads any more."""
+    data = dict(data)
+    fusions = {output: data["fusion"]} if "fusion" in data else data["fusions"]
+    while True:
+        read = {source for member in data["members"].values() for source in member["inputs"]}
+        read.update(name for fusion in fusions.values() for name in fusion.get("members", ()))
+        members = {name: member for name, member in data["members"].items() if name in read}
+        left = {name: fusion for name, fusion in fusions.items() if name in read or name == output}
+        if len(members) == len(data["members"]) and len(left) == len(fusions):
+            break
+        data["members"], fusions = members, left
+    if "fusions" in data:
+        data["fusions"] = fusions
+    read.update(str(fusion.get("options", {}).get("input_name")) for fusion in fusions.values())  # a gate's
+    read.add(str(data.get("lengths")))  # a fusion of tokens reads it
+    return {**data, "inputs": {name: one for name, one in data["inputs"].items() if name in read}}
