@@ -39,7 +39,7 @@ from sklearn.svm import SVC
 
 import quorate
 from quorate.deployments.engine.revision import build_revision
-from quorate.deployments.members.loading import load_model
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.tuning import Labelled, Training, idx_images, train
 

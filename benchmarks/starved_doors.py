@@ -76,12 +76,12 @@ def start_ensemble(folder: Path) -> FusionServer:
     # Here, and not above, so that the clients are quick to start on a starved machine.
     from quorate.deployments.engine.engine import Engine
     from quorate.deployments.members.inference_loop import InferenceLoop
-    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.routing.replica import Address
     from quorate.deployments.security.access import Doorkeeper
     from quorate.deployments.security.doors import Doors
     from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
+    from quorate.deployments.sources.loading import load_model
     from quorate.deployments.spec.files import parse_spec
     from quorate.deployments.transport.unix import UnixListener
 

@@ -1,9 +1,9 @@
 from .client.async_client import AsyncClient as AsyncClient
 from .client.client import Client as Client
 from .control.deploy import deploy as deploy
-from .members.loading import load_model as load_model
 from .security.credentials import Credentials as Credentials
 from .security.doors import Doors as Doors
+from .sources.loading import load_model as load_model
 from .spec.ensemble import EnsembleSpec as EnsembleSpec
 from .spec.files import load_spec as load_spec
 from .spec.files import parse_spec as parse_spec

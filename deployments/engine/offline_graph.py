@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.fusions.presence import OK
 from quorate.deployments.engine.graph import fuser_of
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.output_alignment import Alignment
 from quorate.deployments.members.predictor import Predictor, join
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.row_state import RowState
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import MemberLoadError
-from quorate.deployments.members.model import Model
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
+from quorate.deployments.sources.model import Model
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name

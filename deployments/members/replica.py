@@ -13,8 +13,8 @@ import torch
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.digests import check_member
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.connection import Listener

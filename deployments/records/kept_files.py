@@ -14,7 +14,14 @@ from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files, code_place
-from quorate.deployments.spec.named_files import NamedFile, config_files, fusion_files, member_files, named_files
+from quorate.deployments.spec.named_files import (
+    NamedFile,
+    config_files,
+    files_in,
+    fusion_files,
+    member_files,
+    named_files,
+)
 
 _REVISIONS, _CONTENT = "revisions", "content"
 _PIECE_BYTES = 1 << 20
@@ -110,8 +117,14 @@ def _files_of_member(spec: EnsembleSpec, name: str, folder: Path) -> Iterator[tu
 
 def _pinned(spec: EnsembleSpec, files: list[NamedFile], folder: Path) -> Iterator[tuple[Path, Path, str]]:
     for file in files:
-        if file.inside and file.field in spec.digests:
-            yield folder / file.path, Path(file.path), spec.digests[file.field]
+        if not file.inside or file.field not in spec.digests:
+            continue
+        path = folder / file.path
+        if path.is_dir() and file_digest(path) != spec.digests[file.field]:
+            raise _changed(path)
+        for inner in files_in(path):
+            digest = file_digest(inner) if path.is_dir() else spec.digests[file.field]
+            yield inner, inner.relative_to(folder), digest
 
 
 def _link_others(folder: Path, kept: Path) -> None:
@@ -146,4 +159,8 @@ def _copy(source: Path, target: Path, digest: str) -> None:
             copied.update(piece)
             new.write(piece)
     if f"sha256:{copied.hexdigest()}" != digest:
-        raise DeployError(f"{source.name} was changed while it was deployed; deploy again")
+        raise _changed(source)
+
+
+def _changed(path: Path) -> DeployError:
+    return DeployError(f"{path.name} was changed while it was deployed; deploy again")

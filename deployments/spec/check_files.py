@@ -11,7 +11,7 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, factory_of, format_of
-from quorate.deployments.spec.named_files import named_files
+from quorate.deployments.spec.named_files import NamedFile, named_files
 
 
 def check_files(spec: EnsembleSpec, folder: Path) -> None:
@@ -23,14 +23,25 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
         if "://" in file.path:
             fix = "nothing is ever fetched: download it, check what it is, and give the path of your copy"
             raise SpecError(file.field, f"'{file.path}' is an address, not a file", fix)
-        if not (folder / file.path).is_file():
+        if not (folder / file.path).exists():
             fix = "paths are relative to the spec file's folder"
             raise SpecError(file.field, f"there is no file {folder / file.path}", fix)
+        _check_kind(spec, file, folder / file.path)
     for name, member in spec.members.items():
         checkpoint = checkpoint_of(member)
         if member.digest and checkpoint and (found := file_digest(folder / checkpoint)) != member.digest:
             fix = "restore the file, or update digest if the change was meant"
             raise SpecError(f"members.{name}.digest", f"{checkpoint} has {found}", fix)
+
+
+def _check_kind(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:
+    """A file where a file is asked for, and a folder where a format is one of folders."""
+    _, name, field = file.field.split(".", 2) if file.field.startswith("members.") else ("", "", "")
+    folder = field == "model" and format_of(spec.members[name].model).folder
+    if folder is None or path.is_dir() == folder:
+        return
+    found, wanted = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
+    raise SpecError(file.field, f"{path} is {found}", f"give the path of {wanted}")
 
 
 def _check_module(field: str, module: str, folder: Path) -> None:

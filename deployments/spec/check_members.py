@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.model_formats import FACTORY, FILE_FORMATS, WEIGHTS_SUFFIX, factory_of, format_of
+from quorate.deployments.spec.model_formats import FACTORY, FORMATS, factory_of, format_of
 from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources
 from quorate.deployments.spec.suggestions import suggest
+
+_SUFFIXES = " or ".join(suffix for known in FORMATS for suffix in known.suffixes)
+_SCHEMES = "".join(f", {known.scheme}:{'FOLDER' if known.folder else 'NAME'}" for known in FORMATS if known.scheme)
+_KINDS = f"package.module:factory, or the path of a {_SUFFIXES} file{_SCHEMES}"
 
 
 def check_tensors(spec: EnsembleSchema) -> None:
@@ -46,23 +50,24 @@ def check_member(spec: EnsembleSchema, name: str, member: MemberSpec) -> None:
 
 
 def _check_model(field: str, member: MemberSpec) -> None:
-    if format_of(member.model) is not FACTORY:
-        if member.weights:
-            raise SpecError(f"{field}.weights", f"{member.model} already holds its weights", "remove weights")
-        if member.config:
-            raise SpecError(f"{field}.config", f"{member.model} takes no config", "remove config")
-        return
-    if not all(part.isidentifier() for name in factory_of(member.model) for part in name.split(".")):
-        suffixes = " or ".join(known.suffix for known in FILE_FORMATS)
-        fix = f"write package.module:factory, or the path of a {suffixes} file"
-        raise SpecError(f"{field}.model", f"'{member.model}' is no model", fix)
-    if member.weights and not member.weights.endswith(WEIGHTS_SUFFIX):
+    known = format_of(member.model)
+    if member.weights and not known.weights:
+        raise SpecError(f"{field}.weights", f"{member.model} already holds its weights", "remove weights")
+    if member.config and not known.config:
+        raise SpecError(f"{field}.config", f"{member.model} takes no config", "remove config")
+    if known is FACTORY and not _is_factory(member.model):
+        raise SpecError(f"{field}.model", f"'{member.model}' is no model", f"write {_KINDS}")
+    if member.weights and not member.weights.endswith(known.weights):
         fix = "save the state dict with safetensors.torch.save_file; pickles can run code and are refused"
-        raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {WEIGHTS_SUFFIX} file", fix)
-    if member.digest and not member.weights:
+        raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {' or '.join(known.weights)} file", fix)
+    if member.digest and not member.weights and not known.local:
         raise SpecError(
             f"{field}.digest", "there is no weights file to compare it with", "add weights or remove digest"
         )
+
+
+def _is_factory(model: str) -> bool:
+    return all(part.isidentifier() for name in factory_of(model) for part in name.split("."))
 
 
 def _check_member_classes(spec: EnsembleSchema, field: str, member: MemberSpec) -> None:

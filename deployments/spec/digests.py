@@ -9,7 +9,7 @@ from pathlib import Path
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_digest, code_place
-from quorate.deployments.spec.named_files import NamedFile, config_files, fusion_files, member_files
+from quorate.deployments.spec.named_files import NamedFile, config_files, files_in, fusion_files, member_files
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 
 
@@ -22,8 +22,8 @@ def pin(spec: EnsembleSpec, folder: Path) -> EnsembleSpec:
     for name, member in spec.members.items():
         checkpoint = _of_files(member_files(name, member), folder)
         digests |= {**checkpoint, **_of_settings(name, member, folder)}
-        for digest in checkpoint.values():  # one, or none
-            member = member.model_copy(update={"digest": digest})
+        if checkpoint:  # weights come first
+            member = member.model_copy(update={"digest": next(iter(checkpoint.values()))})
         members[name] = member
     return spec.model_copy(update={"members": members, "digests": digests})
 
@@ -54,8 +54,12 @@ def check_member(job: MemberJob, folder: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """``sha256:<hex>`` of a file's bytes."""
+    """``sha256:<hex>`` of a file's bytes; of a folder's files, their names among them."""
     digest = hashlib.sha256()
+    if path.is_dir():
+        for inner in files_in(path):
+            digest.update(f"{inner.relative_to(path).as_posix()}\0{file_digest(inner)}\n".encode())
+        return f"sha256:{digest.hexdigest()}"
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
@@ -70,7 +74,7 @@ def _of_settings(name: str, member: MemberSpec, folder: Path) -> dict[str, str]:
 
 
 def _of_files(files: Iterable[NamedFile], folder: Path) -> dict[str, str]:
-    return {file.field: file_digest(folder / file.path) for file in files if (folder / file.path).is_file()}
+    return {file.field: file_digest(folder / file.path) for file in files if (folder / file.path).exists()}
 
 
 def _compare(wanted: Mapping[str, str], found: Mapping[str, str]) -> None:

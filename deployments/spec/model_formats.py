@@ -1,6 +1,6 @@
-"""How a spec names a member's model: by a file of a known format, or by a factory to import.
+"""How a spec names a member's model: by a file or folder of a known format, or by a factory to import.
 
-A new format is an entry here and a loader in ``members.loading``.
+A new format is an entry here, and a file in ``deployments/sources`` that ``sources.loading`` lists.
 """
 
 from __future__ import annotations
@@ -15,32 +15,59 @@ class ModelFormat:
     """One way to give a model.
 
     Attributes:
-        suffix: of its files, which hold the network and its weights; empty for what is imported.
+        scheme: what stands before the colon, such as ``hf`` of ``hf:FOLDER``; empty for what is known by its suffix.
+        suffixes: of its files.
+        local: whether a file, or a folder, of the spec is named, which is checked, digested, copied and kept.
+        folder: whether that is a folder; None where it may be either.
+        weights: suffixes of the weights files that it takes beside the model; none where the model holds its own.
+        config: whether it takes settings.
     """
 
     name: str
-    suffix: str = ""
+    scheme: str = ""
+    suffixes: tuple[str, ...] = ()
+    local: bool = True
+    folder: bool | None = False
+    weights: tuple[str, ...] = ()
+    config: bool = False
 
 
-TORCH_EXPORT = ModelFormat("torch.export", ".pt2")
-ONNX = ModelFormat("ONNX", ".onnx")
-FACTORY = ModelFormat("factory")  # package.module:factory, with weights in a file of its own
-
-FILE_FORMATS = (TORCH_EXPORT, ONNX)
 WEIGHTS_SUFFIX = ".safetensors"
+TORCH_EXPORT = ModelFormat("torch.export", suffixes=(".pt2",))
+ONNX = ModelFormat("ONNX", suffixes=(".onnx",))
+FACTORY = ModelFormat("factory", local=False, weights=(WEIGHTS_SUFFIX,), config=True)  # package.module:factory
+
+# Those by scheme first, since what stands behind a scheme may end in anything.
+FORMATS = (TORCH_EXPORT, ONNX)
 
 
 def format_of(model: str) -> ModelFormat:
     """The format that a member's ``model`` is written in."""
-    return next((known for known in FILE_FORMATS if model.endswith(known.suffix)), FACTORY)
+    return next((known for known in FORMATS if _is_of(model, known)), FACTORY)
+
+
+def model_path(model: str) -> str | None:
+    """The file or folder that a ``model`` names, as the spec has it; None for what is no path."""
+    known = format_of(model)
+    return model.removeprefix(f"{known.scheme}:") if known.local else None
+
+
+def with_model_path(model: str, path: str) -> str:
+    """The same format, at another path."""
+    scheme = format_of(model).scheme
+    return f"{scheme}:{path}" if scheme else path
 
 
 def checkpoint_of(member: MemberSpec) -> str | None:
-    """The path of the file that holds the member's weights; None for a factory that needs none."""
-    return member.weights if format_of(member.model) is FACTORY else member.model
+    """The path of the file or folder that holds the member's weights; None for a member that has none."""
+    return member.weights or model_path(member.model)
 
 
 def factory_of(model: str) -> tuple[str, str]:
     """Module and attribute of ``package.module:factory``; the attribute is empty where there is no colon."""
     module, _, attribute = model.partition(":")
     return module, attribute
+
+
+def _is_of(model: str, known: ModelFormat) -> bool:
+    return model.startswith(f"{known.scheme}:") if known.scheme else model.endswith(known.suffixes)

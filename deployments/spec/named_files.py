@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.deployments.spec.model_formats import checkpoint_of
+from quorate.deployments.spec.model_formats import model_path, with_model_path
 from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberSpec
 
 
 @dataclass(frozen=True)
 class NamedFile:
-    """A file, and the field that names it.
+    """A file or a folder, and the field that names it.
 
     Attributes:
         field: such as ``members.cnn.weights``.
@@ -36,10 +36,9 @@ def named_files(spec: EnsembleSchema) -> list[NamedFile]:
 
 
 def member_files(name: str, member: MemberSpec) -> list[NamedFile]:
-    """A member's checkpoint, if it has one."""
-    checkpoint = checkpoint_of(member)
-    field = f"members.{name}.{'weights' if checkpoint == member.weights else 'model'}"
-    return [NamedFile(field, checkpoint)] if checkpoint else []
+    """A member's files: its checkpoint, and the model where that is another."""
+    named = {"weights": member.weights, "model": model_path(member.model)}
+    return [NamedFile(f"members.{name}.{field}", path) for field, path in named.items() if path]
 
 
 def fusion_files(spec: EnsembleSchema) -> list[NamedFile]:
@@ -54,6 +53,14 @@ def config_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]
     return [NamedFile(field, text) for field, text in texts if _is_file(folder, text)]
 
 
+def files_in(path: Path) -> list[Path]:
+    """A file itself, or all files in a folder in the order of their names; of what Python compiles none."""
+    if not path.is_dir():
+        return [path]
+    inner = (file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    return sorted(inner, key=lambda file: file.relative_to(path).as_posix())
+
+
 def with_paths(data: dict[str, Any], paths: Mapping[str, str]) -> dict[str, Any]:
     """A spec's data with other paths.
 
@@ -66,7 +73,8 @@ def with_paths(data: dict[str, Any], paths: Mapping[str, str]) -> dict[str, Any]
         place: Any = data
         for parent in parents:
             place = place[parent]
-        place[last] = path
+        of_model = parents[0] == "members" and last == "model"
+        place[last] = with_model_path(place[last], path) if of_model else path
     return data
 
 

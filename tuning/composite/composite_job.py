@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from quorate.deployments.engine.state_file import load_state
-from quorate.deployments.members.loading import load_model
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import FusionSpec
 from quorate.fusion.base import Rule

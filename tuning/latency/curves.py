@@ -117,8 +117,8 @@ def measure(job: MemberJob, folder: Path, inputs: Mapping[str, NDArray[Any]], th
     """
     import torch
 
-    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
+    from quorate.deployments.sources.loading import load_model
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.unix import UnixListener
 from quorate.fusion.errors import QuorateError

@@ -23,7 +23,7 @@ def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
         mode="json", exclude={"ensemble": True, "name": True, "digests": True, "member": _IRRELEVANT}
     )
     path = checkpoint_of(job.member) if checkpoint else None
-    settings["checkpoint"] = file_digest(folder / path) if path and (folder / path).is_file() else None
+    settings["checkpoint"] = file_digest(folder / path) if path and (folder / path).exists() else None
     return _digest(json.dumps(settings, sort_keys=True).encode())
 
 

@@ -43,8 +43,8 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
         MemberLoadError: the member cannot be loaded.
         PredictionError: it failed on every row.
     """
-    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
+    from quorate.deployments.sources.loading import load_model
 
     predictor = Predictor(load_model(job.name, job.member, folder), job)
     rows = len(next(iter(inputs.values())))

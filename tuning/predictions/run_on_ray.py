@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.schema import MemberJob, Resources
 from quorate.tuning.errors import PredictionError, from_ray
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process

@@ -35,8 +35,8 @@ def run_on_sequences(job: MemberJob, folder: Path, inputs: Inputs, sequences: ND
         MemberLoadError: the member cannot be loaded.
         PredictionError: it failed on every sequence.
     """
-    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
+    from quorate.deployments.sources.loading import load_model
 
     predictor = Predictor(load_model(job.name, job.member, folder), job)
     found = np.full((len(sequences), len(job.classes or ())), np.nan, dtype=np.float32)

@@ -16,7 +16,7 @@ from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files
 from quorate.deployments.spec.files import parse_spec, save_spec
-from quorate.deployments.spec.named_files import NamedFile, config_files, named_files, with_paths
+from quorate.deployments.spec.named_files import NamedFile, config_files, files_in, named_files, with_paths
 from quorate.tuning.errors import TuningError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
     taken = {file.path for file in files if file.inside}
     paths = {file.field: file.path if file.inside else _target(source / file.path, file, taken) for file in files}
     for file in files:
-        copy_whole(source / file.path, folder / paths[file.field])
+        _copy(source / file.path, folder / paths[file.field])
     for name, member in spec.members.items():
         copy_code(source, member.model, folder)
         for file in config_files(name, member, source):
@@ -74,6 +74,12 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
     written = parse_spec(with_paths(data, paths))
     save_spec(written, folder / SPEC)
     return written
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A file, or each file of a folder."""
+    for path in files_in(source):
+        copy_whole(path, target / path.relative_to(source))
 
 
 def save_state(tensors: Mapping[str, Tensor], folder: Path, name: str) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from quorate.deployments.display import Displayed, Table
-from quorate.deployments.members.loading import load_model
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.errors import MergeError
 from quorate.fusion.evaluation.significance import Interval, paired_bootstrap

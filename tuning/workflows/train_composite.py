@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.engine.offline_graph import OfflineGraph
 from quorate.deployments.errors import MemberLoadError, SpecError
-from quorate.deployments.members.loading import load_model
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.learned.base import LearnedRule
 from quorate.tuning.composite.columns import columns_of, labelled_columns

@@ -36,8 +36,8 @@ class MemberDeployment:
         self._job, self._fingerprint = MemberJob.model_validate_json(job_json), fingerprint
         if not self._job.member.resources.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
-        from quorate.deployments.members.loading import search_in
         from quorate.deployments.members.replica import MemberReplica
+        from quorate.deployments.sources.factory import search_in
 
         place = Path(kept) if Path(kept).is_dir() else Path(folder)
         if place != Path(folder):

@@ -8,8 +8,8 @@ import torch
 
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import MemberLoadError
-from quorate.deployments.members.model import Model
 from quorate.deployments.members.predictor import SPARE_PASSES, Predictor, join
+from quorate.deployments.sources.model import Model
 from quorate.deployments.transport.row_state import RowState
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import SEND_AHEAD_BYTES, Address, Peer
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
 from quorate.deployments.transport.framing import StreamCutter, to_stream
 from quorate.deployments.transport.keys import ClusterKeys

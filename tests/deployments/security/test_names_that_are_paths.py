@@ -15,8 +15,8 @@ from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.control import transaction
 from quorate.deployments.control.deploy import delete, rollback
 from quorate.deployments.errors import ClusterError, MemberLoadError, SpecError
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.records.kept_files import keep_files
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.digests import pin
 from quorate.tuning.search.space import SearchSpace
 from tests.deployments.support.memory_store import MemoryStore

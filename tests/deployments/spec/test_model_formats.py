@@ -2,10 +2,10 @@
 
 import pytest
 
-from quorate.deployments.members.loading import _LOADERS
+from quorate.deployments.sources.loading import LOADERS, loader
 from quorate.deployments.spec.model_formats import (
     FACTORY,
-    FILE_FORMATS,
+    FORMATS,
     ONNX,
     TORCH_EXPORT,
     checkpoint_of,
@@ -35,4 +35,5 @@ def test_a_factory_is_a_module_and_what_stands_in_it():
 
 
 def test_every_format_has_its_loader():
-    assert {known.name for known in (*FILE_FORMATS, FACTORY)} == set(_LOADERS)
+    assert {known.name for known in (*FORMATS, FACTORY)} == set(LOADERS)
+    assert all(map(callable, map(loader, LOADERS)))

@@ -33,8 +33,8 @@ def _serve(job, path, started):
     import torch
 
     from quorate.deployments.members.inference_loop import InferenceLoop
-    from quorate.deployments.members.loading import load_model
     from quorate.deployments.members.predictor import Predictor
+    from quorate.deployments.sources.loading import load_model
     from quorate.deployments.transport.unix import UnixListener
 
     drain = threading.Event()

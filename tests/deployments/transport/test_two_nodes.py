@@ -11,9 +11,9 @@ import pytest
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.transport.keys import ClusterKeys
 from quorate.deployments.transport.messages import Kind, Payload
 from quorate.deployments.transport.tcp import SILENCE_S, TcpListener

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from quorate.deployments.members.loading import load_model
+from quorate.deployments.sources.loading import load_model
 from quorate.tuning import build, run_in_process
 from quorate.tuning.architectures.precision import parameter_bytes
 from quorate.tuning.errors import ArchitectureError

@@ -8,8 +8,8 @@ import yaml
 import quorate
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
-from quorate.deployments.members.loading import load_model
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.sources.loading import load_model
 from quorate.fusion import decode, tag_scheme
 from quorate.fusion.sequences.decoding import decode_flat
 from quorate.tuning import Labelled, Outputs, Predictions, Recipe, choose, tune_fusion

@@ -17,7 +17,7 @@ from safetensors.numpy import load
 from safetensors.torch import load_file, save
 
 from quorate.deployments.atomic_files import write_whole
-from quorate.deployments.members.loading import load_model
+from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 from quorate.tuning.architectures import BUILD, HEAD, TRUNK

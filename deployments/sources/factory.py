@@ -1,0 +1,82 @@
+"""Factories, ``package.module:factory``: called with the config, given weights of a file of their own."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.request import LoadRequest
+from quorate.deployments.spec.model_formats import factory_of
+
+
+def load(request: LoadRequest) -> Model:
+    """Call the factory, and load its weights where it gives a network."""
+    spec, built = request.spec, _call_factory(request)
+    if isinstance(built, nn.Module):
+        if spec.weights:
+            _load_weights(request, built, request.folder / spec.weights)
+        return request.model(built.to(request.device).eval(), tensors=True)
+    if spec.weights:
+        found = f"{spec.model} returned {type(built).__name__}, which takes no weights"
+        raise request.error(found, "return an nn.Module")
+    if not callable(built):
+        raise request.error(f"{spec.model} returned {built!r:.80}", "return an nn.Module or a callable on arrays")
+    return request.model(built, tensors=False)
+
+
+def search_in(*folders: Path) -> None:
+    """Let factories be imported from these folders, after all that is installed."""
+    for folder in map(str, (f.resolve() for f in folders)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def _call_factory(request: LoadRequest) -> Any:
+    model = request.spec.model
+    module, attribute = factory_of(model)
+    search_in(request.folder, Path.cwd())
+    try:
+        factory: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+    except (ImportError, AttributeError) as error:
+        raise request.error(f"{model} cannot be imported: {error}", "check the module on every node") from None
+    try:
+        return _call(factory, request.spec.config)
+    except Exception as error:
+        raise request.error(f"{model} failed with {type(error).__name__}: {error}", "check its config") from error
+
+
+_CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
+
+
+def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
+    """Call with the config as keyword arguments, or, where the one parameter is a config, with the whole dict."""
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except ValueError:  # builtins tell no signature
+        parameters = []
+    takes_dict = len(parameters) == 1 and parameters[0].name in _CONFIG_NAMES
+    if takes_dict and parameters[0].kind != inspect.Parameter.VAR_KEYWORD and parameters[0].name not in config:
+        return factory(dict(config))
+    return factory(**config)
+
+
+def _load_weights(request: LoadRequest, module: nn.Module, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(path), strict=True)
+    except (OSError, SafetensorError) as error:
+        raise request.error(f"{path.name} cannot be read: {error}", "save it with safetensors again") from None
+    except RuntimeError as error:
+        found = " ".join(str(error).split())[:300]
+        raise request.error(f"{path.name} does not fit the model: {found}", "check config and weights") from None
