@@ -316,6 +316,9 @@ def report(choices: list[Choice], found: list[dict[str, NDArray[np.float64]]]) -
     }
     listed = ", ".join(f"{way} {share:.1%}" for way, share in worse.items())
     print(f"worse than the better of best single and uniform by more than a standard error: {listed}")
+    far = {way: np.mean([_beyond(one[way], two) for one, two in zip(found, better, strict=True)]) for way in ways}
+    listed = ", ".join(f"{way} {share:.1%}" for way, share in far.items())
+    print(f"the same, by more than the standard error of the better one's own mean loss: {listed}")
     means = np.array([[one[way].mean() for way in ways] for one in found])
     ranks = np.apply_along_axis(rankdata, 1, means).mean(axis=0)
     count, size = means.shape
@@ -333,6 +336,11 @@ def _outcome(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> int:
     gain = theirs - ours
     error = gain.std(ddof=1) / np.sqrt(len(gain))
     return int(gain.mean() > error) - int(gain.mean() < -error)
+
+
+def _beyond(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
+    """Whether our mean loss is more than one standard error of theirs above theirs."""
+    return bool(ours.mean() > theirs.mean() + theirs.std(ddof=1) / np.sqrt(len(theirs)))
 
 
 if __name__ == "__main__":

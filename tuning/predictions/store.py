@@ -24,6 +24,7 @@ from pyarrow import fs as filesystems
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.digests import code_digest, member_digest, upstream_digest
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
@@ -220,7 +221,7 @@ class PredictionStore:
             PredictionError: as ``chunks``; or a member failed on a row.
         """
         wanted = np.arange(len(labels)) if some is None else some
-        columns = np.empty((len(members), len(wanted)), dtype=np.float32)
+        columns = mapped_array((len(members), len(wanted)), np.dtype(np.float32))  # of all rows: 80 MB for a million
         for held, probs in self.chunks(split, members):
             place = slice(*np.searchsorted(wanted, (held.start, held.stop)))
             rows = wanted[place]

@@ -22,7 +22,7 @@ from quorate.tuning.predictions.run_member import Inputs, Runner, tunable_member
 from quorate.tuning.predictions.store import FillReport, PredictionStore
 
 # Compared of one split at most: more show no gain that would matter.
-MOST_ROWS = 40_000
+MOST_ROWS = 10_000
 VALIDATION, HELD_OUT = "validation", "held-out"
 Say = Callable[[str], None]
 

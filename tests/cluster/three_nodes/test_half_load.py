@@ -1,0 +1,85 @@
+"""What three nodes can answer at most, and faults at half of it."""
+
+import time
+
+import pytest
+
+from tests.cluster.three_nodes.classify import FULL
+from tests.cluster.three_nodes.cluster import PLACES
+from tests.cluster.three_nodes.faults import kill_controller, kill_door, member_processes
+from tests.cluster.three_nodes.machine import address
+from tests.cluster.three_nodes.oracle import DEADLINE_S, OTHER_WEIGHTS, WEIGHTS, ensemble
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
+
+FIRST_RATE, STEP, STEP_S = 40.0, 1.4, 10
+# A rate is kept up where nine of ten requests are answered within this share of the deadline.
+IN_TIME, SHARE = 0.25, 0.9
+
+
+def keeps_up(report):
+    """Whether nearly all was answered in full and soon, counted from when it was due."""
+    soon = [r for r in report.requests if r.kind == FULL and r.done - r.due <= IN_TIME * DEADLINE_S]
+    return len(soon) >= SHARE * len(report.requests)
+
+
+@pytest.fixture(scope="module")
+def half(nodes):
+    """Half of the highest rate that was kept up, in requests a second."""
+    deployed = nodes.driver().do("deploy", spec=ensemble("served"))
+    rate = FIRST_RATE
+    while True:
+        with nodes.asking(deployed, "served", {deployed["revision"]: WEIGHTS}, 0, rate=rate) as asking:
+            asking.last(STEP_S)
+        asking.report.assert_safe()
+        if not keeps_up(asking.report):
+            break
+        rate *= STEP
+    print(f"{rate / STEP:.0f} requests a second are kept up, {rate:.0f} are not")
+    return rate / STEP / 2
+
+
+def test_half_of_what_saturates_is_answered_in_full_and_soon(nodes, served, seed, half):
+    with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed, rate=half) as asking:
+        asking.last(30)
+    asking.report.assert_answered()
+    assert keeps_up(asking.report)
+
+
+def test_at_half_load_a_killed_controller_and_publications_cost_no_answer(nodes, served, seed, half):
+    revisions = {served["revision"]: WEIGHTS}
+    with nodes.asking(served, "served", revisions, seed, rate=half) as asking:
+        kill_controller(nodes)
+        asking.last(15)
+        for n in range(20):
+            weights = OTHER_WEIGHTS if n % 2 else WEIGHTS
+            fusion = {"weights": weights, "deadline_s": DEADLINE_S + (n + 1) / 100}  # each is another revision
+            revisions[nodes.driver().do("publish", name="served", fusion=fusion)] = weights
+        asking.last(5)
+    asking.report.assert_answered()
+
+
+def test_at_half_load_killed_doors_and_members_leave_999_of_1000_answered(nodes, deploy, seed, half):
+    deployed = deploy(ensemble("half", replicas=2))
+    with nodes.asking(deployed, "half", {deployed["revision"]: WEIGHTS}, seed, rate=half) as asking:
+        for place in PLACES:
+            at, pid = member_processes(nodes, "half")[0]
+            nodes.nodes[at].signal(pid)
+            kill_door(nodes, "half", place)
+            print(f"the door was back {asking.door_answers(address(place)):.1f} s after it was killed")
+            asking.last(10)
+    asking.report.assert_answered(0.999)
+
+
+def test_at_half_load_a_node_that_loses_power_leaves_999_of_1000_answered(nodes, deploy, seed, half):
+    deployed = deploy(ensemble("powered", replicas=2))
+    place = PLACES[-1]
+    with nodes.asking(deployed, "powered", {deployed["revision"]: WEIGHTS}, seed, rate=half) as asking:
+        asking.last(10)
+        nodes.switch_off(place)
+        asking.last(30)
+        back = time.monotonic()
+        nodes.switch_on(place)
+        asking.door_answers(address(place), 300)
+        print(f"its door was back {time.monotonic() - back:.1f} s after the node")
+    asking.report.assert_answered(0.999)
