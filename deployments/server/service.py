@@ -292,12 +292,18 @@ class Service:
         shapes = {TAGS: tensor["shape"][:2], SPANS: [-1]}
         return [tensor, *({"name": name, "datatype": "BYTES", "shape": shapes[name]} for name in more)]
 
+    def _dims_of_values(self) -> int:
+        """How many dimensions a row of fused values has; 1 of probabilities, and while no replica has said so."""
+        names = [name for name in self.engine.revision.asked if name in self._spec.members]
+        known = (self.engine.output(name) for name in names if self._spec.members[name].output == "values")
+        return max((len(output[1]) for output in known if output is not None), default=1) or 1
+
     def _output_tensor(self, model: str) -> dict[str, Any]:
         member = self._spec.members.get(model)
         found = None if member is None else self.engine.output(model)
         if found is None:  # the fusion's own, or of a member that no replica has run yet
             classes = self._spec.classes if member is None else member.classes or self._spec.classes
             has_classes = member is None or member.output in ("logits", "probabilities")
-            tokens = (-1,) if self._spec.of_tokens else ()
-            found = "FP32", (*tokens, len(classes) if classes and has_classes else -1)
+            more = (-1,) * (1 if self._spec.of_tokens else self._dims_of_values() - 1)
+            found = "FP32", (*more, len(classes) if classes and has_classes else -1)
         return {"name": self.engine.revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}
