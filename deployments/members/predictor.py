@@ -47,10 +47,10 @@ class Predictor:
         self.dims: tuple[int, ...] = ()
 
     def warm_up(self) -> None:
-        """Run zeros through the model, so that the first request finds everything compiled and allocated.
+        """Run an example through the model, so that the first request finds everything compiled and allocated.
 
         Raises:
-            MemberLoadError: the model fails on them, or its output does not fit the spec.
+            MemberLoadError: the model fails on it, or its output does not fit the spec.
         """
         example = self.model.example(self._job.inputs, rows=2, lengths=self._job.lengths)
         if len(example) < len(self._spec.inputs):
@@ -61,7 +61,17 @@ class Predictor:
             raise MemberLoadError(self.model.name, error.found, error.fix) from None
         except Exception as error:
             found = f"the model fails on an example input with {type(error).__name__}: {error}"
-            raise MemberLoadError(self.model.name, found, "check inputs and config in the spec") from error
+            raise MemberLoadError(self.model.name, found, self._fix_of_example()) from error
+
+    def _fix_of_example(self) -> str:
+        """What to do where the model fails on the example."""
+        for name, tensor in self._job.inputs.items():
+            place = f"say what rows it takes: inputs.{name}.example"
+            if tensor.example is None and tensor.datatype == "BYTES":
+                return f"{place}, a file such as it reads (tried: no byte)"
+            if tensor.example is None and -1 in tensor.shape:
+                return f"{place}, the shape of one (tried: {list(tensor.example_shape)})"
+        return "check inputs and config in the spec"
 
     def _remember(self, output: Array) -> None:
         """What the model returns for a row; where rows have a free size, so may what it returns."""

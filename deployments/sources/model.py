@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -38,9 +39,10 @@ class Model:
         device: torch.device,
         tensors: bool,
         classes: tuple[str, ...] | None = None,
+        folder: Path = Path(),
     ):
         self.name, self.device, self.classes = name, device, classes
-        self._spec, self._function, self._tensors = spec, function, tensors
+        self._spec, self._function, self._tensors, self._folder = spec, function, tensors, folder
         self._float = _float_dtype(function) if isinstance(function, nn.Module) else None
 
     @property
@@ -80,8 +82,9 @@ class Model:
         return tensor.to(self._float) if self._float is not None and tensor.dtype in _FLOATS else tensor
 
     def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
-        """Zeros in the shape of the member's request inputs; see ``example_rows``."""
-        return example_rows({name: inputs[name] for name in self._spec.inputs if name in inputs}, rows, lengths)
+        """The member's request inputs; see ``example_rows``."""
+        read = {name: inputs[name] for name in self._spec.inputs if name in inputs}
+        return example_rows(read, rows, self._folder, lengths)
 
 
 # What requests and modules may both have; float64 rows are never made less exact.

@@ -44,7 +44,7 @@ class LoadRequest:
             tensors: whether it takes tensors on the device, or arrays.
             classes: what the model itself calls its columns, in their order, where it knows.
         """
-        return Model(self.name, self.spec, function, self.device, tensors, classes)
+        return Model(self.name, self.spec, function, self.device, tensors, classes, self.folder)
 
     def error(self, found: str, fix: str) -> MemberLoadError:
         return MemberLoadError(self.name, found, fix)

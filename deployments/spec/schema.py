@@ -34,10 +34,22 @@ class _Frozen(BaseModel):
 
 
 class TensorSpec(_Frozen):
-    """One request input. ``shape`` is one row's, without the batch dimension; -1 is a free dimension."""
+    """One request input.
+
+    Attributes:
+        shape: one row's, without the batch dimension; -1 is a free dimension.
+        example: what models are tried on before anybody asks, zeros of free dimensions 1 when left out: the shape of a
+            row, such as ``[16000]``; or the path of a file that is one element of BYTES, such as an image.
+    """
 
     datatype: Datatype
     shape: tuple[Annotated[int, Field(ge=-1, le=2**31)], ...]
+    example: tuple[Annotated[int, Field(ge=1, le=2**31)], ...] | Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of a row that models are tried on."""
+        return self.example if isinstance(self.example, tuple) else tuple(1 if s == -1 else s for s in self.shape)
 
 
 class Resources(_Frozen):
