@@ -70,7 +70,7 @@ def _check_model(field: str, member: MemberSpec) -> None:
         raise SpecError(f"{field}.model", f"'{member.model}' is no model", f"write {_KINDS}")
     if member.weights and not member.weights.endswith(known.weights):
         fix = "save the state dict with safetensors.torch.save_file; pickles can run code and are refused"
-        raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {' or '.join(known.weights)} file", fix)
+        raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {', '.join(known.weights)} file", fix)
     if member.digest and not member.weights and not known.local:
         raise SpecError(
             f"{field}.digest", "there is no weights file to compare it with", "add weights or remove digest"

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -188,7 +189,7 @@ def test_requests_fit_the_models_metadata():
 
 
 def test_random_input_has_the_sizes_that_the_model_was_tried_with():
-    inputs = [
+    inputs: list[dict[str, Any]] = [
         {"name": "x", "datatype": "FP32", "shape": [-1, 2, -1], "parameters": {"example_shape": "[2, 5]"}},
         {"name": "n", "datatype": "INT32", "shape": [-1, 1]},
     ]
