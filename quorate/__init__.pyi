@@ -3,6 +3,8 @@ from .cluster.operations.bench import bench as bench
 from .cluster.operations.compress import compress as compress
 from .cluster.operations.connect import Ensemble as Ensemble
 from .cluster.operations.connect import connect as connect
+from .cluster.operations.convert import Converted as Converted
+from .cluster.operations.convert import convert as convert
 from .cluster.operations.deploy import deploy as deploy
 from .cluster.operations.down import Stopped as Stopped
 from .cluster.operations.down import down as down

@@ -11,6 +11,7 @@ import typer
 
 from quorate.cluster.cli.commands.bench import bench
 from quorate.cluster.cli.commands.compress import compress
+from quorate.cluster.cli.commands.convert import convert
 from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.down import down
@@ -30,7 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (validate, plan, deploy, query, status, down, tune, train, compress, bench, promote, rollback, demo):
+for command in (
+    validate, plan, deploy, query, status, down, tune, train, compress, bench, promote, rollback, convert, demo,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -38,8 +38,8 @@ class Alignment:
             status: (B,) RowState; rows that overflow float32 are marked in it.
 
         Returns:
-            (B, C) probabilities, or (B, T, C) of T tokens, or (B, ...) features or values, float32, unusable rows
-            zeroed.
+            (B, C) probabilities, or (B, T, C) of T tokens, or (B, F) features, or (B, ...) values in the model's own
+            shape, float32, unusable rows zeroed.
         """
         if np.count_nonzero(status) == len(status):  # OK is 0
             return raw
@@ -47,7 +47,7 @@ class Alignment:
             values = raw.astype(np.float32, copy=False)
             if self._output == "logits":
                 values = _softmax(values)
-            elif self._output in ("values", "features"):
+            elif self._output == "features" or values.ndim == 1:
                 values = values.reshape(len(values), -1)
         if self._columns is not None:
             aligned = np.zeros((*values.shape[:-1], self._num_classes), dtype=np.float32)

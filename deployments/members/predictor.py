@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
@@ -24,10 +25,6 @@ Array = NDArray[Any]
 # Forward passes for a batch that raises, beyond the 2 log2(B) that find one poison row. Without a limit a batch of
 # nothing else takes 2B - 1 of them, on the thread that everybody waits for.
 SPARE_PASSES = 16
-
-
-class OutputError(ValueError):
-    """The model returned something that is not one row per input row."""
 
 
 class Predictor:
@@ -50,10 +47,10 @@ class Predictor:
         self.dims: tuple[int, ...] = ()
 
     def warm_up(self) -> None:
-        """Run zeros through the model, so that the first request finds everything compiled and allocated.
+        """Run an example through the model, so that the first request finds everything compiled and allocated.
 
         Raises:
-            MemberLoadError: the model fails on them, or its output does not fit the spec.
+            MemberLoadError: the model fails on it, or its output does not fit the spec.
         """
         example = self.model.example(self._job.inputs, rows=2, lengths=self._job.lengths)
         if len(example) < len(self._spec.inputs):
@@ -61,10 +58,20 @@ class Predictor:
         try:
             self._remember(self._forward(example))
         except OutputError as error:
-            raise MemberLoadError(self.model.name, str(error), "check output and classes in the spec") from None
+            raise MemberLoadError(self.model.name, error.found, error.fix) from None
         except Exception as error:
             found = f"the model fails on an example input with {type(error).__name__}: {error}"
-            raise MemberLoadError(self.model.name, found, "check inputs and config in the spec") from error
+            raise MemberLoadError(self.model.name, found, self._fix_of_example()) from error
+
+    def _fix_of_example(self) -> str:
+        """What to do where the model fails on the example."""
+        for name, tensor in self._job.inputs.items():
+            place = f"say what rows it takes: inputs.{name}.example"
+            if tensor.example is None and tensor.datatype == "BYTES":
+                return f"{place}, a file such as it reads (tried: no byte)"
+            if tensor.example is None and -1 in tensor.shape:
+                return f"{place}, the shape of one (tried: {list(tensor.example_shape)})"
+        return "check inputs and config in the spec"
 
     def _remember(self, output: Array) -> None:
         """What the model returns for a row; where rows have a free size, so may what it returns."""
@@ -145,6 +152,7 @@ class Predictor:
         expected = self._alignment.num_outputs
         if expected is None:
             return output
+        output = self._ordered(output)
         if self._tokens is not None:
             tokens = inputs[self._tokens].shape[1]
             if output.shape != (rows, tokens, expected):
@@ -154,6 +162,18 @@ class Predictor:
             found = f"the model returned {list(output.shape[1:])} values a row"
             raise OutputError(f"{found} but has {expected} classes")
         return output
+
+    def _ordered(self, output: Array) -> Array:
+        """(..., K) with its columns in the order in which the spec has the classes, where the model names its own."""
+        of_model, wanted = self.model.classes, self._spec.classes or self._job.classes
+        if of_model is None or wanted is None or of_model == wanted:
+            return output
+        if set(of_model) == set(wanted) and output.shape[-1] == len(of_model):
+            return output[..., [of_model.index(name) for name in wanted]]
+        if self._spec.classes is None:
+            found = f"the model's classes are {', '.join(of_model)}, and the ensemble's {', '.join(wanted)}"
+            raise OutputError(found, "give the member classes: the ensemble's names, in the order of the model's")
+        return output  # what the spec lists renames them, one by one
 
 
 def _failed(rows: int, state: RowState) -> tuple[Array, NDArray[np.uint8]]:

@@ -17,8 +17,8 @@ from quorate.deployments.spec.factory_code import code_files, code_place
 from quorate.deployments.spec.named_files import (
     NamedFile,
     config_files,
+    ensemble_files,
     files_in,
-    fusion_files,
     member_files,
     named_files,
 )
@@ -102,7 +102,7 @@ def _named(spec: EnsembleSpec, folder: Path) -> list[NamedFile]:
 
 def _files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, Path, str]]:
     """Each file, its path in a folder of the revision, and its digest."""
-    yield from _pinned(spec, fusion_files(spec), folder)
+    yield from _pinned(spec, ensemble_files(spec), folder)
     for name in spec.members:
         yield from _files_of_member(spec, name, folder)
 

@@ -143,19 +143,19 @@ def roll_out(candidate: Candidate, record: Callable[[], None], check: Check | No
 
 
 def rehearse(candidate: Candidate) -> None:
-    """Answer zeros once: what members give each other and the rules could not be tried when they were loaded.
+    """Answer an example once: what members give each other and the rules could not be tried when they were loaded.
 
     Raises:
         DeployError: a member fails on them, or gives what its readers or the rule cannot use.
     """
     spec = candidate.spec
     try:
-        candidate.probe(example_rows(spec.inputs, 1, spec.lengths))
+        candidate.probe(example_rows(spec.inputs, 1, candidate.publication.place, spec.lengths))
     except DeployError as error:
         mistakes = (":error", ":shape", "could not be fused", "could not be sent")
         if any(words in str(error) for words in mistakes):  # others, a late member say, are no mistake of the spec
             fix = "correct what it reads or its config, and deploy again (quorate status shows its last error)"
-            raise DeployError(f"{spec.name} does not answer an example of zeros: {error}; {fix}") from None
+            raise DeployError(f"{spec.name} does not answer an example: {error}; {fix}") from None
 
 
 def _sum(parts: list[dict[str, Any]]) -> Share:

@@ -7,6 +7,7 @@ The ensemble is a model, and so is every member that reads only request inputs. 
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import defaultdict
@@ -31,7 +32,8 @@ from quorate.deployments.server.token_tags import tagged, tagged_bytes
 from quorate.deployments.spec.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
-from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse
+from quorate.deployments.spec.schema import TensorSpec
+from quorate.deployments.wire.inference import EXAMPLE_SHAPE, VERSION, InferRequest, InferResponse
 from quorate.deployments.wire.limits import MAX_BODY_BYTES, MAX_ROWS
 
 Array = NDArray[Any]
@@ -121,10 +123,7 @@ class Service:
         self.check_model(model, version)
         spec = self._spec
         platform = "quorate_ensemble" if model == spec.name else "quorate_member"
-        inputs = [
-            {"name": name, "datatype": spec.inputs[name].datatype, "shape": [-1, *spec.inputs[name].shape]}
-            for name in self._inputs(model)
-        ]
+        inputs = [_described(name, spec.inputs[name]) for name in self._inputs(model)]
         return {
             "name": model,
             "versions": [VERSION],
@@ -292,12 +291,26 @@ class Service:
         shapes = {TAGS: tensor["shape"][:2], SPANS: [-1]}
         return [tensor, *({"name": name, "datatype": "BYTES", "shape": shapes[name]} for name in more)]
 
+    def _dims_of_values(self) -> int:
+        """How many dimensions a row of fused values has; 1 of probabilities, and while no replica has said so."""
+        names = [name for name in self.engine.revision.asked if name in self._spec.members]
+        known = (self.engine.output(name) for name in names if self._spec.members[name].output == "values")
+        return max((len(output[1]) for output in known if output is not None), default=1) or 1
+
     def _output_tensor(self, model: str) -> dict[str, Any]:
         member = self._spec.members.get(model)
         found = None if member is None else self.engine.output(model)
         if found is None:  # the fusion's own, or of a member that no replica has run yet
             classes = self._spec.classes if member is None else member.classes or self._spec.classes
             has_classes = member is None or member.output in ("logits", "probabilities")
-            tokens = (-1,) if self._spec.of_tokens else ()
-            found = "FP32", (*tokens, len(classes) if classes and has_classes else -1)
+            more = (-1,) * (1 if self._spec.of_tokens else self._dims_of_values() - 1)
+            found = "FP32", (*more, len(classes) if classes and has_classes else -1)
         return {"name": self.engine.revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}
+
+
+def _described(name: str, tensor: TensorSpec) -> dict[str, Any]:
+    """An input's metadata; where the spec says with what sizes models were tried, so do its parameters."""
+    found: dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": [-1, *tensor.shape]}
+    if isinstance(tensor.example, tuple):
+        found["parameters"] = {EXAMPLE_SHAPE: json.dumps(tensor.example)}
+    return found

@@ -1,4 +1,4 @@
-"""Factories, ``package.module:factory``: called with the config, given weights of a file of their own."""
+"""Factories, ``package.module:factory``: called with the config, given the weights of a file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
+from quorate.deployments.sources.weights import load_weights
 from quorate.deployments.spec.model_formats import factory_of
 
 
@@ -21,7 +22,7 @@ def load(request: LoadRequest) -> Model:
     spec, built = request.spec, _call_factory(request)
     if isinstance(built, nn.Module):
         if spec.weights:
-            _load_weights(request, built, request.folder / spec.weights)
+            load_weights(request, built, request.folder / spec.weights)
         return request.model(built.to(request.device).eval(), tensors=True)
     if spec.weights:
         found = f"{spec.model} returned {type(built).__name__}, which takes no weights"
@@ -67,16 +68,3 @@ def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
     if takes_dict and parameters[0].kind != inspect.Parameter.VAR_KEYWORD and parameters[0].name not in config:
         return factory(dict(config))
     return factory(**config)
-
-
-def _load_weights(request: LoadRequest, module: nn.Module, path: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        module.load_state_dict(load_file(path), strict=True)
-    except (OSError, SafetensorError) as error:
-        raise request.error(f"{path.name} cannot be read: {error}", "save it with safetensors again") from None
-    except RuntimeError as error:
-        found = " ".join(str(error).split())[:300]
-        raise request.error(f"{path.name} does not fit the model: {found}", "check config and weights") from None

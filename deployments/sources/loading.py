@@ -11,7 +11,7 @@ import torch
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.spec.digests import file_digest
-from quorate.deployments.spec.model_formats import FACTORY, ONNX, TORCH_EXPORT, checkpoint_of, format_of
+from quorate.deployments.spec.model_formats import FACTORY, ONNX, TORCH_EXPORT, TORCHSCRIPT, checkpoint_of, format_of
 from quorate.deployments.spec.schema import MemberSpec
 
 # By the format's name the module whose ``load`` takes a LoadRequest and gives a Model.
@@ -19,6 +19,7 @@ LOADERS = {
     FACTORY.name: "factory",
     TORCH_EXPORT.name: "torch_export",
     ONNX.name: "onnx",
+    TORCHSCRIPT.name: "torchscript",
 }
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from quorate.deployments.sources.outputs import as_array, pick
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 from quorate.deployments.wire.example import example_rows
 
@@ -25,11 +27,23 @@ class Model:
     Attributes:
         name: the member's name.
         device: where it runs.
+        classes: what the model itself calls its output's columns, in their order, where it says so; of one that gives
+            rows of names and numbers known once it has run.
     """
 
-    def __init__(self, name: str, spec: MemberSpec, function: Callable[..., Any], device: torch.device, tensors: bool):
-        self.name, self.device = name, device
-        self._spec, self._function, self._tensors = spec, function, tensors
+    def __init__(
+        self,
+        name: str,
+        spec: MemberSpec,
+        function: Callable[..., Any],
+        device: torch.device,
+        tensors: bool,
+        classes: tuple[str, ...] | None = None,
+        folder: Path = Path(),
+    ):
+        self.name, self.device, self.classes = name, device, classes
+        self._spec, self._function, self._tensors, self._folder = spec, function, tensors, folder
+        self._float = _float_dtype(function) if isinstance(function, nn.Module) else None
 
     @property
     def module(self) -> nn.Module | None:
@@ -43,15 +57,17 @@ class Model:
             inputs: each of the member's inputs, (B, *shape).
 
         Returns:
-            (B, ...) whatever the model returns for it, on the CPU.
+            (B, ...) the output that the spec means, on the CPU.
+
+        Raises:
+            OutputError: there is no such output.
         """
         arrays = [inputs[name] for name in self._spec.inputs]
         with torch.inference_mode():
             output = self._function(*([self._tensor(a) for a in arrays] if self._tensors else arrays))
-            if isinstance(output, torch.Tensor):
-                output = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
-                return output.cpu().numpy()
-        return np.asarray(output)
+            array, classes = as_array(pick(output, self._spec))
+        self.classes = classes or self.classes
+        return array
 
     def _tensor(self, array: Array) -> Any:
         if array.dtype == object:  # BYTES stay what they are: tokenising is the model's business
@@ -62,8 +78,20 @@ class Model:
             tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
         else:
             tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        tensor = tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+        return tensor.to(self._float) if self._float is not None and tensor.dtype in _FLOATS else tensor
 
     def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
-        """Zeros in the shape of the member's request inputs; see ``example_rows``."""
-        return example_rows({name: inputs[name] for name in self._spec.inputs if name in inputs}, rows, lengths)
+        """The member's request inputs; see ``example_rows``."""
+        read = {name: inputs[name] for name in self._spec.inputs if name in inputs}
+        return example_rows(read, rows, self._folder, lengths)
+
+
+# What requests and modules may both have; float64 rows are never made less exact.
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def _float_dtype(module: nn.Module) -> torch.dtype | None:
+    """The type that floating inputs are given: the one of all floating parameters; None where there are several."""
+    found = {parameter.dtype for parameter in module.parameters() if parameter.dtype.is_floating_point}
+    return found.pop() if len(found) == 1 and found <= set(_FLOATS) else None

@@ -35,14 +35,16 @@ class LoadRequest:
         """The file or the folder that ``model`` names."""
         return self.folder / (model_path(self.spec.model) or "")
 
-    def model(self, function: Callable[..., Any], tensors: bool) -> Model:
+    def model(self, function: Callable[..., Any], tensors: bool, classes: tuple[str, ...] | None = None) -> Model:
         """What is loaded, as a model.
 
         Args:
-            function: called with the member's inputs in their order, (B, *shape) each; gives one row for each.
-            tensors: whether it takes and gives tensors on the device, or arrays.
+            function: called with the member's inputs in their order, (B, *shape) each; gives one row for each, alone
+                or among other outputs (see ``outputs.pick``), as numbers or by the names of classes.
+            tensors: whether it takes tensors on the device, or arrays.
+            classes: what the model itself calls its columns, in their order, where it knows.
         """
-        return Model(self.name, self.spec, function, self.device, tensors)
+        return Model(self.name, self.spec, function, self.device, tensors, classes, self.folder)
 
     def error(self, found: str, fix: str) -> MemberLoadError:
         return MemberLoadError(self.name, found, fix)

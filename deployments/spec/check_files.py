@@ -10,8 +10,17 @@ from pathlib import Path
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, factory_of, format_of
+from quorate.deployments.spec.model_formats import (
+    CHECKPOINTS,
+    FACTORY,
+    TORCHSCRIPT,
+    checkpoint_of,
+    convert_command,
+    factory_of,
+    format_of,
+)
 from quorate.deployments.spec.named_files import NamedFile, named_files
+from quorate.deployments.spec.torch_files import foreign_class, kind_of
 
 
 def check_files(spec: EnsembleSpec, folder: Path) -> None:
@@ -27,6 +36,7 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
             fix = "paths are relative to the spec file's folder"
             raise SpecError(file.field, f"there is no file {folder / file.path}", fix)
         _check_kind(spec, file, folder / file.path)
+        _check_torch_file(spec, file, folder / file.path)
     for name, member in spec.members.items():
         checkpoint = checkpoint_of(member)
         if member.digest and checkpoint and (found := file_digest(folder / checkpoint)) != member.digest:
@@ -42,6 +52,34 @@ def _check_kind(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:
         return
     found, wanted = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
     raise SpecError(file.field, f"{path} is {found}", f"give the path of {wanted}")
+
+
+def _check_torch_file(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:
+    """TorchScript where a model is asked for, and a state where weights are; what is pickled has to be converted."""
+    part, _, rest = file.field.partition(".")
+    name, _, field = rest.rpartition(".")
+    model = field == "model" and part == "members" and format_of(spec.members[name].model) is TORCHSCRIPT
+    if not model and not (field == "weights" and path.suffix in CHECKPOINTS):
+        return
+    kind = kind_of(path)
+    of_class = foreign_class(path) if kind == "torch.save" else None
+    if kind == "pickle" or of_class:
+        found = f"{file.path} is a pickle{f' of {of_class}' if of_class else ''}, which may run code when it is read"
+        fix = f"if you trust where it is from, {convert_command(file.path)}"
+        raise SpecError(file.field, found, f"{fix}, and give that as weights of a factory" if model else fix)
+    if model and kind != "TorchScript":
+        found = f"{file.path} is {_KINDS[kind]}, no TorchScript program"
+        raise SpecError(file.field, found, "name the factory of its module as model, and this file as weights")
+    if not model and kind != "torch.save":
+        raise SpecError(file.field, f"{file.path} is {_KINDS[kind]}", "save module.state_dict() with torch.save")
+
+
+_KINDS = {
+    "TorchScript": "a TorchScript program",
+    "torch.export": "a torch.export program (.pt2)",
+    "torch.save": "a checkpoint of torch.save",
+    "other": "no file that torch writes",
+}
 
 
 def _check_module(field: str, module: str, folder: Path) -> None:

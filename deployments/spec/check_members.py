@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.model_formats import FACTORY, FORMATS, factory_of, format_of
-from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources
+from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources, TensorSpec
 from quorate.deployments.spec.suggestions import suggest
 
 _SUFFIXES = " or ".join(suffix for known in FORMATS for suffix in known.suffixes)
@@ -18,6 +18,17 @@ def check_tensors(spec: EnsembleSchema) -> None:
             raise SpecError(
                 f"inputs.{name}.shape", f"{list(tensor.shape)} holds no element", "use sizes above 0, or -1"
             )
+        _check_example(f"inputs.{name}.example", tensor)
+
+
+def _check_example(field: str, tensor: TensorSpec) -> None:
+    if isinstance(tensor.example, str) and tensor.datatype != "BYTES":
+        fix = f"give the shape of a row, such as {[16 if size == -1 else size for size in tensor.shape]}"
+        raise SpecError(field, f"a file is an element of BYTES, and the input is {tensor.datatype}", fix)
+    sizes = tensor.example_shape
+    if len(sizes) != len(tensor.shape) or any(b not in (-1, a) for a, b in zip(sizes, tensor.shape, strict=True)):
+        found = f"{list(sizes)} is no row of shape {list(tensor.shape)}"
+        raise SpecError(field, found, "give a size for each -1, and the others as they are")
 
 
 def check_classes(field: str, classes: tuple[str, ...] | None) -> None:
@@ -59,7 +70,7 @@ def _check_model(field: str, member: MemberSpec) -> None:
         raise SpecError(f"{field}.model", f"'{member.model}' is no model", f"write {_KINDS}")
     if member.weights and not member.weights.endswith(known.weights):
         fix = "save the state dict with safetensors.torch.save_file; pickles can run code and are refused"
-        raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {' or '.join(known.weights)} file", fix)
+        raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {', '.join(known.weights)} file", fix)
     if member.digest and not member.weights and not known.local:
         raise SpecError(
             f"{field}.digest", "there is no weights file to compare it with", "add weights or remove digest"

@@ -9,7 +9,7 @@ from pathlib import Path
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_digest, code_place
-from quorate.deployments.spec.named_files import NamedFile, config_files, files_in, fusion_files, member_files
+from quorate.deployments.spec.named_files import NamedFile, config_files, ensemble_files, files_in, member_files
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 
 
@@ -18,7 +18,7 @@ def pin(spec: EnsembleSpec, folder: Path) -> EnsembleSpec:
 
     What is pinned is another revision when a file has changed, and other replicas where it is a member's.
     """
-    digests, members = _of_files(fusion_files(spec), folder), {}
+    digests, members = _of_files(ensemble_files(spec), folder), {}
     for name, member in spec.members.items():
         checkpoint = _of_files(member_files(name, member), folder)
         digests |= {**checkpoint, **_of_settings(name, member, folder)}
@@ -36,7 +36,7 @@ def check_fusions(spec: EnsembleSpec, folder: Path) -> None:
     """
     wanted = {field: digest for field, digest in spec.digests.items() if not field.startswith("members.")}
     if wanted:
-        _compare(wanted, _of_files(fusion_files(spec), folder))
+        _compare(wanted, _of_files(ensemble_files(spec), folder))
 
 
 def check_member(job: MemberJob, folder: Path) -> None:

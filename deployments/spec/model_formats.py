@@ -35,10 +35,15 @@ class ModelFormat:
 WEIGHTS_SUFFIX = ".safetensors"
 TORCH_EXPORT = ModelFormat("torch.export", suffixes=(".pt2",))
 ONNX = ModelFormat("ONNX", suffixes=(".onnx",))
-FACTORY = ModelFormat("factory", local=False, weights=(WEIGHTS_SUFFIX,), config=True)  # package.module:factory
+# What torch.save writes; read without running what a pickle says.
+CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
+TORCHSCRIPT = ModelFormat("TorchScript", suffixes=(".pt", ".pth"))
+FACTORY = ModelFormat(  # package.module:factory
+    "factory", local=False, weights=(WEIGHTS_SUFFIX, *CHECKPOINTS), config=True
+)
 
 # Those by scheme first, since what stands behind a scheme may end in anything.
-FORMATS = (TORCH_EXPORT, ONNX)
+FORMATS = (TORCH_EXPORT, ONNX, TORCHSCRIPT)
 
 
 def format_of(model: str) -> ModelFormat:
@@ -56,6 +61,11 @@ def with_model_path(model: str, path: str) -> str:
     """The same format, at another path."""
     scheme = format_of(model).scheme
     return f"{scheme}:{path}" if scheme else path
+
+
+def convert_command(path: str) -> str:
+    """What makes a file that can be loaded out of one that only a pickle's code can read."""
+    return f"quorate convert {path} --to {WEIGHTS_SUFFIX.removeprefix('.')}"
 
 
 def checkpoint_of(member: MemberSpec) -> str | None:

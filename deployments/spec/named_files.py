@@ -30,9 +30,9 @@ class NamedFile:
 
 
 def named_files(spec: EnsembleSchema) -> list[NamedFile]:
-    """The files that a spec must have: checkpoints of members, states of fusions and of calibrations."""
+    """The files that a spec must have: checkpoints of members, and those of the ensemble itself."""
     members = (found for name, member in spec.members.items() for found in member_files(name, member))
-    return [*members, *fusion_files(spec)]
+    return [*members, *ensemble_files(spec)]
 
 
 def member_files(name: str, member: MemberSpec) -> list[NamedFile]:
@@ -41,10 +41,12 @@ def member_files(name: str, member: MemberSpec) -> list[NamedFile]:
     return [NamedFile(f"members.{name}.{field}", path) for field, path in named.items() if path]
 
 
-def fusion_files(spec: EnsembleSchema) -> list[NamedFile]:
-    """States of fusions and of calibrations."""
+def ensemble_files(spec: EnsembleSchema) -> list[NamedFile]:
+    """Those that are no member's: examples of inputs, states of fusions and of calibrations."""
+    examples = {name: tensor.example for name, tensor in spec.inputs.items()}
+    shown = [NamedFile(f"inputs.{name}.example", path) for name, path in examples.items() if isinstance(path, str)]
     fusions = {"fusion": spec.fusion} if spec.fusion else {f"fusions.{n}": f for n, f in spec.fusions.items()}
-    return [found for field, fusion in fusions.items() if fusion for found in _of_fusion(field, fusion)]
+    return [*shown, *(found for field, fusion in fusions.items() if fusion for found in _of_fusion(field, fusion))]
 
 
 def config_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:

@@ -25,6 +25,8 @@ Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 DEADLINE_S = 1.0  # of a fusion that gives none
 Count = Annotated[int, Field(ge=1, le=100_000)]
+# YAML reads the place of an output in a tuple as a number.
+OutputName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v), Field(min_length=1)]
 
 
 class _Frozen(BaseModel):
@@ -32,10 +34,22 @@ class _Frozen(BaseModel):
 
 
 class TensorSpec(_Frozen):
-    """One request input. ``shape`` is one row's, without the batch dimension; -1 is a free dimension."""
+    """One request input.
+
+    Attributes:
+        shape: one row's, without the batch dimension; -1 is a free dimension.
+        example: what models are tried on before anybody asks, zeros of free dimensions 1 when left out: the shape of a
+            row, such as ``[16000]``; or the path of a file that is one element of BYTES, such as an image.
+    """
 
     datatype: Datatype
     shape: tuple[Annotated[int, Field(ge=-1, le=2**31)], ...]
+    example: tuple[Annotated[int, Field(ge=1, le=2**31)], ...] | Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of a row that models are tried on."""
+        return self.example if isinstance(self.example, tuple) else tuple(1 if s == -1 else s for s in self.shape)
 
 
 class Resources(_Frozen):
@@ -64,7 +78,11 @@ class MemberSpec(_Frozen):
             or the path of a ``.pt2`` (torch.export) or ``.onnx`` file.
         weights: a safetensors file for the module that the factory returns.
         digest: ``sha256:<hex>`` of the weights file, or of the model file where there are no weights.
-        classes: class names in the order of the member's output columns; the ensemble's when left out.
+        output_name: which of several outputs is the member's: a key of a dict, a field of a ModelOutput, a named tuple
+            or a dataclass, an output of an ONNX file, or the place in a tuple, from 0. Left out, it is the only one, or
+            the one called as ``output`` says.
+        classes: class names in the order of the member's output columns; those that the model itself has, or the
+            ensemble's, when left out.
         stall_timeout_s: a replica whose inference makes no progress for this long is replaced.
         max_memory_bytes: a replica that keeps more in memory (resident, as ``ps`` shows it) is replaced, after it has
             answered what it has; without end when left out.
@@ -77,6 +95,7 @@ class MemberSpec(_Frozen):
     digest: Digest | None = None
     inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
     output: Output = "logits"
+    output_name: OutputName | None = None
     classes: tuple[ClassName, ...] | None = None
     resources: Resources = Resources()
     replicas: Replicas = Replicas()

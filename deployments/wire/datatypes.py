@@ -63,6 +63,6 @@ def bytes_array(items: Sequence[bytes]) -> NDArray[Any]:
 
 
 def zeros(datatype: str, shape: Sequence[int], rows: int) -> NDArray[Any]:
-    """(rows, *shape) of zeros or empty strings; a free dimension becomes 1."""
-    full = (rows, *(1 if size == -1 else size for size in shape))
+    """(rows, *shape) of zeros or empty strings."""
+    full = (rows, *shape)
     return np.full(full, b"", dtype=object) if datatype == "BYTES" else np.zeros(full, dtype=numpy_dtype(datatype))

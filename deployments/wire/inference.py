@@ -14,6 +14,8 @@ Array = NDArray[Any]
 Scalar = str | int | float | bool
 # Every model has this one version.
 VERSION = "1"
+# The parameter of an input's metadata that says with what sizes of a row, as JSON, models were tried.
+EXAMPLE_SHAPE = "example_shape"
 
 
 @dataclass(slots=True)

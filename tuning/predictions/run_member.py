@@ -70,11 +70,11 @@ def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def predict_batch(predictor: Predictor, job: MemberJob, inputs: Inputs) -> NDArray[np.float32]:
-    """(B, C) probabilities of one batch, NaN where the row is of no use."""
+    """(B, C) probabilities, or all values of a row side by side, of one batch; NaN where the row is of no use."""
     values, status = predictor.run(inputs, probabilities=True)
     if values.shape[1] == 0:  # no row of the batch came through, so the model told no width
         values = np.zeros((len(status), len(job.classes or (VALUE,))), np.float32)
-    return np.where((status == RowState.OK)[:, None], values, np.float32("nan"))
+    return np.where((status == RowState.OK)[:, None], values.reshape(len(values), -1), np.float32("nan"))
 
 
 def predicts_values(spec: EnsembleSpec) -> bool:

@@ -69,4 +69,4 @@ class Before:
         if len(answered) < len(rows) / 2:
             found = f"the ensemble as it was answers {len(answered)} of {len(rows)} rows"
             raise PredictionError("incumbent", found, "correct its members")
-        return node.aligned, answered
+        return node.aligned.reshape(len(node.aligned), -1), answered

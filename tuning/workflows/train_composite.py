@@ -247,7 +247,7 @@ def _said(teacher: tuple[EnsembleSpec, Path], inputs: Inputs, spec: EnsembleSpec
     if sorted(taught.classes or ()) != sorted(spec.classes or ()):
         raise TuningError("teacher", "its classes are others", "give a teacher of the ensemble's classes")
     columns = [(taught.classes or ()).index(name) for name in spec.classes or ()]
-    said = node.aligned[:, columns] if columns else node.aligned
+    said = node.aligned[:, columns] if columns else node.aligned.reshape(len(node.aligned), -1)
     return torch.from_numpy(np.ascontiguousarray(said))
 
 

@@ -77,8 +77,8 @@ class Fuser:
     def gather(self, replies: Mapping[str, MemberReply], rows: int) -> tuple[NDArray[np.float32] | None, States]:
         """All members' outputs, absent rows zero, and their states (M, B), in the rule's order.
 
-        Outputs are (M, B, C), of tokens (M, B, T, C), or, for a rule that reads features, (1, B, sum of F_m), side by
-        side. None when nobody gave anything that can be used.
+        Outputs are (M, B, C), of tokens (M, B, T, C), of values (M, B, ...) in the members' own shape, or, for a rule
+        that reads features, (1, B, sum of F_m), side by side. None when nobody gave anything that can be used.
         """
         states = np.empty((len(self.asked), rows), dtype=np.uint8)
         usable: list[tuple[int, Array]] = []
@@ -97,9 +97,8 @@ class Fuser:
         return self._stack(usable, states), states
 
     def _stack(self, usable: Sequence[tuple[int, Array]], states: States) -> NDArray[np.float32] | None:
-        """(M, B, C), or T and C, as most members gave or the spec says; others' rows count as of a wrong shape."""
-        dims = 3 if self.tokens else 2
-        shapes = [values.shape[1:] if values.ndim == dims and values.size else () for _, values in usable]
+        """(M, B, ...) as most members gave or the spec says; others' rows count as of a wrong shape."""
+        shapes = [values.shape[1:] if values.size and self._fits(values) else () for _, values in usable]
         shape = max(shapes, default=())
         if not shape:
             for i, _ in usable:
@@ -117,6 +116,9 @@ class Fuser:
             else:
                 refuse_shape(states[i])
         return outputs
+
+    def _fits(self, values: Array) -> bool:
+        return values.ndim == 3 if self.tokens else values.ndim > 1
 
     def _join_features(
         self, rule: FeatureRule, usable: Sequence[tuple[int, Array]], states: States
@@ -149,6 +151,10 @@ class Fuser:
         Raises:
             QuorumError: a row that the rule cannot decide.
         """
+        if outputs.ndim > 3 and not self.tokens:  # rules work number by number
+            flat = self.fuse(outputs.reshape(*outputs.shape[:2], -1), present, inputs)
+            flat.values = flat.values.reshape(outputs.shape[1:])
+            return flat
         layers, rows = outputs.shape[:2]
         step = max(1, BLOCK_ELEMENTS // (layers * max(math.prod(outputs.shape[2:]), 1)))
         if rows <= step or self.ranks_rows:

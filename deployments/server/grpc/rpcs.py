@@ -49,7 +49,10 @@ class InferenceRpcs:
         return pb.ServerMetadataResponse(name=found["name"], version=found["version"], extensions=found["extensions"])
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, _call: Call) -> pb.ModelMetadataResponse:
-        return pb.ModelMetadataResponse(**self._service.model_metadata(request.name, request.version))
+        found = self._service.model_metadata(request.name, request.version)
+        fields = ("name", "datatype", "shape")  # the protocol has no parameters of tensors here
+        found["inputs"] = [{field: tensor[field] for field in fields} for tensor in found["inputs"]]
+        return pb.ModelMetadataResponse(**found)
 
     async def ModelInfer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         return await self._infer(request, call.time_remaining())

@@ -146,6 +146,7 @@ def _schemas(service: Service) -> dict[str, Schema]:
     parameters = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
     datatype = {"enum": list(CODES)}
     described = _object(name=text, datatype=datatype, shape=shape)
+    described["properties"] |= {"parameters": parameters}
     sized = _object(name=text, data_type=text, dims=shape)
     duration = _object(count=whole, ns=whole)
     state = _object(name=text, version=text, state={"enum": ["READY", "UNAVAILABLE"]})

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -185,6 +186,16 @@ def test_requests_fit_the_models_metadata():
     }
     assert np.array(tensor["data"], np.float32).shape == (12,)
     assert len({orjson.dumps(body) for body in server.bodies}) > 1
+
+
+def test_random_input_has_the_sizes_that_the_model_was_tried_with():
+    inputs: list[dict[str, Any]] = [
+        {"name": "x", "datatype": "FP32", "shape": [-1, 2, -1], "parameters": {"example_shape": "[2, 5]"}},
+        {"name": "n", "datatype": "INT32", "shape": [-1, 1]},
+    ]
+    x, n = random_inputs(inputs, 40, np.random.default_rng(0))
+    assert x["shape"] == [40, 2, 5]
+    assert set(n["data"]) == set(range(6))
 
 
 @pytest.mark.parametrize("datatype", ["BOOL", "UINT8", "INT8", "INT64", "FP16", "BF16", "FP64", "BYTES"])

@@ -36,11 +36,15 @@ def test_classes_are_put_where_the_ensemble_has_them():
     np.testing.assert_array_equal(aligned.fusable(shares, status(1)), [[0.75, 0, 0.25]])
 
 
-@pytest.mark.parametrize("output", ["values", "features"])
-def test_values_are_flat_rows_of_float32(output):
+@pytest.mark.parametrize(("output", "shape"), [("values", (2, 3, 2)), ("features", (2, 6))])
+def test_values_keep_their_shape_and_features_are_flat_rows(output, shape):
     found = alignment(output).fusable(np.arange(12.0).reshape(2, 3, 2), status(2))
-    assert (found.dtype, found.shape) == (np.float32, (2, 6))
+    assert (found.dtype, found.shape) == (np.float32, shape)
     assert alignment(output).num_outputs is None
+
+
+def test_one_number_a_row_is_a_row_of_one():
+    assert alignment("values").fusable(np.arange(2.0), status(2)).shape == (2, 1)
 
 
 def test_what_overflows_float32_is_not_finite():

@@ -90,7 +90,7 @@ def test_what_the_check_raises_keeps_the_old_revision():
 
 def test_a_member_that_fails_on_what_another_gives_keeps_the_old_revision():
     replicas = Told(probe=[RuntimeError("quorate.fusion.errors.QuorumError: row 0 lacks b:error")] * 2)
-    with pytest.raises(DeployError, match=r"kept does not answer an example of zeros: row 0 lacks b:error; correct"):
+    with pytest.raises(DeployError, match=r"kept does not answer an example: row 0 lacks b:error; correct"):
         attempt(replicas, publication(chained=True))
     assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
 
@@ -98,7 +98,7 @@ def test_a_member_that_fails_on_what_another_gives_keeps_the_old_revision():
 def test_a_rule_that_cannot_fuse_what_members_give_keeps_the_old_revision():
     refusal = RuntimeError("quorate.fusion.errors.QuorateError: the members' answers could not be fused; see the log")
     replicas = Told(probe=[refusal] * 2)
-    with pytest.raises(DeployError, match="does not answer an example of zeros: the members' answers could not be"):
+    with pytest.raises(DeployError, match="does not answer an example: the members' answers could not be"):
         attempt(replicas, publication())
     assert (replicas.calls, replicas.recorded) == (["prepare", "probe", "discard"], [])
 

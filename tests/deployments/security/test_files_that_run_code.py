@@ -15,6 +15,8 @@ from quorate.cluster.arguments.row_files import read_arrays
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.errors import MemberLoadError, RequestError, SpecError
+from quorate.deployments.spec.check_files import check_files
+from quorate.deployments.spec.model_formats import CHECKPOINTS, TORCHSCRIPT
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.data.tables import read_table
 from quorate.tuning.errors import DataError, PredictionError, PromotionError, SweepError
@@ -94,7 +96,7 @@ def spec(model="torch.nn:Linear", weights=None, **fusion):
     return parse_spec({"name": "harmed", "inputs": inputs, "members": {"a": member}, **rest})
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".npy", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".joblib"])
+@pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".npy", ".npz", ".joblib"])
 def test_weights_and_states_of_other_kinds_are_refused_by_their_names(suffix):
     with pytest.raises(SpecError, match=f"members.a.weights: .*{suffix}' is not a .*; .*pickles can run"):
         spec(weights=f"a{suffix}")
@@ -108,13 +110,24 @@ def test_weights_and_states_of_other_kinds_are_refused_by_their_names(suffix):
 
 @pytest.mark.long
 def test_a_pickle_that_is_named_as_a_model_is_refused_and_never_run(harm, tmp_path):
-    for model, weights in (("torch.nn:Linear", "a.safetensors"), ("a.pt2", None), ("a.onnx", None)):
-        (tmp_path / (weights or model)).write_bytes(harm)
-        found = spec(model, weights)
+    weights = [("torch.nn:Linear", f"a{suffix}") for suffix in (".safetensors", *CHECKPOINTS)]
+    for model, path in (*weights, ("a.pt2", None), ("a.pt", None), ("a.onnx", None)):
+        (tmp_path / (path or model)).write_bytes(harm)
+        found = spec(model, path)
         with pytest.raises(
-            MemberLoadError, match=r"members\.a: (a\.(safetensors|pt2|onnx) (cannot be|is no)|onnxruntime is)"
+            MemberLoadError, match=r"members\.a: (a\.\w+ (cannot be|is no|holds more than tensors)|onnxruntime is)"
         ):
             load_model("a", found.members["a"], tmp_path)
+
+
+@pytest.mark.parametrize("suffix", CHECKPOINTS)
+def test_a_pickle_that_is_named_as_a_checkpoint_is_refused_when_the_spec_is_checked(harm, tmp_path, suffix):
+    for model, path in (("torch.nn:Linear", f"a{suffix}"), (f"a{suffix}", None)):
+        if path is None and suffix not in TORCHSCRIPT.suffixes:
+            continue
+        (tmp_path / (path or model)).write_bytes(harm)
+        with pytest.raises(SpecError, match=rf"members\.a\.(weights|model): a{suffix} is "):
+            check_files(spec(model, path), tmp_path)
 
 
 def test_a_pickle_that_is_named_as_a_state_is_refused_and_never_run(harm, tmp_path):

@@ -8,6 +8,7 @@ from quorate.deployments.spec.model_formats import (
     FORMATS,
     ONNX,
     TORCH_EXPORT,
+    TORCHSCRIPT,
     checkpoint_of,
     factory_of,
     format_of,
@@ -17,7 +18,7 @@ from quorate.deployments.spec.schema import MemberSpec
 
 @pytest.mark.parametrize(
     ("model", "expected"),
-    [("nets/m.pt2", TORCH_EXPORT), ("m.onnx", ONNX), ("torch.nn:Linear", FACTORY), ("m.pth", FACTORY)],
+    [("nets/m.pt2", TORCH_EXPORT), ("m.onnx", ONNX), ("torch.nn:Linear", FACTORY), ("m.pth", TORCHSCRIPT)],
 )
 def test_a_model_is_of_the_format_that_its_name_ends_in(model, expected):
     assert format_of(model) is expected

@@ -58,7 +58,7 @@ MISTAKES = [
     ("members", {}, "members: found {}"),
     ("members.cnn.model", "torch.nn.Linear", "members.cnn.model: 'torch.nn.Linear' is no model"),
     ("members.cnn.config", "wide", "members.cnn.config: found 'wide'"),
-    ("members.cnn.weights", "cnn.pth", "pickles can run code and are refused"),
+    ("members.cnn.weights", "cnn.pkl", "pickles can run code and are refused"),
     ("members.cnn.digest", "sha256:1", "members.cnn.digest: 'sha256:1' is not allowed"),
     ("members.cnn.digest", "sha256:" + "0" * 64, "members.cnn.digest: there is no weights file"),
     ("members.cnn.inputs", [], "members.cnn.inputs: found []"),

@@ -1,0 +1,23 @@
+"""TorchScript programs, ``.pt`` files of ``torch.jit.save``."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+
+from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.request import LoadRequest
+
+
+def load(request: LoadRequest) -> Model:
+    """Load the program; what ``torch.save`` wrote is none (see ``spec.check_files``)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch.export is what to use for new models
+            module: nn.Module = torch.jit.load(str(request.path), request.device)  # type: ignore[no-untyped-call]
+    except Exception as error:  # torch raises whatever its readers raise
+        found = f"{request.path.name} is no TorchScript program: {error}"
+        raise request.error(" ".join(found.split())[:300], "save it again, with torch.jit.save") from None
+    return request.model(module.eval(), tensors=True)
