@@ -32,6 +32,7 @@ from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.control.ray_private import app_states, on_loopback
 from quorate.deployments.control.serve_apps import is_door
 from quorate.deployments.errors import ClusterError
+from quorate.deployments.state_folder import state_folder
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
 START_ATTEMPTS = 3
@@ -73,16 +74,9 @@ class LocalCluster:
             return False
 
 
-def home() -> Path:
-    """Where the state of the local cluster is kept: ``QUORATE_HOME``, else ``~/.quorate``."""
-    folder = Path(os.environ.get("QUORATE_HOME") or Path.home() / ".quorate")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
-
-
 def find() -> LocalCluster | None:
     """The local cluster that runs now; what a dead host left behind is swept away."""
-    state = home() / "local.json"
+    state = state_folder() / "local.json"
     try:
         cluster = LocalCluster(**json.loads(state.read_text()))
     except FileNotFoundError:
@@ -178,7 +172,7 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
         _, alive = psutil.wait_procs(processes, timeout=10)
         _kill(alive)
         if announce:
-            (home() / "local.json").unlink(missing_ok=True)
+            (state_folder() / "local.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -233,14 +227,14 @@ def _make_token(path: Path) -> Path | None:
 
 
 def _write_state(cluster: LocalCluster) -> None:
-    write_whole(home() / "local.json", json.dumps(asdict(cluster)).encode())
+    write_whole(state_folder() / "local.json", json.dumps(asdict(cluster)).encode())
 
 
 def _sweep(cluster: LocalCluster) -> None:
     """Remove what a host that died without stopping left: most of its Ray processes end with it, its files do not."""
     _kill([process for process in psutil.process_iter() if _belongs(process, cluster)])
     shutil.rmtree(cluster.folder, ignore_errors=True)
-    (home() / "local.json").unlink(missing_ok=True)
+    (state_folder() / "local.json").unlink(missing_ok=True)
 
 
 def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
@@ -287,6 +281,6 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
     """Two commands that both find no cluster must not start two."""
-    with (home() / "lock").open("w") as file:
+    with (state_folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

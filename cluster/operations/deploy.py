@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected
 from quorate.cluster.operations.connect import Ensemble
 from quorate.deployments.errors import ClusterError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OnStep = Callable[[str], None]
 
 
+@naming_spec_lines
 def deploy(
     spec: SpecLike,
     *,
@@ -62,7 +63,7 @@ def deploy(
         say = on_step or (lambda step: None)
         done = control.deploy(
             found, place, doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
-            progress=lambda states: say(_progress(states)),
+            progress=lambda states, seconds: say(_progress(states, seconds, timeout_s)),
         )  # fmt: skip
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
@@ -92,11 +93,11 @@ def foreground(
 
     if local.find() is not None:
         raise ClusterError("a local cluster runs in the background already; quorate down stops it")
-    found, place = spec_and_folder(spec, folder)  # a mistake in it is told before anything starts
+    spec_and_folder(spec, folder)  # a mistake in it is told before anything starts
     with (
         local.hosting(Path(tempfile.mkdtemp(prefix="quorate-"))),
         deploy(
-            found, folder=place, doors=doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
+            spec, folder=folder, doors=doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
             credentials=credentials, on_step=on_step,
         ) as ensemble,
     ):  # fmt: skip
@@ -114,6 +115,7 @@ def _where(done: Deployed) -> str:
     )
 
 
-def _progress(states: dict[str, str]) -> str:
+def _progress(states: Mapping[str, str], seconds: float, timeout_s: float) -> str:
     waiting = [name for name, state in states.items() if state != "RUNNING"]
-    return f"{len(states) - len(waiting)} of {len(states)} run; waiting for {', '.join(waiting) or 'none'}"
+    ready = f"{len(states) - len(waiting)} of {len(states)} run"
+    return f"{ready}; waiting for {', '.join(waiting)} ({seconds:.0f} s of {timeout_s:g})" if waiting else ready

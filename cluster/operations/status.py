@@ -57,7 +57,14 @@ class EnsembleStatus(Displayed):
             for member, replicas in self.members.items()
             for replica in replicas or [{}]
         ]
-        return [Table(_COLUMNS, rows, title)]
+        return [Table(_COLUMNS, rows, title, [*self._failures()])]
+
+    def _failures(self) -> Iterator[str]:
+        for member, replicas in self.members.items():
+            for replica in replicas:
+                if replica["last_error"]:
+                    said = f"{replica['failures']} passes failed, the last with {replica['last_error']}"
+                    yield f"{member} {replica['replica']}: {said}; quorate logs {self.name} {member}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -67,7 +67,7 @@ def deploy(
         http_port: 0 keeps the ensemble's port, or takes a free one for a new one.
         grpc_port: likewise.
         timeout_s: how long members may take to load.
-        progress: called with each application's state whenever one changes.
+        progress: called with each part's state whenever one changes, and every few seconds.
         check: looks at the new revision before it goes live; what it raises keeps the old one.
 
     Raises:

@@ -11,9 +11,11 @@ from typing import Any
 
 from torch import nn
 
+from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.spec.model_formats import factory_of
+from quorate.deployments.spec.suggestions import suggest
 
 
 def load(request: LoadRequest) -> Model:
@@ -43,15 +45,18 @@ def _call_factory(request: LoadRequest) -> Any:
     module, attribute = factory_of(model)
     search_in(request.folder, Path.cwd())
     try:
-        factory: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except (ImportError, AttributeError) as error:
-        raise request.error(f"{model} cannot be imported: {error}", "check the module on every node") from None
+        found: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise load_error(request.name, f"importing {module} failed", error, "correct it") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name in dir(found) if not name.startswith("_")]
+            raise request.error(f"{module} has no '{part}'", suggest(part, known))
+        found = getattr(found, part)
     try:
-        return _call(factory, request.spec.config)
-    except Exception as error:
-        raise request.error(f"{model} failed with {type(error).__name__}: {error}", "check its config") from error
+        return _call(found, request.spec.config)
+    except (Exception, SystemExit) as error:
+        raise load_error(request.name, f"{model} failed", error, "correct it, or its config") from error
 
 
 _CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
@@ -78,5 +83,5 @@ def _load_weights(request: LoadRequest, module: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise request.error(f"{path.name} cannot be read: {error}", "save it with safetensors again") from None
     except RuntimeError as error:
-        found = " ".join(str(error).split())[:300]
-        raise request.error(f"{path.name} does not fit the model: {found}", "check config and weights") from None
+        found = f"{path.name} does not fit the model: {str(error).strip()}"
+        raise request.error(found, "check config and weights") from None
