@@ -4,6 +4,8 @@ from .cluster.operations.compress import compress as compress
 from .cluster.operations.connect import Ensemble as Ensemble
 from .cluster.operations.connect import connect as connect
 from .cluster.operations.deploy import deploy as deploy
+from .cluster.operations.doctor import Diagnosis as Diagnosis
+from .cluster.operations.doctor import doctor as doctor
 from .cluster.operations.down import Stopped as Stopped
 from .cluster.operations.down import down as down
 from .cluster.operations.logs import Logs as Logs

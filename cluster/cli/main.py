@@ -13,6 +13,7 @@ from quorate.cluster.cli.commands.bench import bench
 from quorate.cluster.cli.commands.compress import compress
 from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
+from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
 from quorate.cluster.cli.commands.logs import logs
 from quorate.cluster.cli.commands.plan import plan
@@ -48,6 +49,7 @@ for command in (
     promote,
     rollback,
     demo,
+    doctor,
 ):
     app.command("try" if command is try_spec else None)(command)
 

@@ -41,8 +41,10 @@ DRAIN_TIMEOUT_S = 25.0
 # Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
 MIN_LOGICAL_CPUS = 32
 OBJECT_STORE_BYTES = 256 << 20
+# Of the folders of local clusters, in the one for temporary files.
+FOLDER_PREFIX = "quorate-"
 # Set for the host and all that it starts: the folder of its cluster.
-_MARK = "QUORATE_CLUSTER_FOLDER"
+MARK = "QUORATE_CLUSTER_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def start() -> LocalCluster:
         found = find()
         if found is not None:
             return found
-        folder = Path(tempfile.mkdtemp(prefix="quorate-"))
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         log = folder / "host.log"
         with log.open("wb") as output:
             host = subprocess.Popen(
@@ -140,7 +142,7 @@ def hosting(folder: Path, announce: bool = True) -> Iterator[LocalCluster]:
         announce: let other commands find the cluster.
     """
     _set_environment()
-    os.environ[_MARK] = str(folder)
+    os.environ[MARK] = str(folder)
     with showing_token(_make_token(folder / "token")), _running(folder, announce) as cluster:
         yield cluster
 
@@ -246,7 +248,7 @@ def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
     if process.pid == os.getpid():
         return False
     try:
-        if process.environ().get(_MARK) == cluster.folder:
+        if process.environ().get(MARK) == cluster.folder:
             return True
         written = [file.path for file in process.open_files() if getattr(file, "mode", "w") != "r"]
         return process.exe() in _ours() and any(cluster.folder in path for path in written)

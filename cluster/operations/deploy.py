@@ -95,7 +95,7 @@ def foreground(
         raise ClusterError("a local cluster runs in the background already; quorate down stops it")
     spec_and_folder(spec, folder)  # a mistake in it is told before anything starts
     with (
-        local.hosting(Path(tempfile.mkdtemp(prefix="quorate-"))),
+        local.hosting(Path(tempfile.mkdtemp(prefix=local.FOLDER_PREFIX))),
         deploy(
             spec, folder=folder, doors=doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
             credentials=credentials, on_step=on_step,
