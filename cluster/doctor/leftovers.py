@@ -31,7 +31,7 @@ def _state_folder() -> Finding:
 
 
 def _clusters() -> Iterator[Finding]:
-    from quorate.cluster.local.cluster import FOLDER_PREFIX, LocalCluster
+    from quorate.cluster.local.state import FOLDER_PREFIX, LocalCluster
 
     state, mine = state_folder() / "local.json", None
     try:
@@ -55,7 +55,7 @@ def _is_dead(folder: Path) -> bool:
     """Whether no process has the folder of a cluster as its own any more."""
     import psutil
 
-    from quorate.cluster.local.cluster import MARK
+    from quorate.cluster.local.state import MARK
 
     for process in psutil.process_iter():
         try:

@@ -164,5 +164,5 @@ def classes_of(fusion: Mapping[str, Any]) -> tuple[str, ...]:
 def _replica(replica: Mapping[str, Any]) -> tuple[str, ...]:
     if not replica:
         return "none answers", "", "", "", ""
-    gpus = ",".join(replica["gpu_ids"])
+    gpus = "" if replica["device"] == "cpu" else ",".join(replica["gpu_ids"])  # of a node without any they are logical
     return replica["replica"], replica["device"], gpus, str(replica["queued_rows"]), f"{replica['busy_s']:.2f}"

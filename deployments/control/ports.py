@@ -81,7 +81,9 @@ def _check_owner(host: str, port: int, others: Mapping[str, Record]) -> None:
 def _check_free(host: str, port: int, nodes: Sequence[str], share: bool = False) -> None:
     for node, (_, problem) in zip(nodes, on_each(nodes, _try, host, port, share), strict=True):
         if problem:
-            raise DeployError(f"port {port} of {host} cannot be had on node {node} ({problem}); give another")
+            raise DeployError(
+                f"port {port} of {host} cannot be had on node {node} ({problem}); give another, or 0 for a free one"
+            )
 
 
 def _free_port(host: str, nodes: Sequence[str], taken: Sequence[int]) -> int:

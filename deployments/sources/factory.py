@@ -14,7 +14,7 @@ from torch import nn
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.spec.model_formats import factory_of
+from quorate.deployments.spec.model_formats import CONFIG_NAMES, factory_of
 from quorate.deployments.spec.suggestions import suggest
 
 
@@ -59,16 +59,13 @@ def _call_factory(request: LoadRequest) -> Any:
         raise load_error(request.name, f"{model} failed", error, "correct it, or its config") from error
 
 
-_CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
-
-
 def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
     """Call with the config as keyword arguments, or, where the one parameter is a config, with the whole dict."""
     try:
         parameters = list(inspect.signature(factory).parameters.values())
     except ValueError:  # builtins tell no signature
         parameters = []
-    takes_dict = len(parameters) == 1 and parameters[0].name in _CONFIG_NAMES
+    takes_dict = len(parameters) == 1 and parameters[0].name in CONFIG_NAMES
     if takes_dict and parameters[0].kind != inspect.Parameter.VAR_KEYWORD and parameters[0].name not in config:
         return factory(dict(config))
     return factory(**config)

@@ -37,6 +37,9 @@ TORCH_EXPORT = ModelFormat("torch.export", suffixes=(".pt2",))
 ONNX = ModelFormat("ONNX", suffixes=(".onnx",))
 FACTORY = ModelFormat("factory", local=False, weights=(WEIGHTS_SUFFIX,), config=True)  # package.module:factory
 
+# What the one parameter of a factory that is given its whole config as a mapping is called.
+CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
+
 # Those by scheme first, since what stands behind a scheme may end in anything.
 FORMATS = (TORCH_EXPORT, ONNX)
 
