@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from quorate.fusion.errors import QuorateError, QuorumError
 
 
@@ -152,23 +154,55 @@ class RemoteDeadlineError(RemoteError, DeadlineError):
     """504."""
 
 
-class MemberLoadError(QuorateError):
-    """A member's model or weights could not be loaded where the replica runs."""
+class MemberError(QuorateError):
+    """A member's own code or files are at fault.
 
-    def __init__(self, member: str, found: str, fix: str):
-        super().__init__(member, found, fix)
-        self.member, self.found, self.fix = member, found, fix
+    Attributes:
+        trace: the lines of its code that led there; empty for none.
+    """
+
+    def __init__(self, member: str, found: str, fix: str, trace: str = ""):
+        super().__init__(member, found, fix, trace)
+        self.member, self.found, self.fix, self.trace = member, found, fix, trace
 
     def __str__(self) -> str:
-        return f"members.{self.member}: {self.found}; {self.fix}"
+        return located(self.spec_line, f"members.{self.member}: {self.found}; {self.fix}", self.trace)
+
+
+class MemberLoadError(MemberError):
+    """A member's model or weights could not be loaded where the replica runs."""
+
+
+class MemberFailedError(MemberError):
+    """A member that is loaded failed on all rows that it was given."""
+
+
+def located(spec_line: str, sentence: str, trace: str = "") -> str:
+    """A sentence between the line of the spec that it is about and the lines of code that led to it."""
+    return "\n".join(filter(None, (f"{spec_line}: {sentence}" if spec_line else sentence, trace)))
 
 
 class ConflictError(UnavailableError):
     """Somebody else is changing the same ensemble, or has changed it meanwhile."""
 
 
+class SentError(QuorateError):
+    """An error on its way through Serve, which passes on no more than text: itself in one line, however many it has."""
+
+    def __init__(self, kind: str, arguments: tuple[str, ...]):
+        super().__init__(kind, arguments)
+        self.kind, self.arguments = kind, arguments
+
+    def __str__(self) -> str:
+        return json.dumps([self.kind, *self.arguments])
+
+
 class DeployError(QuorateError):
     """The cluster cannot run what the spec asks."""
+
+
+class MemberStartError(MemberLoadError, DeployError):
+    """A member's replica did not come up on the cluster."""
 
 
 class ExposureError(DeployError):

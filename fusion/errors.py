@@ -9,10 +9,15 @@ from typing import ClassVar
 
 
 class QuorateError(Exception):
-    """Root of the tree: text is what was asked, what was found, what to do."""
+    """Root of the tree: text is what was asked, what was found, what to do.
+
+    Attributes:
+        spec_line: ``digits.yaml:6``, the line of the spec that it is about; empty where that is not known.
+    """
 
     http_status: ClassVar[int] = 500
     grpc_code: ClassVar[str] = "INTERNAL"
+    spec_line: str = ""
 
 
 class MissingExtraError(QuorateError, ImportError):

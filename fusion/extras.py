@@ -36,9 +36,14 @@ def require(extra: str, why: str) -> None:
     Raises:
         MissingExtraError: with the command that installs it.
     """
-    for module in (module for part in _NEEDS.get(extra, (extra,)) for module in EXTRAS[part]):
-        if not _installed(module):
+    for part in _NEEDS.get(extra, (extra,)):
+        for module in lacking(part):
             raise MissingExtraError(why, module, extra)
+
+
+def lacking(extra: str) -> list[str]:
+    """The modules of an extra that are not installed, without those of others that it brings."""
+    return [module for module in EXTRAS[extra] if not _installed(module)]
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:

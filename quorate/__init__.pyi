@@ -6,8 +6,12 @@ from .cluster.operations.connect import connect as connect
 from .cluster.operations.convert import Converted as Converted
 from .cluster.operations.convert import convert as convert
 from .cluster.operations.deploy import deploy as deploy
+from .cluster.operations.doctor import Diagnosis as Diagnosis
+from .cluster.operations.doctor import doctor as doctor
 from .cluster.operations.down import Stopped as Stopped
 from .cluster.operations.down import down as down
+from .cluster.operations.logs import Logs as Logs
+from .cluster.operations.logs import logs as logs
 from .cluster.operations.plan import Plan as Plan
 from .cluster.operations.plan import plan as plan
 from .cluster.operations.promote import promote as promote
@@ -22,6 +26,8 @@ from .cluster.operations.status import status as status
 from .cluster.operations.sweep import resume as resume
 from .cluster.operations.sweep import sweep as sweep
 from .cluster.operations.train import train as train
+from .cluster.operations.try_spec import Tried as Tried
+from .cluster.operations.try_spec import try_spec as try_spec
 from .cluster.operations.tune import tune as tune
 from .cluster.operations.validate import Validation as Validation
 from .cluster.operations.validate import validate as validate

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +16,10 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+# What members write is kept where it outlives their cluster: for the tests', no longer than they run.
+_STATE = tempfile.TemporaryDirectory(prefix="quorate-tests-")
+os.environ.setdefault("QUORATE_HOME", _STATE.name)
 
 LOGICAL_GPUS = 4
 

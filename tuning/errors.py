@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quorate.deployments.errors import located
 from quorate.fusion.errors import QuorateError
 
 
@@ -15,7 +16,7 @@ class TuningError(QuorateError):
         self.what, self.found, self.fix = what, found, fix
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.found}; {self.fix}"
+        return located(self.spec_line, f"{self.what}: {self.found}; {self.fix}")
 
 
 class ArchitectureError(TuningError):
@@ -28,6 +29,21 @@ class DataError(TuningError):
 
 class PredictionError(TuningError):
     """Stored or given predictions that weights cannot be solved on."""
+
+
+class MemberPredictionError(PredictionError):
+    """A member failed on every row.
+
+    Attributes:
+        trace: the lines of its own code that led there; empty for none.
+    """
+
+    def __init__(self, member: str, found: str, trace: str):
+        QuorateError.__init__(self, member, found, trace)
+        self.what, self.found, self.fix, self.trace = f"members.{member}", found, "correct the member", trace
+
+    def __str__(self) -> str:
+        return located("", super().__str__(), self.trace)
 
 
 class PromotionError(TuningError):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from quorate.deployments.errors import MemberError
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.check_fusions import check_learned
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec, parse_spec
+from quorate.deployments.spec.key_lines import spec_line
+from quorate.fusion.errors import QuorateError
 
+P = ParamSpec("P")
+T = TypeVar("T")
 SpecLike = str | Path | EnsembleSpec | Mapping[str, Any]
 
 
@@ -35,3 +41,27 @@ def spec_and_folder(spec: SpecLike, folder: str | Path | None, untrained: bool =
     if not untrained:
         check_learned(found)
     return found, place
+
+
+def naming_spec_lines(operation: Callable[P, T]) -> Callable[P, T]:
+    """Of an operation on a spec, its first argument: errors about a member say on which line of the file it stands."""
+
+    @wraps(operation)
+    def named(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return operation(*args, **kwargs)
+        except QuorateError as error:
+            spec, field = args[0] if args else kwargs.get("spec"), _member_field(error)
+            if field and isinstance(spec, str | Path):
+                error.spec_line = spec_line(Path(spec), field)
+            raise
+
+    return named
+
+
+def _member_field(error: QuorateError) -> str:
+    """The field of the spec that an error about a member is of; empty for others."""
+    if isinstance(error, MemberError):
+        return f"members.{error.member}.model"
+    what = str(getattr(error, "what", ""))
+    return f"{what}.model" if what.startswith("members.") and what.count(".") == 1 else ""

@@ -14,13 +14,16 @@ from quorate.cluster.cli.commands.compress import compress
 from quorate.cluster.cli.commands.convert import convert
 from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
+from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
+from quorate.cluster.cli.commands.logs import logs
 from quorate.cluster.cli.commands.plan import plan
 from quorate.cluster.cli.commands.promote import promote
 from quorate.cluster.cli.commands.query import query
 from quorate.cluster.cli.commands.rollback import rollback
 from quorate.cluster.cli.commands.status import status
 from quorate.cluster.cli.commands.train import train
+from quorate.cluster.cli.commands.try_spec import try_spec
 from quorate.cluster.cli.commands.tune import tune
 from quorate.cluster.cli.commands.validate import validate
 from quorate.fusion.errors import QuorateError
@@ -32,9 +35,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    validate, plan, deploy, query, status, down, tune, train, compress, bench, promote, rollback, convert, demo,
-):  # fmt: skip
-    app.command()(command)
+    validate,
+    try_spec,
+    plan,
+    deploy,
+    query,
+    status,
+    logs,
+    down,
+    tune,
+    train,
+    compress,
+    bench,
+    promote,
+    rollback,
+    convert,
+    demo,
+    doctor,
+):
+    app.command("try" if command is try_spec else None)(command)
 
 
 # Typer carries its own copy of click since 0.20: only its public names tell which class it raises.

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
-import json
 import logging
 import os
 import secrets
@@ -18,20 +16,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from quorate.cluster.local.ray_token import TOKEN_VARIABLES, showing_token
-from quorate.deployments.atomic_files import write_whole
+from quorate.cluster.local.state import (
+    FOLDER_PREFIX,
+    MARK,
+    LocalCluster,
+    belongs,
+    family,
+    find,
+    kill,
+    sweep,
+    write_state,
+)
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, start_ray
 from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.control.ray_private import app_states, on_loopback
 from quorate.deployments.control.serve_apps import is_door
 from quorate.deployments.errors import ClusterError
+from quorate.deployments.state_folder import state_folder
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
 START_ATTEMPTS = 3
@@ -40,60 +48,6 @@ DRAIN_TIMEOUT_S = 25.0
 # Replicas of small models share cores; what a logical CPU buys is the machine's business, not the scheduler's.
 MIN_LOGICAL_CPUS = 32
 OBJECT_STORE_BYTES = 256 << 20
-# Set for the host and all that it starts: the folder of its cluster.
-_MARK = "QUORATE_CLUSTER_FOLDER"
-
-
-@dataclass(frozen=True)
-class LocalCluster:
-    """A host that runs.
-
-    Attributes:
-        pid: the host's process id; ``created`` is that process's start, since ids come round again.
-        address: where Ray's own clients connect.
-        folder: everything the cluster wrote.
-    """
-
-    pid: int
-    created: float
-    address: str
-    folder: str
-
-    @property
-    def token(self) -> Path | None:
-        """The file of the token that the cluster asks of everyone; None where the user chose how Ray authenticates."""
-        token = Path(self.folder) / "token"
-        return token if token.exists() else None
-
-    def alive(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-
-def home() -> Path:
-    """Where the state of the local cluster is kept: ``QUORATE_HOME``, else ``~/.quorate``."""
-    folder = Path(os.environ.get("QUORATE_HOME") or Path.home() / ".quorate")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
-
-
-def find() -> LocalCluster | None:
-    """The local cluster that runs now; what a dead host left behind is swept away."""
-    state = home() / "local.json"
-    try:
-        cluster = LocalCluster(**json.loads(state.read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):
-        state.unlink()
-        return None
-    if cluster.alive():
-        return cluster
-    _sweep(cluster)
-    return None
 
 
 def start() -> LocalCluster:
@@ -106,7 +60,7 @@ def start() -> LocalCluster:
         found = find()
         if found is not None:
             return found
-        folder = Path(tempfile.mkdtemp(prefix="quorate-"))
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         log = folder / "host.log"
         with log.open("wb") as output:
             host = subprocess.Popen(
@@ -119,7 +73,7 @@ def start() -> LocalCluster:
             if found is not None:
                 return found
             time.sleep(0.05)
-        _kill([*_family(host.pid)])
+        kill([*family(host.pid)])
         host.wait()
         lines = log.read_text(errors="replace").strip().splitlines()
         shutil.rmtree(folder, ignore_errors=True)
@@ -128,13 +82,13 @@ def start() -> LocalCluster:
 
 def stop(cluster: LocalCluster) -> None:
     """Stop the host and wait until nothing of it is left."""
-    family = _family(cluster.pid)
-    if family:
+    processes = family(cluster.pid)
+    if processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            family[0].send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
-        _kill(alive)
-    _sweep(cluster)
+            processes[0].send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+        kill(alive)
+    sweep(cluster)
 
 
 @contextlib.contextmanager
@@ -146,7 +100,7 @@ def hosting(folder: Path, announce: bool = True) -> Iterator[LocalCluster]:
         announce: let other commands find the cluster.
     """
     _set_environment()
-    os.environ[_MARK] = str(folder)
+    os.environ[MARK] = str(folder)
     with showing_token(_make_token(folder / "token")), _running(folder, announce) as cluster:
         yield cluster
 
@@ -164,21 +118,21 @@ def _running(folder: Path, announce: bool) -> Iterator[LocalCluster]:
     cluster = LocalCluster(me.pid, me.create_time(), str(context.address_info["address"]), str(folder))
     serve.start(proxy_location="Disabled")
     if announce:
-        _write_state(cluster)
+        write_state(cluster)
     try:
         yield cluster
     finally:
         # Forked workers are nobody's children.
         processes = [
-            process for process in psutil.process_iter() if process not in others and _belongs(process, cluster)
+            process for process in psutil.process_iter() if process not in others and belongs(process, cluster)
         ]
         with contextlib.suppress(Exception):  # a controller that is already gone must not keep the rest alive
             _stop_serving()
         ray.shutdown()
         _, alive = psutil.wait_procs(processes, timeout=10)
-        _kill(alive)
+        kill(alive)
         if announce:
-            (home() / "local.json").unlink(missing_ok=True)
+            (state_folder() / "local.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -197,7 +151,7 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
     except Exception as error:
         if attempts == 1 or "timed out during startup" not in str(error):
             raise
-    _kill([child for child in psutil.Process().children(recursive=True) if child not in others])
+    kill([child for child in psutil.Process().children(recursive=True) if child not in others])
     return _start_ray(folder, others, attempts - 1)
 
 
@@ -232,61 +186,9 @@ def _make_token(path: Path) -> Path | None:
     return path
 
 
-def _write_state(cluster: LocalCluster) -> None:
-    write_whole(home() / "local.json", json.dumps(asdict(cluster)).encode())
-
-
-def _sweep(cluster: LocalCluster) -> None:
-    """Remove what a host that died without stopping left: most of its Ray processes end with it, its files do not."""
-    _kill([process for process in psutil.process_iter() if _belongs(process, cluster)])
-    shutil.rmtree(cluster.folder, ignore_errors=True)
-    (home() / "local.json").unlink(missing_ok=True)
-
-
-def _belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
-    """Whether it is of the cluster: started with its mark, or writing into its folder.
-
-    Ray's processes rename themselves, over their environment too, so the mark alone would miss some. Somebody who only
-    reads a log of the cluster is none of them.
-    """
-    if process.pid == os.getpid():
-        return False
-    try:
-        if process.environ().get(_MARK) == cluster.folder:
-            return True
-        written = [file.path for file in process.open_files() if getattr(file, "mode", "w") != "r"]
-        return process.exe() in _ours() and any(cluster.folder in path for path in written)
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-
-
-def _ours() -> set[str]:
-    """What Ray runs its processes with."""
-    ray = importlib.util.find_spec("ray")
-    core = Path(ray.origin or "").parent / "core" / "src" / "ray" if ray else Path()
-    found = {str((core / name).resolve()) for name in ("gcs/gcs_server", "raylet/raylet")}
-    return {os.path.realpath(sys.executable), *found}
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    """A process and all that it started; nothing where it is gone."""
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _kill(processes: Sequence[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            process.kill()
-    psutil.wait_procs(processes, timeout=5)
-
-
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
     """Two commands that both find no cluster must not start two."""
-    with (home() / "lock").open("w") as file:
+    with (state_folder() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -7,18 +7,21 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.errors import ClusterError
 from quorate.fusion.extras import require
+
+if TYPE_CHECKING:
+    from quorate.cluster.local.state import LocalCluster
 
 
 def nothing_runs(address: str | None) -> bool:
     """Whether no cluster is named and there is none to look at."""
     require("serve", "a cluster")
-    from quorate.cluster.local import cluster as local
+    from quorate.cluster.local.state import find
 
-    return address is None and not _joined() and local.find() is None
+    return address is None and not _joined() and find() is None
 
 
 @contextlib.contextmanager
@@ -40,14 +43,14 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
     if address is None and _joined():
         yield
         return
-    from quorate.cluster.local import cluster as local
     from quorate.cluster.local.ray_token import showing_token
+    from quorate.cluster.local.state import find
     from quorate.deployments.control.ray_private import forbid_auto_init, on_loopback
 
     token = None
     way: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if address is None:
-        cluster = local.start() if start else local.find()
+        cluster = _started() if start else find()
         if cluster is None:
             raise ClusterError("no local cluster runs; quorate deploy SPEC starts one, --address A joins another")
         token, address, way = cluster.token, cluster.address, on_loopback()
@@ -71,6 +74,12 @@ def connected_if_named(address: str | None) -> Iterator[None]:
 def _joined() -> bool:
     """Whether this process is on a cluster already."""
     return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+def _started() -> LocalCluster:
+    from quorate.cluster.local.cluster import start
+
+    return start()
 
 
 def _init(address: str) -> Any:

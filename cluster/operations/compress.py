@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quorate.tuning.workflows.compress import Compression
 
 
+@naming_spec_lines
 def compress(
     spec: SpecLike,
     train: Rows,

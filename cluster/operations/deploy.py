@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
-from quorate.cluster.local.connection import connected
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.local.connection import connected, nothing_runs
 from quorate.cluster.operations.connect import Ensemble
-from quorate.deployments.errors import ClusterError
+from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.security.doors import Doors, is_loopback
+from quorate.deployments.security.doors import Doors, bind, is_loopback
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OnStep = Callable[[str], None]
 
 
+@naming_spec_lines
 def deploy(
     spec: SpecLike,
     *,
@@ -56,17 +57,19 @@ def deploy(
         DeployError: something could not be started; the text says what.
     """
     found, place = spec_and_folder(spec, folder)
+    if nothing_runs(address):
+        _check_ports((doors or Doors()).host, (http_port, grpc_port))
     with connected(address, start=True):
         from quorate.deployments.control import deploy as control
 
         say = on_step or (lambda step: None)
         done = control.deploy(
             found, place, doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
-            progress=lambda states: say(_progress(states)),
+            progress=lambda states, seconds: say(_progress(states, seconds, timeout_s)),
         )  # fmt: skip
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
-        classes=found.classes or (), address=address, credentials=credentials, note=_where(done),
+        classes=found.classes or (), address=address, credentials=credentials, note=_notes(done),
     )  # fmt: skip
 
 
@@ -89,31 +92,48 @@ def foreground(
     """
     require("serve", "a local cluster")
     from quorate.cluster.local import cluster as local
+    from quorate.cluster.local.state import FOLDER_PREFIX, find
 
-    if local.find() is not None:
+    if find() is not None:
         raise ClusterError("a local cluster runs in the background already; quorate down stops it")
-    found, place = spec_and_folder(spec, folder)  # a mistake in it is told before anything starts
+    spec_and_folder(spec, folder)  # a mistake in it is told before anything starts
     with (
-        local.hosting(Path(tempfile.mkdtemp(prefix="quorate-"))),
+        local.hosting(Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))),
         deploy(
-            found, folder=place, doors=doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
+            spec, folder=folder, doors=doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
             credentials=credentials, on_step=on_step,
         ) as ensemble,
     ):  # fmt: skip
         yield ensemble
 
 
-def _where(done: Deployed) -> str:
-    """On which nodes doors stand that only these nodes reach; empty where that is plain."""
+def _notes(done: Deployed) -> str:
+    """What is not as one may think: members without their GPU, doors that only the nodes themselves reach."""
+    notes = []
+    if done.on_cpu:
+        notes.append(f"no GPU where these ask for one, so they run on the CPU: {', '.join(done.on_cpu)}")
     host = done.http.partition("://")[2].rpartition(":")[0].strip("[]")
-    if len(done.nodes) < 2 or not is_loopback(host):
-        return ""
-    nodes = ", ".join(done.nodes)
-    return (
-        f"its doors stand on the loopback of {nodes}, for programs there; --host 0.0.0.0 opens them to other machines"
-    )
+    if len(done.nodes) > 1 and is_loopback(host):
+        where = f"its doors stand on the loopback of {', '.join(done.nodes)}, for programs there"
+        notes.append(f"{where}; --host 0.0.0.0 opens them to other machines")
+    return "\n".join(notes)
 
 
-def _progress(states: dict[str, str]) -> str:
+def _check_ports(host: str, ports: Sequence[int]) -> None:
+    """Refuse ports of this machine that are taken, before a cluster is started for nothing.
+
+    Raises:
+        DeployError: names the port.
+    """
+    for port in filter(None, ports):
+        try:
+            bind(host, port).close()
+        except OSError as error:
+            found = f"port {port} of {host} cannot be had ({error.strerror or error})"
+            raise DeployError(f"{found}; give another, or 0 for a free one") from None
+
+
+def _progress(states: Mapping[str, str], seconds: float, timeout_s: float) -> str:
     waiting = [name for name, state in states.items() if state != "RUNNING"]
-    return f"{len(states) - len(waiting)} of {len(states)} run; waiting for {', '.join(waiting) or 'none'}"
+    ready = f"{len(states) - len(waiting)} of {len(states)} run"
+    return f"{ready}; waiting for {', '.join(waiting)} ({seconds:.0f} s of {timeout_s:g})" if waiting else ready

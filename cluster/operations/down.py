@@ -37,10 +37,11 @@ def down(name: str | None = None, *, address: str | None = None) -> Stopped:
     if nothing_runs(address):
         return Stopped()
     if name is None and address is None:
-        from quorate.cluster.local import cluster as local
+        from quorate.cluster.local.cluster import stop
+        from quorate.cluster.local.state import find
 
-        if found := local.find():
-            local.stop(found)
+        if found := find():
+            stop(found)
             return Stopped(("the local cluster",))
     with connected(address):
         from quorate.deployments.control import deploy as control

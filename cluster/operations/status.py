@@ -57,7 +57,14 @@ class EnsembleStatus(Displayed):
             for member, replicas in self.members.items()
             for replica in replicas or [{}]
         ]
-        return [Table(_COLUMNS, rows, title)]
+        return [Table(_COLUMNS, rows, title, [*self._failures()])]
+
+    def _failures(self) -> Iterator[str]:
+        for member, replicas in self.members.items():
+            for replica in replicas:
+                if replica["last_error"]:
+                    said = f"{replica['failures']} passes failed, the last with {replica['last_error']}"
+                    yield f"{member} {replica['replica']}: {said}; quorate logs {self.name} {member}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,5 +164,5 @@ def classes_of(fusion: Mapping[str, Any]) -> tuple[str, ...]:
 def _replica(replica: Mapping[str, Any]) -> tuple[str, ...]:
     if not replica:
         return "none answers", "", "", "", ""
-    gpus = ",".join(replica["gpu_ids"])
+    gpus = "" if replica["device"] == "cpu" else ",".join(replica["gpu_ids"])  # of a node without any they are logical
     return replica["replica"], replica["device"], gpus, str(replica["queued_rows"]), f"{replica['busy_s']:.2f}"

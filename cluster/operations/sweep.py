@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quorate.cluster.arguments.labelled_rows import halves, read_rows
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.extras import require
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     SweepRows = str | Path | Labelled | Splits
 
 
+@naming_spec_lines
 def sweep(
     spec: SpecLike | None, data: SweepRows, *, folder: str | Path | None = None, space: SearchSpace | None = None,
     trials: int = 200, member_trials: int = 16, epochs: int = 30,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from quorate.tuning.workflows.train_composite import TrainingRows, TrainResult
 
 
+@naming_spec_lines
 def train(
     spec: SpecLike, data: Rows | None = None, *, train: Rows | None = None,
     unlabelled: str | Path | Mapping[str, ArrayLike] | None = None, teacher: SpecLike | None = None,

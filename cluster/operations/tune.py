@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from quorate.cluster.arguments.costs import as_costs
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_tokens, read_training_rows
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 from quorate.tuning.errors import TuningError
@@ -48,6 +48,7 @@ def tune(
 ) -> PredictionsResult: ...  # fmt: skip
 
 
+@naming_spec_lines
 def tune(
     spec: SpecLike | None = None, data: Rows | None = None, *, predictions: PredictionsLike | None = None,
     labels: ArrayLike | None = None, metric: Metric | None = None, costs: Costs | None = None, min_gain: float = 0.0,

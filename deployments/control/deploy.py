@@ -10,7 +10,7 @@ from ray import serve
 
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.changes import PlannedApp, plan_changes
-from quorate.deployments.control.describe import describe_fusion
+from quorate.deployments.control.describe import describe_fusion, describe_members
 from quorate.deployments.control.ports import choose_ports, door_nodes
 from quorate.deployments.control.ray_private import ClusterStore, kept_root
 from quorate.deployments.control.replicas import Replicas
@@ -34,6 +34,7 @@ class Deployed:
         http: of one of its doors, likewise ``grpc``.
         nodes: the addresses of the nodes that its doors stand on; all have the same ports.
         members: how many replicas of each run.
+        on_cpu: members that ask for GPUs, and run on the CPU because their nodes have none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Deployed:
     grpc: str
     nodes: tuple[str, ...]
     members: dict[str, int]
+    on_cpu: tuple[str, ...] = ()
 
 
 def deploy(
@@ -67,7 +69,7 @@ def deploy(
         http_port: 0 keeps the ensemble's port, or takes a free one for a new one.
         grpc_port: likewise.
         timeout_s: how long members may take to load.
-        progress: called with each application's state whenever one changes.
+        progress: called with each part's state whenever one changes, and every few seconds.
         check: looks at the new revision before it goes live; what it raises keeps the old one.
 
     Raises:
@@ -211,4 +213,10 @@ def _deployed(record: Record) -> Deployed:
     url = f"{'https' if doors.tls else 'http'}://{http}"
     running = Replicas(record.live.apps.values()).counts()
     counts = {name: running[app] for name, app in record.live.apps.items()}
-    return Deployed(spec.name, spec.revision, url, grpc, tuple(record.door_apps), counts)
+    return Deployed(spec.name, spec.revision, url, grpc, tuple(record.door_apps), counts, _on_cpu(spec))
+
+
+def _on_cpu(spec: EnsembleSpec) -> tuple[str, ...]:
+    wanting = {name for name, member in spec.members.items() if member.resources.num_gpus}
+    running = describe_members(spec.name) if wanting else {}
+    return tuple(name for name in sorted(wanting) if any(found["device"] == "cpu" for found in running.get(name, ())))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import ray
-
+from quorate.deployments.control.on_each_node import on_each
 from quorate.deployments.control.placement import Node, matches, nodes_alive
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.registry import Record, Registry
 from quorate.deployments.security.doors import WILDCARDS, bind
 from quorate.deployments.spec.schema import Resources
 
-PROBE_TIMEOUT_S = 30.0
 _TRIES = 20
 # Ray's workers listen below; from the other on, where Linux has not been told otherwise, connections have their ends.
 _FIRST_PORT, _EPHEMERAL = 20_000, 32_768
@@ -82,9 +79,11 @@ def _check_owner(host: str, port: int, others: Mapping[str, Record]) -> None:
 
 
 def _check_free(host: str, port: int, nodes: Sequence[str], share: bool = False) -> None:
-    for node, (_, problem) in zip(nodes, _on_each(nodes, _try, host, port, share), strict=True):
+    for node, (_, problem) in zip(nodes, on_each(nodes, _try, host, port, share), strict=True):
         if problem:
-            raise DeployError(f"port {port} of {host} cannot be had on node {node} ({problem}); give another")
+            raise DeployError(
+                f"port {port} of {host} cannot be had on node {node} ({problem}); give another, or 0 for a free one"
+            )
 
 
 def _free_port(host: str, nodes: Sequence[str], taken: Sequence[int]) -> int:
@@ -94,7 +93,7 @@ def _free_port(host: str, nodes: Sequence[str], taken: Sequence[int]) -> int:
     """
     ports = random.sample(_lasting_ports(), _TRIES)
     for port in ports:
-        found = _on_each(nodes, _try, host, port, False)
+        found = on_each(nodes, _try, host, port, False)
         if port not in taken and not any(problem for _, problem in found):
             return port
     problems = ((node, problem) for node, (_, problem) in zip(nodes, found, strict=True) if problem)
@@ -116,22 +115,3 @@ def _try(host: str, port: int, share: bool) -> tuple[int, str]:
             return int(bound.getsockname()[1]), ""
     except OSError as error:
         return 0, str(error.strerror or error)
-
-
-def _on_each(nodes: Sequence[str], function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What a function returns on each node; on this one without starting a process for it."""
-    here = ray.util.get_node_ip_address()
-    elsewhere = [node for node in nodes if node != here]
-    found = dict(zip(elsewhere, _remotely(elsewhere, function, arguments), strict=True))
-    return [found[node] if node in found else function(*arguments) for node in nodes]
-
-
-def _remotely(nodes: Sequence[str], function: Callable[..., Any], arguments: Sequence[Any]) -> list[Any]:
-    if not nodes:
-        return []
-    remote = ray.remote(num_cpus=0)(function)
-    waiting = [remote.options(resources={f"node:{node}": 0.001}).remote(*arguments) for node in nodes]
-    try:
-        return list(ray.get(waiting, timeout=PROBE_TIMEOUT_S))
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        raise DeployError(f"a node did not answer ({str(error).splitlines()[-1]}); see ray status, try again") from None

@@ -23,9 +23,9 @@ from quorate.deployments.control.describe import describe
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.control.ray_private import app_states, kept_root
-from quorate.deployments.errors import DeployError
+from quorate.deployments.errors import DeployError, MemberLoadError, MemberStartError
 from quorate.deployments.records.registry import Publication
-from quorate.deployments.rollout.rollout import is_own, own_message
+from quorate.deployments.rollout.rollout import is_own, own_message, sent_error
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import Replicas, Resources
@@ -33,7 +33,9 @@ from quorate.deployments.spec.schema import Replicas, Resources
 HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 5.0
 
-Progress = Callable[[dict[str, str]], None]
+# Given the state of each part that is waited for, by its name, and the seconds so far.
+Progress = Callable[[dict[str, str], float], None]
+_TOLD_EVERY_S = 5.0
 
 # In place of an ensemble's name; behind an @, which no ensemble's has.
 _SHARED = "shared"
@@ -204,25 +206,46 @@ def wait_until_running(names: list[str], timeout_s: float, progress: Progress | 
     Raises:
         DeployError: one failed, with its own message, or they took too long.
     """
-    until = time.monotonic() + timeout_s
+    started = told = time.monotonic()
     shown: dict[str, str] = {}
     while True:
-        found = app_states()
+        found, now = app_states(), time.monotonic()
         states = {name: found[name].status if name in found else "NOT_STARTED" for name in names}
-        if progress is not None and states != shown:
-            progress(states)
-            shown = states
+        if progress is not None and (states != shown or now - told >= _TOLD_EVERY_S):
+            progress({part_of(name): state for name, state in states.items()}, now - started)
+            shown, told = states, now
         failures = {name: found[name].message for name in names if name in found}
         for name, failure in failures.items():
             # Serve would try again; what our own code refuses it will refuse again.
             if states[name] in ("DEPLOY_FAILED", "UNHEALTHY") or is_own(failure):
-                raise DeployError(f"{name} did not start: {own_message(failure)}")
+                raise _start_error(name, failure)
         if all(state == "RUNNING" for state in states.values()):
             return
-        if time.monotonic() > until:
-            late = ", ".join(name for name in names if states[name] != "RUNNING")
-            said = "".join(f"; {own_message(failure)}" for failure in failures.values() if failure)
-            raise DeployError(
-                f"{late} not ready after {timeout_s:g} s{said}; see quorate status, or give --timeout more"
-            )
+        if now - started > timeout_s:
+            raise _late([name for name in names if states[name] != "RUNNING"], timeout_s, failures)
         time.sleep(0.1)
+
+
+def part_of(app: str) -> str:
+    """What the application of a name is of its ensemble: a member, or the doors on a node."""
+    part = app.split(".")[1]
+    return f"the doors on {part[1:]}" if is_door(app) else part
+
+
+def _start_error(app: str, failure: str) -> DeployError:
+    sent = sent_error(failure)
+    if isinstance(sent, MemberLoadError):
+        return MemberStartError(*sent.args)
+    return DeployError(f"{part_of(app)} did not start: {own_message(failure)}; {_see_logs(app)}")
+
+
+def _late(apps: list[str], timeout_s: float, failures: Mapping[str, str]) -> DeployError:
+    late = ", ".join(map(part_of, apps))
+    said = "".join(f"; {own_message(failures[app])}" for app in apps if failures.get(app))
+    fix = f"give --timeout more, or see what it does: {_see_logs(apps[0])}"
+    return DeployError(f"{late} {'is' if len(apps) == 1 else 'are'} not ready after {timeout_s:g} s{said}; {fix}")
+
+
+def _see_logs(app: str) -> str:
+    ensemble, part, _ = app.split(".")
+    return "see Ray's logs" if is_door(app) else f"quorate logs {'ENSEMBLE' if is_shared(app) else ensemble} {part}"

@@ -20,6 +20,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.members.predictor import Predictor, join
+from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.transport.connection import Connection, Listener
 from quorate.deployments.transport.messages import (
     Frame,
@@ -219,7 +220,7 @@ class InferenceLoop(threading.Thread):
         if values.nbytes <= limit:
             return pack(_ANSWER, call.call_id, elapsed, (values, status))
         found = f"the model's answer to {call.rows} rows has {values.nbytes} bytes; at most {limit} are sent"
-        self._predictor.last_error = found
+        self._predictor.note(OutputError(found))
         return pack_failure(call.call_id, found)
 
     def _in_chunks(self, inputs: dict[str, Array], kind: Kind) -> tuple[Array, NDArray[np.uint8]]:

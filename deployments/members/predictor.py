@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import MemberLoadError
+from quorate.deployments.member_traceback import own_lines
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
+from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.spec.schema import MemberJob, token_input
@@ -33,6 +35,8 @@ class Predictor:
     Attributes:
         datatype: of what the model returned when it was warmed up; empty before.
         dims: the shape of a row of it, -1 where a size is free.
+        last_error: what it failed with last; empty for nothing. ``last_trace`` has the lines of its own code.
+        on_failure: told of every forward pass that failed.
     """
 
     def __init__(self, model: Model, job: MemberJob):
@@ -41,7 +45,8 @@ class Predictor:
         self._spec = job.member
         self._alignment = Alignment(job.member, job.classes)
         self._tokens = token_input(job.member, job.lengths) if job.of_tokens else None
-        self.last_error = ""
+        self.last_error = self.last_trace = ""
+        self.on_failure: Callable[[Exception], None] = lambda error: None
         self.device_lost = False
         self.datatype = ""
         self.dims: tuple[int, ...] = ()
@@ -60,8 +65,8 @@ class Predictor:
         except OutputError as error:
             raise MemberLoadError(self.model.name, error.found, error.fix) from None
         except Exception as error:
-            found = f"the model fails on an example input with {type(error).__name__}: {error}"
-            raise MemberLoadError(self.model.name, found, self._fix_of_example()) from error
+            what = "the model fails on an example input"
+            raise load_error(self.model.name, what, error, self._fix_of_example()) from error
 
     def _fix_of_example(self) -> str:
         """What to do where the model fails on the example."""
@@ -95,8 +100,10 @@ class Predictor:
         rows = len(next(iter(inputs.values())))
         raw, status = self._run_halves(inputs, rows)
         raw = self._without_padding(raw, inputs)
-        raw = blank_nonfinite(raw, status)
-        return (self._alignment.fusable(raw, status) if probabilities else raw), status
+        finite = blank_nonfinite(raw, status)
+        if finite is not raw:
+            self.note(OutputError("the model returned NaN or infinity"))
+        return (self._alignment.fusable(finite, status) if probabilities else finite), status
 
     def _without_padding(self, raw: Array, inputs: Mapping[str, Array]) -> Array:
         """The output with zeros behind the last token of each row: what a model says there, NaN too, means nothing."""
@@ -135,12 +142,18 @@ class Predictor:
         try:
             return self._forward(inputs), np.zeros(rows, dtype=np.uint8)
         except OutputError as error:
-            self.last_error = str(error)
+            self.note(error)
             return _failed(rows, RowState.SHAPE)
         except Exception as error:  # a member may raise anything at all; its row is what we know about
-            self.last_error = f"{type(error).__name__}: {error}"
+            self.note(error)
             self.device_lost = self.device_lost or _is_device_loss(error)
             return None
+
+    def note(self, error: Exception) -> None:
+        """What it gave, or did not, is of no use."""
+        self.last_error = str(error) if isinstance(error, OutputError) else f"{type(error).__name__}: {error}"
+        self.last_trace = own_lines(error)
+        self.on_failure(error)
 
     def _forward(self, inputs: Mapping[str, Array]) -> Array:
         output = self.model.predict(inputs)

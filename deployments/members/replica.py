@@ -11,6 +11,8 @@ import psutil
 import torch
 
 from quorate.deployments.errors import MemberLoadError
+from quorate.deployments.logs.failures import Failures
+from quorate.deployments.logs.files import LogFile
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.predictor import Predictor
@@ -48,13 +50,15 @@ class MemberReplica:
 
     Attributes:
         address: what a fusion replica needs to know to reach it; see ``routing.replica.Address``.
+        failures: of its model on requests.
 
     Raises:
         SpecError: its files or its code are not those that were deployed.
         MemberLoadError: the model cannot be loaded, or fails on an example.
     """
 
-    def __init__(self, job: MemberJob, folder: Path, place: Place):
+    def __init__(self, job: MemberJob, folder: Path, place: Place, log: LogFile):
+        started = time.monotonic()
         threads = max(1, int(job.member.resources.num_cpus))
         torch.set_num_threads(threads)
         self._job = job
@@ -62,12 +66,15 @@ class MemberReplica:
         self._predictor = Predictor(load_model(job.name, job.member, folder), job)
         self._predictor.warm_up()
         self._check_first_memory()
+        self._log, self.failures = log, Failures(log.write)
+        self._predictor.on_failure = self.failures.note
         listeners = self._listen(place)
         self._inference = InferenceLoop(
             self._predictor, job.member.inputs, job.member.max_batch_size, listeners, threads
         )
         spare_loaded()
         self._inference.start()
+        log.write(f"serves on {self.device}, after {time.monotonic() - started:.1f} s")
 
     def _listen(self, place: Place) -> list[Listener]:
         between_nodes = TcpListener(place.host, place.keys.for_server())
@@ -97,13 +104,9 @@ class MemberReplica:
     def device(self) -> str:
         return str(self._predictor.model.device)
 
-    @property
-    def last_error(self) -> str:
-        """What the model raised last; empty for nothing."""
-        return self._predictor.last_error
-
     def check_health(self) -> None:
         """Raise RuntimeError when the process had better be replaced."""
+        self._log.touch()
         stalled_s = self._inference.stalled_s()
         if stalled_s > self._job.member.stall_timeout_s:
             raise RuntimeError(f"member '{self._job.name}' has made no progress for {stalled_s:.0f} s")

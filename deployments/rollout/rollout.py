@@ -5,6 +5,7 @@ No request is answered by a mix: until the last step the old revision answers, a
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -14,15 +15,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments import errors
 from quorate.deployments.errors import DeployError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.records.registry import Publication
 from quorate.deployments.wire.example import example_rows
+from quorate.fusion.errors import QuorateError
 
 CONTROL_TIMEOUT_S = 30.0
 _RETRY_S = 0.5
 # Serve's own traces never reach a user; our errors in them do, by this shape.
 _OWN_ERROR = re.compile(r"quorate\.\w+\.errors\.\w+: (.+)")
+_SENT_ERROR = re.compile(r"quorate\.\w+\.errors\.SentError: (\[.+\])")
 # Of an actor that did not start Serve shows no more than the name of Ray's error, and what pickle keeps of it.
 _OF_RAY = {
     "ActorDiedError": "its process ended as it started; see Ray's logs for a crash, or for too little memory",
@@ -164,6 +168,16 @@ def _sum(parts: list[dict[str, Any]]) -> Share:
     return Share(answers, degraded, errors, latencies)
 
 
+def sent_error(trace: str) -> QuorateError | None:
+    """The error that a replica sent through Serve; None where a trace holds no such error."""
+    for text in _SENT_ERROR.findall(trace):
+        kind, *arguments = json.loads(text)
+        known = getattr(errors, kind, None)
+        sent: QuorateError = known(*arguments) if known is not None else DeployError(": ".join(map(str, arguments)))
+        return sent
+    return None
+
+
 def is_own(trace: str) -> bool:
     """Whether a remote trace is of an error that our own code raised."""
     return bool(_OWN_ERROR.search(trace))
@@ -171,6 +185,9 @@ def is_own(trace: str) -> bool:
 
 def own_message(trace: str) -> str:
     """The sentence of our own error inside a remote trace, or the trace's last line."""
+    sent = sent_error(trace)
+    if sent is not None:
+        return str(sent)
     found = _OWN_ERROR.findall(trace)
     if found:
         return str(found[-1]).strip()

@@ -11,10 +11,12 @@ from typing import Any
 
 from torch import nn
 
+from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.sources.weights import load_weights
-from quorate.deployments.spec.model_formats import factory_of
+from quorate.deployments.spec.model_formats import CONFIG_NAMES, factory_of
+from quorate.deployments.spec.suggestions import suggest
 
 
 def load(request: LoadRequest) -> Model:
@@ -44,18 +46,18 @@ def _call_factory(request: LoadRequest) -> Any:
     module, attribute = factory_of(model)
     search_in(request.folder, Path.cwd())
     try:
-        factory: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except (ImportError, AttributeError) as error:
-        raise request.error(f"{model} cannot be imported: {error}", "check the module on every node") from None
+        found: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise load_error(request.name, f"importing {module} failed", error, "correct it") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name in dir(found) if not name.startswith("_")]
+            raise request.error(f"{module} has no '{part}'", suggest(part, known))
+        found = getattr(found, part)
     try:
-        return _call(factory, request.spec.config)
-    except Exception as error:
-        raise request.error(f"{model} failed with {type(error).__name__}: {error}", "check its config") from error
-
-
-_CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
+        return _call(found, request.spec.config)
+    except (Exception, SystemExit) as error:
+        raise load_error(request.name, f"{model} failed", error, "correct it, or its config") from error
 
 
 def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
@@ -64,7 +66,7 @@ def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
         parameters = list(inspect.signature(factory).parameters.values())
     except ValueError:  # builtins tell no signature
         parameters = []
-    takes_dict = len(parameters) == 1 and parameters[0].name in _CONFIG_NAMES
+    takes_dict = len(parameters) == 1 and parameters[0].name in CONFIG_NAMES
     if takes_dict and parameters[0].kind != inspect.Parameter.VAR_KEYWORD and parameters[0].name not in config:
         return factory(dict(config))
     return factory(**config)

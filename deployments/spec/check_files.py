@@ -8,6 +8,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.check_factory import check_factory
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import (
@@ -20,6 +21,7 @@ from quorate.deployments.spec.model_formats import (
     format_of,
 )
 from quorate.deployments.spec.named_files import NamedFile, named_files
+from quorate.deployments.spec.suggestions import closest
 from quorate.deployments.spec.torch_files import foreign_class, kind_of
 
 
@@ -28,13 +30,13 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
     for name, member in spec.members.items():
         if format_of(member.model) is FACTORY:
             _check_module(f"members.{name}.model", factory_of(member.model)[0], folder)
+            check_factory(f"members.{name}", member, folder)
     for file in named_files(spec):
         if "://" in file.path:
             fix = "nothing is ever fetched: download it, check what it is, and give the path of your copy"
             raise SpecError(file.field, f"'{file.path}' is an address, not a file", fix)
         if not (folder / file.path).exists():
-            fix = "paths are relative to the spec file's folder"
-            raise SpecError(file.field, f"there is no file {folder / file.path}", fix)
+            raise SpecError(file.field, f"there is no file {folder / file.path}", _nearest(folder / file.path))
         _check_kind(spec, file, folder / file.path)
         _check_torch_file(spec, file, folder / file.path)
     for name, member in spec.members.items():
@@ -42,6 +44,14 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
         if member.digest and checkpoint and (found := file_digest(folder / checkpoint)) != member.digest:
             fix = "restore the file, or update digest if the change was meant"
             raise SpecError(f"members.{name}.digest", f"{checkpoint} has {found}", fix)
+
+
+def _nearest(path: Path) -> str:
+    """What is there instead."""
+    fix = "paths are relative to the spec file's folder"
+    there = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = closest(path.name, there)
+    return f"did you mean '{close}'? {fix[0].upper()}{fix[1:]}" if close else fix
 
 
 def _check_kind(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:

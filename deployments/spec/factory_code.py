@@ -33,6 +33,15 @@ def code_files(model: str, folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in found)
 
 
+def module_source(module: str, folder: Path) -> Path | None:
+    """The file of a module that lies beside the spec; None for what is installed, or is no file of source."""
+    top, *rest = module.split(".")
+    if not _beside(top, folder):
+        return None
+    place = folder.joinpath(top, *rest)
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
 def code_place(model: str, folder: Path) -> Path:
     """The folder whose source files a factory is made of: the spec's, or the current one where they lie there."""
     here = Path.cwd()

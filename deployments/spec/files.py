@@ -13,7 +13,7 @@ from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.suggestions import suggest_key
+from quorate.deployments.spec.field_errors import field_error
 
 MAX_SPEC_BYTES = 4 << 20
 
@@ -45,7 +45,7 @@ def parse_spec(data: Mapping[str, Any]) -> EnsembleSpec:
     try:
         return EnsembleSpec.model_validate(data)
     except ValidationError as error:
-        raise _spec_error(error) from None
+        raise field_error(EnsembleSpec, error) from None
 
 
 def load_spec(path: str | Path) -> EnsembleSpec:
@@ -83,19 +83,3 @@ def save_spec(spec: EnsembleSpec, path: str | Path) -> None:
 def dump_spec(spec: EnsembleSpec) -> str:
     data = spec.model_dump(mode="json", exclude_defaults=True)
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
-
-
-def _spec_error(error: ValidationError) -> SpecError:
-    first = error.errors(include_url=False)[0]
-    location = [part for part in first["loc"] if part != "[key]"]
-    field = ".".join(str(part) for part in location) or "spec"
-    match first["type"]:
-        case "extra_forbidden":
-            return SpecError(field, "unknown key", suggest_key(EnsembleSpec, location))
-        case "missing":
-            return SpecError(field, "it is missing", "add it")
-        case "string_pattern_mismatch":
-            pattern = first["ctx"]["pattern"]
-            return SpecError(field, f"'{first['input']}' is not allowed", f"write it as {pattern}")
-    found = repr(first["input"])
-    return SpecError(field, f"found {found[:80]}", first["msg"][0].lower() + first["msg"][1:])

@@ -42,6 +42,9 @@ FACTORY = ModelFormat(  # package.module:factory
     "factory", local=False, weights=(WEIGHTS_SUFFIX, *CHECKPOINTS), config=True
 )
 
+# What the one parameter of a factory that is given its whole config as a mapping is called.
+CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
+
 # Those by scheme first, since what stands behind a scheme may end in anything.
 FORMATS = (TORCH_EXPORT, ONNX, TORCHSCRIPT)
 

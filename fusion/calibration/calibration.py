@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from torch import Tensor
 
@@ -141,6 +140,8 @@ def fit_calibration(kind: str, probabilities: NDArray[Any], labels: NDArray[Any]
     bounds = [(1e-3, 1e3)] if kind == "temperature" else None
     # No stop at a small step of the loss: only where the gradient is 0 is the answer the data's.
     options = {"maxiter": 5000, "maxfun": 10_000, "maxcor": 30, "gtol": 1e-9, "ftol": 0.0}
+    from scipy.optimize import minimize  # half a second of what only applies a calibration
+
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     if not found.success and np.abs(found.jac).max() > 1e-6:
         raise FusionError(
@@ -159,6 +160,8 @@ def _fit_floor(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> floa
     def loss(exponent: float) -> float:
         share = 10.0**exponent
         return -float(np.log(np.maximum((1 - share) * right + share / probabilities.shape[1], _FLOOR)).mean())
+
+    from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(loss, bounds=(_LEAST_FLOOR, _MOST_FLOOR), method="bounded", options={"xatol": 1e-3})
     without = -float(np.log(np.maximum(right, _FLOOR)).mean())

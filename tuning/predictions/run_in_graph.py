@@ -26,7 +26,7 @@ def run_in_graph(spec: EnsembleSpec, name: str, folder: Path, inputs: Inputs, ru
 
     Raises:
         MemberLoadError, SpecError: a part of the graph cannot be built.
-        PredictionError: it failed on every row.
+        MemberPredictionError: it failed on every row.
     """
     if set(spec.members[name].inputs) <= set(spec.inputs):
         return run(spec.job(name), folder, inputs)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.row_state import RowState
-from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.errors import MemberPredictionError, TuningError
 
 if TYPE_CHECKING:
     from quorate.deployments.members.predictor import Predictor
@@ -41,7 +41,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
 
     Raises:
         MemberLoadError: the member cannot be loaded.
-        PredictionError: it failed on every row.
+        MemberPredictionError: it failed on every row.
     """
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.sources.loading import load_model
@@ -52,11 +52,8 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
     batches = ({n: inputs[n][at : at + size] for n in job.member.inputs} for at in range(0, rows, size))
     probs = _joined([predict_batch(predictor, job, batch) for batch in batches])
     if np.isnan(probs).all():
-        raise PredictionError(
-            f"members.{job.name}",
-            f"every row failed ({predictor.last_error or 'no output is finite'})",
-            "correct the member",
-        )
+        why = predictor.last_error or "no output is finite"
+        raise MemberPredictionError(job.name, f"every row failed ({why})", predictor.last_trace)
     return probs
 
 

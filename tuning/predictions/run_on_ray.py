@@ -97,7 +97,8 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
         except ray.exceptions.RayError as error:
             raise from_ray(error, f"members.{job.name}", _FIX) from error
     if np.isnan(probs).all():
-        raise PredictionError(f"members.{job.name}", "every row failed", "run it in one process to see why")
+        _run_as_task(job, folder, {name: array[:1] for name, array in needed.items()})  # says why
+        raise PredictionError(f"members.{job.name}", "every row failed", "correct the member")
     return probs
 
 

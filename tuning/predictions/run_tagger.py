@@ -15,7 +15,7 @@ from quorate.deployments.spec.schema import MemberJob, TensorSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import numpy_dtype
 from quorate.fusion.sequences.decoding import one_behind_the_other
-from quorate.tuning.errors import PredictionError
+from quorate.tuning.errors import MemberPredictionError
 from quorate.tuning.predictions.run_member import Inputs
 
 
@@ -33,7 +33,7 @@ def run_on_sequences(job: MemberJob, folder: Path, inputs: Inputs, sequences: ND
 
     Raises:
         MemberLoadError: the member cannot be loaded.
-        PredictionError: it failed on every sequence.
+        MemberPredictionError: it failed on every sequence.
     """
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.sources.loading import load_model
@@ -47,7 +47,7 @@ def run_on_sequences(job: MemberJob, folder: Path, inputs: Inputs, sequences: ND
             found[tokens[good]] = values[good]
     if np.isnan(found).all():
         why = predictor.last_error or "no output is finite"
-        raise PredictionError(f"members.{job.name}", f"every sequence failed ({why})", "correct the member")
+        raise MemberPredictionError(job.name, f"every sequence failed ({why})", predictor.last_trace)
     return found
 
 

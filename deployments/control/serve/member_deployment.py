@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,15 @@ from quorate.deployments.control.ray_private import (
     end_process_later,
     session_folder,
 )
+from quorate.deployments.errors import SentError
+from quorate.deployments.logs.capture import copy_output
+from quorate.deployments.logs.files import SHARED, LogFile
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.spec.schema import MemberJob
+from quorate.fusion.errors import QuorateError
 
 if TYPE_CHECKING:
-    from quorate.deployments.members.replica import Place
+    from quorate.deployments.members.replica import MemberReplica, Place
 
 
 class MemberDeployment:
@@ -36,14 +41,13 @@ class MemberDeployment:
         self._job, self._fingerprint = MemberJob.model_validate_json(job_json), fingerprint
         if not self._job.member.resources.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
-        from quorate.deployments.members.replica import MemberReplica
         from quorate.deployments.sources.factory import search_in
 
         place = Path(kept) if Path(kept).is_dir() else Path(folder)
         if place != Path(folder):
             _forget_folders(Path(folder), Path(start_folder))
         search_in(place, Path(start_folder))
-        self._replica = MemberReplica(self._job, place, _place())
+        self._replica = _started(self._job, place)
         self._last_stats = (time.monotonic(), 0.0)
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -77,7 +81,8 @@ class MemberDeployment:
             "device": self._replica.device,
             "queued_rows": self._replica.queued_rows,
             "busy_s": self._replica.busy_s,
-            "last_error": self._replica.last_error,
+            "failures": self._replica.failures.count,
+            "last_error": self._replica.failures.last,
         }
 
     def __del__(self) -> None:
@@ -85,6 +90,23 @@ class MemberDeployment:
         if hasattr(self, "_replica"):
             self._replica.stop()
             end_process_later()
+
+
+def _started(job: MemberJob, folder: Path) -> MemberReplica:
+    """The replica, which writes into its log; what keeps it from starting too, and says so to the operator."""
+    from quorate.deployments.members.replica import MemberReplica
+
+    place = _place()
+    log = LogFile(SHARED if job.member.share else job.ensemble, job.name, place.replica_id)
+    copy_output(log)
+    try:
+        return MemberReplica(job, folder, place, log)
+    except Exception as error:
+        cause = error.__cause__ or error  # the member's own
+        log.write(f"did not start: {error}\n{''.join(traceback.format_exception(cause))}")
+        if isinstance(error, QuorateError):
+            raise SentError(type(error).__name__, error.args) from None
+        raise
 
 
 def _forget_folders(*folders: Path) -> None:

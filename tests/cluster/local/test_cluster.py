@@ -8,7 +8,7 @@ import psutil
 import pytest
 import ray
 
-from quorate.cluster.local import cluster
+from quorate.cluster.local import cluster, state
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def test_a_state_file_of_a_dead_host_is_swept_away(monkeypatch, tmp_path):
     monkeypatch.setenv("QUORATE_HOME", str(tmp_path / "home"))
     left = tmp_path / "left behind"
     left.mkdir()
-    cluster._write_state(cluster.LocalCluster(2**22 + 1, 0.0, "127.0.0.1:1", str(left)))
-    assert cluster.find() is None
+    state.write_state(state.LocalCluster(2**22 + 1, 0.0, "127.0.0.1:1", str(left)))
+    assert state.find() is None
     assert not left.exists()
     assert not (tmp_path / "home" / "local.json").exists()
 
@@ -69,8 +69,8 @@ def test_a_process_with_the_clusters_mark_is_swept_and_a_reader_of_its_log_is_no
     marked = subprocess.Popen(sleeping, env={**os.environ, "QUORATE_CLUSTER_FOLDER": str(folder)})
     reading = subprocess.Popen(["tail", "-f", str(folder / "host.log")], stdout=subprocess.DEVNULL)
     try:
-        cluster._write_state(cluster.LocalCluster(2**22 + 1, 0.0, "127.0.0.1:1", str(folder)))
-        assert cluster.find() is None
+        state.write_state(state.LocalCluster(2**22 + 1, 0.0, "127.0.0.1:1", str(folder)))
+        assert state.find() is None
         marked.wait(20)
         assert reading.poll() is None
     finally:

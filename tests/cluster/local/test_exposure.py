@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from quorate.cluster.local.cluster import LocalCluster, _belongs
+from quorate.cluster.local.state import LocalCluster, belongs
 from quorate.deployments.security.doors import outward_address
 from tests.cluster.support.command_line import Shell
 from tests.deployments.support.member_threads import FACTORIES
@@ -55,7 +55,7 @@ class Started:
         self.cluster = LocalCluster(**json.loads((shell.folder / "home" / "local.json").read_text()))
         self.folder = Path(self.cluster.folder)
         self.token = (self.folder / "token").read_text()
-        self.processes = [process for process in psutil.process_iter() if _belongs(process, self.cluster)]
+        self.processes = [process for process in psutil.process_iter() if belongs(process, self.cluster)]
         sockets = [found for process in self.processes for found in process.net_connections("inet")]
         self.listening = {
             tuple(found.laddr) for found in sockets if found.status == "LISTEN" or found.type == socket.SOCK_DGRAM

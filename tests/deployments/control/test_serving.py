@@ -304,7 +304,7 @@ def test_a_graph_is_deployed_like_any_other_ensemble_and_can_gain_a_member(deplo
     ("change", "sentence"),
     [
         ({"model": "known:wide", "config": {"columns": 7}}, "returned [7] values a row but has 3 classes"),
-        ({"model": "known:nobody"}, "known:nobody cannot be imported"),
+        ({"model": "known:nobody"}, "known has no 'nobody'"),
         ({"model": "known:known", "config": {"shif": 1}}, "known:known failed with TypeError"),
         ({"model": "torch.nn:Linear", "config": {"in_features": 9, "out_features": 3}}, "fails on an example input"),
     ],

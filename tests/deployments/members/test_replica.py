@@ -8,6 +8,7 @@ import pytest
 
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import MemberLoadError
+from quorate.deployments.logs.files import LogFile
 from quorate.deployments.members import replica as replica_module
 from quorate.deployments.members.replica import MemberReplica, Place
 from quorate.deployments.transport.keys import ClusterKeys
@@ -35,7 +36,7 @@ def place(tmp_path):
 @pytest.fixture
 def replica(place, monkeypatch):
     monkeypatch.setattr(replica_module, "HANDOVER_S", 0.0)
-    replica = MemberReplica(job(shift=1), FACTORIES, place)
+    replica = MemberReplica(job(shift=1), FACTORIES, place, LogFile("known", "m", "r"))
     yield replica
     replica.stop()
 
@@ -52,7 +53,7 @@ def connects(path):
 def test_a_replica_over_its_memory_limit_is_unhealthy(place, monkeypatch):
     monkeypatch.setattr(replica_module, "HANDOVER_S", 0.0)
     held = psutil.Process().memory_info().rss
-    replica = MemberReplica(limited(held + (64 << 20)), FACTORIES, place)
+    replica = MemberReplica(limited(held + (64 << 20)), FACTORIES, place, LogFile("known", "m", "r"))
     replica.check_health()
     kept = np.ones(128 << 20, np.uint8)
     with pytest.raises(RuntimeError, match="over its max_memory_bytes"):
@@ -63,7 +64,7 @@ def test_a_replica_over_its_memory_limit_is_unhealthy(place, monkeypatch):
 
 def test_a_limit_that_the_model_alone_passes_is_refused_in_words(place):
     with pytest.raises(MemberLoadError, match="max_memory_bytes is 1,000,000 but a replica holds"):
-        MemberReplica(limited(1_000_000), FACTORIES, place)
+        MemberReplica(limited(1_000_000), FACTORIES, place, LogFile("known", "m", "r"))
 
 
 def limited(max_memory_bytes):
@@ -79,7 +80,7 @@ def test_it_says_where_it_is_and_what_its_rows_are(replica, place):
     assert address["port"] > 0
     assert address["path"] == str(place.socket_folder / "r1")
     until(lambda: connects(address["path"]))
-    assert (replica.device, replica.queued_rows, replica.last_error) == ("cpu", 0, "")
+    assert (replica.device, replica.queued_rows, replica.failures.last) == ("cpu", 0, "")
     replica.check_health()
 
 
@@ -93,5 +94,5 @@ def test_a_replica_that_has_stopped_is_not_healthy_and_takes_no_connection(repli
 
 def test_a_model_that_does_not_fit_its_spec_never_listens(place):
     with pytest.raises(MemberLoadError):
-        MemberReplica(job(no_such_option=1), FACTORIES, place)
+        MemberReplica(job(no_such_option=1), FACTORIES, place, LogFile("known", "m", "r"))
     assert not list(place.socket_folder.iterdir())

@@ -110,7 +110,7 @@ def test_logits_become_probabilities_over_the_ensembles_classes(member, tmp_path
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ({"model": "mine:nobody"}, "cannot be imported"),
+        ({"model": "mine:nobody"}, "has no 'nobody'"),
         ({"model": "mine:by_keyword", "config": {"widht": 2}}, "failed with TypeError"),
         ({"model": "mine:number"}, "returned 7; return an nn.Module or a callable"),
         ({"model": "mine:plain", "weights": "m.safetensors"}, "which takes no weights"),

@@ -1,0 +1,116 @@
+"""Run a spec in this process, without Ray, and ask it as a server would be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quorate.cluster.arguments.row_files import read_arrays
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.deployments.client.inputs import as_input, by_name
+from quorate.deployments.client.result import Result
+from quorate.deployments.display import Table
+from quorate.deployments.errors import RequestError
+from quorate.deployments.spec.digests import pin
+from quorate.deployments.spec.suggestions import suggest
+from quorate.fusion.extras import require
+
+if TYPE_CHECKING:
+    from quorate.deployments.client.inference import Inputs
+    from quorate.deployments.server.in_process import InProcess
+
+
+@dataclass(frozen=True)
+class MemberTry:
+    """How a member did.
+
+    Attributes:
+        load_s: seconds until it was loaded and warm; ``run_s`` of its forward passes.
+        error: what it failed with, with the lines of its own code that led there; empty for nothing.
+    """
+
+    load_s: float
+    run_s: float
+    error: str
+
+
+@dataclass(frozen=True, repr=False)
+class Tried(Result):
+    """An answer, and how each member did.
+
+    Attributes:
+        members: by name.
+        deadline_s: by which a server answers with those that are in.
+    """
+
+    members: Mapping[str, MemberTry] = field(default_factory=dict)
+    deadline_s: float = 0.0
+
+    def tables(self) -> Sequence[Table]:
+        return [*super().tables(), Table(lines=[line for name in self.members for line in self._said(name)])]
+
+    def _said(self, name: str) -> Sequence[str]:
+        member = self.members[name]
+        late = f", over the deadline of {self.deadline_s:g} s" if member.run_s > self.deadline_s else ""
+        lines = [f"{name}: loaded in {member.load_s:.2f} s, ran {1000 * member.run_s:.1f} ms{late}"]
+        return [*lines, *(f"  {line}" for line in member.error.splitlines())]
+
+
+@naming_spec_lines
+def try_spec(
+    spec: SpecLike,
+    rows: str | Path | Inputs,
+    *,
+    member: str | None = None,
+    explain: bool = False,
+    folder: str | Path | None = None,
+) -> Tried:
+    """Load all members here and answer rows with the code that would serve them; deadlines do not pass meanwhile.
+
+    Args:
+        spec: path of a spec file, a spec, or what a spec file holds.
+        rows: a file of rows, arrays by input name, or a DataFrame; see ``query``.
+        member: ask this member alone.
+        explain: also give each member's output and contribution.
+        folder: what the spec's relative paths start from; that of the file, or the current one, when None.
+
+    Raises:
+        SpecError: the spec cannot be served.
+        MemberLoadError: a member cannot be loaded, or fails on an example.
+        MemberFailedError: there is no answer because a member failed on the rows.
+        RequestError: the rows cannot be read, or are not the model's inputs.
+    """
+    require("serve", "running models")
+    found, place = spec_and_folder(spec, folder)
+    found, model = pin(found, place), member or found.name
+    askable = {n: m for n, m in found.members.items() if set(m.inputs) <= set(found.inputs)}
+    if member is not None and member not in askable:
+        raise RequestError(f"'{member}' is no member that reads the request alone; {suggest(member, askable)}")
+    from quorate.deployments.server.in_process import InProcess
+
+    with InProcess(found, place) as ensemble:
+        inputs = _read(rows, ensemble.inputs(model))
+        response = ensemble.infer(model, inputs, {"explain": True} if explain else {})
+        return Tried(
+            response.outputs, response.parameters, found.classes or (), members=_members(ensemble),
+            deadline_s=found.output_fusion.deadline_s,
+        )  # fmt: skip
+
+
+def _read(rows: str | Path | Inputs, described: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    if isinstance(rows, str | Path):
+        return read_arrays(Path(rows), described)
+    given, known = by_name(rows), {item["name"]: item for item in described}
+    for name in given:
+        if name not in known:
+            raise RequestError(f"'{name}' is no input of the model; it reads {', '.join(known)}")
+    return {name: as_input(array, known[name]) for name, array in given.items()}
+
+
+def _members(ensemble: InProcess) -> dict[str, MemberTry]:
+    return {
+        name: MemberTry(run.load_s, run.busy_s, "\n".join(filter(None, (run.error, run.trace))))
+        for name, run in ensemble.members.items()
+    }

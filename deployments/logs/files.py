@@ -1,0 +1,108 @@
+"""Files of what members write, one a replica, below the state folder of the node that it runs on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from quorate.deployments.state_folder import state_folder
+
+# A file that is full becomes the older one, and that goes: a replica keeps twice as much at most.
+MAX_BYTES = 1 << 20
+KEPT_S = 24 * 3600.0
+# In place of an ensemble's name, for members that run once for several; none has such a name.
+SHARED = "@shared"
+_TOUCH_S = 600.0
+
+
+@dataclass(frozen=True)
+class ReplicaLog:
+    """What one replica of a member has written.
+
+    Attributes:
+        ensemble: whose member it is; ``SHARED`` for one that runs once for several.
+        written_at: when it last wrote, in seconds since 1970.
+        node: where it ran; empty on this machine.
+    """
+
+    ensemble: str
+    member: str
+    replica: str
+    text: str
+    written_at: float
+    node: str = ""
+
+
+class LogFile:
+    """A replica's log, written line by line; where the disk takes no more, lines are lost and nothing else."""
+
+    def __init__(self, ensemble: str, member: str, replica: str):
+        self._path: Path | None = None
+        self._lock, self._touched = threading.Lock(), time.monotonic()
+        with contextlib.suppress(OSError):
+            forget_old()
+            folder = state_folder() / "logs" / ensemble / member
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path = folder / f"{replica}.log"
+
+    def write(self, text: str) -> None:
+        """Append lines, the first with the time."""
+        if self._path is None:
+            return
+        data = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.rstrip()}\n".encode(errors="replace")[-MAX_BYTES:]
+        with self._lock, contextlib.suppress(OSError):
+            if self._path.exists() and self._path.stat().st_size + len(data) > MAX_BYTES:
+                self._path.replace(self._path.with_suffix(".log.1"))
+            with os.fdopen(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as file:
+                file.write(data)
+
+    def touch(self) -> None:
+        """Say that its replica lives: what nobody has written to for a day is forgotten."""
+        if self._path is not None and time.monotonic() - self._touched > _TOUCH_S:
+            self._touched = time.monotonic()
+            with contextlib.suppress(OSError):
+                self._path.touch(0o600)
+
+
+def read_logs(ensembles: tuple[str, ...], member: str | None = None) -> list[ReplicaLog]:
+    """What is kept on this node of the members of ensembles, or of one member; the one that wrote last at the end."""
+    found = []
+    for path in _files():
+        ensemble, name = path.parts[-3:-1]
+        if ensemble in ensembles and member in (None, name):
+            with contextlib.suppress(OSError):  # it went meanwhile
+                older = path.with_suffix(".log.1")
+                text = (_text(older) if older.exists() else "") + _text(path)
+                found.append(ReplicaLog(ensemble, name, path.stem, text, path.stat().st_mtime))
+    return sorted(found, key=lambda log: log.written_at)
+
+
+def kept_members() -> list[tuple[str, str]]:
+    """Ensembles and members of which there are logs on this node."""
+    return sorted({(path.parts[-3], path.parts[-2]) for path in _files()})
+
+
+def forget_old() -> None:
+    """Remove what nobody has written to for a day."""
+    until = time.time() - KEPT_S
+    for path in _files():
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < until:
+                path.with_suffix(".log.1").unlink(missing_ok=True)
+                path.unlink()
+                path.parent.rmdir()  # where it was the last
+                path.parent.parent.rmdir()
+
+
+def _files() -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from sorted((state_folder() / "logs").glob("*/*/*.log"))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
