@@ -18,6 +18,7 @@ from quorate.cluster.cli.commands.plan import plan
 from quorate.cluster.cli.commands.promote import promote
 from quorate.cluster.cli.commands.query import query
 from quorate.cluster.cli.commands.rollback import rollback
+from quorate.cluster.cli.commands.schema import schema
 from quorate.cluster.cli.commands.status import status
 from quorate.cluster.cli.commands.train import train
 from quorate.cluster.cli.commands.tune import tune
@@ -30,7 +31,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (validate, plan, deploy, query, status, down, tune, train, compress, bench, promote, rollback, demo):
+for command in (
+    validate,
+    schema,
+    plan,
+    deploy,
+    query,
+    status,
+    down,
+    tune,
+    train,
+    compress,
+    bench,
+    promote,
+    rollback,
+    demo,
+):
     app.command()(command)
 
 
