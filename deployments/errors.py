@@ -49,6 +49,17 @@ class RequestError(QuorateError):
     http_status, grpc_code = 400, "INVALID_ARGUMENT"
 
 
+class RowsError(RequestError):
+    """Rows that cannot be read, or do not fit what is to read them: where, what was found there, what to do."""
+
+    def __init__(self, source: str, found: str, fix: str):
+        super().__init__(source, found, fix)
+        self.source, self.found, self.fix = source, found, fix
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.found}; {self.fix}"
+
+
 class NotFoundError(RequestError):
     """The client named something that is not there."""
 

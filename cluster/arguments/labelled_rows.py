@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.rows.column import Place
+from quorate.deployments.rows.column_names import ColumnNames, sources_of
+from quorate.deployments.rows.numpy_files import ArraysTable, column_of
+from quorate.deployments.rows.opening import RowsLike
+from quorate.deployments.rows.reading import Wanted, as_input
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.schema import TensorSpec
+from quorate.deployments.wire.datatypes import numpy_dtype
 
 if TYPE_CHECKING:
     from quorate.tuning.data.labelled import Labelled
 
-    Rows = str | Path | Labelled
+    Rows = RowsLike | Labelled
 
 
 def read_rows(
@@ -22,24 +31,28 @@ def read_rows(
     groups: str | None = None,
     time: str | None = None,
     weight: str | None = None,
+    columns: ColumnNames | None = None,
 ) -> Labelled:
     """The labelled rows of a table, or the test file of a folder of IDX files; rows in memory stay as they are.
 
     Args:
         label, groups, time, weight: names of the table's columns.
+        columns: of inputs that the table calls otherwise.
 
     Raises:
         DataError, SpecError: they cannot be read, or do not fit the spec.
     """
-    return _read(spec, data, label, "test", groups, time, weight)
+    return _read(spec, data, label, "test", groups, time, weight, columns)
 
 
-def read_training_rows(spec: EnsembleSpec, data: Rows, label: str) -> Labelled:
+def read_training_rows(spec: EnsembleSpec, data: Rows, label: str, columns: ColumnNames | None = None) -> Labelled:
     """The same, but of a folder of IDX files the training file."""
-    return _read(spec, data, label, "train")
+    return _read(spec, data, label, "train", columns=columns)
 
 
-def read_tokens(spec: EnsembleSpec, data: Rows, label: str, weight: str | None = None) -> Labelled:
+def read_tokens(
+    spec: EnsembleSpec, data: Rows, label: str, weight: str | None = None, columns: ColumnNames | None = None
+) -> Labelled:
     """Labelled tokens of a table: one a row, in the order of their sentences, which the column ``sequence`` names.
 
     Args:
@@ -56,13 +69,13 @@ def read_tokens(spec: EnsembleSpec, data: Rows, label: str, weight: str | None =
 
     if isinstance(data, Labelled):
         return data
-    shapes = {name: tensor.shape for name, tensor in spec.inputs.items() if name != spec.lengths}
-    whole = [name for name, shape in shapes.items() if shape[:1] != (-1,)]
+    inputs = {name: tensor for name, tensor in spec.inputs.items() if name != spec.lengths}
+    whole = [name for name, tensor in inputs.items() if tensor.shape[:1] != (-1,)]
     if whole:
-        found = f"its shape is {list(shapes[whole[0]])}"
+        found = f"its shape is {list(inputs[whole[0]].shape)}"
         raise TuningError(f"inputs.{whole[0]}", found, "tune taggers whose inputs begin with a free dimension, -1")
-    rows = {name: shape[1:] for name, shape in shapes.items()}
-    return read_table(Path(data), rows, spec.classes or (), label, groups=SEQUENCE, weights=weight)
+    tokens = {name: tensor.model_copy(update={"shape": tensor.shape[1:]}) for name, tensor in inputs.items()}
+    return read_table(data, tokens, spec.classes or (), label, groups=SEQUENCE, weights=weight, columns=columns)
 
 
 def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
@@ -79,22 +92,46 @@ def halves(rows: Labelled, seed: int) -> tuple[Labelled, Labelled]:
 
 def _read(
     spec: EnsembleSpec, data: Rows, label: str, split: str,
-    groups: str | None = None, time: str | None = None, weight: str | None = None,
+    groups: str | None = None, time: str | None = None, weight: str | None = None, columns: ColumnNames | None = None,
 ) -> Labelled:  # fmt: skip
-    from quorate.tuning.data.idx_files import idx_images
+    from quorate.tuning.data.idx_files import idx_images, is_idx_folder
     from quorate.tuning.data.labelled import Labelled
     from quorate.tuning.data.tables import read_table
+    from quorate.tuning.errors import TuningError
     from quorate.tuning.predictions.run_member import predicts_values
 
+    if columns and (isinstance(data, Labelled) or is_idx_folder(data)):
+        raise TuningError("columns", "rows that have no columns", "name the inputs of rows as the spec does")
     if isinstance(data, Labelled):
-        return data
-    path = Path(data)
-    if path.is_dir():  # of these the members may have seen the training file
-        splits = idx_images(path, full=True)
-        return splits.train if split == "train" else splits.test
+        return as_served(spec, data)
+    if is_idx_folder(data):  # of these the members may have seen the training file
+        splits = idx_images(data, full=True)
+        return as_served(spec, splits.train if split == "train" else splits.test)
     if spec.classes is None and not predicts_values(spec):
         raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
     return read_table(
-        path, {name: tensor.shape for name, tensor in spec.inputs.items()}, spec.classes or (), label,
-        groups=groups, times=time, weights=weight,
-    )  # fmt: skip
+        data, spec.inputs, spec.classes or (), label, groups=groups, times=time, weights=weight, columns=columns
+    )
+
+
+def as_served(spec: EnsembleSpec, rows: Labelled) -> Labelled:
+    """Rows in memory, each input as the datatype and shape of the spec: as members get it when they are served.
+
+    Raises:
+        DataError: an input is missing, or values are none of its datatype.
+    """
+    from quorate.tuning.data.tables import reading
+
+    with reading():
+        table = ArraysTable("the rows", rows.inputs)
+        sources_of(table, spec.inputs)
+        arrays = {name: _served(name, rows.inputs[name], tensor) for name, tensor in spec.inputs.items()}
+    return replace(rows, inputs=arrays)
+
+
+def _served(name: str, array: NDArray[Any], tensor: TensorSpec) -> NDArray[Any]:
+    as_it_is = tensor.datatype != "BYTES" and array.dtype == numpy_dtype(tensor.datatype)
+    if as_it_is and array.shape[1:] == tensor.shape:
+        return array  # it may be mapped from a file, and larger than memory
+    place = Place("the rows", name)
+    return as_input([column_of(array, place)], Wanted(tensor.datatype, tensor.shape), [place])

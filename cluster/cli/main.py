@@ -21,6 +21,7 @@ from quorate.cluster.cli.commands.plan import plan
 from quorate.cluster.cli.commands.promote import promote
 from quorate.cluster.cli.commands.query import query
 from quorate.cluster.cli.commands.rollback import rollback
+from quorate.cluster.cli.commands.schema import schema
 from quorate.cluster.cli.commands.status import status
 from quorate.cluster.cli.commands.train import train
 from quorate.cluster.cli.commands.try_spec import try_spec
@@ -37,6 +38,7 @@ app = typer.Typer(
 for command in (
     validate,
     try_spec,
+    schema,
     plan,
     deploy,
     query,

@@ -20,9 +20,34 @@ RunAddress = Annotated[
     typer.Option("--address", help="Run on this Ray cluster; without it, on this machine.", show_default=False),
 ]
 Label = Annotated[str, typer.Option(help="The column that holds the class.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="INPUT=COLUMN",
+        help="The column of an input that is called otherwise, such as price=Price; several with commas, or a pattern "
+        "such as image=pixel*, make one vector.",
+        show_default=False,
+    ),
+]
 Runs = Annotated[Path, typer.Option(help="Where the run's folder is made.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")]
 LoadTimeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")]
+
+
+def as_columns(given: Iterable[str] | None) -> dict[str, str] | None:
+    """Of ``--column price=Price`` the column of each input; None without any.
+
+    Raises:
+        BadParameter: one names no column, or an input twice.
+    """
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, _, column = text.partition("=")
+        if not name or not column or name in found:
+            raise typer.BadParameter(f"'{text}' names no column, or an input twice; write price=Price, x=x0,x1")
+        found[name] = column
+    return found or None
 
 
 def refuse(context: typer.Context, parameters: Iterable[str], use: str) -> None:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from quorate.cluster.arguments.input_rows import wanted_by
 from quorate.cluster.operations.query import urls_of
+from quorate.deployments.client.client import Client
+from quorate.deployments.rows.opening import RowsLike
+from quorate.deployments.rows.reading import read_inputs
 from quorate.deployments.security.credentials import Credentials
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
     from quorate.deployments.client.load_test import BenchResult
+    from quorate.deployments.rows.column_names import ColumnNames
 
 
 def bench(
     name: str,
     *,
+    input_rows: RowsLike | None = None,
+    columns: ColumnNames | None = None,
     clients: int = 8,
     rate: float | None = None,
     rows: int = 1,
@@ -25,10 +32,12 @@ def bench(
     credentials: Credentials | None = None,
     address: str | None = None,
 ) -> BenchResult:
-    """Ask a running ensemble with random valid input.
+    """Ask a running ensemble with random valid input, or with rows that are given.
 
     Args:
         name: of the ensemble.
+        input_rows: a file, folder or frame as ``query`` reads; ``rows`` of them are sent at a time, in turn.
+        columns: of inputs that it calls otherwise.
         clients: connections; each waits for its answer.
         rate: requests a second, sent on time whatever comes back (open loop); None for the closed loop.
         rows: in each request.
@@ -46,4 +55,9 @@ def bench(
     from quorate.deployments.client import load_test
 
     load = load_test.Load(clients, rate, duration_s, rows=rows)
-    return load_test.bench(url or urls_of(name, address), member or name, load, credentials=credentials)
+    urls, model = url or urls_of(name, address), member or name
+    if input_rows is None:
+        return load_test.bench(urls, model, load, credentials=credentials)
+    with Client(urls, credentials=credentials) as client:
+        arrays = read_inputs(input_rows, wanted_by(client.metadata(model)["inputs"]), columns)
+    return load_test.bench(urls, model, load, credentials=credentials, arrays=arrays)

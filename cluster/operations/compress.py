@@ -13,6 +13,7 @@ from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
     from quorate.cluster.arguments.labelled_rows import Rows
+    from quorate.deployments.rows.column_names import ColumnNames
     from quorate.tuning.workflows.compress import Compression
 
 
@@ -30,6 +31,7 @@ def compress(
     epochs: int = 30,
     tolerance: float = 0.01,
     label: str = "label",
+    columns: ColumnNames | None = None,
     runs: str | Path = "runs",
     seed: int = 0,
     address: str | None = None,
@@ -47,6 +49,7 @@ def compress(
         temperature, alpha, epochs: of the distillation.
         tolerance: nats per row that a smaller ensemble may lose.
         label: the tables' column that holds the class.
+        columns: of inputs that the tables call otherwise: ``{"price": "Price"}``.
         runs: where the run's folder is made.
         seed: of the halves and the training.
         address: a Ray cluster to run the members on; this process when None.
@@ -66,8 +69,8 @@ def compress(
     config = None
     if student is not None:
         config = {"family": student} if width is None else {"family": student, "width": width}
-    rows = read_training_rows(found, train, label)
-    solved_on, judged_on = halves(read_rows(found, data, label), seed)
+    rows = read_training_rows(found, train, label, columns)
+    solved_on, judged_on = halves(read_rows(found, data, label, columns=columns), seed)
     how = Distillation(temperature, alpha, Training(epochs=epochs, seed=seed))
     with connected_if_named(address):
         return workflow.compress(

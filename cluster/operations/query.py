@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.cluster.arguments.row_files import read_arrays
+from quorate.cluster.arguments.input_rows import is_read, wanted_by
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.result import Result
+from quorate.deployments.errors import RequestError
+from quorate.deployments.rows.reading import read_inputs
 from quorate.deployments.security.credentials import Credentials
 
 if TYPE_CHECKING:
     from quorate.deployments.client.inference import Inputs
+    from quorate.deployments.rows.column_names import ColumnNames
 
 
 def query(
@@ -23,6 +26,7 @@ def query(
     member: str | None = None,
     deadline_ms: float | None = None,
     explain: bool = False,
+    columns: ColumnNames | None = None,
     url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
     address: str | None = None,
@@ -31,10 +35,11 @@ def query(
 
     Args:
         name: of the ensemble.
-        rows: a .npy, .npz, .json, .parquet or .arrow file, arrays by input name, or a DataFrame.
+        rows: a file or folder of any kind that ``quorate.deployments.rows`` reads, a data frame, or arrays by input.
         member: ask this member alone.
         deadline_ms: answer within this time.
         explain: also give each member's output and contribution.
+        columns: of inputs that the file or frame calls otherwise: ``{"price": "Price"}``; several make one vector.
         url: of the HTTP door, or of several, instead of looking them up.
         credentials: what the doors want to see.
         address: of the Ray cluster; the local one when None.
@@ -47,9 +52,12 @@ def query(
     model = member or name
     urls, classes = (url, ()) if url is not None else _looked_up(name, address)
     with Client(urls, credentials=credentials) as client:
-        if isinstance(rows, str | Path):
-            rows = read_arrays(Path(rows), client.metadata(model)["inputs"])
-        return replace(client.infer(model, rows, **parameters_of(deadline_ms, explain)), classes=classes)
+        inputs: Any = rows
+        if is_read(rows):
+            inputs = read_inputs(rows, wanted_by(client.metadata(model)["inputs"]), columns)
+        elif columns:
+            raise RequestError("columns are given for arrays by name; name the arrays as the inputs")
+        return replace(client.infer(model, inputs, **parameters_of(deadline_ms, explain)), classes=classes)
 
 
 def parameters_of(deadline_ms: float | None, explain: bool) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.cluster.arguments.row_files import read_batches
+from quorate.cluster.arguments.input_rows import wanted_by
 from quorate.cluster.operations.query import parameters_of, urls_of
 from quorate.deployments.atomic_files import writing_whole
 from quorate.deployments.client.client import Client
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError
+from quorate.deployments.rows.opening import RowsLike, open_rows
+from quorate.deployments.rows.reading import Wanted, input_batches
 from quorate.deployments.security.credentials import Credentials
 from quorate.fusion.extras import require
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from quorate.deployments.client.arrow import ArrowResult
+    from quorate.deployments.rows.column_names import ColumnNames
 
 SUFFIXES = (".parquet", ".arrow")
 # Columns beside the outputs: of an answer's parameters a file keeps only these.
@@ -45,12 +48,13 @@ class Answered(Displayed):
 
 def query_file(
     name: str,
-    rows: str | Path,
+    rows: RowsLike,
     output: str | Path,
     *,
     member: str | None = None,
     deadline_ms: float | None = None,
     explain: bool = False,
+    columns: ColumnNames | None = None,
     url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
     address: str | None = None,
@@ -58,7 +62,7 @@ def query_file(
     """Send a file's rows and write the answers as they come; arguments not named here are those of ``query``.
 
     Args:
-        rows: .parquet or .arrow, with a column for each of the model's inputs; others stay where they are.
+        rows: any kind of file, folder or frame, with a column for each of the model's inputs; others do not count.
         output: .parquet or .arrow; a column for each output, and ``revision`` and ``members_missing``.
 
     Raises:
@@ -67,21 +71,30 @@ def query_file(
         RemoteError: the server refused.
     """
     require("arrow", "rows in bulk")
-    path, output = Path(rows), Path(output)
-    for file in (path, output):
-        if file.suffix not in SUFFIXES:
-            raise RequestError(
-                f"{file.name} is neither {' nor '.join(SUFFIXES)}; rows in bulk go from one to the other"
-            )
+    output = Path(output)
+    if output.suffix not in SUFFIXES:
+        raise RequestError(f"{output.name} is neither {' nor '.join(SUFFIXES)}; answers in bulk go into one of these")
     parameters = parameters_of(deadline_ms, explain)
     counted = {"rows": 0, "degraded": 0}
     with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
-        names = [item["name"] for item in client.metadata()["inputs"]]
+        batches = _batches(rows, wanted_by(client.metadata()["inputs"]), columns)
         try:
-            _write(output, _counting(client.infer_arrow(read_batches(path, names), **parameters), counted))
+            _write(output, _counting(client.infer_arrow(batches, **parameters), counted))
         except OSError as error:
             raise RequestError(f"{output.name} cannot be written ({error.strerror}); choose another place") from None
     return Answered(**counted, output=output)
+
+
+def _batches(rows: RowsLike, inputs: Mapping[str, Wanted], columns: ColumnNames | None) -> Iterator[pa.RecordBatch]:
+    """Record batches in exactly the model's types, which is what a stream takes."""
+    import pyarrow as pa
+
+    from quorate.deployments.wire.arrow_tensors import write_column
+
+    for batch in input_batches(open_rows(rows), inputs, columns):
+        yield pa.record_batch(
+            {name: write_column(array, -1 in (inputs[name].shape or ())) for name, array in batch.items()}
+        )
 
 
 def _counting(answers: Iterator[ArrowResult], counted: dict[str, int]) -> Iterator[pa.RecordBatch]:

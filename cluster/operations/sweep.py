@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from quorate.fusion.extras import require
 from quorate.tuning.errors import SweepError
 
 if TYPE_CHECKING:
+    from quorate.deployments.rows.column_names import ColumnNames
+    from quorate.deployments.rows.opening import RowsLike
     from quorate.tuning.data.labelled import Labelled, Splits
     from quorate.tuning.search.result import SweepResult
     from quorate.tuning.search.settings import Progress
     from quorate.tuning.search.space import Objective, SearchSpace
 
-    SweepRows = str | Path | Labelled | Splits
+    SweepRows = RowsLike | Labelled | Splits
 
 
 @naming_spec_lines
@@ -30,8 +32,9 @@ def sweep(
     spec: SpecLike | None, data: SweepRows, *, folder: str | Path | None = None, space: SearchSpace | None = None,
     trials: int = 200, member_trials: int = 16, epochs: int = 30,
     objectives: Sequence[Objective] = ("log_loss", "p95_latency_s"), time_s: float | None = None,
-    workers: int | None = None, label: str = "label", runs: str | Path = "runs", seed: int = 0,
-    address: str | None = None, callbacks: Sequence[Any] = (), on_progress: Callable[[Progress], None] | None = None,
+    workers: int | None = None, label: str = "label", columns: ColumnNames | None = None,
+    runs: str | Path = "runs", seed: int = 0, address: str | None = None, callbacks: Sequence[Any] = (),
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> SweepResult:  # fmt: skip
     """Search members and structures for the ensemble that a spec describes, or for rows alone.
 
@@ -53,6 +56,7 @@ def sweep(
             for one more.
         workers: trials at once; as many as fit when None.
         label: the table's column that holds the class.
+        columns: of the spec's inputs that the table calls otherwise: ``{"price": "Price"}``.
         runs: where the run's folder is made.
         seed: of all that is drawn.
         address: a Ray cluster to search on; one of its own, or the one that this process is on, when None.
@@ -70,7 +74,7 @@ def sweep(
 
     budget = Budget(time_s)
     found, place = (None, Path()) if spec is None else spec_and_folder(spec, folder)
-    rows = _Rows(found, data, label, seed, member_trials)
+    rows = _Rows(found, data, label, seed, member_trials, dict(columns or {}))
     what = space or (SearchSpace(epochs=epochs) if found is None else SearchSpace(name=found.name, epochs=epochs))
     with connected_if_named(address):
         return search.sweep(
@@ -117,7 +121,9 @@ def resume(
     elif "spec" in origin and (data is not None or "data" in origin):
         spec = load_spec(Path(origin["spec"])) if origin["spec"] else None
         given = origin["data"] if data is None else data
-        splits = _Rows(spec, given, origin["label"], settings.seed, settings.member_trials).split()
+        splits = _Rows(
+            spec, given, origin["label"], settings.seed, settings.member_trials, origin.get("columns", {})
+        ).split()
     else:
         fix = "give resume its rows, divided as they were"
         raise SweepError(str(folder), "it was started with rows or a spec that only Python has", fix)
@@ -136,10 +142,13 @@ class _Rows:
     label: str
     seed: int
     member_trials: int
+    columns: Mapping[str, str | Sequence[str]]
 
-    def origin(self, spec: SpecLike | None) -> dict[str, str]:
+    def origin(self, spec: SpecLike | None) -> dict[str, Any]:
         """What a run keeps, to find its rows again: only of files; no path where there is no spec."""
-        origin = {"label": self.label}
+        origin: dict[str, Any] = {"label": self.label}
+        if self.columns:
+            origin["columns"] = dict(self.columns)
         if spec is None or isinstance(spec, str | Path):
             origin["spec"] = str(Path(spec).resolve()) if spec else ""
         if isinstance(self.data, str | Path):
@@ -151,13 +160,13 @@ class _Rows:
 
         Of MNIST's files the training file trains, the test file does the rest: given members may have seen the former.
         """
-        from quorate.tuning.data.idx_files import idx_images
+        from quorate.tuning.data.idx_files import idx_images, is_idx_folder
         from quorate.tuning.data.labelled import Splits
 
         if isinstance(self.data, Splits):
             return self.data
-        if isinstance(self.data, str | Path) and Path(self.data).is_dir():
-            splits = idx_images(Path(self.data), seed=self.seed)
+        if is_idx_folder(self.data) and not self.columns:
+            splits = idx_images(Path(str(self.data)), seed=self.seed)
             return Splits(splits.train, *halves(splits.test, self.seed))
         rows = self._read(self.data)
         if not self.member_trials:
@@ -169,10 +178,12 @@ class _Rows:
         train = np.setdiff1d(np.arange(len(rows)), np.concatenate([fit, judge]))
         return Splits(rows.rows(train), rows.rows(fit), rows.rows(judge))
 
-    def _read(self, data: str | Path | Labelled) -> Labelled:
+    def _read(self, data: Any) -> Labelled:
         from quorate.tuning.data.labelled import Labelled
         from quorate.tuning.data.whole_table import read_whole_table
 
         if self.spec is None:
+            if self.columns:
+                raise SweepError("columns", "no spec has inputs to be read from them", "leave them out")
             return data if isinstance(data, Labelled) else read_whole_table(data, self.label)
-        return read_rows(self.spec, data, self.label)
+        return read_rows(self.spec, data, self.label, columns=self.columns)

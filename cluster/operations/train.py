@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorate.cluster.arguments.input_rows import wanted_of
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
+from quorate.deployments.rows.opening import RowsLike
+from quorate.deployments.rows.reading import read_inputs
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import ArrayLike
-
     from quorate.cluster.arguments.labelled_rows import Rows
+    from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.spec.ensemble import EnsembleSpec
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
     from quorate.tuning.workflows.train_composite import TrainingRows, TrainResult
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 @naming_spec_lines
 def train(
     spec: SpecLike, data: Rows | None = None, *, train: Rows | None = None,
-    unlabelled: str | Path | Mapping[str, ArrayLike] | None = None, teacher: SpecLike | None = None,
+    unlabelled: RowsLike | None = None, teacher: SpecLike | None = None,
     what: str | Sequence[str] = "heads", epochs: int = 30, batch_size: int = 64, learning_rate: float = 1e-3,
     weight_decay: float = 1e-2, patience: int = 10, auxiliary: float = 0.3, member_dropout: float = 0.2,
     consistency: float = 1.0, temperature: float = 2.0, label_share: float = 0.3, folds: int = 5,
     workers: int | None = None, metric: Metric | None = None, min_gain: float = 0.0,
-    folder: str | Path | None = None, label: str = "label", groups: str | None = None, runs: str | Path = "runs",
-    seed: int = 0, address: str | None = None, resume: str | Path | None = None,
-    on_step: Callable[[str], None] | None = None,
+    folder: str | Path | None = None, label: str = "label", groups: str | None = None,
+    columns: ColumnNames | None = None, runs: str | Path = "runs", seed: int = 0, address: str | None = None,
+    resume: str | Path | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train feature fusions, heads and a learned rule on frozen members, or the whole graph end to end.
 
@@ -59,6 +59,7 @@ def train(
         metric, min_gain: by what alternatives are compared, and the least gain that is worth more members.
         folder, runs: what the spec's paths start from, that of the file when None; where the run's folder is made.
         label, groups: columns of the class, and by which rows belong together.
+        columns: of inputs that the tables call otherwise: ``{"price": "Price"}``.
         seed: of all that is drawn: the same gives the same, on one machine and number of workers.
         address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None.
         resume: the folder of a run that was cut off, with everything else as it was.
@@ -74,7 +75,7 @@ def train(
     from quorate.tuning.workflows.train_composite import train_composite
 
     found, place = spec_and_folder(spec, folder, untrained=True)
-    rows = _rows(found, data, train, unlabelled, label, groups, seed)
+    rows = _rows(found, data, train, unlabelled, label, groups, seed, columns)
     training = Training(epochs, batch_size, learning_rate, weight_decay, patience, seed=seed)
     objective = Objective(auxiliary, member_dropout, consistency, temperature, label_share)
     with connected_if_named(address):
@@ -87,27 +88,20 @@ def train(
 
 def _rows(
     spec: EnsembleSpec, data: Rows | None, train: Rows | None,
-    unlabelled: str | Path | Mapping[str, ArrayLike] | None, label: str, groups: str | None, seed: int,
+    unlabelled: RowsLike | None, label: str, groups: str | None, seed: int, columns: ColumnNames | None,
 ) -> TrainingRows:  # fmt: skip
     from quorate.tuning.workflows.train_composite import TrainingRows
 
-    others = None if unlabelled is None else _inputs(spec, unlabelled)
-    seen = None if train is None else read_training_rows(spec, train, label)
+    others = None if unlabelled is None else _inputs(spec, unlabelled, columns)
+    seen = None if train is None else read_training_rows(spec, train, label, columns)
     if data is None:
         return TrainingRows(seen, unlabelled=others)
-    rest = read_rows(spec, data, label, groups=groups)
+    rest = read_rows(spec, data, label, groups=groups, columns=columns)
     if seen is None:
         seen, rest = halves(rest, seed)
     return TrainingRows(seen, *halves(rest, seed + 1), unlabelled=others)
 
 
-def _inputs(spec: EnsembleSpec, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Any]:
+def _inputs(spec: EnsembleSpec, rows: RowsLike, columns: ColumnNames | None) -> dict[str, Any]:
     """Request inputs of rows without labels."""
-    import numpy as np
-
-    if not isinstance(rows, str | Path):
-        return {name: np.asarray(rows[name]) for name in spec.inputs}
-    from quorate.cluster.arguments.row_files import read_arrays
-
-    known = [{"name": n, "datatype": one.datatype, "shape": [-1, *one.shape]} for n, one in spec.inputs.items()]
-    return read_arrays(Path(rows), known)
+    return read_inputs(rows, wanted_of(spec), columns)

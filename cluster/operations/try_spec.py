@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.cluster.arguments.row_files import read_arrays
+from quorate.cluster.arguments.input_rows import is_read, wanted_by
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.deployments.client.inputs import as_input, by_name
 from quorate.deployments.client.result import Result
 from quorate.deployments.display import Table
 from quorate.deployments.errors import RequestError
+from quorate.deployments.rows.reading import read_inputs
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.suggestions import suggest
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
     from quorate.deployments.client.inference import Inputs
+    from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.server.in_process import InProcess
 
 
@@ -65,6 +67,7 @@ def try_spec(
     *,
     member: str | None = None,
     explain: bool = False,
+    columns: ColumnNames | None = None,
     folder: str | Path | None = None,
 ) -> Tried:
     """Load all members here and answer rows with the code that would serve them; deadlines do not pass meanwhile.
@@ -74,6 +77,7 @@ def try_spec(
         rows: a file of rows, arrays by input name, or a DataFrame; see ``query``.
         member: ask this member alone.
         explain: also give each member's output and contribution.
+        columns: of inputs that the file or frame calls otherwise; see ``query``.
         folder: what the spec's relative paths start from; that of the file, or the current one, when None.
 
     Raises:
@@ -91,7 +95,7 @@ def try_spec(
     from quorate.deployments.server.in_process import InProcess
 
     with InProcess(found, place) as ensemble:
-        inputs = _read(rows, ensemble.inputs(model))
+        inputs = _read(rows, ensemble.inputs(model), columns)
         response = ensemble.infer(model, inputs, {"explain": True} if explain else {})
         return Tried(
             response.outputs, response.parameters, found.classes or (), members=_members(ensemble),
@@ -99,9 +103,13 @@ def try_spec(
         )  # fmt: skip
 
 
-def _read(rows: str | Path | Inputs, described: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    if isinstance(rows, str | Path):
-        return read_arrays(Path(rows), described)
+def _read(
+    rows: str | Path | Inputs, described: Sequence[Mapping[str, Any]], columns: ColumnNames | None
+) -> Mapping[str, Any]:
+    if isinstance(rows, str | Path) or is_read(rows):
+        return read_inputs(rows, wanted_by(described), columns)
+    if columns:
+        raise RequestError("columns are given for arrays by name; name the arrays as the inputs")
     given, known = by_name(rows), {item["name"]: item for item in described}
     for name in given:
         if name not in known:

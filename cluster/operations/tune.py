@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from quorate.cluster.arguments.costs import Costs
     from quorate.cluster.arguments.labelled_rows import Rows
+    from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.spec.ensemble import EnsembleSpec
     from quorate.tuning.data.labelled import Labelled
     from quorate.tuning.data.predictions_file import Predictions
@@ -35,8 +36,8 @@ def tune(
     spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
     latency_price: float = ..., device_price: float = ..., coverage: float | None = ..., by_class: bool = ...,
     folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
-    groups: str | None = ..., time: str | None = ..., weight: str | None = ..., runs: str | Path = ...,
-    seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+    columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
+    runs: str | Path = ..., seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> TuneResult: ...  # fmt: skip
 
 
@@ -54,8 +55,9 @@ def tune(
     labels: ArrayLike | None = None, metric: Metric | None = None, costs: Costs | None = None, min_gain: float = 0.0,
     latency_price: float = 0.0, device_price: float = 0.0, coverage: float | None = None, by_class: bool = False,
     folder: str | Path | None = None, train: Rows | None = None, folds: int = 5, epochs: int = 30,
-    label: str = "label", groups: str | None = None, time: str | None = None, weight: str | None = None,
-    runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
+    label: str = "label", columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None,
+    weight: str | None = None, runs: str | Path = "runs", seed: int = 0, address: str | None = None,
+    on_step: Callable[[str], None] | None = None,
 ) -> TuneResult | PredictionsResult:  # fmt: skip
     """Fit every alternative on half of the rows and judge them on the other half.
 
@@ -79,6 +81,7 @@ def tune(
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
         label: the table's column that holds the class.
+        columns: of inputs that the table calls otherwise: ``{"price": "Price"}``; several make one vector.
         groups: the column by which rows belong together, such as a patient: they are never on both sides. Of a ranking
             the column of the query, whose rows are one list.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
@@ -101,11 +104,11 @@ def tune(
     if found.of_tokens:
         others = {"train": train, "costs": costs, "coverage": coverage, "groups": groups, "time": time}
         others |= {"latency_price": latency_price or None, "device_price": device_price or None, "address": address}
-        return _of_tokens(found, place, read_tokens(found, data, label, weight), metric, asked, others)
-    rows = read_rows(found, data, label, groups=groups, time=time, weight=weight)
+        return _of_tokens(found, place, read_tokens(found, data, label, weight, columns), metric, asked, others)
+    rows = read_rows(found, data, label, groups=groups, time=time, weight=weight, columns=columns)
     if train is not None and time is not None:
         raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
-    seen = None if train is None else read_training_rows(found, train, label)
+    seen = None if train is None else read_training_rows(found, train, label, columns)
     asked |= {"metric": metric, "costs": as_costs(costs, found.classes or ())}
     with connected_if_named(address):
         return _of_rows(found, place, rows, seen, (latency_price, device_price), (folds, epochs), asked)

@@ -30,14 +30,26 @@ class LoadTarget:
     requests: Sequence[bytes]
 
 
-def load_target(url: str, path: str, bodies: Sequence[bytes], shown: Credentials) -> LoadTarget:
-    """The server at a URL, and JSON bodies as requests to a path of it."""
+# JSON, or JSON with tensors' bytes behind it and its length.
+LoadBody = bytes | tuple[bytes, int]
+
+
+def load_target(url: str, path: str, bodies: Sequence[LoadBody], shown: Credentials) -> LoadTarget:
+    """The server at a URL, and bodies as requests to a path of it."""
     parts = urlsplit(url)
     context = shown.context() if parts.scheme == "https" else None
-    head = f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+    head = f"POST {parts.path.rstrip('/')}{path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in shown.headers.items())
-    requests = [f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body for body in bodies]
+    requests = [_request(head, body) for body in bodies]
     return LoadTarget(parts.hostname or "", parts.port or (80 if context is None else 443), context, requests)
+
+
+def _request(head: str, body: LoadBody) -> bytes:
+    data, kind = body, "Content-Type: application/json\r\n"
+    if isinstance(data, tuple):
+        data, length = data
+        kind = f"Content-Type: application/octet-stream\r\nInference-Header-Content-Length: {length}\r\n"
+    return f"{head}{kind}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 class LoadConnection(asyncio.Protocol):

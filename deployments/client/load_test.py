@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
@@ -20,10 +20,12 @@ from urllib.parse import quote
 import numpy as np
 import orjson
 import uvloop
+from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.failover import door_urls
-from quorate.deployments.client.load_connection import LoadConnection, LoadTarget, load_target
+from quorate.deployments.client.given_bodies import given_bodies
+from quorate.deployments.client.load_connection import LoadBody, LoadConnection, LoadTarget, load_target
 from quorate.deployments.client.random_inputs import random_inputs
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError, UnavailableError
@@ -108,30 +110,35 @@ class BenchResult(Displayed):
 
 
 def bench(
-    url: str | Sequence[str], model: str, load: Load, seed: int = 0, credentials: Credentials | None = None
-) -> BenchResult:
-    """Ask a running model with random valid input, as its own metadata describes it.
+    url: str | Sequence[str], model: str, load: Load, seed: int = 0, credentials: Credentials | None = None,
+    arrays: Mapping[str, NDArray[Any]] | None = None,
+) -> BenchResult:  # fmt: skip
+    """Ask a running model with random valid input, as its own metadata describes it, or with rows that are given.
 
     Args:
         url: of the server, such as ``http://127.0.0.1:8000``; or of several, which share the connections.
         model: the ensemble, or a member of it.
         credentials: what the server wants to see.
+        arrays: (R, ...) by input; ``load.rows`` of them are sent at a time, in turn.
 
     Raises:
         UnavailableError: nothing answers at ``url``, or not one request was answered.
         RemoteError: the server does not know the model.
     """
-    with Client(url, credentials=credentials) as client:
-        inputs = client.metadata(model)["inputs"]
-    rng = np.random.default_rng(seed)
-    bodies = [orjson.dumps({"inputs": random_inputs(inputs, load.rows, rng)}) for _ in range(NUM_PAYLOADS)]
+    if arrays is not None:
+        bodies: Sequence[LoadBody] = given_bodies(arrays, load.rows)
+    else:
+        with Client(url, credentials=credentials) as client:
+            inputs = client.metadata(model)["inputs"]
+        rng = np.random.default_rng(seed)
+        bodies = [orjson.dumps({"inputs": random_inputs(inputs, load.rows, rng)}) for _ in range(NUM_PAYLOADS)]
     return send_load(url, f"/v2/models/{quote(model, safe='')}/infer", bodies, load, credentials)
 
 
 def send_load(
-    url: str | Sequence[str], path: str, bodies: Sequence[bytes], load: Load, credentials: Credentials | None = None
+    url: str | Sequence[str], path: str, bodies: Sequence[LoadBody], load: Load, credentials: Credentials | None = None
 ) -> BenchResult:
-    """POST JSON bodies in turn to ``path``; raises as ``bench`` does."""
+    """POST bodies in turn to ``path``; raises as ``bench`` does."""
     shown = credentials or Credentials()
     return uvloop.run(_Run([load_target(one, path, bodies, shown) for one in door_urls(url)], load).measure())
 

@@ -1,4 +1,4 @@
-"""What a spec need not say: which members a fusion takes, and how long an inner fusion waits."""
+"""What a spec need not say: the names of all inputs, which members a fusion takes, how long an inner fusion waits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,27 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from quorate.deployments.spec.schema import DEADLINE_S
+
+# In a member's inputs it stands for all inputs of the request, where nothing else is called so.
+ALL = "all"
+
+
+def with_all_inputs(data: Any) -> Any:
+    """Write out ``inputs: [all]`` of members: the spec's inputs in their order, in the place of ``all``."""
+    if not isinstance(data, dict) or not isinstance(data.get("inputs"), dict):
+        return data
+    members = data.get("members")
+    fusions = data["fusions"] if isinstance(data.get("fusions"), dict) else {}
+    if not isinstance(members, dict) or any(ALL in names for names in (data["inputs"], members, fusions)):
+        return data
+    return {**data, "members": {name: _written_out(member, data["inputs"]) for name, member in members.items()}}
+
+
+def _written_out(member: Any, inputs: dict[str, Any]) -> Any:
+    read = member.get("inputs") if isinstance(member, dict) else None
+    if not isinstance(read, (list, tuple)) or ALL not in read:
+        return member
+    return {**member, "inputs": [name for source in read for name in (inputs if source == ALL else [source])]}
 
 
 def with_default_fusion_members(data: Any) -> Any:

@@ -19,7 +19,7 @@ from quorate.deployments.spec.check_members import (
     check_tensors,
 )
 from quorate.deployments.spec.check_task import check_task
-from quorate.deployments.spec.defaults import with_default_fusion_members, with_inner_deadlines
+from quorate.deployments.spec.defaults import with_all_inputs, with_default_fusion_members, with_inner_deadlines
 from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
 from quorate.deployments.spec.suggestions import suggest
 
@@ -30,7 +30,7 @@ class EnsembleSpec(EnsembleSchema):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_graph(cls, data: Any) -> Any:
-        return with_inner_deadlines(with_default_fusion_members(data))
+        return with_inner_deadlines(with_default_fusion_members(with_all_inputs(data)))
 
     @model_validator(mode="after")
     def _cross_check(self) -> EnsembleSpec:

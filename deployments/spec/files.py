@@ -1,12 +1,12 @@
-"""A spec in a YAML file: read, checked whole, and written back."""
+"""A spec in a file: read, checked whole, and written back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from quorate.deployments.atomic_files import write_whole
@@ -14,26 +14,12 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.field_errors import field_error
+from quorate.deployments.spec.text.json_text import read_json, read_toml
+from quorate.deployments.spec.text.scalars import resolved
+from quorate.deployments.spec.text.yaml_text import read_yaml, write_yaml
 
 MAX_SPEC_BYTES = 4 << 20
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of dropping the first."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    seen: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise SpecError(str(key), f"the key is given twice (line {key_node.start_mark.line + 1})", "remove one")
-        seen[key] = loader.construct_object(value_node, deep=True)
-    return seen
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_READERS: dict[str, Callable[[str], Any]] = {".json": read_json, ".toml": read_toml}
 
 
 def parse_spec(data: Mapping[str, Any]) -> EnsembleSpec:
@@ -51,6 +37,9 @@ def parse_spec(data: Mapping[str, Any]) -> EnsembleSpec:
 def load_spec(path: str | Path) -> EnsembleSpec:
     """Read and check a spec file, and that the files it names are there and have the digests it gives.
 
+    Args:
+        path: .json and .toml are these, everything else is YAML.
+
     Raises:
         SpecError: the first mistake, with its field and its fix.
     """
@@ -58,28 +47,41 @@ def load_spec(path: str | Path) -> EnsembleSpec:
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise SpecError(path.name, f"the file is over {MAX_SPEC_BYTES} bytes", "give a spec, not a data file")
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SpecError(str(path), f"cannot be read ({error.strerror})", "give the path of a spec file") from None
-    except SpecError:
-        raise
-    except Exception as error:  # beside its own, PyYAML lets out what int(), datetime() and a dict's key raise
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise SpecError(path.name, f"not YAML{line}: {problem}", "correct the syntax") from None
-    if not isinstance(data, dict):
+    except UnicodeDecodeError:
+        raise SpecError(path.name, "no text in UTF-8", "give a spec file") from None
+    try:
+        tree = _READERS.get(path.suffix.lower(), read_yaml)(text)
+    except SpecError as error:
+        if error.field != "spec":
+            raise
+        raise SpecError(path.name, error.found, error.fix) from None
+    if not isinstance(tree, dict):
         raise SpecError(path.name, "the file holds no mapping", "start with 'name: ...', as the README's example does")
-    spec = parse_spec(data)
+    spec = parse_spec(resolved(tree, EnsembleSpec))
     check_files(spec, path.parent)
     return spec
 
 
 def save_spec(spec: EnsembleSpec, path: str | Path) -> None:
-    """Write the spec as YAML; loading it gives the same spec."""
-    write_whole(Path(path), dump_spec(spec).encode())
+    """Write the spec, as JSON into .json and else as YAML; loading it gives the same spec.
+
+    Raises:
+        SpecError: the file is to be TOML, which is only read.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".toml":
+        raise SpecError(path.name, "TOML is read and not written", "save it as .yaml or .json")
+    text = json.dumps(_plain(spec), indent=2, ensure_ascii=False) if path.suffix.lower() == ".json" else dump_spec(spec)
+    write_whole(path, text.encode())
 
 
 def dump_spec(spec: EnsembleSpec) -> str:
-    data = spec.model_dump(mode="json", exclude_defaults=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    """The spec as YAML."""
+    return write_yaml(_plain(spec))
+
+
+def _plain(spec: EnsembleSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True)

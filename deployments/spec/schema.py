@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from quorate.fusion.registry import RULES
 
@@ -15,12 +15,25 @@ Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
     "BYTES",
 ]  # fmt: skip
+# What the same types are called in NumPy, torch and Python, for errors.
+PROTOCOL_NAMES = {
+    "bool": "BOOL", "boolean": "BOOL", "half": "FP16", "float16": "FP16", "bfloat16": "BF16", "float": "FP32",
+    "float32": "FP32", "fp32": "FP32", "double": "FP64", "float64": "FP64", "int": "INT64", "long": "INT64",
+    "uint8": "UINT8", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "str": "BYTES",
+    "string": "BYTES", "text": "BYTES", "bytes": "BYTES", "object": "BYTES", "category": "BYTES",
+}  # fmt: skip
 Output = Literal["logits", "probabilities", "features", "values"]
 Task = Literal["classification", "binary", "multilabel", "regression", "quantiles", "ranking", "tagging", "tokens"]
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-# YAML reads 0 and 1.5 as numbers; a class list of digits should not need quotes.
-ClassName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v), Field(min_length=1)]
+# What Python has of a class list of digits are numbers; a file gives their text.
+ClassName = Annotated[
+    str,
+    BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v),
+    Field(min_length=1),
+    # An editor does not see the text of a scalar, but what YAML takes it for.
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"], "minLength": 1}),
+]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 DEADLINE_S = 1.0  # of a fusion that gives none
@@ -40,6 +53,9 @@ class TensorSpec(_Frozen):
         shape: one row's, without the batch dimension; -1 is a free dimension.
         example: what models are tried on before anybody asks, zeros of free dimensions 1 when left out: the shape of a
             row, such as ``[16000]``; or the path of a file that is one element of BYTES, such as an image.
+
+    A datatype alone, ``age: FP32``, is one of shape []: a column of a table. What is missing is NaN in FP16, BF16, FP32
+    and FP64, and the empty string in BYTES; integers and BOOL have no missing values.
     """
 
     datatype: Datatype
@@ -50,6 +66,11 @@ class TensorSpec(_Frozen):
     def example_shape(self) -> tuple[int, ...]:
         """The shape of a row that models are tried on."""
         return self.example if isinstance(self.example, tuple) else tuple(1 if s == -1 else s for s in self.shape)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_datatype_alone(cls, data: Any) -> Any:
+        return {"datatype": data, "shape": ()} if isinstance(data, str) else data
 
 
 class Resources(_Frozen):

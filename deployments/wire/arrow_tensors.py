@@ -95,8 +95,12 @@ def read_column(name: str, column: pa.Array, datatype: str, shape: tuple[int, ..
     return _values(inner, datatype).reshape(rows, *sizes)
 
 
-def write_column(array: Array) -> pa.Array:
-    """(B, ...) as a column."""
+def write_column(array: Array, free: bool = False) -> pa.Array:
+    """(B, ...) as a column.
+
+    Args:
+        free: other batches may have rows of other sizes: the type says none of them.
+    """
     flat = np.ascontiguousarray(array).reshape(-1)
     if array.dtype == object:
         leaf = pa.array(flat.tolist(), pa.binary())
@@ -107,6 +111,10 @@ def write_column(array: Array) -> pa.Array:
     if array.ndim == 1:
         return leaf
     shape = array.shape[1:]
+    if free:
+        for size in reversed(shape):
+            leaf = pa.ListArray.from_arrays(np.arange(0, len(leaf) + 1, size, dtype=np.int32), leaf)
+        return leaf
     lists = pa.FixedSizeListArray.from_arrays(leaf, math.prod(shape))
     if array.ndim == 2:
         return lists

@@ -4,17 +4,21 @@ import io
 import json
 import random
 import time
+import wave
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from quorate.cluster.arguments.row_files import read_arrays
 from quorate.deployments import load_spec, parse_spec
+from quorate.deployments.rows.column import Column, Place
+from quorate.deployments.rows.reading import Wanted, read_inputs
+from quorate.deployments.rows.sounds import samples_of
 from quorate.deployments.spec.files import dump_spec
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.wire.binary_tensors import parse_raw
+from quorate.deployments.wire.datatypes import bytes_array
 from quorate.deployments.wire.inference import Body
 from quorate.deployments.wire.json_tensors import parse_infer
 from quorate.fusion.errors import QuorateError
@@ -49,7 +53,7 @@ SPEC = parse_spec(
 )  # fmt: skip
 ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 LABELLED = pa.table({"x": ROWS.tolist(), "label": ["0", "1", "0", "1"]})
-INPUTS = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+INPUTS = {"x": Wanted("FP32", (2,))}
 
 
 def broken(random_, text):
@@ -83,6 +87,14 @@ def arrow(file):
         writer.write_table(LABELLED)
 
 
+def wav(file):
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(2)
+        sound.setsampwidth(3)
+        sound.setframerate(8000)
+        sound.writeframes(bytes(range(60)))
+
+
 def in_file(folder, name, data):
     path = folder / name
     path.write_bytes(data)
@@ -108,14 +120,25 @@ PARSERS = {
     ),
     "a spec": (dump_spec(SPEC).encode(), lambda folder, data: load_spec(in_file(folder, "spec.yaml", data))),
     "rows as .npy": (
-        written(lambda file: np.save(file, ROWS)), lambda f, data: read_arrays(in_file(f, "rows.npy", data), INPUTS),
+        written(lambda file: np.save(file, ROWS)), lambda f, data: read_inputs(in_file(f, "rows.npy", data), INPUTS),
     ),
-    "rows as .npz": (ONLY_ROWS, lambda folder, data: read_arrays(in_file(folder, "rows.npz", data), INPUTS)),
+    "rows as .npz": (ONLY_ROWS, lambda folder, data: read_inputs(in_file(folder, "rows.npz", data), INPUTS)),
     "rows as .json": (
-        json.dumps(ROWS.tolist()).encode(), lambda f, data: read_arrays(in_file(f, "rows.json", data), INPUTS),
+        json.dumps(ROWS.tolist()).encode(), lambda f, data: read_inputs(in_file(f, "rows.json", data), INPUTS),
     ),
-    "rows as .arrow": (written(arrow), lambda folder, data: read_arrays(in_file(folder, "rows.arrow", data), INPUTS)),
-    "rows as .parquet": (PARQUET, lambda folder, data: read_arrays(in_file(folder, "rows.parquet", data), INPUTS)),
+    "rows as .jsonl": (
+        b"".join(json.dumps({"x": row}).encode() + b"\n" for row in ROWS.tolist()),
+        lambda f, data: read_inputs(in_file(f, "rows.jsonl", data), INPUTS),
+    ),
+    "rows as .csv": (
+        b"x,y\n1.5,a\n2,\"b,c\"\n",
+        lambda f, data: read_inputs(in_file(f, "rows.csv", data), {"x": Wanted("FP32", ())}),
+    ),
+    "sounds as .wav": (
+        written(wav), lambda f, data: samples_of(Column(bytes_array([data] * 2), (), 2), Place("rows", "x"))
+    ),
+    "rows as .arrow": (written(arrow), lambda folder, data: read_inputs(in_file(folder, "rows.arrow", data), INPUTS)),
+    "rows as .parquet": (PARQUET, lambda folder, data: read_inputs(in_file(folder, "rows.parquet", data), INPUTS)),
     "labelled .npz": (NPZ, lambda f, data: read_table(in_file(f, "rows.npz", data), {"x": (2,)}, ("0", "1"))),
     "labelled .parquet": (
         PARQUET, lambda f, data: read_table(in_file(f, "rows.parquet", data), {"x": (2,)}, ("0", "1")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,12 @@ def idx_images(folder: str | Path, full: bool = False, seed: int = 0) -> Splits:
     order = np.random.default_rng(seed).permutation(len(train))
     cut = len(train) // 5
     return Splits(train.rows(np.sort(order[cut:])), train.rows(np.sort(order[:cut])), test)
+
+
+def is_idx_folder(given: Any) -> bool:
+    """Whether this is the path of a folder of such files."""
+    names = ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz")
+    return isinstance(given, str | Path) and any((Path(given) / name).is_file() for name in names)
 
 
 def _draw(data: Labelled, rows: int, seed: int) -> Labelled:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.tuning.data.class_names import ClassNames
 from quorate.tuning.data.mapped_arrays import taken_rows
 from quorate.tuning.errors import DataError
 
@@ -128,19 +129,36 @@ def true_values(labels: NDArray[Any], source: str) -> NDArray[np.float64]:
         values = np.full(len(labels), np.nan)
     bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if len(bad):
-        found = f"label {labels[bad[0]]!r} in row {bad[0] + 1} is no finite number"
+        found = f"label {labels[bad[0]]!r} in row {bad[0]} is no finite number"
         raise DataError(source, found, "give each row its true value, or name the spec's classes")
     return values
 
 
 def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> NDArray[np.int64]:
-    """Indices into ``classes`` of labels given as names; 3 and "3" are the same label, 3.0 too."""
-    index = {name: i for i, name in enumerate(classes)}
-    if np.issubdtype(labels.dtype, np.floating) and np.isfinite(labels).all() and (labels == labels.round()).all():
-        labels = labels.astype(np.int64)
-    names, inverse = np.unique(labels.astype(str), return_inverse=True)
-    unknown = [str(name) for name in names if name not in index]
+    """Indices into ``classes`` of labels given as names or as numbers: 3, 3.0, "3" and "3.0" are one label.
+
+    Args:
+        labels: (N,) of numbers, booleans or text; None and NaN are no label.
+        source: what errors call the rows.
+
+    Raises:
+        DataError: a row without a label, or with one that is no class.
+    """
+    known = ClassNames(classes)
+    if labels.dtype == object:  # True equals 1, but is another label
+        keys = [(type(label), label) for label in labels.tolist()]
+        place = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+        values, inverse = [key[1] for key in place], np.array([place[key] for key in keys], np.int64)
+    else:
+        found, inverse = np.unique(labels, return_inverse=True)
+        values = list(found)
+    missing = [at for at, value in enumerate(values) if value is None or value != value]
+    if missing:
+        row = int(np.flatnonzero(np.isin(inverse, missing))[0])
+        raise DataError(source, f"row {row} has no label", "give it one, or leave the row out")
+    indices = [known.index(value) for value in values]
+    unknown = [str(value) for value, index in zip(values, indices, strict=True) if index is None]
     if unknown:
         fix = f"the spec's classes are {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
         raise DataError(source, f"labels that are no class: {', '.join(unknown[:5])}", fix)
-    return np.array([index[str(name)] for name in names], dtype=np.int64)[inverse]
+    return np.array(indices, dtype=np.int64)[inverse]

@@ -1,181 +1,147 @@
-"""Labelled rows in .parquet, .arrow, .feather and .npz files. Labels are matched with class names."""
+"""Labelled rows from files and frames, as the spec's datatypes; labels are matched with class names."""
 
 # N rows
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RowsError
+from quorate.deployments.rows.column import Column, Place, joined
+from quorate.deployments.rows.column_names import ColumnNames, check_named, sources_of
+from quorate.deployments.rows.opening import RowsLike, open_rows
+from quorate.deployments.rows.reading import Wanted, as_input, check_same_shape
+from quorate.deployments.rows.table import Table
+from quorate.deployments.rows.written import typed
+from quorate.deployments.spec.schema import TensorSpec
 from quorate.tuning.data.labelled import Labelled, match_labels, true_values
-from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.data.side_columns import side_column, weights_of
+from quorate.tuning.data.spooled_rows import SpooledRows
 from quorate.tuning.errors import DataError
 
 MEMORY_BYTES = 1 << 30
 
 
 def read_table(
-    path: str | Path,
-    inputs: Mapping[str, Sequence[int]],
+    path: RowsLike,
+    inputs: Mapping[str, TensorSpec | Sequence[int]],
     classes: Sequence[str],
     label: str = "label",
     memory_bytes: int = MEMORY_BYTES,
     groups: str | None = None,
     times: str | None = None,
     weights: str | None = None,
+    columns: ColumnNames | None = None,
 ) -> Labelled:
-    """Read labelled rows from .parquet, .arrow, .feather or .npz.
+    """Read labelled rows.
 
     Args:
-        path: the file.
-        inputs: column of each request input -> shape of one row; lists may be stored flat, npz arrays already shaped.
-        classes: class names of the spec; a label is the name of a class, or an integer that reads as one. Where there
+        path: a file or folder of any kind that ``quorate.deployments.rows`` knows, or a data frame.
+        inputs: what each request input is; a shape alone takes the table's own datatype.
+        classes: class names of the spec; a label is the name of a class, or a number that reads as one. Where there
             are none it is a value, or a list of values; a list of 0 and 1 says which classes hold.
         label: name of the label column.
-        memory_bytes: an input with more than this is read into a file without a name and mapped from there, whatever
-            memory there is; text and npz are always held in memory.
+        memory_bytes: an input with more than this is written into a file without a name and mapped from there,
+            whatever memory there is; text is always held in memory.
         groups, times, weights: names of the columns by which rows belong together, are ordered and count, or None.
+        columns: of inputs that are called otherwise in the table.
 
     Raises:
-        DataError: a column is missing, a row has another size, or a label is no class.
+        DataError: a column is missing, a row is not what the spec says, or a label is no class.
     """
-    path = Path(path)
-    side = [name for name in (groups, times, weights) if name is not None]
-    wanted = (*inputs, label, *side)
-
-    def labelled(arrays: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[Any]]) -> Labelled:
-        of = {name: side_column(path, name, columns) for name in (groups, times) if name is not None}
-        counts = None if weights is None else weights_of(path, weights, columns)
-        column = columns[label]
-        listed = column.ndim == 2 or (column.dtype == object and len(column) > 0 and np.ndim(column[0]) == 1)
-        named = classes and not listed
-        found = match_labels(column, classes, path.name) if named else true_values(column, path.name)
-        return Labelled(arrays, found, tuple(classes), of.get(groups or ""), of.get(times or ""), counts)
-
-    if path.suffix == ".npz":
-        columns = _read_npz(path)
-        _check_columns(path, columns, wanted)
-        _check_lengths(path, {name: columns[name] for name in wanted})
-        arrays = {name: _shaped(path, name, columns[name], tuple(shape)) for name, shape in inputs.items()}
-        return labelled(arrays, columns)
-    from quorate.tuning.data.arrow_files import open_arrow
-
-    with open_arrow(path) as file:
-        _check_columns(path, file.columns, wanted)
-        gathered = {name: _Gathered(path, name, tuple(shape), memory_bytes) for name, shape in inputs.items()}
-        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in (label, *side)}
-        for start, batch in file.batches(wanted):
-            for name, part in parts.items():
-                part.append(batch[name])
-            for name, rows in gathered.items():
-                rows.take(start, batch[name], file.rows)
-    columns = {name: np.concatenate(part) if part else np.zeros(0, np.int64) for name, part in parts.items()}
-    return labelled({name: rows.array for name, rows in gathered.items()}, columns)
+    wanted = {name: _wanted(one) for name, one in inputs.items()}
+    beside = [name for name in (label, groups, times, weights) if name is not None]
+    with reading():
+        table = open_rows(path)
+        sources = sources_of(table, wanted, columns)
+        check_named(table, beside)
+        arrays, others = read_parts(table, wanted, sources, beside, memory_bytes)
+    place = Path(table.source)
+    plain = {name: typed(column).array() for name, column in others.items()}
+    found = _labels(others[label], classes, table.source)
+    return Labelled(
+        arrays, found, tuple(classes),
+        None if groups is None else side_column(place, groups, plain),
+        None if times is None else side_column(place, times, plain),
+        None if weights is None else weights_of(place, weights, plain),
+    )  # fmt: skip
 
 
-def read_columns(path: Path, text: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """All columns of a .parquet, .csv, .arrow, .feather or .npz file, of one length.
+def read_columns(path: RowsLike, text: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """All columns of a table, (N, ...) each.
 
     Args:
-        path: the file.
-        text: columns of a .csv file that stay as they are written: 010 is no 10.
+        path: as of ``read_table``.
+        text: columns of a file without types that stay as they are written: 010 is no 10.
 
     Raises:
         DataError: it cannot be read, or has no row.
     """
-    if path.suffix == ".csv":
-        columns = _read_csv(path, text)
-    elif path.suffix == ".npz":
-        columns = _read_npz(path)
-        _check_lengths(path, columns)
-    else:
-        from quorate.tuning.data.arrow_files import open_arrow
-
-        with open_arrow(path) as file:
-            parts = [batch for _, batch in file.batches(file.columns)]
-            columns = {n: np.concatenate([part[n] for part in parts]) if parts else np.zeros(0) for n in file.columns}
-    if not columns or not len(next(iter(columns.values()))):
-        raise DataError(path.name, "no rows", "give hundreds")
-    return columns
+    with reading():
+        table = open_rows(path)
+        found = _joined(table, list(table.batches(table.names)))
+    if not found:
+        raise DataError(table.source, "no rows", "give hundreds")
+    return {name: (column if name in text else typed(column)).array() for name, column in found.items()}
 
 
-def _read_csv(path: Path, text: Sequence[str]) -> dict[str, NDArray[Any]]:
-    import pyarrow as pa
-    from pyarrow import csv
+@contextmanager
+def reading() -> Iterator[None]:
+    """What is wrong with rows is an error of the data here.
 
-    if not path.is_file():
-        raise DataError(str(path), "no such file", "give a .parquet, .csv, .arrow, .feather or .npz file")
+    Raises:
+        DataError: for a RowsError.
+    """
     try:
-        kinds = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
-        table = csv.read_csv(path, convert_options=kinds)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(path.name, f"no table: {str(error).splitlines()[0][:200]}", "write it with commas") from None
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+        yield
+    except RowsError as error:
+        raise DataError(error.source, error.found, error.fix) from None
 
 
-class _Gathered:
-    """One input's rows, batch after batch: in memory, or in a file when they are many."""
-
-    def __init__(self, path: Path, name: str, shape: tuple[int, ...], memory_bytes: int):
-        self.path, self.name, self.shape, self.memory_bytes = path, name, shape, memory_bytes
-        self.array: NDArray[Any] = np.zeros((0, *(max(size, 0) for size in shape)), np.float32)
-
-    def take(self, start: int, column: NDArray[Any], rows: int) -> None:
-        """Rows from ``start`` on, of ``rows`` in all."""
-        part = _shaped(self.path, self.name, column, self.shape)
-        if start == 0:
-            self.array = self._allocated((rows, *part.shape[1:]), part.dtype)
-        if part.shape[1:] != self.array.shape[1:]:
-            found = f"rows of column {self.name!r} differ in size"
-            raise DataError(self.path.name, found, f"give rows of {self.shape}")
-        if part.dtype != self.array.dtype:  # text is no array of one width, and nulls make floats of integers
-            self.array = self.array.astype(np.result_type(part.dtype, self.array.dtype))
-        self.array[start : start + len(part)] = part
-
-    def _allocated(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        if dtype.hasobject or math.prod(shape) * dtype.itemsize <= self.memory_bytes:
-            return np.empty(shape, dtype)
-        return mapped_array(shape, dtype)
+def _wanted(one: TensorSpec | Sequence[int]) -> Wanted:
+    return Wanted(one.datatype, one.shape) if isinstance(one, TensorSpec) else Wanted(None, tuple(one))
 
 
-def _check_columns(path: Path, found: Collection[str], wanted: Sequence[str]) -> None:
-    for name in wanted:
-        if name not in found:
-            fix = f"it has {', '.join(sorted(found))}; name it as the spec does"
-            raise DataError(path.name, f"no column {name!r}", fix)
+def read_parts(
+    table: Table, wanted: Mapping[str, Wanted], sources: Mapping[str, tuple[str, ...]], beside: Sequence[str],
+    memory_bytes: int,
+) -> tuple[dict[str, NDArray[Any]], dict[str, Column]]:  # fmt: skip
+    """The inputs, and the columns beside them.
+
+    Raises:
+        RowsError: they cannot be read, or there is no row.
+    """
+    spools = {name: SpooledRows(memory_bytes) for name in wanted}
+    first: dict[str, NDArray[Any]] = {}
+    others: list[dict[str, Column]] = []
+    start = 0
+    names = dict.fromkeys([*(one for part in sources.values() for one in part), *beside])
+    for batch in table.batches(tuple(names)):
+        others.append({name: batch[name] for name in beside})
+        for name, one in wanted.items():
+            places = [Place(table.source, column, start) for column in sources[name]]
+            part = as_input([batch[column] for column in sources[name]], one, places)
+            check_same_shape(places[0], first.setdefault(name, part[:0]), part)
+            spools[name].append(part)
+        start += next(iter(batch.values())).rows
+    if not start:
+        raise RowsError(table.source, "no rows", "give hundreds")
+    return {name: spool.array() for name, spool in spools.items()}, _joined(table, others)
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        raise DataError(str(path), "no such file", "give a .parquet, .arrow, .feather or .npz file")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
-    except Exception:  # numpy lets out what zipfile, zlib and the tokenizer of a header raise
-        fix = "write it with numpy.savez, text as an array of strings"
-        raise DataError(path.name, "damaged, or an array of Python objects", fix) from None
+def _joined(table: Table, parts: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+    names = parts[0] if parts else ()
+    return {name: joined(Place(table.source, name), [part[name] for part in parts]) for name in names}
 
 
-def _check_lengths(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    rows = {name: len(column) if column.ndim else 0 for name, column in columns.items()}
-    if len(set(rows.values())) > 1:
-        found = ", ".join(f"{count} rows of {name!r}" for name, count in rows.items())
-        raise DataError(path.name, found, "give as many of each")
-
-
-def _shaped(path: Path, name: str, column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    if column.dtype == object and len(column) and not isinstance(column[0], (str, bytes)):
-        try:
-            column = np.stack([np.asarray(row).reshape(-1) for row in column])
-        except ValueError as error:
-            raise DataError(path.name, f"rows of column {name!r} differ in size", f"give rows of {shape}") from error
-    if -1 not in shape and column.size != len(column) * int(np.prod(shape)):
-        found = f"column {name!r} has rows of shape {column.shape[1:]}"
-        raise DataError(path.name, found, f"the spec's input has shape {list(shape)}")
-    return np.ascontiguousarray(column if -1 in shape else column.reshape(len(column), *shape))
+def _labels(column: Column, classes: Sequence[str], source: str) -> NDArray[Any]:
+    """Indices of classes, or true values where there are none, or where each row has a list."""
+    listed = bool(column.sizes)
+    if classes and not listed:
+        return match_labels(column.array(), classes, source)
+    return true_values(typed(column).array(), source)

@@ -4,22 +4,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RowsError
+from quorate.deployments.rows.column_names import check_named
+from quorate.deployments.rows.opening import RowsLike, open_rows
+from quorate.deployments.rows.reading import Wanted
 from quorate.tuning.data.labelled import Labelled, match_labels
-from quorate.tuning.data.tables import read_columns
-from quorate.tuning.errors import DataError
+from quorate.tuning.data.tables import MEMORY_BYTES, read_parts, reading
 
 
-def read_whole_table(path: str | Path, label: str = "label") -> Labelled:
-    """Read labelled rows from .parquet, .csv, .arrow, .feather or .npz.
+def read_whole_table(path: RowsLike, label: str = "label") -> Labelled:
+    """Read labelled rows of any kind that ``read_table`` reads.
 
     Args:
-        path: the file.
+        path: the file, folder or frame.
         label: name of the label column.
 
     Returns:
@@ -28,16 +30,18 @@ def read_whole_table(path: str | Path, label: str = "label") -> Labelled:
     Raises:
         DataError: there is no label, or no other column, or one that holds no numbers.
     """
-    path = Path(path)
-    columns = read_columns(path, text=(label,))
-    if label not in columns:
-        raise DataError(path.name, f"no column {label!r}", f"it has {', '.join(sorted(columns))}; give --label")
-    labels = columns.pop(label)
-    if not columns:
-        raise DataError(path.name, f"no column beside {label!r}", "give what members are to read")
+    with reading():
+        table = open_rows(path)
+        check_named(table, [label])
+        names = [name for name in table.names if name != label]
+        if not names:
+            raise RowsError(table.source, f"no column beside '{label}'", "give what members are to read")
+        wanted = dict.fromkeys(names, Wanted("FP32", None))
+        arrays, others = read_parts(table, wanted, {name: (name,) for name in names}, [label], MEMORY_BYTES)
+    labels = others[label].array()
     classes = class_names(labels)
-    inputs = {name: _numbers(path, name, column) for name, column in columns.items()}
-    return Labelled(inputs, match_labels(labels, classes, path.name), classes)
+    inputs = {name: array[:, None] if array.ndim == 1 else array for name, array in arrays.items()}
+    return Labelled(inputs, match_labels(labels, classes, table.source), classes)
 
 
 def class_names(labels: NDArray[Any]) -> tuple[str, ...]:
@@ -50,13 +54,3 @@ def class_names(labels: NDArray[Any]) -> tuple[str, ...]:
     if found.dtype.kind == "U" and all(name.isdecimal() for name in found.tolist()):
         return tuple(sorted(found.tolist(), key=int))
     return tuple(str(name) for name in found.tolist())
-
-
-def _numbers(path: Path, name: str, column: NDArray[Any]) -> NDArray[np.float32]:
-    try:
-        listed = np.stack([np.asarray(row) for row in column]) if column.dtype == object else column
-        found = listed.astype(np.float32)
-    except (TypeError, ValueError):
-        fix = "give numbers (codes of categories will do), or a spec with members that read it"
-        raise DataError(path.name, f"column {name!r} holds no numbers of one size", fix) from None
-    return np.ascontiguousarray(found[:, None] if found.ndim == 1 else found)

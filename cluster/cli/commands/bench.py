@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Json, Name, refuse
+from quorate.cluster.cli.options import Address, Columns, Json, Name, as_columns, refuse
 from quorate.cluster.cli.tables import show
 
 
 def bench(
     context: typer.Context,
     name: Name,
+    input_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Rows to send in turn, any file that query reads; random ones without it.",
+            show_default=False,
+        ),
+    ] = None,
+    column: Columns = None,
     clients: Annotated[int, typer.Option(min=1, help="Connections; each waits for its answer.")] = 8,
     rate: Annotated[
         float | None,
@@ -33,7 +43,7 @@ def bench(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Load a running ensemble with random valid input and print latency and throughput.
+    """Load a running ensemble, with random valid input or rows of your own, and print latency and throughput.
 
     Example: quorate bench digits --clients 64 --duration 10
     """
@@ -41,8 +51,11 @@ def bench(
 
     if url is not None:
         refuse(context, ["address"], "an ensemble that is looked up, without --url")
+    if input_file is None:
+        refuse(context, ["column"], "--input")
     result = operation.bench(
-        name, clients=clients, rate=rate, rows=rows, duration_s=duration_s, member=member, url=url, address=address,
+        name, input_rows=input_file, columns=as_columns(column), clients=clients, rate=rate, rows=rows,
+        duration_s=duration_s, member=member, url=url, address=address,
         credentials=door_options.credentials(auth_token_file, ca, cert, key),
     )  # fmt: skip
     show(result, result.to_dict(), as_json)

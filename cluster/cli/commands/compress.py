@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Json, Label, RunAddress, Runs, Seed, Spec, refuse
+from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, Spec, as_columns, refuse
 from quorate.cluster.cli.tables import progress, show
 
 
@@ -24,6 +24,7 @@ def compress(
     epochs: Annotated[int, typer.Option(min=1, help="Of the student's training.")] = 30,
     tolerance: Annotated[float, typer.Option(min=0, help="Nats per row that fewer bytes may cost.")] = 0.01,
     label: Label = "label",
+    column: Columns = None,
     runs: Runs = Path("runs"),
     seed: Seed = 0,
     address: RunAddress = None,
@@ -40,7 +41,8 @@ def compress(
     with progress("running members", as_json) as tell:
         result = operation.compress(
             spec, train, data, student=student, width=width, temperature=temperature, alpha=alpha, epochs=epochs,
-            tolerance=tolerance, label=label, runs=runs, seed=seed, address=address, on_step=tell,
+            tolerance=tolerance, label=label, columns=as_columns(column), runs=runs, seed=seed,
+            address=address, on_step=tell,
         )  # fmt: skip
     report = {**result.to_dict(), "spec": str(result.candidates[result.pick].folder / "spec.yaml")}
     show(result, report, as_json)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Json, Name, refuse
+from quorate.cluster.cli.options import Address, Columns, Json, Name, as_columns, refuse
 from quorate.cluster.cli.tables import show
 
 
@@ -15,8 +15,11 @@ def query(
     name: Name,
     input_file: Annotated[
         Path,
-        typer.Option("--input", help="Rows to ask about: .npy, .npz (arrays by input name), .json, .parquet, .arrow."),
+        typer.Option(
+            "--input", help="Rows to ask about: .csv, .parquet, .arrow, .json, .jsonl, .npy, .npz, or a folder of them."
+        ),
     ],
+    column: Columns = None,
     output_file: Annotated[
         Path | None,
         typer.Option("--output", help="Write the answers here, .parquet or .arrow; for rows by the million."),
@@ -43,6 +46,7 @@ def query(
         refuse(context, ["address"], "an ensemble that is looked up, without --url")
     asked: dict[str, Any] = {
         "member": member, "deadline_ms": deadline_ms, "explain": explain, "url": url, "address": address,
+        "columns": as_columns(column),
         "credentials": door_options.credentials(auth_token_file, ca, cert, key),
     }  # fmt: skip
     if output_file is not None:

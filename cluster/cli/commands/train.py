@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cluster.cli.commands.tune import MetricOption, MinGain
-from quorate.cluster.cli.options import Json, Label, RunAddress, Runs, Seed, Spec, refuse
+from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, Spec, as_columns, refuse
 from quorate.cluster.cli.tables import progress, show
 
 Data = Annotated[
@@ -62,7 +62,7 @@ def train(
     label_share: Annotated[float, typer.Option(min=0, max=1, help="With --teacher: what labels count.")] = 0.3,
     folds: Annotated[int, typer.Option(min=2, help="For a learned rule over members that are trained.")] = 5,
     workers: Workers = None, metric: MetricOption = None, min_gain: MinGain = 0.0, label: Label = "label",
-    groups: Groups = None, runs: Runs = Path("runs"), seed: Seed = 0, resume: Resume = None,
+    column: Columns = None, groups: Groups = None, runs: Runs = Path("runs"), seed: Seed = 0, resume: Resume = None,
     address: RunAddress = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train feature fusions, heads and learned rules on frozen members, or the whole graph end to end.
@@ -84,6 +84,7 @@ def train(
         refuse(context, ["metric", "min_gain", "groups"], "--data")
     named = "heads" if not what else what[0] if what in (["heads"], ["all"]) else what
     rows: dict[str, Any] = {"train": train, "unlabelled": unlabelled, "label": label, "groups": groups}
+    rows["columns"] = as_columns(column)
     rows |= {"teacher": teacher, "what": named, "metric": metric, "min_gain": min_gain}
     with progress("training", as_json) as tell:
         result = operation.train(

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Json, Spec
+from quorate.cluster.cli.options import Columns, Json, Spec, as_columns
 from quorate.cluster.cli.tables import show
 
 
 def try_spec(
     spec: Spec,
     input_file: Annotated[Path, typer.Option("--input", help="Rows to ask about, as for quorate query.")],
+    column: Columns = None,
     member: Annotated[str | None, typer.Option(help="Ask this member alone.")] = None,
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
     as_json: Json = False,
@@ -25,5 +26,5 @@ def try_spec(
     from quorate.cluster.operations import try_spec as operation
 
     with contextlib.redirect_stdout(sys.stderr):  # what members print is no part of the answer
-        result = operation.try_spec(spec, input_file, member=member, explain=explain)
+        result = operation.try_spec(spec, input_file, member=member, explain=explain, columns=as_columns(column))
     show(result, result.to_dict(), as_json)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quorate.cluster.cli.options import Json, Label, RunAddress, Runs, Seed, refuse
+from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, as_columns, refuse
 from quorate.cluster.cli.tables import progress, show
 
 
@@ -47,7 +47,8 @@ MaybeSpec = Annotated[
 MaybeRows = Annotated[
     Path | None,
     typer.Option(
-        help="Labelled rows: .parquet, .arrow, .npz, or a folder of IDX files; with --resume if they were moved.",
+        help="Labelled rows: .csv, .parquet, .arrow, .json, .jsonl, .npz, a data set of Hugging Face, a folder of IDX "
+        "files, of images or of sounds; with --resume if they were moved.",
         show_default=False,
     ),
 ]
@@ -146,7 +147,7 @@ def tune(
     metric: MetricOption = None, costs: CostsFile = None, min_gain: MinGain = 0.0,
     latency_price: LatencyPrice = 0.0, device_price: DevicePrice = 0.0, coverage: Coverage = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
-    label: Label = "label", groups: Groups = None, time: Time = None, weight: Weight = None,
+    label: Label = "label", column: Columns = None, groups: Groups = None, time: Time = None, weight: Weight = None,
     runs: Runs = Path("runs"), seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
@@ -177,7 +178,14 @@ def tune(
     if data is None or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     _refuse_the_others(context, search, train)
-    asked = {"label": label, "runs": runs, "seed": seed, "epochs": epochs, "address": address}
+    asked = {
+        "label": label,
+        "columns": as_columns(column),
+        "runs": runs,
+        "seed": seed,
+        "epochs": epochs,
+        "address": address,
+    }
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}

@@ -58,13 +58,14 @@ def test_a_small_file_is_asked_like_any_other(pair, expected, tmp_path, name):
 def test_a_file_that_does_not_fit_is_refused_with_a_sentence(pair, tmp_path):
     rows, answers = write(tmp_path / "rows.parquet"), tmp_path / "answers.parquet"
     (tmp_path / "text.parquet").write_text("no Parquet")
+    (tmp_path / "rows.xls").write_text("x")
     parquet.write_table(pa.table({"y": [1.0]}), tmp_path / "other.parquet")
     for path, output, sentence in (
-        (tmp_path / "rows.npy", answers, "rows.npy is neither .parquet nor .arrow"),
+        (tmp_path / "rows.xls", answers, "rows.xls: unknown kind '.xls'"),
         (rows, tmp_path / "answers.csv", "answers.csv is neither .parquet nor .arrow"),
-        (tmp_path / "text.parquet", answers, "text.parquet cannot be read"),
-        (tmp_path / "nowhere.parquet", answers, "nowhere.parquet cannot be read"),
-        (tmp_path / "other.parquet", answers, "other.parquet has no column x; the model reads x"),
+        (tmp_path / "text.parquet", answers, "text.parquet: damaged"),
+        (tmp_path / "nowhere.parquet", answers, "nowhere.parquet: no such file"),
+        (tmp_path / "other.parquet", answers, "other.parquet: no column 'x'; it has y"),
         (rows, tmp_path / "no folder" / "answers.parquet", "answers.parquet cannot be written"),
     ):
         with pytest.raises(RequestError) as error:

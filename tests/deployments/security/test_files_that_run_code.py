@@ -11,10 +11,10 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from quorate.cluster.arguments.row_files import read_arrays
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.errors import MemberLoadError, RequestError, SpecError
+from quorate.deployments.rows.reading import Wanted, read_inputs
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.model_formats import CHECKPOINTS, TORCHSCRIPT
 from quorate.fusion.errors import QuorateError
@@ -138,12 +138,12 @@ def test_a_pickle_that_is_named_as_a_state_is_refused_and_never_run(harm, tmp_pa
             build_revision(found, tmp_path)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".json", ".parquet", ".arrow", ".pkl", ".pt"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".json", ".jsonl", ".parquet", ".arrow", ".pkl", ".pt"])
 def test_a_pickle_among_rows_is_refused_and_never_run(harm, tmp_path, suffix):
     path = tmp_path / f"rows{suffix}"
     path.write_bytes(harm)
     with pytest.raises(RequestError, match=f"rows{suffix}"):
-        read_arrays(path, [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}])
+        read_inputs(path, {"x": Wanted("FP32", (2,))})
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet", ".arrow", ".feather", ".pkl", ".npy"])

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from quorate.cluster.arguments.row_files import read_arrays
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.control import transaction
 from quorate.deployments.control.deploy import delete, rollback
 from quorate.deployments.errors import ClusterError, MemberLoadError, SpecError
 from quorate.deployments.records.kept_files import keep_files
+from quorate.deployments.rows.reading import Wanted, read_inputs
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.digests import pin
 from quorate.tuning.search.space import SearchSpace
@@ -124,7 +124,7 @@ def test_an_archive_is_never_unpacked(outside, slip):
         archive.writestr(slipped, b"slipped")
     before = tree_digest(outside.parent)
     with pytest.raises(Exception, match="slipped"):
-        read_arrays(folder / "rows.npz", [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}])
+        read_inputs(folder / "rows.npz", {"x": Wanted("FP32", (2,))})
     found = parse_spec(data(members={"a": {"model": "a.pt2", "inputs": ["x"]}}))
     try:
         load_model("a", found.members["a"], folder)

@@ -2,14 +2,13 @@
 
 import socket
 import threading
-from pathlib import Path
 
 import pytest
 
-from quorate.cluster.arguments.row_files import read_arrays, read_batches
 from quorate.deployments import load_model, load_spec, parse_spec
 from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.errors import SpecError
+from quorate.deployments.rows.reading import Wanted, read_inputs
 from quorate.deployments.spec.files import save_spec
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.data.tables import read_table
@@ -80,11 +79,8 @@ def test_no_address_of_a_spec_or_of_rows_is_asked(listener, scheme):
     url = f"{scheme}://{listener}/a"
     with pytest.raises(SpecError, match=r"cannot be read .*; give the path of a spec file"):
         load_spec(f"{url}.yaml")
-    for suffix in (".npz", ".parquet", ".arrow", ".feather"):
-        with pytest.raises(QuorateError, match=r"a\.|no such file"):
+    for suffix in (".npy", ".npz", ".json", ".jsonl", ".csv", ".parquet", ".arrow", ".feather", ""):
+        with pytest.raises(QuorateError, match="no such file"):
             read_table(f"{url}{suffix}", {"x": (2,)}, ("0", "1"))
-    for suffix in (".npy", ".npz", ".json", ".parquet", ".arrow"):
-        with pytest.raises(QuorateError, match="cannot be read"):
-            read_arrays(Path(f"{url}{suffix}"), [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}])
-    with pytest.raises(QuorateError, match="cannot be read"):
-        list(read_batches(Path(f"{url}.parquet"), ["x"]))
+        with pytest.raises(QuorateError, match="no such file"):
+            read_inputs(f"{url}{suffix}", {"x": Wanted("FP32", (2,))})

@@ -150,8 +150,12 @@ def test_class_names_may_be_written_as_numbers():
     [
         ("name: [", "not YAML at line"),
         ("- 1", "the file holds no mapping"),
-        ("name: a\nname: b", "the key is given twice (line 2)"),
-        ("a: &a [*a]", "unconstructable recursive node"),
+        ("", "the file holds no mapping"),
+        ("name: a\n\tinputs: b", "spec.yaml: not YAML at line 2, column 1: a tab; indent with spaces"),
+        ("name: a\n? [b]\n: c", "a key that is no text (line 2, column 3)"),
+        ("name: !!binary aaaa", "not YAML that a spec may hold: the tag"),
+        ("name: a\nname: b", "name: the key is given twice (line 2, column 1), first on line 1; remove one"),
+        ("a: &a [*a]", "a.0: it holds itself (line 1, column 4)"),
         ("name: !!python/object/apply:os.system [ls]", "not YAML"),
     ],
 )

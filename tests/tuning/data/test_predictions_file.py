@@ -74,7 +74,7 @@ def test_files_that_are_none_are_sentences(tmp_path):
     (tmp_path / "torn.csv").write_bytes(b"a,b\n1\n")
     (tmp_path / "empty.csv").write_bytes(b"label,a/0,a/1\n")
     for name, sentence in (
-        ("torn.csv", "no table: .*write it with commas"),
+        ("torn.csv", "torn.csv: no table: .*Expected 2 columns, got 1"),
         ("empty.csv", "no rows; give hundreds"),
         ("none.csv", "no such file"),
         ("rows.txt", "no such file"),

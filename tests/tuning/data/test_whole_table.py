@@ -38,7 +38,7 @@ def test_names_are_in_order_and_whole_numbers_have_no_point(labels, names):
 
 def test_text_and_tables_without_labels_or_inputs_are_refused(table, tmp_path):
     parquet.write_table(table.append_column("word", pa.array(["a", "b", "c"])), tmp_path / "word.parquet")
-    with pytest.raises(DataError, match="column 'word' holds no numbers of one size"):
+    with pytest.raises(DataError, match="column 'word', row 0: 'a', the model reads FP32"):
         read_whole_table(tmp_path / "word.parquet")
     with pytest.raises(DataError, match="no column 'kind'; it has age, hours, label"):
         read_whole_table(tmp_path / "word.parquet", "kind")

@@ -1,0 +1,91 @@
+"""One column of some rows, before it is known what a model reads: leaves, which of them are missing, a row's shape."""
+
+# R rows, n leaves: R times the sizes of a row
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.errors import RowsError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows stand, for errors: their source, their column, and the number of the first row."""
+
+    source: str
+    column: str
+    start: int = 0
+
+    def error(self, row: int, found: str, fix: str) -> RowsError:
+        """What is wrong with a row of these; the first row of a source is row 0."""
+        return RowsError(self.source, f"column '{self.column}', row {self.start + row}: {found}", fix)
+
+    def whole(self, found: str, fix: str) -> RowsError:
+        """What is wrong with all of the column."""
+        return RowsError(self.source, f"column '{self.column}' {found}", fix)
+
+
+@dataclass(frozen=True)
+class Column:
+    """Rows of one column.
+
+    Attributes:
+        values: (n,) leaves in row-major order: numbers, or objects that are str, bytes or Python's own numbers.
+        sizes: the shape of a row; () where it is one leaf.
+        rows: R, how many there are.
+        missing: (n,) bool, which leaves are missing; None where none is.
+        kind: what the source calls its type.
+        written: values are text because the source has no types, as in .csv.
+    """
+
+    values: Array
+    sizes: tuple[int, ...]
+    rows: int
+    missing: NDArray[np.bool_] | None = None
+    kind: str = ""
+    written: bool = False
+
+    def row_of(self, leaf: int) -> int:
+        """The row that a leaf is of."""
+        return int(leaf) // max(math.prod(self.sizes), 1)
+
+    def array(self) -> Array:
+        """(R, *sizes) as it is; what is missing is NaN among floats, None among everything else."""
+        values = self.values
+        if self.missing is not None and self.missing.any():
+            if values.dtype.kind == "f":
+                values = np.where(self.missing, values.dtype.type("nan"), values)
+            else:
+                values = values.astype(object)
+                values[self.missing] = None
+        return values.reshape(self.rows, *self.sizes)
+
+
+def joined(place: Place, parts: Sequence[Column]) -> Column:
+    """One column of all parts, which follow each other.
+
+    Raises:
+        RowsError: a part has rows of another shape.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    start, first = 0, parts[0]
+    for part in parts:
+        if part.sizes != first.sizes:
+            found = f"shape {list(part.sizes)}, and {list(first.sizes)} before"
+            raise place.error(start, found, "give all rows one shape")
+        start += part.rows
+    missing = None
+    if any(part.missing is not None for part in parts):
+        none = [np.zeros(len(part.values), bool) if part.missing is None else part.missing for part in parts]
+        missing = np.concatenate(none)
+    return replace(first, values=np.concatenate([part.values for part in parts]), rows=start, missing=missing)
