@@ -15,13 +15,6 @@ Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
     "BYTES",
 ]  # fmt: skip
-# What the same types are called in NumPy, torch and Python, for errors.
-PROTOCOL_NAMES = {
-    "bool": "BOOL", "boolean": "BOOL", "half": "FP16", "float16": "FP16", "bfloat16": "BF16", "float": "FP32",
-    "float32": "FP32", "fp32": "FP32", "double": "FP64", "float64": "FP64", "int": "INT64", "long": "INT64",
-    "uint8": "UINT8", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "str": "BYTES",
-    "string": "BYTES", "text": "BYTES", "bytes": "BYTES", "object": "BYTES", "category": "BYTES",
-}  # fmt: skip
 Output = Literal["logits", "probabilities", "features", "values"]
 Task = Literal["classification", "binary", "multilabel", "regression", "quantiles", "ranking", "tagging", "tokens"]
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$"

@@ -13,7 +13,7 @@ _ELSEWHERE = {
     "float": "FP32", "float32": "FP32", "single": "FP32", "double": "FP64", "float64": "FP64", "half": "FP16",
     "float16": "FP16", "bfloat16": "BF16", "int": "INT64", "integer": "INT64", "long": "INT64", "bool": "BOOL",
     "boolean": "BOOL", "byte": "UINT8", "str": "BYTES", "string": "BYTES", "text": "BYTES", "object": "BYTES",
-    "utf8": "BYTES", "bytes": "BYTES",
+    "utf8": "BYTES", "bytes": "BYTES", "category": "BYTES",
     "average": "mean", "avg": "mean", "weighted_average": "weighted_mean", "blend": "weighted_mean",
     "voting": "majority_vote", "vote": "majority_vote", "hard": "majority_vote", "majority": "majority_vote",
     "soft": "soft_vote", "max": "maximum", "min": "minimum", "stack": "stacking", "stacked": "stacking",

@@ -74,7 +74,8 @@ FUNCTIONS = {
 DOORS = dict.fromkeys(inspect.signature(door_options.doors).parameters, "doors")
 CREDENTIALS = dict.fromkeys(["auth_token_file", "ca", "cert", "key"], "credentials")
 ARGUMENTS = {
-    "input_file": "rows", "output_file": "output", "canary_seconds": "canary_s", "objective": "objectives",
+    "input_file": "rows", "column": "columns", "output_file": "output",
+    "canary_seconds": "canary_s", "objective": "objectives",
 }  # fmt: skip
 # Which of its functions a command calls, and how it prints what comes back.
 COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground"}
@@ -88,6 +89,7 @@ def test_every_option_is_an_argument_in_python_and_every_argument_an_option(comm
     arguments = {
         **ARGUMENTS,
         **({"resume": "run"} if name == "tune" else {}),
+        **({"input_file": "input_rows"} if name == "bench" else {}),
         **(DOORS if name == "deploy" else CREDENTIALS),
     }
     options = {arguments.get(option, option) for option in inspect.signature(command).parameters}

@@ -59,6 +59,7 @@ def test_no_address_in_a_spec_is_asked(listener, tmp_path, scheme):
     for field, found in (
         ("members.a.model", spec(f"{url}.pt2")),
         ("members.a.model", spec(f"{url}.onnx")),
+        ("members.a.model", spec(f"{url}.pth")),
         ("members.a.weights", spec(weights=f"{url}.safetensors")),
         ("fusion.state", spec(rule="stacking", state=f"{url}.safetensors")),
         ("fusion.calibration.state", spec(calibration={"state": f"{url}.safetensors"})),
@@ -69,7 +70,7 @@ def test_no_address_in_a_spec_is_asked(listener, tmp_path, scheme):
             load_spec(tmp_path / "spec.yaml")
         with pytest.raises(QuorateError):  # a spec that was made in Python comes this far
             build_revision(found, tmp_path) if "state" in field else load_model("a", found.members["a"], tmp_path)
-    for model in (f"{url}:make", url, f"{url}.pth"):
+    for model in (f"{url}:make", url):
         with pytest.raises(SpecError, match=r"is no model; write package\.module:factory, or the path of"):
             spec(model)
 

@@ -72,5 +72,5 @@ def test_an_input_that_is_called_all_is_meant_by_its_name():
 
 
 def test_a_type_of_numpy_is_told_its_name_in_the_protocol():
-    with pytest.raises(SpecError, match=r"inputs\.age\.datatype: found 'float32'; say FP32"):
+    with pytest.raises(SpecError, match=r"inputs\.age\.datatype: found 'float32'; did you mean 'FP32'"):
         parse_spec({**SHORT, "inputs": {"age": "float32"}})
