@@ -25,6 +25,8 @@ from quorate.deployments.wire.tensor_checks import (
 )
 
 Array = NDArray[Any]
+# How far down a request has fields: inputs, one of them, its parameters, one of these.
+DEPTH = 4
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
 
@@ -39,15 +41,35 @@ class BinaryOutputs:
         return self.by_name.get(output, self.default)
 
 
-def parse_object(body: bytes | memoryview) -> dict[str, Any]:
-    """A JSON body that must be one object."""
+def parse_object(body: bytes | memoryview, what: str = "the body is") -> dict[str, Any]:
+    """JSON that must be one object. A field that is null is one that is left out, wherever it stands.
+
+    Args:
+        what: begins the error's sentence.
+    """
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON ({error}); send a JSON object") from None
+        raise RequestError(f"{what} not JSON ({error}); send a JSON object") from None
     if not isinstance(data, dict):
-        raise RequestError(f"the body is a JSON {type(data).__name__}; send an object")
-    return data
+        raise RequestError(f"{what} a JSON {type(data).__name__}; send an object")
+    found: dict[str, Any] = _without_nulls(data, DEPTH) if b"null" in bytes(body) else data
+    return found
+
+
+def _without_nulls(item: Any, depth: int) -> Any:
+    """The same without the fields that are null. A tensor's data are no fields: they stay as they are."""
+    if not depth:
+        return item
+    if isinstance(item, list):
+        return [_without_nulls(one, depth - 1) for one in item]
+    if not isinstance(item, dict):
+        return item
+    return {
+        key: value if key == "data" else _without_nulls(value, depth - 1)
+        for key, value in item.items()
+        if value is not None
+    }
 
 
 def parse_infer(body: Body, model: str, version: str) -> tuple[InferRequest, BinaryOutputs]:

@@ -17,7 +17,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from quorate.deployments.engine.request import PRIORITY_LEVELS
@@ -29,7 +28,7 @@ from quorate.deployments.wire.arrow_stream import PARAMETERS, read_batches, read
 from quorate.deployments.wire.arrow_tensors import check_type, read_column
 from quorate.deployments.wire.byte_stream import ByteStream, Receive
 from quorate.deployments.wire.inference import InferRequest, InferResponse, Scalar
-from quorate.deployments.wire.json_tensors import parse_parameters
+from quorate.deployments.wire.json_tensors import parse_object, parse_parameters
 from quorate.fusion.errors import QuorateError
 from quorate.fusion.registry import RULES
 
@@ -230,11 +229,7 @@ def _parameters(schema: pa.Schema) -> dict[str, Scalar]:
     text = (schema.metadata or {}).get(PARAMETERS)
     if text is None:
         return {}
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the schema's parameters are not JSON ({error}); send a JSON object") from None
-    return parse_parameters({"parameters": found})
+    return parse_parameters({"parameters": parse_object(text, "the schema's parameters are")})
 
 
 def _room(service: Service) -> int:
