@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +43,33 @@ def query(
         RequestError: the rows cannot be read, or are not the model's inputs.
         RemoteError: the server refused.
     """
-    model = member or name
-    urls, classes = (url, ()) if url is not None else _looked_up(name, address)
-    with Client(urls, credentials=credentials) as client:
-        if isinstance(rows, str | Path):
-            rows = read_arrays(Path(rows), client.metadata(model)["inputs"])
-        return replace(client.infer(model, rows, **parameters_of(deadline_ms, explain)), classes=classes)
+    with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
+        return client.infer(_inputs(rows, client), **parameters_of(deadline_ms, explain))
+
+
+def curl(
+    name: str,
+    rows: str | Path | Inputs,
+    *,
+    member: str | None = None,
+    deadline_ms: float | None = None,
+    explain: bool = False,
+    url: str | Sequence[str] | None = None,
+    credentials: Credentials | None = None,
+    address: str | None = None,
+) -> str:
+    """The same request as ``query``, not sent but as a line of curl; a token comes from QUORATE_TOKEN.
+
+    Raises:
+        RequestError: the rows cannot be read, JSON cannot hold them, or they are too many for a line.
+        ClusterError: as ``query``, likewise RemoteError.
+    """
+    with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
+        return client.curl(_inputs(rows, client), **parameters_of(deadline_ms, explain))
+
+
+def _inputs(rows: str | Path | Inputs, client: Client) -> Inputs:
+    return read_arrays(Path(rows), client.metadata()["inputs"]) if isinstance(rows, str | Path) else rows
 
 
 def parameters_of(deadline_ms: float | None, explain: bool) -> dict[str, Any]:
@@ -64,13 +84,8 @@ def urls_of(name: str, address: str | None = None) -> tuple[str, ...]:
     Raises:
         ClusterError: no such ensemble runs.
     """
-    return _looked_up(name, address)[0]
-
-
-def _looked_up(name: str, address: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from quorate.cluster.local.connection import connected
-    from quorate.cluster.operations.status import classes_of, http_urls, running_fusion
+    from quorate.cluster.operations.status import http_urls, running_fusion
 
     with connected(address):
-        fusion = running_fusion(name)
-    return http_urls(fusion), classes_of(fusion[0])
+        return http_urls(running_fusion(name))

@@ -236,9 +236,11 @@ def dump_response(response: InferResponse, binary: BinaryOutputs) -> tuple[bytes
     outputs = body["outputs"] = []
     for name, array in response.outputs.items():
         tensor: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
+        if name in response.output_parameters:
+            tensor["parameters"] = response.output_parameters[name]
         if name in binary:
             blobs.append(encode(array))
-            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
+            tensor["parameters"] = {**tensor.get("parameters", {}), "binary_data_size": len(blobs[-1])}
         else:
             tensor["data"] = _json_data(array)
         outputs.append(tensor)

@@ -44,6 +44,8 @@ _ARROW = CONTENT_TYPE.encode()
 _JSON: Headers = [(b"content-type", b"application/json")]
 # Tells a client what its gRPC sister is told: the status alone does not tell a full queue from members that are gone.
 ERROR_CODE = b"error-code"
+# Nor does it tell a quorum that was not reached from a change under way: the error's class.
+ERROR_KIND = b"error-kind"
 # A spec of numbers; tensors do not come this way.
 MAX_MANAGEMENT_BYTES = 16 << 20
 # A number of FP32 is up to 16 characters of JSON, and packed once more.
@@ -203,7 +205,7 @@ def _wrong_method(method: str, right: str) -> Reply:
 def _error(error: Exception) -> Reply:
     headers = list(_JSON)
     if isinstance(error, QuorateError):
-        headers.append((ERROR_CODE, error.grpc_code.encode()))
+        headers += [(ERROR_CODE, error.grpc_code.encode()), (ERROR_KIND, type(error).__name__.encode())]
     if isinstance(error, OverloadedError | QuorumError) and error.retry_after_s > 0:
         headers.append((b"retry-after", str(math.ceil(error.retry_after_s)).encode()))  # whole seconds, says RFC 9110
     if isinstance(error, UnauthenticatedError):

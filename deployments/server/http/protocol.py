@@ -222,7 +222,9 @@ async def _answer_400(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def _answer_404(scope: Any, receive: Any, send: Any) -> None:
-    await _answer(send, 404, "no WebSocket is spoken here; send requests over HTTP, or over gRPC", (b"connection", b"close"))
+    await _answer(
+        send, 404, "no WebSocket is spoken here; send requests over HTTP, or over gRPC", (b"connection", b"close")
+    )
 
 
 async def _answer(send: Any, status: int, sentence: str, *more: tuple[bytes, bytes]) -> None:

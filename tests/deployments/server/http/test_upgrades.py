@@ -1,4 +1,4 @@
-"""Offers to go on in another protocol: ignored, with the body read as ever; WebSocket and HTTP/2 are refused in words."""
+"""Offers of another protocol: ignored, with the body read as ever; WebSocket and HTTP/2 are refused in words."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ SIZED = b"Content-Length: %d\r\n\r\n" % len(BODY)
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 CHUNKS = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:9], BODY[9:])) + b"0\r\n\r\n"
 # As Java's HttpClient and curl --http2 say it.
-H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA\r\n"
 NEXT = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
 
 
