@@ -185,14 +185,18 @@ def parse_tensor(item: dict[str, Any]) -> Array:
     shape = parse_shape(name, item.get("shape"))
     if not isinstance(data, list):
         raise RequestError(f"input '{name}' has no list of data; send the elements in row-major order")
-    flat, types = _flatten(name, data)
+    flat, types = flatten(name, data)
     check_count(name, len(flat), shape)
     values = _bytes_array(name, flat, types) if datatype == "BYTES" else _number_array(name, datatype, flat, types)
     return values.reshape(shape)
 
 
-def _flatten(name: str, data: list[Any]) -> tuple[list[Any], set[type]]:
-    """The elements of an evenly nested list, and which types they have."""
+def flatten(name: str, data: list[Any]) -> tuple[list[Any], set[type]]:
+    """The elements of an evenly nested list, and which types they have.
+
+    Raises:
+        RequestError: it is nested unevenly.
+    """
     while True:
         types = set(map(type, data))
         if list not in types:

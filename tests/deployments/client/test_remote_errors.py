@@ -6,7 +6,7 @@ import pytest
 
 from quorate.deployments import errors
 from quorate.deployments.client.remote_errors import Told, refusal
-from quorate.deployments.server.http.app import _error
+from quorate.deployments.server.http.replies import error_reply
 from quorate.fusion.errors import QuorumError
 
 RAISED = [
@@ -27,7 +27,7 @@ RAISED = [
 
 @pytest.mark.parametrize("raised", RAISED, ids=lambda error: type(error).__name__)
 def test_an_error_of_the_server_is_caught_as_what_it_was(raised):
-    status, headers, body = _error(raised)
+    status, headers, body = error_reply(raised)
     assert isinstance(body, bytes)
     said = {name.decode(): value.decode() for name, value in headers}
     told = Told(said.get("retry-after", ""), said["error-code"], said["error-kind"])
