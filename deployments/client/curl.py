@@ -6,12 +6,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from quorate.deployments.client.inputs import as_bytes
-from quorate.deployments.client.messages import Scalar, datatype_named
+from quorate.deployments.client.messages import Scalar, json_tensor
 from quorate.deployments.errors import RequestError
 from quorate.deployments.security.credentials import Credentials
 
@@ -30,7 +28,7 @@ def curl_line(url: str, arrays: Mapping[str, Array], parameters: Mapping[str, Sc
     Raises:
         RequestError: JSON cannot hold the rows, or they are too many for a line.
     """
-    asked: dict[str, Any] = {"inputs": [_tensor(name, array) for name, array in arrays.items()]}
+    asked: dict[str, Any] = {"inputs": [json_tensor(name, array) for name, array in arrays.items()]}
     body = orjson.dumps({**asked, "parameters": dict(parameters)} if parameters else asked)
     if len(body) > MAX_BODY_BYTES:
         raise RequestError(
@@ -42,20 +40,3 @@ def curl_line(url: str, arrays: Mapping[str, Array], parameters: Mapping[str, Sc
     for option, file in (("--cacert", credentials.ca), ("--cert", credentials.cert), ("--key", credentials.key)):
         words += [option, shlex.quote(file)] if file else []
     return " ".join([*words, "--data-raw", shlex.quote(body.decode())])
-
-
-def _tensor(name: str, array: Array) -> dict[str, Any]:
-    array = as_bytes(name, array) if array.dtype.kind in "USO" else array
-    return {"name": name, "datatype": datatype_named(name, array), "shape": array.shape, "data": _data(name, array)}
-
-
-def _data(name: str, array: Array) -> list[Any]:
-    if array.dtype == object:
-        try:
-            return [item.decode() for item in array.ravel()]
-        except UnicodeDecodeError:
-            raise RequestError(f"input '{name}' holds bytes that are no text, and JSON has none; use infer") from None
-    if array.dtype.kind not in "biu" and not np.isfinite(array.astype(np.float64)).all():
-        raise RequestError(f"input '{name}' holds NaN or infinity, which JSON has no word for; use infer")
-    data: list[Any] = array.ravel().tolist()
-    return data

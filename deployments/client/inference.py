@@ -188,8 +188,9 @@ class Calls(ABC, Generic[H]):
         """What the server says of a model; asked once."""
         if model not in self._described:
             data = yield from self._metadata(model)
-            classes = read_classes(data["outputs"][0].get("parameters", {}))
-            self._described[model] = _Described({item["name"]: item for item in data["inputs"]}, classes)
+            first, *_ = [*data.get("outputs", ()), {}]
+            inputs = {item["name"]: item for item in data["inputs"]}
+            self._described[model] = _Described(inputs, read_classes(first.get("parameters") or {}))
         return self._described[model]
 
     def _and_find_doors(self, call: Call[T]) -> Call[T]:

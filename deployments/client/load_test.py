@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote
@@ -20,10 +20,12 @@ from urllib.parse import quote
 import numpy as np
 import orjson
 import uvloop
+from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.failover import door_urls
 from quorate.deployments.client.load_connection import LoadConnection, LoadTarget, load_target
+from quorate.deployments.client.messages import json_tensor
 from quorate.deployments.client.random_inputs import random_inputs
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError, UnavailableError
@@ -31,6 +33,8 @@ from quorate.deployments.security.credentials import Credentials
 
 # More than one, so that nothing on the way gets by with remembering the last.
 NUM_PAYLOADS = 16
+# Of rows that are given so many requests are made at most; they lie in memory.
+MAX_PAYLOADS = 10_000
 RECONNECT_S = 0.02
 _DEGRADED = re.compile(rb'"degraded"\s*:\s*true')
 
@@ -108,24 +112,45 @@ class BenchResult(Displayed):
 
 
 def bench(
-    url: str | Sequence[str], model: str, load: Load, seed: int = 0, credentials: Credentials | None = None
+    url: str | Sequence[str],
+    model: str,
+    load: Load,
+    seed: int = 0,
+    credentials: Credentials | None = None,
+    rows: Mapping[str, NDArray[Any]] | None = None,
 ) -> BenchResult:
-    """Ask a running model with random valid input, as its own metadata describes it.
+    """Ask a running model with rows that are given, in turn, or with random ones that its own metadata describes.
 
     Args:
         url: of the server, such as ``http://127.0.0.1:8000``; or of several, which share the connections.
         model: the ensemble, or a member of it.
         credentials: what the server wants to see.
+        rows: (N, ...) by input.
 
     Raises:
         UnavailableError: nothing answers at ``url``, or not one request was answered.
         RemoteError: the server does not know the model.
     """
-    with Client(url, credentials=credentials) as client:
-        inputs = client.metadata(model)["inputs"]
-    rng = np.random.default_rng(seed)
-    bodies = [orjson.dumps({"inputs": random_inputs(inputs, load.rows, rng)}) for _ in range(NUM_PAYLOADS)]
+    if rows is None:
+        with Client(url, credentials=credentials) as client:
+            inputs = client.metadata(model)["inputs"]
+        rng = np.random.default_rng(seed)
+        requests = [random_inputs(inputs, load.rows, rng) for _ in range(NUM_PAYLOADS)]
+    else:
+        requests = _cut(rows, load.rows)
+    bodies = [orjson.dumps({"inputs": request}, option=orjson.OPT_SERIALIZE_NUMPY) for request in requests]
     return send_load(url, f"/v2/models/{quote(model, safe='')}/infer", bodies, load, credentials)
+
+
+def _cut(rows: Mapping[str, NDArray[Any]], size: int) -> list[list[dict[str, Any]]]:
+    """Requests of so many rows each; where they do not go round, the last ones are left out."""
+    count = min(map(len, rows.values()), default=0)
+    if count < size:
+        raise RequestError(
+            f"bench: {count} rows are given and a request takes {size}; give more rows, or ask for fewer"
+        )
+    starts = range(0, min(count - size + 1, MAX_PAYLOADS * size), size)
+    return [[json_tensor(name, array[at : at + size]) for name, array in rows.items()] for at in starts]
 
 
 def send_load(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 from numpy.typing import NDArray
 
@@ -94,7 +95,10 @@ def read_result(reply: httpx.Response) -> Result:
 
 def read_classes(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     """What an output's last dimension stands for, by its parameters, in an answer or in the model's metadata."""
-    return tuple(orjson.loads(parameters.get("classes", "[]")))
+    try:
+        return tuple(map(str, orjson.loads(parameters.get("classes", "[]"))))
+    except (ValueError, TypeError):  # another server's, which means something else
+        return ()
 
 
 def datatype_named(name: str, array: Array) -> str:
@@ -103,3 +107,25 @@ def datatype_named(name: str, array: Array) -> str:
         return datatype_of(array)
     except KeyError:
         raise RequestError(f"input '{name}' has dtype {array.dtype}; give it the one that the model reads") from None
+
+
+def json_tensor(name: str, array: Array) -> dict[str, Any]:
+    """An input as the protocol's JSON has it.
+
+    Raises:
+        RequestError: JSON cannot hold it.
+    """
+    array = as_bytes(name, array) if array.dtype.kind in "USO" else array
+    return {"name": name, "datatype": datatype_named(name, array), "shape": array.shape, "data": _data(name, array)}
+
+
+def _data(name: str, array: Array) -> list[Any]:
+    if array.dtype == object:
+        try:
+            return [item.decode() for item in array.ravel()]
+        except UnicodeDecodeError:
+            raise RequestError(f"input '{name}' holds bytes that are no text, and JSON has none; use infer") from None
+    if array.dtype.kind not in "biu" and not np.isfinite(array.astype(np.float64)).all():
+        raise RequestError(f"input '{name}' holds NaN or infinity, which JSON has no word for; use infer")
+    data: list[Any] = array.ravel().tolist()
+    return data

@@ -129,7 +129,8 @@ class Result(Displayed):
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         outputs = {name: _plain(array) for name, array in self.outputs.items()}
-        return {"outputs": outputs, "parameters": dict(self.parameters)}
+        named = {"classes": list(self.classes)} if self.classes else {}
+        return {"outputs": outputs, "parameters": dict(self.parameters), **named}
 
     def tables(self) -> Sequence[Table]:
         """The likeliest class of each row, or its numbers where they are no shares, and the answer's parameters; where

@@ -74,7 +74,8 @@ def _array(described: Metadata, column: list[Any]) -> Array:
 
 
 def _shape(column: list[Any]) -> list[int]:
-    shape, item = [], column
+    shape: list[int] = []
+    item: Any = column
     while isinstance(item, list):
         shape.append(len(item))
         item = item[0] if item else None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,10 @@ def bench(
         ),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows in each request.")] = 1,
+    input_file: Annotated[
+        Path | None,
+        typer.Option("--input", help="Ask about these rows, in turn; random ones otherwise.", show_default=False),
+    ] = None,
     duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds to measure.")] = 10.0,
     member: Annotated[str | None, typer.Option(help="Load this member alone.")] = None,
     url: Annotated[
@@ -33,7 +38,7 @@ def bench(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Load a running ensemble with random valid input and print latency and throughput.
+    """Load a running ensemble with rows of your own or random ones, and print latency and throughput.
 
     Example: quorate bench digits --clients 64 --duration 10
     """
@@ -42,7 +47,7 @@ def bench(
     if url is not None:
         refuse(context, ["address"], "an ensemble that is looked up, without --url")
     result = operation.bench(
-        name, clients=clients, rate=rate, rows=rows, duration_s=duration_s, member=member, url=url, address=address,
-        credentials=door_options.credentials(auth_token_file, ca, cert, key),
+        name, clients=clients, rate=rate, rows=rows, duration_s=duration_s, inputs=input_file, member=member, url=url,
+        address=address, credentials=door_options.credentials(auth_token_file, ca, cert, key),
     )  # fmt: skip
     show(result, result.to_dict(), as_json)

@@ -255,3 +255,12 @@ def test_a_server_that_answers_nothing_is_a_typed_error_with_its_words():
 def test_a_load_that_means_nothing_is_refused(wrong):
     with pytest.raises(RequestError, match=next(iter(wrong))):
         Load(**wrong)
+
+
+def test_given_rows_are_cut_into_requests_and_what_is_left_over_stays_out():
+    rows = {"x": np.arange(14, dtype=np.float32).reshape(7, 2), "s": np.array([b"%d" % n for n in range(7)], object)}
+    requests = load_test._cut(rows, 3)
+    assert [[tensor["data"] for tensor in request] for request in requests] == [
+        [[0, 1, 2, 3, 4, 5], ["0", "1", "2"]],
+        [[6, 7, 8, 9, 10, 11], ["3", "4", "5"]],
+    ]
