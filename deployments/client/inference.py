@@ -188,9 +188,9 @@ class Calls(ABC, Generic[H]):
         """What the server says of a model; asked once."""
         if model not in self._described:
             data = yield from self._metadata(model)
-            first, *_ = [*data.get("outputs", ()), {}]
+            outputs: list[Metadata] = data.get("outputs") or [{}]
             inputs = {item["name"]: item for item in data["inputs"]}
-            self._described[model] = _Described(inputs, read_classes(first.get("parameters") or {}))
+            self._described[model] = _Described(inputs, read_classes(outputs[0].get("parameters") or {}))
         return self._described[model]
 
     def _and_find_doors(self, call: Call[T]) -> Call[T]:
