@@ -43,6 +43,10 @@ class UnavailableError(QuorateError):
     http_status, grpc_code = 503, "UNAVAILABLE"
 
 
+class ConflictError(UnavailableError):
+    """Somebody else is changing the same ensemble, or has changed it meanwhile."""
+
+
 class RequestError(QuorateError):
     """The client's request is malformed or does not fit the model."""
 
@@ -157,6 +161,22 @@ class RemoteUnavailableError(RemoteError, UnavailableError):
     """503, without a time to come back."""
 
 
+class RemoteQuorumError(RemoteUnavailableError, QuorumError):
+    """503, where too few members answered."""
+
+
+class RemoteConflictError(RemoteUnavailableError, ConflictError):
+    """503, where somebody else is changing the ensemble."""
+
+
+class RemoteBodySizeError(RemoteRequestError, BodySizeError):
+    """413."""
+
+
+class RemoteNonFiniteRowError(RemoteRequestError, NonFiniteRowError):
+    """400, for a row that has no finite answer."""
+
+
 class RemoteOverloadedError(RemoteError, OverloadedError):
     """503, with a time to come back."""
 
@@ -191,10 +211,6 @@ class MemberFailedError(MemberError):
 def located(spec_line: str, sentence: str, trace: str = "") -> str:
     """A sentence between the line of the spec that it is about and the lines of code that led to it."""
     return "\n".join(filter(None, (f"{spec_line}: {sentence}" if spec_line else sentence, trace)))
-
-
-class ConflictError(UnavailableError):
-    """Somebody else is changing the same ensemble, or has changed it meanwhile."""
 
 
 class SentError(QuorateError):

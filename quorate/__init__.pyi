@@ -15,6 +15,7 @@ from .cluster.operations.logs import logs as logs
 from .cluster.operations.plan import Plan as Plan
 from .cluster.operations.plan import plan as plan
 from .cluster.operations.promote import promote as promote
+from .cluster.operations.query import curl as curl
 from .cluster.operations.query import query as query
 from .cluster.operations.query_file import Answered as Answered
 from .cluster.operations.query_file import query_file as query_file

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = "cluster|deployments|fusion|tuning|quorate|tests|benchmarks|docs"
 PAGES = [
     "docs/architecture.md",
+    "docs/clients.md",
     "docs/reliability.md",
     "docs/security-map.md",
     "CONTRIBUTING.md",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -58,7 +57,7 @@ class Ensemble(Displayed):
 
     def infer(self, inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
         """Ask it: ``ensemble.infer(image=rows, deadline_ms=50)``, as ``Client.infer``."""
-        return replace(self.client.infer(self.name, inputs, **named), classes=self.classes)
+        return self.client.infer(self.name, inputs, **named)
 
     def status(self) -> EnsembleStatus:
         """Its revision, doors and replicas.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +48,38 @@ def query(
         RequestError: the rows cannot be read, or are not the model's inputs.
         RemoteError: the server refused.
     """
-    model = member or name
-    urls, classes = (url, ()) if url is not None else _looked_up(name, address)
-    with Client(urls, credentials=credentials) as client:
-        inputs: Any = rows
-        if is_read(rows):
-            inputs = read_inputs(rows, wanted_by(client.metadata(model)["inputs"]), columns)
-        elif columns:
-            raise RequestError("columns are given for arrays by name; name the arrays as the inputs")
-        return replace(client.infer(model, inputs, **parameters_of(deadline_ms, explain)), classes=classes)
+    with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
+        return client.infer(_inputs(rows, client, columns), **parameters_of(deadline_ms, explain))
+
+
+def curl(
+    name: str,
+    rows: str | Path | Inputs,
+    *,
+    member: str | None = None,
+    deadline_ms: float | None = None,
+    explain: bool = False,
+    columns: ColumnNames | None = None,
+    url: str | Sequence[str] | None = None,
+    credentials: Credentials | None = None,
+    address: str | None = None,
+) -> str:
+    """The same request as ``query``, not sent but as a line of curl; a token comes from QUORATE_TOKEN.
+
+    Raises:
+        RequestError: the rows cannot be read, JSON cannot hold them, or they are too many for a line.
+        ClusterError: as ``query``, likewise RemoteError.
+    """
+    with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
+        return client.curl(_inputs(rows, client, columns), **parameters_of(deadline_ms, explain))
+
+
+def _inputs(rows: str | Path | Inputs, client: Client, columns: ColumnNames | None) -> Inputs:
+    if isinstance(rows, str | Path) or is_read(rows):
+        return read_inputs(rows, wanted_by(client.metadata()["inputs"]), columns)
+    if columns:
+        raise RequestError("columns are given for arrays by name; name the arrays as the inputs")
+    return rows
 
 
 def parameters_of(deadline_ms: float | None, explain: bool) -> dict[str, Any]:
@@ -72,13 +94,8 @@ def urls_of(name: str, address: str | None = None) -> tuple[str, ...]:
     Raises:
         ClusterError: no such ensemble runs.
     """
-    return _looked_up(name, address)[0]
-
-
-def _looked_up(name: str, address: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from quorate.cluster.local.connection import connected
-    from quorate.cluster.operations.status import classes_of, http_urls, running_fusion
+    from quorate.cluster.operations.status import http_urls, running_fusion
 
     with connected(address):
-        fusion = running_fusion(name)
-    return http_urls(fusion), classes_of(fusion[0])
+        return http_urls(running_fusion(name))

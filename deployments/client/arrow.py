@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from quorate.deployments.client.dead_peers import SOCKET_OPTIONS
 from quorate.deployments.client.failover import DoorList, Failure, Tries
-from quorate.deployments.client.remote_errors import error_text, refusal, remote_error
+from quorate.deployments.client.remote_errors import Told, error_text, refusal, remote_error, told_by
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE, ERROR, PARAMETERS, Sink
@@ -71,7 +71,7 @@ def _first_answer(doors: DoorList, path: str, credentials: Credentials, timeout_
     """The exchange with the first door that answers rows, before any of its answer is read."""
     now = time.monotonic()
     tries = Tries(doors, now + timeout_s, now + timeout_s)
-    refused: tuple[int, bytes, str, str] | None = None
+    refused: tuple[int, bytes, Told] | None = None
     while (door := tries.next(now)) is not None:
         exchange = _Exchange(door.url, path, credentials, timeout_s, sent.chunks())
         try:
@@ -92,16 +92,19 @@ def _first_answer(doors: DoorList, path: str, credentials: Credentials, timeout_
             tries.answered()
             return exchange
         exchange.close()
-        headers = dict(reply.headers)
-        retry_after, code = (headers.get(name, b"").decode() for name in (b"retry-after", b"error-code"))
+        headers = {name.decode(): value.decode("latin-1") for name, value in reply.headers}
+        told = told_by(headers)
         if reply.status_code != 503:
             tries.answered()
-            raise refusal(reply.status_code, body, retry_after, code)
-        refused = reply.status_code, body, retry_after, code
+            raise refusal(reply.status_code, body, told)
+        refused = reply.status_code, body, told
         tries.repeatable, now = sent.whole, time.monotonic()
-        rest_s = float(retry_after) if retry_after.isdigit() else 0.0
+        rest_s = float(told.retry_after) if told.retry_after.isdigit() else 0.0
         tries.failed(Failure.REFUSED, f"503: {error_text(body)}", now, rest_s)
-    raise tries.error() if refused is None else refusal(*refused, tries.asked)
+    if refused is None:
+        raise tries.error()
+    status, body, told = refused
+    raise refusal(status, body, told, tries.asked)
 
 
 class _Sent:
@@ -155,7 +158,7 @@ def _answers(exchange: _Exchange) -> Iterator[ArrowResult]:
             metadata = dict(found.custom_metadata or {})
             if ERROR in metadata:
                 refused = orjson.loads(metadata[ERROR])
-                raise remote_error(refused["status"], refused["error"])
+                raise remote_error(refused["status"], refused["error"], Told(kind=refused.get("kind", "")))
             yield ArrowResult(found.batch, orjson.loads(metadata.get(PARAMETERS, b"{}")))
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,12 @@ from quorate.deployments.client.inference import (
     Inputs,
     Outcome,
     Pause,
-    Scalar,
     SocketOptions,
     T,
 )
+from quorate.deployments.client.messages import Scalar
 from quorate.deployments.client.result import Result
+from quorate.deployments.client.row_batches import Rows, row_batches
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
@@ -37,14 +39,39 @@ class AsyncClient(Calls[httpx.AsyncClient]):
     """
 
     def _open(
-        self, headers: dict[str, str], verify: ssl.SSLContext | bool, sockets: SocketOptions | None
+        self, headers: dict[str, str], pool: httpx.Limits, verify: ssl.SSLContext | bool, sockets: SocketOptions | None
     ) -> httpx.AsyncClient:
-        transport = None if sockets is None else httpx.AsyncHTTPTransport(verify=verify, socket_options=sockets)
-        return httpx.AsyncClient(headers=headers, verify=verify, transport=transport)
+        if sockets is None:
+            return httpx.AsyncClient(headers=headers, verify=verify, limits=pool)
+        transport = httpx.AsyncHTTPTransport(verify=verify, limits=pool, socket_options=sockets)
+        return httpx.AsyncClient(headers=headers, transport=transport)
 
     async def infer(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
         """Ask a model: ``await client.infer("digits", image=rows, deadline_ms=50)``; see ``Client.infer``."""
         return await self._run(self._infer(model, inputs, named))
+
+    async def stream(
+        self, rows: Rows, model: str = "", *, batch_rows: int = 64, ahead: int = 4, **parameters: Scalar
+    ) -> AsyncGenerator[Result, None]:
+        """Ask for many rows, ``async for`` answer after answer; see ``Client.stream``."""
+        name = self._named(model)
+        known = await self._run(self._describe(name))
+        running: deque[asyncio.Task[Result]] = deque()
+        try:
+            for batch in row_batches(rows, batch_rows, known.inputs):
+                running.append(asyncio.ensure_future(self.infer(name, batch, **parameters)))
+                if len(running) >= ahead:
+                    yield await running.popleft()
+            while running:
+                yield await running.popleft()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def curl(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> str:
+        """The same as ``infer``, not sent but as a line of curl; see ``Client.curl``."""
+        return await self._run(self._curl(model, inputs, named))
 
     async def infer_arrow(self, data: Any, model: str = "", **parameters: Scalar) -> AsyncIterator[ArrowResult]:
         """Ask for rows in bulk, ``async for`` answer after answer; see ``Client.infer_arrow``.

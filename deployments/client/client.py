@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +22,12 @@ from quorate.deployments.client.inference import (
     Inputs,
     Outcome,
     Pause,
-    Scalar,
     SocketOptions,
     T,
 )
+from quorate.deployments.client.messages import Scalar
 from quorate.deployments.client.result import Result
+from quorate.deployments.client.row_batches import Rows, row_batches
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
@@ -40,6 +43,8 @@ class Client(Calls[httpx.Client]):
         credentials: what the server wants to see.
         model: asked where a call names none.
         retries: how often a call is made again that every door refuses with 503, after the time they ask for.
+        retry_share: of all calls so many, and ten a second, may be sent to a server once more, for whatever reason.
+        connections: at most so many, which are kept; a call waits where all are in use.
 
     A call goes on to another door when one is not there or refuses it with 503, and once when a connection is lost
     under it, but not after its own deadline. What may have been published is not published again.
@@ -50,20 +55,24 @@ class Client(Calls[httpx.Client]):
     """
 
     def _open(
-        self, headers: dict[str, str], verify: ssl.SSLContext | bool, sockets: SocketOptions | None
+        self, headers: dict[str, str], pool: httpx.Limits, verify: ssl.SSLContext | bool, sockets: SocketOptions | None
     ) -> httpx.Client:
-        transport = None if sockets is None else httpx.HTTPTransport(verify=verify, socket_options=sockets)
-        return httpx.Client(headers=headers, verify=verify, transport=transport)
+        if sockets is None:
+            return httpx.Client(headers=headers, verify=verify, limits=pool)
+        transport = httpx.HTTPTransport(verify=verify, limits=pool, socket_options=sockets)
+        return httpx.Client(headers=headers, transport=transport)
 
     def infer(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> Result:
         """Ask a model: ``client.infer("digits", image=rows, deadline_ms=50)``, ``client.infer(text=["good", "bad"])``.
 
         Args:
             model: the ensemble's name, or a member's; the client's when left out.
-            inputs: (B, *shape) each, by name, or a DataFrame; for names that are none in Python too.
-            named: an array is an input, as it is. Lists, Series, tensors, strings and numbers are inputs where the
-                model has one of that name, in its datatype; anything else is a parameter of the request, such as
-                ``explain=True``. For those the model is asked once what its inputs are.
+            inputs: (B, *shape) each, by name, for names that are none in Python too; or a DataFrame, whose other
+                columns are left out.
+            named: an array is an input, as it is; where it has a dtype that NumPy has made of Python's numbers or
+                strings, in the model's. Lists, Series, tensors, strings and numbers are inputs where the model has one
+                of that name, in its datatype; anything else is a parameter of the request, such as ``explain=True``,
+                and None is nothing. For those the model is asked once what its inputs are.
 
         Raises:
             RemoteError: the server refused the request.
@@ -71,6 +80,47 @@ class Client(Calls[httpx.Client]):
             UnavailableError: there is no server at any address.
         """
         return self._run(self._infer(model, inputs, named))
+
+    def stream(
+        self, rows: Rows, model: str = "", *, batch_rows: int = 64, ahead: int = 4, **parameters: Scalar
+    ) -> Generator[Result, None, None]:
+        """Ask for many rows, or for rows as they come: ``for answer in client.stream(frame): ...``.
+
+        Args:
+            rows: a DataFrame, arrays by input name, or an iterable of rows one by one, each a mapping from input names
+                or the value of a model's only input. It is drawn from only as far as answers have been taken.
+            model: as in ``infer``.
+            batch_rows: in one request.
+            ahead: requests under way at once.
+            parameters: of every request.
+
+        Yields:
+            An answer for each batch, in the rows' order.
+
+        Raises:
+            What ``infer`` raises, in the place of the batch that it is about.
+        """
+        name = self._named(model)
+        batches = row_batches(rows, batch_rows, self._run(self._describe(name)).inputs)
+        running: deque[Future[Result]] = deque()
+        with ThreadPoolExecutor(ahead, thread_name_prefix="stream") as pool:
+            try:
+                for batch in batches:
+                    running.append(pool.submit(self.infer, name, batch, **parameters))
+                    if len(running) >= ahead:
+                        yield running.popleft().result()
+                while running:
+                    yield running.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def curl(self, model: str | Inputs = "", inputs: Inputs | None = None, /, **named: ArrayLike) -> str:
+        """The same as ``infer``, not sent but as a line of curl for a shell.
+
+        Raises:
+            RequestError: JSON cannot hold the rows, or they are too many for a line.
+        """
+        return self._run(self._curl(model, inputs, named))
 
     def infer_arrow(self, data: Any, model: str = "", **parameters: Scalar) -> Iterator[ArrowResult]:
         """Ask for rows in bulk; they go out while answers come in, and none are kept.

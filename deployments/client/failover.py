@@ -174,6 +174,11 @@ class Tries:
     _lost: int = 0
     _last: Failure | None = None
 
+    @property
+    def again(self) -> bool:
+        """Whether the server has been sent the request before."""
+        return self._last in (Failure.LOST, Failure.REFUSED)
+
     def next(self, now: float) -> Door | None:
         """The door to try; None when there is none, or no time or reason to try it."""
         last = self._last

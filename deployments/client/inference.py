@@ -9,12 +9,13 @@ carries that out, with or without an event loop.
 from __future__ import annotations
 
 import itertools
+import random
 import ssl
 import time
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -23,18 +24,19 @@ import numpy as np
 import orjson
 from numpy.typing import ArrayLike, NDArray
 
+from quorate.deployments.client.curl import curl_line
 from quorate.deployments.client.dead_peers import SOCKET_OPTIONS
 from quorate.deployments.client.failover import DoorList, Failure, Tries, door_urls
-from quorate.deployments.client.inputs import Frame, Metadata, as_bytes, as_input, by_name
-from quorate.deployments.client.remote_errors import error_text, refusal
+from quorate.deployments.client.inputs import Frame, Metadata, as_input, by_name
+from quorate.deployments.client.messages import Request, Scalar, infer_request, read_classes, read_result
+from quorate.deployments.client.remote_errors import error_text, refusal, told_by
 from quorate.deployments.client.result import Result
+from quorate.deployments.client.retry_budget import RetryBudget
 from quorate.deployments.errors import RemoteRequestError, RequestError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.wire.binary_tensors import decode, encode
-from quorate.deployments.wire.datatypes import datatype_of
+from quorate.deployments.wire.limits import CLASSES_IN_ANSWERS
 
 Array = NDArray[Any]
-Scalar = str | int | float | bool
 Inputs = Mapping[str, ArrayLike] | Frame
 T = TypeVar("T")
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
@@ -44,27 +46,10 @@ MAX_PAUSE_S = 5.0
 REFRESH_TIMEOUT_S = 1.0
 # Keywords that are parameters of a request whatever the model's inputs are called; ``inputs`` takes any name.
 PARAMETERS = frozenset({"deadline_ms", "timeout", "members", "explain", "priority"})
-_PER_SECOND = {"deadline_ms": 1e3, "timeout": 1e6}
-_HEADER_LENGTH = "inference-header-content-length"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One HTTP request, below a door's URL.
-
-    Attributes:
-        repeatable: it may be sent again where it may have been worked on already.
-        deadline_s: what it gives the server to answer; None for what that takes by itself.
-        within: the same request with another deadline, where it has one.
-    """
-
-    method: str
-    path: str
-    body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    repeatable: bool = True
-    deadline_s: float | None = None
-    within: Callable[[float], Request] | None = None
+# What NumPy makes of Python's numbers and strings: such an array says nothing of the datatype that is meant.
+_UNSAID = frozenset({np.dtype(np.float64), np.dtype(np.int64), np.dtype(object)})
+# Before the server lets go of a connection that is idle (uvicorn: 5 s), so that none is lost under a request.
+KEEPALIVE_S = 4.0
 
 
 class TimeLeft(dict[str, float]):
@@ -108,6 +93,14 @@ Outcome = httpx.Response | httpx.TransportError | None
 Call = Generator[Attempt | Pause, Outcome, T]
 
 
+@dataclass(frozen=True)
+class _Described:
+    """A model by its metadata: inputs by name, and what its first output's columns stand for."""
+
+    inputs: Mapping[str, Metadata]
+    classes: tuple[str, ...]
+
+
 class Calls(ABC, Generic[H]):
     """What a client knows: where to ask, what it shows, and what it has learned of the models' inputs."""
 
@@ -118,21 +111,29 @@ class Calls(ABC, Generic[H]):
         credentials: Credentials | None = None,
         model: str = "",
         retries: int = 0,
+        retry_share: float = 0.2,
+        connections: int = 100,
     ):
         self._urls, self._timeout_s, self._model, self._retries = door_urls(url), timeout_s, model, retries
         self._doors = DoorList(self._urls)
+        self._budget = RetryBudget(retry_share)
         self._credentials = credentials or Credentials()
-        self._inputs: dict[str, dict[str, Metadata]] = {}
+        self._described: dict[str, _Described] = {}
         # Floats hardly compress; httpx would ask for it.
         headers = {"accept-encoding": "identity", **self._credentials.headers}
         tls = any(url.startswith("https:") for url in self._urls)
         verify = self._credentials.context() if tls else False
         # Through a proxy it is the proxy's connections that count, and httpx knows where it stands.
         sockets = None if urllib.request.getproxies() else SOCKET_OPTIONS
-        self._http: H = self._open(headers, verify, sockets)
+        pool = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEPALIVE_S
+        )
+        self._http: H = self._open(headers, pool, verify, sockets)
 
     @abstractmethod
-    def _open(self, headers: dict[str, str], verify: ssl.SSLContext | bool, sockets: SocketOptions | None) -> H:
+    def _open(
+        self, headers: dict[str, str], pool: httpx.Limits, verify: ssl.SSLContext | bool, sockets: SocketOptions | None
+    ) -> H:
         """One of httpx's clients."""
 
     def __repr__(self) -> str:
@@ -140,24 +141,36 @@ class Calls(ABC, Generic[H]):
         return f"{type(self).__name__}({','.join(self._urls)!r}{model})"
 
     def _infer(self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]) -> Call[Result]:
+        name, frame, arrays, parameters = yield from self._read(model, inputs, named)
+        try:
+            reply = yield from self._ask(infer_request(self._path(name, "/infer"), arrays, parameters))
+        except RemoteRequestError:
+            self._described.pop(name, None)  # the model may have changed since it was described
+            raise
+        result = read_result(reply)
+        if not result.classes and _many(result):  # of very many classes answers do not say the names
+            result = replace(result, classes=(yield from self._describe(name)).classes)
+        return replace(result, index=getattr(frame, "index", None))
+
+    def _curl(self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]) -> Call[str]:
+        name, _, arrays, parameters = yield from self._read(model, inputs, named)
+        return curl_line(self._urls[0] + self._path(name, "/infer"), arrays, parameters, self._credentials)
+
+    def _read(
+        self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]
+    ) -> Call[tuple[str, Inputs | None, dict[str, Array], dict[str, Scalar]]]:
+        """What a call asks: the model, the inputs as they were given and as arrays, and the parameters."""
         mapping = inputs if isinstance(model, str) else model
         name = self._named(model if isinstance(model, str) else "")
         given, parameters, undecided = _sorted_out({} if mapping is None else by_name(mapping), named)
-        arrays = {key: value for key, value in given.items() if isinstance(value, np.ndarray)}
-        if undecided or len(arrays) < len(given) or not given:
-            known = yield from self._known_inputs(name)
+        if undecided or not given or not all(map(_says_datatype, given.values())):
+            known = (yield from self._describe(name)).inputs
             for key, value in undecided.items():
                 (parameters if key not in known and isinstance(value, str | int | float) else given)[key] = value
-            arrays = {
-                key: value if isinstance(value, np.ndarray) else _fitted(key, value, known)
-                for key, value in given.items()
-            }
-        try:
-            reply = yield from self._ask(_infer_request(self._path(name, "/infer"), arrays, parameters))
-            return _result(reply)
-        except RemoteRequestError:
-            self._inputs.pop(name, None)  # the model may have changed since it was described
-            raise
+            if mapping is not None and not isinstance(mapping, Mapping):  # a frame's other columns are not asked about
+                given = {key: value for key, value in given.items() if key in known or key in named}
+            return name, mapping, {key: _fitted(key, value, known) for key, value in given.items()}, parameters
+        return name, mapping, {key: value for key, value in given.items() if isinstance(value, np.ndarray)}, parameters
 
     def _metadata(self, model: str) -> Call[dict[str, Any]]:
         reply = yield from self._ask(Request("GET", self._path(self._named(model))))
@@ -171,11 +184,14 @@ class Calls(ABC, Generic[H]):
         headers = {"content-type": "application/json"}
         yield from self._ask(Request("POST", path, body, headers, repeatable=False))
 
-    def _known_inputs(self, model: str) -> Call[dict[str, Metadata]]:
-        if model not in self._inputs:
+    def _describe(self, model: str) -> Call[_Described]:
+        """What the server says of a model; asked once."""
+        if model not in self._described:
             data = yield from self._metadata(model)
-            self._inputs[model] = {item["name"]: item for item in data["inputs"]}
-        return self._inputs[model]
+            outputs: list[Metadata] = data.get("outputs") or [{}]
+            inputs = {item["name"]: item for item in data["inputs"]}
+            self._described[model] = _Described(inputs, read_classes(outputs[0].get("parameters") or {}))
+        return self._described[model]
 
     def _and_find_doors(self, call: Call[T]) -> Call[T]:
         """A call, and what keeps the list of doors true, once it is answered."""
@@ -201,15 +217,17 @@ class Calls(ABC, Generic[H]):
             UnavailableError: no door answered.
         """
         expires = time.monotonic() + self._timeout_s
+        self._budget.earn()
         for attempt in itertools.count():
             reply, account = yield from self._ask_doors(request, expires)
             pause_s = self._pause_s(reply, attempt)
-            if pause_s is None or time.monotonic() + pause_s >= expires:
+            now = time.monotonic()
+            if pause_s is None or now + pause_s >= expires or not self._budget.take(now):
                 break
             yield Pause(pause_s)
         if reply.status_code != 200:
-            told = [reply.headers.get(name, "") for name in ("retry-after", "error-code")]
-            raise refusal(reply.status_code, reply.content, told[0], told[1], account)
+            told = told_by(reply.headers)
+            raise refusal(reply.status_code, reply.content, told, account)
         return reply
 
     def _ask_doors(self, request: Request, expires: float) -> Call[tuple[httpx.Response, str]]:
@@ -220,6 +238,8 @@ class Calls(ABC, Generic[H]):
         refused: httpx.Response | None = None
         now, sent = started, request
         while (door := tries.next(now)) is not None:
+            if tries.again and not self._budget.take(now):
+                break
             outcome = yield Attempt(sent, door.url, TimeLeft(expires, tries.connect_timeout_s(now)))
             if isinstance(outcome, httpx.Response) and outcome.status_code != 503:
                 tries.answered()
@@ -244,7 +264,8 @@ class Calls(ABC, Generic[H]):
         if reply.status_code != 503 or attempt >= self._retries:
             return None
         asked_s = _retry_after_s(reply)
-        return min(0.1 * 2.0**attempt if asked_s is None else asked_s, MAX_PAUSE_S)
+        least_s = min(0.1 * 2.0**attempt if asked_s is None else asked_s, MAX_PAUSE_S)
+        return least_s * random.uniform(1.0, 1.25)  # clients that were refused together do not come back together
 
     def _path(self, model: str, verb: str = "") -> str:
         return f"/v2/models/{quote(model, safe='')}{verb}"
@@ -264,6 +285,8 @@ def _sorted_out(
     for name, value in named.items():
         if isinstance(value, np.ndarray):
             given[name] = value
+        elif value is None:
+            continue
         elif name in PARAMETERS and isinstance(value, str | int | float):
             parameters[name] = value
         else:
@@ -271,40 +294,22 @@ def _sorted_out(
     return given, parameters, undecided
 
 
+def _says_datatype(value: ArrayLike) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype not in _UNSAID and value.dtype.kind != "U"
+
+
 def _fitted(name: str, value: ArrayLike, known: Mapping[str, Metadata]) -> Array:
+    if isinstance(value, np.ndarray) and (name not in known or _says_datatype(value)):
+        return value
     if name not in known:
         raise RequestError(f"'{name}' is no input of the model, which reads {', '.join(known)}")
     return as_input(value, known[name])
 
 
-def _infer_request(path: str, arrays: Mapping[str, Array], parameters: Mapping[str, Scalar]) -> Request:
-    tensors, blobs = [], []
-    for name, array in arrays.items():
-        array = as_bytes(name, array) if array.dtype.kind in "USO" else array
-        datatype = _datatype(name, array)
-        blobs.append(encode(array))
-        size = {"binary_data_size": len(blobs[-1])}
-        tensors.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
-    deadline_s = _deadline_s(parameters)
-
-    def within(left_s: float | None) -> Request:
-        shorter = {} if left_s is None else {"deadline_ms": left_s * 1e3}
-        head = orjson.dumps({"inputs": tensors, "parameters": {**parameters, **shorter, "binary_data_output": True}})
-        headers = {_HEADER_LENGTH: str(len(head)), "content-type": "application/octet-stream"}
-        again = None if deadline_s is None else within
-        return Request("POST", path, b"".join([head, *blobs]), headers, deadline_s=deadline_s, within=again)
-
-    return within(None)
-
-
-def _deadline_s(parameters: Mapping[str, Any]) -> float | None:
-    """The soonest that the parameters ask for; what makes no sense is left to the server to say."""
-    given = [
-        parameters[name] / per_second
-        for name, per_second in _PER_SECOND.items()
-        if isinstance(parameters.get(name), int | float) and parameters[name] > 0
-    ]
-    return min(given, default=None)
+def _many(result: Result) -> bool:
+    """Whether the columns may be more classes than an answer names."""
+    first = next(iter(result.outputs.values()), None)
+    return first is not None and first.ndim > 1 and first.shape[-1] > CLASSES_IN_ANSWERS and first.dtype.kind == "f"
 
 
 def _failure(error: httpx.TransportError) -> Failure:
@@ -325,22 +330,3 @@ def _doors_of(reply: httpx.Response) -> list[str] | None:
         return [str(address) for address in reply.json()["doors"]["http"]]
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _result(reply: httpx.Response) -> Result:
-    body = memoryview(reply.content)
-    at = int(reply.headers[_HEADER_LENGTH])
-    head = orjson.loads(body[:at])
-    outputs = {}
-    for item in head["outputs"]:
-        size = item["parameters"]["binary_data_size"]
-        outputs[item["name"]] = decode(body[at : at + size], item["datatype"], tuple(item["shape"]))
-        at += size
-    return Result(outputs, head.get("parameters", {}))
-
-
-def _datatype(name: str, array: Array) -> str:
-    try:
-        return datatype_of(array)
-    except KeyError:
-        raise RequestError(f"input '{name}' has dtype {array.dtype}; give it the one that the model reads") from None

@@ -1,12 +1,12 @@
-"""An answer as a client has it: arrays by name, what the server says of them, and a table to look at."""
+"""An answer as a client has it: arrays by name, what the server says of them, frames, and a table to look at."""
 
-# B rows
+# B rows, C classes
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
 Array = NDArray[Any]
 SHOWN_ROWS, SHOWN_NUMBERS = 20, 8
 # Of shares: half precision, and a bit of slack.
 _SUM_WITHIN = 1e-2
+# From this share on one of several classes is true of a row.
+LIKELY = 0.5
+# What a member said is the output of this name.
+_SAID = ".output"
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,12 +35,34 @@ class Result(Displayed):
     Attributes:
         outputs: by name, (B, ...) each.
         parameters: what the server says about it: revision, members_used, ...
-        classes: what the columns of the first output stand for; none where the client does not know.
+        classes: what the columns of the first output stand for; none where it has no classes.
+        task: ``multilabel`` where several classes are true of a row.
+        index: of the pandas frame that was asked about.
     """
 
     outputs: Mapping[str, Array]
     parameters: Mapping[str, Any]
     classes: Sequence[str] = ()
+    task: str = ""
+    index: Any = field(default=None, compare=False)
+
+    @property
+    def labels(self) -> list[Any] | None:
+        """For each row its likeliest class, or all that are true of it where several may be (0.5 and above); None for
+        a row that was abstained from, and where the first output has no classes.
+        """
+        values = next(iter(self.outputs.values()), None)
+        if values is None or values.dtype == object or values.ndim != 2 or values.shape[1] != len(self.classes):
+            return None
+        abstained = set(map(int, str(self.parameters.get("rows_abstained", "")).split()))
+        if self.task == "multilabel":
+            found: list[Any] = [
+                [name for name, share in zip(self.classes, row, strict=True) if share >= LIKELY]
+                for row in values.tolist()
+            ]
+        else:
+            found = [self.classes[best] for best in values.argmax(axis=1).tolist()]
+        return [None if row in abstained else label for row, label in enumerate(found)]
 
     @property
     def prediction_sets(self) -> list[list[str] | None] | None:
@@ -65,13 +95,47 @@ class Result(Displayed):
     def _by_row(self, name: str) -> Any:
         return orjson.loads(self.parameters[name]) if name in self.parameters else None
 
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each row: ``label`` and a column for each class, or the outputs' numbers; the index of the frame
+        that was asked about, and the answer's parameters under ``attrs``.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(self._columns(), index=self.index)
+        frame.attrs.update(self.parameters)
+        return frame
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same for polars, which has no index."""
+        import polars as pl
+
+        return pl.DataFrame(self._columns())
+
+    def _columns(self) -> dict[str, Any]:
+        labels = self.labels
+        found: dict[str, Any] = {} if labels is None else {"label": labels}
+        for place, (name, array) in enumerate(self.outputs.items()):
+            of_classes = not place and labels is not None and "label" not in self.classes
+            if array.ndim == 1 or array.shape[1:] == (1,):
+                found[name] = _column(array.reshape(-1))
+            elif array.ndim == 2:
+                named = self.classes if array.shape[1] == len(self.classes) else range(array.shape[1])
+                for column, what in enumerate(named):
+                    found[str(what) if of_classes else f"{name}.{what}"] = _column(array[:, column])
+            else:
+                found[name] = _plain(array)
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         outputs = {name: _plain(array) for name, array in self.outputs.items()}
-        return {"outputs": outputs, "parameters": dict(self.parameters)}
+        named = {"classes": list(self.classes)} if self.classes else {}
+        return {"outputs": outputs, "parameters": dict(self.parameters), **named}
 
     def tables(self) -> Sequence[Table]:
-        """The likeliest class of each row, or its numbers where they are no shares, and the answer's parameters."""
+        """The likeliest class of each row, or its numbers where they are no shares, and the answer's parameters; where
+        it is explained also what each member said, and its share of the row.
+        """
         parameters = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
         if not self.outputs:
             return [Table(lines=parameters)]
@@ -88,7 +152,19 @@ class Result(Displayed):
         ]
         if len(values) > SHOWN_ROWS:
             rows.append(("...", f"{len(values) - SHOWN_ROWS} more", "outputs has all"))
-        return [Table(("row", name, "value"), rows, lines=parameters)]
+        explained = self._explained(name)
+        return [Table(("row", name, "value"), rows, lines=parameters), *([explained] if explained.rows else [])]
+
+    def _explained(self, fused: str) -> Table:
+        """By row and member; a member that is missing from a row has no share of it, and nothing to show."""
+        members = [name[: -len(_SAID)] for name in self.outputs if name.endswith(_SAID)]
+        rows = []
+        for row in range(min(len(self.outputs[fused]), SHOWN_ROWS) if members else 0):
+            for member in members:
+                share = self.outputs.get(f"{member}.contribution")
+                part = f"{float(share[row].mean()):.4f}" if share is not None else ""
+                rows.append((str(row), member, *self._likeliest(self.outputs[f"{member}{_SAID}"][row].ravel()), part))
+        return Table(("row", "member", "says", "value", "share"), rows)
 
     def _likeliest(self, scores: Array) -> tuple[str, str]:
         if scores.dtype.kind not in "biuf" or not scores.size:
@@ -99,6 +175,10 @@ class Result(Displayed):
         best = int(scores.argmax())
         label = self.classes[best] if len(self.classes) == len(scores) else str(best)
         return label, f"{scores[best]:.4f}"
+
+
+def _column(array: Array) -> Any:
+    return _plain(array) if array.dtype == object else array
 
 
 def _plain(array: Array) -> Any:

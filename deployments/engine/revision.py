@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.graph import Graph, build_graph
@@ -18,6 +19,7 @@ from quorate.deployments.spec.check_task import SPANS, TAGS
 from quorate.deployments.spec.digests import check_fusions
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.wire.limits import CLASSES_IN_ANSWERS
 from quorate.fusion.base import FusedArrays
 
 
@@ -54,6 +56,25 @@ class Revision:
         """That, and what a task adds to it in the ensemble's answer."""
         more = {"tokens": (TAGS,), "tagging": (TAGS, SPANS)}.get(self.spec.task or "", ())
         return (self.output(model), *(more if model == self.spec.name else ()))
+
+    def classes(self, model: str) -> tuple[str, ...]:
+        """What the last dimension of a model's output stands for; none where it is no classes."""
+        member = self.spec.members.get(model)
+        if member is None:
+            return self.spec.classes or ()
+        return (member.classes or self.spec.classes or ()) if member.output in ("logits", "probabilities") else ()
+
+    @cached_property
+    def output_parameters(self) -> Mapping[str, Mapping[str, str]]:
+        """By model, what an answer says of its first output; nothing of very many classes, which the metadata has."""
+        few = (model for model in self.models if len(self.classes(model)) <= CLASSES_IN_ANSWERS)
+        return {model: said for model in few if (said := self.describe_output(model))}
+
+    def describe_output(self, model: str) -> Mapping[str, str]:
+        """Parameters of a model's first output: its classes, and its task where rows have no single one of them."""
+        classes, task = self.classes(model), self.spec.inferred_task
+        said = {"classes": orjson.dumps(classes).decode()} if classes else {}
+        return {**said, "task": task} if said and task == "multilabel" else said
 
     @property
     def asked(self) -> tuple[str, ...]:

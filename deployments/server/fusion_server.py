@@ -295,7 +295,7 @@ def _http_server(door: HttpDoor, certificates: Certificates | None) -> uvicorn.S
     # configuration closes the handlers of Serve, whose next controller could then not adopt the replica.
     config = uvicorn.Config(
         door, interface="asgi3", lifespan="off", access_log=False, log_level="warning", http=JoinedHttpProtocol,
-        log_config=None, proxy_headers=False, timeout_graceful_shutdown=GRACE_S, server_header=False,
+        log_config=None, proxy_headers=False, timeout_graceful_shutdown=GRACE_S, server_header=False, ws="none",
     )  # fmt: skip
     config.load()
     config.ssl = None if certificates is None else certificates.http

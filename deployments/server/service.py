@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
+from quorate.deployments.engine.revision import Revision
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
 from quorate.deployments.metrics.prometheus import Metrics
@@ -33,7 +34,7 @@ from quorate.deployments.spec.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.spec.schema import TensorSpec
-from quorate.deployments.wire.inference import EXAMPLE_SHAPE, VERSION, InferRequest, InferResponse
+from quorate.deployments.wire.inference import EXAMPLE_SHAPE, VERSION, InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.limits import MAX_BODY_BYTES, MAX_ROWS
 
 Array = NDArray[Any]
@@ -225,20 +226,22 @@ class Service:
             started = time.perf_counter()
             reply = await self.engine.infer_member(request.model, request.inputs, deadline_s)
             assert reply.values is not None
-            outputs = await self._classified(spec, request, {output: reply.values}, hold)
+            outputs = await self._classified(served.revision, request, {output: reply.values}, hold)
             waited_s = time.perf_counter() - started - reply.inference_s
-            return InferResponse(request.model, outputs, request.id), max(waited_s, 0.0)
+            named = _named(served.revision, request, outputs.get(output))
+            return InferResponse(request.model, outputs, request.id, output_parameters=named), max(waited_s, 0.0)
         explain, priority = read_explain(parameters), read_priority(parameters)
         members = read_members(parameters, served.revision.asked)
         answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority, served)
         outputs = {output: answer.values}
         if spec.of_tokens:
             outputs = await self._tagged(spec, request, outputs, hold)
-        outputs = await self._classified(spec, request, outputs, hold)
+        outputs = await self._classified(served.revision, request, outputs, hold)
+        named = _named(served.revision, request, outputs.get(output))
         if answer.explanation is not None:
             outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
             outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
-        return InferResponse(request.model, outputs, request.id, answer.parameters()), answer.queued_s
+        return InferResponse(request.model, outputs, request.id, answer.parameters(), named), answer.queued_s
 
     def raw_input(self, model: str, data: memoryview, version: str = "") -> InferRequest:
         """A request whose body is nothing but the bytes of the model's one input.
@@ -266,13 +269,12 @@ class Service:
         return outputs if wanted is None else {name: array for name, array in outputs.items() if name in wanted}
 
     async def _classified(
-        self, spec: EnsembleSpec, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold
+        self, revision: Revision, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold
     ) -> dict[str, Array]:
         """Replace the outputs that were asked for as classes by their best ones."""
         if not request.classification:
             return outputs
-        member = spec.members.get(request.model)
-        labels = spec.classes if member is None else member.classes or spec.classes
+        labels = revision.classes(request.model)
         for name, count in request.classification.items():
             if type(count) is not int or count < 1:
                 raise RequestError(f"parameter classification is {count!r}; give a whole number from 1")
@@ -287,6 +289,9 @@ class Service:
     def _output_tensors(self, model: str) -> list[dict[str, Any]]:
         """Metadata of all that a model gives."""
         tensor = self._output_tensor(model)
+        revision = self.engine.revision
+        if (said := revision.describe_output(model)) and tensor["shape"][-1] == len(revision.classes(model)):
+            tensor["parameters"] = said
         _, *more = self.engine.revision.outputs(model)
         shapes = {TAGS: tensor["shape"][:2], SPANS: [-1]}
         return [tensor, *({"name": name, "datatype": "BYTES", "shape": shapes[name]} for name in more)]
@@ -301,10 +306,8 @@ class Service:
         member = self._spec.members.get(model)
         found = None if member is None else self.engine.output(model)
         if found is None:  # the fusion's own, or of a member that no replica has run yet
-            classes = self._spec.classes if member is None else member.classes or self._spec.classes
-            has_classes = member is None or member.output in ("logits", "probabilities")
             more = (-1,) * (1 if self._spec.of_tokens else self._dims_of_values() - 1)
-            found = "FP32", (*more, len(classes) if classes and has_classes else -1)
+            found = "FP32", (*more, len(self.engine.revision.classes(model)) or -1)
         return {"name": self.engine.revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}
 
 
@@ -314,3 +317,11 @@ def _described(name: str, tensor: TensorSpec) -> dict[str, Any]:
     if isinstance(tensor.example, tuple):
         found["parameters"] = {EXAMPLE_SHAPE: json.dumps(tensor.example)}
     return found
+
+
+def _named(revision: Revision, request: InferRequest, values: Array | None) -> Mapping[str, Mapping[str, Scalar]]:
+    """The classes that a model's output has, as its parameter; none where it is classified, or was not asked for."""
+    said = revision.output_parameters.get(request.model)
+    if said is None or values is None or request.classification:
+        return {}
+    return {revision.output(request.model): said} if values.shape[-1] == len(revision.classes(request.model)) else {}

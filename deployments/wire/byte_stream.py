@@ -57,6 +57,16 @@ class ByteStream:
             self._chunk = self._chunk[len(part) :]
         return True
 
+    async def chunk(self) -> bytes:
+        """What comes next, as much as it is; nothing at the end of the body. Raises what ``read_onto`` raises."""
+        if not await self._next():
+            return b""
+        part, self._chunk = bytes(self._chunk), memoryview(b"")
+        if not self._closed:
+            self._hold.add(len(part))
+            self._untaken_bytes += len(part)
+        return part
+
     def take_held(self) -> int:
         """How many bytes were read since the last call: the caller gives them back when he needs them no more."""
         taken, self._untaken_bytes = self._untaken_bytes, 0

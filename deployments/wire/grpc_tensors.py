@@ -132,8 +132,23 @@ def dump_response(response: InferResponse) -> pb.ModelInferResponse:
     for key, value in response.parameters.items():
         _set_parameter(message.parameters[key], value)
     for name, array in response.outputs.items():
-        message.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
+        tensor = message.outputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
+        for key, value in response.output_parameters.get(name, {}).items():
+            _set_parameter(tensor.parameters[key], value)
         message.raw_output_contents.append(bytes(encode(array)))
+    return message
+
+
+def dump_metadata(metadata: Mapping[str, Any]) -> pb.ModelMetadataResponse:
+    """What ``Service.model_metadata`` says."""
+    message = pb.ModelMetadataResponse(
+        name=metadata["name"], versions=metadata["versions"], platform=metadata["platform"]
+    )
+    for found, tensors in ((message.inputs, metadata["inputs"]), (message.outputs, metadata["outputs"])):
+        for tensor in tensors:
+            described = found.add(name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"])
+            for key, value in tensor.get("parameters", {}).items():
+                _set_parameter(described.parameters[key], value)
     return message
 
 

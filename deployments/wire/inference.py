@@ -41,10 +41,18 @@ class InferRequest:
 
 @dataclass(slots=True)
 class InferResponse:
+    """One answer, as any wire carries it.
+
+    Attributes:
+        parameters: what it says about itself.
+        output_parameters: likewise, by output; ``classes``, a JSON list, are what its last dimension stands for.
+    """
+
     model: str
     outputs: Mapping[str, Array]
     id: str = ""
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    output_parameters: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

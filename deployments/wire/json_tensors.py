@@ -25,6 +25,8 @@ from quorate.deployments.wire.tensor_checks import (
 )
 
 Array = NDArray[Any]
+# How far down a request has fields: inputs, one of them, its parameters, one of these.
+DEPTH = 4
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
 
@@ -39,15 +41,35 @@ class BinaryOutputs:
         return self.by_name.get(output, self.default)
 
 
-def parse_object(body: bytes | memoryview) -> dict[str, Any]:
-    """A JSON body that must be one object."""
+def parse_object(body: bytes | memoryview, what: str = "the body is") -> dict[str, Any]:
+    """JSON that must be one object. A field that is null is one that is left out, wherever it stands.
+
+    Args:
+        what: begins the error's sentence.
+    """
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is not JSON ({error}); send a JSON object") from None
+        raise RequestError(f"{what} not JSON ({error}); send a JSON object") from None
     if not isinstance(data, dict):
-        raise RequestError(f"the body is a JSON {type(data).__name__}; send an object")
-    return data
+        raise RequestError(f"{what} a JSON {type(data).__name__}; send an object")
+    found: dict[str, Any] = _without_nulls(data, DEPTH) if b"null" in bytes(body) else data
+    return found
+
+
+def _without_nulls(item: Any, depth: int) -> Any:
+    """The same without the fields that are null. A tensor's data are no fields: they stay as they are."""
+    if not depth:
+        return item
+    if isinstance(item, list):
+        return [_without_nulls(one, depth - 1) for one in item]
+    if not isinstance(item, dict):
+        return item
+    return {
+        key: value if key == "data" else _without_nulls(value, depth - 1)
+        for key, value in item.items()
+        if value is not None
+    }
 
 
 def parse_infer(body: Body, model: str, version: str) -> tuple[InferRequest, BinaryOutputs]:
@@ -163,14 +185,18 @@ def parse_tensor(item: dict[str, Any]) -> Array:
     shape = parse_shape(name, item.get("shape"))
     if not isinstance(data, list):
         raise RequestError(f"input '{name}' has no list of data; send the elements in row-major order")
-    flat, types = _flatten(name, data)
+    flat, types = flatten(name, data)
     check_count(name, len(flat), shape)
     values = _bytes_array(name, flat, types) if datatype == "BYTES" else _number_array(name, datatype, flat, types)
     return values.reshape(shape)
 
 
-def _flatten(name: str, data: list[Any]) -> tuple[list[Any], set[type]]:
-    """The elements of an evenly nested list, and which types they have."""
+def flatten(name: str, data: list[Any]) -> tuple[list[Any], set[type]]:
+    """The elements of an evenly nested list, and which types they have.
+
+    Raises:
+        RequestError: it is nested unevenly.
+    """
     while True:
         types = set(map(type, data))
         if list not in types:
@@ -214,9 +240,11 @@ def dump_response(response: InferResponse, binary: BinaryOutputs) -> tuple[bytes
     outputs = body["outputs"] = []
     for name, array in response.outputs.items():
         tensor: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
+        if name in response.output_parameters:
+            tensor["parameters"] = response.output_parameters[name]
         if name in binary:
             blobs.append(encode(array))
-            tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
+            tensor["parameters"] = {**tensor.get("parameters", {}), "binary_data_size": len(blobs[-1])}
         else:
             tensor["data"] = _json_data(array)
         outputs.append(tensor)

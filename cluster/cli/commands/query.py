@@ -27,6 +27,7 @@ def query(
     member: Annotated[str | None, typer.Option(help="Ask this member alone.")] = None,
     deadline_ms: Annotated[float | None, typer.Option(min=0, help="Answer within this time.")] = None,
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="Send nothing; print the request as a line of curl.")] = False,
     url: Annotated[
         str | None,
         typer.Option(help="Ask this HTTP address, or several with commas between them, instead of looking it up."),
@@ -49,12 +50,15 @@ def query(
         "columns": as_columns(column),
         "credentials": door_options.credentials(auth_token_file, ca, cert, key),
     }  # fmt: skip
+    from quorate.cluster.operations import query as operation
+
+    if curl:
+        refuse(context, ["output_file", "as_json"], "a query that is sent, without --curl")
+        return print(operation.curl(name, input_file, **asked))
     if output_file is not None:
         from quorate.cluster.operations.query_file import query_file
 
         answered = query_file(name, input_file, output_file, **asked)
         return show(answered, answered.to_dict(), as_json)
-    from quorate.cluster.operations import query as operation
-
     result = operation.query(name, input_file, **asked)
     return show(result, result.to_dict(), as_json)

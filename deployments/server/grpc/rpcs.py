@@ -15,7 +15,7 @@ from quorate.deployments.server.grpc.call import Call, Method
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire import open_inference_pb2 as pb
-from quorate.deployments.wire.grpc_tensors import dump_response, parse_infer, parse_parameters
+from quorate.deployments.wire.grpc_tensors import dump_metadata, dump_response, parse_infer, parse_parameters
 
 Unary = Callable[[Any, Call], Awaitable[Any]]
 Stream = Callable[[AsyncIterator[Any], Call], AsyncGenerator[Any, None]]
@@ -49,10 +49,7 @@ class InferenceRpcs:
         return pb.ServerMetadataResponse(name=found["name"], version=found["version"], extensions=found["extensions"])
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, _call: Call) -> pb.ModelMetadataResponse:
-        found = self._service.model_metadata(request.name, request.version)
-        fields = ("name", "datatype", "shape")  # the protocol has no parameters of tensors here
-        found["inputs"] = [{field: tensor[field] for field in fields} for tensor in found["inputs"]]
-        return pb.ModelMetadataResponse(**found)
+        return dump_metadata(self._service.model_metadata(request.name, request.version))
 
     async def ModelInfer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         return await self._infer(request, call.time_remaining())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import re
 from collections.abc import MutableMapping
 from functools import partial
@@ -13,37 +12,34 @@ from typing import Any
 
 import orjson
 
-from quorate.deployments.errors import OverloadedError, UnauthenticatedError
+from quorate.deployments.errors import UnsupportedError
 from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
-from quorate.deployments.server.compression import Headers, pack_answer
-from quorate.deployments.server.error_text import error_text
+from quorate.deployments.server.compression import pack_answer
+from quorate.deployments.server.http import json_lines
 from quorate.deployments.server.http.access import check_management, check_request
 from quorate.deployments.server.http.arrow_answers import dump_stream
 from quorate.deployments.server.http.arrow_inference import StreamInference
 from quorate.deployments.server.http.bodies import IncomingBody
 from quorate.deployments.server.http.disconnect import DisconnectWatcher
+from quorate.deployments.server.http.kserve_v1 import KserveV1
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
-from quorate.deployments.server.http.streams import PIECE_BYTES, Begun, Send, begin, send_stream, send_whole
+from quorate.deployments.server.http.replies import JSON, Reply, error_reply, json_reply, not_found, wrong_method
+from quorate.deployments.server.http.streams import PIECE_BYTES, Send, begin, send_stream, send_whole
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body, InferRequest, InferResponse
 from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
-from quorate.fusion.errors import QuorateError, QuorumError
 
 Scope = MutableMapping[str, Any]
-Reply = tuple[int, Headers, "bytes | Begun"]
 
 _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
 _ARROW = CONTENT_TYPE.encode()
-_JSON: Headers = [(b"content-type", b"application/json")]
-# Tells a client what its gRPC sister is told: the status alone does not tell a full queue from members that are gone.
-ERROR_CODE = b"error-code"
 # A spec of numbers; tensors do not come this way.
 MAX_MANAGEMENT_BYTES = 16 << 20
 # A number of FP32 is up to 16 characters of JSON, and packed once more.
@@ -65,6 +61,7 @@ class HttpDoor:
         self._keeper = keeper or Doorkeeper(Doors())
         self.budget, self._heavy = service.budget, service.heavy
         self._clients = DisconnectWatcher()
+        self._v1 = KserveV1(service, self._clients)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -77,7 +74,7 @@ class HttpDoor:
             except asyncio.CancelledError:
                 return  # the client is gone
             except Exception as error:
-                status, headers, body = _error(error)
+                status, headers, body = error_reply(error)
             if not isinstance(body, bytes):
                 await send_stream(send, status, headers, body)
                 return
@@ -93,13 +90,13 @@ class HttpDoor:
         service = self._service
         match path:
             case "/v2" | "/v2/":
-                reply: Reply = _reply(service.server_metadata())
+                reply: Reply = json_reply(service.server_metadata())
             case "/v2/health/live":
-                reply = 200, _JSON, b""
+                reply = 200, JSON, b""
             case "/v2/health/ready":
-                reply = 200 if service.ready() else 503, _JSON, b""
+                reply = 200 if service.ready() else 503, JSON, b""
             case "/openapi.json":
-                reply = _reply(openapi(service, self._keeper.free < Level.ASK))
+                reply = json_reply(openapi(service, self._keeper.free < Level.ASK))
             case "/":
                 reply = 200, *home()
             case "/docs":
@@ -110,9 +107,9 @@ class HttpDoor:
                 route = find_route(path)
                 if route is not None:
                     return await self._answer_route(route, method, scope, receive)
-                return 404, _JSON, orjson.dumps({"error": f"there is no {path[:200]}; see /v2"})
+                return await self._v1.answer(path, method, scope["headers"], receive) or not_found(path)
         if method not in ("GET", "HEAD"):
-            return _wrong_method(method, "GET")
+            return wrong_method(method, "GET")
         return reply
 
     async def _answer_model(
@@ -121,27 +118,30 @@ class HttpDoor:
         service = self._service
         if verb == "infer":
             if method != "POST":
-                return _wrong_method(method, "POST")
-            if _header(scope, b"content-type").partition(b";")[0].strip().lower() == _ARROW:
+                return wrong_method(method, "POST")
+            kind = _header(scope, b"content-type").partition(b";")[0].strip().lower()
+            if kind == _ARROW:
                 answers = StreamInference(service, model, version, receive).answers()
                 return 200, [(b"content-type", _ARROW)], await begin(answers)
+            if kind in json_lines.CONTENT_TYPES:
+                return await self._infer_lines(model, version, scope, receive)
             return await self._infer(model, version, scope, receive)
         if method not in ("GET", "HEAD"):
-            return _wrong_method(method, "GET")
+            return wrong_method(method, "GET")
         if verb == "ready":
-            return 200 if service.model_ready(model, version) else 400, _JSON, b""
-        return _reply(service.model_metadata(model, version))
+            return 200 if service.model_ready(model, version) else 400, JSON, b""
+        return json_reply(service.model_metadata(model, version))
 
     async def _answer_route(self, route: Route, method: str, scope: Scope, receive: Receive) -> Reply:
         if method not in route.methods and not (method == "HEAD" and "GET" in route.methods):
-            return _wrong_method(method, ", ".join(route.methods))
+            return wrong_method(method, ", ".join(route.methods))
         check_management(self._keeper, scope["path"], scope["headers"])
         with IncomingBody(self.budget, self._heavy, MAX_MANAGEMENT_BYTES) as incoming:
             body = await incoming.read(scope["headers"], receive)
             reply = route.answer(self._management, bytes(body.json or b""))
         if inspect.isawaitable(reply):
             reply = await reply
-        return 200, _JSON, b"" if reply is None else orjson.dumps(reply)
+        return 200, JSON, b"" if reply is None else orjson.dumps(reply)
 
     async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
         started = perf_counter()
@@ -155,6 +155,12 @@ class HttpDoor:
             parsed = perf_counter()
             response = await self._clients.work_for(receive, service.infer(request, incoming.hold))
             return await self._dump(response, binary, scope, parsed - started, incoming.hold)
+
+    async def _infer_lines(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
+        if _header(scope, b"content-encoding"):
+            raise UnsupportedError("lines are read as they come and not unpacked; send them without Content-Encoding")
+        answers = json_lines.LineInference(self._service, model, version, receive).answers()
+        return 200, [(b"content-type", json_lines.CONTENT_TYPE)], await begin(answers)
 
     def _parse(self, body: Body, model: str, version: str) -> tuple[InferRequest, BinaryOutputs]:
         if body.json is not None:
@@ -171,7 +177,7 @@ class HttpDoor:
         if _ARROW in _header(scope, b"accept").lower():
             return 200, [(b"content-type", _ARROW)], await self._heavy.run(size, partial(dump_stream, response))
         reply, header_length = await self._heavy.run(size, partial(dump_response, response, binary))
-        headers = _JSON
+        headers = JSON
         if header_length is not None:
             length = str(header_length).encode()
             headers = [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", length)]
@@ -186,27 +192,3 @@ def _header(scope: Scope, name: bytes) -> bytes:
         if key == name:
             found = found + b"," + value if found else value
     return found
-
-
-def _reply(data: Any) -> Reply:
-    return 200, _JSON, orjson.dumps(data)
-
-
-def _wrong_method(method: str, right: str) -> Reply:
-    return (
-        405,
-        [*_JSON, (b"allow", right.encode())],
-        orjson.dumps({"error": f"{method} is not for this path; use {right}"}),
-    )
-
-
-def _error(error: Exception) -> Reply:
-    headers = list(_JSON)
-    if isinstance(error, QuorateError):
-        headers.append((ERROR_CODE, error.grpc_code.encode()))
-    if isinstance(error, OverloadedError | QuorumError) and error.retry_after_s > 0:
-        headers.append((b"retry-after", str(math.ceil(error.retry_after_s)).encode()))  # whole seconds, says RFC 9110
-    if isinstance(error, UnauthenticatedError):
-        headers.append((b"www-authenticate", b"Bearer"))
-    status = error.http_status if isinstance(error, QuorateError) else 500
-    return status, headers, orjson.dumps({"error": error_text(error)})

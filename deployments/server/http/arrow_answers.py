@@ -32,7 +32,9 @@ class AnswerWriter:
 
     def batch(self, response: InferResponse) -> bytes:
         columns = {name: write_column(array) for name, array in response.outputs.items()}
-        schema = pa.schema([pa.field(n, c.type, nullable=False) for n, c in columns.items()], metadata=self._metadata)
+        said = response.output_parameters
+        fields = [pa.field(n, c.type, nullable=False, metadata=said.get(n)) for n, c in columns.items()]
+        schema = pa.schema(fields, metadata=self._metadata)
         if self._writer is None:
             self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), schema)
         elif self._last is not None and schema != self._last.schema:
@@ -45,7 +47,7 @@ class AnswerWriter:
     def failure(self, error: QuorateError) -> bytes:
         assert self._writer is not None
         assert self._last is not None
-        failure = orjson.dumps({"error": clip(str(error)), "status": error.http_status})
+        failure = orjson.dumps({"error": clip(str(error)), "status": error.http_status, "kind": type(error).__name__})
         self._writer.write_batch(self._last.slice(0, 0), custom_metadata={ERROR: failure})
         return self._sink.take()
 
@@ -75,4 +77,4 @@ def join_answers(responses: list[InferResponse]) -> InferResponse:
     if len(responses) == 1:
         return first
     outputs = {name: np.concatenate([r.outputs[name] for r in responses]) for name in first.outputs}
-    return InferResponse(first.model, outputs, first.id, first.parameters)
+    return InferResponse(first.model, outputs, first.id, first.parameters, first.output_parameters)

@@ -12,31 +12,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from quorate.deployments.engine.request import PRIORITY_LEVELS
-from quorate.deployments.errors import OverloadedError, RequestError
+from quorate.deployments.errors import RequestError
 from quorate.deployments.server.http.arrow_answers import AnswerWriter, alike, join_answers
+from quorate.deployments.server.http.bulk import infer_when_there_is_room
 from quorate.deployments.server.service import Service
 from quorate.deployments.time_limit import within
 from quorate.deployments.wire.arrow_stream import PARAMETERS, read_batches, read_schema
 from quorate.deployments.wire.arrow_tensors import check_type, read_column
 from quorate.deployments.wire.byte_stream import ByteStream, Receive
 from quorate.deployments.wire.inference import InferRequest, InferResponse, Scalar
-from quorate.deployments.wire.json_tensors import parse_parameters
+from quorate.deployments.wire.json_tensors import parse_object, parse_parameters
 from quorate.fusion.errors import QuorateError
 from quorate.fusion.registry import RULES
 
 _log = logging.getLogger(__name__)
-# A server that is overloaded for so long ends the stream.
-PATIENCE_S = 30.0
-_PAUSE_S = 0.01
 # After an error midway, how long the client may go on sending before its connection is closed.
 LISTEN_S = 30.0
 # Pieces grow until answering one takes this share of the ensemble's deadline.
@@ -160,25 +156,10 @@ class StreamInference:
                 self._stream.give_back(piece.held_bytes)
 
     async def _ask(self, rows: dict[str, Any]) -> InferResponse:
-        """Ask when there is room: a stream can wait, and what is asked one by one cannot."""
-        engine = self._service.engine
-        limit = engine.spec.serving.max_queued_rows
         request = InferRequest(self._model, rows, self._version, parameters=self._parameters)
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            asked = time.monotonic()
-            late = asked > until
-            if engine.queued_rows <= limit // 2 or late:
-                try:
-                    with self._service.budget.hold() as hold:
-                        response = await self._service.infer(request, hold)
-                except OverloadedError:
-                    if late:
-                        raise
-                else:
-                    self._resize(time.monotonic() - asked)
-                    return response
-            await asyncio.sleep(_PAUSE_S)
+        response, took_s = await infer_when_there_is_room(self._service, request)
+        self._resize(took_s)
+        return response
 
     def _resize(self, took_s: float) -> None:
         """Larger pieces cost less each row, until those who ask one by one would have to wait for them."""
@@ -230,11 +211,7 @@ def _parameters(schema: pa.Schema) -> dict[str, Scalar]:
     text = (schema.metadata or {}).get(PARAMETERS)
     if text is None:
         return {}
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the schema's parameters are not JSON ({error}); send a JSON object") from None
-    return parse_parameters({"parameters": found})
+    return parse_parameters({"parameters": parse_object(text, "the schema's parameters are")})
 
 
 def _room(service: Service) -> int:

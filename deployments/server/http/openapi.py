@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from quorate.deployments.server.http.access import OPEN_PATHS
+from quorate.deployments.server.http.json_lines import CONTENT_TYPE as LINES
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.datatypes import CODES
@@ -37,7 +38,7 @@ def _document(service: Service) -> dict[str, Any]:
             "version": str(service.server_metadata()["version"]),
             "description": "An ensemble and its members as models of the Open Inference Protocol.",
         },
-        "paths": {**_server_paths(), **_model_paths(service), **_paths_that_are_off()},
+        "paths": {**_server_paths(), **_model_paths(service), **_kserve_v1_paths(service), **_paths_that_are_off()},
         "components": {"schemas": _schemas(service)},
     }
 
@@ -88,6 +89,21 @@ def _model_paths(service: Service) -> dict[str, Any]:
     return paths
 
 
+def _kserve_v1_paths(service: Service) -> dict[str, Any]:
+    model = {"name": "model", "in": "path", "required": True, "schema": {"enum": service.models}}
+    predict = {
+        "summary": "Ask a model by KServe's first protocol",
+        "requestBody": _json_body(_ref("PredictRequest"), True),
+        "responses": {**_ok(_ref("PredictResponse")), **_errors(400, 404, 413, 503, 504)},
+    }
+    ready = _object(name={"type": "string"}, ready={"type": "boolean"})
+    return {
+        "/v1/models": _get("Names of the models", _object(models=_list({"type": "string"}))),
+        "/v1/models/{model}": {"parameters": [model], **_get("Whether a model takes calls", ready, _errors(404))},
+        "/v1/models/{model}:predict": {"parameters": [model], "post": predict},
+    }
+
+
 def _infer() -> dict[str, Any]:
     header_length = {
         "name": "Inference-Header-Content-Length",
@@ -97,7 +113,8 @@ def _infer() -> dict[str, Any]:
     }
     body = _json_body(_ref("InferRequest"), True)
     answers = _ok(_ref("InferResponse"))
-    for media_type in ("application/octet-stream", CONTENT_TYPE):
+    # Lines are requests and answers each, or {"error": ..., "status": ...}.
+    for media_type in ("application/octet-stream", CONTENT_TYPE, LINES.decode()):
         body["content"][media_type] = {}
         answers["200"]["content"][media_type] = {}
     return {
@@ -143,7 +160,9 @@ def _paths_that_are_off() -> dict[str, Any]:
 def _schemas(service: Service) -> dict[str, Schema]:
     text, whole = {"type": "string"}, {"type": "integer"}
     shape = {"type": "array", "items": whole, "maxItems": 32}
-    parameters = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+    # A field that is null is one that is left out.
+    scalar = {"type": ["string", "number", "boolean", "null"]}
+    parameters = {"type": ["object", "null"], "additionalProperties": scalar}
     datatype = {"enum": list(CODES)}
     described = _object(name=text, datatype=datatype, shape=shape)
     described["properties"] |= {"parameters": parameters}
@@ -158,9 +177,14 @@ def _schemas(service: Service) -> dict[str, Schema]:
     tensor["properties"] |= {"data": {"type": "array"}, "parameters": parameters}
     output = {"type": "object", "required": ["name"], "properties": {"name": text, "parameters": parameters}}
     request = _object(inputs={**_list(tensor), "minItems": 1})
-    request["properties"] |= {"id": text, "parameters": parameters, "outputs": _list(output)}
+    outputs = {**_list(output), "type": ["array", "null"]}
+    request["properties"] |= {"id": {"type": ["string", "null"]}, "parameters": parameters, "outputs": outputs}
     response = _object(model_name={"enum": service.models}, model_version=text, outputs=_list(tensor))
     response["properties"] |= {"id": text, "parameters": parameters}
+    predict = _object(instances={"type": "array", "minItems": 1})
+    predict["properties"]["parameters"] = parameters
+    predicted = _object(predictions={"type": "array"})
+    predicted["properties"] |= {"classes": _list(text), "parameters": parameters}
     statistics = _object(
         name=text,
         version=text,
@@ -185,6 +209,8 @@ def _schemas(service: Service) -> dict[str, Schema]:
         "LoadRequest": {"type": "object", "properties": {"parameters": load}},
         "InferRequest": request,
         "InferResponse": response,
+        "PredictRequest": predict,
+        "PredictResponse": predicted,
     }
 
 

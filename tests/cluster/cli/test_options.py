@@ -68,7 +68,7 @@ def test_a_search_needs_no_spec_and_its_time_has_a_unit(monkeypatch, text, secon
 # A command may stand for several functions, and an option for a part of an argument.
 FUNCTIONS = {
     "deploy": [quorate.deploy, foreground],
-    "query": [quorate.query, quorate.query_file],
+    "query": [quorate.query, quorate.query_file, quorate.curl],
     "tune": [quorate.tune, quorate.sweep, quorate.resume],
 }
 DOORS = dict.fromkeys(inspect.signature(door_options.doors).parameters, "doors")
@@ -78,7 +78,7 @@ ARGUMENTS = {
     "canary_seconds": "canary_s", "objective": "objectives",
 }  # fmt: skip
 # Which of its functions a command calls, and how it prints what comes back.
-COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground"}
+COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground", "curl"}
 # Objects of Python; a command line has its spec's folder and shows progress itself.
 PYTHON_ONLY = {"labels", "folder", "on_step", "on_progress", "callbacks", "space"}
 

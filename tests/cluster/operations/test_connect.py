@@ -46,7 +46,8 @@ def test_an_address_alone_does_not_name_an_ensemble():
 def test_rows_in_memory_are_asked_like_a_file(pair):
     asked = quorate.query("pair", {"x": [[0.5, 1.0]]}, url=pair.http, explain=True)
     assert asked.outputs["fused"].shape == (1, 3)
-    assert set(asked.to_dict()) == {"outputs", "parameters"}
+    assert set(asked.to_dict()) == {"outputs", "parameters", "classes"}
+    assert "share" in repr(asked)
 
 
 def test_where_no_local_cluster_runs_nothing_does(tmp_path, monkeypatch):
@@ -59,3 +60,17 @@ def test_where_no_local_cluster_runs_nothing_does(tmp_path, monkeypatch):
         quorate.connect("pair")
     with pytest.raises(KeyError):
         quorate.status()["pair"]
+
+
+def test_a_query_as_a_line_of_curl_is_what_the_client_would_ask(pair):
+    line = quorate.curl("pair", {"x": [[0.5, 1.0]]}, url=pair.http, deadline_ms=900)
+    assert line.startswith(f"curl -sS {pair.http}/v2/models/pair/infer ")
+    assert '"data":[0.5,1.0]' in line
+    assert '"deadline_ms":900' in line
+
+
+def test_bench_asks_about_given_rows_in_turn(pair, tmp_path):
+    file = tmp_path / "rows.npy"
+    np.save(file, np.array([[0, 0], [1, 1], [2, 2]], np.float64))
+    result = quorate.bench("pair", input_rows=file, url=pair.http, clients=2, duration_s=0.2)
+    assert (result.errors, result.requests > 0) == (0, True)

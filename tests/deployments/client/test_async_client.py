@@ -70,10 +70,10 @@ def test_a_string_is_an_input_where_the_model_has_one_of_that_name(open_doors, k
 @both
 def test_metadata_are_asked_for_once_and_only_where_they_decide(pair, kind):
     async def none(client):
-        return client._inputs
+        return client._described
 
     def known(client):
-        return client._inputs if kind is Client else none(client)
+        return client._described if kind is Client else none(client)
 
     calls = [lambda client: client.infer(x=ROWS, explain=True), known, lambda client: client.infer(x=[1.0, 2.0]), known]
     _, before, _, after = asked(pair.http, kind, calls, model="pair")

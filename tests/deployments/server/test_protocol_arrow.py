@@ -262,7 +262,10 @@ def test_no_server_is_an_error_that_names_the_address():
         (stream(table().to_batches())[:-200], "cut off"),
         (stream(table().to_batches(), compression="zstd"), "compressed"),
         (stream(table().to_batches(), metadata={"parameters": "{"}), "parameters are not JSON"),
-        (stream(table().to_batches(), metadata={"parameters": "[]"}), "parameters is no object"),
+        (
+            stream(table().to_batches(), metadata={"parameters": "[]"}),
+            "schema's parameters are a JSON list",
+        ),
         (stream(table().to_batches(), metadata={"parameters": '{"explain": 3}'}), "explain"),
         (b"\xff\xff\xff\xff\xf0\xff\xff\x7f", "bytes of metadata"),
         (b"\xff\xff\xff\xff\x10\x00\x00\x00" + b"\xff" * 16, "metadata cannot be read"),

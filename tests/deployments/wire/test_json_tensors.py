@@ -124,3 +124,21 @@ def test_a_response_says_each_output_in_json_or_as_bytes_behind_it():
     body, length = dump_response(response, BinaryOutputs(by_name={"a": True}))
     assert body[length:] == outputs["a"].tobytes()
     assert json.loads(body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 8}
+
+
+def test_a_null_field_is_one_that_is_left_out_wherever_it_stands():
+    """As pydantic's models dump a request of MLServer's types."""
+    x = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}
+    item = {**x, "parameters": {"content_type": "np", "headers": None}}
+    asked = [{"name": "fused", "parameters": {"binary_data": None}}]
+    nulls = {"id": None, "parameters": {"explain": None}, "inputs": [item], "outputs": asked}
+    plain = {"inputs": [x], "outputs": [{"name": "fused"}]}
+    (found, binary), (expected, _) = parse(nulls), parse(plain)
+    assert (found.id, found.parameters, found.outputs) == (expected.id, expected.parameters, expected.outputs)
+    assert (found.inputs, "fused" in binary) == (expected.inputs, False)
+
+
+def test_a_null_among_data_is_no_number():
+    x = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1.0, None]}
+    with pytest.raises(RequestError, match="data that is not FP32"):
+        parse({"inputs": [x]})

@@ -277,7 +277,9 @@ def test_health_and_metadata(http):
         "versions": ["1"],
         "platform": "quorate_ensemble",
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
-        "outputs": [{"name": "fused", "datatype": "FP32", "shape": [-1, 3]}],
+        "outputs": [
+            {"name": "fused", "datatype": "FP32", "shape": [-1, 3], "parameters": {"classes": '["red","green","blue"]'}}
+        ],
     }
 
 

@@ -1,0 +1,52 @@
+"""What the HTTP door answers with: status, headers, and a body or one that has begun."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from quorate.deployments.errors import OverloadedError, UnauthenticatedError
+from quorate.deployments.server.compression import Headers
+from quorate.deployments.server.error_text import error_text
+from quorate.deployments.server.http.streams import Begun
+from quorate.fusion.errors import QuorateError, QuorumError
+
+Reply = tuple[int, Headers, "bytes | Begun"]
+
+JSON: Headers = [(b"content-type", b"application/json")]
+# Tells a client what its gRPC sister is told: the status alone does not tell a full queue from members that are gone.
+ERROR_CODE = b"error-code"
+# Nor does it tell a quorum that was not reached from a change under way: the error's class.
+ERROR_KIND = b"error-kind"
+
+
+def json_reply(data: Any) -> Reply:
+    return 200, JSON, orjson.dumps(data)
+
+
+def not_found(path: str) -> Reply:
+    return 404, JSON, orjson.dumps({"error": f"there is no {path[:200]}; see /v2"})
+
+
+def wrong_method(method: str, right: str) -> Reply:
+    """For a path that takes other methods."""
+    sentence = f"{method} is not for this path; use {right}"
+    return 405, [*JSON, (b"allow", right.encode())], orjson.dumps({"error": sentence})
+
+
+def error_reply(error: Exception) -> Reply:
+    """What a request that failed is told."""
+    headers = list(JSON)
+    if isinstance(error, QuorateError):
+        headers += [(ERROR_CODE, error.grpc_code.encode()), (ERROR_KIND, type(error).__name__.encode())]
+    if isinstance(error, OverloadedError | QuorumError) and error.retry_after_s > 0:
+        headers.append((b"retry-after", str(math.ceil(error.retry_after_s)).encode()))  # whole seconds, says RFC 9110
+    if isinstance(error, UnauthenticatedError):
+        headers.append((b"www-authenticate", b"Bearer"))
+    return http_status(error), headers, orjson.dumps({"error": error_text(error)})
+
+
+def http_status(error: Exception) -> int:
+    return error.http_status if isinstance(error, QuorateError) else 500
