@@ -14,6 +14,7 @@ from quorate.cluster.operations.connect import Ensemble
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors, bind, is_loopback
+from quorate.deployments.spec.notes import notes
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def deploy(
         )  # fmt: skip
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
-        classes=found.classes or (), address=address, credentials=credentials, note=_notes(done),
+        classes=found.classes or (), address=address, credentials=credentials,
+        note="\n".join([*filter(None, [_notes(done)]), *notes(found, place)]),
     )  # fmt: skip
 
 

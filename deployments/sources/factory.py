@@ -55,7 +55,7 @@ def _call_factory(request: LoadRequest) -> Any:
             raise request.error(f"{module} has no '{part}'", suggest(part, known))
         found = getattr(found, part)
     try:
-        return _call(found, request.spec.config)
+        return _call(found, request.config)
     except (Exception, SystemExit) as error:
         raise load_error(request.name, f"{model} failed", error, "correct it, or its config") from error
 
