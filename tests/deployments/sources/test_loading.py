@@ -28,6 +28,11 @@ def number():
 def plain():
     return lambda x: x.sum(axis=1, keepdims=True).repeat(2, axis=1)
 
+def sizes(**files):
+    from pathlib import Path
+    read = [sum(f.stat().st_size for f in Path(p).rglob("*")) if Path(p).is_dir() else len(p) for p in files.values()]
+    return lambda x: np.repeat(np.array([read], np.float32), len(x), axis=0)
+
 class Doubling(torch.nn.Module):
     def forward(self, x):
         assert x.dtype == torch.bfloat16
@@ -105,6 +110,17 @@ def test_logits_become_probabilities_over_the_ensembles_classes(member, tmp_path
     soft = torch.softmax(torch.from_numpy(model.predict({"x": ROWS})), dim=1).numpy()
     np.testing.assert_allclose(values, np.stack([soft[:, 1], np.zeros(4), soft[:, 0]], axis=1), atol=1e-6)
     assert not status.any()
+
+
+def test_paths_in_a_config_start_from_the_specs_folder(member, tmp_path, monkeypatch):
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "vocabulary").write_bytes(b"12345")
+    config = {"a": "./tokenizer", "b": "tokenizer"}  # a path, and a word: the second is handed on as it is
+    job = member(model="mine:sizes", config=config, output="values", classes=None)
+    assert load(job, tmp_path).predict({"x": ROWS})[0].tolist() == [5.0, len("tokenizer")]
 
 
 @pytest.mark.parametrize(
