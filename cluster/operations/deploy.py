@@ -71,7 +71,7 @@ def deploy(
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
         classes=found.classes or (), address=address, credentials=credentials,
-        note="\n".join([*filter(None, [_notes(done)]), *notes(found, place)]),
+        note="\n".join([*_notes(done), *notes(found, place)]),
     )  # fmt: skip
 
 
@@ -109,16 +109,16 @@ def foreground(
         yield ensemble
 
 
-def _notes(done: Deployed) -> str:
+def _notes(done: Deployed) -> list[str]:
     """What is not as one may think: members without their GPU, doors that only the nodes themselves reach."""
-    notes = []
+    said = []
     if done.on_cpu:
-        notes.append(f"no GPU where these ask for one, so they run on the CPU: {', '.join(done.on_cpu)}")
+        said.append(f"no GPU where these ask for one, so they run on the CPU: {', '.join(done.on_cpu)}")
     host = done.http.partition("://")[2].rpartition(":")[0].strip("[]")
     if len(done.nodes) > 1 and is_loopback(host):
         where = f"its doors stand on the loopback of {', '.join(done.nodes)}, for programs there"
-        notes.append(f"{where}; --host 0.0.0.0 opens them to other machines")
-    return "\n".join(notes)
+        said.append(f"{where}; --host 0.0.0.0 opens them to other machines")
+    return said
 
 
 def _check_ports(host: str, ports: Sequence[int]) -> None:
