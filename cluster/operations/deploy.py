@@ -14,6 +14,7 @@ from quorate.cluster.operations.connect import Ensemble
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors, bind, is_loopback
+from quorate.deployments.spec.notes import notes
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def deploy(
         )  # fmt: skip
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
-        classes=found.classes or (), address=address, credentials=credentials, note=_notes(done),
+        classes=found.classes or (), address=address, credentials=credentials,
+        note="\n".join([*_notes(done), *notes(found, place)]),
     )  # fmt: skip
 
 
@@ -107,16 +109,16 @@ def foreground(
         yield ensemble
 
 
-def _notes(done: Deployed) -> str:
+def _notes(done: Deployed) -> list[str]:
     """What is not as one may think: members without their GPU, doors that only the nodes themselves reach."""
-    notes = []
+    said = []
     if done.on_cpu:
-        notes.append(f"no GPU where these ask for one, so they run on the CPU: {', '.join(done.on_cpu)}")
+        said.append(f"no GPU where these ask for one, so they run on the CPU: {', '.join(done.on_cpu)}")
     host = done.http.partition("://")[2].rpartition(":")[0].strip("[]")
     if len(done.nodes) > 1 and is_loopback(host):
         where = f"its doors stand on the loopback of {', '.join(done.nodes)}, for programs there"
-        notes.append(f"{where}; --host 0.0.0.0 opens them to other machines")
-    return "\n".join(notes)
+        said.append(f"{where}; --host 0.0.0.0 opens them to other machines")
+    return said
 
 
 def _check_ports(host: str, ports: Sequence[int]) -> None:

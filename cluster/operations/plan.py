@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.cluster.local.connection import connected
 from quorate.deployments.display import Displayed, Table
+from quorate.deployments.spec.notes import notes
 
 if TYPE_CHECKING:
     from quorate.deployments.control.changes import PlannedApp
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Plan(Displayed):
-    """What becomes of each member and of the doors on each node, and the problem where something has no place."""
+    """What becomes of each member and of the doors on each node, and the problem where something has no place.
+
+    Attributes:
+        notes: what models' files cost without need.
+    """
 
     apps: tuple[PlannedApp, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -28,14 +34,14 @@ class Plan(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
-        return {"apps": [{**asdict(app), "problem": app.problem} for app in self.apps]}
+        return {"apps": [{**asdict(app), "problem": app.problem} for app in self.apps], "notes": list(self.notes)}
 
     def tables(self) -> Sequence[Table]:
         rows = [
             (app.part, app.action, ", ".join(place.node for place in app.places), app.problem or app.why)
             for app in self.apps
         ]
-        return [Table(("part", "what happens", "node of each replica", "why"), rows)]
+        return [Table(("part", "what happens", "node of each replica", "why"), rows, lines=self.notes)]
 
 
 def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | None = None) -> Plan:
@@ -55,4 +61,4 @@ def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | Non
     with connected(address):
         from quorate.deployments.control import deploy as control
 
-        return Plan(tuple(control.plan(found, place)))
+        return Plan(tuple(control.plan(found, place)), notes(found, place))

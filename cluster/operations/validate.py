@@ -10,23 +10,30 @@ from typing import Any
 from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.digests import pin
+from quorate.deployments.spec.notes import notes
 from quorate.fusion.extras import require
 
 
 @dataclass(frozen=True, repr=False)
 class Validation(Displayed):
-    """A spec that is valid, and the revision that its fields and checkpoints give."""
+    """A spec that is valid, and the revision that its fields and checkpoints give.
+
+    Attributes:
+        notes: what models' files cost without need.
+    """
 
     name: str
     revision: str
     members: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         return asdict(self)
 
     def tables(self) -> Sequence[Table]:
-        return [Table(lines=[f"{self.name} is valid: {len(self.members)} members, revision {self.revision}"])]
+        line = f"{self.name} is valid: {len(self.members)} members, revision {self.revision}"
+        return [Table(lines=[line, *self.notes])]
 
 
 def validate(spec: SpecLike, *, folder: str | Path | None = None) -> Validation:
@@ -46,4 +53,4 @@ def validate(spec: SpecLike, *, folder: str | Path | None = None) -> Validation:
         from quorate.deployments.engine.revision import build_revision
 
         build_revision(found, place)
-    return Validation(found.name, found.revision, tuple(found.members))
+    return Validation(found.name, found.revision, tuple(found.members), notes(found, place))

@@ -183,7 +183,8 @@ class Predictor:
             return output
         if set(of_model) == set(wanted) and output.shape[-1] == len(of_model):
             return output[..., [of_model.index(name) for name in wanted]]
-        if self._spec.classes is None:
+        numbered = of_model == tuple(map(str, range(len(of_model))))  # names of no other meaning than their places
+        if self._spec.classes is None and not numbered:
             found = f"the model's classes are {', '.join(of_model)}, and the ensemble's {', '.join(wanted)}"
             raise OutputError(found, "give the member classes: the ensemble's names, in the order of the model's")
         return output  # what the spec lists renames them, one by one

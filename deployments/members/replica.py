@@ -63,8 +63,10 @@ class MemberReplica:
         torch.set_num_threads(threads)
         self._job = job
         check_member(job, folder)
+        before = _resident_bytes()
         self._predictor = Predictor(load_model(job.name, job.member, folder), job)
         self._predictor.warm_up()
+        self._model_bytes = max(0, _resident_bytes() - before)
         self._check_first_memory()
         self._log, self.failures = log, Failures(log.write)
         self._predictor.on_failure = self.failures.note
@@ -104,6 +106,13 @@ class MemberReplica:
     def device(self) -> str:
         return str(self._predictor.model.device)
 
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes that the process keeps (resident), that came with its model, and that torch holds of a GPU."""
+        on_gpu = self._predictor.model.device.type == "cuda"
+        held = torch.cuda.memory_reserved(self._predictor.model.device) if on_gpu else 0
+        return {"resident_bytes": _resident_bytes(), "model_bytes": self._model_bytes, "gpu_bytes": held}
+
     def check_health(self) -> None:
         """Raise RuntimeError when the process had better be replaced."""
         self._log.touch()
@@ -130,7 +139,7 @@ class MemberReplica:
     def _bytes_over_limit(self) -> int:
         """What the process holds where that is more than it may; else 0."""
         limit = self._job.member.max_memory_bytes
-        held: int = 0 if limit is None else psutil.Process().memory_info().rss
+        held = 0 if limit is None else _resident_bytes()
         return held if limit is not None and held > limit else 0
 
     def stop(self) -> None:
@@ -138,3 +147,8 @@ class MemberReplica:
         if self._inference.is_alive():
             time.sleep(HANDOVER_S)
             self._inference.drain(timeout_s=DRAIN_TIMEOUT_S)
+
+
+def _resident_bytes() -> int:
+    resident: int = psutil.Process().memory_info().rss
+    return resident

@@ -16,9 +16,9 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files, code_place
 from quorate.deployments.spec.named_files import (
     NamedFile,
-    config_files,
     ensemble_files,
     files_in,
+    found_files,
     member_files,
     named_files,
 )
@@ -96,7 +96,7 @@ def drop_all_but(ensemble: str, revisions: set[str], root: Path) -> None:
 
 
 def _named(spec: EnsembleSpec, folder: Path) -> list[NamedFile]:
-    configs = (file for name, member in spec.members.items() for file in config_files(name, member, folder))
+    configs = (file for name, member in spec.members.items() for file in found_files(name, member, folder))
     return [*named_files(spec), *configs]
 
 
@@ -109,7 +109,7 @@ def _files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, Path, str]]
 
 def _files_of_member(spec: EnsembleSpec, name: str, folder: Path) -> Iterator[tuple[Path, Path, str]]:
     member = spec.members[name]
-    yield from _pinned(spec, [*member_files(name, member), *config_files(name, member, folder)], folder)
+    yield from _pinned(spec, [*member_files(name, member), *found_files(name, member, folder)], folder)
     place = code_place(member.model, folder)
     for path in code_files(member.model, place):
         yield place / path, path, file_digest(place / path)

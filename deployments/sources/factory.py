@@ -1,16 +1,22 @@
-"""Factories, ``package.module:factory``: called with the config, given the weights of a file."""
+"""Code, ``package.module:name``: a factory, called with the config and given the weights of a file, or a model.
+
+What is named is the model itself where it is an ``nn.Module``, or a function that needs the member's inputs, by their
+names, and nothing else.
+"""
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from quorate.deployments.sources.async_callable import AsyncCalls, is_async
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
@@ -21,7 +27,8 @@ from quorate.deployments.spec.suggestions import suggest
 
 def load(request: LoadRequest) -> Model:
     """Call the factory, and load its weights where it gives a network."""
-    spec, built = request.spec, _call_factory(request)
+    calls = AsyncCalls(request.name)
+    spec, built = request.spec, _built(request, calls)
     if isinstance(built, nn.Module):
         if spec.weights:
             load_weights(request, built, request.folder / spec.weights)
@@ -31,7 +38,7 @@ def load(request: LoadRequest) -> Model:
         raise request.error(found, "return an nn.Module")
     if not callable(built):
         raise request.error(f"{spec.model} returned {built!r:.80}", "return an nn.Module or a callable on arrays")
-    return request.model(built, tensors=False)
+    return request.model(calls.blocking(built) if is_async(built) else built, tensors=False)
 
 
 def search_in(*folders: Path) -> None:
@@ -41,7 +48,8 @@ def search_in(*folders: Path) -> None:
             sys.path.append(folder)
 
 
-def _call_factory(request: LoadRequest) -> Any:
+def _built(request: LoadRequest, calls: AsyncCalls) -> Any:
+    """What a factory made, or the model that was named itself."""
     model = request.spec.model
     module, attribute = factory_of(model)
     search_in(request.folder, Path.cwd())
@@ -54,10 +62,37 @@ def _call_factory(request: LoadRequest) -> Any:
             known = [name for name in dir(found) if not name.startswith("_")]
             raise request.error(f"{module} has no '{part}'", suggest(part, known))
         found = getattr(found, part)
+    if isinstance(found, nn.Module):
+        return copy.deepcopy(found) if request.spec.weights else found  # others may have it with other weights
+    if _needs(found, request.config) == set(request.spec.inputs):
+        return _itself(found, request.spec.inputs, request.config)
     try:
-        return _call(found, request.spec.config)
+        return calls.run(_call(found, request.config)) if is_async(found) else _call(found, request.config)
     except (Exception, SystemExit) as error:
         raise load_error(request.name, f"{model} failed", error, "correct it, or its config") from error
+
+
+def _needs(function: Any, config: Mapping[str, Any]) -> set[str]:
+    """The parameters that a function, which is no class, has to be given beside its settings."""
+    if inspect.isclass(function) or not callable(function):
+        return set()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # builtins tell no signature
+        return set()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {p.name for p in named if p.default is p.empty} - set(config)
+
+
+def _itself(function: Callable[..., Any], inputs: Sequence[str], config: Mapping[str, Any]) -> Callable[..., Any]:
+    """A model that is called with its inputs by their names, and its settings."""
+    if is_async(function):
+
+        async def run_async(*arrays: Any) -> Any:
+            return await function(**dict(zip(inputs, arrays, strict=True)), **config)
+
+        return run_async
+    return lambda *arrays: function(**dict(zip(inputs, arrays, strict=True)), **config)
 
 
 def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:

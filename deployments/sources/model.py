@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,14 @@ class Model:
         tensors: bool,
         classes: tuple[str, ...] | None = None,
         folder: Path = Path(),
+        batch: int | None = None,
+        dtypes: Sequence[torch.dtype] | None = None,
     ):
         self.name, self.device, self.classes = name, device, classes
         self._spec, self._function, self._tensors, self._folder = spec, function, tensors, folder
-        self._float = _float_dtype(function) if isinstance(function, nn.Module) else None
+        self._batch = batch
+        of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
+        self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(spec.inputs)
 
     @property
     def module(self) -> nn.Module | None:
@@ -63,13 +67,22 @@ class Model:
             OutputError: there is no such output.
         """
         arrays = [inputs[name] for name in self._spec.inputs]
+        if self._batch is None or len(arrays[0]) == self._batch:
+            return self._run(arrays)
+        starts = range(0, len(arrays[0]), self._batch)
+        parts = [self._run([_filled(a[at : at + self._batch], self._batch) for a in arrays]) for at in starts]
+        return np.concatenate(parts)[: len(arrays[0])]
+
+    def _run(self, arrays: Sequence[Any]) -> Array:
         with torch.inference_mode():
-            output = self._function(*([self._tensor(a) for a in arrays] if self._tensors else arrays))
+            if self._tensors:
+                arrays = [self._tensor(a, dtype) for a, dtype in zip(arrays, self._dtypes, strict=True)]
+            output = self._function(*arrays)
             array, classes = as_array(pick(output, self._spec))
         self.classes = classes or self.classes
         return array
 
-    def _tensor(self, array: Array) -> Any:
+    def _tensor(self, array: Array, dtype: torch.dtype | None) -> Any:
         if array.dtype == object:  # BYTES stay what they are: tokenising is the model's business
             return array
         # torch warns about read-only arrays although nothing here writes to them.
@@ -79,12 +92,17 @@ class Model:
         else:
             tensor = torch.from_numpy(array)
         tensor = tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
-        return tensor.to(self._float) if self._float is not None and tensor.dtype in _FLOATS else tensor
+        return tensor.to(dtype) if dtype in _FLOATS and tensor.dtype in _FLOATS else tensor
 
     def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
         """The member's request inputs; see ``example_rows``."""
         read = {name: inputs[name] for name in self._spec.inputs if name in inputs}
         return example_rows(read, rows, self._folder, lengths)
+
+
+def _filled(rows: Array, count: int) -> Array:
+    """(count, ...) the rows, the last of them again where there are fewer."""
+    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)]) if len(rows) < count else rows
 
 
 # What requests and modules may both have; float64 rows are never made less exact.

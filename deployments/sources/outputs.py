@@ -67,7 +67,10 @@ def choose(outputs: Mapping[str, str], spec: MemberSpec) -> str:
         return exact[0]
     if not outputs:
         raise OutputError("the model gives no output")
+    shares = [name for name in outputs if any(word in name for word in _WORDS["probabilities"])]
     fix = f"say which is the member's output: output_name: {next(iter(outputs))}, or another"
+    if shares and spec.output != "probabilities":
+        fix = f"write output: probabilities for {shares[0]}, or say which by output_name"
     raise OutputError(f"the model gives {listed}", fix)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.sources.model import Model
 from quorate.deployments.spec.model_formats import model_path
+from quorate.deployments.spec.named_files import with_config_paths
 from quorate.deployments.spec.schema import MemberSpec
 
 
@@ -35,7 +36,20 @@ class LoadRequest:
         """The file or the folder that ``model`` names."""
         return self.folder / (model_path(self.spec.model) or "")
 
-    def model(self, function: Callable[..., Any], tensors: bool, classes: tuple[str, ...] | None = None) -> Model:
+    @property
+    def config(self) -> dict[str, Any]:
+        """The member's settings, paths of what lies in the spec's folder made absolute."""
+        return with_config_paths(self.spec.config, self.folder)
+
+    def model(
+        self,
+        function: Callable[..., Any],
+        tensors: bool,
+        classes: tuple[str, ...] | None = None,
+        device: torch.device | None = None,
+        batch: int | None = None,
+        dtypes: Sequence[torch.dtype] | None = None,
+    ) -> Model:
         """What is loaded, as a model.
 
         Args:
@@ -43,8 +57,12 @@ class LoadRequest:
                 or among other outputs (see ``outputs.pick``), as numbers or by the names of classes.
             tensors: whether it takes tensors on the device, or arrays.
             classes: what the model itself calls its columns, in their order, where it knows.
+            device: where it runs, if not on the device that was asked for.
+            dtypes: of its inputs, in their order, where it says so; floating rows are given that, but float64 ones.
+            batch: the only number of rows that it takes at once, where it was exported so.
         """
-        return Model(self.name, self.spec, function, self.device, tensors, classes, self.folder)
+        device = device or self.device
+        return Model(self.name, self.spec, function, device, tensors, classes, self.folder, batch, dtypes)
 
     def error(self, found: str, fix: str) -> MemberLoadError:
         return MemberLoadError(self.name, found, fix)

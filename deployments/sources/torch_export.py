@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -29,4 +32,35 @@ def load(request: LoadRequest) -> Model:
 
         program = move_to_device_pass(program, request.device)
     module: nn.Module = program.module()
-    return request.model(module, tensors=True)
+    reads, names = _reads(program), request.spec.inputs
+    if len(reads) != len(names):
+        listed = ", ".join(f"{name} {list(value.shape)}" for name, value in reads.items())
+        found = f"{path.name} reads {listed}, and the member {', '.join(names)}"
+        raise request.error(found, "give the member as many inputs, in the program's order")
+    if set(reads) == set(names) and tuple(reads) != names:
+        module = _ByName(module, [names.index(name) for name in reads])
+        reads = {name: reads[name] for name in names}
+    first = [value.shape[0] if value.ndim else None for value in reads.values()]
+    fixed = all(isinstance(size, int) and size == first[0] for size in first)  # others are symbols
+    return request.model(
+        module, tensors=True, dtypes=[value.dtype for value in reads.values()],
+        batch=first[0] if fixed else None,
+    )  # fmt: skip
+
+
+class _ByName(nn.Module):
+    """A program whose inputs come in another order."""
+
+    def __init__(self, program: nn.Module, order: Sequence[int]):
+        super().__init__()
+        self._program, self._order = program, order
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        return self._program(*(tensors[place] for place in self._order))
+
+
+def _reads(program: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
+    """The program's own inputs by name: fake tensors, whose sizes are numbers where they were exported fixed."""
+    inputs = set(program.graph_signature.user_inputs)
+    nodes = (node for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs)
+    return {node.name: node.meta["val"] for node in nodes if isinstance(node.meta.get("val"), torch.Tensor)}

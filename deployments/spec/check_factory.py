@@ -24,6 +24,7 @@ class _Parameters:
     all: tuple[str, ...]
     required: tuple[str, ...]
     open: bool  # takes others too
+    of_class: bool
 
 
 def check_factory(field: str, member: MemberSpec, folder: Path) -> None:
@@ -71,6 +72,9 @@ def _check_config(field: str, member: MemberSpec, parameters: _Parameters) -> No
         if key not in parameters.all and not parameters.open:
             fix = suggest(key, parameters.all) if parameters.all else "remove it"
             raise SpecError(f"{field}.config.{key}", f"{member.model} has no such parameter", fix)
+    missing = [key for key in parameters.required if key not in given]
+    if not parameters.of_class and set(missing) == set(member.inputs):
+        return  # it is the model itself, which gets the settings with each call
     for key in parameters.required:
         if key not in given:
             raise SpecError(f"{field}.config", f"{member.model} needs '{key}'", f"write config: {{{key}: ...}}")
@@ -80,7 +84,7 @@ def _parameters(definition: _Definition) -> _Parameters | None:
     """None where they cannot be read: what decorators and base classes make of a definition is not in it."""
     if definition.decorator_list:
         return None
-    skipped = 0
+    skipped, of_class = 0, isinstance(definition, ast.ClassDef)
     if isinstance(definition, ast.ClassDef):
         made = [s for s in definition.body if isinstance(s, _Function) and s.name == "__init__"]
         if len(made) != 1 or made[0].decorator_list:
@@ -93,7 +97,7 @@ def _parameters(definition: _Definition) -> _Parameters | None:
     needed = plain[skipped : len(plain) - len(spec.defaults)]
     keywords = [a.arg for a in spec.kwonlyargs]
     needed += [name for name, default in zip(keywords, spec.kw_defaults, strict=True) if default is None]
-    return _Parameters((*plain[skipped:], *keywords), tuple(needed), spec.kwarg is not None)
+    return _Parameters((*plain[skipped:], *keywords), tuple(needed), spec.kwarg is not None, of_class)
 
 
 def _at_module_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

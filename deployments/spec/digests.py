@@ -9,7 +9,7 @@ from pathlib import Path
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_digest, code_place
-from quorate.deployments.spec.named_files import NamedFile, config_files, ensemble_files, files_in, member_files
+from quorate.deployments.spec.named_files import NamedFile, ensemble_files, files_in, found_files, member_files
 from quorate.deployments.spec.schema import MemberJob, MemberSpec
 
 
@@ -68,7 +68,7 @@ def file_digest(path: Path) -> str:
 
 def _of_settings(name: str, member: MemberSpec, folder: Path) -> dict[str, str]:
     """Of what a config names and of a factory's code, which has the field ``members.NAME.code``."""
-    found = _of_files(config_files(name, member, folder), folder)
+    found = _of_files(found_files(name, member, folder), folder)
     code = code_digest(member.model, code_place(member.model, folder))
     return found if code is None else {**found, f"members.{name}.code": code}
 

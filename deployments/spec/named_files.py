@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.deployments.spec.model_formats import model_path, with_model_path
+from quorate.deployments.spec.model_formats import ONNX, format_of, model_path, with_model_path
+from quorate.deployments.spec.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberSpec
 
 
@@ -49,10 +50,31 @@ def ensemble_files(spec: EnsembleSchema) -> list[NamedFile]:
     return [*shown, *(found for field, fusion in fusions.items() if fusion for found in _of_fusion(field, fusion))]
 
 
-def config_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
-    """Files that a member's config names: every text in it that is the path of a file there."""
+def found_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
+    """Files of a member that only a look at what is there tells.
+
+    Every text in its config that is the path of a file, or of a folder (see ``with_config_paths``), and files in which
+    an ONNX file keeps its tensors.
+    """
     texts = _texts(f"members.{name}.config", member.config)
-    return [NamedFile(field, text) for field, text in texts if _is_file(folder, text)]
+    named = [NamedFile(field, text) for field, text in texts if _is_file(folder, text) or _is_inner(folder, text)]
+    return [*named, *_beside(f"members.{name}.model", member, folder)]
+
+
+def with_config_paths(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A config as a factory is given it: a path of what lies in the spec's folder has become an absolute one.
+
+    A text is one where it has a slash or a dot, and a file or folder is there: ``cnn`` is a word, ``./cnn`` a path.
+    """
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, str):
+            return str(folder.absolute() / value) if _is_inner(folder, value) else value
+        if isinstance(value, Mapping):
+            return {key: resolved(inner) for key, inner in value.items()}
+        return [resolved(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    return {key: resolved(value) for key, value in config.items()}
 
 
 def files_in(path: Path) -> list[Path]:
@@ -99,6 +121,30 @@ def _texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             yield from _texts(f"{field}.{number}", inner)
+
+
+def _beside(field: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
+    """Files that a model's own file names, from where it lies."""
+    path = model_path(member.model)
+    if path is None or format_of(member.model) is not ONNX or not (folder / path).is_file():
+        return []
+    try:
+        data = read_onnx(folder / path).data
+    except OnnxFileError:  # said when it is loaded
+        return []
+    found = [NamedFile(f"{field}.data.{number}", str(Path(path).parent / inner)) for number, inner in enumerate(data)]
+    return [file for file in found if (folder / file.path).is_file()]
+
+
+def _is_inner(folder: Path, text: str) -> bool:
+    """Whether a text is the path of something in the spec's folder."""
+    path = Path(text)
+    if not ("/" in text or "." in text) or path.is_absolute() or ".." in path.parts or not path.parts:
+        return False
+    try:
+        return (folder / path).exists()
+    except (OSError, ValueError):  # too long for a path, or no path at all
+        return False
 
 
 def _is_file(folder: Path, text: str) -> bool:

@@ -89,8 +89,11 @@ class MemberSpec(_Frozen):
 
     Attributes:
         model: ``package.module:factory`` (called with ``config``; returns an ``nn.Module`` or any callable on arrays),
-            or the path of a ``.pt2`` (torch.export) or ``.onnx`` file.
-        weights: a safetensors file for the module that the factory returns.
+            or the path of a ``.pt2`` (torch.export), ``.onnx`` or ``.pt`` (TorchScript) file.
+        config: the factory's arguments. A text with a slash or a dot that is the path of something in the spec's folder
+            reaches it as an absolute path, and what is there is part of the revision.
+        weights: a safetensors file, or a checkpoint of torch.save without pickles, for the module that the factory
+            returns.
         digest: ``sha256:<hex>`` of the weights file, or of the model file where there are no weights.
         output_name: which of several outputs is the member's: a key of a dict, a field of a ModelOutput, a named tuple
             or a dataclass, an output of an ONNX file, or the place in a tuple, from 0. Left out, it is the only one, or

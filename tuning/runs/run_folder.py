@@ -16,7 +16,8 @@ from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files
 from quorate.deployments.spec.files import parse_spec, save_spec
-from quorate.deployments.spec.named_files import NamedFile, config_files, files_in, named_files, with_paths
+from quorate.deployments.spec.model_formats import model_path
+from quorate.deployments.spec.named_files import NamedFile, files_in, found_files, named_files, with_paths
 from quorate.tuning.errors import TuningError
 
 if TYPE_CHECKING:
@@ -67,9 +68,12 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
         _copy(source / file.path, folder / paths[file.field])
     for name, member in spec.members.items():
         copy_code(source, member.model, folder)
-        for file in config_files(name, member, source):
+        for file in found_files(name, member, source):
             if file.inside:
-                copy_whole(source / file.path, folder / file.path)
+                _copy(source / file.path, folder / file.path)
+            elif file.field.startswith(f"members.{name}.model."):  # what the model's file names lies beside it
+                beside = Path(file.path).relative_to(Path(model_path(member.model) or "").parent)
+                _copy(source / file.path, (folder / paths[f"members.{name}.model"]).parent / beside)
     data = spec.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
     written = parse_spec(with_paths(data, paths))
     save_spec(written, folder / SPEC)
@@ -105,7 +109,8 @@ def _target(path: Path, file: NamedFile, taken: set[str]) -> str:
     """Where a file from outside goes: named by its content, so that two files never share a name."""
     digest = file_digest(path).removeprefix("sha256:")[:12]
     stem = file.field.split(".")[1] if file.field.startswith("members.") else "fusion"
-    target = f"artifacts/{stem}-{digest}{path.suffix}"
+    inner = f"/{path.name}" if path.suffix == ".onnx" else path.suffix  # which names others by their path from there
+    target = f"artifacts/{stem}-{digest}{inner}"
     while target in taken:
         target = f"artifacts/_{target.removeprefix('artifacts/')}"
     return target

@@ -79,6 +79,7 @@ class MemberDeployment:
             "node": self._replica.address["node_id"],
             "gpu_ids": accelerators.get("GPU", []),
             "device": self._replica.device,
+            "memory": self._replica.memory,
             "queued_rows": self._replica.queued_rows,
             "busy_s": self._replica.busy_s,
             "failures": self._replica.failures.count,

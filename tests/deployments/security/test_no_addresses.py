@@ -60,6 +60,7 @@ def test_no_address_in_a_spec_is_asked(listener, tmp_path, scheme):
         ("members.a.model", spec(f"{url}.pt2")),
         ("members.a.model", spec(f"{url}.onnx")),
         ("members.a.model", spec(f"{url}.pth")),
+        ("members.a.weights", spec(weights=f"{url}.pth")),
         ("members.a.weights", spec(weights=f"{url}.safetensors")),
         ("fusion.state", spec(rule="stacking", state=f"{url}.safetensors")),
         ("fusion.calibration.state", spec(calibration={"state": f"{url}.safetensors"})),

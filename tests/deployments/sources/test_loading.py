@@ -28,6 +28,31 @@ def number():
 def plain():
     return lambda x: x.sum(axis=1, keepdims=True).repeat(2, axis=1)
 
+def itself(x, scale=1.0):
+    return scale * x[:, :2]
+
+async def itself_async(x):
+    import asyncio
+    await asyncio.sleep(0)
+    return x[:, :2]
+
+class Async:
+    async def __call__(self, x):
+        return {"values": x[:, :2]}
+
+async def make_async(offset):
+    async def run(x):
+        assert not torch.is_grad_enabled()
+        return x[:, :2] + offset
+    return run
+
+network = torch.nn.Linear(3, 2)
+
+def sizes(**files):
+    from pathlib import Path
+    read = [sum(f.stat().st_size for f in Path(p).rglob("*")) if Path(p).is_dir() else len(p) for p in files.values()]
+    return lambda x: np.repeat(np.array([read], np.float32), len(x), axis=0)
+
 class Doubling(torch.nn.Module):
     def forward(self, x):
         assert x.dtype == torch.bfloat16
@@ -105,6 +130,41 @@ def test_logits_become_probabilities_over_the_ensembles_classes(member, tmp_path
     soft = torch.softmax(torch.from_numpy(model.predict({"x": ROWS})), dim=1).numpy()
     np.testing.assert_allclose(values, np.stack([soft[:, 1], np.zeros(4), soft[:, 0]], axis=1), atol=1e-6)
     assert not status.any()
+
+
+@pytest.mark.parametrize(
+    ("factory", "config", "expected"),
+    [
+        ("itself", {}, ROWS[:, :2]),
+        ("itself", {"scale": 2.0}, 2 * ROWS[:, :2]),
+        ("itself_async", {}, ROWS[:, :2]),
+        ("Async", {}, ROWS[:, :2]),
+        ("make_async", {"offset": 1.0}, ROWS[:, :2] + 1),
+    ],
+)
+def test_a_callable_may_be_the_model_itself_and_async(member, tmp_path, factory, config, expected):
+    job = member(model=f"mine:{factory}", config=config, output="values", classes=None)
+    found = Predictor(load(job, tmp_path), job)
+    found.warm_up()
+    np.testing.assert_array_equal(found.run({"x": ROWS}, probabilities=True)[0], expected)
+
+
+def test_a_module_that_is_there_already_is_the_model_itself(member, tmp_path):
+    model = load(member(model="mine:network"), tmp_path)
+    assert model.module is not None
+    expected = model.module(torch.from_numpy(ROWS)).detach().numpy()
+    np.testing.assert_allclose(model.predict({"x": ROWS}), expected, rtol=1e-6)
+
+
+def test_paths_in_a_config_start_from_the_specs_folder(member, tmp_path, monkeypatch):
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "vocabulary").write_bytes(b"12345")
+    config = {"a": "./tokenizer", "b": "tokenizer"}  # a path, and a word: the second is handed on as it is
+    job = member(model="mine:sizes", config=config, output="values", classes=None)
+    assert load(job, tmp_path).predict({"x": ROWS})[0].tolist() == [5.0, len("tokenizer")]
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,19 @@ def test_a_publication_that_drops_a_file_drops_its_digest(folder):
     bare = revise(pinned, '{"fusion": {"rule": "mean", "state": null, "calibration": null, "member_calibration": {}}}')
     assert sorted(bare.digests) == ["members.a.code", "members.a.config.vocabulary", "members.b.weights"]
     check_fusions(bare, folder)
+
+
+def test_folders_that_a_config_names_are_part_of_the_revision(folder):
+    (folder / "tokenizer" / "inner").mkdir(parents=True)
+    (folder / "tokenizer" / "inner" / "words").write_text("a b")
+    config = {"path": "tokenizer/", "kind": "tokenizer", "size": 3, "more": [{"deep": "./tokenizer/inner"}]}
+    found = spec(
+        members={"a": {"model": "my_own_factory:make", "config": config, "inputs": ["x"]}}, fusion={"rule": "mean"}
+    )
+    pinned = pin(found, folder)
+    fields = {field for field in pinned.digests if ".config." in field}
+    assert fields == {"members.a.config.path", "members.a.config.more.0.deep"}
+    (folder / "tokenizer" / "inner" / "words").write_text("a c")
+    assert pin(found, folder).revision != pinned.revision
+    with pytest.raises(SpecError, match=r"members\.a\.config\.\S+: it has sha256:.* was deployed"):
+        check_member(pinned.job("a"), folder)
