@@ -17,6 +17,7 @@ from quorate.deployments.members.output_alignment import Alignment, blank_nonfin
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
+from quorate.deployments.sources.row_errors import RowsError
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
@@ -144,6 +145,9 @@ class Predictor:
         except OutputError as error:
             self.note(error)
             return _failed(rows, RowState.SHAPE)
+        except RowsError as error:
+            self.note(error)
+            return self._try_others(inputs, rows, sorted(error.rows))
         except Exception as error:  # a member may raise anything at all; its row is what we know about
             self.note(error)
             self.device_lost = self.device_lost or _is_device_loss(error)
@@ -151,9 +155,24 @@ class Predictor:
 
     def note(self, error: Exception) -> None:
         """What it gave, or did not, is of no use."""
-        self.last_error = str(error) if isinstance(error, OutputError) else f"{type(error).__name__}: {error}"
+        self.last_error = str(error) if isinstance(error, OutputError | RowsError) else f"{type(error).__name__}: {error}"
         self.last_trace = own_lines(error)
         self.on_failure(error)
+
+    def _try_others(
+        self, inputs: Mapping[str, Array], rows: int, wrong: Sequence[int]
+    ) -> tuple[Array, NDArray[np.uint8]] | None:
+        """What the model gives without the rows that cannot be read, which fail; None when it raises."""
+        good = np.delete(np.arange(rows), wrong)
+        if not len(good):
+            return _failed(rows, RowState.ERROR)
+        part = self._try({name: array[good] for name, array in inputs.items()}, len(good))
+        if part is None:
+            return None
+        values = np.zeros((rows, *part[0].shape[1:]), part[0].dtype)
+        status = np.full(rows, RowState.ERROR, dtype=np.uint8)
+        values[good], status[good] = part
+        return values, status
 
     def _forward(self, inputs: Mapping[str, Array]) -> Array:
         output = self.model.predict(inputs)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quorate.deployments.sources.outputs import as_array, pick
+from quorate.deployments.spec.model_formats import media_inputs
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 from quorate.deployments.wire.example import example_rows
 
@@ -97,7 +98,7 @@ class Model:
     def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
         """The member's request inputs; see ``example_rows``."""
         read = {name: inputs[name] for name in self._spec.inputs if name in inputs}
-        return example_rows(read, rows, self._folder, lengths)
+        return example_rows(read, rows, self._folder, lengths, media_inputs([self._spec]))
 
 
 def _filled(rows: Array, count: int) -> Array:

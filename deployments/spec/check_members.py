@@ -66,6 +66,9 @@ def _check_model(field: str, member: MemberSpec) -> None:
         raise SpecError(f"{field}.weights", f"{member.model} already holds its weights", "remove weights")
     if member.config and not known.config:
         raise SpecError(f"{field}.config", f"{member.model} takes no config", "remove config")
+    if known.needs_weights and not member.weights:
+        fix = f"add weights: the path of a {' or '.join(known.weights)} file; nothing is ever fetched"
+        raise SpecError(f"{field}.weights", f"{member.model} would answer at random", fix)
     if known is FACTORY and not _is_factory(member.model):
         raise SpecError(f"{field}.model", f"'{member.model}' is no model", f"write {_KINDS}")
     if member.weights and not member.weights.endswith(known.weights):

@@ -1,0 +1,19 @@
+"""Torchvision beside a torch without CUDA.
+
+The package index has torchvision for CUDA alone: its compiled operators cannot be loaded beside another torch, and its
+import fails at the first of them. What the tests need of it, networks and transforms, uses none.
+"""
+
+import torch
+
+_LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
+
+
+def import_torchvision():
+    """The package, its operators declared where they are missing."""
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+
+    return torchvision
