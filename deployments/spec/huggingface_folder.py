@@ -104,9 +104,10 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def label_names(config: dict[str, Any]) -> list[str] | None:
-    """Names of the classes in the order of the model's outputs; None where nobody has named them."""
-    labels = config.get("id2label")
-    if not isinstance(labels, dict):
+    """Names of the classes in the order of a classifier's outputs; None where nobody has named them."""
+    labels, architectures = config.get("id2label"), config.get("architectures") or ()
+    classifies = any("Classification" in str(name) for name in architectures)
+    if not isinstance(labels, dict) or not classifies:
         return None
     try:
         names = [str(labels[key]) for key in sorted(labels, key=int)]

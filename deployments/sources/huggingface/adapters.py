@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def with_adapter(model: Any, path: Path) -> Any:
     """The model with an adapter."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of what PEFT asks of transformers
+        return PeftModel.from_pretrained(model, str(path))
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -93,6 +93,9 @@ def _kind(request: LoadRequest, settings: FolderSettings) -> Kind:
         if architecture in ((named,) if isinstance(named, str) else named):
             return kind
     task = _OF_ADAPTERS.get(adapter_task(request.folder / settings.adapter), "") if settings.adapter else ""
+    if task and request.spec.classes is None:
+        found = f"the adapter brings the head, and {request.path.name} does not say for how many classes"
+        raise request.error(found, "name the member's classes, in the order of its outputs")
     if task:
         return _TASKS[task]
     fix = "give a model for sequence, token, image or audio classification, or write output: features"

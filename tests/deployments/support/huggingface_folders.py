@@ -51,3 +51,34 @@ def bert(folder, head="SequenceClassification", labels=("neg", "pos"), seed=0, *
     model.save_pretrained(folder)
     trained_tokenizer().save_pretrained(folder)
     return model
+
+
+def vit(folder, labels=("cat", "dog", "owl"), seed=0):
+    """A ViT of two layers and its image processor."""
+    transformers = import_transformers()
+    torch.manual_seed(seed)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        initializer_range=0.2, id2label=dict(enumerate(labels)), label2id={name: at for at, name in enumerate(labels)},
+    )  # fmt: skip
+    model = transformers.ViTForImageClassification(config).eval()
+    model.save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    transformers.ViTImageProcessor(size=size, image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4]).save_pretrained(folder)
+    return model
+
+
+def wav2vec2(folder, labels=("yes", "no"), seed=0):
+    """A wav2vec 2.0 with two convolutions, two layers, and its feature extractor."""
+    transformers = import_transformers()
+    torch.manual_seed(seed)
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=(8, 8),
+        conv_kernel=(10, 8), conv_stride=(5, 4), num_feat_extract_layers=2, num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2, classifier_proj_size=8, initializer_range=0.2, vocab_size=10,
+        id2label=dict(enumerate(labels)), label2id={name: at for at, name in enumerate(labels)},
+    )  # fmt: skip
+    model = transformers.Wav2Vec2ForSequenceClassification(config).eval()
+    model.save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(folder)
+    return model

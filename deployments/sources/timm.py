@@ -1,0 +1,24 @@
+"""Members ``timm:NAME``: networks of timm with weights of one's own, pictures made ready as timm's evaluation does."""
+
+from __future__ import annotations
+
+from quorate.deployments.sources.factory import _load_weights as load_weights
+from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.picture_network import PictureNetwork, built, check_config
+from quorate.deployments.sources.request import LoadRequest
+
+
+def load(request: LoadRequest) -> Model:
+    """Build the network and give it its weights; nothing is fetched."""
+    try:
+        import timm
+        from timm.data import create_transform, resolve_data_config
+    except (ImportError, RuntimeError) as error:  # a torchvision for another torch raises the latter
+        raise request.error(f"timm cannot be imported: {error}", "pip install 'quorate[images]'") from None
+    config = check_config(request, ("pretrained", "checkpoint_path"))
+    network = built(request, timm.list_models(), timm.create_model, config)
+    load_weights(request, network, request.folder / str(request.spec.weights))
+    data = resolve_data_config({}, model=network)
+    transform = create_transform(**data, is_training=False)
+    network = network.to(request.device).eval()
+    return request.model(PictureNetwork(network, transform, data["input_size"][0]), tensors=False)
