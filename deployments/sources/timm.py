@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from quorate.deployments.sources.factory import _load_weights as load_weights
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.picture_network import PictureNetwork, built, check_config
 from quorate.deployments.sources.request import LoadRequest
+from quorate.deployments.sources.weights import load_weights
 
 
 def load(request: LoadRequest) -> Model:
@@ -18,7 +18,10 @@ def load(request: LoadRequest) -> Model:
     config = check_config(request, ("pretrained", "checkpoint_path"))
     network = built(request, timm.list_models(), timm.create_model, config)
     load_weights(request, network, request.folder / str(request.spec.weights))
-    data = resolve_data_config({}, model=network)
+    channels = int(config.get("in_chans", 3))
+    data = resolve_data_config({"in_chans": channels}, model=network)
     transform = create_transform(**data, is_training=False)
-    network = network.to(request.device).eval()
-    return request.model(PictureNetwork(network, transform, data["input_size"][0]), tensors=False)
+    if len(data["mean"]) != channels:
+        fix = "write them under config: pretrained_cfg_overlay: {mean: [0.5], std: [0.5]}"
+        raise request.error(f"timm has mean and std of {len(data['mean'])} channels, and in_chans is {channels}", fix)
+    return request.model(PictureNetwork(network.to(request.device).eval(), transform, channels), tensors=False)

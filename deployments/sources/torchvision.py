@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from quorate.deployments.sources.factory import _load_weights as load_weights
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.picture_network import PictureNetwork, built, check_config
 from quorate.deployments.sources.request import LoadRequest
+from quorate.deployments.sources.weights import load_weights
 
 # Which of a network's published weights say how pictures are made ready; the default's when left out.
 _RECIPE = "recipe"

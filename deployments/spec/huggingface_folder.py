@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.model_formats import convert_command
 from quorate.deployments.spec.suggestions import suggest
 
 _MAX_CONFIG_BYTES = 16 << 20
@@ -65,7 +66,7 @@ def check_folder(field: str, path: Path, config: dict[str, Any], folder: Path) -
         SpecError: no model is there, or its weights are pickles.
     """
     settings = folder_settings(f"{field}.config", config)
-    _check_parts(f"{field}.model", path, "config.json", "*.safetensors")
+    _check_parts(f"{field}.model", path, "config.json", "model*.safetensors")
     read_config(f"{field}.model", path)
     if settings.adapter:
         adapter = folder / settings.adapter
@@ -125,8 +126,10 @@ def _check_parts(field: str, path: Path, config: str, weights: str) -> None:
         raise SpecError(field, f"there is no {config} in {path}", "give a folder that save_pretrained wrote")
     if any(path.glob(weights)):
         return
-    pickled = next((file for suffix in ("bin", "pt", "pth") for file in sorted(path.glob(f"*model*.{suffix}"))), None)
-    if pickled is not None:
-        found = f"{path} has its weights as a pickle, {pickled.name}, which can run code when read"
-        raise SpecError(field, found, f"convert them: quorate convert {pickled} --to safetensors")
-    raise SpecError(field, f"there are no weights in {path}", f"put {weights.replace('*', 'model')} there")
+    target = path / weights.replace("*", "")
+    for pickled in sorted(path.glob("*model*.bin")):
+        found = f"{path} has its weights as a pickle, {pickled.name}, which may run code when it is read"
+        fix = f"if you trust where it is from, {convert_command(str(pickled))} --output {target}"
+        sharded = "-of-" in pickled.name
+        raise SpecError(field, found, "load the model where you trust it, and save_pretrained it again" if sharded else fix)
+    raise SpecError(field, f"there are no weights in {path}", f"put {target.name} there")

@@ -22,6 +22,7 @@ class ModelFormat:
         folder: whether that is a folder; None where it may be either.
         weights: suffixes of the weights files that it takes beside the model; none where the model holds its own.
         config: whether it takes settings.
+        folders: settings that name folders, which are treated as the model's own.
         module: what must be installed for it beside torch.
         needs_weights: whether it would answer at random without a weights file.
         media: whether it reads content: text, encoded pictures, sound; see ``wire.example``.
@@ -35,6 +36,7 @@ class ModelFormat:
     folder: bool | None = False
     weights: tuple[str, ...] = ()
     config: bool = False
+    folders: tuple[str, ...] = ()
     module: str = ""
     needs_weights: bool = False
     media: bool = False
@@ -48,7 +50,9 @@ ONNX = ModelFormat("ONNX", suffixes=(".onnx",))
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
 _WEIGHTS = (WEIGHTS_SUFFIX, *CHECKPOINTS)
 TORCHSCRIPT = ModelFormat("TorchScript", suffixes=(".pt", ".pth"))
-HUGGING_FACE = ModelFormat("Hugging Face", "hf", folder=True, config=True, module="transformers", media=True)
+HUGGING_FACE = ModelFormat(
+    "Hugging Face", "hf", folder=True, config=True, folders=("adapter",), module="transformers", media=True
+)
 TIMM = ModelFormat(
     "timm", "timm", local=False, weights=_WEIGHTS, config=True, module="timm", needs_weights=True, media=True,
     factories=("create_model", "models."),

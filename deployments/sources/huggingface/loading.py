@@ -18,7 +18,12 @@ from quorate.deployments.sources.huggingface.texts import TextReader
 from quorate.deployments.sources.huggingface.words import WordReader
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.spec.huggingface_folder import FolderSettings, check_folder, folder_settings
+from quorate.deployments.spec.huggingface_folder import (
+    FolderSettings,
+    check_folder,
+    folder_settings,
+    label_names,
+)
 
 Kind = tuple[type[Reader], str]
 # Who reads the rows of a task, and the class of transformers that loads its models; by the task's name there.
@@ -37,21 +42,25 @@ def load(request: LoadRequest) -> Model:
     settings = _settings(request)
     _import_transformers(request)
     try:
-        return request.model(_loaded(request, settings), tensors=False)
+        reader, model, pooled = _loaded(request, settings)
     except MemberLoadError:
         raise
     except Exception as error:  # transformers raises whatever a folder makes its readers raise
         found = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise request.error(f"{request.path.name} cannot be loaded: {found}", "save it with save_pretrained") from error
+    names = label_names(model.config.to_dict())
+    function = Forward(reader, model, request.spec.output, pooled)
+    return request.model(function, tensors=False, classes=tuple(names) if names else None)
 
 
-def _loaded(request: LoadRequest, settings: FolderSettings) -> Forward:
+def _loaded(request: LoadRequest, settings: FolderSettings) -> tuple[Reader, Any, bool]:
+    """Who reads its rows, the model, and whether it pools features."""
     reader, loader = _kind(request, settings)
     model, missing = _model(request, loader, settings)
     model = model.to(request.device).eval()
     # A pooler that was never trained would be of random numbers.
     pooled = not any("pooler" in name.split(".") for name in missing)
-    return Forward(reader(request.path, model, settings), model, request.spec.output, pooled)
+    return reader(request.path, model, settings), model, pooled
 
 
 def _settings(request: LoadRequest) -> FolderSettings:

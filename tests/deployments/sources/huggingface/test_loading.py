@@ -66,6 +66,13 @@ def test_models_that_order_their_classes_differently_are_aligned_by_name(folder)
     np.testing.assert_allclose(answers(folder, found, "b"), answers(folder, found, "a")[:, ::-1], atol=1e-6)
 
 
+def test_a_spec_that_orders_the_classes_of_a_model_differently_gets_them_by_name(folder):
+    found = spec(folder, {"a": {"model": "hf:named"}, "b": {"model": "hf:named", "classes": ["pos", "neg"]}})
+    np.testing.assert_array_equal(answers(folder, found, "b"), answers(folder, found, "a"))
+    other = spec(folder, {"m": {"model": "hf:named", "classes": ["bad", "good"]}}, classes=["good", "bad"])
+    np.testing.assert_array_equal(answers(folder, other), answers(folder, found, "a")[:, ::-1])
+
+
 @pytest.mark.parametrize(
     ("members", "top", "said"),
     [
@@ -150,10 +157,14 @@ def test_what_a_folder_lacks_is_said_before_anything_starts(folder, file, config
 
 def test_weights_that_only_a_pickle_holds_are_refused_with_the_command_that_converts_them(folder):
     weights = folder / "named" / "model.safetensors"
-    torch.save(load_file(weights), folder / "named" / "pytorch_model.bin")
+    before = answers(folder, spec(folder, {"m": {"model": "hf:named"}}))
+    pickled = folder / "named" / "pytorch_model.bin"
+    torch.save(load_file(weights), pickled)
     weights.unlink()
-    with pytest.raises(SpecError, match=r"as a pickle, .*quorate convert .*named/pytorch_model.bin --to safetensors"):
+    with pytest.raises(SpecError, match=f"as a pickle, .*quorate convert {pickled} --to safetensors --output {weights}"):
         spec(folder, {"m": {"model": "hf:named"}})
+    save_file(torch.load(pickled, weights_only=True), weights)  # as quorate convert does it
+    np.testing.assert_array_equal(answers(folder, spec(folder, {"m": {"model": "hf:named"}})), before)
 
 
 def test_a_model_that_classifies_nothing_is_refused(folder):
