@@ -57,7 +57,9 @@ def check_config(request: LoadRequest, fetching: Collection[str]) -> dict[str, A
     return config
 
 
-def built(request: LoadRequest, known: Collection[str], make: Callable[..., nn.Module], config: Mapping[str, Any]) -> nn.Module:
+def built(
+    request: LoadRequest, known: Collection[str], make: Callable[..., nn.Module], config: Mapping[str, Any]
+) -> nn.Module:
     """The network of the name behind the scheme.
 
     Args:
@@ -70,7 +72,9 @@ def built(request: LoadRequest, known: Collection[str], make: Callable[..., nn.M
     scheme, _, name = request.spec.model.partition(":")
     if name.partition(".")[0] not in known:
         close = get_close_matches(name, known, n=3)
-        raise request.error(f"{scheme} has no {name}", f"did you mean {' or '.join(close)}?" if close else "check the name")
+        raise request.error(
+            f"{scheme} has no {name}", f"did you mean {' or '.join(close)}?" if close else "check the name"
+        )
     try:
         return make(name, **config)
     except Exception as error:

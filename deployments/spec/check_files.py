@@ -23,7 +23,7 @@ from quorate.deployments.spec.model_formats import (
     format_of,
     model_path,
 )
-from quorate.deployments.spec.named_files import NamedFile, named_files
+from quorate.deployments.spec.named_files import NamedFile, named_files, tokenizer_folders
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.deployments.spec.suggestions import closest
 from quorate.deployments.spec.torch_files import foreign_class, kind_of
@@ -77,6 +77,10 @@ def _check_format(field: str, member: MemberSpec, folder: Path) -> None:
     known = format_of(member.model)
     if known is HUGGING_FACE:
         check_folder(field, folder / (model_path(member.model) or ""), member.config, folder)
+    for file in tokenizer_folders(field.partition(".")[2], member):
+        if not (folder / file.path / "tokenizer.json").is_file():
+            found = f"there is no tokenizer.json in {folder / file.path}"
+            raise SpecError(file.field, found, "give a folder that a tokenizer's save_pretrained wrote")
     if known.module and importlib.util.find_spec(known.module) is None:
         missing = missing_extra(ModuleNotFoundError(name=known.module))
         raise MissingExtraError(f"{field}.model", known.module, missing.extra if missing else known.module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.check_preprocess import check_preprocess
 from quorate.deployments.spec.model_formats import FACTORY, FORMATS, factory_of, format_of
 from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources, TensorSpec
 from quorate.deployments.spec.suggestions import suggest
@@ -54,6 +55,7 @@ def check_member(spec: EnsembleSchema, name: str, member: MemberSpec) -> None:
             )
     if len(set(member.inputs)) < len(member.inputs):
         raise SpecError(f"{field}.inputs", f"{list(member.inputs)} names one twice", "name each once")
+    check_preprocess(spec, field, member)
     check_classes(f"{field}.classes", member.classes)
     _check_member_classes(spec, field, member)
     check_resources(f"{field}.resources", member.resources)

@@ -1,4 +1,4 @@
-"""What a folder that ``save_pretrained`` wrote says of itself, read without transformers, which takes seconds to import."""
+"""What a folder that ``save_pretrained`` wrote says of itself, read without transformers, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -131,5 +131,7 @@ def _check_parts(field: str, path: Path, config: str, weights: str) -> None:
         found = f"{path} has its weights as a pickle, {pickled.name}, which may run code when it is read"
         fix = f"if you trust where it is from, {convert_command(str(pickled))} --output {target}"
         sharded = "-of-" in pickled.name
-        raise SpecError(field, found, "load the model where you trust it, and save_pretrained it again" if sharded else fix)
+        raise SpecError(
+            field, found, "load the model where you trust it, and save_pretrained it again" if sharded else fix
+        )
     raise SpecError(field, f"there are no weights in {path}", f"put {target.name} there")

@@ -5,7 +5,6 @@ A new format is an entry here, and a file in ``deployments/sources`` that ``sour
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quorate.deployments.spec.schema import MemberSpec
@@ -25,7 +24,7 @@ class ModelFormat:
         folders: settings that name folders, which are treated as the model's own.
         module: what must be installed for it beside torch.
         needs_weights: whether it would answer at random without a weights file.
-        media: whether it reads content: text, encoded pictures, sound; see ``wire.example``.
+        media: whether it reads content: text, encoded pictures, sound; see ``example_content``.
         factories: what follows the scheme's word where that is a package to import a factory from, and no scheme.
     """
 
@@ -95,11 +94,6 @@ def convert_command(path: str) -> str:
 def checkpoint_of(member: MemberSpec) -> str | None:
     """The path of the file or folder that holds the member's weights; None for a member that has none."""
     return member.weights or model_path(member.model)
-
-
-def media_inputs(members: Iterable[MemberSpec]) -> set[str]:
-    """What members read that take text, encoded pictures or sound."""
-    return {name for member in members if format_of(member.model).media for name in member.inputs}
 
 
 def factory_of(model: str) -> tuple[str, str]:

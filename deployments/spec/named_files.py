@@ -54,7 +54,7 @@ def found_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
     """Files of a member that only a look at what is there tells.
 
     Every text in its config that is the path of a file, or of a folder (see ``with_config_paths``), folders that its
-    format has settings for, and files in which an ONNX file keeps its tensors.
+    format has settings for, tokenizers, and files in which an ONNX file keeps its tensors.
     """
     folders = [f"members.{name}.config.{setting}" for setting in format_of(member.model).folders]
     named = [
@@ -62,7 +62,7 @@ def found_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
         for field, text in _texts(f"members.{name}.config", member.config)
         if _is_file(folder, text) or _is_inner(folder, text) or (field in folders and (folder / text).is_dir())
     ]
-    return [*named, *_beside(f"members.{name}.model", member, folder)]
+    return [*named, *tokenizer_folders(name, member), *_beside(f"members.{name}.model", member, folder)]
 
 
 def with_config_paths(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -79,6 +79,12 @@ def with_config_paths(config: Mapping[str, Any], folder: Path) -> dict[str, Any]
         return [resolved(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     return {key: resolved(value) for key, value in config.items()}
+
+
+def tokenizer_folders(name: str, member: MemberSpec) -> list[NamedFile]:
+    """The tokenizers of a member's preprocessing."""
+    steps = member.preprocess.items()
+    return [NamedFile(f"members.{name}.preprocess.{n}.tokenizer", s.tokenizer) for n, s in steps if s.tokenizer]
 
 
 def files_in(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.sources.huggingface.batch import Batch
@@ -38,9 +39,14 @@ class TextReader:
         return [self._encode(*columns)]
 
     def _encode(self, *columns: list[str]) -> Batch:
-        cut = {"truncation": True, "max_length": self._max_length} if self._max_length else {}
-        padding = self._tokenizer.pad_token is not None
-        return Batch(dict(self._tokenizer(*columns, padding=padding, return_tensors="pt", **cut)))
+        return Batch(padded(self._tokenizer, self._max_length, *columns))
+
+
+def padded(tokenizer: Any, length: int | None, *columns: list[str]) -> dict[str, torch.Tensor]:
+    """(B, tokens) of what a model reads, as long as the longest row, cut at ``length``."""
+    cut = {"truncation": True, "max_length": length} if length else {}
+    padding = tokenizer.pad_token is not None
+    return dict(tokenizer(*columns, padding=padding, return_tensors="pt", **cut))
 
 
 def tokenizer_of(path: Path) -> Any:
@@ -52,5 +58,11 @@ def tokenizer_of(path: Path) -> Any:
 
 def max_length(tokenizer: Any, config: Any) -> int | None:
     """The most tokens that tokenizer and model take; None where neither says."""
-    said = (tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
-    return min((length for length in said if length and 0 < length < _NO_LENGTH), default=None)
+    said = (model_max_length(tokenizer), getattr(config, "max_position_embeddings", None))
+    return min((length for length in said if length and length > 0), default=None)
+
+
+def model_max_length(tokenizer: Any) -> int | None:
+    """The most tokens of a text, as the tokenizer says; None where it does not."""
+    length = int(tokenizer.model_max_length)
+    return length if length < _NO_LENGTH else None

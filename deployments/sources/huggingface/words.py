@@ -39,7 +39,9 @@ class WordReader:
         rows = each_row(lambda row: [text(word) for word in row], words)
         if lengths:
             counts = lengths[0].reshape(len(words)).tolist()
-            rows = [[word if at < n else "" for at, word in enumerate(row)] for row, n in zip(rows, counts, strict=True)]
+            rows = [
+                [word if at < n else "" for at, word in enumerate(row)] for row, n in zip(rows, counts, strict=True)
+            ]
         encoded = self._tokenizer(rows, is_split_into_words=True, padding=True, return_tensors="pt")
         self._check_lengths(encoded)
         return [Batch(dict(encoded), self._places(encoded, words.shape[1]))]

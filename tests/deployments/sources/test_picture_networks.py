@@ -1,4 +1,4 @@
-"""Members ``timm:NAME`` and ``torchvision:NAME``: the library's own answer, from a weights file and its own transform."""
+"""Members ``timm:NAME`` and ``torchvision:NAME``: the library's own answer, from weights and its own transform."""
 
 import numpy as np
 import pytest

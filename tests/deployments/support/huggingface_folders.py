@@ -26,11 +26,14 @@ def import_transformers():
 def trained_tokenizer():
     """A WordPiece tokenizer of a few pieces, trained on the texts above; trained twice it is not the same."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
     special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(TEXTS, trainers.WordPieceTrainer(vocab_size=90, special_tokens=list(special.values())))
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.WordPieceTrainer(vocab_size=90, special_tokens=list(special.values()))
+    )
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
@@ -64,7 +67,9 @@ def vit(folder, labels=("cat", "dog", "owl"), seed=0):
     model = transformers.ViTForImageClassification(config).eval()
     model.save_pretrained(folder)
     size = {"height": 32, "width": 32}
-    transformers.ViTImageProcessor(size=size, image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4]).save_pretrained(folder)
+    transformers.ViTImageProcessor(size=size, image_mean=[0.5, 0.4, 0.3], image_std=[0.2, 0.3, 0.4]).save_pretrained(
+        folder
+    )
     return model
 
 

@@ -74,7 +74,7 @@ def test_a_folder_that_was_changed_since_it_was_deployed_is_refused_where_it_is_
     with pytest.raises(SpecError, match=r"members.bert.config.adapter: it has sha256:.* was deployed; restore it"):
         check_member(job, folder)
     (folder / "nets" / "tinybert" / "tokenizer.json").write_text("{ }")
-    with pytest.raises(MemberLoadError, match="tinybert should have sha256:.* restore the file"):
+    with pytest.raises(MemberLoadError, match=r"tinybert should have sha256:.* restore the file"):
         load_model("bert", job.member, folder)
 
 

@@ -134,7 +134,9 @@ def test_a_tokenizer_that_cannot_pad_runs_rows_alone(folder):
 
 def test_half_precision_is_asked_for_in_the_spec(folder):
     found = spec(folder, {"m": {"model": "hf:named", "config": {"dtype": "bfloat16"}}})
-    np.testing.assert_allclose(answers(folder, found), answers(folder, spec(folder, {"m": {"model": "hf:named"}})), atol=0.1)
+    np.testing.assert_allclose(
+        answers(folder, found), answers(folder, spec(folder, {"m": {"model": "hf:named"}})), atol=0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,9 @@ def test_weights_that_only_a_pickle_holds_are_refused_with_the_command_that_conv
     pickled = folder / "named" / "pytorch_model.bin"
     torch.save(load_file(weights), pickled)
     weights.unlink()
-    with pytest.raises(SpecError, match=f"as a pickle, .*quorate convert {pickled} --to safetensors --output {weights}"):
+    with pytest.raises(
+        SpecError, match=rf"as a pickle, .*quorate convert {pickled} --to safetensors --output {weights}"
+    ):
         spec(folder, {"m": {"model": "hf:named"}})
     save_file(torch.load(pickled, weights_only=True), weights)  # as quorate convert does it
     np.testing.assert_array_equal(answers(folder, spec(folder, {"m": {"model": "hf:named"}})), before)
@@ -169,7 +173,7 @@ def test_weights_that_only_a_pickle_holds_are_refused_with_the_command_that_conv
 
 def test_a_model_that_classifies_nothing_is_refused(folder):
     found = spec(folder, {"m": {"model": "hf:filler"}}, classes=["a", "b"])
-    with pytest.raises(MemberLoadError, match="holds a BertForMaskedLM, which classifies nothing; give a model for"):
+    with pytest.raises(MemberLoadError, match=r"holds a BertForMaskedLM, which classifies nothing; give a model for"):
         predictor(folder, found)
 
 
@@ -178,7 +182,7 @@ def test_a_head_without_weights_is_refused_and_not_filled_up_at_random(folder):
     kept = {name: tensor for name, tensor in load_file(file).items() if not name.startswith("classifier")}
     save_file(kept, file, {"format": "pt"})
     found = spec(folder, {"m": {"model": "hf:named"}})
-    with pytest.raises(MemberLoadError, match="named has no weights for classifier.bias, classifier.weight; save the"):
+    with pytest.raises(MemberLoadError, match=r"named has no weights for classifier.bias, classifier.weight; save the"):
         predictor(folder, found)
 
 

@@ -73,7 +73,9 @@ def test_logits_are_those_of_transformers(member, model):
 
 def test_probabilities_are_those_of_its_pipeline(member, folder):
     found, _ = member.run({"text": rows(TEXTS)}, probabilities=True)
-    said = import_transformers().pipeline("text-classification", str(folder / "tinybert"), top_k=None, device="cpu")(TEXTS)
+    said = import_transformers().pipeline("text-classification", str(folder / "tinybert"), top_k=None, device="cpu")(
+        TEXTS
+    )
     scores = [{entry["label"]: entry["score"] for entry in row} for row in said]
     np.testing.assert_allclose(found, [[row["neg"], row["pos"]] for row in scores], atol=1e-6)
 
