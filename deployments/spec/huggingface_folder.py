@@ -1,4 +1,4 @@
-"""What a folder that ``save_pretrained`` wrote says of itself, read without transformers, whose import takes seconds."""
+"""What a folder that ``save_pretrained`` wrote says of itself; transformers, which takes seconds, is not imported."""
 
 from __future__ import annotations
 
