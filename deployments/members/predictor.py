@@ -155,7 +155,9 @@ class Predictor:
 
     def note(self, error: Exception) -> None:
         """What it gave, or did not, is of no use."""
-        self.last_error = str(error) if isinstance(error, OutputError | RowsError) else f"{type(error).__name__}: {error}"
+        self.last_error = (
+            str(error) if isinstance(error, OutputError | RowsError) else f"{type(error).__name__}: {error}"
+        )
         self.last_trace = own_lines(error)
         self.on_failure(error)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def pictures(array: NDArray[Any], mode: str) -> list[Image]:
 
 
 def decoded(content: Any, mode: str) -> Image:
-    """An encoded picture, turned as its camera says.
+    """An encoded picture, or one as base64 since JSON has no bytes, turned as its camera says.
 
     Raises:
         ValueError: it cannot be decoded, or is too large.
@@ -57,7 +58,7 @@ def decoded(content: Any, mode: str) -> Image:
     if not isinstance(content, bytes):
         raise ValueError(f"a picture has to be BYTES, and not {type(content).__name__}")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(_from_base64(content)), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"a picture of {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
         return ImageOps.exif_transpose(image).convert(mode)
@@ -66,6 +67,14 @@ def decoded(content: Any, mode: str) -> Image:
         raise ValueError(f"{found}: {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"a picture cannot be decoded: {error}") from None
+
+
+def _from_base64(content: bytes) -> bytes:
+    """The bytes of base64; of anything else, such as a picture, what it is."""
+    try:
+        return base64.b64decode(content, validate=True)
+    except ValueError:
+        return content
 
 
 def of_pixels(pixels: NDArray[np.uint8], mode: str) -> Image:
