@@ -18,6 +18,7 @@ from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.sources.row_errors import RowsError
+from quorate.deployments.spec.example_content import content_of
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
@@ -71,7 +72,10 @@ class Predictor:
 
     def _fix_of_example(self) -> str:
         """What to do where the model fails on the example."""
+        known = content_of([self._spec])
         for name, tensor in self._job.inputs.items():
+            if name in known:
+                continue
             place = f"say what rows it takes: inputs.{name}.example"
             if tensor.example is None and tensor.datatype == "BYTES":
                 return f"{place}, a file such as it reads (tried: no byte)"
