@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +44,11 @@ class Preprocessing:
 
     def _made(self, name: str) -> tuple[str, ...]:
         return self._steps[name].names if name in self._steps else (name,)
+
+    def serves(self, wanted: Collection[str]) -> bool:
+        """Whether a model that reads these names gets them all, and nothing else but what a tokenizer makes beside."""
+        spare = [name for name in self.names if name not in wanted and name not in self._inputs]
+        return len(self.names) == len(wanted) + len(spare) and set(wanted) <= set(self.names)
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """The arrays of these names.

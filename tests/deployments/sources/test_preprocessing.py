@@ -176,3 +176,42 @@ def test_an_image_step_without_settings_gives_pixels_from_0_to_1(member):
     images = pixels(2)
     found = member({"p": {"image": None}}, "same", p=("UINT8", [40, 52, 3])).model.predict({"p": images})
     np.testing.assert_allclose(found, images.transpose(0, 3, 1, 2) / 255, atol=1e-7)
+
+
+def test_what_a_tokenizer_makes_is_bound_by_name_to_exported_models(tmp_path):
+    """One file that reads the mask first, and no token types, in either format."""
+    from onnx import TensorProto, helper, save_model
+
+    trained_tokenizer().save_pretrained(tmp_path / "tokens")
+    ids, mask = (
+        helper.make_tensor_value_info(n, TensorProto.INT64, ["rows", "tokens"]) for n in ("input_ids", "attention_mask")
+    )
+    masked = helper.make_node("Mul", ["input_ids", "attention_mask"], ["masked"])
+    summed = helper.make_node("ReduceSum", ["masked"], ["sum"], keepdims=0, axes=[1])
+    cast = helper.make_node("Cast", ["sum"], ["values"], to=TensorProto.FLOAT)
+    out = helper.make_tensor_value_info("values", TensorProto.FLOAT, ["rows"])
+    graph = helper.make_graph([masked, summed, cast], "sums", [mask, ids], [out])
+    opset = [helper.make_opsetid("", 11)]
+    save_model(helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "sums.onnx"))
+
+    class Sums(torch.nn.Module):
+        def forward(self, attention_mask, input_ids):
+            return (attention_mask * input_ids).sum(dim=1).float()
+
+    free = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
+    example = (torch.ones(3, 5, dtype=torch.int64), torch.ones(3, 5, dtype=torch.int64))
+    torch.export.save(torch.export.export(Sums(), example, dynamic_shapes=(free, free)), str(tmp_path / "sums.pt2"))
+
+    rows = {"text": bytes_array([text.encode() for text in TEXTS])}
+    expected = [sum(ids) for ids in trained_tokenizer()(TEXTS)["input_ids"]]
+    for model in ("sums.onnx", "sums.pt2"):
+        member = {
+            "model": model,
+            "inputs": ["text"],
+            "output": "values",
+            "preprocess": {"text": {"tokenizer": "tokens"}},
+        }
+        spec = parse_spec(
+            {"name": "sums", "inputs": {"text": "BYTES"}, "members": {"m": member}, "fusion": {"rule": "mean"}}
+        )
+        np.testing.assert_array_equal(load_model("m", spec.members["m"], tmp_path).predict(rows).ravel(), expected)
