@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.member_traceback import own_lines
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
+from quorate.deployments.sources.content.row_errors import RowsError
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
-from quorate.deployments.sources.row_errors import RowsError
 from quorate.deployments.spec.example_content import content_of
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState

@@ -28,8 +28,8 @@ from quorate.deployments.spec.schema import MemberSpec
 LOADERS = {
     FACTORY.name: "factory",
     HUGGING_FACE.name: "huggingface.loading",
-    TIMM.name: "timm",
-    TORCHVISION.name: "torchvision",
+    TIMM.name: "vision.timm",
+    TORCHVISION.name: "vision.torchvision",
     TORCH_EXPORT.name: "torch_export",
     ONNX.name: "onnx",
     TORCHSCRIPT.name: "torchscript",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.sources.pictures import pictures
-from quorate.deployments.sources.row_errors import each_row, one_a_row
-from quorate.deployments.sources.texts import text, texts
+from quorate.deployments.sources.content.pictures import pictures
+from quorate.deployments.sources.content.row_errors import each_row, one_a_row
+from quorate.deployments.sources.content.texts import text, texts
+from quorate.deployments.sources.content.tokenizing import model_max_length, padded, tokenizer_of
 from quorate.deployments.spec.preprocess import ImageStep, PreprocessSpec, StandardiseStep
 
 if TYPE_CHECKING:
@@ -89,8 +90,6 @@ def _one(name: str, array: Array, spec: PreprocessSpec) -> Array:
 
 
 def _tokenizing(folder: Path, max_length: int | None) -> _Step:
-    from quorate.deployments.sources.huggingface.texts import model_max_length, padded, tokenizer_of
-
     tokenizer = tokenizer_of(folder)
     length = max_length or model_max_length(tokenizer)
     names = tuple(name for name in _OF_TOKENIZERS if name in tokenizer.model_input_names)
@@ -107,7 +106,8 @@ def _tensors(array: Array, step: ImageStep) -> NDArray[np.float32]:
     mode = "L" if len(step.mean) == 1 else "RGB"
     shown = [_cropped(_resized(picture, step), step) for picture in pictures(array, mode)]
     rows = np.stack([np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1) for picture in shown])
-    rows = (rows / 255 - np.array(step.mean, np.float32)) / np.array(step.std, np.float32)
+    mean, std = np.array(step.mean, np.float32), np.array(step.std, np.float32)
+    rows = (rows / np.float32(255) - mean) / std
     return np.ascontiguousarray(rows.transpose(0, 3, 1, 2)) if step.layout == "CHW" else rows
 
 

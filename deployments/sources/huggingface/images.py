@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from quorate.deployments.sources.content.pictures import is_ready, mode_of, pictures
 from quorate.deployments.sources.huggingface.batch import Batch
-from quorate.deployments.sources.pictures import is_ready, mode_of, pictures
 from quorate.deployments.spec.huggingface_folder import FolderSettings
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from quorate.deployments.sources.content.row_errors import RowsError, each_row
+from quorate.deployments.sources.content.texts import text
+from quorate.deployments.sources.content.tokenizing import max_length, tokenizer_of
 from quorate.deployments.sources.huggingface.batch import Batch
-from quorate.deployments.sources.huggingface.texts import max_length, tokenizer_of
-from quorate.deployments.sources.row_errors import RowsError, each_row
-from quorate.deployments.sources.texts import text
 from quorate.deployments.spec.huggingface_folder import FolderSettings
 
 

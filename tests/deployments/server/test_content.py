@@ -49,7 +49,7 @@ def test_one_picture_is_read_by_three_libraries_as_bytes_or_in_json_as_base64(se
     torch.manual_seed(0)
     networks = {"timm:test_vit": timm.create_model("test_vit", num_classes=3)}
     networks["torchvision:shufflenet_v2_x0_5"] = models.shufflenet_v2_x0_5(num_classes=3)
-    members = {"eye": {"model": f"hf:{tmp_path / 'eye'}", "inputs": ["photo"]}}
+    members: dict[str, dict] = {"eye": {"model": f"hf:{tmp_path / 'eye'}", "inputs": ["photo"]}}
     for number, (model, network) in enumerate(networks.items()):
         save_file(network.state_dict(), tmp_path / f"{number}.safetensors")
         weights = {"config": {"num_classes": 3}, "weights": str(tmp_path / f"{number}.safetensors")}

@@ -43,12 +43,9 @@ def member(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(preprocess, factory="beside", warm=True, **inputs):
-        data = {
-            "name": "steps", "inputs": {n: {"datatype": d, "shape": list(s)} for n, (d, s) in inputs.items()},
-            "members": {"m": {"model": f"{name}:{factory}", "inputs": list(inputs), "output": "values"}},
-            "fusion": {"rule": "mean"},
-        }  # fmt: skip
-        data["members"]["m"]["preprocess"] = preprocess
+        one = {"model": f"{name}:{factory}", "inputs": list(inputs), "output": "values", "preprocess": preprocess}
+        tensors = {n: {"datatype": d, "shape": list(s)} for n, (d, s) in inputs.items()}
+        data = {"name": "steps", "inputs": tensors, "members": {"m": one}, "fusion": {"rule": "mean"}}
         job = parse_spec(data).job("m")
         found = Predictor(load_model("m", job.member, tmp_path), job)
         if warm:

@@ -17,10 +17,11 @@ FILES = (
     "tinybert/config.json", "tinybert/model.safetensors", "tinybert/tokenizer.json", "tinybert/tokenizer_config.json",
     "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md",
 )  # fmt: skip
+BERT = {"model": "hf:nets/tinybert", "config": {"adapter": "nets/adapter"}, "inputs": ["text"]}
 SPEC = {
     "name": "mood",
     "inputs": {"text": {"datatype": "BYTES", "shape": []}},
-    "members": {"bert": {"model": "hf:nets/tinybert", "config": {"adapter": "nets/adapter"}, "inputs": ["text"]}},
+    "members": {"bert": BERT},
     "fusion": {"rule": "mean"},
 }
 
@@ -82,7 +83,7 @@ def test_a_folder_that_was_changed_since_it_was_deployed_is_refused_where_it_is_
 def test_a_runs_folder_holds_all_of_it_and_is_deployable(folder, tmp_path, outside):
     if outside:  # a model that lies above the spec goes into the run's artifacts
         shutil.move(folder / "nets" / "tinybert", tmp_path / "tinybert")
-        member = {**SPEC["members"]["bert"], "model": "hf:../tinybert"}
+        member = {**BERT, "model": "hf:../tinybert"}
         (folder / "spec.yaml").write_text(yaml.safe_dump({**SPEC, "members": {"bert": member}}))
     spec = load_spec(folder / "spec.yaml")
     written = save_deployable(spec, folder, tmp_path / "run")

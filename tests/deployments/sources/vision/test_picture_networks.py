@@ -27,10 +27,10 @@ class Known:
     def __init__(self, model, network, transform, folder, images):
         self.model = model
         save_file(network.state_dict(), folder / f"{model.replace(':', '-')}.safetensors")
-        self.ready = torch.stack([transform(image) for image in images])
+        ready = torch.stack([transform(image) for image in images])
         with torch.inference_mode():
-            self.logits = network.eval()(self.ready).numpy()
-        self.ready = self.ready.numpy()
+            self.logits = network.eval()(ready).numpy()
+        self.ready = ready.numpy()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from quorate.deployments.sources.pictures import is_ready, mode_of, pictures
+from quorate.deployments.sources.content.pictures import is_ready, mode_of, pictures
 from quorate.deployments.sources.request import LoadRequest
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from quorate.deployments.sources.row_errors import each_row, one_a_row
+from quorate.deployments.sources.content.row_errors import each_row, one_a_row
 
 
 def texts(array: NDArray[Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.sources.row_errors import each_row, one_a_row
+from quorate.deployments.sources.content.row_errors import each_row, one_a_row
 
 if TYPE_CHECKING:
     from PIL.Image import Image
