@@ -25,6 +25,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "tune": ("sklearn", "optuna", "cmaes", "pandas", "tensorboardX", "threadpoolctl"),
     "report": ("matplotlib",),
     "onnx": ("onnxruntime",),
+    "hf": ("transformers", "tokenizers", "peft"),
+    "images": ("timm", "torchvision", "PIL"),
     "int8": ("torchao",),
 }  # fmt: skip
 _NEEDS = {"serve": ("arrow", "serve"), "tune": ("arrow", "serve", "tune")}

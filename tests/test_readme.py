@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deployments.support.huggingface_folders import bert
+
 pytestmark = [pytest.mark.ray, pytest.mark.docs]
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -30,6 +32,7 @@ def test_every_block_of_the_readme_runs(tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "QUORATE_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "TMPDIR": "/tmp"}
     assert len(BLOCKS) > 5
+    bert(tmp_path / "tinybert")  # what its reader has
     try:
         for kind, code in BLOCKS:
             run(kind, code, tmp_path, env)

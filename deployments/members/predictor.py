@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.member_traceback import own_lines
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
+from quorate.deployments.sources.content.row_errors import RowsError
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
+from quorate.deployments.spec.example_content import content_of
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
@@ -70,7 +72,10 @@ class Predictor:
 
     def _fix_of_example(self) -> str:
         """What to do where the model fails on the example."""
+        known = content_of([self._spec])
         for name, tensor in self._job.inputs.items():
+            if name in known:
+                continue
             place = f"say what rows it takes: inputs.{name}.example"
             if tensor.example is None and tensor.datatype == "BYTES":
                 return f"{place}, a file such as it reads (tried: no byte)"
@@ -144,6 +149,9 @@ class Predictor:
         except OutputError as error:
             self.note(error)
             return _failed(rows, RowState.SHAPE)
+        except RowsError as error:
+            self.note(error)
+            return self._try_others(inputs, rows, sorted(error.rows))
         except Exception as error:  # a member may raise anything at all; its row is what we know about
             self.note(error)
             self.device_lost = self.device_lost or _is_device_loss(error)
@@ -151,9 +159,26 @@ class Predictor:
 
     def note(self, error: Exception) -> None:
         """What it gave, or did not, is of no use."""
-        self.last_error = str(error) if isinstance(error, OutputError) else f"{type(error).__name__}: {error}"
+        self.last_error = (
+            str(error) if isinstance(error, OutputError | RowsError) else f"{type(error).__name__}: {error}"
+        )
         self.last_trace = own_lines(error)
         self.on_failure(error)
+
+    def _try_others(
+        self, inputs: Mapping[str, Array], rows: int, wrong: Sequence[int]
+    ) -> tuple[Array, NDArray[np.uint8]] | None:
+        """What the model gives without the rows that cannot be read, which fail; None when it raises."""
+        good = np.delete(np.arange(rows), wrong)
+        if not len(good):
+            return _failed(rows, RowState.ERROR)
+        part = self._try({name: array[good] for name, array in inputs.items()}, len(good))
+        if part is None:
+            return None
+        values = np.zeros((rows, *part[0].shape[1:]), part[0].dtype)
+        status = np.full(rows, RowState.ERROR, dtype=np.uint8)
+        values[good], status[good] = part
+        return values, status
 
     def _forward(self, inputs: Mapping[str, Array]) -> Array:
         output = self.model.predict(inputs)

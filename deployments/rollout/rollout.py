@@ -19,6 +19,7 @@ from quorate.deployments import errors
 from quorate.deployments.errors import DeployError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.records.registry import Publication
+from quorate.deployments.spec.example_content import content_of
 from quorate.deployments.wire.example import example_rows
 from quorate.fusion.errors import QuorateError
 
@@ -154,7 +155,8 @@ def rehearse(candidate: Candidate) -> None:
     """
     spec = candidate.spec
     try:
-        candidate.probe(example_rows(spec.inputs, 1, candidate.publication.place, spec.lengths))
+        content = content_of(spec.members.values())
+        candidate.probe(example_rows(spec.inputs, 1, candidate.publication.place, spec.lengths, content))
     except DeployError as error:
         mistakes = (":error", ":shape", "could not be fused", "could not be sent")
         if any(words in str(error) for words in mistakes):  # others, a late member say, are no mistake of the spec

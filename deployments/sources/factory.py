@@ -20,6 +20,7 @@ from quorate.deployments.sources.async_callable import AsyncCalls, is_async
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
+from quorate.deployments.sources.stages import stages
 from quorate.deployments.sources.weights import load_weights
 from quorate.deployments.spec.model_formats import CONFIG_NAMES, factory_of
 from quorate.deployments.spec.suggestions import suggest
@@ -36,9 +37,10 @@ def load(request: LoadRequest) -> Model:
     if spec.weights:
         found = f"{spec.model} returned {type(built).__name__}, which takes no weights"
         raise request.error(found, "return an nn.Module")
-    if not callable(built):
+    function = stages(built) or built
+    if not callable(function):
         raise request.error(f"{spec.model} returned {built!r:.80}", "return an nn.Module or a callable on arrays")
-    return request.model(calls.blocking(built) if is_async(built) else built, tensors=False)
+    return request.model(calls.blocking(function) if is_async(function) else function, tensors=False)
 
 
 def search_in(*folders: Path) -> None:

@@ -11,12 +11,25 @@ import torch
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.spec.digests import file_digest
-from quorate.deployments.spec.model_formats import FACTORY, ONNX, TORCH_EXPORT, TORCHSCRIPT, checkpoint_of, format_of
+from quorate.deployments.spec.model_formats import (
+    FACTORY,
+    HUGGING_FACE,
+    ONNX,
+    TIMM,
+    TORCH_EXPORT,
+    TORCHSCRIPT,
+    TORCHVISION,
+    checkpoint_of,
+    format_of,
+)
 from quorate.deployments.spec.schema import MemberSpec
 
 # By the format's name the module whose ``load`` takes a LoadRequest and gives a Model.
 LOADERS = {
     FACTORY.name: "factory",
+    HUGGING_FACE.name: "huggingface.loading",
+    TIMM.name: "vision.timm",
+    TORCHVISION.name: "vision.torchvision",
     TORCH_EXPORT.name: "torch_export",
     ONNX.name: "onnx",
     TORCHSCRIPT.name: "torchscript",

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quorate.deployments.sources.outputs import as_array, pick
+from quorate.deployments.sources.preprocessing import Preprocessing
+from quorate.deployments.spec.example_content import content_of
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 from quorate.deployments.wire.example import example_rows
 
@@ -42,12 +44,14 @@ class Model:
         folder: Path = Path(),
         batch: int | None = None,
         dtypes: Sequence[torch.dtype] | None = None,
+        preprocessing: Preprocessing | None = None,
     ):
         self.name, self.device, self.classes = name, device, classes
         self._spec, self._function, self._tensors, self._folder = spec, function, tensors, folder
+        self._preprocessing = preprocessing or Preprocessing(spec.inputs, {}, folder)
         self._batch = batch
         of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
-        self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(spec.inputs)
+        self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
 
     @property
     def module(self) -> nn.Module | None:
@@ -64,9 +68,10 @@ class Model:
             (B, ...) the output that the spec means, on the CPU.
 
         Raises:
+            RowsError: naming rows that cannot be read.
             OutputError: there is no such output.
         """
-        arrays = [inputs[name] for name in self._spec.inputs]
+        arrays = self._preprocessing(inputs)
         if self._batch is None or len(arrays[0]) == self._batch:
             return self._run(arrays)
         starts = range(0, len(arrays[0]), self._batch)
@@ -97,7 +102,7 @@ class Model:
     def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
         """The member's request inputs; see ``example_rows``."""
         read = {name: inputs[name] for name in self._spec.inputs if name in inputs}
-        return example_rows(read, rows, self._folder, lengths)
+        return example_rows(read, rows, self._folder, lengths, content_of([self._spec]))
 
 
 def _filled(rows: Array, count: int) -> Array:

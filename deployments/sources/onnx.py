@@ -73,8 +73,8 @@ def _readers(request: LoadRequest, nodes: Sequence[Any]) -> dict[str, Callable[[
 
     One input alone may be called otherwise.
     """
-    names, wanted = [node.name for node in nodes], request.spec.inputs
-    if set(names) != set(wanted) and not len(names) == len(wanted) == 1:
+    names, wanted = [node.name for node in nodes], request.preprocessing.names
+    if not request.preprocessing.serves(names) and not len(names) == len(wanted) == 1:
         known = ", ".join(f"{node.name} ({_datatype(node.type)} {_sizes(node.shape)})" for node in nodes)
         found = f"{request.path.name} reads {known}, and the member {', '.join(wanted)}"
         raise request.error(found, "call what the member reads as the file does")

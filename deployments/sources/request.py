@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.preprocessing import Preprocessing
 from quorate.deployments.spec.model_formats import model_path
 from quorate.deployments.spec.named_files import with_config_paths
 from quorate.deployments.spec.schema import MemberSpec
@@ -41,6 +43,19 @@ class LoadRequest:
         """The member's settings, paths of what lies in the spec's folder made absolute."""
         return with_config_paths(self.spec.config, self.folder)
 
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The steps between the member's inputs and what the model gets.
+
+        Raises:
+            MemberLoadError: a tokenizer cannot be loaded.
+        """
+        try:
+            return Preprocessing(self.spec.inputs, self.spec.preprocess, self.folder)
+        except Exception as error:  # tokenizers raise whatever their files make them raise
+            found = f"a tokenizer cannot be loaded: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}"
+            raise self.error(found, "save it with save_pretrained, and pip install 'quorate[hf]'") from error
+
     def model(
         self,
         function: Callable[..., Any],
@@ -53,16 +68,18 @@ class LoadRequest:
         """What is loaded, as a model.
 
         Args:
-            function: called with the member's inputs in their order, (B, *shape) each; gives one row for each, alone
-                or among other outputs (see ``outputs.pick``), as numbers or by the names of classes.
+            function: called with what ``preprocessing`` names, in that order, (B, *shape) each; gives one row for each,
+                alone or among other outputs (see ``outputs.pick``), as numbers or by the names of classes.
             tensors: whether it takes tensors on the device, or arrays.
             classes: what the model itself calls its columns, in their order, where it knows.
             device: where it runs, if not on the device that was asked for.
             dtypes: of its inputs, in their order, where it says so; floating rows are given that, but float64 ones.
             batch: the only number of rows that it takes at once, where it was exported so.
         """
-        device = device or self.device
-        return Model(self.name, self.spec, function, device, tensors, classes, self.folder, batch, dtypes)
+        return Model(
+            self.name, self.spec, function, device or self.device, tensors, classes, self.folder, batch, dtypes,
+            self.preprocessing,
+        )  # fmt: skip
 
     def error(self, found: str, fix: str) -> MemberLoadError:
         return MemberLoadError(self.name, found, fix)

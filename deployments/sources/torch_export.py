@@ -32,20 +32,19 @@ def load(request: LoadRequest) -> Model:
 
         program = move_to_device_pass(program, request.device)
     module: nn.Module = program.module()
-    reads, names = _reads(program), request.spec.inputs
-    if len(reads) != len(names):
+    reads, names = _reads(program), request.preprocessing.names
+    by_name = request.preprocessing.serves(reads)
+    if len(reads) != len(names) and not by_name:
         listed = ", ".join(f"{name} {list(value.shape)}" for name, value in reads.items())
         found = f"{path.name} reads {listed}, and the member {', '.join(names)}"
         raise request.error(found, "give the member as many inputs, in the program's order")
-    if set(reads) == set(names) and tuple(reads) != names:
+    dtypes = [value.dtype for value in reads.values()]
+    if by_name and tuple(reads) != names:
         module = _ByName(module, [names.index(name) for name in reads])
-        reads = {name: reads[name] for name in names}
+        dtypes = [reads[name].dtype if name in reads else torch.int64 for name in names]
     first = [value.shape[0] if value.ndim else None for value in reads.values()]
     fixed = all(isinstance(size, int) and size == first[0] for size in first)  # others are symbols
-    return request.model(
-        module, tensors=True, dtypes=[value.dtype for value in reads.values()],
-        batch=first[0] if fixed else None,
-    )  # fmt: skip
+    return request.model(module, tensors=True, dtypes=dtypes, batch=first[0] if fixed else None)
 
 
 class _ByName(nn.Module):

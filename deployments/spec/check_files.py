@@ -11,18 +11,24 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_factory import check_factory
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.huggingface_folder import check_folder
 from quorate.deployments.spec.model_formats import (
     CHECKPOINTS,
     FACTORY,
+    HUGGING_FACE,
     TORCHSCRIPT,
     checkpoint_of,
     convert_command,
     factory_of,
     format_of,
+    model_path,
 )
-from quorate.deployments.spec.named_files import NamedFile, named_files
+from quorate.deployments.spec.named_files import NamedFile, named_files, tokenizer_folders
+from quorate.deployments.spec.schema import MemberSpec
 from quorate.deployments.spec.suggestions import closest
 from quorate.deployments.spec.torch_files import foreign_class, kind_of
+from quorate.fusion.errors import MissingExtraError
+from quorate.fusion.extras import missing_extra
 
 
 def check_files(spec: EnsembleSpec, folder: Path) -> None:
@@ -39,6 +45,8 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
             raise SpecError(file.field, f"there is no file {folder / file.path}", _nearest(folder / file.path))
         _check_kind(spec, file, folder / file.path)
         _check_torch_file(spec, file, folder / file.path)
+    for name, member in spec.members.items():
+        _check_format(f"members.{name}", member, folder)
     for name, member in spec.members.items():
         checkpoint = checkpoint_of(member)
         if member.digest and checkpoint and (found := file_digest(folder / checkpoint)) != member.digest:
@@ -62,6 +70,20 @@ def _check_kind(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:
         return
     found, wanted = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
     raise SpecError(file.field, f"{path} is {found}", f"give the path of {wanted}")
+
+
+def _check_format(field: str, member: MemberSpec, folder: Path) -> None:
+    """What a format asks of its folder and settings, and of what is installed."""
+    known = format_of(member.model)
+    if known is HUGGING_FACE:
+        check_folder(field, folder / (model_path(member.model) or ""), member.config, folder)
+    for file in tokenizer_folders(field.partition(".")[2], member):
+        if not (folder / file.path / "tokenizer.json").is_file():
+            found = f"there is no tokenizer.json in {folder / file.path}"
+            raise SpecError(file.field, found, "give a folder that a tokenizer's save_pretrained wrote")
+    if known.module and importlib.util.find_spec(known.module) is None:
+        missing = missing_extra(ModuleNotFoundError(name=known.module))
+        raise MissingExtraError(f"{field}.model", known.module, missing.extra if missing else known.module)
 
 
 def _check_torch_file(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:

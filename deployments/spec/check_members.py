@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.check_preprocess import check_preprocess
 from quorate.deployments.spec.model_formats import FACTORY, FORMATS, factory_of, format_of
 from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources, TensorSpec
 from quorate.deployments.spec.suggestions import suggest
@@ -54,6 +55,7 @@ def check_member(spec: EnsembleSchema, name: str, member: MemberSpec) -> None:
             )
     if len(set(member.inputs)) < len(member.inputs):
         raise SpecError(f"{field}.inputs", f"{list(member.inputs)} names one twice", "name each once")
+    check_preprocess(spec, field, member)
     check_classes(f"{field}.classes", member.classes)
     _check_member_classes(spec, field, member)
     check_resources(f"{field}.resources", member.resources)
@@ -66,6 +68,9 @@ def _check_model(field: str, member: MemberSpec) -> None:
         raise SpecError(f"{field}.weights", f"{member.model} already holds its weights", "remove weights")
     if member.config and not known.config:
         raise SpecError(f"{field}.config", f"{member.model} takes no config", "remove config")
+    if known.needs_weights and not member.weights:
+        fix = f"add weights: the path of a {' or '.join(known.weights)} file; nothing is ever fetched"
+        raise SpecError(f"{field}.weights", f"{member.model} would answer at random", fix)
     if known is FACTORY and not _is_factory(member.model):
         raise SpecError(f"{field}.model", f"'{member.model}' is no model", f"write {_KINDS}")
     if member.weights and not member.weights.endswith(known.weights):

@@ -14,6 +14,7 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.field_errors import field_error
+from quorate.deployments.spec.own_classes import with_own_classes
 from quorate.deployments.spec.text.json_text import read_json, read_toml
 from quorate.deployments.spec.text.scalars import resolved
 from quorate.deployments.spec.text.yaml_text import read_yaml, write_yaml
@@ -60,7 +61,7 @@ def load_spec(path: str | Path) -> EnsembleSpec:
         raise SpecError(path.name, error.found, error.fix) from None
     if not isinstance(tree, dict):
         raise SpecError(path.name, "the file holds no mapping", "start with 'name: ...', as the README's example does")
-    spec = parse_spec(resolved(tree, EnsembleSpec))
+    spec = parse_spec(with_own_classes(resolved(tree, EnsembleSpec), path.parent))
     check_files(spec, path.parent)
     return spec
 

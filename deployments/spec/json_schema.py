@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from quorate.deployments.spec import preprocess
 from quorate.deployments.spec import schema as models
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.registry import RULES
@@ -20,7 +21,7 @@ def json_schema() -> dict[str, Any]:
     found = EnsembleSpec.model_json_schema()
     definitions: dict[str, Any] = found["$defs"]
     for name, one in {**definitions, "EnsembleSpec": found}.items():
-        _describe(one, EnsembleSpec if name == "EnsembleSpec" else getattr(models, name))
+        _describe(one, EnsembleSpec if name == "EnsembleSpec" else _model(name))
     tensor = definitions["TensorSpec"]
     definitions["TensorSpec"] = {
         "description": tensor.pop("description"),
@@ -30,6 +31,10 @@ def json_schema() -> dict[str, Any]:
     _close(found)
     found["oneOf"] = [{"required": ["fusion"]}, {"required": ["fusions"]}]
     return {"$schema": DIALECT, **found, "title": "An ensemble of Quorate"}
+
+
+def _model(name: str) -> Any:
+    return getattr(preprocess if hasattr(preprocess, name) else models, name)
 
 
 def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:

@@ -21,6 +21,11 @@ class ModelFormat:
         folder: whether that is a folder; None where it may be either.
         weights: suffixes of the weights files that it takes beside the model; none where the model holds its own.
         config: whether it takes settings.
+        folders: settings that name folders, which are treated as the model's own.
+        module: what must be installed for it beside torch.
+        needs_weights: whether it would answer at random without a weights file.
+        media: whether it reads content: text, encoded pictures, sound; see ``example_content``.
+        factories: what follows the scheme's word where that is a package to import a factory from, and no scheme.
     """
 
     name: str
@@ -30,6 +35,11 @@ class ModelFormat:
     folder: bool | None = False
     weights: tuple[str, ...] = ()
     config: bool = False
+    folders: tuple[str, ...] = ()
+    module: str = ""
+    needs_weights: bool = False
+    media: bool = False
+    factories: tuple[str, ...] = ()
 
 
 WEIGHTS_SUFFIX = ".safetensors"
@@ -37,16 +47,26 @@ TORCH_EXPORT = ModelFormat("torch.export", suffixes=(".pt2",))
 ONNX = ModelFormat("ONNX", suffixes=(".onnx",))
 # What torch.save writes; read without running what a pickle says.
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
+_WEIGHTS = (WEIGHTS_SUFFIX, *CHECKPOINTS)
 TORCHSCRIPT = ModelFormat("TorchScript", suffixes=(".pt", ".pth"))
-FACTORY = ModelFormat(  # package.module:factory
-    "factory", local=False, weights=(WEIGHTS_SUFFIX, *CHECKPOINTS), config=True
+HUGGING_FACE = ModelFormat(
+    "Hugging Face", "hf", folder=True, config=True, folders=("adapter",), module="transformers", media=True
 )
+TIMM = ModelFormat(
+    "timm", "timm", local=False, weights=_WEIGHTS, config=True, module="timm", needs_weights=True, media=True,
+    factories=("create_model", "models."),
+)  # fmt: skip
+TORCHVISION = ModelFormat(
+    "torchvision", "torchvision", local=False, weights=_WEIGHTS, config=True, module="torchvision",
+    needs_weights=True, media=True, factories=("models.",),
+)  # fmt: skip
+FACTORY = ModelFormat("factory", local=False, weights=_WEIGHTS, config=True)  # package.module:factory
 
 # What the one parameter of a factory that is given its whole config as a mapping is called.
 CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
 
 # Those by scheme first, since what stands behind a scheme may end in anything.
-FORMATS = (TORCH_EXPORT, ONNX, TORCHSCRIPT)
+FORMATS = (HUGGING_FACE, TIMM, TORCHVISION, TORCH_EXPORT, ONNX, TORCHSCRIPT)
 
 
 def format_of(model: str) -> ModelFormat:
@@ -83,4 +103,7 @@ def factory_of(model: str) -> tuple[str, str]:
 
 
 def _is_of(model: str, known: ModelFormat) -> bool:
-    return model.startswith(f"{known.scheme}:") if known.scheme else model.endswith(known.suffixes)
+    if not known.scheme:
+        return model.endswith(known.suffixes)
+    scheme, colon, rest = model.partition(":")
+    return scheme == known.scheme and bool(colon) and not rest.startswith(known.factories)

@@ -53,12 +53,16 @@ def ensemble_files(spec: EnsembleSchema) -> list[NamedFile]:
 def found_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
     """Files of a member that only a look at what is there tells.
 
-    Every text in its config that is the path of a file, or of a folder (see ``with_config_paths``), and files in which
-    an ONNX file keeps its tensors.
+    Every text in its config that is the path of a file, or of a folder (see ``with_config_paths``), folders that its
+    format has settings for, tokenizers, and files in which an ONNX file keeps its tensors.
     """
-    texts = _texts(f"members.{name}.config", member.config)
-    named = [NamedFile(field, text) for field, text in texts if _is_file(folder, text) or _is_inner(folder, text)]
-    return [*named, *_beside(f"members.{name}.model", member, folder)]
+    folders = [f"members.{name}.config.{setting}" for setting in format_of(member.model).folders]
+    named = [
+        NamedFile(field, text)
+        for field, text in _texts(f"members.{name}.config", member.config)
+        if _is_file(folder, text) or _is_inner(folder, text) or (field in folders and (folder / text).is_dir())
+    ]
+    return [*named, *tokenizer_folders(name, member), *_beside(f"members.{name}.model", member, folder)]
 
 
 def with_config_paths(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -75,6 +79,12 @@ def with_config_paths(config: Mapping[str, Any], folder: Path) -> dict[str, Any]
         return [resolved(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     return {key: resolved(value) for key, value in config.items()}
+
+
+def tokenizer_folders(name: str, member: MemberSpec) -> list[NamedFile]:
+    """The tokenizers of a member's preprocessing."""
+    steps = member.preprocess.items()
+    return [NamedFile(f"members.{name}.preprocess.{n}.tokenizer", s.tokenizer) for n, s in steps if s.tokenizer]
 
 
 def files_in(path: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from quorate.deployments.spec.preprocess import PreprocessSpec
 from quorate.fusion.registry import RULES
 
 Datatype = Literal[
@@ -95,6 +96,7 @@ class MemberSpec(_Frozen):
         weights: a safetensors file, or a checkpoint of torch.save without pickles, for the module that the factory
             returns.
         digest: ``sha256:<hex>`` of the weights file, or of the model file where there are no weights.
+        preprocess: a step before the model, for each input that has one.
         output_name: which of several outputs is the member's: a key of a dict, a field of a ModelOutput, a named tuple
             or a dataclass, an output of an ONNX file, or the place in a tuple, from 0. Left out, it is the only one, or
             the one called as ``output`` says.
@@ -111,6 +113,7 @@ class MemberSpec(_Frozen):
     weights: Annotated[str, Field(min_length=1)] | None = None
     digest: Digest | None = None
     inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
+    preprocess: dict[Name, PreprocessSpec] = Field(default_factory=dict)
     output: Output = "logits"
     output_name: OutputName | None = None
     classes: tuple[ClassName, ...] | None = None

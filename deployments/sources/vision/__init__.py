@@ -1,0 +1,1 @@
+"""Networks of timm and torchvision, behind the transforms of their pictures."""
