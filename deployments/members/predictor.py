@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.member_traceback import own_lines
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
-from quorate.deployments.sources.content.row_errors import RowsError
+from quorate.deployments.sources.content.row_errors import BadRowsError
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
@@ -149,7 +149,7 @@ class Predictor:
         except OutputError as error:
             self.note(error)
             return _failed(rows, RowState.SHAPE)
-        except RowsError as error:
+        except BadRowsError as error:
             self.note(error)
             return self._try_others(inputs, rows, sorted(error.rows))
         except Exception as error:  # a member may raise anything at all; its row is what we know about
@@ -160,7 +160,7 @@ class Predictor:
     def note(self, error: Exception) -> None:
         """What it gave, or did not, is of no use."""
         self.last_error = (
-            str(error) if isinstance(error, OutputError | RowsError) else f"{type(error).__name__}: {error}"
+            str(error) if isinstance(error, OutputError | BadRowsError) else f"{type(error).__name__}: {error}"
         )
         self.last_trace = own_lines(error)
         self.on_failure(error)

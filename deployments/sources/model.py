@@ -68,7 +68,7 @@ class Model:
             (B, ...) the output that the spec means, on the CPU.
 
         Raises:
-            RowsError: naming rows that cannot be read.
+            BadRowsError: naming rows that cannot be read.
             OutputError: there is no such output.
         """
         arrays = self._preprocessing(inputs)

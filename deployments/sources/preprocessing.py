@@ -58,7 +58,7 @@ class Preprocessing:
             inputs: (B, *shape) each.
 
         Raises:
-            RowsError: naming the rows that a step cannot read.
+            BadRowsError: naming the rows that a step cannot read.
         """
         if not self._steps:
             return [inputs[name] for name in self._inputs]

@@ -40,7 +40,7 @@ def pictures(array: NDArray[Any], mode: str) -> list[Image]:
         mode: RGB, or L for grey.
 
     Raises:
-        RowsError: naming the rows that cannot be decoded.
+        BadRowsError: naming the rows that cannot be decoded.
     """
     if array.dtype == object:
         return each_row(lambda content: decoded(content, mode), one_a_row(array))

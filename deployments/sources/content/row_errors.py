@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 
-class RowsError(ValueError):
+class BadRowsError(ValueError):
     """Some rows of a batch cannot be read.
 
     Attributes:
@@ -30,7 +30,7 @@ def each_row(read: Callable[[Any], T], rows: Sequence[Any] | NDArray[Any]) -> li
     """What is read from each row.
 
     Raises:
-        RowsError: naming every row for which ``read`` raised ValueError.
+        BadRowsError: naming every row for which ``read`` raised ValueError.
     """
     found: list[T] = []
     wrong: dict[int, str] = {}
@@ -40,7 +40,7 @@ def each_row(read: Callable[[Any], T], rows: Sequence[Any] | NDArray[Any]) -> li
         except ValueError as error:
             wrong[number] = str(error)
     if wrong:
-        raise RowsError(wrong)
+        raise BadRowsError(wrong)
     return found
 
 

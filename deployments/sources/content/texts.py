@@ -16,7 +16,7 @@ def texts(array: NDArray[Any]) -> list[str]:
         array: (B,) or (B, 1) BYTES.
 
     Raises:
-        RowsError: naming the rows that are no UTF-8.
+        BadRowsError: naming the rows that are no UTF-8.
     """
     return each_row(text, one_a_row(array))
 

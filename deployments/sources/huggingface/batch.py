@@ -41,6 +41,6 @@ class Reader(Protocol):
             arrays: the member's inputs, (B, *shape) each.
 
         Raises:
-            RowsError: naming the rows that cannot be read.
+            BadRowsError: naming the rows that cannot be read.
         """
         ...

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from quorate.deployments.sources.content.row_errors import RowsError, each_row
+from quorate.deployments.sources.content.row_errors import BadRowsError, each_row
 from quorate.deployments.sources.content.texts import text
 from quorate.deployments.sources.content.tokenizing import max_length, tokenizer_of
 from quorate.deployments.sources.huggingface.batch import Batch
@@ -31,7 +31,7 @@ class WordReader:
             arrays: (B, W) BYTES, UTF-8, and where the member reads it (B, 1) how many of them are the row's.
 
         Raises:
-            RowsError: naming the rows that are no UTF-8, or longer than the model reads: none is cut unseen.
+            BadRowsError: naming the rows that are no UTF-8, or longer than the model reads: none is cut unseen.
         """
         words, *lengths = arrays
         if words.ndim != 2:
@@ -55,7 +55,7 @@ class WordReader:
             if count > limit
         }
         if found:
-            raise RowsError(found)
+            raise BadRowsError(found)
 
     @staticmethod
     def _places(encoded: Any, width: int) -> torch.Tensor:

@@ -35,7 +35,7 @@ class PictureNetwork:
             array: (B,) BYTES, encoded; (B, H, W, C) UINT8; or (B, C, H, W) floats, given to the network as they are.
 
         Raises:
-            RowsError: naming the rows that cannot be decoded.
+            BadRowsError: naming the rows that cannot be decoded.
         """
         if is_ready(array):
             rows = torch.from_numpy(array.copy())
