@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def bench(
     name: str,
     *,
-    input_rows: RowsLike | None = None,
+    inputs: RowsLike | None = None,
     columns: ColumnNames | None = None,
     clients: int = 8,
     rate: float | None = None,
@@ -36,7 +36,7 @@ def bench(
 
     Args:
         name: of the ensemble.
-        input_rows: a file, folder or frame as ``query`` reads; ``rows`` of them are sent at a time, in turn.
+        inputs: a file, folder, frame or arrays as ``query`` reads; ``rows`` of them are sent at a time, in turn.
         columns: of inputs that it calls otherwise.
         clients: connections; each waits for its answer.
         rate: requests a second, sent on time whatever comes back (open loop); None for the closed loop.
@@ -56,8 +56,8 @@ def bench(
 
     load = load_test.Load(clients, rate, duration_s, rows=rows)
     urls, model = url or urls_of(name, address), member or name
-    if input_rows is None:
+    if inputs is None:
         return load_test.bench(urls, model, load, credentials=credentials)
     with Client(urls, credentials=credentials) as client:
-        arrays = read_inputs(input_rows, wanted_by(client.metadata(model)["inputs"]), columns)
-    return load_test.bench(urls, model, load, credentials=credentials, arrays=arrays)
+        arrays = read_inputs(inputs, wanted_by(client.metadata(model)["inputs"]), columns)
+    return load_test.bench(urls, model, load, credentials=credentials, rows=arrays)

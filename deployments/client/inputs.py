@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.errors import RequestError
-from quorate.deployments.wire.datatypes import numpy_dtype
+from quorate.deployments.rows.column import Place
+from quorate.deployments.rows.numpy_files import column_of
+from quorate.deployments.rows.values import fitted
 
 Metadata = Mapping[str, Any]  # of one input: name, datatype and shape, (-1, ...)
 
@@ -42,30 +44,27 @@ def as_input(given: ArrayLike, described: Metadata) -> NDArray[Any]:
         described: the input, as the model's metadata has it.
 
     Raises:
-        RequestError: the values are not of that datatype.
+        RequestError: the values are not of that datatype, or missing where it knows no missing values.
     """
-    name, datatype = described["name"], described["datatype"]
-    array = _as_array(name, given)
-    fitted = as_bytes(name, array) if datatype == "BYTES" else _as_numbers(name, array, datatype)
-    return fitted[np.newaxis] if fitted.ndim == len(described["shape"]) - 1 else fitted
+    found = _fitted(described["name"], _as_array(described["name"], given), described["datatype"])
+    return found[np.newaxis] if found.ndim == len(described["shape"]) - 1 else found
 
 
 def as_bytes(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """Strings as the BYTES that they go over the wire as.
+    """Strings as the BYTES that they go over the wire as; a missing one is empty.
 
     Raises:
         RequestError: an element is neither string nor bytes.
     """
-    items: list[bytes] = []
-    for place, item in enumerate(array.ravel().tolist()):
-        if not isinstance(item, str | bytes):
-            missing = item is None or item != item  # NaN stands for a missing string in pandas
-            found = "is missing" if missing else f"is {item!r}"
-            raise RequestError(f"input '{name}': element {place} {found}; the model reads BYTES, give strings")
-        items.append(item.encode() if isinstance(item, str) else item)
-    objects = np.empty(len(items), dtype=object)
-    objects[:] = items
-    return objects.reshape(array.shape)
+    return _fitted(name, array, "BYTES")
+
+
+def _fitted(name: str, array: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """The same values as the model's datatype, judged as those of files are."""
+    place = Place(f"input '{name}'", "")
+    column = column_of(array.reshape(1) if array.ndim == 0 else array, place)
+    shape = (column.rows, *column.sizes) if array.ndim else ()
+    return fitted(column, datatype, place).reshape(shape)
 
 
 def _as_array(name: str, given: Any) -> NDArray[Any]:
@@ -76,25 +75,3 @@ def _as_array(name: str, given: Any) -> NDArray[Any]:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
         raise RequestError(f"input '{name}' is no array ({error}); give rows of one length") from None
-
-
-def _as_numbers(name: str, array: NDArray[Any], datatype: str) -> NDArray[Any]:
-    """Numbers in the model's width: a list of Python's, or a file of float64, does not state one."""
-    wanted = numpy_dtype(datatype)
-    if array.dtype == object:
-        try:
-            array = np.array(array.tolist())
-        except ValueError as error:
-            raise RequestError(f"input '{name}' is no array ({error}); give rows of one length") from None
-    if array.dtype == wanted or (array.dtype.kind in "biuf" and np.can_cast(array.dtype, wanted, "same_kind")):
-        try:
-            with np.errstate(over="raise"):
-                return array.astype(wanted, copy=False)
-        except FloatingPointError:
-            raise RequestError(f"input '{name}' holds numbers beyond {datatype}; scale them") from None
-    if array.dtype.kind in "iu" and wanted.kind in "iu":
-        limits = np.iinfo(wanted)
-        if not array.size or (limits.min <= array.min() and array.max() <= limits.max):
-            return array.astype(wanted)
-        raise RequestError(f"input '{name}' holds numbers beyond {datatype}, from {limits.min} to {limits.max}")
-    raise RequestError(f"input '{name}' holds {array.dtype}, the model reads {datatype}; convert it")

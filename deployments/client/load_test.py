@@ -111,7 +111,7 @@ class BenchResult(Displayed):
 
 def bench(
     url: str | Sequence[str], model: str, load: Load, seed: int = 0, credentials: Credentials | None = None,
-    arrays: Mapping[str, NDArray[Any]] | None = None,
+    rows: Mapping[str, NDArray[Any]] | None = None,
 ) -> BenchResult:  # fmt: skip
     """Ask a running model with random valid input, as its own metadata describes it, or with rows that are given.
 
@@ -119,14 +119,14 @@ def bench(
         url: of the server, such as ``http://127.0.0.1:8000``; or of several, which share the connections.
         model: the ensemble, or a member of it.
         credentials: what the server wants to see.
-        arrays: (R, ...) by input; ``load.rows`` of them are sent at a time, in turn.
+        rows: (R, ...) by input; ``load.rows`` of them are sent at a time, in turn.
 
     Raises:
         UnavailableError: nothing answers at ``url``, or not one request was answered.
         RemoteError: the server does not know the model.
     """
-    if arrays is not None:
-        bodies: Sequence[LoadBody] = given_bodies(arrays, load.rows)
+    if rows is not None:
+        bodies: Sequence[LoadBody] = given_bodies(rows, load.rows)
     else:
         with Client(url, credentials=credentials) as client:
             inputs = client.metadata(model)["inputs"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from quorate.deployments.errors import RowsError
@@ -38,7 +39,8 @@ class ArrowTable:
 
     def _column(self, array: Any, name: str, start: int) -> Column:
         if name in self._classes:  # Hugging Face keeps the number of a class, and the names beside it
-            array = pa.DictionaryArray.from_arrays(array.cast(pa.int32()), pa.array(self._classes[name]))
+            known = pc.if_else(pc.less(array, 0), pa.scalar(None, array.type), array)  # -1 where there is no label
+            array = pa.DictionaryArray.from_arrays(known.cast(pa.int32()), pa.array(self._classes[name]))
         return column_of(array, Place(self.source, name, start), self._written)
 
 

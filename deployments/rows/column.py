@@ -19,7 +19,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where rows stand, for errors: their source, their column, and the number of the first row."""
+    """Where rows stand, for errors: their source, their column where it has a name, and the number of the
+    first row."""
 
     source: str
     column: str
@@ -27,11 +28,12 @@ class Place:
 
     def error(self, row: int, found: str, fix: str) -> RowsError:
         """What is wrong with a row of these; the first row of a source is row 0."""
-        return RowsError(self.source, f"column '{self.column}', row {self.start + row}: {found}", fix)
+        where = f"column '{self.column}', row" if self.column else "row"
+        return RowsError(self.source, f"{where} {self.start + row}: {found}", fix)
 
     def whole(self, found: str, fix: str) -> RowsError:
         """What is wrong with all of the column."""
-        return RowsError(self.source, f"column '{self.column}' {found}", fix)
+        return RowsError(self.source, f"column '{self.column}' {found}" if self.column else f"it {found}", fix)
 
 
 @dataclass(frozen=True)

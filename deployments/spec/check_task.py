@@ -5,7 +5,6 @@ from __future__ import annotations
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, Task, TensorSpec, token_input
 from quorate.fusion.registry import RULES
-from quorate.fusion.sequences.tags import tag_scheme
 
 # What a task's answer is fused from.
 _OUTPUTS = {
@@ -87,6 +86,8 @@ def _check_lists(spec: EnsembleSchema) -> None:
 
 
 def _check_tokens(spec: EnsembleSchema) -> None:
+    from quorate.fusion.sequences.tags import tag_scheme  # it brings NumPy, which other specs need not load
+
     if spec.task == "tagging" and tag_scheme(spec.classes or ()) is None:
         found = "they say no spans"
         raise SpecError("classes", found, "name them O, B-x and I-x, each I-x with its B-x; or write task: tokens")

@@ -1,5 +1,7 @@
 """Arrow columns and the protocol's tensors: (B, *shape) arrays in, columns out. Nothing is ever cast.
 
+A missing value is NaN among floating-point numbers and the empty string among BYTES, as everywhere in Quorate.
+
 A row of one number is a plain column, a row of several a (fixed-size) list, nested for more dimensions, or a
 ``fixed_shape_tensor``. BYTES are binary or strings; BF16, for which Arrow has no type, is ``fixed_size_binary(2)``.
 """
@@ -17,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
-from quorate.deployments.wire.datatypes import bytes_array
+from quorate.deployments.wire.datatypes import bytes_array, numpy_dtype
 
 Array = NDArray[Any]
 _TYPES: dict[str, tuple[pa.DataType, ...]] = {
@@ -70,13 +72,15 @@ def read_column(name: str, column: pa.Array, datatype: str, shape: tuple[int, ..
         (B, *shape of a row), without a copy where the type allows.
 
     Raises:
-        RequestError: a row is missing, or of another length than the first.
+        RequestError: a list is missing, or of another length than the first, or an integer or a boolean is missing.
     """
     rows, inner = len(column), column
     sizes: list[int] = []
     while True:
         per_row = max(math.prod(sizes), 1)
         if inner.null_count:
+            if inner.type in _TYPES[datatype] and (datatype == "BYTES" or numpy_dtype(datatype).kind not in "iub"):
+                return _shaped(_with_missing(inner, datatype), rows, sizes, shape)
             row = int(np.flatnonzero(inner.is_null().to_numpy(zero_copy_only=False))[0]) // per_row
             raise RequestError(f"column '{name}' is null in row {row}; give every row a value")
         if isinstance(inner.type, pa.FixedShapeTensorType):
@@ -90,9 +94,28 @@ def read_column(name: str, column: pa.Array, datatype: str, shape: tuple[int, ..
             inner = inner.flatten()
         else:
             break
-    if len(sizes) == 1 < len(shape) and -1 not in shape and sizes[0] == math.prod(shape):
+    return _shaped(_values(inner, datatype), rows, sizes, shape)
+
+
+def _shaped(values: Array, rows: int, sizes: list[int], shape: tuple[int, ...]) -> Array:
+    """A flat list, or one plain number, may stand for a row of more dimensions."""
+    if -1 not in shape and len(sizes) <= 1 and math.prod(sizes) == math.prod(shape):
         sizes = list(shape)
-    return _values(inner, datatype).reshape(rows, *sizes)
+    return values.reshape(rows, *sizes)
+
+
+def _with_missing(leaf: pa.Array, datatype: str) -> Array:
+    if datatype == "BYTES":
+        return _values(leaf.fill_null(pa.scalar(b"" if _is_binary(leaf.type) else "", leaf.type)), datatype)
+    absent = leaf.is_null().to_numpy(zero_copy_only=False)
+    values = np.array(_values(leaf, datatype) if datatype == "BF16" else leaf.to_numpy(zero_copy_only=False))
+    values = values.astype(numpy_dtype(datatype), copy=False)
+    values[absent] = np.nan
+    return values
+
+
+def _is_binary(found: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(found) or pa.types.is_large_binary(found))
 
 
 def write_column(array: Array, free: bool = False) -> pa.Array:

@@ -187,8 +187,24 @@ def parse_tensor(item: dict[str, Any]) -> Array:
         raise RequestError(f"input '{name}' has no list of data; send the elements in row-major order")
     flat, types = flatten(name, data)
     check_count(name, len(flat), shape)
+    missing = [at for at, item in enumerate(flat) if item is None] if type(None) in types else []
+    if missing:
+        flat, types = _filled(name, datatype, flat, missing, shape), types - {type(None)}
     values = _bytes_array(name, flat, types) if datatype == "BYTES" else _number_array(name, datatype, flat, types)
+    if missing and datatype != "BYTES":
+        values[missing] = np.nan
     return values.reshape(shape)
+
+
+def _filled(name: str, datatype: str, flat: list[Any], missing: list[int], shape: tuple[int, ...]) -> list[Any]:
+    """The elements with something in the place of what is missing: what that means, see ``deployments.rows``."""
+    if datatype != "BYTES" and numpy_dtype(datatype).kind in "iub":
+        row = missing[0] * shape[0] // len(flat)
+        raise RequestError(
+            f"input '{name}' has null in row {row}, and {datatype} knows no missing values; give each row a value"
+        )
+    blank: Any = "" if datatype == "BYTES" else 0.0
+    return [blank if item is None else item for item in flat]
 
 
 def flatten(name: str, data: list[Any]) -> tuple[list[Any], set[type]]:

@@ -54,7 +54,7 @@ def bench(
     if input_file is None:
         refuse(context, ["column"], "--input")
     result = operation.bench(
-        name, input_rows=input_file, columns=as_columns(column), clients=clients, rate=rate, rows=rows,
+        name, inputs=input_file, columns=as_columns(column), clients=clients, rate=rate, rows=rows,
         duration_s=duration_s, member=member, url=url, address=address,
         credentials=door_options.credentials(auth_token_file, ca, cert, key),
     )  # fmt: skip

@@ -2,13 +2,21 @@
 
 import json
 
+import grpc
+import httpx
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from quorate.cluster.arguments.labelled_rows import read_rows
 from quorate.cluster.operations.query import query
 from quorate.cluster.operations.query_file import query_file
+from quorate.deployments import Client
+from quorate.deployments.client.inputs import as_input
+from quorate.deployments.errors import RequestError
+from quorate.deployments.wire import open_inference_pb2 as pb
+from quorate.deployments.wire.binary_tensors import encode
 from quorate.tuning import run_in_process
 from tests.deployments.support.member_threads import FACTORIES
 
@@ -54,3 +62,88 @@ def test_a_member_gets_the_same_bytes_from_a_file_online_and_offline(seen, tmp_p
     assert done.rows == 4
     bulk = np.stack(pd.read_parquet(tmp_path / "answers.parquet")["fused"])
     np.testing.assert_array_equal(bulk, online)
+
+
+# A table by the short form, read by a member of all inputs.
+SHORT = {
+    "name": "short",
+    "inputs": {"age": "FP32", "half": "FP16", "brain": "BF16", "wide": "FP64", "job": "BYTES", "n": "INT64"},
+    "members": {"m": {"model": "seen:digests", "inputs": ["all"], "output": "values"}}, "fusion": {"rule": "mean"},
+}  # fmt: skip
+NUMBERS = [1.5, None, -2.0]
+HALVES = pa.array(np.float16([1.5, 0, -2]), pa.float16(), mask=np.array([False, True, False]))
+TABLE = pa.table(
+    {
+        "age": pa.array(NUMBERS, pa.float32()), "half": HALVES, "wide": pa.array(NUMBERS),
+        "brain": pa.array([b"\xc0\x3f", None, b"\x00\xc0"], pa.binary(2)), "job": ["clerk", None, ""], "n": [1, 2, 3],
+    }
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def short(open_doors):
+    return open_doors(SHORT)
+
+
+@pytest.fixture(scope="module")
+def expected(short, tmp_path_factory):
+    """What the member gets of a file when it is tuned."""
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    path.write_text("age,half,brain,wide,job,n,label\n1.5,1.5,1.5,1.5,clerk,1,0\n,NA,nan,null,,2,0\n-2,-2,-2,-2,,3,0\n")
+    spec = short.engine.spec
+    return run_in_process(spec.job("m"), FACTORIES, read_rows(spec, path, "label").inputs)
+
+
+def as_json(http):
+    columns = dict.fromkeys(("age", "half", "brain", "wide"), NUMBERS) | {"job": ["clerk", None, ""], "n": [1, 2, 3]}
+    inputs = [
+        {"name": name, "datatype": SHORT["inputs"][name], "shape": [3], "data": data} for name, data in columns.items()
+    ]
+    reply = httpx.post(f"{http}/v2/models/short/infer", json={"inputs": inputs})
+    return np.reshape(reply.json()["outputs"][0]["data"], (3, 16))
+
+
+def as_arrow(http):
+    with Client(http, model="short") as client:
+        (answer,) = client.infer_arrow(TABLE)
+    return np.stack(answer.batch.column("fused").to_pylist())
+
+
+def as_frame(http):
+    columns = dict.fromkeys(("age", "half", "brain", "wide"), NUMBERS) | {"job": ["clerk", None, ""], "n": [1, 2, 3]}
+    frame = pd.DataFrame(columns)
+    with Client(http, model="short") as client:
+        return client.infer(frame).outputs["fused"]
+
+
+def as_grpc(target):
+    message = pb.ModelInferRequest(model_name="short")
+    for name, datatype in SHORT["inputs"].items():
+        column = ["clerk", None, ""] if name == "job" else [1, 2, 3] if name == "n" else NUMBERS
+        message.inputs.add(name=name, datatype=datatype, shape=[3])
+        array = as_input(column, {"name": name, "datatype": datatype, "shape": [-1]})
+        message.raw_input_contents.append(bytes(encode(array)))
+    with grpc.insecure_channel(target) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        reply = pb.ModelInferResponse.FromString(call(message.SerializeToString(), timeout=20))
+    return np.frombuffer(reply.raw_output_contents[0], np.float32).reshape(3, 16)
+
+
+@pytest.mark.parametrize("ask", [as_json, as_arrow, as_frame, as_grpc])
+def test_missing_values_mean_the_same_at_every_door_as_in_a_file(short, expected, ask):
+    np.testing.assert_array_equal(ask(short.grpc if ask is as_grpc else short.http), expected)
+    assert len(np.unique(expected, axis=0)) == 3
+
+
+def test_an_integer_that_is_missing_is_refused_by_its_row_at_every_door(short, tmp_path):
+    rows = {name: [1, None] if name == "n" else ["a", "b"] if name == "job" else [1.0, 2.0] for name in SHORT["inputs"]}
+    inputs = [{"name": n, "datatype": SHORT["inputs"][n], "shape": [2], "data": data} for n, data in rows.items()]
+    reply = httpx.post(f"{short.http}/v2/models/short/infer", json={"inputs": inputs})
+    assert (reply.status_code, reply.json()["error"]) == (
+        400, "input 'n' has null in row 1, and INT64 knows no missing values; give each row a value"
+    )  # fmt: skip
+    with Client(short.http, model="short") as client, pytest.raises(RequestError, match="'n' is null in row 1"):
+        list(client.infer_arrow(TABLE.set_column(5, "n", pa.array([1, None, 3]))))
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with pytest.raises(RequestError, match="column 'n', row 1: missing, and INT64 knows no missing values"):
+        query("short", tmp_path / "rows.json", url=short.http)

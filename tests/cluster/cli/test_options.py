@@ -33,6 +33,9 @@ def run(*words):
         ("query a --input r.npy --url http://h --address auto", "--address is for an ensemble that is looked up"),
         ("bench a --url http://h --address auto", "--address is for an ensemble that is looked up"),
         ("demo --full", "--full is for --data"),
+        ("bench a --column x=y", "--column is for --input"),
+        ("query a --input r.npy --column x", "'x' names no column, or an input twice; write price=Price"),
+        ("query a --input r.npy --column x=a --column x=b", "'x=b' names no column, or an input twice"),
     ],
 )
 def test_an_option_of_another_use_is_refused(words, sentence):
@@ -89,7 +92,7 @@ def test_every_option_is_an_argument_in_python_and_every_argument_an_option(comm
     arguments = {
         **ARGUMENTS,
         **({"resume": "run"} if name == "tune" else {}),
-        **({"input_file": "input_rows"} if name == "bench" else {}),
+        **({"input_file": "inputs"} if name == "bench" else {}),
         **(DOORS if name == "deploy" else CREDENTIALS),
     }
     options = {arguments.get(option, option) for option in inspect.signature(command).parameters}

@@ -27,6 +27,10 @@ def described(datatype, *shape):
         (pd.DataFrame({"a": [1.0], "b": [2.0]}), "FP32", (2,), np.array([[1, 2]], np.float32)),
         (torch.ones(2, 2, requires_grad=True), "FP32", (2,), np.ones((2, 2), np.float32)),
         (torch.ones(2, dtype=torch.bfloat16), "FP32", (), np.ones(2, np.float32)),
+        ([2.0, 3.0], "INT64", (), np.array([2, 3])),
+        ([1, None], "FP32", (), np.array([1, np.nan], np.float32)),
+        (pd.Series([1, None], dtype="Int64"), "FP64", (), np.array([1, np.nan])),
+        ([[1, None], [3, 4]], "FP32", (2,), np.array([[1, np.nan], [3, 4]], np.float32)),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str | tuple) else str(value),
 )
@@ -43,15 +47,20 @@ def test_strings_become_bytes(given):
     assert found.tolist() == [b"hello"]
 
 
+@pytest.mark.parametrize("given", [["a", None], pd.Series(["a", None]), pd.Series(["a", pd.NA], dtype="string")])
+def test_a_missing_string_is_empty(given):
+    assert as_input(given, described("BYTES")).tolist() == [b"a", b""]
+
+
 @pytest.mark.parametrize(
     ("given", "datatype", "sentence"),
     [
-        (["a", None], "BYTES", "element 1 is missing"),
-        (pd.Series(["a", None]), "BYTES", "element 1 is missing"),
-        ([1, 2], "BYTES", "element 0 is 1; the model reads BYTES, give strings"),
-        ([1.5], "INT64", "holds float64, the model reads INT64"),
-        ([300], "UINT8", "beyond UINT8, from 0 to 255"),
-        (["a"], "FP32", "the model reads FP32"),
+        ([1, 2], "BYTES", "input 'x': it holds int64, the model reads BYTES; write it as text"),
+        ([1.5], "INT64", "input 'x': row 0: 1.5 is no INT64"),
+        ([1, 300], "UINT8", "input 'x': row 1: 300 is beyond UINT8 (it goes from 0 to 255)"),
+        ([1e300], "FP32", "input 'x': row 0: 1e+300 is beyond FP32"),
+        ([1, None], "INT64", "input 'x': row 1: missing, and INT64 knows no missing values"),
+        (["a"], "FP32", "input 'x': row 0: 'a', the model reads FP32"),
         ([[1, 2], [3]], "FP32", "give rows of one length"),
     ],
 )
