@@ -4,6 +4,7 @@ Where nothing has to start for it, nothing does.
 """
 
 import hashlib
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -93,8 +94,8 @@ def written(folder, old="", new=""):
         ('"own_mistakes:ok"', "modle.pt2", "there is no file .*modle.pt2; did you mean 'model.pt2'"),
         ("own_mistakes:ok", "yours:ok", "there is no module 'yours'; install it, or put it beside the spec"),
         ("own_mistakes:ok", "own_mistakes:okk", "members.m.model: own_mistakes has no 'okk'; did you mean 'ok'"),
-        ('"own_mistakes:ok"', "model.pth", "'model.pth' is no model; write package.module:factory"),
-        ("    inputs: [x]", "    inputs: [x]\n    weights: w.pt", "w.pt' is not a .safetensors file; save the"),
+        ('"own_mistakes:ok"', "model.h5", "'model.h5' is no model; write package.module:factory"),
+        ("    inputs: [x]", "    inputs: [x]\n    weights: w.h5", "w.h5' is not a .safetensors, .* file; save the"),
         ("    inputs: [x]", "    inputs: [x]\n    config: {wdith: 3}", "no such parameter; did you mean 'width'"),
         ("rule: mean", "rule: average", "fusion.rule: there is no rule 'average'; did you mean 'mean'"),
         ("rule: mean", "rule: maen", "did you mean 'mean'"),
@@ -114,9 +115,10 @@ def written(folder, old="", new=""):
         ("rule: mean", "rule: mean, quorum: 2", "2 members must answer but only 1 are fused"),
     ],
 )  # fmt: skip
-def test_of_a_spec_are_told_by_validate(folder, old, new, said):
-    with pytest.raises(QuorateError, match=said):
+def test_of_a_spec_are_told_by_validate_with_the_line(folder, old, new, said):
+    with pytest.raises(QuorateError, match=said) as raised:
         validate(written(folder, old, new))
+    assert re.search(r"e\.yaml:\d+: |line \d", str(raised.value))
 
 
 def test_a_spec_that_is_not_there_and_one_that_is_none_are_told_apart(folder):
