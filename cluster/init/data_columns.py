@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RowsError
+from quorate.deployments.rows import column as columns
 from quorate.deployments.rows.column import Place
 from quorate.deployments.rows.column_names import check_named
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.reading import Wanted, input_batches
 from quorate.deployments.rows.table import UNNAMED
 from quorate.deployments.rows.values import own_datatype
+from quorate.deployments.rows.written import typed
 
 TRIED_ROWS = 8
 # More distinct whole numbers than these are values, not classes.
@@ -60,10 +62,12 @@ class Data:
         first = next(iter(self._table.batches(names)), None)
         if first is None or not names:
             raise RowsError(self._table.source, "no rows" if names else "no column but the label", "give some")
-        self.columns = {
-            name: Column(own_datatype(column, Place(self._table.source, name)), column.sizes)
-            for name, column in first.items()
-        }
+        self.columns = {name: self._described(name, typed(column)) for name, column in first.items()}
+
+    def _described(self, name: str, column: columns.Column) -> Column:
+        datatype = own_datatype(column, Place(self._table.source, name))
+        gaps = column.missing is not None and column.missing.any()  # whole numbers have none
+        return Column("FP32" if gaps and datatype != "BYTES" else datatype, column.sizes)
 
     def labels(self) -> Labels:
         """Numbers with fractions are values, everything else the names of classes."""

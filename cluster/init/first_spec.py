@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +32,14 @@ def write_first_spec(
     layout, trials = _first_that_runs(models, folder, table, inputs)
     found = _classes(trials, table, classes)
     read = {source for trial in trials for source in trial.inputs}
+    names = {trial.model.name: _free(trial.model.name, read) for trial in trials}
     tensors = {given: tensor for given, tensor in layout.inputs.items() if given in read}
     spec = parse_spec(
         {
-            "name": name if name not in {*read, *(model.name for model in models)} else f"{name}-ensemble",
+            "name": name if name not in {*read, *names.values()} else f"{name}-ensemble",
             "inputs": {given: tensor.model_dump(exclude_defaults=True) for given, tensor in tensors.items()},
             "classes": found or None,
-            "members": {trial.model.name: _member(trial, found) for trial in trials},
+            "members": {names[trial.model.name]: _member(trial, found) for trial in trials},
             "fusion": {"rule": "mean"},
         }
     )
@@ -53,24 +54,25 @@ def _first_that_runs(
     """The inputs that all models run on, and what they gave.
 
     Raises:
-        MemberLoadError: of the first way, when there is none.
+        MemberLoadError: where there are none, of the inputs that most models run on.
     """
-    failed: MemberLoadError | None = None
+    failed: tuple[int, MemberLoadError] | None = None
     for layout in _layouts(models, folder, table, inputs):
         rows = _rows(layout, folder, table)
+        trials: list[Trial] = []
         try:
-            return layout, [run(model, folder, layout.inputs, rows) for model in models]
+            trials.extend(run(model, folder, layout.inputs, rows) for model in models)
         except MemberLoadError as error:
-            failed = failed or error
+            failed = max(failed or (-1, error), (len(trials), error), key=lambda found: found[0])
+        else:
+            return layout, trials
     if failed is None:
         found = "no model says what it reads, and there is no data"
         raise SpecError("inputs", found, "give --data, or say --input NAME:DATATYPE[SHAPE]")
-    raise failed
+    raise failed[1]
 
 
-def _layouts(
-    models: Sequence[FoundModel], folder: Path, table: Data | None, inputs: Sequence[str]
-) -> Iterator[Layout]:
+def _layouts(models: Sequence[FoundModel], folder: Path, table: Data | None, inputs: Sequence[str]) -> Iterator[Layout]:
     if inputs:
         yield asked(inputs, table)
         return
@@ -113,6 +115,11 @@ def _classes(trials: Sequence[Trial], table: Data | None, asked: Sequence[str] |
             fix = "say --classes A,B,... in the order of its columns"
             raise SpecError("classes", f"member {name} gives {width} numbers a row, and {told}", fix)
     return found
+
+
+def _free(name: str, inputs: Collection[str]) -> str:
+    """A member's name that no input has."""
+    return f"{name}_model" if name in inputs else name
 
 
 def _member(trial: Trial, classes: Sequence[str]) -> dict[str, Any]:

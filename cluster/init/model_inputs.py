@@ -11,8 +11,6 @@ from quorate.deployments.spec.model_formats import ONNX, TORCH_EXPORT, format_of
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.wire.datatypes import name_of
 
-_ONNX_TYPES = {"float": "float32", "double": "float64"}  # others are called as NumPy calls them
-
 
 def own_inputs(path: Path) -> dict[str, TensorSpec]:
     """By name, without the batch dimension; none where the file does not say them, or what reads it is not there."""
@@ -27,12 +25,10 @@ def own_inputs(path: Path) -> dict[str, TensorSpec]:
 def _of_onnx(path: Path) -> dict[str, Any]:
     import onnxruntime
 
-    found = {}
-    for node in onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs():
-        kind = node.type.removeprefix("tensor(").removesuffix(")")
-        datatype = "BYTES" if kind == "string" else name_of(np.dtype(_ONNX_TYPES.get(kind, kind)))
-        found[node.name] = _tensor(datatype, node.shape)
-    return found
+    from quorate.deployments.sources.onnx import datatype_of
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return {node.name: _tensor(datatype_of(node.type), node.shape) for node in session.get_inputs()}
 
 
 def _of_export(path: Path) -> dict[str, Any]:

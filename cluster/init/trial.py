@@ -50,9 +50,7 @@ class Trial:
         return "probabilities" if shares else "logits"
 
 
-def run(
-    model: FoundModel, folder: Path, inputs: Mapping[str, TensorSpec], rows: Mapping[str, NDArray[Any]]
-) -> Trial:
+def run(model: FoundModel, folder: Path, inputs: Mapping[str, TensorSpec], rows: Mapping[str, NDArray[Any]]) -> Trial:
     """Run a model on all inputs, or else on one of them.
 
     Raises:
@@ -86,5 +84,7 @@ def _on(
     output, status = predictor.run({name: rows[name] for name in names}, probabilities=False)
     if status.any():
         found = f"it fails on rows of {', '.join(names)}: {predictor.last_error}"
-        raise MemberLoadError(model.name, found, "say what it reads: --input NAME:DATATYPE[SHAPE]", predictor.last_trace)
+        raise MemberLoadError(
+            model.name, found, "say what it reads: --input NAME:DATATYPE[SHAPE]", predictor.last_trace
+        )
     return Trial(model, names, output, predictor.model.classes)

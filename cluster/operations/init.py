@@ -27,6 +27,7 @@ class FirstSpec(Displayed):
         inputs: datatype and shape by name.
         members: model, inputs and output by name.
         columns: of inputs that the data calls otherwise, for ``--column``.
+        data: the file that was read; empty for none.
     """
 
     path: str
@@ -35,6 +36,7 @@ class FirstSpec(Displayed):
     members: Mapping[str, Mapping[str, Any]]
     classes: tuple[str, ...]
     columns: Mapping[str, str]
+    data: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
@@ -50,7 +52,7 @@ class FirstSpec(Displayed):
         columns = "".join(f" --column {name}={found}" for name, found in self.columns.items())
         lines = [
             f"reads {inputs}; {classes if self.classes else 'gives values'}",
-            f"wrote {self.path}; next: quorate try {self.path} --input ROWS{columns}",
+            f"wrote {self.path}; next: quorate try {self.path} --input {self.data or 'ROWS'}{columns}",
         ]
         return [Table(("member", "model", "reads", "gives"), rows, self.name, lines)]
 
@@ -105,4 +107,5 @@ def init(
         {given: f"{tensor.datatype}{list(tensor.shape)}" for given, tensor in spec.inputs.items()},
         {given: member.model_dump(include={"model", "inputs", "output"}) for given, member in spec.members.items()},
         spec.classes or (), {given: ",".join(found) for given, found in columns.items()},
+        str(data) if isinstance(data, str | Path) else "",
     )  # fmt: skip

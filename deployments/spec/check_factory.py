@@ -75,8 +75,8 @@ def classes_and_functions(path: Path) -> Iterator[tuple[str, tuple[str, ...] | N
         return
     for statement in tree.body:
         if isinstance(statement, _Definition):
-            is_class = isinstance(statement, ast.ClassDef)
-            yield statement.name, tuple(map(ast.unparse, statement.bases)) if is_class else None
+            bases = tuple(map(ast.unparse, statement.bases)) if isinstance(statement, ast.ClassDef) else None
+            yield statement.name, bases
 
 
 def _check_config(field: str, member: MemberSpec, parameters: _Parameters) -> None:

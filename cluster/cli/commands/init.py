@@ -29,7 +29,7 @@ def init(
     replace: Annotated[bool, typer.Option(help="Write it anew where it is there already.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a first spec, FOLDER/quorate.yaml, for the models of a folder; they are tried to see what they read and give.
+    """Write a first spec, FOLDER/quorate.yaml, for the models of a folder: they are tried, to see what they give.
 
     Example: quorate init models --data validation.csv --label target
     """
