@@ -7,6 +7,11 @@ import json
 from quorate.fusion.errors import QuorateError, QuorumError
 
 
+def located(spec_line: str, sentence: str, trace: str = "") -> str:
+    """A sentence between the line of the spec that it is about and the lines of code that led to it."""
+    return "\n".join(filter(None, (f"{spec_line}: {sentence}" if spec_line else sentence, trace)))
+
+
 class SpecError(QuorateError):
     """A spec that cannot be served; raised before anything starts."""
 
@@ -17,7 +22,7 @@ class SpecError(QuorateError):
         self.field, self.found, self.fix = field, found, fix
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.found}; {self.fix}"
+        return located(self.spec_line, f"{self.field}: {self.found}; {self.fix}")
 
 
 class DeadlineError(QuorumError):
@@ -206,11 +211,6 @@ class MemberLoadError(MemberError):
 
 class MemberFailedError(MemberError):
     """A member that is loaded failed on all rows that it was given."""
-
-
-def located(spec_line: str, sentence: str, trace: str = "") -> str:
-    """A sentence between the line of the spec that it is about and the lines of code that led to it."""
-    return "\n".join(filter(None, (f"{spec_line}: {sentence}" if spec_line else sentence, trace)))
 
 
 class SentError(QuorateError):

@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from quorate.deployments.errors import MemberError
+from quorate.deployments.errors import MemberError, SpecError
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.check_fusions import check_learned
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -44,14 +44,14 @@ def spec_and_folder(spec: SpecLike, folder: str | Path | None, untrained: bool =
 
 
 def naming_spec_lines(operation: Callable[P, T]) -> Callable[P, T]:
-    """Of an operation on a spec, its first argument: errors about a member say on which line of the file it stands."""
+    """Of an operation on a spec, its first argument: errors about a field or a member say on which line it stands."""
 
     @wraps(operation)
     def named(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return operation(*args, **kwargs)
         except QuorateError as error:
-            spec, field = args[0] if args else kwargs.get("spec"), _member_field(error)
+            spec, field = args[0] if args else kwargs.get("spec"), _field_of(error)
             if field and isinstance(spec, str | Path):
                 error.spec_line = spec_line(Path(spec), field)
             raise
@@ -59,8 +59,10 @@ def naming_spec_lines(operation: Callable[P, T]) -> Callable[P, T]:
     return named
 
 
-def _member_field(error: QuorateError) -> str:
-    """The field of the spec that an error about a member is of; empty for others."""
+def _field_of(error: QuorateError) -> str:
+    """The field of the spec that an error is about; empty for others."""
+    if isinstance(error, SpecError):
+        return error.field
     if isinstance(error, MemberError):
         return f"members.{error.member}.model"
     what = str(getattr(error, "what", ""))

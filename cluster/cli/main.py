@@ -16,6 +16,7 @@ from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
+from quorate.cluster.cli.commands.init import init
 from quorate.cluster.cli.commands.logs import logs
 from quorate.cluster.cli.commands.plan import plan
 from quorate.cluster.cli.commands.promote import promote
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    init,
     validate,
     try_spec,
     schema,

@@ -48,11 +48,16 @@ def rendered(result: Displayed) -> Group:
 
 @contextmanager
 def progress(first: str, as_json: bool) -> Iterator[Callable[[str], None]]:
-    """A spinner on a terminal's stderr with the current step; nothing for machines."""
+    """A spinner on a terminal's stderr with the current step; lines where that is a file, nothing for machines."""
     from rich.console import Console
     from rich.markup import escape
 
-    with Console(stderr=True, quiet=as_json).status(escape(first)) as status:
+    console = Console(stderr=True, quiet=as_json)
+    if not console.is_terminal:
+        with steps(as_json) as tell:
+            yield tell
+        return
+    with console.status(escape(first)) as status:
         yield lambda step: status.update(escape(step))
 
 

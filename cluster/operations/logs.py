@@ -20,16 +20,22 @@ LINES = 200
 
 @dataclass(frozen=True, repr=False)
 class Logs(Displayed):
-    """The last lines of each replica, the one that wrote last at the end."""
+    """The last lines of each replica, the one that wrote last at the end.
+
+    Attributes:
+        silent: nodes that did not answer, and may have more.
+    """
 
     replicas: tuple[ReplicaLog, ...]
+    silent: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
-        return {"replicas": [asdict(replica) for replica in self.replicas]}
+        return {"replicas": [asdict(replica) for replica in self.replicas], "silent": list(self.silent)}
 
     def tables(self) -> Sequence[Table]:
-        return [Table(title=_title(replica), lines=replica.text.splitlines()) for replica in self.replicas]
+        shown = [Table(title=_title(replica), lines=replica.text.splitlines()) for replica in self.replicas]
+        return [*shown, Table(lines=[f"{node} did not answer, and may have more" for node in self.silent])]
 
 
 def logs(name: str, member: str | None = None, *, lines: int = LINES, address: str | None = None) -> Logs:
@@ -44,22 +50,21 @@ def logs(name: str, member: str | None = None, *, lines: int = LINES, address: s
 
     Raises:
         ClusterError: there is no such cluster, or nothing is kept.
-        DeployError: a node did not answer.
     """
     forget_old()
     ensembles = (name, SHARED) if member is not None else (name,)
     if nothing_runs(address):
-        found, kept = read_logs(ensembles, member), kept_members()
+        found, silent, kept = read_logs(ensembles, member), list[str](), kept_members()
     else:
         with connected(address):
             from quorate.deployments.control.member_logs import kept_on_nodes, logs_on_nodes
 
-            found = logs_on_nodes(ensembles, member)
+            found, silent = logs_on_nodes(ensembles, member)
             kept = [] if found else kept_on_nodes()
     if not found:
         asked = name if member is None else f"{name} {member}"
         raise ClusterError(f"no log of {asked} is kept here (kept: {_names(kept)}); logs end a day after their members")
-    return Logs(tuple(_last(log, lines) for log in found))
+    return Logs(tuple(_last(log, lines) for log in found), tuple(silent))
 
 
 def _last(log: ReplicaLog, lines: int) -> ReplicaLog:

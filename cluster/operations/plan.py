@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.notes import notes
@@ -44,6 +44,7 @@ class Plan(Displayed):
         return [Table(("part", "what happens", "node of each replica", "why"), rows, lines=self.notes)]
 
 
+@naming_spec_lines
 def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | None = None) -> Plan:
     """Compare a spec with what runs, and place what is new on what the nodes of a cluster have free now.
 

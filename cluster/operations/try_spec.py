@@ -94,8 +94,9 @@ def try_spec(
         raise RequestError(f"'{member}' is no member that reads the request alone; {suggest(member, askable)}")
     from quorate.deployments.server.in_process import InProcess
 
-    with InProcess(found, place) as ensemble:
-        inputs = _read(rows, ensemble.inputs(model), columns)
+    ensemble = InProcess(found, place)
+    inputs = _read(rows, ensemble.inputs(model), columns)
+    with ensemble:
         response = ensemble.infer(model, inputs, {"explain": True} if explain else {})
         return Tried(
             response.outputs, response.parameters, found.classes or (), members=_members(ensemble),

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.cluster.arguments.spec import SpecLike, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.notes import notes
@@ -36,6 +36,7 @@ class Validation(Displayed):
         return [Table(lines=[line, *self.notes])]
 
 
+@naming_spec_lines
 def validate(spec: SpecLike, *, folder: str | Path | None = None) -> Validation:
     """Check a spec, the files it names, and that its fusion can be built.
 

@@ -27,7 +27,7 @@ class ReplicaLog:
     Attributes:
         ensemble: whose member it is; ``SHARED`` for one that runs once for several.
         written_at: when it last wrote, in seconds since 1970.
-        node: where it ran; empty on this machine.
+        node: the address of the node that it ran on.
     """
 
     ensemble: str
@@ -41,14 +41,14 @@ class ReplicaLog:
 class LogFile:
     """A replica's log, written line by line; where the disk takes no more, lines are lost and nothing else."""
 
-    def __init__(self, ensemble: str, member: str, replica: str):
+    def __init__(self, ensemble: str, member: str, replica: str, node: str = ""):
         self._path: Path | None = None
         self._lock, self._touched = threading.Lock(), time.monotonic()
         with contextlib.suppress(OSError):
             forget_old()
             folder = state_folder() / "logs" / ensemble / member
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path = folder / f"{replica}.log"
+            self._path = folder / f"{replica}@{node}.log"
 
     def write(self, text: str) -> None:
         """Append lines, the first with the time."""
@@ -78,7 +78,8 @@ def read_logs(ensembles: tuple[str, ...], member: str | None = None) -> list[Rep
             with contextlib.suppress(OSError):  # it went meanwhile
                 older = path.with_suffix(".log.1")
                 text = (_text(older) if older.exists() else "") + _text(path)
-                found.append(ReplicaLog(ensemble, name, path.stem, text, path.stat().st_mtime))
+                replica, _, node = path.stem.partition("@")
+                found.append(ReplicaLog(ensemble, name, replica, text, path.stat().st_mtime, node))
     return sorted(found, key=lambda log: log.written_at)
 
 

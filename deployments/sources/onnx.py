@@ -34,7 +34,7 @@ def load(request: LoadRequest) -> Model:
         raise request.error(f"{request.path.name} cannot be loaded: {error}", "export it again") from None
     session, device = _session(request)
     readers = _readers(request, session.get_inputs())
-    outputs = {node.name: f"{_datatype(node.type)} {_sizes(node.shape)}" for node in session.get_outputs()}
+    outputs = {node.name: f"{datatype_of(node.type)} {_sizes(node.shape)}" for node in session.get_outputs()}
     try:
         wanted = choose(outputs, request.spec)
     except OutputError as error:
@@ -75,7 +75,7 @@ def _readers(request: LoadRequest, nodes: Sequence[Any]) -> dict[str, Callable[[
     """
     names, wanted = [node.name for node in nodes], request.preprocessing.names
     if not request.preprocessing.serves(names) and not len(names) == len(wanted) == 1:
-        known = ", ".join(f"{node.name} ({_datatype(node.type)} {_sizes(node.shape)})" for node in nodes)
+        known = ", ".join(f"{node.name} ({datatype_of(node.type)} {_sizes(node.shape)})" for node in nodes)
         found = f"{request.path.name} reads {known}, and the member {', '.join(wanted)}"
         raise request.error(found, "call what the member reads as the file does")
     places = {name: wanted.index(name) if name in wanted else 0 for name in names}
@@ -83,7 +83,7 @@ def _readers(request: LoadRequest, nodes: Sequence[Any]) -> dict[str, Callable[[
 
 
 def _reader(place: int, node: Any) -> Callable[[Sequence[Array]], Array]:
-    datatype = _datatype(node.type)
+    datatype = datatype_of(node.type)
     column = len(node.shape) == 2 and node.shape[1] == 1
 
     def read(arrays: Sequence[Array]) -> Array:
@@ -110,7 +110,7 @@ def _cast(array: Array, datatype: str, name: str) -> Array:
     return array.astype(dtype)
 
 
-def _datatype(kind: str) -> str:
+def datatype_of(kind: str) -> str:
     """``tensor(float)`` as the protocol calls it; what is no tensor as it is."""
     return _DATATYPES.get(kind.removeprefix("tensor(").removesuffix(")"), kind)
 

@@ -33,8 +33,8 @@ def load_weights(request: LoadRequest, module: nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(unprefixed(state, module.state_dict().keys()), strict=True)
     except RuntimeError as error:
-        found = " ".join(str(error).split())[:300]
-        raise request.error(f"{path.name} does not fit the model: {found}", "check config and weights") from None
+        found = f"{path.name} does not fit the model: {str(error).strip()}"
+        raise request.error(found, "check config and weights") from None
 
 
 def state_of(saved: Any) -> dict[str, Tensor]:

@@ -64,6 +64,21 @@ def check_factory(field: str, member: MemberSpec, folder: Path) -> None:
         _check_config(field, member, parameters)
 
 
+def classes_and_functions(path: Path) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+    """Those that a module makes, by name, with a class's base classes as they are written; None of a function.
+
+    A file that is not Python has none.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for statement in tree.body:
+        if isinstance(statement, _Definition):
+            bases = tuple(map(ast.unparse, statement.bases)) if isinstance(statement, ast.ClassDef) else None
+            yield statement.name, bases
+
+
 def _check_config(field: str, member: MemberSpec, parameters: _Parameters) -> None:
     given = member.config
     if len(parameters.all) == 1 and parameters.all[0] in CONFIG_NAMES and parameters.all[0] not in given:

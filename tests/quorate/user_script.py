@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from typing_extensions import assert_type
@@ -38,7 +39,16 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.bench("digits", clients=4), quorate.BenchResult)
     assert_type(quorate.rollback("digits"), quorate.RolledBack)
     assert_type(quorate.convert("model.pt", to="safetensors"), quorate.Converted)
+    assert_type(quorate.logs("digits", "cnn", lines=50), quorate.Logs)
     assert_type(quorate.down(), quorate.Stopped)
+
+
+def first_steps() -> None:
+    assert_type(quorate.doctor(), quorate.Diagnosis)
+    assert_type(quorate.schema()["title"], Any)
+    assert_type(quorate.curl("digits", {"image": rows}), str)
+    assert_type(quorate.init("models", "rows.csv", label="target"), quorate.FirstSpec)
+    assert_type(quorate.try_spec("digits.yaml", {"image": rows}, explain=True), quorate.Tried)
 
 
 def tuning(labelled: quorate.Labelled, splits: quorate.Splits) -> None:

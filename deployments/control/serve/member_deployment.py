@@ -98,7 +98,7 @@ def _started(job: MemberJob, folder: Path) -> MemberReplica:
     from quorate.deployments.members.replica import MemberReplica
 
     place = _place()
-    log = LogFile(SHARED if job.member.share else job.ensemble, job.name, place.replica_id)
+    log = LogFile(SHARED if job.member.share else job.ensemble, job.name, place.replica_id, place.host)
     copy_output(log)
     try:
         return MemberReplica(job, folder, place, log)

@@ -17,12 +17,13 @@ def home(tmp_path, monkeypatch):
 
 def test_what_replicas_write_is_read_by_ensemble_and_member():
     for member, replica in (("a", "r1"), ("a", "r2"), ("b", "r3")):
-        LogFile("digits", member, replica).write(f"hello from {replica}")
+        LogFile("digits", member, replica, "10.0.0.1").write(f"hello from {replica}")
     LogFile("other", "a", "r4").write("hello")
     assert kept_members() == [("digits", "a"), ("digits", "b"), ("other", "a")]
     assert {log.replica for log in read_logs(("digits",))} == {"r1", "r2", "r3"}
     assert [log.replica for log in read_logs(("digits",), "b")] == ["r3"]
     assert read_logs(("digits",), "b")[0].text.endswith(" hello from r3\n")
+    assert {log.node for log in read_logs(("digits",))} == {"10.0.0.1"}
 
 
 def test_a_log_holds_the_last_lines_and_no_more_than_twice_its_limit(monkeypatch, home):
@@ -47,7 +48,7 @@ def test_they_are_forgotten_a_day_after_the_last_line_and_their_folders_with_the
     for replica, age_s in (("old", KEPT_S + 60), ("new", KEPT_S - 60)):
         LogFile("e", replica, replica).write("hello")
         then = time.time() - age_s
-        os.utime(home / "logs" / "e" / replica / f"{replica}.log", (then, then))
+        os.utime(home / "logs" / "e" / replica / f"{replica}@.log", (then, then))
     forget_old()
     assert kept_members() == [("e", "new")]
     assert not (home / "logs" / "e" / "old").exists()

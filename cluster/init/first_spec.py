@@ -1,0 +1,127 @@
+"""From models and a table to a spec that is valid: inputs that all models run on, the classes, a mean of all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.cluster.init.data_columns import TRIED_ROWS, Data
+from quorate.cluster.init.found_models import FoundModel, find_models
+from quorate.cluster.init.input_layouts import Layout, asked, of_columns
+from quorate.cluster.init.model_inputs import own_inputs
+from quorate.cluster.init.trial import Trial, run
+from quorate.deployments.errors import MemberLoadError, SpecError
+from quorate.deployments.rows.opening import RowsLike
+from quorate.deployments.spec.check_files import check_files
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.files import parse_spec, save_spec
+from quorate.deployments.wire.example import example_rows
+
+
+def write_first_spec(
+    path: Path, name: str, data: RowsLike | None, label: str, inputs: Sequence[str],
+    classes: Sequence[str] | None, factories: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]],
+) -> tuple[EnsembleSpec, Mapping[str, Sequence[str]]]:  # fmt: skip
+    """The spec as it was written, and the columns of inputs that the data calls otherwise; see ``operations.init``."""
+    folder, table = path.parent, None if data is None else Data(data, label)
+    models = find_models(folder, factories, configs)
+    layout, trials = _first_that_runs(models, folder, table, inputs)
+    found = _classes(trials, table, classes)
+    read = {source for trial in trials for source in trial.inputs}
+    names = {trial.model.name: _free(trial.model.name, read) for trial in trials}
+    tensors = {given: tensor for given, tensor in layout.inputs.items() if given in read}
+    spec = parse_spec(
+        {
+            "name": name if name not in {*read, *names.values()} else f"{name}-ensemble",
+            "inputs": {given: tensor.model_dump(exclude_defaults=True) for given, tensor in tensors.items()},
+            "classes": found or None,
+            "members": {names[trial.model.name]: _member(trial, found) for trial in trials},
+            "fusion": {"rule": "mean"},
+        }
+    )
+    check_files(spec, folder)
+    save_spec(spec, path)
+    return spec, {given: found for given, found in layout.columns.items() if given in read}
+
+
+def _first_that_runs(
+    models: Sequence[FoundModel], folder: Path, table: Data | None, inputs: Sequence[str]
+) -> tuple[Layout, list[Trial]]:
+    """The inputs that all models run on, and what they gave.
+
+    Raises:
+        MemberLoadError: where there are none, of the inputs that most models run on.
+    """
+    failed: tuple[int, MemberLoadError] | None = None
+    for layout in _layouts(models, folder, table, inputs):
+        rows = _rows(layout, folder, table)
+        trials: list[Trial] = []
+        try:
+            trials.extend(run(model, folder, layout.inputs, rows) for model in models)
+        except MemberLoadError as error:
+            failed = max(failed or (-1, error), (len(trials), error), key=lambda found: found[0])
+        else:
+            return layout, trials
+    if failed is None:
+        found = "no model says what it reads, and there is no data"
+        raise SpecError("inputs", found, "give --data, or say --input NAME:DATATYPE[SHAPE]")
+    raise failed[1]
+
+
+def _layouts(models: Sequence[FoundModel], folder: Path, table: Data | None, inputs: Sequence[str]) -> Iterator[Layout]:
+    if inputs:
+        yield asked(inputs, table)
+        return
+    for model in models:
+        own = own_inputs(folder / model.model)
+        if own and (table is None or own.keys() <= table.columns.keys()):
+            yield Layout(own)
+    if table is not None:
+        yield from of_columns(table.columns)
+
+
+def _rows(layout: Layout, folder: Path, table: Data | None) -> Mapping[str, NDArray[Any]]:
+    if table is not None:
+        return table.rows(layout.wanted(), layout.columns)
+    rows = example_rows(layout.inputs, TRIED_ROWS, folder)
+    random = np.random.default_rng(0)  # what is the same in all rows may sum to one by chance
+    return {
+        name: random.normal(size=array.shape).astype(array.dtype) if array.dtype.kind == "f" else array
+        for name, array in rows.items()
+    }
+
+
+def _classes(trials: Sequence[Trial], table: Data | None, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """Those that are said, by the user, by models, by labels; none where labels are values.
+
+    Raises:
+        SpecError: as many as a model gives numbers have to be said.
+    """
+    labelled = None if table is None else table.labels().classes
+    own = next((trial.classes for trial in trials if trial.classes is not None), None)
+    if asked is None and table is not None and labelled is None:
+        return ()
+    found = tuple(asked or own or labelled or ())
+    widths = {trial.model.name: trial.width for trial in trials}
+    if not found and all(width == 1 for width in widths.values()):
+        return ()
+    for name, width in widths.items():
+        if width != len(found) and not (own and len(own) == width):
+            told = f"{', '.join(found[:10])} are {len(found)} classes" if found else "nobody says what they are"
+            fix = "say --classes A,B,... in the order of its columns"
+            raise SpecError("classes", f"member {name} gives {width} numbers a row, and {told}", fix)
+    return found
+
+
+def _free(name: str, inputs: Collection[str]) -> str:
+    """A member's name that no input has."""
+    return f"{name}_model" if name in inputs else name
+
+
+def _member(trial: Trial, classes: Sequence[str]) -> dict[str, Any]:
+    own = {"classes": list(trial.classes)} if trial.classes and classes and trial.classes != tuple(classes) else {}
+    return {**trial.model.member(), "inputs": list(trial.inputs), "output": trial.kind(len(classes)), **own}

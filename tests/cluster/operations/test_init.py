@@ -1,0 +1,144 @@
+"""A first spec for the models of a folder is valid, and answers what the models answer."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from quorate.cluster.operations.init import init
+from quorate.cluster.operations.try_spec import try_spec
+from quorate.cluster.operations.tune import tune
+from quorate.cluster.operations.validate import validate
+from quorate.deployments import load_spec
+from quorate.fusion.errors import QuorateError
+
+CODE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+ROWS = np.random.default_rng(5).normal(size=(40, 4)).astype(np.float32)
+
+
+def exported(path, model):
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model, (torch.zeros(2, 4),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    exported(tmp_path / "exported.pt2", nn.Linear(4, 3).eval())
+    layers = nn.ModuleDict({"layers": nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))})
+    save_file(layers.state_dict(), tmp_path / "own.safetensors")
+    (tmp_path / "network.py").write_text(CODE)
+    (tmp_path / "README.txt").write_text("no model")
+    (tmp_path / "notes.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.fixture
+def table(folder):
+    path = folder / "data" / "rows.csv"
+    path.parent.mkdir()
+    lines = [",".join([*map(str, row), ("cat", "dog", "bird")[at % 3]]) for at, row in enumerate(ROWS.tolist())]
+    path.write_text("\n".join(["a,b,c,d,animal", *lines]) + "\n")
+    return path
+
+
+CONFIG = {"own": {"width": 8}}
+
+
+def test_files_and_weights_become_members_of_a_spec_that_is_valid_and_answers(folder, table):
+    done = init(folder, table, label="animal", configs=CONFIG, name="zoo")
+    spec = load_spec(done.path)
+    assert (spec.name, spec.classes) == ("zoo", ("bird", "cat", "dog"))
+    assert {name: (m.model, m.weights, m.output) for name, m in spec.members.items()} == {
+        "exported": ("exported.pt2", None, "logits"),
+        "own": ("network:Net", "own.safetensors", "logits"),
+    }
+    assert spec.inputs["x"].shape == (4,)
+    assert done.columns == {"x": "a,b,c,d"}
+    assert validate(done.path).name == "zoo"
+    tried = try_spec(done.path, table, columns=done.columns)
+    torch.manual_seed(0)
+    by_hand = nn.Linear(4, 3).eval()(torch.from_numpy(ROWS)).softmax(dim=1)
+    alone = try_spec(done.path, table, columns=done.columns, member="exported")
+    np.testing.assert_allclose(
+        torch.from_numpy(next(iter(alone.outputs.values()))).softmax(dim=1), by_hand.detach(), rtol=1e-5
+    )
+    assert tried.outputs["fused"].shape == (40, 3)
+    tuned = tune(done.path, table, label="animal", columns=done.columns, runs=folder / "runs")
+    assert {"exported", "own"} <= set(tuned.to_dict()["alternatives"])
+
+
+def test_without_data_a_file_that_says_what_it_reads_is_enough_but_for_its_classes(folder):
+    (folder / "own.safetensors").unlink()
+    (folder / "exported.pt2").rename(folder / "only.pt2")
+    with pytest.raises(QuorateError, match=r"member only gives 3 numbers a row, and nobody .*; say --classes A,B"):
+        init(folder)
+    done = init(folder, classes=["low", "mid", "high"])
+    assert done.inputs == {"input": "FP32[4]"}
+    assert load_spec(done.path).classes == ("low", "mid", "high")
+
+
+def test_a_regression_gives_values(folder):
+    for name in ("own.safetensors", "exported.pt2"):
+        (folder / name).unlink()
+    exported(folder / "price.pt2", nn.Linear(4, 1).eval())
+    np.savez(folder / "rows.npz", x=ROWS, label=ROWS.sum(axis=1))
+    done = init(folder, folder / "rows.npz")
+    spec = load_spec(done.path)
+    assert (spec.classes, spec.members["price"].output, dict(done.inputs)) == (None, "values", {"x": "FP32[4]"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "member own.* could not be|members.own: network:Net failed with TypeError.*width"),
+        ({"configs": CONFIG, "inputs": ["y"]}, "no type for 'y', and the data has a, b, c, d; write y:FP32"),
+        ({"configs": CONFIG, "inputs": ["a b"]}, "'a b'; write NAME, or NAME:DATATYPE"),
+        ({"configs": {"mine": {}}}, "members.mine: no file of .* is called so; it has exported, own"),
+        ({"configs": CONFIG, "classes": ["a", "b"]}, "gives 3 numbers a row, and a, b are 2 classes; say --classes"),
+        ({"configs": CONFIG, "factories": {"own": "network:Nett"}}, "network has no 'Nett'; did you mean 'Net'"),
+        ({"configs": CONFIG, "label": "target"}, "no column 'target'; it has a, b, c, d, animal"),
+    ],
+)
+def test_what_has_to_be_said_is_told_by_its_option(folder, table, asked, said):
+    with pytest.raises(QuorateError, match=said):
+        init(folder, table, **{"label": "animal", **asked})
+
+
+def test_weights_that_several_classes_may_build_ask_which(folder):
+    (folder / "other.py").write_text(CODE)
+    with pytest.raises(QuorateError, match=r"may be built by network:Net, other:Net; say --factory own=MODULE:FACTORY"):
+        init(folder)
+
+
+def test_a_folder_without_models_and_a_spec_that_is_there_are_told(tmp_path):
+    with pytest.raises(QuorateError, match=r"holds no model; give a folder of .*\.pt2, \.onnx"):
+        init(tmp_path)
+    (tmp_path / "quorate.yaml").write_text("")
+    with pytest.raises(QuorateError, match=r"is there already; say --replace"):
+        init(tmp_path)
+
+
+def test_the_command_writes_what_the_function_writes(folder, table, monkeypatch, capsys):
+    from quorate.cluster.cli import main
+
+    words = ["init", str(folder), "--data", str(table), "--label", "animal", "--config", 'own={"width": 8}', "--json"]
+    monkeypatch.setattr("sys.argv", ["quorate", *words])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == ["bird", "cat", "dog"]
