@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Awaitable, Callable
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any
 
 import torch
@@ -37,7 +37,12 @@ class AsyncCalls:
 
     def blocking(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:
         """The same function for callers that wait."""
-        return lambda *arguments: self.run(function(*arguments))
+
+        @wraps(function)
+        def run(*arguments: Any, **named: Any) -> Any:
+            return self.run(function(*arguments, **named))
+
+        return run
 
 
 async def _without_gradients(awaitable: Awaitable[Any]) -> Any:

@@ -10,7 +10,8 @@ import copy
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _built(request: LoadRequest, calls: AsyncCalls) -> Any:
     if isinstance(found, nn.Module):
         return copy.deepcopy(found) if request.spec.weights else found  # others may have it with other weights
     if _needs(found, request.config) == set(request.spec.inputs):
-        return _itself(found, request.spec.inputs, request.config)
+        return partial(found, **request.config)
     try:
         return calls.run(_call(found, request.config)) if is_async(found) else _call(found, request.config)
     except (Exception, SystemExit) as error:
@@ -84,17 +85,6 @@ def _needs(function: Any, config: Mapping[str, Any]) -> set[str]:
         return set()
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return {p.name for p in named if p.default is p.empty} - set(config)
-
-
-def _itself(function: Callable[..., Any], inputs: Sequence[str], config: Mapping[str, Any]) -> Callable[..., Any]:
-    """A model that is called with its inputs by their names, and its settings."""
-    if is_async(function):
-
-        async def run_async(*arrays: Any) -> Any:
-            return await function(**dict(zip(inputs, arrays, strict=True)), **config)
-
-        return run_async
-    return lambda *arrays: function(**dict(zip(inputs, arrays, strict=True)), **config)
 
 
 def _call(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from quorate.deployments.sources.named_inputs import by_names
 from quorate.deployments.sources.outputs import as_array, pick
 from quorate.deployments.sources.preprocessing import Preprocessing
 from quorate.deployments.spec.example_content import content_of
@@ -49,7 +50,7 @@ class Model:
         self.name, self.device, self.classes = name, device, classes
         self._spec, self._function, self._tensors, self._folder = spec, function, tensors, folder
         self._preprocessing = preprocessing or Preprocessing(spec.inputs, {}, folder)
-        self._batch = batch
+        self._call, self._batch = by_names(function, self._preprocessing.names), batch
         of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
         self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
 
@@ -82,7 +83,7 @@ class Model:
         with torch.inference_mode():
             if self._tensors:
                 arrays = [self._tensor(a, dtype) for a, dtype in zip(arrays, self._dtypes, strict=True)]
-            output = self._function(*arrays)
+            output = self._call(*arrays)
             array, classes = as_array(pick(output, self._spec))
         self.classes = classes or self.classes
         return array

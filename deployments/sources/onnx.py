@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError, choose
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.spec.onnx_files import OnnxFileError, read_onnx
+from quorate.deployments.spec.model_files.exact_casts import is_exact
+from quorate.deployments.spec.model_files.fixed_batch import fixed_batch
+from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.wire.datatypes import name_of, numpy_dtype
 
 Array = NDArray[Any]
@@ -44,8 +46,7 @@ def load(request: LoadRequest) -> Model:
         columns = {name: read(arrays) for name, read in readers.items()}
         return {wanted: session.run([wanted], columns)[0]}
 
-    first = {sizes[0] if sizes else None for sizes in file.inputs.values()}
-    batch = first.pop() if len(first) == 1 else None
+    batch = fixed_batch(request.path)
     return request.model(run, tensors=False, classes=file.classes, device=device, batch=batch)
 
 
@@ -102,12 +103,12 @@ def _cast(array: Array, datatype: str, name: str) -> Array:
     if datatype == "BYTES" and array.dtype == object:
         texts = [item.decode() if isinstance(item, bytes) else item for item in array.ravel()]
         return np.array(texts, dtype=object).reshape(array.shape)
-    dtype = numpy_dtype(datatype)
-    if array.dtype == dtype:
+    given = name_of(array.dtype)
+    if given == datatype:
         return array
-    if object in (array.dtype, dtype) or not np.can_cast(array.dtype, dtype, "safe"):
-        raise TypeError(f"the file's input '{name}' is {datatype}, and gets {name_of(array.dtype)}; make them one")
-    return array.astype(dtype)
+    if not is_exact(given, datatype):
+        raise TypeError(f"the file's input '{name}' is {datatype}, and gets {given}; make them one")
+    return array.astype(numpy_dtype(datatype))
 
 
 def datatype_of(kind: str) -> str:

@@ -68,8 +68,9 @@ class LoadRequest:
         """What is loaded, as a model.
 
         Args:
-            function: called with what ``preprocessing`` names, in that order, (B, *shape) each; gives one row for each,
-                alone or among other outputs (see ``outputs.pick``), as numbers or by the names of classes.
+            function: called with what ``preprocessing`` names, (B, *shape) each, by these names where it has such
+                parameters, else in their order; gives one row for each, alone or among other outputs (see
+                ``outputs.pick``), as numbers or by the names of classes.
             tensors: whether it takes tensors on the device, or arrays.
             classes: what the model itself calls its columns, in their order, where it knows.
             device: where it runs, if not on the device that was asked for.

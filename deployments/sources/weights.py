@@ -47,11 +47,11 @@ def state_of(saved: Any) -> dict[str, Tensor]:
         return dict(saved.state_dict())
     if not isinstance(saved, Mapping):
         raise StateError(f"it holds one {type(saved).__name__}")
-    tensors = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
-    if tensors:
-        return tensors
     inner = {str(key): value for key, value in saved.items() if _is_state(value)}
     named = next((key for key in _KEYS if key in inner), None)
+    tensors = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
+    if named is None and tensors:
+        return tensors
     if named is None and len(inner) != 1:
         found = f"the state of several modules: {', '.join(inner)}" if inner else f"no tensor, but {_listed(saved)}"
         raise StateError(f"it holds {found}")
@@ -62,11 +62,16 @@ def unprefixed(state: Mapping[str, Tensor], wanted: Collection[str]) -> Mapping[
     """The state with the names that a module has, where a wrapper's name stands before each of them.
 
     DataParallel puts ``module.`` there, Lightning the attribute's name, torch.compile ``_orig_mod.``. What else
-    such a wrapper had is left out. A state that does not fit in exactly one way stays as it is.
+    such a wrapper had is left out. Where several fit alike the state stays as it is.
     """
-    if set(state) == set(wanted):
+    names = set(wanted)
+    if set(state) == names:
         return state
-    found = [part for part in _inner_states(state, _MAX_WRAPPERS) if set(part) == set(wanted)]
+    inner = _inner_states(state, _MAX_WRAPPERS)
+    found = [part for part in inner if set(part) == names]
+    if not found:  # then the closest tells best what is missing
+        most = max((len(names & part.keys()) for part in inner), default=0)
+        found = [part for part in inner if len(names & part.keys()) == most > len(names & state.keys())]
     return found[0] if len(found) == 1 else state
 
 

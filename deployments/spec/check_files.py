@@ -12,13 +12,15 @@ from quorate.deployments.spec.check_factory import check_factory
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.huggingface_folder import check_folder
+from quorate.deployments.spec.model_files.check_onnx_file import check_onnx_file
+from quorate.deployments.spec.model_files.check_torch_file import check_torch_file
 from quorate.deployments.spec.model_formats import (
     CHECKPOINTS,
     FACTORY,
     HUGGING_FACE,
+    ONNX,
     TORCHSCRIPT,
     checkpoint_of,
-    convert_command,
     factory_of,
     format_of,
     model_path,
@@ -26,7 +28,6 @@ from quorate.deployments.spec.model_formats import (
 from quorate.deployments.spec.named_files import NamedFile, named_files, tokenizer_folders
 from quorate.deployments.spec.schema import MemberSpec
 from quorate.deployments.spec.suggestions import closest
-from quorate.deployments.spec.torch_files import foreign_class, kind_of
 from quorate.fusion.errors import MissingExtraError
 from quorate.fusion.extras import missing_extra
 
@@ -44,7 +45,7 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
         if not (folder / file.path).exists():
             raise SpecError(file.field, f"there is no file {folder / file.path}", _nearest(folder / file.path))
         _check_kind(spec, file, folder / file.path)
-        _check_torch_file(spec, file, folder / file.path)
+        _check_content(spec, file, folder / file.path)
     for name, member in spec.members.items():
         _check_format(f"members.{name}", member, folder)
     for name, member in spec.members.items():
@@ -86,32 +87,15 @@ def _check_format(field: str, member: MemberSpec, folder: Path) -> None:
         raise MissingExtraError(f"{field}.model", known.module, missing.extra if missing else known.module)
 
 
-def _check_torch_file(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:
-    """TorchScript where a model is asked for, and a state where weights are; what is pickled has to be converted."""
+def _check_content(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:
+    """What can be told of a member's file without what would run it."""
     part, _, rest = file.field.partition(".")
     name, _, field = rest.rpartition(".")
-    model = field == "model" and part == "members" and format_of(spec.members[name].model) is TORCHSCRIPT
-    if not model and not (field == "weights" and path.suffix in CHECKPOINTS):
-        return
-    kind = kind_of(path)
-    of_class = foreign_class(path) if kind == "torch.save" else None
-    if kind == "pickle" or of_class:
-        found = f"{file.path} is a pickle{f' of {of_class}' if of_class else ''}, which may run code when it is read"
-        fix = f"if you trust where it is from, {convert_command(file.path)}"
-        raise SpecError(file.field, found, f"{fix}, and give that as weights of a factory" if model else fix)
-    if model and kind != "TorchScript":
-        found = f"{file.path} is {_KINDS[kind]}, no TorchScript program"
-        raise SpecError(file.field, found, "name the factory of its module as model, and this file as weights")
-    if not model and kind != "torch.save":
-        raise SpecError(file.field, f"{file.path} is {_KINDS[kind]}", "save module.state_dict() with torch.save")
-
-
-_KINDS = {
-    "TorchScript": "a TorchScript program",
-    "torch.export": "a torch.export program (.pt2)",
-    "torch.save": "a checkpoint of torch.save",
-    "other": "no file that torch writes",
-}
+    known = format_of(spec.members[name].model) if part == "members" and field == "model" else None
+    if known is ONNX:
+        check_onnx_file(name, spec.members[name], spec.inputs, path)
+    elif known is TORCHSCRIPT or (field == "weights" and path.suffix in CHECKPOINTS):
+        check_torch_file(file.field, file.path, path, model=known is TORCHSCRIPT)
 
 
 def _check_module(field: str, module: str, folder: Path) -> None:

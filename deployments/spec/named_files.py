@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.spec.model_formats import ONNX, format_of, model_path, with_model_path
-from quorate.deployments.spec.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberSpec
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.model_files.fixed_batch import fixed_batch
 from quorate.deployments.spec.model_formats import ONNX, TORCH_EXPORT, format_of, model_path
-from quorate.deployments.spec.onnx_files import OnnxFileError, read_onnx
 
 _FIXES = {
     ONNX.name: "export it with a dynamic first dimension (torch.onnx.export's dynamic_shapes)",
@@ -34,23 +31,3 @@ def _notes(spec: EnsembleSpec, folder: Path) -> Iterator[str]:
                 f"members.{name}: {path} was exported for {each} at a time, and is run so; to have more of them in a "
                 f"batch, {_FIXES[known]}"
             )
-
-
-def fixed_batch(path: Path) -> int | None:
-    """How many rows an exported program takes at once; None for one that takes any number, or cannot be read."""
-    try:
-        sizes = list(read_onnx(path).inputs.values()) if path.suffix == ".onnx" else _sizes(path)
-    except (OnnxFileError, zipfile.BadZipFile, OSError, KeyError, ValueError):
-        return None
-    first = {shape[0] if shape else None for shape in sizes}
-    return first.pop() if len(first) == 1 else None
-
-
-def _sizes(path: Path) -> list[tuple[int | None, ...]]:
-    """Of each input of a program of torch.export, None where one is free."""
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("models/model.json"))
-        graph: dict[str, Any] = json.loads(archive.read(name))["graph_module"]
-    specs = (one["user_input"]["arg"] for one in graph["signature"]["input_specs"] if "user_input" in one)
-    tensors = [graph["graph"]["tensor_values"][arg["as_tensor"]["name"]] for arg in specs if "as_tensor" in arg]
-    return [tuple(size.get("as_int") for size in tensor["sizes"]) for tensor in tensors]

@@ -23,7 +23,7 @@ from quorate.fusion.registry import RULES
 from quorate.tuning.composite.columns import Columns
 from quorate.tuning.composite.composite_run import CompositeRun, Trainable
 from quorate.tuning.composite.loss import Objective, Task
-from quorate.tuning.composite.network import Composite, as_read
+from quorate.tuning.composite.network import Composite, as_read, run_network
 from quorate.tuning.composite.share import Share
 from quorate.tuning.composite.trained_part import TrainedPart
 from quorate.tuning.errors import TuningError
@@ -111,7 +111,8 @@ class CompositeJob:
         """What a member gives for two rows."""
         try:
             with torch.no_grad():
-                found: Tensor = module.eval()(*(outputs[source] for source in self.spec.members[name].inputs))
+                member = self.spec.members[name]
+                found = run_network(module.eval(), member, [outputs[source] for source in member.inputs])
         except Exception as error:  # a network may raise anything at all
             shapes = ", ".join(str(list(outputs[source].shape)) for source in self.spec.members[name].inputs)
             found_here = f"it fails on {shapes} with {type(error).__name__}: {error}"

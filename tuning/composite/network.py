@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from quorate.deployments.sources.named_inputs import by_names
+from quorate.deployments.sources.outputs import pick
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import FusionSpec, MemberSpec
 from quorate.fusion.base import Rule
@@ -72,7 +74,7 @@ class Composite(nn.Module):
                 sources = [raw[source] for source in self.spec.members[name].inputs]
                 present = torch.stack([mask for _, mask in sources]).all(dim=0)
                 present = present & there[name] if name in there else present
-                values = self.module(name)(*(given for given, _ in sources))
+                values = run_network(self.module(name), self.spec.members[name], [given for given, _ in sources])
                 raw[name] = values, present
                 read[name] = as_read(self.spec.members[name], self.spec.classes, values), present
             else:
@@ -90,6 +92,16 @@ class Composite(nn.Module):
         rule = self.module(name)
         assert isinstance(rule, FeatureRule)
         return rule({member: read[member][0] for member in fusion.members}, filled), enough
+
+
+def run_network(module: nn.Module, member: MemberSpec, tensors: Sequence[Tensor]) -> Tensor:
+    """What a member's network gives, as when it is served: inputs by their names, and the output that the spec means.
+
+    Raises:
+        OutputError: there is no such output.
+    """
+    found: Tensor = pick(by_names(module, member.inputs)(*tensors), member)
+    return found
 
 
 def has_quorum(fusion: FusionSpec, present: Tensor) -> Tensor:

@@ -28,6 +28,13 @@ def number():
 def plain():
     return lambda x: x.sum(axis=1, keepdims=True).repeat(2, axis=1)
 
+class Named(torch.nn.Module):
+    def forward(self, price, tax=None, cost=None):
+        return price - cost if tax is None else price - cost - tax
+
+def named(cost, price):
+    return price - cost
+
 def itself(x, scale=1.0):
     return scale * x[:, :2]
 
@@ -59,6 +66,11 @@ class Doubling(torch.nn.Module):
         return 2 * x
 """
 ROWS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+
+
+class Difference(nn.Module):
+    def forward(self, cost, price):
+        return price - cost
 
 
 @pytest.fixture
@@ -130,6 +142,17 @@ def test_logits_become_probabilities_over_the_ensembles_classes(member, tmp_path
     soft = torch.softmax(torch.from_numpy(model.predict({"x": ROWS})), dim=1).numpy()
     np.testing.assert_allclose(values, np.stack([soft[:, 1], np.zeros(4), soft[:, 0]], axis=1), atol=1e-6)
     assert not status.any()
+
+
+@pytest.mark.parametrize("factory", ["Named", "named", "scripted.pt"])
+def test_inputs_go_by_their_names_where_the_model_has_them(member, tmp_path, factory):
+    job = member(model=factory if "." in factory else f"mine:{factory}", output="values", classes=None)
+    if factory == "scripted.pt":
+        with pytest.warns(DeprecationWarning, match="jit"):
+            torch.jit.save(torch.jit.trace(Difference(), (torch.ones(2, 3), torch.ones(2, 3))), tmp_path / factory)
+    job = job.model_copy(update={"member": job.member.model_copy(update={"inputs": ("price", "cost")})})
+    found = load(job, tmp_path).predict({"price": ROWS, "cost": 3 * ROWS})
+    np.testing.assert_allclose(found, -2 * ROWS, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.digests import check_member, pin
 from quorate.deployments.spec.notes import notes
 
@@ -144,6 +145,24 @@ def test_what_does_not_fit_the_file_is_refused_with_what_it_has(tmp_path, inputs
         predictor(spec("m.onnx", inputs, output="values", **words), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        (tensors("a", "b"), r"members\.m\.inputs: m\.onnx reads price \(FP32 \[-1, 1\]\), cost .* the member a, b"),
+        (tensors("price", "cost", shape=(2,)),
+         r"inputs\.price\.shape: \[2\], and m\.onnx reads FP32 \[-1, 1\]; write shape: \[1\]"),
+        (tensors("price", "cost", datatype="FP64"),
+         r"inputs\.price\.datatype: FP64, and m\.onnx reads FP32 \[-1, 1\], which .*; write datatype: FP32"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_file_is_said_when_the_spec_is_checked(tmp_path, inputs, sentence):
+    difference(tmp_path / "m.onnx")
+    with pytest.raises(SpecError, match=sentence):
+        check_files(spec("m.onnx", inputs, output="values"), tmp_path)
+    for fits in (tensors("cost", "price"), tensors("cost", "price", shape=()), tensors("cost", "price", shape=(-1,))):
+        check_files(spec("m.onnx", fits, output="values"), tmp_path)
+
+
 def test_numbers_become_the_files_type_where_nothing_is_lost(tmp_path):
     difference(tmp_path / "m.onnx", kind=TensorProto.DOUBLE)
     for datatype, dtype in (("FP32", np.float32), ("INT32", np.int32), ("UINT8", np.uint8)):
@@ -218,3 +237,5 @@ def test_what_is_no_file_of_onnx_is_refused(tmp_path, junk):
     with pytest.raises(MemberLoadError, match=r"m\.onnx cannot be loaded: m\.onnx is no ONNX file: .*; export it"):
         predictor(spec("m.onnx", output="values"), tmp_path)
     assert notes(spec("m.onnx", output="values"), tmp_path) == ()
+    with pytest.raises(SpecError, match=r"members\.m\.model: m\.onnx is no ONNX file: .*; export it again"):
+        check_files(spec("m.onnx", output="values"), tmp_path)

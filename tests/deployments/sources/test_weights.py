@@ -61,6 +61,7 @@ SAVED = {
     "with_loss.ckpt": lambda net: {
         "state_dict": {**prefixed(net.state_dict(), "net."), "criterion.weight": torch.ones(2)}
     },
+    "with_step.pt": lambda net: {"step": torch.tensor(4), "state_dict": net.state_dict()},
     "odd_key.pt": lambda net: {"generator": net.state_dict(), "step": 4},
 }
 
@@ -94,6 +95,14 @@ def test_two_networks_that_both_fit_are_refused(asked, trained, tmp_path):
     torch.save(both, tmp_path / "both.pt")
     with pytest.raises(MemberLoadError, match=r"both\.pt does not fit the model: .*Missing key"):
         asked("both.pt")
+
+
+def test_what_is_missing_is_named_as_the_module_has_it(asked, trained, tmp_path):
+    state = prefixed(trained.state_dict(), "module.")
+    del state["module.2.bias"]
+    torch.save(state, tmp_path / "most.pt")
+    with pytest.raises(MemberLoadError, match=r'does not fit the model: .*Missing key\(s\) in state_dict: "2\.bias"'):
+        asked("most.pt")
 
 
 @pytest.mark.parametrize(

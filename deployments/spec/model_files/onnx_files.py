@@ -24,17 +24,41 @@ class OnnxFileError(ValueError):
     """A file that is no ONNX model."""
 
 
+# The protocol's names of TensorProto.DataType.
+_DATATYPES = {
+    1: "FP32", 2: "UINT8", 3: "INT8", 4: "UINT16", 5: "INT16", 6: "INT32", 7: "INT64", 8: "BYTES", 9: "BOOL",
+    10: "FP16", 11: "FP64", 12: "UINT32", 13: "UINT64", 16: "BF16",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OnnxInput:
+    """An input of a model.
+
+    Attributes:
+        datatype: the protocol's name; empty for one that it has not.
+        sizes: of its dimensions, None where one is free; None as a whole where the file does not say.
+    """
+
+    datatype: str
+    sizes: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        sizes = "" if self.sizes is None else f" {[-1 if size is None else size for size in self.sizes]}"
+        return f"{self.datatype or 'another type'}{sizes}"
+
+
 @dataclass(frozen=True)
 class OnnxFile:
     """What stands in a model's file.
 
     Attributes:
-        inputs: sizes of each input, None where one is free, by name; those that have a default excepted.
+        inputs: by name; those that have a default excepted.
         classes: names of classes, where all nodes that have some have the same.
         data: paths, from the file's folder, of other files that hold its tensors.
     """
 
-    inputs: dict[str, tuple[int | None, ...]]
+    inputs: dict[str, OnnxInput]
     classes: tuple[str, ...] | None
     data: tuple[str, ...]
 
@@ -56,7 +80,7 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def _read(model: Message) -> OnnxFile:
-    inputs: dict[str, tuple[int | None, ...]] = {}
+    inputs: dict[str, OnnxInput] = {}
     data: dict[str, None] = {}
     labels: set[tuple[str, ...]] = set()
     graphs = _all(model, _GRAPH)
@@ -64,9 +88,9 @@ def _read(model: Message) -> OnnxFile:
         raise ValueError("it holds no graph")
     initialized = {_text(found, _TENSOR_NAME) for found in _all(graphs[0], _INITIALIZER)}
     for found in _all(graphs[0], _INPUT):
-        name, sizes = _input(found)
+        name = _text(found, 1)
         if name not in initialized:
-            inputs[name] = sizes
+            inputs[name] = _input(found)
     while graphs:
         graph = graphs.pop()
         data |= dict.fromkeys(path for tensor in _tensors(graph) for path in _locations(tensor))
@@ -109,11 +133,17 @@ def _labels(attribute: Message) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _input(value_info: Message) -> tuple[str, tuple[int | None, ...]]:
-    """Name and sizes of a ValueInfoProto: its type (2) is a tensor's (1), which has a shape (2) of dimensions (1)."""
-    shapes = [shape for kind in _all(value_info, 2) for tensor in _all(kind, 1) for shape in _all(tensor, 2)]
-    sizes = [next((v for n, v in _fields(dim) if n == 1), None) for shape in shapes for dim in _all(shape, 1)]
-    return _text(value_info, 1), tuple(size if isinstance(size, int) else None for size in sizes)
+def _input(value_info: Message) -> OnnxInput:
+    """Of a ValueInfoProto: its type (2) is a tensor's (1), which has a type (1) and a shape (2) of dimensions (1)."""
+    tensors = [tensor for kind in _all(value_info, 2) for tensor in _all(kind, 1)]
+    datatypes = [_DATATYPES.get(_number(tensor, 1) or 0, "") for tensor in tensors]
+    shapes = [shape for tensor in tensors for shape in _all(tensor, 2)]
+    sizes = [_number(dim, 1) for shape in shapes for dim in _all(shape, 1)]
+    return OnnxInput(datatypes[0] if datatypes else "", tuple(sizes) if shapes else None)
+
+
+def _number(message: Message, number: int) -> int | None:
+    return next((value for found, value in _fields(message) if found == number and isinstance(value, int)), None)
 
 
 def _all(message: Message, number: int) -> list[Message]:
