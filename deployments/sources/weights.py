@@ -33,7 +33,7 @@ def load_weights(request: LoadRequest, module: nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(unprefixed(state, module.state_dict().keys()), strict=True)
     except RuntimeError as error:
-        found = f"{path.name} does not fit the model: {str(error).strip()}"
+        found = f"{path.name} does not fit the model: {' '.join(str(error).split())}"
         raise request.error(found, "check config and weights") from None
 
 
