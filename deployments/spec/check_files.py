@@ -43,7 +43,7 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
             fix = "nothing is ever fetched: download it, check what it is, and give the path of your copy"
             raise SpecError(file.field, f"'{file.path}' is an address, not a file", fix)
         if not (folder / file.path).exists():
-            raise SpecError(file.field, f"there is no file {folder / file.path}", _nearest(folder / file.path))
+            raise _missing(spec, file, folder)
         _check_kind(spec, file, folder / file.path)
         _check_content(spec, file, folder / file.path)
     for name, member in spec.members.items():
@@ -53,6 +53,20 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
         if member.digest and checkpoint and (found := file_digest(folder / checkpoint)) != member.digest:
             fix = "restore the file, or update digest if the change was meant"
             raise SpecError(f"members.{name}.digest", f"{checkpoint} has {found}", fix)
+
+
+def _missing(spec: EnsembleSpec, file: NamedFile, folder: Path) -> SpecError:
+    """What is said of a file that is not there, or of a folder."""
+    path = folder / file.path
+    name = file.field.removeprefix("members.").removesuffix(".model")
+    if name not in spec.members or format_of(spec.members[name].model) is not HUGGING_FACE:
+        return SpecError(file.field, f"there is no file {path}", _nearest(path))
+    if (folder / "hf.py").is_file():
+        fix = "hf: names a folder of transformers, so give a module of factories another name than hf.py"
+    else:
+        fetch = f"nothing is fetched: of a hub, hf download {file.path} --local-dir {path.name}, and give that"
+        fix = f"{_nearest(path)}; {fetch}"
+    return SpecError(file.field, f"there is no folder {path}", fix)
 
 
 def _nearest(path: Path) -> str:

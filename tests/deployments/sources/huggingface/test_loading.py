@@ -139,6 +139,16 @@ def test_half_precision_is_asked_for_in_the_spec(folder):
     )
 
 
+def test_a_name_of_a_hub_is_not_fetched_and_the_command_that_does_is_said(folder):
+    with pytest.raises(SpecError, match=r"no folder .*org/nameb; .*hf download org/nameb --local-dir nameb, and give"):
+        spec(folder, {"m": {"model": "hf:org/nameb"}})
+    with pytest.raises(SpecError, match=r"m.model: there is no folder .*nambed; did you mean 'named'\?"):
+        spec(folder, {"m": {"model": "hf:nambed"}})
+    (folder / "hf.py").write_text("")
+    with pytest.raises(SpecError, match=r"no folder .*make; hf: names a folder of transformers, so give a module of"):
+        spec(folder, {"m": {"model": "hf:make"}})
+
+
 @pytest.mark.parametrize(
     ("file", "config", "said"),
     [
