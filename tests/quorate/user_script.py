@@ -38,6 +38,7 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.bench("digits", clients=4), quorate.BenchResult)
     assert_type(quorate.rollback("digits"), quorate.RolledBack)
     assert_type(quorate.convert("model.pt", to="safetensors"), quorate.Converted)
+    assert_type(quorate.import_autogluon("AutogluonModels/ag", out="house-prices"), quorate.Imported)
     assert_type(quorate.down(), quorate.Stopped)
 
 
