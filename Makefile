@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi lint format clean
+.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-autogluon lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
 # where the environment says not to keep what was compiled: many tests start a process.
@@ -76,6 +76,17 @@ $(VENV)-triton/installed:
 
 test-triton: setup $(VENV)-triton/installed
 	$(BIN)/python -m pytest -m 'not slow' tests/deployments/server/test_protocol_stock_client.py
+
+# AutoGluon asks for an older pandas than ours: it has an environment of its own, with Quorate in it.
+$(VENV)-autogluon/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-autogluon
+	$(VENV)-autogluon/bin/pip install --quiet --disable-pip-version-check setuptools lightgbm catboost xgboost-cpu
+	$(VENV)-autogluon/bin/pip install --quiet --disable-pip-version-check '.[tune,autogluon]' pytest pytest-timeout hypothesis
+	touch $@
+
+test-autogluon: $(VENV)-autogluon/installed
+	$(VENV)-autogluon/bin/pip install --quiet --disable-pip-version-check --no-deps .
+	OMP_NUM_THREADS=1 $(VENV)-autogluon/bin/python -m pytest -m '' tests/cluster/operations/test_import_autogluon.py
 
 $(VENV)-openapi/installed:
 	$(PYTHON) -m venv $(VENV)-openapi

@@ -28,6 +28,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hf": ("transformers", "tokenizers", "peft"),
     "images": ("timm", "torchvision", "PIL"),
     "int8": ("torchao",),
+    "sklearn": ("skops",),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "catboost": ("catboost",),
+    "mlflow": ("mlflow",),
+    "autogluon": ("autogluon",),
 }  # fmt: skip
 _NEEDS = {"serve": ("arrow", "serve"), "tune": ("arrow", "serve", "tune")}
 

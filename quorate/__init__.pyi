@@ -10,6 +10,8 @@ from .cluster.operations.doctor import Diagnosis as Diagnosis
 from .cluster.operations.doctor import doctor as doctor
 from .cluster.operations.down import Stopped as Stopped
 from .cluster.operations.down import down as down
+from .cluster.operations.import_autogluon import Imported as Imported
+from .cluster.operations.import_autogluon import import_autogluon as import_autogluon
 from .cluster.operations.init import FirstSpec as FirstSpec
 from .cluster.operations.init import init as init
 from .cluster.operations.logs import Logs as Logs

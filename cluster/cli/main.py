@@ -16,6 +16,7 @@ from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
+from quorate.cluster.cli.commands.import_ import import_
 from quorate.cluster.cli.commands.init import init
 from quorate.cluster.cli.commands.logs import logs
 from quorate.cluster.cli.commands.plan import plan
@@ -36,6 +37,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+# Commands whose names are words of Python.
+_NAMES = {try_spec: "try", import_: "import"}
 for command in (
     init,
     validate,
@@ -54,10 +57,11 @@ for command in (
     promote,
     rollback,
     convert,
+    import_,
     demo,
     doctor,
 ):
-    app.command("try" if command is try_spec else None)(command)
+    app.command(_NAMES.get(command))(command)
 
 
 # Typer carries its own copy of click since 0.20: only its public names tell which class it raises.

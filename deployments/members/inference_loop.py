@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.members.predictor import Predictor, join
 from quorate.deployments.sources.outputs import OutputError
+from quorate.deployments.sources.remote.call_deadline import set_deadline
 from quorate.deployments.transport.connection import Connection, Listener
 from quorate.deployments.transport.messages import (
     Frame,
@@ -205,6 +206,7 @@ class InferenceLoop(threading.Thread):
             return
         started = self._running_since = time.monotonic()
         columns = [np.concatenate(c) if len(c) > 1 else c[0] for c in zip(*(c.tensors for c in batch), strict=True)]
+        set_deadline(max(call.expires for call in batch))
         values, status = self._in_chunks(dict(zip(self._input_names, columns, strict=True)), batch[0].kind)
         elapsed = time.monotonic() - started
         self.busy_s += elapsed

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.member_traceback import own_lines
+from quorate.deployments.members.class_order import ClassOrder
 from quorate.deployments.members.output_alignment import Alignment, blank_nonfinite
 from quorate.deployments.sources.content.row_errors import BadRowsError
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
+from quorate.deployments.sources.remote.server import UnreachableError
 from quorate.deployments.spec.example_content import content_of
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
@@ -46,6 +48,7 @@ class Predictor:
         self._job = job
         self._spec = job.member
         self._alignment = Alignment(job.member, job.classes)
+        self._order: ClassOrder | None = None
         self._tokens = token_input(job.member, job.lengths) if job.of_tokens else None
         self.last_error = self.last_trace = ""
         self.on_failure: Callable[[Exception], None] = lambda error: None
@@ -149,6 +152,9 @@ class Predictor:
         except OutputError as error:
             self.note(error)
             return _failed(rows, RowState.SHAPE)
+        except UnreachableError as error:
+            self.note(error)
+            return _failed(rows, RowState.ERROR)
         except BadRowsError as error:
             self.note(error)
             return self._try_others(inputs, rows, sorted(error.rows))
@@ -202,17 +208,13 @@ class Predictor:
         return output
 
     def _ordered(self, output: Array) -> Array:
-        """(..., K) with its columns in the order in which the spec has the classes, where the model names its own."""
-        of_model, wanted = self.model.classes, self._spec.classes or self._job.classes
-        if of_model is None or wanted is None or of_model == wanted:
+        """(..., C) with its columns in the order in which the spec has the classes, where the model names its own."""
+        own = self.model.classes
+        if own is None:
             return output
-        if set(of_model) == set(wanted) and output.shape[-1] == len(of_model):
-            return output[..., [of_model.index(name) for name in wanted]]
-        numbered = of_model == tuple(map(str, range(len(of_model))))  # names of no other meaning than their places
-        if self._spec.classes is None and not numbered:
-            found = f"the model's classes are {', '.join(of_model)}, and the ensemble's {', '.join(wanted)}"
-            raise OutputError(found, "give the member classes: the ensemble's names, in the order of the model's")
-        return output  # what the spec lists renames them, one by one
+        if self._order is None or self._order.own != own:  # some models know them once they have run
+            self._order = ClassOrder(own, self._job)
+        return self._order.put(output)
 
 
 def _failed(rows: int, state: RowState) -> tuple[Array, NDArray[np.uint8]]:

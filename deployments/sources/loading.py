@@ -12,13 +12,20 @@ from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.model_formats import (
+    AUTOGLUON,
+    CATBOOST,
     FACTORY,
     HUGGING_FACE,
+    LIGHTGBM,
+    MLFLOW,
     ONNX,
+    REMOTE,
+    SKOPS,
     TIMM,
     TORCH_EXPORT,
     TORCHSCRIPT,
     TORCHVISION,
+    XGBOOST,
     checkpoint_of,
     format_of,
 )
@@ -33,6 +40,13 @@ LOADERS = {
     TORCH_EXPORT.name: "torch_export",
     ONNX.name: "onnx",
     TORCHSCRIPT.name: "torchscript",
+    SKOPS.name: "tables.sklearn",
+    XGBOOST.name: "tables.xgboost",
+    LIGHTGBM.name: "tables.lightgbm",
+    CATBOOST.name: "tables.catboost",
+    AUTOGLUON.name: "tables.autogluon",
+    MLFLOW.name: "mlflow.loading",
+    REMOTE.name: "remote.loading",
 }
 
 

@@ -53,11 +53,16 @@ class Model:
         self._call, self._batch = by_names(function, self._preprocessing.names), batch
         of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
         self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
+        self._check: Callable[[Mapping[str, Array]], None] | None = None
 
     @property
     def module(self) -> nn.Module | None:
         """The network, where the model is one and no other callable."""
         return self._function if isinstance(self._function, nn.Module) else None
+
+    def checked_by(self, check: Callable[[Mapping[str, Array]], None]) -> None:
+        """Have each batch looked at by ``check``, which raises for what the model was not made for."""
+        self._check = check
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
         """Run the model once.
@@ -72,6 +77,8 @@ class Model:
             BadRowsError: naming rows that cannot be read.
             OutputError: there is no such output.
         """
+        if self._check is not None:
+            self._check(inputs)
         arrays = self._preprocessing(inputs)
         if self._batch is None or len(arrays[0]) == self._batch:
             return self._run(arrays)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from quorate.deployments.spec.model_formats import model_path
 from quorate.deployments.spec.named_files import with_config_paths
 from quorate.deployments.spec.schema import MemberSpec
 
+_KINDS: dict[type, str] = {list: "a list", dict: "a mapping", str: "text", bool: "true or false"}
+
 
 @dataclass(frozen=True)
 class LoadRequest:
@@ -26,17 +29,21 @@ class LoadRequest:
         name: the member's, for errors.
         folder: what relative paths start from.
         device: where the model is to run.
+        file: what is loaded, where that is not what the spec names but lies in there.
+        features: names for the features of a model that has none of its own.
     """
 
     name: str
     spec: MemberSpec
     folder: Path
     device: torch.device
+    file: Path | None = None
+    features: tuple[str, ...] | None = None
 
     @property
     def path(self) -> Path:
         """The file or the folder that ``model`` names."""
-        return self.folder / (model_path(self.spec.model) or "")
+        return self.file or self.folder / (model_path(self.spec.model) or "")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -55,6 +62,19 @@ class LoadRequest:
         except Exception as error:  # tokenizers raise whatever their files make them raise
             found = f"a tokenizer cannot be loaded: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}"
             raise self.error(found, "save it with save_pretrained, and pip install 'quorate[hf]'") from error
+
+    def at(self, file: Path, config: Mapping[str, Any]) -> LoadRequest:
+        """The same member, read from a file that what it names has in it, with the settings of this file's format."""
+        return replace(self, file=file, spec=self.spec.model_copy(update={"config": dict(config)}))
+
+    def naming(self, features: tuple[str, ...] | None) -> LoadRequest:
+        """The same, for a model that may not know how its features are called."""
+        return replace(self, features=features)
+
+    @property
+    def threads(self) -> int:
+        """How many the model may compute with: as many as the member has CPUs."""
+        return max(1, int(self.spec.resources.num_cpus))
 
     def model(
         self,
@@ -81,6 +101,30 @@ class LoadRequest:
             self.name, self.spec, function, device or self.device, tensors, classes, self.folder, batch, dtypes,
             self.preprocessing,
         )  # fmt: skip
+
+    def library(self, module: str, extra: str) -> Any:
+        """A module of a library that only this kind of model needs.
+
+        Raises:
+            MemberLoadError: it is not installed.
+        """
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise self.error(f"{error.name} is not installed", f"pip install 'quorate[{extra}]'") from None
+
+    def settings(self, known: Mapping[str, type]) -> dict[str, Any]:
+        """The member's config, of these keys and types.
+
+        Raises:
+            MemberLoadError: it has another key, or a value of another type.
+        """
+        for key, value in self.spec.config.items():
+            if key not in known:
+                raise self.error(f"config.{key} is no setting of it", f"it takes {', '.join(known)}")
+            if not isinstance(value, known[key]):
+                raise self.error(f"config.{key} is {value!r:.80}", f"give {_KINDS[known[key]]}")
+        return dict(self.spec.config)
 
     def error(self, found: str, fix: str) -> MemberLoadError:
         return MemberLoadError(self.name, found, fix)

@@ -10,7 +10,8 @@ from quorate.deployments.spec.suggestions import suggest
 
 _SUFFIXES = " or ".join(suffix for known in FORMATS for suffix in known.suffixes)
 _SCHEMES = "".join(f", {known.scheme}:{'FOLDER' if known.folder else 'NAME'}" for known in FORMATS if known.scheme)
-_KINDS = f"package.module:factory, or the path of a {_SUFFIXES} file{_SCHEMES}"
+_ADDRESSES = "http(s)://HOST:PORT/v2/models/NAME, grpc:HOST:PORT/NAME"
+_KINDS = f"package.module:factory, or the path of a {_SUFFIXES} file{_SCHEMES}, {_ADDRESSES}"
 
 
 def check_tensors(spec: EnsembleSchema) -> None:

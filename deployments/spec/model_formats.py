@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quorate.deployments.spec.model_address import address_of
 from quorate.deployments.spec.schema import MemberSpec
 
 
@@ -49,6 +50,13 @@ ONNX = ModelFormat("ONNX", suffixes=(".onnx",))
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
 _WEIGHTS = (WEIGHTS_SUFFIX, *CHECKPOINTS)
 TORCHSCRIPT = ModelFormat("TorchScript", suffixes=(".pt", ".pth"))
+SKOPS = ModelFormat("skops", suffixes=(".skops",), config=True, module="skops")
+XGBOOST = ModelFormat("XGBoost", suffixes=(".json", ".ubj"), module="xgboost")
+LIGHTGBM = ModelFormat("LightGBM", suffixes=(".txt",), module="lightgbm")
+CATBOOST = ModelFormat("CatBoost", suffixes=(".cbm",), config=True, module="catboost")
+MLFLOW = ModelFormat("MLflow", scheme="mlflow", folder=True, config=True)
+REMOTE = ModelFormat("Open Inference server", local=False, config=True)  # known by its address
+AUTOGLUON = ModelFormat("AutoGluon", scheme="autogluon", folder=True, config=True, module="autogluon")
 HUGGING_FACE = ModelFormat(
     "Hugging Face", "hf", folder=True, config=True, folders=("adapter",), module="transformers", media=True
 )
@@ -66,11 +74,16 @@ FACTORY = ModelFormat("factory", local=False, weights=_WEIGHTS, config=True)  # 
 CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
 
 # Those by scheme first, since what stands behind a scheme may end in anything.
-FORMATS = (HUGGING_FACE, TIMM, TORCHVISION, TORCH_EXPORT, ONNX, TORCHSCRIPT)
+FORMATS = (
+    REMOTE, HUGGING_FACE, TIMM, TORCHVISION, MLFLOW, AUTOGLUON, TORCH_EXPORT, ONNX, TORCHSCRIPT,
+    SKOPS, XGBOOST, LIGHTGBM, CATBOOST,
+)  # fmt: skip
 
 
 def format_of(model: str) -> ModelFormat:
     """The format that a member's ``model`` is written in."""
+    if address_of(model) is not None:
+        return REMOTE
     return next((known for known in FORMATS if _is_of(model, known)), FACTORY)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
-from quorate.deployments.spec.model_formats import ONNX, format_of, model_path, with_model_path
+from quorate.deployments.spec.model_formats import ONNX, REMOTE, format_of, model_path, with_model_path
 from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberSpec
 
 
@@ -54,8 +54,11 @@ def found_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
     """Files of a member that only a look at what is there tells.
 
     Every text in its config that is the path of a file, or of a folder (see ``with_config_paths``), folders that its
-    format has settings for, tokenizers, and files in which an ONNX file keeps its tensors.
+    format has settings for, tokenizers, and files in which an ONNX file keeps its tensors. Of a model elsewhere none:
+    they say who asks it, and may change at any time.
     """
+    if format_of(member.model) is REMOTE:
+        return []
     folders = [f"members.{name}.config.{setting}" for setting in format_of(member.model).folders]
     named = [
         NamedFile(field, text)

@@ -98,13 +98,13 @@ def _parse_tensor(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | No
     name = tensor.name
     datatype, shape = parse_datatype(name, tensor.datatype), parse_shape(name, list(tensor.shape))
     if raw is None:
-        return _parse_contents(name, datatype, shape, tensor.contents)
+        return parse_contents(name, datatype, shape, tensor.contents)
     if tensor.HasField("contents"):
         raise RequestError(f"input '{name}' has contents as well as raw_input_contents; give one of them")
     return parse_raw(name, datatype, shape, raw)
 
 
-def _parse_contents(name: str, datatype: str, shape: tuple[int, ...], contents: pb.InferTensorContents) -> Array:
+def parse_contents(name: str, datatype: str, shape: tuple[int, ...], contents: pb.InferTensorContents) -> Array:
     field = _FIELDS.get(datatype)
     if field is None:
         raise RequestError(f"input '{name}' is {datatype}, which has no typed contents; use raw_input_contents")

@@ -28,7 +28,7 @@ sys.meta_path.insert(0, Blocked())
 # Where a module is not called like its distribution.
 MODULES = {
     "grpcio": "grpc", "grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_reflection",
-    "protobuf": "google.protobuf", "scikit-learn": "sklearn", "pillow": "pil",
+    "protobuf": "google.protobuf", "scikit-learn": "sklearn", "pillow": "pil", "mlflow-skinny": "mlflow",
 }  # fmt: skip
 EVERYTHING = {module.partition(".")[0] for modules in EXTRAS.values() for module in modules}
 SPEC = """

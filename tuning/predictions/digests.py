@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import uuid
 from pathlib import Path
 
 from quorate.deployments.spec import factory_code
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.model_formats import FACTORY, checkpoint_of, factory_of, format_of
+from quorate.deployments.spec.model_formats import FACTORY, REMOTE, checkpoint_of, factory_of, format_of
 from quorate.deployments.spec.schema import MemberJob
 
+_THIS_PROCESS = uuid.uuid4().hex
 # Where and how fast a member runs changes no prediction.
 _IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "max_memory_bytes", "weights", "digest"}
 
@@ -44,9 +46,12 @@ def upstream_digest(spec: EnsembleSpec, name: str, folder: Path) -> str:
 def code_digest(job: MemberJob, folder: Path) -> str | None:
     """Digest of the code of the member's factory: beside the spec, else of its installed module.
 
-    None for exported models and modules without a file.
+    None for exported models and modules without a file; another in each process for a model of another server, since
+    nobody tells when that changes.
     """
     model = job.member.model
+    if format_of(model) is REMOTE:
+        return _THIS_PROCESS
     if format_of(model) is not FACTORY:
         return None
     beside = factory_code.code_digest(model, factory_code.code_place(model, folder))

@@ -10,17 +10,21 @@ from quorate.cluster.cli.tables import show
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of torch.save.", show_default=False)],
-    to: Annotated[str, typer.Option(help="The format to write.")] = "safetensors",
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A file of torch.save, or a pickled estimator.", show_default=False)
+    ],
+    to: Annotated[
+        str | None, typer.Option(help="The format to write, safetensors or skops.", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="The file to write; beside FILE when left out.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the weights of a .pt, .pth, .ckpt or .bin file as safetensors, which can run no code.
+    """Write the weights of a .pt, .pth, .ckpt or .bin file as safetensors, an estimator of .joblib or .pkl by skops.
 
-    A pickle of a whole module is read in a process of its own, and RUNS CODE that is in the file: convert only files
-    from where you trust.
+    These can run no code. A pickle of a whole module, or of an estimator, is read in a process of its own and RUNS CODE
+    that is in the file: convert only files from where you trust.
 
     Example: quorate convert model.pt --to safetensors
     """

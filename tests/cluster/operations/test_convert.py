@@ -4,9 +4,14 @@ import pickle
 import sys
 from pathlib import Path
 
+import joblib
+import numpy as np
 import pytest
+import skops.io
 import torch
 from safetensors.torch import load_file
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 
 import quorate
 from quorate.deployments.errors import RequestError
@@ -61,8 +66,26 @@ def test_what_cannot_be_converted_is_said_in_a_sentence(tmp_path):
         quorate.convert(tmp_path / "gone.pt")
     with pytest.raises(RequestError, match="there is no file"):
         quorate.convert(tmp_path / "nothing.pt")
-    with pytest.raises(RequestError, match="no way to convert to 'onnx'; write --to safetensors"):
+    with pytest.raises(RequestError, match=r"no way to convert gone\.pt to 'onnx'; write --to safetensors"):
         quorate.convert(tmp_path / "gone.pt", to="onnx")
-    (tmp_path / "a.joblib").write_bytes(b"")
-    with pytest.raises(RequestError, match=r"no file of torch\.save; give one that ends in \.pt"):
+    (tmp_path / "a.h5").write_bytes(b"")
+    with pytest.raises(
+        RequestError, match=r"no file of torch\.save, and no pickled estimator; give one that ends in \.pt"
+    ):
+        quorate.convert(tmp_path / "a.h5")
+    (tmp_path / "a.joblib").write_bytes(pickle.dumps([1]))
+    with pytest.raises(RequestError, match=r"a\.joblib cannot be converted: it holds a list, which neither predicts"):
         quorate.convert(tmp_path / "a.joblib")
+
+
+def test_a_pickled_estimator_is_written_by_skops_after_a_warning(tmp_path):
+    rows, labels = load_iris(return_X_y=True)
+    model = RandomForestClassifier(3, random_state=0).fit(rows, labels)
+    joblib.dump(model, tmp_path / "m.joblib")
+    told: list[str] = []
+    done = quorate.convert(tmp_path / "m.joblib", to="skops", on_step=told.append)
+    assert (done.path, done.module) == (tmp_path / "m.skops", "sklearn.ensemble._forest:RandomForestClassifier")
+    assert told[-1].startswith("warning: m.joblib is a pickle, whose code runs now, in a process of its own")
+    again = skops.io.load(done.path, trusted=list(done.untrusted))
+    np.testing.assert_array_equal(again.predict_proba(rows), model.predict_proba(rows))
+    assert "config: {trusted: [sklearn.tree._tree.Tree]}" in str(done)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from quorate.deployments.sources.content.pictures import FORMATS, MAX_PIXELS, decoded, pictures
-from quorate.deployments.sources.content.row_errors import RowsError
+from quorate.deployments.sources.content.row_errors import BadRowsError
 from tests.deployments.support.encoded_pictures import encoded, pixels
 
 PIXELS = pixels(1)
@@ -52,15 +52,15 @@ def test_whatever_is_wrong_with_a_picture_is_its_rows_error(format):
         content = bytearray(whole)
         for _ in range(draw.randint(1, 8)):
             content[draw.randrange(min(len(content), 120))] = draw.randrange(256)
-        with contextlib.suppress(RowsError):  # some are pictures yet
+        with contextlib.suppress(BadRowsError):  # some are pictures yet
             pictures(np.array([bytes(content)], dtype=object), "RGB")
 
 
 def test_all_rows_that_are_wrong_are_named_at_once():
     rows = np.array([encoded(PIXELS)[0], b"", b"text", encoded(PIXELS)[0]], dtype=object)
-    with pytest.raises(RowsError, match="0 bytes are no picture of a format that is read: JPEG, PNG") as raised:
+    with pytest.raises(BadRowsError, match="0 bytes are no picture of a format that is read: JPEG, PNG") as raised:
         pictures(rows, "RGB")
     assert list(raised.value.rows) == [1, 2]
     floats = np.zeros((2, 4, 4, 2), np.uint8)
-    with pytest.raises(RowsError, match=r"pixels are UINT8 of shape: \[height, width, 3\], not uint8 \[4, 4, 2\]"):
+    with pytest.raises(BadRowsError, match=r"pixels are UINT8 of shape: \[height, width, 3\], not uint8 \[4, 4, 2\]"):
         pictures(floats, "RGB")

@@ -1,0 +1,134 @@
+"""The Open Inference Protocol over HTTP: tensors as bytes where the server takes them, else as JSON."""
+
+# B batch
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from quorate.deployments.client.inference import TimeLeft
+from quorate.deployments.client.remote_errors import error_text
+from quorate.deployments.security.credentials import Credentials
+from quorate.deployments.sources.remote.server import Description, RefusedError, RemoteTensor, UnreachableError
+from quorate.deployments.spec.model_address import ModelAddress
+from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
+
+Array = NDArray[Any]
+_LENGTH = "inference-header-content-length"
+_EXTENSION = "binary_tensor_data"
+# Not about the rows: who asks, how often, whether the server is up, and whether it was in time.
+_NOT_OF_ROWS = (401, 403, 404, 408, 429, 502, 503, 504)
+
+
+class HttpServer:
+    """A model behind HTTP."""
+
+    def __init__(self, address: ModelAddress, credentials: Credentials):
+        self._base = f"{address.scheme}://{address.place}"
+        version = f"/versions/{quote(address.version, safe='')}" if address.version else ""
+        self._model = f"{self._base}/v2/models/{quote(address.model, safe='')}{version}"
+        verify = credentials.context() if address.scheme == "https" else True
+        # A connection that could not be made is tried once more; what may have arrived is never sent again.
+        transport = httpx.HTTPTransport(verify=verify, retries=1)
+        headers = {"accept-encoding": "identity", **credentials.headers}
+        self._http = httpx.Client(transport=transport, headers=headers, follow_redirects=False)
+        weakref.finalize(self, self._http.close)
+        self._binary = False
+
+    def describe(self, timeout_s: float) -> Description:
+        expires = time.monotonic() + timeout_s
+        server = orjson.loads(self._ask("GET", f"{self._base}/v2", timeout_s).content)
+        self._binary = _EXTENSION in (server.get("extensions") or ())
+        found = orjson.loads(self._ask("GET", self._model, expires - time.monotonic()).content)
+        try:
+            return Description(_tensors(found["inputs"]), _tensors(found["outputs"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RefusedError(f"its description lacks {error}") from None
+
+    def infer(self, inputs: Mapping[str, Array], output: str, timeout_s: float) -> Array:
+        reply = self._ask("POST", f"{self._model}/infer", timeout_s, *self._request(inputs, output))
+        try:
+            return _output(reply, output)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise RefusedError(f"its answer cannot be read: {type(error).__name__}: {error}") from None
+
+    def _request(self, inputs: Mapping[str, Array], output: str) -> tuple[bytes, dict[str, str]]:
+        tensors, blobs = [], []
+        for name, array in inputs.items():
+            tensor = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
+            if self._binary:
+                blobs.append(encode(array))
+                tensors.append({**tensor, "parameters": {"binary_data_size": len(blobs[-1])}})
+            else:
+                tensors.append({**tensor, "data": _plain(name, array)})
+        asked = {"name": output, "parameters": {"binary_data": self._binary}} if self._binary else {"name": output}
+        head = orjson.dumps({"inputs": tensors, "outputs": [asked]})
+        if not self._binary:
+            return head, {"content-type": "application/json"}
+        return b"".join([head, *blobs]), {"content-type": "application/octet-stream", _LENGTH: str(len(head))}
+
+    def _ask(
+        self, method: str, url: str, timeout_s: float, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        if timeout_s <= 0:
+            raise UnreachableError("nobody waits for the answer any more")
+        times = TimeLeft(time.monotonic() + timeout_s, timeout_s)
+        try:
+            reply = self._http.request(method, url, content=body, headers=headers, extensions={"timeout": times})
+        except httpx.TimeoutException:
+            raise UnreachableError(f"{self._base} did not answer within {timeout_s:.3g} s") from None
+        except httpx.TransportError as error:
+            raise UnreachableError(f"{self._base} cannot be asked: {error or type(error).__name__}") from None
+        if reply.status_code != 200:
+            kind = UnreachableError if reply.status_code in _NOT_OF_ROWS else RefusedError
+            raise kind(f"{self._base} answered {reply.status_code}: {error_text(reply.content)[:300]}")
+        return reply
+
+
+def _tensors(found: Any) -> tuple[RemoteTensor, ...]:
+    return tuple(RemoteTensor(str(t["name"]), str(t["datatype"]), tuple(int(s) for s in t["shape"])) for t in found)
+
+
+def _plain(name: str, array: Array) -> list[Any]:
+    """The elements of a tensor as JSON has them.
+
+    Raises:
+        ValueError: there are some that JSON has not.
+    """
+    if array.dtype == object:
+        return [item.decode() for item in array.ravel()]
+    if array.dtype.kind not in "biuf" or (array.dtype.itemsize < 4 and array.dtype.kind == "f"):
+        array = array.astype(np.float32)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name} is not finite, and the server takes JSON alone, which has no such number")
+    values: list[Any] = array.ravel().tolist()
+    return values
+
+
+def _output(reply: httpx.Response, name: str) -> Array:
+    """One output out of an answer, whose bytes stand behind its JSON in the order of the outputs that have some."""
+    body = memoryview(reply.content)
+    at = int(reply.headers.get(_LENGTH, len(body)))
+    for item in orjson.loads(body[:at])["outputs"]:
+        shape, datatype = tuple(int(size) for size in item["shape"]), str(item["datatype"])
+        size = (item.get("parameters") or {}).get("binary_data_size")
+        if item["name"] == name:
+            return decode(body[at : at + size], datatype, shape) if size is not None else _read(item, datatype, shape)
+        at += size or 0
+    raise ValueError(f"it has no output {name}")
+
+
+def _read(item: Mapping[str, Any], datatype: str, shape: tuple[int, ...]) -> Array:
+    if datatype == "BYTES":
+        return bytes_array([str(value).encode() for value in item["data"]]).reshape(shape)
+    return np.array(item["data"], numpy_dtype(datatype)).reshape(shape)
