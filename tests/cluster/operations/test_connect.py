@@ -72,5 +72,5 @@ def test_a_query_as_a_line_of_curl_is_what_the_client_would_ask(pair):
 def test_bench_asks_about_given_rows_in_turn(pair, tmp_path):
     file = tmp_path / "rows.npy"
     np.save(file, np.array([[0, 0], [1, 1], [2, 2]], np.float64))
-    result = quorate.bench("pair", input_rows=file, url=pair.http, clients=2, duration_s=0.2)
+    result = quorate.bench("pair", inputs=file, url=pair.http, clients=2, duration_s=0.2)
     assert (result.errors, result.requests > 0) == (0, True)
