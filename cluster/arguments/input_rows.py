@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quorate.deployments.rows.frames import is_frame
 from quorate.deployments.rows.reading import Wanted
+from quorate.deployments.rows.tables.frames import is_frame
 
 if TYPE_CHECKING:
     from quorate.deployments.spec.ensemble import EnsembleSpec

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import SpecError
 from quorate.deployments.rows.column import Place
 from quorate.deployments.rows.column_names import ColumnNames, sources_of
-from quorate.deployments.rows.numpy_files import ArraysTable, column_of
 from quorate.deployments.rows.opening import RowsLike
 from quorate.deployments.rows.reading import Wanted, as_input
+from quorate.deployments.rows.tables.numpy_files import ArraysTable, column_of
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.wire.datatypes import numpy_dtype

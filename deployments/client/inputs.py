@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.rows.column import Place
-from quorate.deployments.rows.numpy_files import column_of
+from quorate.deployments.rows.tables.numpy_files import column_of
 from quorate.deployments.rows.values import fitted
 
 Metadata = Mapping[str, Any]  # of one input: name, datatype and shape, (-1, ...)

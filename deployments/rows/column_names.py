@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from quorate.deployments.errors import RowsError
-from quorate.deployments.rows.table import UNNAMED, Table
+from quorate.deployments.rows.tables.table import UNNAMED, Table
 
 # Input -> its column, several with commas between them, or a pattern such as pixel*; each a number of one vector.
 ColumnNames = Mapping[str, str | Sequence[str]]

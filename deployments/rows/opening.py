@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from quorate.deployments.errors import RowsError
-from quorate.deployments.rows.frames import is_frame, open_frame
-from quorate.deployments.rows.json_files import LinesTable, open_json
-from quorate.deployments.rows.media_folders import open_media_folder
-from quorate.deployments.rows.numpy_files import ArraysTable, open_numpy
-from quorate.deployments.rows.saved_datasets import is_saved_dataset, open_saved_dataset
-from quorate.deployments.rows.table import Table
+from quorate.deployments.rows.tables.frames import is_frame, open_frame
+from quorate.deployments.rows.tables.json_files import LinesTable, open_json
+from quorate.deployments.rows.tables.media_folders import open_media_folder
+from quorate.deployments.rows.tables.numpy_files import ArraysTable, open_numpy
+from quorate.deployments.rows.tables.saved_datasets import is_saved_dataset, open_saved_dataset
+from quorate.deployments.rows.tables.table import Table
 from quorate.fusion.extras import require
 
 # A path, a frame of pandas, polars or Arrow, a Hugging Face data set, or arrays by name.
@@ -55,21 +55,21 @@ def _open_path(path: Path) -> Table:
 
 def _parquet(path: Path) -> Table:
     require("arrow", "reading .parquet")
-    from quorate.deployments.rows.arrow_files import open_parquet
+    from quorate.deployments.rows.tables.arrow_files import open_parquet
 
     return open_parquet(path)
 
 
 def _arrow(path: Path) -> Table:
     require("arrow", f"reading {path.suffix}")
-    from quorate.deployments.rows.arrow_files import open_arrow
+    from quorate.deployments.rows.tables.arrow_files import open_arrow
 
     return open_arrow([path], path.name)
 
 
 def _delimited(path: Path) -> Table:
     require("arrow", "reading .csv")
-    from quorate.deployments.rows.delimited_files import open_delimited
+    from quorate.deployments.rows.tables.delimited_files import open_delimited
 
     return open_delimited(path, "\t" if ".tsv" in path.suffixes else ",")
 

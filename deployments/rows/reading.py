@@ -15,7 +15,7 @@ from quorate.deployments.rows.column_names import ColumnNames, sources_of
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.shapes import shaped
 from quorate.deployments.rows.sounds import is_wav, samples_of
-from quorate.deployments.rows.table import UNNAMED, Table
+from quorate.deployments.rows.tables.table import UNNAMED, Table
 from quorate.deployments.rows.values import fitted
 
 

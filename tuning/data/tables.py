@@ -16,7 +16,7 @@ from quorate.deployments.rows.column import Column, Place, joined
 from quorate.deployments.rows.column_names import ColumnNames, check_named, sources_of
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.reading import Wanted, as_input, check_same_shape
-from quorate.deployments.rows.table import Table
+from quorate.deployments.rows.tables.table import Table
 from quorate.deployments.rows.written import typed
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.tuning.data.labelled import Labelled, match_labels, true_values

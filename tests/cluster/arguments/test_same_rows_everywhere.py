@@ -1,6 +1,7 @@
 """The same file online and offline: a member that tells what it got gets the same bytes by ``tune`` and by a door."""
 
 import json
+from typing import Any
 
 import grpc
 import httpx
@@ -65,13 +66,13 @@ def test_a_member_gets_the_same_bytes_from_a_file_online_and_offline(seen, tmp_p
 
 
 # A table by the short form, read by a member of all inputs.
+INPUTS = {"age": "FP32", "half": "FP16", "brain": "BF16", "wide": "FP64", "job": "BYTES", "n": "INT64"}
 SHORT = {
-    "name": "short",
-    "inputs": {"age": "FP32", "half": "FP16", "brain": "BF16", "wide": "FP64", "job": "BYTES", "n": "INT64"},
-    "members": {"m": {"model": "seen:digests", "inputs": ["all"], "output": "values"}}, "fusion": {"rule": "mean"},
+    "name": "short", "inputs": INPUTS, "fusion": {"rule": "mean"},
+    "members": {"m": {"model": "seen:digests", "inputs": ["all"], "output": "values"}},
 }  # fmt: skip
 NUMBERS = [1.5, None, -2.0]
-HALVES = pa.array(np.float16([1.5, 0, -2]), pa.float16(), mask=np.array([False, True, False]))
+HALVES = pa.array(np.array([1.5, 0, -2], np.float16), pa.float16(), mask=np.array([False, True, False]))
 TABLE = pa.table(
     {
         "age": pa.array(NUMBERS, pa.float32()), "half": HALVES, "wide": pa.array(NUMBERS),
@@ -96,9 +97,7 @@ def expected(short, tmp_path_factory):
 
 def as_json(http):
     columns = dict.fromkeys(("age", "half", "brain", "wide"), NUMBERS) | {"job": ["clerk", None, ""], "n": [1, 2, 3]}
-    inputs = [
-        {"name": name, "datatype": SHORT["inputs"][name], "shape": [3], "data": data} for name, data in columns.items()
-    ]
+    inputs = [{"name": name, "datatype": INPUTS[name], "shape": [3], "data": data} for name, data in columns.items()]
     reply = httpx.post(f"{http}/v2/models/short/infer", json={"inputs": inputs})
     return np.reshape(reply.json()["outputs"][0]["data"], (3, 16))
 
@@ -118,8 +117,8 @@ def as_frame(http):
 
 def as_grpc(target):
     message = pb.ModelInferRequest(model_name="short")
-    for name, datatype in SHORT["inputs"].items():
-        column = ["clerk", None, ""] if name == "job" else [1, 2, 3] if name == "n" else NUMBERS
+    for name, datatype in INPUTS.items():
+        column: Any = ["clerk", None, ""] if name == "job" else [1, 2, 3] if name == "n" else NUMBERS
         message.inputs.add(name=name, datatype=datatype, shape=[3])
         array = as_input(column, {"name": name, "datatype": datatype, "shape": [-1]})
         message.raw_input_contents.append(bytes(encode(array)))
@@ -136,8 +135,8 @@ def test_missing_values_mean_the_same_at_every_door_as_in_a_file(short, expected
 
 
 def test_an_integer_that_is_missing_is_refused_by_its_row_at_every_door(short, tmp_path):
-    rows = {name: [1, None] if name == "n" else ["a", "b"] if name == "job" else [1.0, 2.0] for name in SHORT["inputs"]}
-    inputs = [{"name": n, "datatype": SHORT["inputs"][n], "shape": [2], "data": data} for n, data in rows.items()]
+    rows = {name: [1, None] if name == "n" else ["a", "b"] if name == "job" else [1.0, 2.0] for name in INPUTS}
+    inputs = [{"name": n, "datatype": INPUTS[n], "shape": [2], "data": data} for n, data in rows.items()]
     reply = httpx.post(f"{short.http}/v2/models/short/infer", json={"inputs": inputs})
     assert (reply.status_code, reply.json()["error"]) == (
         400, "input 'n' has null in row 1, and INT64 knows no missing values; give each row a value"

@@ -138,7 +138,11 @@ def test_a_null_field_is_one_that_is_left_out_wherever_it_stands():
     assert (found.inputs, "fused" in binary) == (expected.inputs, False)
 
 
-def test_a_null_among_data_is_no_number():
-    x = {"name": "x", "datatype": "FP32", "shape": [2], "data": [1.0, None]}
-    with pytest.raises(RequestError, match="data that is not FP32"):
-        parse({"inputs": [x]})
+def test_a_null_among_data_is_a_missing_value_where_its_type_knows_one():
+    x = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1.0, 2.0, 3.0, None]}
+    np.testing.assert_array_equal(parse({"inputs": [x]})[0].inputs["x"], [[1, 2], [3, np.nan]])
+    words = {"name": "x", "datatype": "BYTES", "shape": [2], "data": ["a", None]}
+    assert parse({"inputs": [words]})[0].inputs["x"].tolist() == [b"a", b""]
+    for datatype in ("INT64", "UINT8", "BOOL"):
+        with pytest.raises(RequestError, match=f"'x' has null in row 1, and {datatype} knows no missing values"):
+            parse({"inputs": [{**x, "datatype": datatype, "data": [True, True, None, True]}]})

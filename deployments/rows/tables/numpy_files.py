@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.column import Column, Place
 from quorate.deployments.rows.nested_lists import column_of as column_of_lists
-from quorate.deployments.rows.table import BATCH_BYTES, UNNAMED
+from quorate.deployments.rows.tables.table import BATCH_BYTES, UNNAMED
 
 _FIX = "write it with numpy.savez, text as an array of dtype 'U', or as .parquet"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.column import Column, Place
-from quorate.deployments.rows.table import Table
+from quorate.deployments.rows.tables.table import Table
 
 _IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _SOUNDS = {".wav", ".flac", ".mp3", ".ogg"}

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from quorate.deployments.errors import RowsError
-from quorate.deployments.rows.arrow_files import ArrowTable
+from quorate.deployments.rows.tables.arrow_files import ArrowTable
 
 
 def open_delimited(path: Path, delimiter: str) -> ArrowTable:

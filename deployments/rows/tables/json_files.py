@@ -10,7 +10,7 @@ from typing import Any
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.column import Column, Place
 from quorate.deployments.rows.nested_lists import column_of
-from quorate.deployments.rows.table import BATCH_ROWS, UNNAMED
+from quorate.deployments.rows.tables.table import BATCH_ROWS, UNNAMED
 
 _FIX = "give an object of columns, a list of records, or a record a line"
 

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.arrow_columns import column_of
 from quorate.deployments.rows.column import Column, Place
-from quorate.deployments.rows.table import BATCH_BYTES, BATCH_ROWS
+from quorate.deployments.rows.tables.table import BATCH_BYTES, BATCH_ROWS
 
 
 class ArrowTable:

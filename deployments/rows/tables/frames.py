@@ -10,7 +10,7 @@ import numpy as np
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.column import Column, Place
 from quorate.deployments.rows.nested_lists import column_of
-from quorate.deployments.rows.table import BATCH_ROWS, Table
+from quorate.deployments.rows.tables.table import BATCH_ROWS, Table
 from quorate.fusion.extras import require
 
 
@@ -51,7 +51,7 @@ def open_frame(given: Any) -> Table:
     require("arrow", f"reading a {type(given).__name__}")
     import pyarrow as pa
 
-    from quorate.deployments.rows.arrow_files import of_table
+    from quorate.deployments.rows.tables.arrow_files import of_table
 
     name = f"the {type(given).__name__}"
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.errors import RowsError
-from quorate.deployments.rows.table import Table
+from quorate.deployments.rows.tables.table import Table
 from quorate.fusion.extras import require
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -24,7 +24,7 @@ def open_saved_dataset(folder: Path) -> Table:
         RowsError: the folder holds several splits, or files of it are missing.
     """
     require("arrow", "reading a data set")
-    from quorate.deployments.rows.arrow_files import open_arrow
+    from quorate.deployments.rows.tables.arrow_files import open_arrow
 
     if not (folder / _STATE).is_file():
         splits = _read(folder / _SPLITS).get("splits", [])
