@@ -155,7 +155,7 @@ def test_of_a_members_code_and_files_are_told_by_try_with_the_line_of_the_spec(f
     [
         ({"y": ROWS["x"]}, "'y' is no input of the model; it reads x"),
         ({"x": np.ones((2, 5), np.float32)}, r"input 'x' has shape \[2, 5\]; the model reads \[-1, 4\]"),
-        ({"x": [["a"] * 4]}, "input 'x' holds <U1, the model reads FP32"),
+        ({"x": [["a"] * 4]}, "input 'x': row 0: 'a', the model reads FP32; give a number"),
         ({"x": np.ones((0, 4), np.float32)}, "the batch has 0 rows; give 1 to"),
     ],
 )

@@ -21,11 +21,15 @@ from tests.deployments.support.memory_store import MemoryStore
 
 ROOT = Path(__file__).parents[2]
 # Where the time of day is read, for people to see: since when a lease is held, when a model was last asked, the name of
-# a run's folder.
+# a run's folder, a line of a log and when it was written; and files of logs that are older than a day are forgotten.
 STAMPS = {
     ("deployments/records/lease.py", "now"),
     ("deployments/metrics/statistics.py", "time_ns"),
     ("tuning/runs/run_folder.py", "now"),
+    ("deployments/logs/files.py", "strftime"),
+    ("deployments/logs/files.py", "time"),
+    ("cluster/operations/logs.py", "strftime"),
+    ("cluster/operations/logs.py", "localtime"),
 }
 WALL = {"time": {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime", "clock_gettime"},
         "datetime": {"now", "utcnow", "today"}, "date": {"today"}}  # fmt: skip

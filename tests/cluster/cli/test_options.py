@@ -71,6 +71,7 @@ def test_a_search_needs_no_spec_and_its_time_has_a_unit(monkeypatch, text, secon
 # A command may stand for several functions, and an option for a part of an argument.
 FUNCTIONS = {
     "deploy": [quorate.deploy, foreground],
+    "import_": [quorate.import_autogluon],
     "query": [quorate.query, quorate.query_file, quorate.curl],
     "tune": [quorate.tune, quorate.sweep, quorate.resume],
 }
@@ -81,7 +82,7 @@ ARGUMENTS = {
     "canary_seconds": "canary_s", "objective": "objectives",
 }  # fmt: skip
 # Which of its functions a command calls, and how it prints what comes back.
-COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground", "curl"}
+COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground", "curl", "kind"}
 # Objects of Python; a command line has its spec's folder and shows progress itself.
 PYTHON_ONLY = {"labels", "folder", "on_step", "on_progress", "callbacks", "space"}
 
@@ -93,11 +94,13 @@ def test_every_option_is_an_argument_in_python_and_every_argument_an_option(comm
         **ARGUMENTS,
         **({"resume": "run"} if name == "tune" else {}),
         **({"input_file": "inputs"} if name == "bench" else {}),
+        **({"factory": "factories", "config": "configs"} if name == "init" else {}),
         **(DOORS if name == "deploy" else CREDENTIALS),
     }
     options = {arguments.get(option, option) for option in inspect.signature(command).parameters}
-    functions = FUNCTIONS.get(name, [getattr(quorate, name)])
+    functions = FUNCTIONS.get(name) or [getattr(quorate, name)]
     known = {argument for function in functions for argument in inspect.signature(function).parameters}
     known = {"time" if name == "tune" and argument == "time_s" else argument for argument in known}
     shown_by_the_object = {"credentials"} if name == "deploy" else set()
-    assert options - COMMAND_LINE_ONLY == known - PYTHON_ONLY - shown_by_the_object
+    python_only = PYTHON_ONLY - ({"folder"} if name in ("init", "import_") else set())  # what these read
+    assert options - COMMAND_LINE_ONLY == known - python_only - shown_by_the_object

@@ -114,9 +114,10 @@ def test_a_request_may_ask_for_some_outputs_alone(tagger):
 
 def test_metadata_says_what_is_given(tagger):
     found = httpx.get(f"{tagger.http}/v2/models/tagger").json()
+    assert json.loads(found["outputs"][0]["parameters"].pop("classes"))[1:3] == ["B-person", "I-person"]
     assert found["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, -1, 3]}]
     assert found["outputs"] == [
-        {"name": "fused", "datatype": "FP32", "shape": [-1, -1, 5]},
+        {"name": "fused", "datatype": "FP32", "shape": [-1, -1, 5], "parameters": {}},
         {"name": "tags", "datatype": "BYTES", "shape": [-1, -1]},
         {"name": "spans", "datatype": "BYTES", "shape": [-1]},
     ]
