@@ -26,7 +26,7 @@ def read_rows(
     weight: str | None = None,
     columns: ColumnNames | None = None,
 ) -> Labelled:
-    """The labelled rows of a table, or the test file of a folder of IDX files; rows in memory stay as they are.
+    """The labelled rows of a table, of a folder of IDX files the test file, or rows in memory: as the spec's datatypes.
 
     Args:
         label, groups, time, weight: names of the table's columns.
