@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.rows.column import Place
-from quorate.deployments.rows.column_names import ColumnNames, sources_of
+from quorate.deployments.rows.column_names import ColumnNames
 from quorate.deployments.rows.opening import RowsLike
-from quorate.deployments.rows.reading import Wanted, as_input
-from quorate.deployments.rows.tables.numpy_files import ArraysTable, column_of
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import TensorSpec
-from quorate.deployments.wire.datatypes import numpy_dtype
 
 if TYPE_CHECKING:
     from quorate.tuning.data.labelled import Labelled
@@ -33,7 +26,7 @@ def read_rows(
     weight: str | None = None,
     columns: ColumnNames | None = None,
 ) -> Labelled:
-    """The labelled rows of a table, or the test file of a folder of IDX files; rows in memory stay as they are.
+    """The labelled rows of a table, of a folder of IDX files the test file, or rows in memory: as the spec's datatypes.
 
     Args:
         label, groups, time, weight: names of the table's columns.
@@ -96,6 +89,7 @@ def _read(
 ) -> Labelled:  # fmt: skip
     from quorate.tuning.data.idx_files import idx_images, is_idx_folder
     from quorate.tuning.data.labelled import Labelled
+    from quorate.tuning.data.served_inputs import served_inputs
     from quorate.tuning.data.tables import read_table
     from quorate.tuning.errors import TuningError
     from quorate.tuning.predictions.run_member import predicts_values
@@ -103,35 +97,13 @@ def _read(
     if columns and (isinstance(data, Labelled) or is_idx_folder(data)):
         raise TuningError("columns", "rows that have no columns", "name the inputs of rows as the spec does")
     if isinstance(data, Labelled):
-        return as_served(spec, data)
+        return replace(data, inputs=served_inputs(data.inputs, spec.inputs))
     if is_idx_folder(data):  # of these the members may have seen the training file
         splits = idx_images(data, full=True)
-        return as_served(spec, splits.train if split == "train" else splits.test)
+        rows = splits.train if split == "train" else splits.test
+        return replace(rows, inputs=served_inputs(rows.inputs, spec.inputs))
     if spec.classes is None and not predicts_values(spec):
         raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
     return read_table(
         data, spec.inputs, spec.classes or (), label, groups=groups, times=time, weights=weight, columns=columns
     )
-
-
-def as_served(spec: EnsembleSpec, rows: Labelled) -> Labelled:
-    """Rows in memory, each input as the datatype and shape of the spec: as members get it when they are served.
-
-    Raises:
-        DataError: an input is missing, or values are none of its datatype.
-    """
-    from quorate.tuning.data.tables import reading
-
-    with reading():
-        table = ArraysTable("the rows", rows.inputs)
-        sources_of(table, spec.inputs)
-        arrays = {name: _served(name, rows.inputs[name], tensor) for name, tensor in spec.inputs.items()}
-    return replace(rows, inputs=arrays)
-
-
-def _served(name: str, array: NDArray[Any], tensor: TensorSpec) -> NDArray[Any]:
-    as_it_is = tensor.datatype != "BYTES" and array.dtype == numpy_dtype(tensor.datatype)
-    if as_it_is and array.shape[1:] == tensor.shape:
-        return array  # it may be mapped from a file, and larger than memory
-    place = Place("the rows", name)
-    return as_input([column_of(array, place)], Wanted(tensor.datatype, tensor.shape), [place])

@@ -51,13 +51,13 @@ def read_inputs(given: RowsLike, inputs: Mapping[str, Wanted], columns: ColumnNa
     start = 0
     for part in parts:
         for name, array in part.items():
-            check_same_shape(Place(table.source, name, start), parts[0][name], array)
+            check_alike(Place(table.source, name, start), parts[0][name], array)
         start += len(next(iter(part.values())))
     return {name: np.concatenate([part[name] for part in parts]) if parts[1:] else parts[0][name] for name in inputs}
 
 
-def check_same_shape(place: Place, first: Array, part: Array) -> None:
-    """Refuse a batch of an input with a free size that has another one than the first batch.
+def check_alike(place: Place, first: Array, part: Array) -> None:
+    """Refuse a batch of an input that has another size, or type where it is the source's own, than the first batch.
 
     Raises:
         RowsError: it has.
@@ -65,6 +65,8 @@ def check_same_shape(place: Place, first: Array, part: Array) -> None:
     if part.shape[1:] != first.shape[1:]:
         found = f"shape {list(part.shape[1:])}, and {list(first.shape[1:])} before"
         raise place.error(0, found, "give all rows one shape")
+    if part.dtype != first.dtype:
+        raise place.error(0, f"{part.dtype}, and {first.dtype} before", "say in the spec which datatype is meant")
 
 
 def input_batches(

@@ -31,7 +31,9 @@ def shaped(leaves: Array, rows: int, sizes: Sequence[int], shape: Sequence[int] 
         return leaves.reshape(rows, *shape)
     found = f"has rows of shape {list(sizes)}, the model reads {list(shape)}"
     if _matches((rows, *sizes), shape):
-        raise place.whole(found, "it holds one row without the axis of rows: add it, such as array[None]")
+        raise place.whole(
+            found, "it holds one row without the axis of rows: put it into a list of rows, or save array[None]"
+        )
     raise place.whole(found, "give it that shape, or one flat list a row")
 
 

@@ -31,8 +31,9 @@ def fitted(column: Column, datatype: str | None, place: Place) -> Array:
         RowsError: a value is of another kind, beyond the datatype, or missing where it knows no missing values.
     """
     if datatype is None:
-        column = typed(column)
+        column, written = typed(column), column.written
         datatype = own_datatype(column, place)
+        datatype = "FP64" if written and datatype != "BYTES" else datatype  # whatever the next batch looks like
     if datatype == "BYTES":
         return _bytes(column, place)
     if datatype == "BF16" and (bits := _bf16_bits(column)) is not None:

@@ -15,7 +15,7 @@ from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.column import Column, Place, joined
 from quorate.deployments.rows.column_names import ColumnNames, check_named, sources_of
 from quorate.deployments.rows.opening import RowsLike, open_rows
-from quorate.deployments.rows.reading import Wanted, as_input, check_same_shape
+from quorate.deployments.rows.reading import Wanted, as_input, check_alike
 from quorate.deployments.rows.tables.table import Table
 from quorate.deployments.rows.written import typed
 from quorate.deployments.spec.schema import TensorSpec
@@ -126,7 +126,7 @@ def read_parts(
         for name, one in wanted.items():
             places = [Place(table.source, column, start) for column in sources[name]]
             part = as_input([batch[column] for column in sources[name]], one, places)
-            check_same_shape(places[0], first.setdefault(name, part[:0]), part)
+            check_alike(places[0], first.setdefault(name, part[:0]), part)
             spools[name].append(part)
         start += next(iter(batch.values())).rows
     if not start:

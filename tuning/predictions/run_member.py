@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.row_state import RowState
+from quorate.tuning.data.served_inputs import served_inputs
 from quorate.tuning.errors import MemberPredictionError, TuningError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.sources.loading import load_model
 
+    inputs = {**inputs, **served_inputs(inputs, job.inputs)}
     predictor = Predictor(load_model(job.name, job.member, folder), job)
     rows = len(next(iter(inputs.values())))
     size = job.member.max_batch_size

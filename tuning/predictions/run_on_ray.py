@@ -26,6 +26,7 @@ from quorate.deployments.control.placement import actor_options
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.schema import MemberJob, Resources
+from quorate.tuning.data.served_inputs import served_inputs
 from quorate.tuning.errors import PredictionError, from_ray
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
 from quorate.tuning.ray_session import MODULES, use_own_cpus
@@ -72,15 +73,15 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
     import ray.data
 
     rows = len(next(iter(inputs.values())))
-    needed = {name: inputs[name] for name in job.member.inputs}
+    needed = {name: inputs[name] for name in job.member.inputs} | served_inputs(inputs, job.inputs)
     if job.member.replicas.max == 1 and sum(array.nbytes for array in needed.values()) <= _BLOCK_BYTES:
         return _run_as_task(job, folder, needed)
-    shapes = {name: array.shape[1:] for name, array in needed.items()}
+    rows_of = {name: (array.shape[1:], array.dtype) for name, array in needed.items()}
     probs = np.full((rows, len(job.classes or ())), np.nan, dtype=np.float32)
     with _quiet():
         answers = ray.data.from_arrow(list(_blocks(needed, job))).map_batches(
             _MemberActor,
-            fn_constructor_kwargs={"job": job, "folder": folder.resolve(), "shapes": shapes},
+            fn_constructor_kwargs={"job": job, "folder": folder.resolve(), "rows": rows_of},
             batch_size=job.member.max_batch_size,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=job.member.replicas.max),
@@ -121,13 +122,14 @@ def _run_with_own_cpus(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[
 class _MemberActor:
     """One loaded member, fed batches by Ray Data."""
 
-    def __init__(self, job: MemberJob, folder: Path, shapes: dict[str, tuple[int, ...]]):
+    def __init__(self, job: MemberJob, folder: Path, rows: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]):
+        """Args: rows: shape and dtype of each input's."""
         use_own_cpus(job.member.resources)
-        self.job, self.shapes = job, shapes
+        self.job, self.rows = job, rows
         self.predictor = Predictor(load_model(job.name, job.member, folder), job)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        inputs = {name: _restored(batch[name], shape) for name, shape in self.shapes.items()}
+        inputs = {name: _restored(batch[name], *described) for name, described in self.rows.items()}
         return {_ROW: batch[_ROW], "probabilities": predict_batch(self.predictor, self.job, inputs)}
 
 
@@ -146,13 +148,14 @@ def _column(array: NDArray[Any]) -> Any:
     if array.dtype == object:
         return pa.array([np.asarray(row, dtype=object).ravel().tolist() for row in array])
     flat = np.ascontiguousarray(array).reshape(len(array), -1)
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(flat)
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(flat.view(np.uint8))  # Arrow has no type for each of them
 
 
-def _restored(column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    if column.dtype == object:
-        column = np.array([list(row) for row in column], dtype=object)
-    return column.reshape(len(column), *shape)
+def _restored(column: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.hasobject:
+        return np.array([list(row) for row in column], dtype=object).reshape(len(column), *shape)
+    restored: NDArray[Any] = np.ascontiguousarray(column, np.uint8).view(dtype).reshape(len(column), *shape)
+    return restored
 
 
 @contextmanager

@@ -86,3 +86,15 @@ def test_rows_of_different_size_and_unknown_files_are_refused(tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(DataError, match="damaged"):
         read_table(tmp_path / "broken.parquet", {"x": (1,)}, ["0", "1"])
+
+
+def test_numbers_without_a_datatype_are_those_of_the_file_in_all_its_batches(tmp_path):
+    rows = [str(n) for n in range(70_000)] + ["1.5"]
+    (tmp_path / "rows.csv").write_text("x,label\n" + "\n".join(f"{word},0" for word in rows))
+    for size in (1 << 30, 1 << 10):
+        found = read_table(tmp_path / "rows.csv", {"x": ()}, ["0"], memory_bytes=size).inputs["x"]
+        np.testing.assert_array_equal(found, np.array(rows, np.float64))
+    lines = ['{"x": 1, "label": 0}'] * 5_000 + ['{"x": 1.5, "label": 0}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"column 'x', row 4096: float64, and int64 before; say in the spec"):
+        read_table(tmp_path / "rows.jsonl", {"x": ()}, ["0"])

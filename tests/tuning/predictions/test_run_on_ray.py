@@ -6,7 +6,8 @@ import pytest
 
 from quorate.deployments import parse_spec
 from quorate.tuning import Labelled, PredictionStore, pick_runner, run_in_process, run_on_ray
-from quorate.tuning.errors import PredictionError
+from quorate.tuning.errors import DataError, PredictionError
+from tests.deployments.support.member_threads import FACTORIES
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,11 @@ def test_what_ray_computed_is_kept_by_a_process_without_ray(on_ray, tiny):
 
 def test_a_member_that_fails_on_every_row_is_named(on_ray, tiny, tmp_path):
     spec, rows, _, _ = on_ray
-    narrow = Labelled({"image": rows.inputs["image"][:, :, :4]}, rows.labels, spec.classes)
+    blank = Labelled({"image": np.full_like(rows.inputs["image"], np.nan)}, rows.labels, spec.classes)
     with pytest.raises(PredictionError, match=r"members\.weak: every row failed"):
+        PredictionStore(tmp_path).fill(spec, tiny.folder, blank, "validation", run=pick_runner())
+    narrow = Labelled({"image": rows.inputs["image"][:, :, :4]}, rows.labels, spec.classes)
+    with pytest.raises(DataError, match=r"column 'image' has rows of shape \[1, 4, 8\], the model reads \[1, 8, 8\]"):
         PredictionStore(tmp_path).fill(spec, tiny.folder, narrow, "validation", run=pick_runner())
 
 
@@ -58,3 +62,20 @@ def test_actors_give_values_as_one_process_does(cluster, tmp_path):
     found = run_on_ray(spec.job("a"), tmp_path, rows)
     np.testing.assert_array_equal(found, run_in_process(spec.job("a"), tmp_path, rows))
     assert found.shape == (100, 3)
+
+
+def test_actors_give_a_member_the_bytes_that_one_process_gives_it(cluster):
+    """Rows as Python has them: float64, text, whole numbers. The member tells what it got."""
+    rows = {
+        "BOOL": np.array([[0], [1]] * 20), "INT8": np.arange(40)[:, None], "FP16": np.linspace(0, 1, 40),
+        "FP32": np.arange(40.0),
+        "BF16": np.linspace(-1, 1, 80).reshape(40, 2),
+        "BYTES": np.array([f"row {i}" if i % 3 else "" for i in range(40)]),
+    }  # fmt: skip
+    inputs = {name: {"datatype": name, "shape": list(array.shape[1:])} for name, array in rows.items()}
+    member = {"model": "seen:digests", "inputs": ["all"], "output": "values", "max_batch_size": 7}
+    member["replicas"] = {"min": 1, "max": 2}
+    spec = parse_spec({"name": "s", "inputs": inputs, "members": {"a": member}, "fusion": {"rule": "mean"}})
+    found = run_on_ray(spec.job("a"), FACTORIES, rows)
+    np.testing.assert_array_equal(found, run_in_process(spec.job("a"), FACTORIES, rows))
+    assert len(np.unique(found, axis=0)) == 40
