@@ -30,19 +30,32 @@ def check_onnx_inputs(name: str, member: MemberSpec, inputs: Mapping[str, Tensor
         reads = read_onnx(path).inputs
     except OnnxFileError as error:
         raise SpecError(f"members.{name}.model", str(error), "export it again") from None
+    if _tokenizes(member):
+        return
     if not len(reads) == len(member.inputs) == 1 and set(reads) != set(member.inputs):
         raise _other_inputs(name, member, reads, path, "call what the member reads as the file does")
-    _check(_by_source(member, reads), inputs, path.name, is_exact)
+    _check(_by_source(member, reads), _as_they_are(member, inputs), path.name, is_exact)
 
 
 def check_export_inputs(name: str, member: MemberSpec, inputs: Mapping[str, TensorSpec], path: Path) -> None:
     """The same of a program of torch.export, whose inputs may have other names."""
     reads = read_export(path)
-    if reads is None:
+    if reads is None or _tokenizes(member):
         return
     if len(reads) != len(member.inputs):
         raise _other_inputs(name, member, reads, path, "give the member as many inputs, in the program's order")
-    _check(_by_source(member, reads), inputs, path.name, lambda given, read: given == read or {given, read} <= {*_CAST})
+    as_they_are = _as_they_are(member, inputs)
+    _check(_by_source(member, reads), as_they_are, path.name, lambda a, b: a == b or {a, b} <= {*_CAST})
+
+
+def _tokenizes(member: MemberSpec) -> bool:
+    """Whether the model gets several tensors for one input, whose names only the tokenizer knows."""
+    return any(step.tokenizer is not None for step in member.preprocess.values())
+
+
+def _as_they_are(member: MemberSpec, inputs: Mapping[str, TensorSpec]) -> dict[str, TensorSpec]:
+    """Inputs that reach the model without a step before it, which makes others of them."""
+    return {name: tensor for name, tensor in inputs.items() if name not in member.preprocess}
 
 
 def _other_inputs(
