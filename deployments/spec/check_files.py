@@ -12,13 +12,14 @@ from quorate.deployments.spec.check_factory import check_factory
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.huggingface_folder import check_folder
-from quorate.deployments.spec.model_files.check_onnx_file import check_onnx_file
+from quorate.deployments.spec.model_files.check_inputs import check_export_inputs, check_onnx_inputs
 from quorate.deployments.spec.model_files.check_torch_file import check_torch_file
 from quorate.deployments.spec.model_formats import (
     CHECKPOINTS,
     FACTORY,
     HUGGING_FACE,
     ONNX,
+    TORCH_EXPORT,
     TORCHSCRIPT,
     checkpoint_of,
     factory_of,
@@ -107,7 +108,9 @@ def _check_content(spec: EnsembleSpec, file: NamedFile, path: Path) -> None:
     name, _, field = rest.rpartition(".")
     known = format_of(spec.members[name].model) if part == "members" and field == "model" else None
     if known is ONNX:
-        check_onnx_file(name, spec.members[name], spec.inputs, path)
+        check_onnx_inputs(name, spec.members[name], spec.inputs, path)
+    elif known is TORCH_EXPORT:
+        check_export_inputs(name, spec.members[name], spec.inputs, path)
     elif known is TORCHSCRIPT or (field == "weights" and path.suffix in CHECKPOINTS):
         check_torch_file(file.field, file.path, path, model=known is TORCHSCRIPT)
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorate.deployments.spec.model_files.file_input import FileInput
+
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER, _INPUT, _SPARSE = 1, 5, 11, 15  # of GraphProto
 _ATTRIBUTE = 5  # of NodeProto
@@ -32,23 +34,6 @@ _DATATYPES = {
 
 
 @dataclass(frozen=True)
-class OnnxInput:
-    """An input of a model.
-
-    Attributes:
-        datatype: the protocol's name; empty for one that it has not.
-        sizes: of its dimensions, None where one is free; None as a whole where the file does not say.
-    """
-
-    datatype: str
-    sizes: tuple[int | None, ...] | None
-
-    def __str__(self) -> str:
-        sizes = "" if self.sizes is None else f" {[-1 if size is None else size for size in self.sizes]}"
-        return f"{self.datatype or 'another type'}{sizes}"
-
-
-@dataclass(frozen=True)
 class OnnxFile:
     """What stands in a model's file.
 
@@ -58,7 +43,7 @@ class OnnxFile:
         data: paths, from the file's folder, of other files that hold its tensors.
     """
 
-    inputs: dict[str, OnnxInput]
+    inputs: dict[str, FileInput]
     classes: tuple[str, ...] | None
     data: tuple[str, ...]
 
@@ -80,7 +65,7 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def _read(model: Message) -> OnnxFile:
-    inputs: dict[str, OnnxInput] = {}
+    inputs: dict[str, FileInput] = {}
     data: dict[str, None] = {}
     labels: set[tuple[str, ...]] = set()
     graphs = _all(model, _GRAPH)
@@ -133,13 +118,13 @@ def _labels(attribute: Message) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _input(value_info: Message) -> OnnxInput:
+def _input(value_info: Message) -> FileInput:
     """Of a ValueInfoProto: its type (2) is a tensor's (1), which has a type (1) and a shape (2) of dimensions (1)."""
     tensors = [tensor for kind in _all(value_info, 2) for tensor in _all(kind, 1)]
     datatypes = [_DATATYPES.get(_number(tensor, 1) or 0, "") for tensor in tensors]
     shapes = [shape for tensor in tensors for shape in _all(tensor, 2)]
     sizes = [_number(dim, 1) for shape in shapes for dim in _all(shape, 1)]
-    return OnnxInput(datatypes[0] if datatypes else "", tuple(sizes) if shapes else None)
+    return FileInput(datatypes[0] if datatypes else "", tuple(sizes) if shapes else None)
 
 
 def _number(message: Message, number: int) -> int | None:

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from quorate.deployments import load_model, parse_spec
-from quorate.deployments.errors import MemberLoadError
+from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.notes import notes
 
 pytestmark = pytest.mark.long
@@ -21,13 +22,14 @@ class Profit(nn.Module):
         return {"profit": price - cost, "loss": cost - price}
 
 
-def spec(*inputs, **words):
+def spec(*inputs, datatype="FP32", shape=(2,), **words):
     member = {"model": "m.pt2", "inputs": list(inputs), "output": "values", **words}
-    tensors = {name: {"datatype": "FP32", "shape": [2]} for name in inputs}
+    tensors = {name: {"datatype": datatype, "shape": list(shape)} for name in inputs}
     return parse_spec({"name": "one", "inputs": tensors, "members": {"m": member}, "fusion": {"rule": "mean"}})
 
 
 def ran(spec, folder, **inputs):
+    check_files(spec, folder)
     found = Predictor(load_model("m", spec.members["m"], folder), spec.job("m"))
     found.warm_up()
     values, status = found.run(inputs, probabilities=True)
@@ -47,7 +49,18 @@ def test_inputs_and_outputs_are_known_by_their_names(tmp_path):
         np.testing.assert_array_equal(found, PRICE - COST)
     assert notes(spec("price", "cost"), tmp_path) == ()
     with pytest.raises(MemberLoadError, match=r"m\.pt2 reads price \[.*\], cost \[.*\], and the member x; "):
-        ran(spec("x"), tmp_path, x=PRICE)
+        load_model("m", spec("x").members["m"], tmp_path)
+
+
+def test_what_a_program_reads_is_compared_with_the_spec_without_torch(tmp_path):
+    exported(tmp_path, Profit(), torch.zeros(2, 2), torch.zeros(2, 2))
+    for found, sentence in (
+        (spec("x"), r"members\.m\.inputs: m\.pt2 reads price \(FP32 \[-1, 2\]\), cost .*, and the member x; give"),
+        (spec("cost", "price", shape=[3]), r"inputs\.\w+\.shape: \[3\], and .* FP32 \[-1, 2\]; write shape: \[2\]"),
+        (spec("cost", "price", datatype="FP64"), r"inputs\.\w+\.datatype: FP64, and .*; write datatype: FP32"),
+    ):
+        with pytest.raises(SpecError, match=sentence):
+            check_files(found, tmp_path)
 
 
 @pytest.mark.parametrize("rows", [1, 2])
