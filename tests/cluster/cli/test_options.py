@@ -1,6 +1,8 @@
 """Options: each is an argument of the Python call, and one that a call would not read is refused."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -69,7 +71,7 @@ def test_a_search_needs_no_spec_and_its_time_has_a_unit(monkeypatch, text, secon
 
 
 # A command may stand for several functions, and an option for a part of an argument.
-FUNCTIONS = {
+FUNCTIONS: dict[str, list[Callable[..., Any]]] = {
     "deploy": [quorate.deploy, foreground],
     "import_": [quorate.import_autogluon],
     "query": [quorate.query, quorate.query_file, quorate.curl],
