@@ -9,10 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from quorate.deployments.errors import MemberError, SpecError
 from quorate.deployments.spec.check_files import check_files
-from quorate.deployments.spec.check_fusions import check_learned
+from quorate.deployments.spec.checks.check_fusions import check_learned
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec, parse_spec
-from quorate.deployments.spec.key_lines import spec_line
+from quorate.deployments.spec.text.key_lines import spec_line
 from quorate.fusion.errors import QuorateError
 
 P = ParamSpec("P")

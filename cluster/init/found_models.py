@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.check_factory import classes_and_functions
+from quorate.deployments.spec.checks.check_factory import classes_and_functions
 from quorate.deployments.spec.model_formats import CHECKPOINTS, FACTORY, FORMATS, TORCHSCRIPT, WEIGHTS_SUFFIX, format_of
 
 # A folder with such a file in it is a model of this scheme.

@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.graph import Graph, build_graph
-from quorate.deployments.spec.check_task import SPANS, TAGS
+from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.digests import check_fusions
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import FusionSpec

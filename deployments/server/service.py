@@ -30,7 +30,7 @@ from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.server.inputs import check_inputs, from_bytes
 from quorate.deployments.server.parameters import read_deadline_s, read_explain, read_members, read_priority
 from quorate.deployments.server.token_tags import tagged, tagged_bytes
-from quorate.deployments.spec.check_task import SPANS, TAGS
+from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.spec.schema import TensorSpec

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from quorate.deployments.spec.check_task import SPANS, TAGS
+from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.wire.datatypes import bytes_array
 from quorate.fusion.sequences.decoding import PADDING, decode

@@ -8,12 +8,12 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.check_factory import check_factory
+from quorate.deployments.spec.checks.check_factory import check_factory
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.huggingface_folder import check_folder
 from quorate.deployments.spec.model_files.check_inputs import check_export_inputs, check_onnx_inputs
 from quorate.deployments.spec.model_files.check_torch_file import check_torch_file
+from quorate.deployments.spec.model_files.huggingface_folder import check_folder
 from quorate.deployments.spec.model_formats import (
     CHECKPOINTS,
     FACTORY,

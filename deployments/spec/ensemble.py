@@ -9,16 +9,16 @@ from typing import Any
 from pydantic import model_validator
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.check_fusions import check_fusion
-from quorate.deployments.spec.check_graph import check_cycles, check_graph, check_inner, check_names
-from quorate.deployments.spec.check_members import (
+from quorate.deployments.spec.checks.check_fusions import check_fusion
+from quorate.deployments.spec.checks.check_graph import check_cycles, check_graph, check_inner, check_names
+from quorate.deployments.spec.checks.check_members import (
     check_classes,
     check_member,
     check_range,
     check_resources,
     check_tensors,
 )
-from quorate.deployments.spec.check_task import check_task
+from quorate.deployments.spec.checks.check_task import check_task
 from quorate.deployments.spec.defaults import with_all_inputs, with_default_fusion_members, with_inner_deadlines
 from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
 from quorate.deployments.spec.suggestions import suggest

@@ -14,7 +14,7 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.field_errors import field_error
-from quorate.deployments.spec.own_classes import with_own_classes
+from quorate.deployments.spec.model_files.own_classes import with_own_classes
 from quorate.deployments.spec.text.json_text import read_json, read_toml
 from quorate.deployments.spec.text.scalars import resolved
 from quorate.deployments.spec.text.yaml_text import read_yaml, write_yaml

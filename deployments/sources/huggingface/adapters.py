@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from quorate.deployments.spec.huggingface_folder import read_json
+from quorate.deployments.spec.model_files.huggingface_folder import read_json
 
 
 def adapter_task(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from numpy.typing import NDArray
 
-from quorate.deployments.spec.huggingface_folder import FolderSettings
+from quorate.deployments.spec.model_files.huggingface_folder import FolderSettings
 
 
 @dataclass(frozen=True)

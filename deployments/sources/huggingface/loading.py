@@ -18,7 +18,7 @@ from quorate.deployments.sources.huggingface.texts import TextReader
 from quorate.deployments.sources.huggingface.words import WordReader
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.spec.huggingface_folder import (
+from quorate.deployments.spec.model_files.huggingface_folder import (
     FolderSettings,
     check_folder,
     folder_settings,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.sources.huggingface.batch import Batch
-from quorate.deployments.spec.huggingface_folder import FolderSettings
+from quorate.deployments.spec.model_files.huggingface_folder import FolderSettings
 
 
 class SoundReader:

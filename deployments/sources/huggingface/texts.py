@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quorate.deployments.sources.content.texts import texts
 from quorate.deployments.sources.content.tokenizing import max_length, padded, tokenizer_of
 from quorate.deployments.sources.huggingface.batch import Batch
-from quorate.deployments.spec.huggingface_folder import FolderSettings
+from quorate.deployments.spec.model_files.huggingface_folder import FolderSettings
 
 
 class TextReader:

@@ -14,7 +14,7 @@ from quorate.deployments.sources.content.row_errors import BadRowsError, each_ro
 from quorate.deployments.sources.content.texts import text
 from quorate.deployments.sources.content.tokenizing import max_length, tokenizer_of
 from quorate.deployments.sources.huggingface.batch import Batch
-from quorate.deployments.spec.huggingface_folder import FolderSettings
+from quorate.deployments.spec.model_files.huggingface_folder import FolderSettings
 
 
 class WordReader:

@@ -3,7 +3,7 @@
 import pytest
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.check_factory import check_factory
+from quorate.deployments.spec.checks.check_factory import check_factory
 from quorate.deployments.spec.schema import MemberSpec
 
 CODE = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from quorate.deployments.spec.key_lines import spec_line
+from quorate.deployments.spec.text.key_lines import spec_line
 
 SPEC = """name: e
 inputs: {x: {datatype: FP32, shape: [4]}}

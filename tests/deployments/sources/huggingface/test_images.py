@@ -6,7 +6,7 @@ import torch
 
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.spec.own_classes import with_own_classes
+from quorate.deployments.spec.model_files.own_classes import with_own_classes
 from quorate.deployments.transport.row_state import RowState
 from tests.deployments.support.encoded_pictures import encoded, pixels
 from tests.deployments.support.huggingface_folders import import_transformers, vit

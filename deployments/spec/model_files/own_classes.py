@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.huggingface_folder import label_names, read_config
+from quorate.deployments.spec.model_files.huggingface_folder import label_names, read_config
 from quorate.deployments.spec.model_formats import HUGGING_FACE, format_of, model_path
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.check_calibration import check_calibration
+from quorate.deployments.spec.checks.check_calibration import check_calibration
 from quorate.deployments.spec.model_formats import WEIGHTS_SUFFIX
 from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec
 from quorate.deployments.spec.suggestions import suggest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.check_preprocess import check_preprocess
+from quorate.deployments.spec.checks.check_preprocess import check_preprocess
 from quorate.deployments.spec.model_formats import FACTORY, FORMATS, factory_of, format_of
 from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources, TensorSpec
 from quorate.deployments.spec.suggestions import suggest

@@ -1,0 +1,1 @@
+"""What a spec must hold beyond the type of each field, one subject a file."""
