@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.display import Displayed, Table
@@ -49,7 +50,7 @@ class FirstSpec(Displayed):
         ]
         inputs = ", ".join(f"{name} {kind}" for name, kind in self.inputs.items())
         classes = f"classes {', '.join(self.classes[:10])}{' ...' if len(self.classes) > 10 else ''}"
-        columns = "".join(f" --column {name}={found}" for name, found in self.columns.items())
+        columns = "".join(f" --column {quote(f'{name}={found}')}" for name, found in self.columns.items())
         lines = [
             f"reads {inputs}; {classes if self.classes else 'gives values'}",
             f"wrote {self.path}; next: quorate try {self.path} --input {self.data or 'ROWS'}{columns}",
