@@ -14,11 +14,15 @@ from quorate.cluster.init.found_models import FoundModel, find_models
 from quorate.cluster.init.input_layouts import Layout, asked, of_columns
 from quorate.cluster.init.model_inputs import own_inputs
 from quorate.cluster.init.trial import Trial, run
+from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.rows.opening import RowsLike
 from quorate.deployments.spec.check_files import check_files
+from quorate.deployments.spec.defaults import ALL
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.files import parse_spec, save_spec
+from quorate.deployments.spec.files import parse_spec
+from quorate.deployments.spec.schema import TensorSpec
+from quorate.deployments.spec.text.yaml_text import write_yaml
 from quorate.deployments.wire.example import example_rows
 
 
@@ -34,18 +38,19 @@ def write_first_spec(
     read = {source for trial in trials for source in trial.inputs}
     names = {trial.model.name: _free(trial.model.name, read) for trial in trials}
     tensors = {given: tensor for given, tensor in layout.inputs.items() if given in read}
-    spec = parse_spec(
-        {
-            "name": name if name not in {*read, *names.values()} else f"{name}-ensemble",
-            "inputs": {given: tensor.model_dump(exclude_defaults=True) for given, tensor in tensors.items()},
-            "classes": found or None,
-            "members": {names[trial.model.name]: _member(trial, found) for trial in trials},
-            "fusion": {"rule": "mean"},
-        }
-    )
+    written: dict[str, Any] = {
+        "name": name if name not in {*read, *names.values()} else f"{name}-ensemble",
+        "inputs": {given: _short(tensor) for given, tensor in tensors.items()},
+        "classes": list(found),
+        "members": {names[trial.model.name]: _member(trial, found, tuple(tensors)) for trial in trials},
+        "fusion": {"rule": "mean"},
+    }
+    if not found:
+        del written["classes"]
+    spec = parse_spec(written)
     check_files(spec, folder)
-    save_spec(spec, path)
-    return spec, {given: found for given, found in layout.columns.items() if given in read}
+    write_whole(path, write_yaml(written).encode())
+    return spec, {given: columns for given, columns in layout.columns.items() if given in read}
 
 
 def _first_that_runs(
@@ -96,24 +101,23 @@ def _rows(layout: Layout, folder: Path, table: Data | None) -> Mapping[str, NDAr
 
 
 def _classes(trials: Sequence[Trial], table: Data | None, asked: Sequence[str] | None) -> tuple[str, ...]:
-    """Those that are said, by the user, by models, by labels; none where labels are values.
+    """Those that are said: by the user, by labels, by models; none where labels are values.
 
     Raises:
         SpecError: as many as a model gives numbers have to be said.
     """
     labelled = None if table is None else table.labels().classes
-    own = next((trial.classes for trial in trials if trial.classes is not None), None)
     if asked is None and table is not None and labelled is None:
         return ()
-    found = tuple(asked or own or labelled or ())
-    widths = {trial.model.name: trial.width for trial in trials}
-    if not found and all(width == 1 for width in widths.values()):
+    named = max((trial.classes or () for trial in trials), key=len)
+    found = tuple(asked or labelled or named)
+    if not found and all(trial.width == 1 for trial in trials):
         return ()
-    for name, width in widths.items():
-        if width != len(found) and not (own and len(own) == width):
+    for trial in trials:
+        if trial.width != len(found) and not set(trial.classes or "-") <= set(found):
             told = f"{', '.join(found[:10])} are {len(found)} classes" if found else "nobody says what they are"
             fix = "say --classes A,B,... in the order of its columns"
-            raise SpecError("classes", f"member {name} gives {width} numbers a row, and {told}", fix)
+            raise SpecError("classes", f"member {trial.model.name} gives {trial.width} numbers a row, and {told}", fix)
     return found
 
 
@@ -122,6 +126,11 @@ def _free(name: str, inputs: Collection[str]) -> str:
     return f"{name}_model" if name in inputs else name
 
 
-def _member(trial: Trial, classes: Sequence[str]) -> dict[str, Any]:
-    own = {"classes": list(trial.classes)} if trial.classes and classes and trial.classes != tuple(classes) else {}
-    return {**trial.model.member(), "inputs": list(trial.inputs), "output": trial.kind(len(classes)), **own}
+def _short(tensor: TensorSpec) -> Any:
+    """One value a row is said by its type alone."""
+    return tensor.model_dump(mode="json", exclude_defaults=True) if tensor.shape else tensor.datatype
+
+
+def _member(trial: Trial, classes: Sequence[str], inputs: tuple[str, ...]) -> dict[str, Any]:
+    read = [ALL] if trial.inputs == inputs and len(inputs) > 1 else list(trial.inputs)
+    return {**trial.model.member(), "inputs": read, "output": trial.kind(len(classes))}

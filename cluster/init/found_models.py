@@ -55,9 +55,6 @@ def find_models(
     """
     found = [*_in(folder, factories, configs)]
     names = [model.name for model in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise SpecError(f"members.{twice}", f"two models of {folder} are called so", "rename one of the files")
     for name in {*factories, *configs} - set(names):
         raise SpecError(f"members.{name}", f"no file of {folder} is called so", f"it has {', '.join(names) or 'none'}")
     if not found:
@@ -67,12 +64,15 @@ def find_models(
 
 
 def _in(folder: Path, factories: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Iterator[FoundModel]:
-    for path in sorted(folder.iterdir()):
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem).strip("_-")[:63]
+    paths = [path for path in sorted(folder.iterdir()) if _model_of(path) is not None or _is_weights(path)]
+    stems = [path.stem for path in paths]
+    for path in paths:
+        called = path.stem if stems.count(path.stem) == 1 else path.name
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", called).strip("_-")[:63]
         model = _model_of(path)
         if model is not None:
             yield FoundModel(name, model, config=configs.get(name, {}))
-        elif _is_weights(path):
+        else:
             factory = factories.get(name) or _only_factory(folder, name)
             yield FoundModel(name, factory, path.name, configs.get(name, {}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,13 +53,25 @@ def asked(options: Sequence[str], data: Data | None) -> Layout:
 
 def of_columns(columns: Mapping[str, Column]) -> Iterator[Layout]:
     """An input for each column, of its own type; the same with all numbers as FP32; and all numbers as one vector."""
-    own = {name: _tensor(_exact(column), column.shape) for name, column in columns.items()}
-    yield Layout(own)
+    called = _input_names(columns)
+    own = {called[name]: _tensor(_exact(column), column.shape) for name, column in columns.items()}
+    renamed = {name: (column,) for column, name in called.items() if column != name}
+    yield Layout(own, renamed)
     if all(tensor.datatype == "BYTES" for tensor in own.values()):
         return
-    yield Layout({name: tensor.model_copy(update=_as_number(tensor)) for name, tensor in own.items()})
+    yield Layout({name: tensor.model_copy(update=_as_number(tensor)) for name, tensor in own.items()}, renamed)
     if len(own) > 1 and all(not tensor.shape and tensor.datatype != "BYTES" for tensor in own.values()):
-        yield Layout({_MATRIX: _tensor("FP32", (len(own),))}, {_MATRIX: tuple(own)})
+        yield Layout({_MATRIX: _tensor("FP32", (len(own),))}, {_MATRIX: tuple(columns)})
+
+
+def _input_names(columns: Iterable[str]) -> dict[str, str]:
+    """For each column a name that an input may have: letters, digits, _ and -."""
+    found: dict[str, str] = {}
+    for column in columns:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", column).strip("_-")[:60] or "column"
+        taken = set(found.values())
+        found[column] = next(n for n in (plain, *(f"{plain}_{k}" for k in range(2, 9999))) if n not in taken)
+    return found
 
 
 def _exact(column: Column | None) -> str:

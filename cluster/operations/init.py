@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.display import Displayed, Table
@@ -49,7 +50,7 @@ class FirstSpec(Displayed):
         ]
         inputs = ", ".join(f"{name} {kind}" for name, kind in self.inputs.items())
         classes = f"classes {', '.join(self.classes[:10])}{' ...' if len(self.classes) > 10 else ''}"
-        columns = "".join(f" --column {name}={found}" for name, found in self.columns.items())
+        columns = "".join(f" --column {quote(f'{name}={found}')}" for name, found in self.columns.items())
         lines = [
             f"reads {inputs}; {classes if self.classes else 'gives values'}",
             f"wrote {self.path}; next: quorate try {self.path} --input {self.data or 'ROWS'}{columns}",
@@ -58,7 +59,7 @@ class FirstSpec(Displayed):
 
 
 def init(
-    folder: str | Path,
+    models: str | Path,
     data: RowsLike | None = None,
     *,
     label: str = "label",
@@ -72,6 +73,7 @@ def init(
     """Write FOLDER/quorate.yaml for all models that lie in a folder, fused by their mean.
 
     Args:
+        models: the folder that they lie in.
         data: a labelled table: its columns are what models read, its labels the classes.
         label: the column of the labels.
         name: of the ensemble; that of the folder when None.
@@ -90,9 +92,9 @@ def init(
     require("serve", "running models")
     from quorate.cluster.init.first_spec import write_first_spec
 
-    place = Path(folder)
+    place = Path(models)
     if not place.is_dir():
-        raise SpecError(str(folder), "is no folder", "give the folder that the models lie in")
+        raise SpecError(str(models), "is no folder", "give the folder that the models lie in")
     path = place / SPEC_NAME
     if path.exists() and not replace:
         raise SpecError(str(path), "is there already", "say --replace to write it anew")

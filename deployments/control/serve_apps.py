@@ -229,7 +229,7 @@ def wait_until_running(names: list[str], timeout_s: float, progress: Progress | 
 def part_of(app: str) -> str:
     """What the application of a name is of its ensemble: a member, or the doors on a node."""
     part = app.split(".")[1]
-    return f"the doors on {part[1:]}" if is_door(app) else part
+    return f"the doors on {part[1:].replace('-', '.')}" if is_door(app) else part
 
 
 def _start_error(app: str, failure: str) -> DeployError:

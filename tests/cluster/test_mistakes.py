@@ -23,7 +23,6 @@ from quorate.deployments.security.doors import bind
 from quorate.fusion.errors import QuorateError
 
 CODE = """
-import time
 import numpy as np
 import torch
 
@@ -55,8 +54,11 @@ def nan():
 def words():
     return lambda x: np.array(["a"] * len(x))
 
-def slow():
-    time.sleep(3600)
+def pair():
+    return lambda x: (np.ones((len(x), 2)), np.ones((len(x), 4, 3)))
+
+def named():
+    return lambda x: {"scores": np.ones((len(x), 2)), "boxes": np.ones((len(x), 4))}
 """
 SPEC = """\
 name: e
@@ -133,12 +135,14 @@ def test_a_spec_that_is_not_there_and_one_that_is_none_are_told_apart(folder):
     ("old", "new", "said"),
     [
         ("own_mistakes:ok", "own_mistakes:raises", "RuntimeError: cannot open the vocabulary; correct it, .*\n"
-         "  own_mistakes.py:10, in raises"),
+         "  own_mistakes.py:9, in raises"),
         ("own_mistakes:ok", "own_mistakes:lacks", "install nobody_has_this on every node that runs the member"),
         ("own_mistakes:ok", "own_mistakes:nothing", "returned None; return an nn.Module or a callable"),
-        ("own_mistakes:ok", "own_mistakes:fails", "KeyError: 'no such feature'.*\n  own_mistakes.py:17, in model"),
+        ("own_mistakes:ok", "own_mistakes:fails", "KeyError: 'no such feature'.*\n  own_mistakes.py:16, in model"),
         ("    inputs: [x]", "    inputs: [x]\n    config: {width: 3}", r"\[3\] values a row but has 2 classes"),
         ("[a, b]", "[a, b, c]", r"returned \[2\] values a row but has 3 classes"),
+        ("own_mistakes:ok", "own_mistakes:pair", "say which is the member's output: output_name: 0, or another"),
+        ("own_mistakes:ok", "own_mistakes:named", "say which is the member's output: output_name: scores, or another"),
         ("own_mistakes:ok", "own_mistakes:words", "returned dtype <U1, which is no number"),
         ('ok"', 'linear"\n    config: {inputs: 5}', r"fails on an example .* cannot be multiplied \(2x4 and 5x2\)"),
         ("own_mistakes:ok", "own_mistakes:whole_numbers", "argument #1 'indices' to have .* Long, Int"),

@@ -13,7 +13,7 @@ from quorate.cluster.cli.tables import show
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the models lie.", show_default=False)],
+    models: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the models lie.", show_default=False)],
     data: Annotated[Path | None, typer.Option(help="A labelled table: what models read, and the classes.")] = None,
     label: Label = "label",
     name: Annotated[str | None, typer.Option(help="Of the ensemble; the folder's without it.")] = None,
@@ -37,7 +37,7 @@ def init(
 
     with contextlib.redirect_stdout(sys.stderr):  # what models print is no part of the result
         done = operation.init(
-            folder, data, label=label, name=name, inputs=inputs or (),
+            models, data, label=label, name=name, inputs=inputs or (),
             classes=None if classes is None else classes.split(","),
             factories=_by_member("--factory", factory), replace=replace,
             configs={member: _mapping(member, text) for member, text in _by_member("--config", config).items()},

@@ -81,7 +81,8 @@ DOORS = dict.fromkeys(inspect.signature(door_options.doors).parameters, "doors")
 CREDENTIALS = dict.fromkeys(["auth_token_file", "ca", "cert", "key"], "credentials")
 ARGUMENTS = {
     "input_file": "rows", "column": "columns", "output_file": "output",
-    "canary_seconds": "canary_s", "objective": "objectives",
+    "canary_seconds": "canary_s", "objective": "objectives", "factory": "factories",
+    "config": "configs",
 }  # fmt: skip
 # Which of its functions a command calls, and how it prints what comes back.
 COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground", "curl", "kind"}

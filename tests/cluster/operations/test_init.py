@@ -102,6 +102,33 @@ def test_a_regression_gives_values(folder):
     assert (spec.classes, spec.members["price"].output, dict(done.inputs)) == (None, "values", {"x": "FP32[4]"})
 
 
+def test_boosters_read_the_columns_of_a_table_under_names_that_inputs_may_have(tmp_path):
+    pytest.importorskip("catboost")
+    from tests.deployments.support.boosters import save_models
+    from tests.deployments.support.patients import patients
+
+    models, (frame, diagnoses) = save_models(tmp_path), patients()
+    frame.assign(diagnosis=diagnoses).to_csv(tmp_path / "patients.csv", index=False)
+    done = init(tmp_path, tmp_path / "patients.csv", label="diagnosis", name="patients")
+    assert done.classes == ("benign", "malignant")
+    assert done.columns == {"mean_radius": "mean radius", "area_error": "area error"}
+    assert "--column 'mean_radius=mean radius'" in repr(done)
+    tried = try_spec(done.path, frame, columns=done.columns)
+    mean = np.mean([probabilities for _, probabilities in models.values()], axis=0)
+    np.testing.assert_allclose(tried.outputs["fused"], mean, atol=1e-5)
+
+
+def test_a_folder_of_hugging_face_reads_the_column_of_text(tmp_path):
+    pytest.importorskip("transformers")
+    from tests.deployments.support.huggingface_folders import bert
+
+    bert(tmp_path / "tiny")
+    (tmp_path / "reviews.csv").write_text("id,text,label\n1,a fine film,pos\n2,dull,neg\n")
+    done = init(tmp_path, tmp_path / "reviews.csv", name="reviews")
+    assert (done.inputs, done.classes) == ({"text": "BYTES[]"}, ("neg", "pos"))
+    assert dict(done.members["tiny"]) == {"model": "hf:tiny", "inputs": ("text",), "output": "logits"}
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
