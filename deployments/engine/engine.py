@@ -112,8 +112,9 @@ class Engine:
 
     def answerable(self) -> bool:
         """Whether enough members take calls for an answer."""
-        ready = self.ready()
-        return self.revision.graph.answerable(lambda name: ready[name] > 0)
+        ready, revision = self.ready(), self.revision
+        views = revision.views.values() or (revision,)
+        return any(view.graph.answerable(lambda name: ready[name] > 0) for view in views)
 
     def ready(self, revision: str = "") -> dict[str, int]:
         """How many replicas of each member take calls, of the live revision or of a prepared one."""
@@ -194,10 +195,10 @@ class Engine:
             DeadlineError: not in time.
             NonFiniteRowError: its answer to a row is not finite.
         """
-        allowed_s = min(deadline_s or np.inf, self.revision.fusion.deadline_s)
+        allowed_s = min(deadline_s or np.inf, self.revision.deadline_s)
         read = {source: inputs[source] for source in self.revision.spec.members[name].inputs}
         overloaded = OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
-        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.fusion.deadline_s)
+        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.deadline_s)
         reply = await infer_member(self.revisions.live.members[name], read, terms, overloaded)
         self.metrics.member_replied(name, reply)
         check_reply(name, reply, inputs)

@@ -170,10 +170,16 @@ class FusionServer:
         return self.call(self._prepare(served))
 
     def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
-        """What a prepared revision answers, (B, C); requests go on with the live one."""
+        """What a prepared revision answers, (B, C), its first output where it has several; requests go on with the
+        live one.
+        """
 
         async def answer() -> Any:
-            return (await self.engine.infer(inputs, served=self.engine.revisions.get(revision))).values
+            served = self.engine.revisions.get(revision)
+            first, *_ = [
+                await self.engine.infer(inputs, served=one) for one in (list(served.views.values()) or [served])
+            ]
+            return first.values
 
         return self.call(answer())
 
