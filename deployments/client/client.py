@@ -153,7 +153,8 @@ class Client(Calls[httpx.Client]):
         """Make a fusion the live one: ``client.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
 
         Args:
-            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away.
+            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away. Where fusions
+                have names, ``{"fusions": {name: fields}}``.
             model: the ensemble.
 
         Raises:

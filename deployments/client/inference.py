@@ -179,7 +179,8 @@ class Calls(ABC, Generic[H]):
         return data
 
     def _publish(self, fusion: Mapping[str, Any], model: str) -> Call[None]:
-        config = orjson.dumps({"fusion": dict(fusion)}).decode()
+        changes = dict(fusion)
+        config = orjson.dumps(changes if changes.keys() == {"fusions"} else {"fusion": changes}).decode()
         body = orjson.dumps({"parameters": {"config": config}})
         path = f"/v2/repository/models/{quote(self._named(model), safe='')}/load"
         headers = {"content-type": "application/json"}

@@ -44,7 +44,7 @@ class Revision:
         """The fusion whose value is the answer."""
         return self.graph.output.fusion
 
-    @property
+    @cached_property
     def deadline_s(self) -> float:
         """The longest that an answer may take."""
         return max((view.deadline_s for view in self.views.values()), default=self.fusion.deadline_s)

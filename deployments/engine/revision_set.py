@@ -25,7 +25,7 @@ class ServedRevision:
         apps: by member, the application that runs it.
         share: of the requests that it gets, while it is a canary.
         outcomes: of its requests, while there is a canary.
-        views: each of its outputs by itself, where it has several; their ``whole`` is this.
+        views: each of its outputs by itself, where it has several.
     """
 
     revision: Revision
@@ -34,11 +34,10 @@ class ServedRevision:
     share: float = 0.0
     outcomes: Outcomes = field(default_factory=Outcomes)
     views: Mapping[str, ServedRevision] = field(init=False, repr=False, compare=False)
-    whole: ServedRevision | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         views = self.revision.views.items()
-        self.views = {name: ServedRevision(view, self.apps, self.members, whole=self) for name, view in views}
+        self.views = {name: ServedRevision(view, self.apps, self.members) for name, view in views}
 
     def ready(self) -> dict[str, int]:
         """How many replicas of each member take calls."""
@@ -148,7 +147,7 @@ class RevisionSet:
     def count(self, served: ServedRevision, outcome: str, seconds: float) -> None:
         """Count a request while there is a canary."""
         if self._canary is not None:
-            (served.whole or served).outcomes.add(outcome, seconds)
+            served.outcomes.add(outcome, seconds)
 
     def choose(self, *, named: bool = False) -> ServedRevision:
         """The one that is to answer a request: the canary for its share of them, else the live one.

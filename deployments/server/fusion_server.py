@@ -176,10 +176,12 @@ class FusionServer:
 
         async def answer() -> Any:
             served = self.engine.revisions.get(revision)
-            first, *_ = [
-                await self.engine.infer(inputs, served=one) for one in (list(served.views.values()) or [served])
-            ]
-            return first.values
+            if not served.views:
+                return (await self.engine.infer(inputs, served=served)).values
+            found = await self.engine.infer_outputs(tuple(served.views), inputs, served)
+            for error in found.errors.values():
+                raise error
+            return next(iter(found.answers.values())).values
 
         return self.call(answer())
 

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import ServedRevision
-from quorate.deployments.engine.several_outputs import infer_outputs
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
 from quorate.deployments.metrics.prometheus import Metrics
@@ -263,8 +262,8 @@ class Service:
             if not set(members or ()) & set(views[name].asked):
                 known = ", ".join(views[name].asked)
                 raise RequestError(f"parameter members names none of output '{name}'; add one of {known}")
-        found = await infer_outputs(
-            self.engine, served, asked, request.inputs, deadline_s, explain, members, priority
+        found = await self.engine.infer_outputs(
+            asked, request.inputs, served, deadline_s, explain, members, priority
         )  # fmt: skip
         for name in request.outputs or ():  # who names one needs it
             if name in found.errors:

@@ -79,7 +79,7 @@ class StreamInference:
             schema = await read_schema(self._stream)
             # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
             self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
-            self._outputs = _outputs(schema)
+            self._outputs = _outputs(schema) or self._all_outputs()
             self._check_columns(schema)
             async with contextlib.aclosing(self._answered(schema)) as answered:
                 async for part in answered:
@@ -174,6 +174,12 @@ class StreamInference:
             self._rows = min(2 * self._rows, most)
         elif share > PIECE_SHARE:
             self._rows = max(self._rows // 2, serving.max_batch_size)
+
+    def _all_outputs(self) -> tuple[str, ...] | None:
+        """All of several outputs by name, unless members are: a stream's answers have the same columns to its end."""
+        revision = self._service.engine.revision
+        several = revision.views and self._model == revision.spec.name and "members" not in self._parameters
+        return tuple(revision.views) if several else None
 
     def _refuse_lists(self) -> None:
         """A stream is cut into pieces as it comes: what ranks the rows of a request would rank those of a piece."""

@@ -1,5 +1,6 @@
 """Several outputs in one answer, over every wire: each has its own rule, members, deadline and accounts."""
 
+import asyncio
 import json
 
 import grpc
@@ -9,10 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from quorate.deployments import Client
-from quorate.deployments.errors import DeadlineError, RequestError
+from quorate.deployments import AsyncClient, Client
+from quorate.deployments.errors import DeadlineError, RequestError, UnavailableError
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.fusion.errors import QuorumError
+from tests.deployments.support.waiting import until
 
 ROWS = np.random.default_rng(8).normal(size=(40, 2)).astype(np.float32)
 MOODS, TOPICS = ["sad", "meh", "glad"], ["art", "sport", "war"]
@@ -49,13 +51,13 @@ def desk(open_doors, switch):
         "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
         "members": {
             "a": member("known", shift=1), "b": member("known", shift=-2),
-            "late": member("slow", shift=3, switch=str(switch)),
+            "late": member("slow", shift=3, switch=str(switch), log=f"{switch}.log"),
             "picky": member("picky", shift=2), "number": {**member("known", shift=0), "output": "values"},
         },
         "fusions": {
             "mood": fusion("a", "b", classes=MOODS, **weighted),
-            "topic": fusion("a", "late", "picky", classes=MOODS, deadline_s=0.4),
-            "only": fusion("late", classes=MOODS, deadline_s=0.3),
+            "topic": fusion("a", "late", "picky", classes=MOODS, deadline_s=1.5),
+            "only": fusion("late", classes=MOODS, deadline_s=1.0),
             "score": fusion("number"),
         },
         "outputs": ["mood", "topic", "only", "score"],
@@ -101,7 +103,7 @@ def test_outputs_are_asked_for_by_name(client):
 def test_a_late_member_costs_its_own_outputs_and_no_other(client, switch):
     """topic answers without it at its own deadline, and mood does not wait for that."""
     client.infer(x=ROWS)  # all are there
-    switch.write_text("1")
+    switch.write_text("hold")
     try:
         answer = client.infer(x=ROWS)
         assert list(answer.outputs) == ["mood", "topic", "score"]
@@ -117,6 +119,73 @@ def test_a_late_member_costs_its_own_outputs_and_no_other(client, switch):
         assert client.infer(x=ROWS, outputs=["mood"]).parameters["degraded"] is False
     finally:
         switch.write_text("0")
+        until(lambda: not client.infer(x=ROWS).parameters["degraded"])
+
+
+def test_a_member_of_two_outputs_is_asked_once(client, switch):
+    client.infer(x=ROWS)
+    log = switch.with_name(f"{switch.name}.log")
+    before = len(log.read_text().splitlines())
+    client.infer(x=ROWS, outputs=["topic", "only"])
+    assert len(log.read_text().splitlines()) == before + len(ROWS)
+
+
+def test_clients_that_hang_up_leave_nothing_behind(desk, switch):
+    switch.write_text("hold")
+
+    async def hang_up():
+        async with AsyncClient(desk.http, model="desk") as client:
+            calls = [asyncio.ensure_future(client.infer(x=ROWS)) for _ in range(30)]
+            await asyncio.wait(calls, timeout=0.2)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    try:
+        asyncio.run(hang_up())
+        until(lambda: not desk.engine._batches)
+        until(lambda: desk.service.budget.held_bytes == 0)
+    finally:
+        switch.write_text("0")
+    with Client(desk.http, model="desk") as client:
+        until(lambda: not client.infer(x=ROWS).parameters["degraded"])
+    until(lambda: desk.engine.unanswered_batches == 0)
+
+
+def test_among_many_requests_each_output_is_the_fusion_of_those_it_names(desk, switch):
+    """Requests of other rows, outputs, members and deadlines at once, while one member is now and then late."""
+    rng, asked = np.random.default_rng(9), 300
+    rows = rng.normal(size=(asked, 2, 2)).astype(np.float32)
+    wanted = [rng.permutation(["mood", "topic", "score"])[: 1 + number % 3].tolist() for number in range(asked)]
+
+    async def ask(client, number):
+        await asyncio.sleep(number / 300)
+        if number % 60 == 30:
+            switch.write_text("0.2" if number % 120 == 30 else "0")
+        deadline = {"deadline_ms": 50} if number % 7 == 0 else {}
+        return await client.infer(x=rows[number], outputs=wanted[number], **deadline)
+
+    async def all_of_them():
+        async with AsyncClient(desk.http, model="desk") as client:
+            return await asyncio.gather(*(ask(client, number) for number in range(asked)), return_exceptions=True)
+
+    try:
+        answers = asyncio.run(all_of_them())
+    finally:
+        switch.write_text("0")
+        with Client(desk.http, model="desk") as client:  # what it was asked is over
+            until(lambda: not client.infer(x=ROWS).parameters["degraded"])
+    degraded = 0
+    for number, answer in enumerate(answers):
+        if isinstance(answer, DeadlineError | UnavailableError):
+            continue
+        assert list(answer.outputs) == wanted[number]
+        for name in answer.outputs:
+            said = answer[name].parameters
+            degraded += said["degraded"]
+            np.testing.assert_allclose(answer.outputs[name], expected(name, said, rows[number]), rtol=1e-4, atol=1e-6)
+    assert sum(isinstance(answer, Exception) for answer in answers) < asked / 10
+    assert degraded
 
 
 def test_rows_that_one_member_cannot_answer_are_missing_from_its_output_alone(client):
