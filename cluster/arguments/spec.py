@@ -20,6 +20,18 @@ T = TypeVar("T")
 SpecLike = str | Path | EnsembleSpec | Mapping[str, Any]
 
 
+def one_output(spec: EnsembleSpec) -> EnsembleSpec:
+    """The spec itself.
+
+    Raises:
+        SpecError: it has several outputs, and what is done with it is about one.
+    """
+    if spec.outputs:
+        found = f"there are several, {', '.join(spec.outputs)}, and one is worked on at a time"
+        raise SpecError("outputs", found, f"write output: {spec.outputs[0]} in a copy, with what that one needs")
+    return spec
+
+
 def spec_and_folder(spec: SpecLike, folder: str | Path | None, untrained: bool = False) -> tuple[EnsembleSpec, Path]:
     """The spec, checked with the files it names, and the folder that these are found from.
 

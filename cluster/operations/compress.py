@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
-from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, one_output, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 
@@ -66,6 +66,7 @@ def compress(
     from quorate.tuning.workflows import compress as workflow
 
     found, place = spec_and_folder(spec, folder)
+    one_output(found)
     config = None
     if student is not None:
         config = {"family": student} if width is None else {"family": student, "width": width}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quorate.cluster.arguments.labelled_rows import halves, read_rows
-from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, one_output, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.extras import require
@@ -74,6 +74,8 @@ def sweep(
 
     budget = Budget(time_s)
     found, place = (None, Path()) if spec is None else spec_and_folder(spec, folder)
+    if found is not None:
+        one_output(found)
     rows = _Rows(found, data, label, seed, member_trials, dict(columns or {}))
     what = space or (SearchSpace(epochs=epochs) if found is None else SearchSpace(name=found.name, epochs=epochs))
     with connected_if_named(address):

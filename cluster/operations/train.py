@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.input_rows import wanted_of
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_training_rows
-from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, one_output, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.deployments.rows.opening import RowsLike
 from quorate.deployments.rows.reading import read_inputs
@@ -75,6 +75,7 @@ def train(
     from quorate.tuning.workflows.train_composite import train_composite
 
     found, place = spec_and_folder(spec, folder, untrained=True)
+    one_output(found)
     rows = _rows(found, data, train, unlabelled, label, groups, seed, columns)
     training = Training(epochs, batch_size, learning_rate, weight_decay, patience, seed=seed)
     objective = Objective(auxiliary, member_dropout, consistency, temperature, label_share)

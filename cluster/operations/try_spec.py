@@ -98,9 +98,10 @@ def try_spec(
     inputs = _read(rows, ensemble.inputs(model), columns)
     with ensemble:
         response = ensemble.infer(model, inputs, {"explain": True} if explain else {})
+        several = response.output_parameters if found.outputs and model == found.name else {}
         return Tried(
-            response.outputs, response.parameters, found.classes or (), members=_members(ensemble),
-            deadline_s=found.output_fusion.deadline_s,
+            response.outputs, response.parameters, found.classes or (), output_parameters=several,
+            members=_members(ensemble), deadline_s=found.output_fusion.deadline_s,
         )  # fmt: skip
 
 

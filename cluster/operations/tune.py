@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from quorate.cluster.arguments.costs import as_costs
 from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_tokens, read_training_rows
-from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, one_output, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 from quorate.tuning.errors import TuningError
@@ -100,6 +100,7 @@ def tune(
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
+    one_output(found)
     if found.of_tokens:
         others = {"train": train, "costs": costs, "coverage": coverage, "groups": groups, "time": time}
         others |= {"latency_price": latency_price or None, "device_price": device_price or None, "address": address}

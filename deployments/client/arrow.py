@@ -10,8 +10,8 @@ import selectors
 import socket
 import ssl
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ from quorate.deployments.client.failover import DoorList, Failure, Tries
 from quorate.deployments.client.remote_errors import Told, error_text, refusal, remote_error, told_by
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.wire.arrow_stream import CONTENT_TYPE, ERROR, PARAMETERS, Sink
+from quorate.deployments.wire.arrow_stream import CONTENT_TYPE, ERROR, OUTPUT_PARAMETERS, OUTPUTS, PARAMETERS, Sink
 
 # A record batch as it is sent: small enough that the first answers come soon.
 SENT_ROWS, SENT_BYTES = 4096, 16 << 20
@@ -36,14 +36,25 @@ Source = Any  # pa.Table, pa.RecordBatch, pa.RecordBatchReader, or record batche
 
 @dataclass(frozen=True)
 class ArrowResult:
-    """Answers to rows that follow each other, and what the server says about them (revision, members_used, ...)."""
+    """Answers to rows that follow each other, and what the server says about them (revision, members_used, ...).
+
+    Attributes:
+        output_parameters: the same of each of several outputs.
+    """
 
     batch: pa.RecordBatch
     parameters: Mapping[str, Any]
+    output_parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def infer_stream(
-    doors: DoorList, path: str, credentials: Credentials, timeout_s: float, data: Source, parameters: Mapping[str, Any]
+    doors: DoorList,
+    path: str,
+    credentials: Credentials,
+    timeout_s: float,
+    data: Source,
+    parameters: Mapping[str, Any],
+    outputs: Sequence[str] = (),
 ) -> Generator[ArrowResult, None, None]:
     """Send record batches and give the answers as they come, in the rows' order.
 
@@ -52,7 +63,7 @@ def infer_stream(
         RemoteError: the server refused, at once or midway.
         UnavailableError: no door answers, or the answer broke off.
     """
-    sent = _Sent(_encoded(*_batches(data), parameters))
+    sent = _Sent(_encoded(*_batches(data), parameters, outputs))
     exchange = _first_answer(doors, path, credentials, timeout_s, sent)
     sent.forget()
     try:
@@ -159,7 +170,8 @@ def _answers(exchange: _Exchange) -> Iterator[ArrowResult]:
             if ERROR in metadata:
                 refused = orjson.loads(metadata[ERROR])
                 raise remote_error(refused["status"], refused["error"], Told(kind=refused.get("kind", "")))
-            yield ArrowResult(found.batch, orjson.loads(metadata.get(PARAMETERS, b"{}")))
+            said = [orjson.loads(metadata.get(key, b"{}")) for key in (PARAMETERS, OUTPUT_PARAMETERS)]
+            yield ArrowResult(found.batch, *said)
 
 
 def _batches(data: Source) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -181,9 +193,12 @@ def _batches(data: Source) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     return first.schema, all_of()
 
 
-def _encoded(schema: pa.Schema, batches: Iterable[pa.RecordBatch], parameters: Mapping[str, Any]) -> Iterator[bytes]:
+def _encoded(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], parameters: Mapping[str, Any], outputs: Sequence[str]
+) -> Iterator[bytes]:
     """The stream's bytes, about a record batch at a time."""
     extra = {PARAMETERS: orjson.dumps(dict(parameters))} if parameters else {}
+    extra |= {OUTPUTS: orjson.dumps(list(outputs))} if outputs else {}
     schema = schema.with_metadata({**(schema.metadata or {}), **extra})
     sink = Sink()
     writer = pa.ipc.new_stream(pa.PythonFile(sink, "w"), schema)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class AsyncClient(Calls[httpx.AsyncClient]):
         return await self._run(self._infer(model, inputs, named))
 
     async def stream(
-        self, rows: Rows, model: str = "", *, batch_rows: int = 64, ahead: int = 4, **parameters: Scalar
+        self, rows: Rows, model: str = "", *, batch_rows: int = 64, ahead: int = 4, **parameters: ArrayLike
     ) -> AsyncGenerator[Result, None]:
         """Ask for many rows, ``async for`` answer after answer; see ``Client.stream``."""
         name = self._named(model)
@@ -73,7 +73,9 @@ class AsyncClient(Calls[httpx.AsyncClient]):
         """The same as ``infer``, not sent but as a line of curl; see ``Client.curl``."""
         return await self._run(self._curl(model, inputs, named))
 
-    async def infer_arrow(self, data: Any, model: str = "", **parameters: Scalar) -> AsyncIterator[ArrowResult]:
+    async def infer_arrow(
+        self, data: Any, model: str = "", outputs: Sequence[str] = (), **parameters: Scalar
+    ) -> AsyncIterator[ArrowResult]:
         """Ask for rows in bulk, ``async for`` answer after answer; see ``Client.infer_arrow``.
 
         The stream is carried by a thread, which also draws the record batches from ``data``.
@@ -81,7 +83,7 @@ class AsyncClient(Calls[httpx.AsyncClient]):
         from quorate.deployments.client.arrow import infer_stream
 
         path = self._path(self._named(model), "/infer")
-        answers = infer_stream(self._doors, path, self._credentials, self._timeout_s, data, parameters)
+        answers = infer_stream(self._doors, path, self._credentials, self._timeout_s, data, parameters, outputs)
         try:
             while (answer := await asyncio.to_thread(next, answers, None)) is not None:
                 yield answer

@@ -7,7 +7,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -72,7 +72,8 @@ class Client(Calls[httpx.Client]):
             named: an array is an input, as it is; where it has a dtype that NumPy has made of Python's numbers or
                 strings, in the model's. Lists, Series, tensors, strings and numbers are inputs where the model has one
                 of that name, in its datatype; anything else is a parameter of the request, such as ``explain=True``,
-                and None is nothing. For those the model is asked once what its inputs are.
+                and None is nothing. For those the model is asked once what its inputs are. ``outputs=["topic"]``
+                names those of several outputs that are wanted.
 
         Raises:
             RemoteError: the server refused the request.
@@ -82,7 +83,7 @@ class Client(Calls[httpx.Client]):
         return self._run(self._infer(model, inputs, named))
 
     def stream(
-        self, rows: Rows, model: str = "", *, batch_rows: int = 64, ahead: int = 4, **parameters: Scalar
+        self, rows: Rows, model: str = "", *, batch_rows: int = 64, ahead: int = 4, **parameters: ArrayLike
     ) -> Generator[Result, None, None]:
         """Ask for many rows, or for rows as they come: ``for answer in client.stream(frame): ...``.
 
@@ -122,13 +123,16 @@ class Client(Calls[httpx.Client]):
         """
         return self._run(self._curl(model, inputs, named))
 
-    def infer_arrow(self, data: Any, model: str = "", **parameters: Scalar) -> Iterator[ArrowResult]:
+    def infer_arrow(
+        self, data: Any, model: str = "", outputs: Sequence[str] = (), **parameters: Scalar
+    ) -> Iterator[ArrowResult]:
         """Ask for rows in bulk; they go out while answers come in, and none are kept.
 
         Args:
             data: a ``pyarrow.Table``, ``RecordBatch`` or ``RecordBatchReader``, or record batches one by one, with one
                 column for each of the model's inputs (see ``quorate.deployments.wire.arrow_tensors``).
             model: as in ``infer``.
+            outputs: those of several that are wanted; all when none are named.
             parameters: of every row's request.
 
         Yields:
@@ -142,14 +146,15 @@ class Client(Calls[httpx.Client]):
         from quorate.deployments.client.arrow import infer_stream
 
         path = self._path(self._named(model), "/infer")
-        answers = infer_stream(self._doors, path, self._credentials, self._timeout_s, data, parameters)
+        answers = infer_stream(self._doors, path, self._credentials, self._timeout_s, data, parameters, outputs)
         return self._and_doors_found(answers)
 
     def publish(self, fusion: Mapping[str, Any], model: str = "") -> None:
         """Make a fusion the live one: ``client.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
 
         Args:
-            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away.
+            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away. Where fusions
+                have names, ``{"fusions": {name: fields}}``.
             model: the ensemble.
 
         Raises:

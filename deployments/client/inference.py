@@ -141,9 +141,10 @@ class Calls(ABC, Generic[H]):
         return f"{type(self).__name__}({','.join(self._urls)!r}{model})"
 
     def _infer(self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]) -> Call[Result]:
+        outputs, named = _outputs_of(named)
         name, frame, arrays, parameters = yield from self._read(model, inputs, named)
         try:
-            reply = yield from self._ask(infer_request(self._path(name, "/infer"), arrays, parameters))
+            reply = yield from self._ask(infer_request(self._path(name, "/infer"), arrays, parameters, outputs))
         except RemoteRequestError:
             self._described.pop(name, None)  # the model may have changed since it was described
             raise
@@ -178,7 +179,8 @@ class Calls(ABC, Generic[H]):
         return data
 
     def _publish(self, fusion: Mapping[str, Any], model: str) -> Call[None]:
-        config = orjson.dumps({"fusion": dict(fusion)}).decode()
+        changes = dict(fusion)
+        config = orjson.dumps(changes if changes.keys() == {"fusions"} else {"fusion": changes}).decode()
         body = orjson.dumps({"parameters": {"config": config}})
         path = f"/v2/repository/models/{quote(self._named(model), safe='')}/load"
         headers = {"content-type": "application/json"}
@@ -292,6 +294,14 @@ def _sorted_out(
         else:
             undecided[name] = value
     return given, parameters, undecided
+
+
+def _outputs_of(named: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """The outputs that are asked for, and the other keywords."""
+    outputs = named.get("outputs")
+    if not isinstance(outputs, list | tuple) or not outputs or not all(isinstance(name, str) for name in outputs):
+        return (), named
+    return tuple(outputs), {name: value for name, value in named.items() if name != "outputs"}
 
 
 def _says_datatype(value: ArrayLike) -> bool:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,13 @@ class Request:
     within: Callable[[float], Request] | None = None
 
 
-def infer_request(path: str, arrays: Mapping[str, Array], parameters: Mapping[str, Scalar]) -> Request:
+def infer_request(
+    path: str, arrays: Mapping[str, Array], parameters: Mapping[str, Scalar], outputs: Sequence[str] = ()
+) -> Request:
     """A request with all tensors as bytes, in and out.
+
+    Args:
+        outputs: what is asked for; all when none are named.
 
     Raises:
         RequestError: an array has a dtype that the protocol has none for.
@@ -58,10 +63,12 @@ def infer_request(path: str, arrays: Mapping[str, Array], parameters: Mapping[st
         size = {"binary_data_size": len(blobs[-1])}
         tensors.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
     deadline_s = _deadline_s(parameters)
+    asked = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
 
     def within(left_s: float | None) -> Request:
         shorter = {} if left_s is None else {"deadline_ms": left_s * 1e3}
-        head = orjson.dumps({"inputs": tensors, "parameters": {**parameters, **shorter, "binary_data_output": True}})
+        said = {**parameters, **shorter, "binary_data_output": True}
+        head = orjson.dumps({"inputs": tensors, **asked, "parameters": said})
         headers = {_HEADER_LENGTH: str(len(head)), "content-type": "application/octet-stream"}
         again = None if deadline_s is None else within
         return Request("POST", path, b"".join([head, *blobs]), headers, deadline_s=deadline_s, within=again)
@@ -89,8 +96,14 @@ def read_result(reply: httpx.Response) -> Result:
         size = item["parameters"]["binary_data_size"]
         outputs[item["name"]] = decode(body[at : at + size], item["datatype"], tuple(item["shape"]))
         at += size
-    first = head["outputs"][0].get("parameters", {}) if outputs else {}
-    return Result(outputs, head.get("parameters", {}), read_classes(first), first.get("task", ""))
+    said = {item["name"]: _without_size(item["parameters"]) for item in head["outputs"]}
+    first: Mapping[str, Any] = next(iter(said.values()), {})
+    several = {name: of for name, of in said.items() if "revision" in of}
+    return Result(outputs, head.get("parameters", {}), read_classes(first), first.get("task", ""), several)
+
+
+def _without_size(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in parameters.items() if key != "binary_data_size"}
 
 
 def read_classes(parameters: Mapping[str, Any]) -> tuple[str, ...]:

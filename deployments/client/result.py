@@ -24,6 +24,8 @@ SHOWN_ROWS, SHOWN_NUMBERS = 20, 8
 _SUM_WITHIN = 1e-2
 # From this share on one of several classes is true of a row.
 LIKELY = 0.5
+# Parameters of an output that say what its columns are, not how the answer came about.
+_OF_COLUMNS = ("classes", "task")
 # What a member said is the output of this name.
 _SAID = ".output"
 
@@ -37,6 +39,8 @@ class Result(Displayed):
         parameters: what the server says about it: revision, members_used, ...
         classes: what the columns of the first output stand for; none where it has no classes.
         task: ``multilabel`` where several classes are true of a row.
+        output_parameters: of an ensemble of several outputs what the server says about each; ``result["topic"]`` is
+            that output as a result of its own.
         index: of the pandas frame that was asked about.
     """
 
@@ -44,7 +48,17 @@ class Result(Displayed):
     parameters: Mapping[str, Any]
     classes: Sequence[str] = ()
     task: str = ""
+    output_parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     index: Any = field(default=None, compare=False)
+
+    def __getitem__(self, output: str) -> Result:
+        said = self.output_parameters.get(output, self.parameters)
+        mine = {name: array for name, array in self.outputs.items() if name.startswith(f"{output}.")}
+        parts = {name.removeprefix(f"{output}."): array for name, array in mine.items()}
+        classes, task = said.get("classes"), said.get("task", self.task)
+        known = self.classes if output not in self.output_parameters else orjson.loads(classes or "[]")
+        about = {key: value for key, value in said.items() if key not in _OF_COLUMNS}
+        return Result({output: self.outputs[output], **parts}, about, tuple(known), task, index=self.index)
 
     @property
     def labels(self) -> list[Any] | None:
@@ -96,8 +110,8 @@ class Result(Displayed):
         return orjson.loads(self.parameters[name]) if name in self.parameters else None
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row for each row: ``label`` and a column for each class, or the outputs' numbers; the index of the frame
-        that was asked about, and the answer's parameters under ``attrs``.
+        """A row for each row: ``label`` and a column for each class, or the outputs' numbers, of several outputs behind
+        their names; the index of the frame that was asked about, and the answer's parameters under ``attrs``.
         """
         import pandas as pd
 
@@ -112,6 +126,13 @@ class Result(Displayed):
         return pl.DataFrame(self._columns())
 
     def _columns(self) -> dict[str, Any]:
+        if len(self.output_parameters) > 1:
+            each = {name: self[name]._columns() for name in self.output_parameters}
+            return {
+                column if column.partition(".")[0] == name else f"{name}.{column}": values
+                for name, columns in each.items()
+                for column, values in columns.items()
+            }
         labels = self.labels
         found: dict[str, Any] = {} if labels is None else {"label": labels}
         for place, (name, array) in enumerate(self.outputs.items()):
@@ -130,12 +151,16 @@ class Result(Displayed):
         """As JSON would hold it."""
         outputs = {name: _plain(array) for name, array in self.outputs.items()}
         named = {"classes": list(self.classes)} if self.classes else {}
-        return {"outputs": outputs, "parameters": dict(self.parameters), **named}
+        several = {name: dict(said) for name, said in self.output_parameters.items()}
+        more = {"output_parameters": several} if several else {}
+        return {"outputs": outputs, "parameters": dict(self.parameters), **named, **more}
 
     def tables(self) -> Sequence[Table]:
         """The likeliest class of each row, or its numbers where they are no shares, and the answer's parameters; where
-        it is explained also what each member said, and its share of the row.
+        it is explained also what each member said, and its share of the row. Of several outputs each by itself.
         """
+        if len(self.output_parameters) > 1:
+            return [table for name in self.output_parameters for table in self[name].tables()]
         parameters = [f"{key}: {value}" for key, value in self.parameters.items() if value != ""]
         if not self.outputs:
             return [Table(lines=parameters)]

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fan_out import SLACK_S, FanOut, Parallel
+from quorate.deployments.engine.fan_out import SLACK_S, Asked, FanOut, Parallel
 from quorate.deployments.engine.fusions.presence import OK, UNASKED, Account, Mask, Presence, States, discount
 from quorate.deployments.engine.graph_run import GraphRun
 from quorate.deployments.engine.request import Answer, Explanation, Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.shortage import shortage
 from quorate.deployments.metrics.prometheus import Metrics
-from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.reply import MemberReply
 from quorate.fusion.base import FusedArrays
 from quorate.fusion.errors import QuorateError
@@ -41,10 +40,14 @@ class Batch:
         self,
         requests: Sequence[Request],
         revision: Revision,
-        members: Mapping[str, Member],
+        members: Mapping[str, Asked],
         metrics: Metrics,
         on_first: Callable[[], None],
+        columns: Mapping[str, Array] | None = None,
     ):
+        """Args:
+        columns: the requests' inputs, joined; done here when None.
+        """
         self._open, self._began = list(requests), time.monotonic()
         self._revision, self._metrics, self._on_first = revision, metrics, on_first
         graph, chosen = revision.graph, requests[0].members
@@ -57,10 +60,7 @@ class Batch:
         for request in requests:
             self._starts[request] = at
             at += request.rows
-        columns = {
-            name: np.concatenate([r.inputs[name] for r in requests]) if len(requests) > 1 else array
-            for name, array in requests[0].inputs.items()
-        }
+        columns = join_columns(requests) if columns is None else columns
         self._members = members
         self._columns = columns if graph.selects(graph.output) or graph.output.reads_inputs else {}
         expires = max(request.deadline for request in requests)
@@ -229,3 +229,10 @@ class Batch:
         outputs = {n: outputs.get(n, zeros) for n in (*self._fused, *upstream) if n in outputs or n in self._fused}
         contributions = {n: fused.contributions[i, cut] for i, n in enumerate(self._revision.asked)}
         return Explanation(outputs, contributions)
+
+
+def join_columns(requests: Sequence[Request]) -> Mapping[str, Array]:
+    """The inputs of all, row behind row."""
+    if len(requests) == 1:
+        return requests[0].inputs
+    return {name: np.concatenate([request.inputs[name] for request in requests]) for name in requests[0].inputs}

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from quorate.deployments.engine.queue import RequestQueue
 from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import RevisionSet, ServedRevision
+from quorate.deployments.engine.several_outputs import Answers, SeveralBatches
 from quorate.deployments.engine.slots import Slots
 from quorate.deployments.errors import DeadlineError, OverloadedError, RequestError, UnavailableError
 from quorate.deployments.metrics.outcomes import outcome_of
@@ -79,7 +80,7 @@ class Engine:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._loop = asyncio.get_running_loop()
-        self._batches: dict[Request, Batch] = {}
+        self._batches: dict[Request, Batch | SeveralBatches] = {}
 
     @property
     def revision(self) -> Revision:
@@ -112,8 +113,9 @@ class Engine:
 
     def answerable(self) -> bool:
         """Whether enough members take calls for an answer."""
-        ready = self.ready()
-        return self.revision.graph.answerable(lambda name: ready[name] > 0)
+        ready, revision = self.ready(), self.revision
+        views = revision.views.values() or (revision,)
+        return any(view.graph.answerable(lambda name: ready[name] > 0) for view in views)
 
     def ready(self, revision: str = "") -> dict[str, int]:
         """How many replicas of each member take calls, of the live revision or of a prepared one."""
@@ -155,14 +157,47 @@ class Engine:
             QuorumError: too few members can answer.
             NonFiniteRowError: they can, but not with finite numbers.
         """
-        started = time.monotonic()
         served = served or self.revisions.choose(named=members is not None)
-        longest = served.revision.fusion.deadline_s
-        allowed = longest if deadline_s is None else min(deadline_s, longest)
-        request = Request(inputs, served, started + allowed, explain, members, allowed, priority)
-        last_resort = self._loop.call_later(allowed + LAST_RESORT_S, self._give_up, request)
+        started, longest_s = time.monotonic(), served.revision.deadline_s
+        allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
+        request = Request(inputs, served, started + allowed_s, explain, members, allowed_s, priority)
+        answer: Answer = await self._answered(request, started, (served,))
+        return answer
+
+    async def infer_outputs(
+        self,
+        outputs: Sequence[str],
+        inputs: Mapping[str, Array],
+        served: ServedRevision,
+        deadline_s: float | None = None,
+        explain: bool = False,
+        members: tuple[str, ...] | None = None,
+        priority: int = DEFAULT_PRIORITY,
+    ) -> Answers:
+        """Ask for several outputs of a revision that has them; what is not said here is as in ``infer``.
+
+        Args:
+            members: ask only these; an output that none of them is fused into is left out.
+
+        Raises:
+            QuorateError: what kept the first of them from an answer, where none has one.
+        """
+        views = {name: served.views[name] for name in outputs}
+        if members is not None:
+            views = {name: view for name, view in views.items() if set(members) & set(view.revision.asked)}
+        started, longest_s = time.monotonic(), max(view.revision.deadline_s for view in views.values())
+        allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
+        request = Request(
+            inputs, served, started + allowed_s, explain, members, allowed_s, priority, tuple(views)
+        )  # fmt: skip
+        answers: Answers = await self._answered(request, started, views.values())
+        return answers
+
+    async def _answered(self, request: Request, started: float, asked: Iterable[ServedRevision]) -> Any:
+        last_resort = self._loop.call_later(request.allowed_s + LAST_RESORT_S, self._give_up, request)
         try:
-            served.revision.graph.check(inputs)
+            for one in asked:
+                one.revision.graph.check(request.inputs)
             self._submit(request, started)
             answer = await request.future
         except asyncio.CancelledError:
@@ -194,10 +229,10 @@ class Engine:
             DeadlineError: not in time.
             NonFiniteRowError: its answer to a row is not finite.
         """
-        allowed_s = min(deadline_s or np.inf, self.revision.fusion.deadline_s)
+        allowed_s = min(deadline_s or np.inf, self.revision.deadline_s)
         read = {source: inputs[source] for source in self.revision.spec.members[name].inputs}
         overloaded = OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
-        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.fusion.deadline_s)
+        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.deadline_s)
         reply = await infer_member(self.revisions.live.members[name], read, terms, overloaded)
         self.metrics.member_replied(name, reply)
         check_reply(name, reply, inputs)
@@ -232,7 +267,7 @@ class Engine:
         served = requests[0].served
         try:
             with self._slots.take() as slot:
-                batch = Batch(requests, served.revision, served.members, self.metrics, slot.release)
+                batch = self._batch(requests, served, slot.release)
                 for request in requests:
                     self._batches[request] = batch
                 batch.start()
@@ -241,6 +276,13 @@ class Engine:
         except Exception:
             _log.exception("a batch could not be sent")
             self._refuse(requests, QuorateError("the rows could not be sent to the members; the server's log says why"))
+
+    def _batch(
+        self, requests: list[Request], served: ServedRevision, on_first: Callable[[], None]
+    ) -> Batch | SeveralBatches:
+        if requests[0].outputs:
+            return SeveralBatches(requests, served, self.metrics, on_first)
+        return Batch(requests, served.revision, served.members, self.metrics, on_first)
 
     def _refuse(self, requests: list[Request], error: QuorateError) -> None:
         """End requests whose batch could not start, and what of it has started."""
@@ -257,8 +299,8 @@ class Engine:
         return requests
 
     def _join(self, request: Request, first: Request) -> bool:
-        """Where inner fusions have a share of the deadline, all requests of a batch must have the same one."""
-        flat = first.served.revision.graph.flat
+        """Where inner fusions, or outputs, have a share of the deadline, all requests of a batch must have the same."""
+        flat = first.served.revision.graph.flat and not first.outputs
         return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 
     def _give_up(self, request: Request) -> None:

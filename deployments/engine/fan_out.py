@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.graph import Graph
 from quorate.deployments.metrics.prometheus import Metrics
-from quorate.deployments.routing.call import Call
-from quorate.deployments.routing.member import Member
+from quorate.deployments.routing.call import OnReply
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Payload
 
 Array = NDArray[Any]
@@ -23,6 +23,35 @@ Array = NDArray[Any]
 # A timer may fire this much early; what is due within it is due now.
 SLACK_S = 0.0005
 _QUESTION = Kind.CALL_PROBABILITIES
+
+
+class Waiting(Protocol):
+    """A call of a batch to a member.
+
+    Attributes:
+        terms: on which it was made.
+        finished: it has its reply, or was given up.
+    """
+
+    terms: Terms
+    finished: bool
+
+    def give_up(self, reason: str = "deadline") -> None:
+        """The batch no longer waits."""
+
+
+class Asked(Protocol):
+    """A member as a batch asks it."""
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be asked."""
+
+    def ask(self, kind: Kind, payload: Payload, terms: Terms, done: OnReply) -> Waiting | None:
+        """Send rows; None where it cannot be asked."""
+
+    def back_s(self) -> float:
+        """In how many seconds it may take calls again."""
 
 
 class FanOut(Protocol):
@@ -52,7 +81,7 @@ class Parallel:
         self,
         graph: Graph,
         asked: Sequence[str],
-        members: Mapping[str, Member],
+        members: Mapping[str, Asked],
         metrics: Metrics,
         columns: Mapping[str, Array],
         expires: float,
@@ -61,7 +90,7 @@ class Parallel:
         self._replies: dict[str, MemberReply] = {}
         self._graph, self._asked, self._members, self._metrics = graph, asked, members, metrics
         self._columns, self._expires, self._on_reply = columns, expires, on_reply
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, Waiting] = {}
 
     def start(self) -> None:
         payloads: dict[tuple[str, ...], Payload] = {}
@@ -102,7 +131,7 @@ def ignore() -> None:
     """Stands in for a batch that has ended: batch and fan-out hold each other, and must not wait for the collector."""
 
 
-def give_up(late: Mapping[str, Call], metrics: Metrics) -> None:
+def give_up(late: Mapping[str, Waiting], metrics: Metrics) -> None:
     """Tell the members that nobody waits; those that let the deadline pass are counted."""
     for name, call in late.items():
         reason = "deadline" if call.terms.expires <= time.monotonic() + SLACK_S else "gone"

@@ -126,8 +126,9 @@ def fuser_of(spec: EnsembleSpec, name: str, folder: Path) -> Fuser:
         SpecError: its rule cannot be built from its options or its state.
     """
     quantiles = spec.quantiles if name == spec.output_name else None
+    fusion = spec.all_fusions[name]
     return build_fuser(
-        name, spec.all_fusions[name], folder, spec.classes, spec.of_tokens, spec.lengths,
+        name, fusion, folder, fusion.classes or spec.classes, spec.of_tokens, spec.lengths,
         None if quantiles is None else len(quantiles),
     )  # fmt: skip
 

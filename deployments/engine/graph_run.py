@@ -19,14 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fan_out import give_up, ignore
+from quorate.deployments.engine.fan_out import Asked, Waiting, give_up, ignore
 from quorate.deployments.engine.fusion_run import FusionRun, NodeRows
 from quorate.deployments.engine.fusions.presence import OK, UNASKED, Mask, States, coverage_behind, seen_by
 from quorate.deployments.engine.fusions.selection import build_selection
 from quorate.deployments.engine.graph import Graph
 from quorate.deployments.metrics.prometheus import Metrics
-from quorate.deployments.routing.call import Call
-from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.messages import Payload
 from quorate.deployments.transport.row_state import RowState
@@ -41,7 +39,7 @@ class GraphRun:
         self,
         graph: Graph,
         asked: Sequence[str],
-        members: Mapping[str, Member],
+        members: Mapping[str, Asked],
         metrics: Metrics,
         columns: Mapping[str, Array],
         due: float,
@@ -60,7 +58,7 @@ class GraphRun:
             selection = build_selection(fuser, columns, asked if fuser is graph.output else fuser.asked)
             self._fusions[name] = FusionRun(fuser, selection, nodes[name], self._nodes)
         self._output = self._fusions[graph.output.name]
-        self._calls: dict[int, tuple[str, Call]] = {}
+        self._calls: dict[int, tuple[str, Waiting]] = {}
         self._tokens = itertools.count()
         self._timers: list[asyncio.TimerHandle] = []
         self._aligned: dict[str, tuple[Array, States]] = {}

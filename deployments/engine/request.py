@@ -92,6 +92,7 @@ class Request:
         served: the revision that answers it, from the queue to the fusion.
         members: ask only these; None for all.
         priority: from 1, the highest, to PRIORITY_LEVELS.
+        outputs: of several, those that are asked for; the future's result is then of each of them.
     """
 
     inputs: Mapping[str, Array]
@@ -101,7 +102,8 @@ class Request:
     members: tuple[str, ...] | None = None
     allowed_s: float = 0.0
     priority: int = DEFAULT_PRIORITY
-    future: asyncio.Future[Answer] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    outputs: tuple[str, ...] = ()
+    future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     rows: int = field(init=False)
     nbytes: int = field(init=False)
     signature: Signature = field(init=False)
@@ -113,7 +115,7 @@ class Request:
 
     def joins(self, other: Request) -> bool:
         """Whether both fit one batch: rows of the same shapes, asked of the same members by the same revision."""
-        same = self.members == other.members and self.served is other.served
+        same = self.members == other.members and self.served is other.served and self.outputs == other.outputs
         return same and self.signature == other.signature
 
 

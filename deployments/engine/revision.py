@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,24 @@ class Revision:
     Attributes:
         name: what an answer calls it.
         spec: the ensemble it was built from.
-        graph: who is asked, and what is fused.
+        graph: who is asked, and what is fused; of several outputs for the first.
+        views: of several outputs each one as the revision's only one; none where it has one.
     """
 
     name: str
     spec: EnsembleSpec
     graph: Graph
+    views: Mapping[str, Revision] = field(default_factory=dict)
 
     @property
     def fusion(self) -> FusionSpec:
         """The fusion whose value is the answer."""
         return self.graph.output.fusion
+
+    @cached_property
+    def deadline_s(self) -> float:
+        """The longest that an answer may take."""
+        return max((view.deadline_s for view in self.views.values()), default=self.fusion.deadline_s)
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -53,7 +60,9 @@ class Revision:
         return self.graph.output.name if model == self.spec.name else self.spec.members[model].output
 
     def outputs(self, model: str) -> tuple[str, ...]:
-        """That, and what a task adds to it in the ensemble's answer."""
+        """That, and the others, or what a task adds to it in the ensemble's answer."""
+        if self.views and model == self.spec.name:
+            return tuple(self.views)
         more = {"tokens": (TAGS,), "tagging": (TAGS, SPANS)}.get(self.spec.task or "", ())
         return (self.output(model), *(more if model == self.spec.name else ()))
 
@@ -61,8 +70,9 @@ class Revision:
         """What the last dimension of a model's output stands for; none where it is no classes."""
         member = self.spec.members.get(model)
         if member is None:
-            return self.spec.classes or ()
-        return (member.classes or self.spec.classes or ()) if member.output in ("logits", "probabilities") else ()
+            return self.graph.spec.classes or ()
+        known = member.classes or self.spec.job(model).classes
+        return (known or ()) if member.output in ("logits", "probabilities") else ()
 
     @cached_property
     def output_parameters(self) -> Mapping[str, Mapping[str, str]]:
@@ -72,7 +82,7 @@ class Revision:
 
     def describe_output(self, model: str) -> Mapping[str, str]:
         """Parameters of a model's first output: its classes, and its task where rows have no single one of them."""
-        classes, task = self.classes(model), self.spec.inferred_task
+        classes, task = self.classes(model), self.graph.spec.inferred_task
         said = {"classes": orjson.dumps(classes).decode()} if classes else {}
         return {**said, "task": task} if said and task == "multilabel" else said
 
@@ -80,6 +90,11 @@ class Revision:
     def asked(self) -> tuple[str, ...]:
         """The members fused into the answer, in the order of its rule; one of weight 0 is not asked at all."""
         return self.graph.output.asked
+
+    @cached_property
+    def fused(self) -> tuple[str, ...]:
+        """The members fused into any output."""
+        return tuple(dict.fromkeys(name for view in (self, *self.views.values()) for name in view.asked))
 
     def fuse(
         self, outputs: NDArray[np.float32], present: NDArray[np.bool_], inputs: Mapping[str, NDArray[Any]] | None = None
@@ -95,4 +110,8 @@ def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:
         SpecError: a rule cannot be built from its options or its state, or a state is not the one that was deployed.
     """
     check_fusions(spec, folder)
-    return Revision(spec.revision, spec, build_graph(spec, folder))
+    if not spec.outputs:
+        return Revision(spec.revision, spec, build_graph(spec, folder))
+    graphs = {name: build_graph(spec.view(name), folder) for name in spec.outputs}
+    views = {name: Revision(spec.revision, graph.spec, graph) for name, graph in graphs.items()}
+    return Revision(spec.revision, spec, graphs[spec.output_name], views)

@@ -25,6 +25,7 @@ class ServedRevision:
         apps: by member, the application that runs it.
         share: of the requests that it gets, while it is a canary.
         outcomes: of its requests, while there is a canary.
+        views: each of its outputs by itself, where it has several.
     """
 
     revision: Revision
@@ -32,6 +33,11 @@ class ServedRevision:
     members: Mapping[str, Member]
     share: float = 0.0
     outcomes: Outcomes = field(default_factory=Outcomes)
+    views: Mapping[str, ServedRevision] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        views = self.revision.views.items()
+        self.views = {name: ServedRevision(view, self.apps, self.members) for name, view in views}
 
     def ready(self) -> dict[str, int]:
         """How many replicas of each member take calls."""
@@ -178,5 +184,5 @@ class RevisionSet:
 
     def _retire(self, served: ServedRevision) -> None:
         """Its batches may still be on their way to its members."""
-        until = time.monotonic() + served.revision.fusion.deadline_s + 1.0
+        until = time.monotonic() + served.revision.deadline_s + 1.0
         self._needed_until.update(dict.fromkeys(served.apps.values(), until))

@@ -170,10 +170,18 @@ class FusionServer:
         return self.call(self._prepare(served))
 
     def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
-        """What a prepared revision answers, (B, C); requests go on with the live one."""
+        """What a prepared revision answers, (B, C), its first output where it has several; requests go on with the
+        live one.
+        """
 
         async def answer() -> Any:
-            return (await self.engine.infer(inputs, served=self.engine.revisions.get(revision))).values
+            served = self.engine.revisions.get(revision)
+            if not served.views:
+                return (await self.engine.infer(inputs, served=served)).values
+            found = await self.engine.infer_outputs(tuple(served.views), inputs, served)
+            for error in found.errors.values():
+                raise error
+            return next(iter(found.answers.values())).values
 
         return self.call(answer())
 

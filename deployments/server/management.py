@@ -50,6 +50,12 @@ class Management:
                 "fusion": {"string_value": orjson.dumps(fusion).decode()},
                 "task": {"string_value": revision.spec.inferred_task},
             }
+            if revision.views:
+                fusions = {name: without_files(v.fusion.model_dump(mode="json")) for name, v in revision.views.items()}
+                config["parameters"] = {
+                    "revision": {"string_value": revision.name},
+                    "fusions": {"string_value": orjson.dumps(fusions).decode()},
+                }
         return config
 
     def statistics(self, model: str = "", version: str = "") -> dict[str, Any]:

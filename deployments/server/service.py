@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.engine.revision import Revision
+from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
 from quorate.deployments.metrics.prometheus import Metrics
@@ -231,7 +232,9 @@ class Service:
             named = _named(served.revision, request, outputs.get(output))
             return InferResponse(request.model, outputs, request.id, output_parameters=named), max(waited_s, 0.0)
         explain, priority = read_explain(parameters), read_priority(parameters)
-        members = read_members(parameters, served.revision.asked)
+        members = read_members(parameters, served.revision.fused)
+        if served.views:
+            return await self._infer_several(served, request, hold, deadline_s, explain, members, priority)
         answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority, served)
         outputs = {output: answer.values}
         if spec.of_tokens:
@@ -242,6 +245,40 @@ class Service:
             outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
             outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
         return InferResponse(request.model, outputs, request.id, answer.parameters(), named), answer.queued_s
+
+    async def _infer_several(
+        self,
+        served: ServedRevision,
+        request: InferRequest,
+        hold: MemoryHold,
+        deadline_s: float | None,
+        explain: bool,
+        members: tuple[str, ...] | None,
+        priority: int,
+    ) -> tuple[InferResponse, float]:
+        """The outputs that were asked for by name; or all, of which some may be missing."""
+        asked, views = request.outputs or tuple(served.views), served.revision.views
+        for name in request.outputs or () if members is not None else ():
+            if not set(members or ()) & set(views[name].asked):
+                known = ", ".join(views[name].asked)
+                raise RequestError(f"parameter members names none of output '{name}'; add one of {known}")
+        found = await self.engine.infer_outputs(
+            asked, request.inputs, served, deadline_s, explain, members, priority
+        )  # fmt: skip
+        for name in request.outputs or ():  # who names one needs it
+            if name in found.errors:
+                raise found.errors[name]
+        outputs: dict[str, Array] = {}
+        said: dict[str, Mapping[str, Scalar]] = {}
+        for name, answer in found.answers.items():
+            view = views[name]
+            outputs |= await self._classified(view, request, {name: answer.values}, hold)
+            said[name] = {**answer.parameters(), **_named(view, request, outputs[name]).get(name, {})}
+            if answer.explanation is not None:
+                of = answer.explanation
+                outputs.update({f"{name}.{n}.output": values for n, values in of.outputs.items()})
+                outputs.update({f"{name}.{n}.contribution": share for n, share in of.contributions.items()})
+        return InferResponse(request.model, outputs, request.id, found.parameters(), said), found.queued_s
 
     def raw_input(self, model: str, data: memoryview, version: str = "") -> InferRequest:
         """A request whose body is nothing but the bytes of the model's one input.
@@ -278,6 +315,8 @@ class Service:
         for name, count in request.classification.items():
             if type(count) is not int or count < 1:
                 raise RequestError(f"parameter classification is {count!r}; give a whole number from 1")
+            if name not in outputs:  # another of several outputs
+                continue
             size = classes_bytes(outputs[name], count)
             hold.add(size)
             outputs[name] = await self.heavy.run(size, partial(top_classes, outputs[name], count, labels))
@@ -288,27 +327,34 @@ class Service:
 
     def _output_tensors(self, model: str) -> list[dict[str, Any]]:
         """Metadata of all that a model gives."""
-        tensor = self._output_tensor(model)
         revision = self.engine.revision
-        if (said := revision.describe_output(model)) and tensor["shape"][-1] == len(revision.classes(model)):
-            tensor["parameters"] = said
+        if revision.views and model == self._spec.name:
+            return [self._described_output(view, model) for view in revision.views.values()]
+        tensor = self._described_output(revision, model)
         _, *more = self.engine.revision.outputs(model)
         shapes = {TAGS: tensor["shape"][:2], SPANS: [-1]}
         return [tensor, *({"name": name, "datatype": "BYTES", "shape": shapes[name]} for name in more)]
 
-    def _dims_of_values(self) -> int:
+    def _described_output(self, revision: Revision, model: str) -> dict[str, Any]:
+        """Metadata of a model's first output."""
+        tensor = self._output_tensor(revision, model)
+        if (said := revision.describe_output(model)) and tensor["shape"][-1] == len(revision.classes(model)):
+            tensor["parameters"] = said
+        return tensor
+
+    def _dims_of_values(self, revision: Revision) -> int:
         """How many dimensions a row of fused values has; 1 of probabilities, and while no replica has said so."""
-        names = [name for name in self.engine.revision.asked if name in self._spec.members]
+        names = [name for name in revision.asked if name in self._spec.members]
         known = (self.engine.output(name) for name in names if self._spec.members[name].output == "values")
         return max((len(output[1]) for output in known if output is not None), default=1) or 1
 
-    def _output_tensor(self, model: str) -> dict[str, Any]:
+    def _output_tensor(self, revision: Revision, model: str) -> dict[str, Any]:
         member = self._spec.members.get(model)
         found = None if member is None else self.engine.output(model)
         if found is None:  # the fusion's own, or of a member that no replica has run yet
-            more = (-1,) * (1 if self._spec.of_tokens else self._dims_of_values() - 1)
-            found = "FP32", (*more, len(self.engine.revision.classes(model)) or -1)
-        return {"name": self.engine.revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}
+            more = (-1,) * (1 if self._spec.of_tokens else self._dims_of_values(revision) - 1)
+            found = "FP32", (*more, len(revision.classes(model)) or -1)
+        return {"name": revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}
 
 
 def _described(name: str, tensor: TensorSpec) -> dict[str, Any]:
@@ -321,7 +367,7 @@ def _described(name: str, tensor: TensorSpec) -> dict[str, Any]:
 
 def _named(revision: Revision, request: InferRequest, values: Array | None) -> Mapping[str, Mapping[str, Scalar]]:
     """The classes that a model's output has, as its parameter; none where it is classified, or was not asked for."""
-    said = revision.output_parameters.get(request.model)
-    if said is None or values is None or request.classification:
+    said, name = revision.output_parameters.get(request.model), revision.output(request.model)
+    if said is None or values is None or name in request.classification:
         return {}
-    return {revision.output(request.model): said} if values.shape[-1] == len(revision.classes(request.model)) else {}
+    return {name: said} if values.shape[-1] == len(revision.classes(request.model)) else {}

@@ -53,15 +53,21 @@ def with_inner_deadlines(data: Any) -> Any:
         return data
     fusions = data["fusions"]
     depths = _depths(data)
-    output = data.get("output") or next(reversed(fusions))
-    if depths is None or not isinstance(fusions.get(output), dict) or not depths.get(output):
+    several = data.get("outputs") or ()
+    outputs = several if isinstance(several, (list, tuple)) else ()
+    if depths is None:
         return data
-    limit = fusions[output].get("deadline_s", DEADLINE_S)
-    if type(limit) not in (int, float):
-        return data
+    shares: dict[str, float] = {}  # by inner fusion, the shortest that any answer leaves it
+    for output in outputs or (data.get("output") or next(reversed(fusions)),):
+        answer = fusions.get(output) if isinstance(output, str) else None
+        limit: Any = answer.get("deadline_s", DEADLINE_S) if isinstance(answer, dict) else None
+        if type(limit) in (int, float) and depths.get(output):
+            for name in fusions:
+                if 0 < depths[name] < depths[output] and name not in outputs:
+                    shares[name] = min(limit * depths[name] / depths[output], shares.get(name, limit))
     filled = {
-        name: {**fusion, "deadline_s": limit * depths[name] / depths[output]}
-        if isinstance(fusion, dict) and "deadline_s" not in fusion and 0 < depths[name] < depths[output]
+        name: {**fusion, "deadline_s": shares[name]}
+        if isinstance(fusion, dict) and "deadline_s" not in fusion and name in shares
         else fusion
         for name, fusion in fusions.items()
     }

@@ -18,6 +18,7 @@ from quorate.deployments.spec.checks.check_members import (
     check_resources,
     check_tensors,
 )
+from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs
 from quorate.deployments.spec.checks.check_task import check_task
 from quorate.deployments.spec.defaults import with_all_inputs, with_default_fusion_members, with_inner_deadlines
 from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
@@ -41,16 +42,24 @@ class EnsembleSpec(EnsembleSchema):
         """What one member's replicas are told."""
         spec = self.members[member]
         inputs = {name: self.inputs[name] for name in spec.inputs if name in self.inputs}
+        classes = self._classes_read_of(member)
         own = {field: found for field, found in self.digests.items() if field.startswith(f"members.{member}.")}
         return MemberJob(
-            ensemble=self.name, name=member, member=spec, inputs=inputs, classes=self.classes, digests=own,
+            ensemble=self.name, name=member, member=spec, inputs=inputs, classes=classes, digests=own,
             of_tokens=self.of_tokens, lengths=self.lengths if self.lengths in spec.inputs else None,
         )  # fmt: skip
+
+    def _classes_read_of(self, member: str) -> tuple[str, ...] | None:
+        """Those of the output that a member is fused into."""
+        read = next((output for output in self.outputs if member in self.upstream(output)), None)
+        return self.classes if read is None else self.view(read).classes
 
     @property
     def wiring(self) -> str:
         """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
         around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *self._of_a_task})
+        if self.outputs:
+            around["outputs"] = {name: self.view(name).classes for name in self.outputs}
         return hashlib.sha256(json.dumps(around).encode()).hexdigest()[:12]
 
     @property
@@ -61,8 +70,8 @@ class EnsembleSpec(EnsembleSchema):
     @property
     def revision(self) -> str:
         """Names this state of the fusion: the same spec gives the same revision on every node."""
-        decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "digests", *self._of_a_task}
-        state = self.model_dump(mode="json", include=decides)
+        decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "outputs", "digests"}
+        state = self.model_dump(mode="json", include={*decides, *self._of_a_task})
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -77,12 +86,16 @@ def _check(spec: EnsembleSchema) -> None:
     if bool(spec.fusion) == bool(spec.fusions):
         found = "both fusion and fusions are given" if spec.fusion else "there is no fusion"
         raise SpecError("fusion", found, "give either fusion (one rule) or fusions (several by name)")
+    check_outputs(spec)
     for name, fusion in spec.all_fusions.items():
-        check_fusion(spec, spec.field_of(name), fusion)
+        check_fusion(spec.view(name) if name in spec.outputs else spec, spec.field_of(name), fusion)
     if spec.output and spec.output not in spec.all_fusions:
         raise SpecError("output", f"'{spec.output}' is not a fusion", suggest(spec.output, spec.all_fusions))
-    check_task(spec)
+    for name in spec.output_names:
+        check_task(spec.view(name))
     check_graph(spec)
     check_inner(spec)
+    if spec.outputs:
+        check_output_classes(spec)
     check_resources("serving.resources", spec.serving.resources)
     check_range("serving.replicas", spec.serving.replicas.min, spec.serving.replicas.max)

@@ -5,7 +5,7 @@ The graph is the ``inputs`` lists: a member reads request inputs, other members,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -34,6 +34,9 @@ DEADLINE_S = 1.0  # of a fusion that gives none
 Count = Annotated[int, Field(ge=1, le=100_000)]
 # YAML reads the place of an output in a tuple as a number.
 OutputName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v), Field(min_length=1)]
+
+
+S = TypeVar("S", bound="EnsembleSchema")
 
 
 class _Frozen(BaseModel):
@@ -201,6 +204,7 @@ class FusionSpec(_Frozen):
 
     Attributes:
         members: whose outputs it reads; every member that nothing else reads when left out.
+        classes: of one of several outputs; the ensemble's when left out.
         options: the rule's own settings.
         state: a safetensors file with the parameters of a learned rule.
         member_calibration: of members' probabilities before they are fused. It stands here, not with the member:
@@ -216,6 +220,7 @@ class FusionSpec(_Frozen):
 
     rule: Annotated[str, Field(min_length=1)]
     members: tuple[Name, ...] = ()
+    classes: tuple[ClassName, ...] | None = None
     weights: dict[Name, float] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     state: Annotated[str, Field(min_length=1)] | None = None
@@ -278,6 +283,8 @@ class EnsembleSchema(_Frozen):
             ``tokens`` are classes of each token of a row, ``tagging`` those that say spans as well (O, B-x, I-x).
         lengths: the request input that says how many tokens each row has; as many as the tensor holds when left out.
         quantiles: the levels that members predict, of the task of this name, ascending.
+        output: the fusion whose value is the answer; the last when left out.
+        outputs: several instead, each with its own rule, members, deadline and classes.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
@@ -291,6 +298,7 @@ class EnsembleSchema(_Frozen):
     fusion: FusionSpec | None = None
     fusions: dict[Name, FusionSpec] = Field(default_factory=dict)
     output: Name | None = None
+    outputs: tuple[Name, ...] = ()
     serving: Serving = Serving()
     digests: dict[str, Digest] = Field(default_factory=dict)
 
@@ -318,8 +326,18 @@ class EnsembleSchema(_Frozen):
 
     @property
     def output_name(self) -> str:
-        """The fusion whose value is the answer."""
-        return self.output or next(reversed(self.all_fusions))
+        """The fusion whose value is the answer; of several the first."""
+        return self.output or next(iter(self.outputs), None) or next(reversed(self.all_fusions))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The fusions whose values are the answer."""
+        return self.outputs or (self.output_name,)
+
+    def view(self: S, output: str) -> S:
+        """The same spec with this one output, and its classes."""
+        classes = self.all_fusions[output].classes or self.classes
+        return self.model_copy(update={"output": output, "outputs": (), "classes": classes})
 
     @property
     def output_fusion(self) -> FusionSpec:

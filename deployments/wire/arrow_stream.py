@@ -18,9 +18,12 @@ from quorate.deployments.wire.byte_stream import ByteStream
 from quorate.deployments.wire.limits import MAX_ROWS
 
 CONTENT_TYPE = "application/vnd.apache.arrow.stream"
-# Metadata, JSON objects both: of a request's schema and of an answer's record batch, its parameters; of the empty
-# record batch that ends a failed answer, ``error`` and the HTTP ``status`` that it would have had.
-PARAMETERS, ERROR = b"parameters", b"error"
+# Metadata, JSON objects all: of a request's schema and of an answer's record batch, its parameters, and where it has
+# several outputs those of each; of the empty record batch that ends a failed answer, ``error`` and the HTTP ``status``
+# that it would have had.
+PARAMETERS, OUTPUT_PARAMETERS, ERROR = b"parameters", b"output_parameters", b"error"
+# Of a request's schema: a JSON list of the outputs that are asked for; all when left out.
+OUTPUTS = b"outputs"
 MAX_METADATA_BYTES = 1 << 20
 MAX_BATCH_BYTES = 64 << 20
 

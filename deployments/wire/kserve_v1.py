@@ -106,8 +106,10 @@ def dump_predictions(response: InferResponse) -> bytes:
     if more:
         rows = zip(*outputs.values(), strict=True)
         body["predictions"] = [dict(zip(outputs, row, strict=True)) for row in rows]
-    if (classes := response.output_parameters.get(first, {}).get("classes")) is not None:
-        body["classes"] = orjson.Fragment(str(classes))
+    classes = {name: said["classes"] for name, said in response.output_parameters.items() if "classes" in said}
+    if classes:
+        named = {name: orjson.Fragment(str(listed)) for name, listed in classes.items()}
+        body["classes"] = named if len(response.output_parameters) > 1 else named[first]
     if response.parameters:
         body["parameters"] = response.parameters
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import orjson
 import pyarrow as pa
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.server.error_text import clip
-from quorate.deployments.wire.arrow_stream import ERROR, PARAMETERS, Sink
+from quorate.deployments.wire.arrow_stream import ERROR, OUTPUT_PARAMETERS, PARAMETERS, Sink
 from quorate.deployments.wire.arrow_tensors import write_column
-from quorate.deployments.wire.inference import VERSION, InferResponse
+from quorate.deployments.wire.inference import VERSION, InferResponse, Scalar
 from quorate.fusion.errors import QuorateError
 
 # In an answer these name rows of one piece, and joined pieces number theirs anew.
@@ -32,16 +34,18 @@ class AnswerWriter:
 
     def batch(self, response: InferResponse) -> bytes:
         columns = {name: write_column(array) for name, array in response.outputs.items()}
-        said = response.output_parameters
+        said = {name: _of_a_field(parameters) for name, parameters in response.output_parameters.items()}
         fields = [pa.field(n, c.type, nullable=False, metadata=said.get(n)) for n, c in columns.items()]
         schema = pa.schema(fields, metadata=self._metadata)
         if self._writer is None:
             self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), schema)
         elif self._last is not None and schema != self._last.schema:
             raise QuorateError("the answer's shape has changed midway; ask for the rows from here on in a new stream")
-        account = {PARAMETERS: orjson.dumps(response.parameters)} if response.parameters else None
+        account = {PARAMETERS: orjson.dumps(response.parameters)} if response.parameters else {}
+        if several := {name: of for name, of in response.output_parameters.items() if "revision" in of}:
+            account[OUTPUT_PARAMETERS] = orjson.dumps(several)
         self._last = pa.record_batch(list(columns.values()), schema=schema)
-        self._writer.write_batch(self._last, custom_metadata=account)
+        self._writer.write_batch(self._last, custom_metadata=account or None)
         return self._sink.take()
 
     def failure(self, error: QuorateError) -> bytes:
@@ -58,6 +62,11 @@ class AnswerWriter:
         return self._sink.take()
 
 
+def _of_a_field(parameters: Mapping[str, Scalar]) -> dict[str, str]:
+    """What is true of a column in every answer."""
+    return {key: str(parameters[key]) for key in ("classes", "task") if key in parameters}
+
+
 def dump_stream(response: InferResponse) -> bytes:
     """One answer as a whole Arrow stream."""
     writer = AnswerWriter(response.model)
@@ -67,7 +76,8 @@ def dump_stream(response: InferResponse) -> bytes:
 def alike(first: InferResponse, second: InferResponse) -> bool:
     return (
         first.parameters == second.parameters
-        and not any(key in first.parameters for key in BY_ROW)
+        and first.output_parameters == second.output_parameters
+        and not any(key in said for said in (first.parameters, *first.output_parameters.values()) for key in BY_ROW)
         and all(a.shape[1:] == second.outputs[n].shape[1:] for n, a in first.outputs.items())
     )
 

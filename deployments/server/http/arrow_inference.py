@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from quorate.deployments.engine.request import PRIORITY_LEVELS
@@ -24,11 +25,12 @@ from quorate.deployments.server.http.arrow_answers import AnswerWriter, alike, j
 from quorate.deployments.server.http.bulk import infer_when_there_is_room
 from quorate.deployments.server.service import Service
 from quorate.deployments.time_limit import within
-from quorate.deployments.wire.arrow_stream import PARAMETERS, read_batches, read_schema
+from quorate.deployments.wire.arrow_stream import OUTPUTS, PARAMETERS, read_batches, read_schema
 from quorate.deployments.wire.arrow_tensors import check_type, read_column
 from quorate.deployments.wire.byte_stream import ByteStream, Receive
 from quorate.deployments.wire.inference import InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.json_tensors import parse_object, parse_parameters
+from quorate.deployments.wire.tensor_checks import check_once
 from quorate.fusion.errors import QuorateError
 from quorate.fusion.registry import RULES
 
@@ -57,6 +59,7 @@ class StreamInference:
         self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue(_room(service))
         self._tensors: list[dict[str, Any]] = []  # what the model reads
         self._parameters: dict[str, Scalar] = {}
+        self._outputs: tuple[str, ...] | None = None
         self._disconnect: asyncio.Task[None] | None = None
         self._rows = service.engine.spec.serving.max_batch_size  # of the next piece
 
@@ -76,6 +79,7 @@ class StreamInference:
             schema = await read_schema(self._stream)
             # A stream can wait: unless it says otherwise, its rows go behind those that are asked one by one.
             self._parameters = {"priority": PRIORITY_LEVELS, **_parameters(schema)}
+            self._outputs = _outputs(schema) or self._all_outputs()
             self._check_columns(schema)
             async with contextlib.aclosing(self._answered(schema)) as answered:
                 async for part in answered:
@@ -156,7 +160,7 @@ class StreamInference:
                 self._stream.give_back(piece.held_bytes)
 
     async def _ask(self, rows: dict[str, Any]) -> InferResponse:
-        request = InferRequest(self._model, rows, self._version, parameters=self._parameters)
+        request = InferRequest(self._model, rows, self._version, "", self._outputs, self._parameters)
         response, took_s = await infer_when_there_is_room(self._service, request)
         self._resize(took_s)
         return response
@@ -164,17 +168,24 @@ class StreamInference:
     def _resize(self, took_s: float) -> None:
         """Larger pieces cost less each row, until those who ask one by one would have to wait for them."""
         serving = self._service.engine.spec.serving
-        share = took_s / self._service.engine.revision.fusion.deadline_s
+        share = took_s / self._service.engine.revision.deadline_s
         if share < PIECE_SHARE / 2:
             most = max(min(MAX_PIECE_ROWS, serving.max_queued_rows // 8), serving.max_batch_size)
             self._rows = min(2 * self._rows, most)
         elif share > PIECE_SHARE:
             self._rows = max(self._rows // 2, serving.max_batch_size)
 
+    def _all_outputs(self) -> tuple[str, ...] | None:
+        """All of several outputs by name, unless members are: a stream's answers have the same columns to its end."""
+        revision = self._service.engine.revision
+        several = revision.views and self._model == revision.spec.name and "members" not in self._parameters
+        return tuple(revision.views) if several else None
+
     def _refuse_lists(self) -> None:
         """A stream is cut into pieces as it comes: what ranks the rows of a request would rank those of a piece."""
         spec = self._service.engine.revision.spec
-        if self._model == spec.name and RULES[spec.output_fusion.rule].lists:
+        fusions = [spec.all_fusions[name] for name in spec.output_names]
+        if self._model == spec.name and any(RULES[fusion.rule].lists for fusion in fusions):
             raise RequestError(f"'{self._model}' ranks the rows of a request, and a stream is none; send list by list")
 
     def _check_columns(self, schema: pa.Schema) -> None:
@@ -212,6 +223,22 @@ def _parameters(schema: pa.Schema) -> dict[str, Scalar]:
     if text is None:
         return {}
     return parse_parameters({"parameters": parse_object(text, "the schema's parameters are")})
+
+
+def _outputs(schema: pa.Schema) -> tuple[str, ...] | None:
+    """The outputs that are asked for: a JSON list under ``outputs`` in the schema's metadata."""
+    text = (schema.metadata or {}).get(OUTPUTS)
+    try:
+        found = None if text is None else orjson.loads(text)
+    except orjson.JSONDecodeError:
+        found = text
+    if found is None or found == []:
+        return None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise RequestError("the schema's outputs are no JSON list of names; send one, or leave it out")
+    for place, name in enumerate(found):
+        check_once(name, found[:place], "output")
+    return tuple(found)
 
 
 def _room(service: Service) -> int:

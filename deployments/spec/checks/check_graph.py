@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from graphlib import CycleError, TopologicalSorter
 
 from quorate.deployments.errors import SpecError
@@ -46,13 +47,13 @@ def check_graph(spec: EnsembleSchema) -> None:
 def check_inner(spec: EnsembleSchema) -> None:
     """Fusions that members read must be done before the answer is due; others must be the answer."""
     read = {source for member in spec.members.values() for source in member.inputs}
-    limit = spec.output_fusion.deadline_s
     for name, fusion in spec.all_fusions.items():
-        if name == spec.output_name:
-            continue
-        if name not in read:
-            found = f"no member reads it, and the answer is '{spec.output_name}'"
-            raise SpecError(f"fusions.{name}", found, f"remove it, or write output: {name}")
+        if name not in read and name not in spec.output_names:
+            found = f"no member reads it, and the answer is '{', '.join(spec.output_names)}'"
+            fix = f"add it to outputs: {name}" if spec.outputs else f"write output: {name}"
+            raise SpecError(f"fusions.{name}", found, f"remove it, or {fix}")
+        above = [spec.all_fusions[one].deadline_s for one in spec.output_names if name in spec.upstream(one)]
+        limit = min(above, default=math.inf)
         if fusion.deadline_s >= limit:
             found = f"{fusion.deadline_s:g} s leaves no time for its readers: the answer is due after {limit:g} s"
             raise SpecError(f"fusions.{name}.deadline_s", found, "make it shorter, or leave it out for a fair share")

@@ -88,7 +88,7 @@ def _is_factory(model: str) -> bool:
 
 
 def _check_member_classes(spec: EnsembleSchema, field: str, member: MemberSpec) -> None:
-    if member.classes is None:
+    if member.classes is None or spec.outputs:  # the classes of several outputs are looked at when all is known
         return
     if member.output not in ("logits", "probabilities"):
         raise SpecError(f"{field}.classes", f"output is '{member.output}', which has none", "remove classes")

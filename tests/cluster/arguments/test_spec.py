@@ -1,6 +1,6 @@
 import pytest
 
-from quorate.cluster.arguments.spec import spec_and_folder
+from quorate.cluster.arguments.spec import one_output, spec_and_folder
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import SpecError
 
@@ -28,3 +28,13 @@ def test_files_are_looked_for_below_the_folder(tmp_path):
         spec_and_folder(words, tmp_path)
     (tmp_path / "a.safetensors").touch()
     assert spec_and_folder(words, tmp_path)[1] == tmp_path
+
+
+def test_what_works_on_one_output_refuses_a_spec_of_several():
+    fusions = {name: {"rule": "mean", "members": ["a"]} for name in ("one", "two")}
+    several = parse_spec({key: value for key, value in WORDS.items() if key != "fusion"} | {
+        "fusions": fusions, "outputs": ["one", "two"],
+    })  # fmt: skip
+    with pytest.raises(SpecError, match="there are several, one, two, and one is worked on at a time"):
+        one_output(several)
+    assert one_output(parse_spec(WORDS)).name == "tiny"
