@@ -17,6 +17,7 @@ from quorate.deployments.rows.column import Column
 # What pandas, R and spreadsheets write where a number is missing.
 MISSING = {"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none"}
 _FLAGS = {"true": True, "false": False}
+_LONGEST = 400  # of a number's text: an array of text is as wide as its longest
 
 
 def typed(column: Column) -> Column:
@@ -25,7 +26,7 @@ def typed(column: Column) -> Column:
         return column
     words, absent = words_of(column)
     if absent.all():
-        return replace(column, written=False)
+        return replace(column, written=False, missing=absent)
     for parse, blank in _PARSERS:
         words[absent] = blank
         found = parse(words)
@@ -58,7 +59,7 @@ def _flags(words: NDArray[Any]) -> NDArray[Any] | None:
 
 def _numbers(words: NDArray[Any], kind: Any) -> NDArray[Any] | None:
     listed = words.tolist()
-    if any("_" in word for word in listed):  # Python's numbers may hold one, a file's may not
+    if any("_" in word or len(word) > _LONGEST for word in listed):  # Python's numbers may hold a _, a file's may not
         return None
     try:
         return np.array(listed).astype(kind)

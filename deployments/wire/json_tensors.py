@@ -27,6 +27,7 @@ from quorate.deployments.wire.tensor_checks import (
 Array = NDArray[Any]
 # How far down a request has fields: inputs, one of them, its parameters, one of these.
 DEPTH = 4
+_DATA = ("data", "instances")
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
 
@@ -58,7 +59,7 @@ def parse_object(body: bytes | memoryview, what: str = "the body is") -> dict[st
 
 
 def _without_nulls(item: Any, depth: int) -> Any:
-    """The same without the fields that are null. A tensor's data are no fields: they stay as they are."""
+    """The same without the fields that are null. Data are no fields: a null among them is a missing value."""
     if not depth:
         return item
     if isinstance(item, list):
@@ -66,7 +67,7 @@ def _without_nulls(item: Any, depth: int) -> Any:
     if not isinstance(item, dict):
         return item
     return {
-        key: value if key == "data" else _without_nulls(value, depth - 1)
+        key: value if key in _DATA else _without_nulls(value, depth - 1)
         for key, value in item.items()
         if value is not None
     }

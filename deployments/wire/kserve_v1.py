@@ -89,6 +89,8 @@ def _bytes(name: str, column: list[Any], shape: list[int]) -> Array:
 
 
 def _decoded(name: str, item: Any) -> bytes:
+    if item is None:
+        return b""
     if isinstance(item, str):
         return item.encode()
     try:

@@ -11,6 +11,7 @@ from pyarrow import csv
 
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.tables.arrow_files import ArrowTable
+from quorate.deployments.rows.tables.table import BATCH_BYTES
 
 
 def open_delimited(path: Path, delimiter: str) -> ArrowTable:
@@ -20,16 +21,17 @@ def open_delimited(path: Path, delimiter: str) -> ArrowTable:
         RowsError: it is no such table, or names a column twice.
     """
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    blocks = csv.ReadOptions(block_size=BATCH_BYTES)  # no line may be longer
 
     def reader(names: list[str], every: list[str]) -> csv.CSVStreamingReader:
         convert = csv.ConvertOptions(
             column_types=dict.fromkeys(every, pa.string()), include_columns=names, null_values=[""],
             strings_can_be_null=True, quoted_strings_can_be_null=False,
         )  # fmt: skip
-        return csv.open_csv(path, parse_options=parse, convert_options=convert)
+        return csv.open_csv(path, blocks, parse, convert)
 
     try:
-        with csv.open_csv(path, parse_options=parse) as first:
+        with csv.open_csv(path, blocks, parse) as first:
             schema = first.schema
         counts = Counter(schema.names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

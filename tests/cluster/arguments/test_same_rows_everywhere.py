@@ -102,6 +102,13 @@ def as_json(http):
     return np.reshape(reply.json()["outputs"][0]["data"], (3, 16))
 
 
+def as_instances(http):
+    columns = dict.fromkeys(("age", "half", "brain", "wide"), NUMBERS) | {"job": ["clerk", None, ""], "n": [1, 2, 3]}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    reply = httpx.post(f"{http}/v1/models/short:predict", json={"instances": rows})
+    return np.array(reply.json()["predictions"])
+
+
 def as_arrow(http):
     with Client(http, model="short") as client:
         (answer,) = client.infer_arrow(TABLE)
@@ -128,7 +135,7 @@ def as_grpc(target):
     return np.frombuffer(reply.raw_output_contents[0], np.float32).reshape(3, 16)
 
 
-@pytest.mark.parametrize("ask", [as_json, as_arrow, as_frame, as_grpc])
+@pytest.mark.parametrize("ask", [as_json, as_instances, as_arrow, as_frame, as_grpc])
 def test_missing_values_mean_the_same_at_every_door_as_in_a_file(short, expected, ask):
     np.testing.assert_array_equal(ask(short.grpc if ask is as_grpc else short.http), expected)
     assert len(np.unique(expected, axis=0)) == 3

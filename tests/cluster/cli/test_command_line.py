@@ -156,7 +156,8 @@ def test_query_gives_the_fused_rows(shell, deployed):
 
 def test_a_question_that_does_not_fit_ends_with_1_and_a_sentence(shell, deployed):
     np.save(shell.folder / "narrow.npy", np.zeros((1, 3), dtype=np.float32))
-    assert "has shape [1, 3]" in shell.run("query", "tiny", "--input", "narrow.npy", code=1)
+    refused = shell.run("query", "tiny", "--input", "narrow.npy", code=1)
+    assert "narrow.npy: column 'x' has rows of shape [3], the model reads [4]" in refused
     assert "no ensemble 'other' runs here" in shell.run("query", "other", "--input", "narrow.npy", code=1)
 
 

@@ -2,10 +2,14 @@
 
 import csv
 import json
+import tracemalloc
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.reading import Wanted, read_inputs
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=6)
@@ -28,3 +32,20 @@ def test_text_stays_as_it_is_written_and_whole_numbers_keep_every_digit(tmp_path
         assert found["a"].tolist() == [a.encode() for a, _, _ in rows], name
         assert found["b"].ravel().tolist() == [b.encode() for _, b, _ in rows], name
         assert found["n"].tolist() == [n for _, _, n in rows], name
+
+
+def test_a_column_of_nothing_but_gaps_is_missing_numbers_or_the_text_it_is(tmp_path):
+    (tmp_path / "rows.csv").write_text('x\nNA\n""\nnan\n')
+    numbers = read_inputs(tmp_path / "rows.csv", {"x": Wanted("FP32", ())})["x"]
+    assert np.isnan(numbers).tolist() == [True] * 3
+    assert read_inputs(tmp_path / "rows.csv", {"x": Wanted("BYTES", ())})["x"].tolist() == [b"NA", b"", b"nan"]
+
+
+def test_a_long_text_among_numbers_costs_no_more_memory_than_itself(tmp_path):
+    (tmp_path / "rows.csv").write_text("x\n" + "1\n" * 4000 + "y" * 5_000_000 + "\n")
+    tracemalloc.start()
+    with pytest.raises(RowsError, match="row 4000: 'yyyy"):
+        read_inputs(tmp_path / "rows.csv", {"x": Wanted("FP32", ())})
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 100 << 20

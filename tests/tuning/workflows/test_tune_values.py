@@ -125,7 +125,7 @@ def test_what_cannot_be_tuned_is_said(folder):
     pd.DataFrame({"row": list(solve.inputs["row"]), "label": ["high"] * len(solve)}).to_parquet(
         folder / "words.parquet"
     )
-    with pytest.raises(DataError, match="'high' in row 1"):
+    with pytest.raises(DataError, match="'high' in row 0"):
         quorate.tune(spec_of(), folder / "words.parquet", folder=folder, runs=folder / "runs")
 
 
