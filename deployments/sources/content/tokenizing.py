@@ -24,7 +24,7 @@ def tokenizer_of(path: Path) -> Any:
     """The folder's tokenizer."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
 
 def max_length(tokenizer: Any, config: Any) -> int | None:

@@ -21,7 +21,7 @@ class ImageReader:
     def __init__(self, path: Path, model: Any, settings: FolderSettings):
         from transformers import AutoImageProcessor
 
-        self._processor = AutoImageProcessor.from_pretrained(path, local_files_only=True)
+        self._processor = AutoImageProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         self._mode = mode_of(getattr(model.config, "num_channels", 3))
 
     def __call__(self, *arrays: NDArray[Any]) -> list[Batch]:

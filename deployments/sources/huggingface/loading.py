@@ -36,6 +36,9 @@ _TASKS: dict[str, Kind] = {
 # The same by the names of PEFT, for adapters that bring the head of a base that has none.
 _OF_ADAPTERS = {"SEQ_CLS": "SEQUENCE_CLASSIFICATION", "TOKEN_CLS": "TOKEN_CLASSIFICATION"}
 
+# Files of the folder, and no code of it: without a word transformers asks whoever sits at the terminal.
+_NOTHING_ELSE = {"local_files_only": True, "trust_remote_code": False}
+
 
 def load(request: LoadRequest) -> Model:
     """Load model and processor of a folder; nothing is fetched or unpickled, and no code of the folder's is run."""
@@ -95,7 +98,7 @@ def _kind(request: LoadRequest, settings: FolderSettings) -> Kind:
 
     if request.spec.output == "features":
         return _reader_of(request), "AutoModel"
-    config = AutoConfig.from_pretrained(request.path, local_files_only=True)
+    config = AutoConfig.from_pretrained(request.path, **_NOTHING_ELSE)
     architecture = (config.architectures or ["model without an architecture"])[0]
     for task, kind in _TASKS.items():
         named = getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES").get(config.model_type, ())
@@ -125,7 +128,7 @@ def _model(request: LoadRequest, loader: str, settings: FolderSettings) -> tuple
     """The model, and the weights that its files do not have."""
     import transformers
 
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    options: dict[str, Any] = {**_NOTHING_ELSE, "use_safetensors": True, "output_loading_info": True}
     if settings.dtype:
         options["dtype"] = getattr(torch, settings.dtype)
     if settings.adapter and request.spec.classes:

@@ -20,7 +20,7 @@ class SoundReader:
     def __init__(self, path: Path, model: Any, settings: FolderSettings):
         from transformers import AutoFeatureExtractor
 
-        self._extractor = AutoFeatureExtractor.from_pretrained(path, local_files_only=True)
+        self._extractor = AutoFeatureExtractor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
     def __call__(self, *arrays: NDArray[Any]) -> list[Batch]:
         """One batch of sounds.

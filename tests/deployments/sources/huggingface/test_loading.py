@@ -196,7 +196,8 @@ def test_a_head_without_weights_is_refused_and_not_filled_up_at_random(folder):
         predictor(folder, found)
 
 
-def test_code_that_a_folder_brings_is_never_run(folder):
+def test_code_that_a_folder_brings_is_never_run_nor_is_anybody_asked(folder, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *words: pytest.fail(f"it asked {words}"))
     file = folder / "named" / "config.json"
     config = {**json.loads(file.read_text()), "model_type": "mine", "architectures": ["Mine"]}
     config["auto_map"] = {"AutoConfig": "mine.Config", "AutoModelForSequenceClassification": "mine.Mine"}
@@ -205,6 +206,16 @@ def test_code_that_a_folder_brings_is_never_run(folder):
     found = spec(folder, {"m": {"model": "hf:named"}})
     with pytest.raises(MemberLoadError, match="named cannot be loaded"):
         predictor(folder, found)
+
+
+def test_a_regression_gives_its_value(folder):
+    model = bert(folder / "price", labels=("price",))
+    inputs = {"text": {"datatype": "BYTES", "shape": []}}
+    found = spec(folder, {"m": {"model": "hf:price", "output": "values"}}, inputs=inputs, task="regression")
+    assert found.classes is None
+    with torch.inference_mode():
+        said = model(**trained_tokenizer()(TEXTS, padding=True, return_tensors="pt")).logits.numpy()
+    np.testing.assert_allclose(answers(folder, found), said, atol=1e-6)
 
 
 @OF_PEFT
