@@ -15,7 +15,7 @@ from quorate.deployments.rows.column import Place
 from quorate.deployments.rows.column_names import check_named
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.reading import Wanted, input_batches
-from quorate.deployments.rows.table import UNNAMED
+from quorate.deployments.rows.tables.table import UNNAMED
 from quorate.deployments.rows.values import own_datatype
 from quorate.deployments.rows.written import typed
 
