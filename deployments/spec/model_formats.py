@@ -75,8 +75,8 @@ CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
 
 # Those by scheme first, since what stands behind a scheme may end in anything.
 FORMATS = (
-    REMOTE, HUGGING_FACE, TIMM, TORCHVISION, MLFLOW, AUTOGLUON, TORCH_EXPORT, ONNX, TORCHSCRIPT, SKOPS, XGBOOST, LIGHTGBM,
-    CATBOOST,
+    REMOTE, HUGGING_FACE, TIMM, TORCHVISION, MLFLOW, AUTOGLUON,
+    TORCH_EXPORT, ONNX, TORCHSCRIPT, SKOPS, XGBOOST, LIGHTGBM, CATBOOST,
 )  # fmt: skip
 
 

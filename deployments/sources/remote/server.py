@@ -39,7 +39,7 @@ class RefusedError(ValueError):
 
 
 class UnreachableError(Exception):
-    """The server did not answer, or not in time, or does not take requests now: no row of a batch fares better alone."""
+    """The server did not answer, or not in time, or takes no requests now: no row of a batch fares better alone."""
 
 
 class Server(Protocol):
