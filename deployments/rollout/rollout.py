@@ -19,7 +19,7 @@ from quorate.deployments import errors
 from quorate.deployments.errors import DeployError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.records.registry import Publication
-from quorate.deployments.spec.example_content import content_of
+from quorate.deployments.spec.example_content import can_be_made, content_of
 from quorate.deployments.wire.example import example_rows
 from quorate.fusion.errors import QuorateError
 
@@ -150,10 +150,14 @@ def roll_out(candidate: Candidate, record: Callable[[], None], check: Check | No
 def rehearse(candidate: Candidate) -> None:
     """Answer an example once: what members give each other and the rules could not be tried when they were loaded.
 
+    Nothing is tried where only a loaded model knows what its texts may be.
+
     Raises:
         DeployError: a member fails on them, or gives what its readers or the rule cannot use.
     """
     spec = candidate.spec
+    if not can_be_made(spec):
+        return
     try:
         content = content_of(spec.members.values())
         candidate.probe(example_rows(spec.inputs, 1, candidate.publication.place, spec.lengths, content))

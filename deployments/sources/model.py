@@ -32,6 +32,7 @@ class Model:
         device: where it runs.
         classes: what the model itself calls its output's columns, in their order, where it says so; of one that gives
             rows of names and numbers known once it has run.
+        content: a text that the model can read, by input, where it reads only some.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Model:
         self._call, self._batch = by_names(function, self._preprocessing.names), batch
         of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
         self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
+        self.content: Mapping[str, str] = {}
         self._check: Callable[[Mapping[str, Array]], None] | None = None
 
     @property
@@ -110,7 +112,7 @@ class Model:
     def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
         """The member's request inputs; see ``example_rows``."""
         read = {name: inputs[name] for name in self._spec.inputs if name in inputs}
-        return example_rows(read, rows, self._folder, lengths, content_of([self._spec]))
+        return example_rows(read, rows, self._folder, lengths, {**content_of([self._spec]), **self.content})
 
 
 def _filled(rows: Array, count: int) -> Array:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from quorate.deployments.spec.model_formats import format_of
-from quorate.deployments.spec.schema import MemberSpec
+from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec
 
 # A text that is a picture too, a black pixel in the plain form of PPM: something for whatever reads content.
 CONTENT = "P3 1 1 255 0 0 0"
+
+
+def can_be_made(spec: EnsembleSchema) -> bool:
+    """Whether there is an example of each text that a member may know only some values of."""
+    own = {name for member in spec.members.values() if format_of(member.model).own_texts for name in member.inputs}
+    texts = {name for name, tensor in spec.inputs.items() if tensor.datatype == "BYTES" and tensor.example is None}
+    return not own & texts
 
 
 def content_of(members: Iterable[MemberSpec]) -> dict[str, str]:

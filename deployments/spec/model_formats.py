@@ -26,6 +26,7 @@ class ModelFormat:
         module: what must be installed for it beside torch.
         needs_weights: whether it would answer at random without a weights file.
         media: whether it reads content: text, encoded pictures, sound; see ``example_content``.
+        own_texts: whether it may read text of a few values that only the loaded model knows.
         factories: what follows the scheme's word where that is a package to import a factory from, and no scheme.
     """
 
@@ -40,6 +41,7 @@ class ModelFormat:
     module: str = ""
     needs_weights: bool = False
     media: bool = False
+    own_texts: bool = False
     factories: tuple[str, ...] = ()
 
 
@@ -50,11 +52,11 @@ ONNX = ModelFormat("ONNX", suffixes=(".onnx",))
 CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin")
 _WEIGHTS = (WEIGHTS_SUFFIX, *CHECKPOINTS)
 TORCHSCRIPT = ModelFormat("TorchScript", suffixes=(".pt", ".pth"))
-SKOPS = ModelFormat("skops", suffixes=(".skops",), config=True, module="skops")
+SKOPS = ModelFormat("skops", suffixes=(".skops",), config=True, module="skops", own_texts=True)
 XGBOOST = ModelFormat("XGBoost", suffixes=(".json", ".ubj"), module="xgboost")
 LIGHTGBM = ModelFormat("LightGBM", suffixes=(".txt",), module="lightgbm")
 CATBOOST = ModelFormat("CatBoost", suffixes=(".cbm",), config=True, module="catboost")
-MLFLOW = ModelFormat("MLflow", scheme="mlflow", folder=True, config=True)
+MLFLOW = ModelFormat("MLflow", scheme="mlflow", folder=True, config=True, own_texts=True)
 REMOTE = ModelFormat("Open Inference server", local=False, config=True)  # known by its address
 AUTOGLUON = ModelFormat("AutoGluon", scheme="autogluon", folder=True, config=True, module="autogluon")
 HUGGING_FACE = ModelFormat(
@@ -75,8 +77,8 @@ CONFIG_NAMES = ("config", "cfg", "conf", "options", "params", "hparams")
 
 # Those by scheme first, since what stands behind a scheme may end in anything.
 FORMATS = (
-    REMOTE, HUGGING_FACE, TIMM, TORCHVISION, MLFLOW, AUTOGLUON, TORCH_EXPORT, ONNX, TORCHSCRIPT,
-    SKOPS, XGBOOST, LIGHTGBM, CATBOOST,
+    REMOTE, HUGGING_FACE, TIMM, TORCHVISION, MLFLOW, AUTOGLUON,
+    TORCH_EXPORT, ONNX, TORCHSCRIPT, SKOPS, XGBOOST, LIGHTGBM, CATBOOST,
 )  # fmt: skip
 
 

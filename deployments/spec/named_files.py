@@ -54,8 +54,8 @@ def found_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:
     """Files of a member that only a look at what is there tells.
 
     Every text in its config that is the path of a file, or of a folder (see ``with_config_paths``), folders that its
-    format has settings for, tokenizers, and files in which an ONNX file keeps its tensors. Of a model elsewhere none:
-    they say who asks it, and may change at any time.
+    format has settings for, tokenizers, and files in which an ONNX file keeps its tensors.
+    Of a model elsewhere none: they say who asks it, and may change at any time.
     """
     if format_of(member.model) is REMOTE:
         return []

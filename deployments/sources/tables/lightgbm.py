@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.sources.tables.columns import Codes, Columns, codes_of
+from quorate.deployments.sources.tables.columns import Codes, ColumnError, Columns, codes_of
 from quorate.deployments.sources.tables.outputs import as_asked, both_classes, check_classifies, numbers
 
 Array = NDArray[Any]
@@ -43,9 +44,10 @@ def _model(request: LoadRequest, booster: Any, text: str) -> Model:
     check_classifies(request, multi or binary, f"objective {objective}")
     names = booster.feature_name()
     columns = Columns(request, None if all(map(_UNNAMED.fullmatch, names)) else names, len(names))
-    codes = _codes(request, booster, text)
+    categories, places = booster.pandas_categorical or (), _places(text)
 
     def predict(*arrays: Array) -> Array:
+        codes = _codes(categories, places, columns.read(arrays)) if categories else None
         rows = columns.matrix(arrays, np.float64, codes)
         found = booster.predict(rows, num_threads=request.threads)
         if not (multi or binary):
@@ -57,16 +59,23 @@ def _model(request: LoadRequest, booster: Any, text: str) -> Model:
     return request.model(predict, tensors=False, classes=classes)
 
 
-def _codes(request: LoadRequest, booster: Any, text: str) -> dict[int, Codes]:
-    """Codes of the categories of a data frame, whose values stand in the file but not which features they are of."""
-    if not booster.pandas_categorical:
-        return {}
+def _places(text: str) -> set[int]:
+    """Features that are categories without an order; those with one stand nowhere in the file."""
     found = re.search(r"^\[categorical_feature: ([\d,]+)\]", text, re.MULTILINE)
-    places = [int(place) for place in found[1].split(",")] if found else []
-    if len(places) != len(booster.pandas_categorical):
-        raise request.error("its categories cannot be told apart", "train it on a frame whose categories are columns")
-    pairs = zip(sorted(places), booster.pandas_categorical, strict=True)
-    return {place: _Known(codes_of(values)) for place, values in pairs}
+    return {int(place) for place in found[1].split(",")} if found else set()
+
+
+def _codes(categories: Sequence[Sequence[Any]], places: set[int], columns: Sequence[Array]) -> dict[int, Codes]:
+    """Codes of the categories of a data frame, whose values stand in the file, but not which features they are of.
+
+    Raises:
+        ColumnError: there are more or fewer of these, so that it cannot be told.
+    """
+    places = places | {place for place, column in enumerate(columns) if column.dtype == object}
+    if len(places) != len(categories):
+        found = f"{len(places)} columns are text or categories, and the model was trained on {len(categories)} of these"
+        raise ColumnError(f"{found}; give those BYTES, and all others numbers")
+    return {place: _Known(codes_of(values)) for place, values in zip(sorted(places), categories, strict=True)}
 
 
 class _Known(dict[bytes | float, float]):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import class_name
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.sources.tables.columns import Columns, as_text
+from quorate.deployments.sources.tables.columns import Columns, as_text, plain_name
 from quorate.deployments.sources.tables.outputs import as_asked, check_classifies
 
 Array = NDArray[Any]
@@ -50,7 +50,9 @@ def estimator_model(request: LoadRequest, estimator: Any) -> Model:
         with pools.limit(limits=request.threads):
             return answer(read(arrays))
 
-    return request.model(predict, tensors=False, classes=_classes(request, estimator))
+    model = request.model(predict, tensors=False, classes=_classes(request, estimator))
+    model.content = {plain_name(name): text for name, text in _known_texts(estimator)}
+    return model
 
 
 def _untrusted(request: LoadRequest, types: Sequence[str]) -> Exception:
@@ -151,6 +153,18 @@ def _frame(columns: Columns, names: Sequence[str], arrays: Sequence[Array], keep
 
 def _wide(array: Array) -> Array:
     return array.astype(np.float64) if array.dtype.kind not in "biu" else array
+
+
+def _known_texts(estimator: Any) -> Iterator[tuple[str, str]]:
+    """A category of each column that an encoder of a data frame's columns knows."""
+    for _, step in getattr(estimator, "steps", ()):
+        yield from _known_texts(step)
+    for _, transformer, columns in getattr(estimator, "transformers_", ()):
+        inner = [step for _, step in getattr(transformer, "steps", [("", transformer)])]
+        lists = next((step.categories_ for step in inner if hasattr(step, "categories_")), ())
+        if not isinstance(columns, str) and len(lists) == len(columns):
+            for name, values in zip(columns, lists, strict=True):
+                yield from [(str(name), value) for value in values if isinstance(value, str)][:1]
 
 
 def _text_columns(estimator: Any) -> Iterator[str]:

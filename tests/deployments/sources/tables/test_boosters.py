@@ -2,6 +2,7 @@
 
 import catboost
 import numpy as np
+import pandas as pd
 import pytest
 import xgboost
 from sklearn.datasets import load_diabetes, load_iris
@@ -116,6 +117,21 @@ def test_a_model_that_stopped_early_predicts_with_its_best_trees(tmp_path):
     model.save_model(tmp_path / "m.json")
     spec = spec_of("m.json", ("0", "1", "2"), ["row"], {"row": {"datatype": "FP64", "shape": [4]}})
     near(answers(spec, tmp_path, {"row": rows}), model.predict_proba(rows))
+
+
+def test_lightgbms_ordered_categories_are_text_too(tmp_path):
+    """LightGBM takes them for numbers, and keeps their values without saying of which feature they are."""
+    frame, labels = patients()
+    sizes = pd.CategoricalDtype(["small", "middle", "large", "huge"], ordered=True)
+    rows = frame.assign(size=frame["size"].astype(sizes))
+    model = estimator("lightgbm", "Classifier").fit(rows, labels == "malignant")
+    save(model, tmp_path / "m.txt")
+    near(answers(spec_of("m.txt"), tmp_path, served(frame)), model.predict_proba(rows))
+    numbers = {name: {"datatype": "FP64", "shape": []} for name in PLAIN}
+    with pytest.raises(
+        MemberLoadError, match="0 columns are text or categories, and the model was trained on 1 of these"
+    ):
+        predictor_of(spec_of("m.txt", tensors=numbers), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from quorate.deployments.errors import MemberLoadError
+from quorate.deployments.spec.example_content import can_be_made
 from quorate.deployments.wire.datatypes import bytes_array
 from tests.deployments.support.patients import PLAIN, answers, near, patients, predictor_of, served, spec_of
 
@@ -52,6 +53,18 @@ def test_a_pipeline_reads_a_frame_of_the_members_inputs_in_any_order(tmp_path):
         MemberLoadError, match=r"reads size, points, which .*; write inputs: \[mean_radius, area_error, s"
     ):
         predictor_of(spec_of("m.skops", inputs=tensors, tensors=tensors), tmp_path)
+
+
+def test_a_strict_encoder_is_warmed_up_with_a_category_that_it_knows(tmp_path):
+    frame, labels = patients()
+    frame = frame[["size", "points"]].dropna()
+    model = make_pipeline(make_column_transformer((OneHotEncoder(), ["size"])), LogisticRegression())
+    model.fit(frame, labels[frame.index])
+    skops.io.dump(model, tmp_path / "m.skops")
+    tensors = {"size": {"datatype": "BYTES", "shape": []}, "points": {"datatype": "INT64", "shape": []}}
+    spec = spec_of("m.skops", inputs=tensors, tensors=tensors)
+    near(answers(spec, tmp_path, served(frame)), model.predict_proba(frame))
+    assert not can_be_made(spec)
 
 
 def test_categories_of_a_frame_are_those_that_boosting_was_trained_on(tmp_path):
