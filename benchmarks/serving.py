@@ -32,8 +32,8 @@ sys.path.insert(0, str(PEERS))
 from child import free_port  # noqa: E402
 from wrk import PATH, Closed, Wrk  # noqa: E402
 
-from quorate.deployments.client.load_test import NUM_PAYLOADS, Load, send_load  # noqa: E402
-from quorate.deployments.client.random_inputs import random_inputs  # noqa: E402
+from quorate.deployments.client.load.load_test import NUM_PAYLOADS, Load, send_load  # noqa: E402
+from quorate.deployments.client.load.random_inputs import random_inputs  # noqa: E402
 
 OURS = "Quorate"
 CLIENTS = (1, 8, 64)

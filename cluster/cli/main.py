@@ -10,24 +10,24 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cluster.cli.commands.bench import bench
-from quorate.cluster.cli.commands.compress import compress
-from quorate.cluster.cli.commands.convert import convert
 from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
-from quorate.cluster.cli.commands.import_ import import_
-from quorate.cluster.cli.commands.init import init
 from quorate.cluster.cli.commands.logs import logs
+from quorate.cluster.cli.commands.models.convert import convert
+from quorate.cluster.cli.commands.models.import_ import import_
+from quorate.cluster.cli.commands.models.init import init
 from quorate.cluster.cli.commands.plan import plan
 from quorate.cluster.cli.commands.promote import promote
 from quorate.cluster.cli.commands.query import query
 from quorate.cluster.cli.commands.rollback import rollback
 from quorate.cluster.cli.commands.schema import schema
 from quorate.cluster.cli.commands.status import status
-from quorate.cluster.cli.commands.train import train
 from quorate.cluster.cli.commands.try_spec import try_spec
-from quorate.cluster.cli.commands.tune import tune
+from quorate.cluster.cli.commands.tuning.compress import compress
+from quorate.cluster.cli.commands.tuning.train import train
+from quorate.cluster.cli.commands.tuning.tune import tune
 from quorate.cluster.cli.commands.validate import validate
 from quorate.fusion.errors import QuorateError
 from quorate.fusion.extras import missing_extra

@@ -34,7 +34,7 @@ def _of_onnx(path: Path) -> dict[str, Any]:
 def _of_export(path: Path) -> dict[str, Any]:
     import torch
 
-    from quorate.deployments.sources.export_archive import check_archive
+    from quorate.deployments.sources.pytorch.export_archive import check_archive
 
     check_archive(path)
     program = torch.export.load(str(path))

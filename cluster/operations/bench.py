@@ -14,7 +14,7 @@ from quorate.deployments.security.credentials import Credentials
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
-    from quorate.deployments.client.load_test import BenchResult
+    from quorate.deployments.client.load.load_test import BenchResult
     from quorate.deployments.rows.column_names import ColumnNames
 
 
@@ -52,7 +52,7 @@ def bench(
         UnavailableError: not one request was answered.
     """
     require("serve", "bench")
-    from quorate.deployments.client import load_test
+    from quorate.deployments.client.load import load_test
 
     load = load_test.Load(clients, rate, duration_s, rows=rows)
     urls, model = url or urls_of(name, address), member or name

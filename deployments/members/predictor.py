@@ -20,7 +20,7 @@ from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.sources.remote.server import UnreachableError
-from quorate.deployments.spec.example_content import content_of
+from quorate.deployments.spec.model_files.example_content import content_of
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name

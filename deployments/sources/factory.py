@@ -20,9 +20,9 @@ from torch import nn
 from quorate.deployments.sources.async_callable import AsyncCalls, is_async
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.pytorch.weights import load_weights
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.sources.stages import stages
-from quorate.deployments.sources.weights import load_weights
 from quorate.deployments.spec.model_formats import CONFIG_NAMES, factory_of
 from quorate.deployments.spec.suggestions import suggest
 

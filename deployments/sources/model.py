@@ -17,7 +17,7 @@ from torch import nn
 from quorate.deployments.sources.named_inputs import by_names
 from quorate.deployments.sources.outputs import as_array, pick
 from quorate.deployments.sources.preprocessing import Preprocessing
-from quorate.deployments.spec.example_content import content_of
+from quorate.deployments.spec.model_files.example_content import content_of
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 from quorate.deployments.wire.example import example_rows
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from quorate.cluster.operations.deploy import deploy
 from quorate.cluster.operations.query import query
 from quorate.cluster.operations.try_spec import try_spec
-from quorate.cluster.operations.tune import tune
+from quorate.cluster.operations.tuning.tune import tune
 from quorate.cluster.operations.validate import validate
 from quorate.deployments import Doors
 from quorate.deployments.security.credentials import Credentials

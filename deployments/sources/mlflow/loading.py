@@ -15,9 +15,10 @@ import yaml
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import MemberLoadError
-from quorate.deployments.sources import onnx, torch_export
+from quorate.deployments.sources import onnx
 from quorate.deployments.sources.mlflow.signature import Signature, read_signature
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.pytorch import torch_export
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.sources.tables import catboost, lightgbm, sklearn, xgboost
 from quorate.deployments.sources.tables.outputs import check_classifies

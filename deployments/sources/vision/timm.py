@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.pytorch.weights import load_weights
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.sources.vision.picture_network import PictureNetwork, built, check_config
-from quorate.deployments.sources.weights import load_weights
 
 
 def load(request: LoadRequest) -> Model:

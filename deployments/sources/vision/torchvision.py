@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.pytorch.weights import load_weights
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.sources.vision.picture_network import PictureNetwork, built, check_config
-from quorate.deployments.sources.weights import load_weights
 
 # Which of a network's published weights say how pictures are made ready; the default's when left out.
 _RECIPE = "recipe"

@@ -52,7 +52,7 @@ def test_a_sweep_is_taken_up_with_the_rows_that_are_given(monkeypatch):
         asked.update(run=str(folder), data=str(data))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quorate.cluster.operations.sweep.resume", resume)
+    monkeypatch.setattr("quorate.cluster.operations.tuning.sweep.resume", resume)
     run("tune", "--resume", "run", "--data", "moved.npz")
     assert asked == {"run": "run", "data": "moved.npz"}
 
@@ -65,7 +65,7 @@ def test_a_search_needs_no_spec_and_its_time_has_a_unit(monkeypatch, text, secon
         asked.append((spec, str(data), options["time_s"]))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("quorate.cluster.operations.sweep.sweep", sweep)
+    monkeypatch.setattr("quorate.cluster.operations.tuning.sweep.sweep", sweep)
     run("tune", "--data", "rows.npz", "--search", "architecture", "--time", text)
     assert asked == [(None, "rows.npz", seconds)]
 

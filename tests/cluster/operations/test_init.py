@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from quorate.cluster.operations.init import init
+from quorate.cluster.operations.models.init import init
 from quorate.cluster.operations.try_spec import try_spec
-from quorate.cluster.operations.tune import tune
+from quorate.cluster.operations.tuning.tune import tune
 from quorate.cluster.operations.validate import validate
 from quorate.deployments import load_spec
 from quorate.fusion.errors import QuorateError

@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 import pytest
 
-from quorate.deployments.client import load_test
-from quorate.deployments.client.load_test import Load, bench
-from quorate.deployments.client.random_inputs import random_inputs
+from quorate.deployments.client.load import load_test
+from quorate.deployments.client.load.load_test import Load, bench
+from quorate.deployments.client.load.random_inputs import random_inputs
 from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
 from quorate.deployments.wire.datatypes import numpy_dtype
 

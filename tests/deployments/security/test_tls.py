@@ -13,7 +13,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from quorate.deployments import Client, Credentials, Doors
-from quorate.deployments.client.load_test import Load, bench
+from quorate.deployments.client.load.load_test import Load, bench
 from quorate.deployments.errors import CredentialError, UnauthenticatedError, UnavailableError
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import doors_from_files

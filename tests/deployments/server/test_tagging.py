@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from quorate.deployments import Client
-from quorate.deployments.client.load_test import Load, bench
+from quorate.deployments.client.load.load_test import Load, bench
 from quorate.deployments.errors import RequestError
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.fusion import decode, tag_scheme

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quorate.deployments.sources.export_archive import UnsafeArchiveError, check_archive
+from quorate.deployments.sources.pytorch.export_archive import UnsafeArchiveError, check_archive
 
 pytestmark = pytest.mark.long
 

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from quorate.deployments.errors import MemberLoadError
-from quorate.deployments.spec.example_content import can_be_made
+from quorate.deployments.spec.model_files.example_content import can_be_made
 from quorate.deployments.wire.datatypes import bytes_array
 from tests.deployments.support.patients import PLAIN, answers, near, patients, predictor_of, served, spec_of
 

@@ -34,7 +34,7 @@ def compress(
 
     Example: quorate compress digits.yaml --train train.parquet --data validation.parquet --student mlp
     """
-    from quorate.cluster.operations import compress as operation
+    from quorate.cluster.operations.tuning import compress as operation
 
     if student is None:
         refuse(context, ["width", "temperature", "alpha", "epochs"], "--student")

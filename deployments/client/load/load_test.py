@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.failover import door_urls
-from quorate.deployments.client.given_bodies import given_bodies
-from quorate.deployments.client.load_connection import LoadBody, LoadConnection, LoadTarget, load_target
-from quorate.deployments.client.random_inputs import random_inputs
+from quorate.deployments.client.load.given_bodies import given_bodies
+from quorate.deployments.client.load.load_connection import LoadBody, LoadConnection, LoadTarget, load_target
+from quorate.deployments.client.load.random_inputs import random_inputs
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.security.credentials import Credentials

@@ -31,7 +31,7 @@ def import_(
 
     Example: quorate import autogluon AutogluonModels/ag-20261129 --out house-prices
     """
-    from quorate.cluster.operations import import_autogluon as operation
+    from quorate.cluster.operations.models import import_autogluon as operation
 
     done = operation.import_autogluon(folder, out=out, name=name, on_step=_say)
     show(done, done.to_dict(), as_json)

@@ -33,7 +33,7 @@ def init(
 
     Example: quorate init models --data validation.csv --label target
     """
-    from quorate.cluster.operations import init as operation
+    from quorate.cluster.operations.models import init as operation
 
     with contextlib.redirect_stdout(sys.stderr):  # what models print is no part of the result
         done = operation.init(

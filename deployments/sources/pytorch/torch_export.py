@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from quorate.deployments.sources.export_archive import UnsafeArchiveError, check_archive
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.pytorch.export_archive import UnsafeArchiveError, check_archive
 from quorate.deployments.sources.request import LoadRequest
 
 

@@ -79,8 +79,7 @@ def tune(
         by_class: with ``coverage``: for the rows of each class.
         folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
-        folds, epochs: of the members trained anew on folds of ``train``.
-        label: the table's column that holds the class.
+        folds, epochs, label: of members trained anew on folds of ``train``; the table's column that holds the class.
         columns: of inputs that the table calls otherwise: ``{"price": "Price"}``; several make one vector.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.

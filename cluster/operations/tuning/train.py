@@ -58,12 +58,10 @@ def train(
         workers: processes on a Ray cluster that share each batch; this process when None.
         metric, min_gain: by what alternatives are compared, and the least gain that is worth more members.
         folder, runs: what the spec's paths start from, that of the file when None; where the run's folder is made.
-        label, groups: columns of the class, and by which rows belong together.
-        columns: of inputs that the tables call otherwise: ``{"price": "Price"}``.
+        label, groups, columns: of the class; by which rows belong together; of inputs that tables call otherwise.
         seed: of all that is drawn: the same gives the same, on one machine and number of workers.
         address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None.
-        resume: the folder of a run that was cut off, with everything else as it was.
-        on_step: told what happens next.
+        resume, on_step: folder of a run that was cut off, everything else as it was; told what happens next.
 
     Raises:
         TuningError: nothing can be trained, or what is trained is no network.

@@ -1,6 +1,6 @@
 """What ``quorate convert`` runs in a process of its own: reads what torch has saved, and writes its tensors.
 
-python -m quorate.deployments.sources.unpickle FILE TARGET [--run-its-code]
+python -m quorate.deployments.sources.pytorch.unpickle FILE TARGET [--run-its-code]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(source: Path, target: Path, run_its_code: bool) -> tuple[int, dict[str,
     import torch
     from safetensors.torch import save_file
 
-    from quorate.deployments.sources.weights import StateError, state_of
+    from quorate.deployments.sources.pytorch.weights import StateError, state_of
 
     sys.path += [str(source.parent.resolve()), str(Path.cwd())]
     try:

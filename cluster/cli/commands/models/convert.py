@@ -28,7 +28,7 @@ def convert(
 
     Example: quorate convert model.pt --to safetensors
     """
-    from quorate.cluster.operations import convert as operation
+    from quorate.cluster.operations.models import convert as operation
 
     done = operation.convert(file, to=to, output=output, on_step=_say)
     show(done, done.to_dict(), as_json)

@@ -178,20 +178,14 @@ def tune(
     if data is None or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     _refuse_the_others(context, search, train)
-    asked = {
-        "label": label,
-        "columns": as_columns(column),
-        "runs": runs,
-        "seed": seed,
-        "epochs": epochs,
-        "address": address,
-    }
+    asked = {"label": label, "columns": as_columns(column), "runs": runs}
+    asked |= {"seed": seed, "epochs": epochs, "address": address}
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
         return _sweep(spec, data, {**asked, "time_s": _seconds(time), "workers": workers}, as_json)
     assert spec is not None
-    from quorate.cluster.operations import tune as operation
+    from quorate.cluster.operations.tuning import tune as operation
 
     asked |= {"metric": metric, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
     asked |= {"coverage": coverage, "by_class": by_class}
@@ -228,7 +222,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _of_predictions(file: Path, asked: dict[str, Any], as_json: bool) -> None:
-    from quorate.cluster.operations import tune as operation
+    from quorate.cluster.operations.tuning import tune as operation
 
     with progress("reading predictions", as_json) as tell:
         result = operation.tune(predictions=file, **asked, on_step=tell)
@@ -237,7 +231,7 @@ def _of_predictions(file: Path, asked: dict[str, Any], as_json: bool) -> None:
 
 def _sweep(spec: Path | None, data: Path, asked: dict[str, Any], as_json: bool) -> None:
     from quorate.cluster.cli.sweep_board import sweep_board
-    from quorate.cluster.operations import sweep as operation
+    from quorate.cluster.operations.tuning import sweep as operation
 
     with sweep_board(as_json) as tell:
         found = operation.sweep(spec, data, **asked, on_progress=tell)
@@ -248,7 +242,7 @@ def _resume(
     run: Path, data: Path | None, time_s: float | None, workers: int | None, address: str | None, as_json: bool
 ) -> None:
     from quorate.cluster.cli.sweep_board import sweep_board
-    from quorate.cluster.operations import sweep as operation
+    from quorate.cluster.operations.tuning import sweep as operation
 
     with sweep_board(as_json) as tell:
         found = operation.resume(run, data, time_s=time_s, workers=workers, address=address, on_progress=tell)

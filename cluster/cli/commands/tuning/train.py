@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quorate.cluster.cli.commands.tune import MetricOption, MinGain
+from quorate.cluster.cli.commands.tuning.tune import MetricOption, MinGain
 from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, Spec, as_columns, refuse
 from quorate.cluster.cli.tables import progress, show
 
@@ -72,7 +72,7 @@ def train(
 
     Example: quorate train scene.yaml --data labelled.parquet --what all --epochs 20
     """
-    from quorate.cluster.operations import train as operation
+    from quorate.cluster.operations.tuning import train as operation
 
     if unlabelled is None:
         refuse(context, ["consistency"], "--unlabelled")

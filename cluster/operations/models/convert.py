@@ -93,10 +93,10 @@ def convert(
 
 def _convert_tensors(source: Path, target: Path, tell: Callable[[str], None]) -> Converted:
     require("serve", "reading a checkpoint")
-    code, said = _run("unpickle", source, target)
+    code, said = _run("pytorch.unpickle", source, target)
     if ran_code := code == _NEEDS_CODE:
         tell(_warning(source))
-        code, said = _run("unpickle", source, target, "--run-its-code")
+        code, said = _run("pytorch.unpickle", source, target, "--run-its-code")
     if code != _DONE:
         raise RequestError(f"{source} cannot be converted: {said['error']}; {_FIX}")
     tensors = {name: (dtype, tuple(shape)) for name, (dtype, shape) in said["tensors"].items()}

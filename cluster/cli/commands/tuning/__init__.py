@@ -1,0 +1,1 @@
+"""What fits, searches and judges: tune, sweep, train, compress."""

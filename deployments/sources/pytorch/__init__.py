@@ -1,0 +1,1 @@
+"""What torch itself writes: exported programs, TorchScript, weights with and without pickles."""
