@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import io
-import wave
+import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from quorate.deployments.rows.column import Column, Place
 
-_FIX = "convert it to PCM of 8, 16, 24 or 32 bits"
+# What the samples are, of the header's codes; 0xFFFE says it further behind.
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_FIX = "convert it to PCM of 8, 16, 24 or 32 bits, or to floating-point numbers of 32 or 64"
 
 
 def is_wav(value: Any) -> bool:
@@ -31,7 +33,10 @@ def samples_of(column: Column, place: Place) -> Column:
     """
     rate, sizes, rows = 0, (0,), list[NDArray[np.float32]]()
     for row, data in enumerate(column.values.tolist()):
-        found, own = _samples(data, row, place)
+        try:
+            found, own = _samples(data if isinstance(data, bytes) else b"")
+        except (ValueError, struct.error) as error:
+            raise place.error(row, f"no .wav file that can be read ({error})", _FIX) from None
         if row and own != rate:
             raise place.error(row, f"{own} samples a second, and {rate} before", "give all one rate")
         if row and found.shape != sizes:
@@ -43,23 +48,42 @@ def samples_of(column: Column, place: Place) -> Column:
     return Column(np.concatenate(rows), sizes, len(rows), kind="samples")
 
 
-def _samples(data: Any, row: int, place: Place) -> tuple[NDArray[np.float32], int]:
-    try:
-        with wave.open(io.BytesIO(data if isinstance(data, bytes) else b"")) as file:
-            width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            found = _pcm(file.readframes(file.getnframes()), width).astype(np.float32).reshape(-1, channels).T
-    except (wave.Error, EOFError, RuntimeError, ValueError) as error:  # of a damaged file wave lets out all of these
-        raise place.error(row, f"no .wav file of PCM ({error})", _FIX) from None
+def _samples(data: bytes) -> tuple[NDArray[np.float32], int]:
+    """(n,) or (K, n) samples, and how many a second."""
+    chunks = dict(_chunks(data))
+    if b"fmt " not in chunks or b"data" not in chunks:
+        raise ValueError("it has no samples")
+    head = chunks[b"fmt "]
+    code, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", head)
+    if code == _EXTENSIBLE:
+        code = struct.unpack_from("<H", head, 24)[0]
+    if not channels:
+        raise ValueError("it has no channel")
+    raw = chunks[b"data"]
+    whole = len(raw) // (channels * max(bits // 8, 1)) * channels * max(bits // 8, 1)
+    found = _numbers(raw[:whole], code, bits).astype(np.float32).reshape(-1, channels).T
     return (found[0] if channels == 1 else np.ascontiguousarray(found)), rate
 
 
-def _pcm(raw: bytes, width: int) -> NDArray[Any]:
-    if width == 1:  # unsigned, alone of all
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The parts of a RIFF file; of those with one name the first is meant, so they come last first."""
+    found, at = [], 12
+    while is_wav(data) and at + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, at)
+        found.append((name, data[at + 8 : at + 8 + size]))
+        at += 8 + size + size % 2
+    return reversed(found)
+
+
+def _numbers(raw: bytes, code: int, bits: int) -> NDArray[Any]:
+    if code == _FLOAT and bits in (32, 64):
+        return np.frombuffer(raw, f"<f{bits // 8}")
+    if code != _PCM or bits not in (8, 16, 24, 32):
+        raise ValueError(f"format {code} of {bits} bits")
+    if bits == 8:  # unsigned, alone of all
         return (np.frombuffer(raw, np.uint8).astype(np.float64) - 128) / 128
-    if width not in (2, 3, 4):
-        raise ValueError(f"{8 * width} bits a sample")
-    if width == 3:
+    if bits == 24:
         padded = np.zeros((len(raw) // 3, 4), np.uint8)
         padded[:, 1:] = np.frombuffer(raw, np.uint8).reshape(-1, 3)
         return padded.view("<i4")[:, 0] / (1 << 31)
-    return np.frombuffer(raw, f"<i{width}") / (1 << (8 * width - 1))
+    return np.frombuffer(raw, f"<i{bits // 8}") / (1 << bits - 1)

@@ -172,22 +172,34 @@ def write_wav(path, samples, width, rate=8000):
         file.writeframes(samples.T.tobytes())
 
 
-@pytest.mark.parametrize(("width", "kind"), [(1, np.uint8), (2, "<i2"), (4, "<i4")])
-def test_samples_of_sounds_are_what_scipy_reads(tmp_path, width, kind):
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int32, np.float32, np.float64])
+def test_samples_of_sounds_are_what_scipy_wrote(tmp_path, kind):
     from scipy.io import wavfile
 
-    limits = np.iinfo(kind)
     random = np.random.default_rng(0)
-    expected = []
-    for name in ("a.wav", "b.wav"):
-        write_wav(tmp_path / name, random.integers(limits.min, limits.max, (2, 50), kind, endpoint=True), width)
-        values = wavfile.read(tmp_path / name)[1].astype(np.float64).T
-        expected.append((values - 128) / 128 if width == 1 else values / 2.0 ** (8 * width - 1))
+    sounds = random.uniform(-1, 1, (2, 2, 50))
+    if np.dtype(kind).kind != "f":
+        limits = np.iinfo(kind)
+        sounds = random.integers(limits.min, limits.max, (2, 2, 50), kind, endpoint=True)
+    sounds = sounds.astype(kind)
+    for name, sound in zip(("a.wav", "b.wav"), sounds, strict=True):
+        wavfile.write(tmp_path / name, 8000, sound.T)
     (tmp_path / "labels.csv").write_text("file,label\na.wav,yes\nb.wav,no\n")
     found = read_inputs(tmp_path, {"audio": Wanted("FP32", (2, 50))})["audio"]
-    np.testing.assert_allclose(found, expected, rtol=1e-7)
+    zero, one = {"u": (128, 128), "i": (0, 2.0 ** (8 * sounds.itemsize - 1)), "f": (0, 1)}[sounds.dtype.kind]
+    np.testing.assert_allclose(found, (sounds.astype(np.float64) - zero) / one, rtol=1e-6)
     raw = read_inputs(tmp_path, {"audio": Wanted("BYTES", ())})["audio"].tolist()
     assert raw == [(tmp_path / name).read_bytes() for name in ("a.wav", "b.wav")]
+
+
+def test_samples_of_24_bits_in_a_file_with_other_parts_are_what_scipy_reads(tmp_path):
+    from scipy.io import wavfile
+
+    write_wav(tmp_path / "a.wav", np.arange(90, dtype=np.uint8), 3)
+    data = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(data[:12] + b"LIST\x03\0\0\0abc\0" + data[12:])
+    expected = wavfile.read(tmp_path / "a.wav")[1] / 2.0**31
+    np.testing.assert_allclose(read_inputs(tmp_path, {"audio": Wanted("FP32", (-1,))})["audio"][0], expected, rtol=1e-6)
 
 
 def test_sounds_of_other_lengths_or_rates_are_named(tmp_path):
