@@ -221,7 +221,7 @@ class SentError(QuorateError):
         self.kind, self.arguments = kind, arguments
 
     def __str__(self) -> str:
-        return json.dumps([self.kind, *self.arguments])
+        return json.dumps([self.kind, *self.arguments], default=str)
 
 
 class DeployError(QuorateError):

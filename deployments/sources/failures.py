@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.member_traceback import own_lines
+from quorate.fusion.extras import missing_extra
 
 
 def load_error(member: str, what: str, error: BaseException, fix: str) -> MemberLoadError:
@@ -20,6 +21,9 @@ def load_error(member: str, what: str, error: BaseException, fix: str) -> Member
 
 def _fix(error: BaseException) -> str:
     """What the kind of an error says; empty for nothing."""
+    extra = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
+    if extra is not None:
+        return f"run on every node: pip install 'quorate[{extra.extra}]'"
     missing = error.name.partition(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else ""
     if missing:
         return f"install {missing} on every node that runs the member, or put it beside the spec"

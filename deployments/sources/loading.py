@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.spec.digests import file_digest
@@ -30,6 +31,7 @@ from quorate.deployments.spec.model_formats import (
     format_of,
 )
 from quorate.deployments.spec.schema import MemberSpec
+from quorate.fusion.errors import QuorateError
 
 # By the format's name the module whose ``load`` takes a LoadRequest and gives a Model.
 LOADERS = {
@@ -65,7 +67,12 @@ def load_model(name: str, spec: MemberSpec, folder: Path, device: torch.device |
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     request = LoadRequest(name, spec, folder, device)
     _check_digest(request)
-    return loader(format_of(spec.model).name)(request)
+    try:
+        return loader(format_of(spec.model).name)(request)
+    except QuorateError:
+        raise
+    except Exception as error:  # a model's own code runs, or a library's that is told nothing of our errors
+        raise load_error(name, f"loading {spec.model} failed", error, "correct the member, or its files") from error
 
 
 def loader(name: str) -> Callable[[LoadRequest], Model]:

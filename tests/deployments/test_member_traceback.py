@@ -21,6 +21,13 @@ class Net(torch.nn.Module):
     def deeper(self, x):
         return torch.nn.functional.linear(x, torch.zeros(3, 9))
 
+class Odd(Net):
+    def eval(self):
+        raise OSError("no room for it")
+
+def needs_onnx():
+    import onnxruntime.nothing_like_it
+
 def chained():
     try:
         {}["weights"]
@@ -58,7 +65,7 @@ def test_the_last_lines_of_the_members_own_files_are_shown_and_none_of_a_library
 
 
 def test_a_failure_is_known_by_the_last_of_its_lines(own):
-    assert own_place(raised(own.chained)) == "own_code.py:15"
+    assert own_place(raised(own.chained)) == "own_code.py:22"
 
 
 def test_code_of_a_library_alone_has_no_lines_of_its_own():
@@ -70,10 +77,14 @@ def test_code_of_a_library_alone_has_no_lines_of_its_own():
     ("model", "said"),
     [
         ("own_code:chained", "failed with ValueError: no weights\nin two lines; correct it, or its config\n"
-         '  own_code.py:15, in chained\n    raise ValueError("no weights\\nin two lines") from error'),
+         '  own_code.py:22, in chained\n    raise ValueError("no weights\\nin two lines") from error'),
         ("own_broken:f", "invalid syntax (own_broken.py, line 2); correct the file\n  own_broken.py:2\n    def f(:"),
         ("own_needs:f", "No module named 'nobody_has_this'; install nobody_has_this on every node that runs the "
          "member, or put it beside the spec\n  own_needs.py:1\n    import nobody_has_this"),
+        ("own_code:Odd", "loading own_code:Odd failed with OSError: no room for it; correct the member, or its files\n"
+         '  own_code.py:13, in eval\n    raise OSError("no room for it")'),
+        ("own_code:needs_onnx", "; run on every node: pip install 'quorate[onnx]'\n  own_code.py:16, in needs_onnx\n"
+         "    import onnxruntime.nothing_like_it"),
         ("own_code:Nett", "own_code has no 'Nett'; did you mean 'Net'?"),
     ],
 )  # fmt: skip

@@ -10,7 +10,6 @@ from torch import nn
 
 from quorate.cluster.operations.models.init import init
 from quorate.cluster.operations.try_spec import try_spec
-from quorate.cluster.operations.tuning.tune import tune
 from quorate.cluster.operations.validate import validate
 from quorate.deployments import load_spec
 from quorate.fusion.errors import QuorateError
@@ -78,8 +77,6 @@ def test_files_and_weights_become_members_of_a_spec_that_is_valid_and_answers(fo
         torch.from_numpy(next(iter(alone.outputs.values()))).softmax(dim=1), by_hand.detach(), rtol=1e-5
     )
     assert tried.outputs["fused"].shape == (40, 3)
-    tuned = tune(done.path, table, label="animal", columns=done.columns, runs=folder / "runs")
-    assert {"exported", "own"} <= set(tuned.to_dict()["alternatives"])
 
 
 def test_without_data_a_file_that_says_what_it_reads_is_enough_but_for_its_classes(folder):
