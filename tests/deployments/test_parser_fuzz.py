@@ -5,17 +5,24 @@ import json
 import random
 import time
 import wave
+import zipfile
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from onnx import TensorProto, helper
 from pyarrow import parquet
 
 from quorate.deployments import load_spec, parse_spec
+from quorate.deployments.errors import RequestError
 from quorate.deployments.rows.column import Column, Place
 from quorate.deployments.rows.reading import Wanted, read_inputs
 from quorate.deployments.rows.sounds import samples_of
 from quorate.deployments.spec.files import dump_spec
+from quorate.deployments.spec.model_files.check_torch_file import check_torch_file
+from quorate.deployments.spec.model_files.export_files import read_export
+from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.wire.binary_tensors import parse_raw
 from quorate.deployments.wire.datatypes import bytes_array
@@ -95,6 +102,44 @@ def wav(file):
         sound.writeframes(bytes(range(60)))
 
 
+def onnx_model():
+    """A matrix that multiplies, as a file of ONNX."""
+    read, given = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2]) for n in ("x", "y"))
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [2, 2], [1.0, 2.0, 3.0, 4.0])
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", [read], [given], [weight]))
+    return bytes(model.SerializeToString())
+
+
+def program():
+    """What of a program of torch.export is read before torch does."""
+    tensor = {"dtype": 7, "sizes": [{"as_expr": {"expr_str": "s0"}}, {"as_int": 2}]}
+    signature = {"input_specs": [{"user_input": {"arg": {"as_tensor": {"name": "x"}}}}]}
+    graph = {"graph_module": {"signature": signature, "graph": {"tensor_values": {"x": tensor}}}}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("m/models/model.json", json.dumps(graph))
+    return file.getvalue()
+
+
+def read_model(path):
+    try:
+        return read_onnx(path)
+    except OnnxFileError as error:
+        raise RequestError(str(error)) from None
+
+
+def read_program(path):
+    found = read_export(path)
+    if found is None:
+        raise RequestError("torch will say what it is")
+    return found
+
+
+def check_weights(path):
+    check_torch_file("weights", path.name, path, model=False)
+
+
 def in_file(folder, name, data):
     path = folder / name
     path.write_bytes(data)
@@ -137,6 +182,16 @@ PARSERS = {
     "sounds as .wav": (
         written(wav), lambda f, data: samples_of(Column(bytes_array([data] * 2), (), 2), Place("rows", "x"))
     ),
+    "a model as .onnx": (onnx_model(), lambda f, data: read_model(in_file(f, "m.onnx", data))),
+    "weights as .pt": (
+        written(lambda file: torch.save({"w": torch.ones(2)}, file)),
+        lambda f, data: check_weights(in_file(f, "m.pt", data)),
+    ),
+    "weights as an old .pt": (
+        written(lambda file: torch.save({"w": torch.ones(2)}, file, _use_new_zipfile_serialization=False)),
+        lambda f, data: check_weights(in_file(f, "m.pt", data)),
+    ),
+    "a program as .pt2": (program(), lambda f, data: read_program(in_file(f, "m.pt2", data))),
     "rows as .arrow": (written(arrow), lambda folder, data: read_inputs(in_file(folder, "rows.arrow", data), INPUTS)),
     "rows as .parquet": (PARQUET, lambda folder, data: read_inputs(in_file(folder, "rows.parquet", data), INPUTS)),
     "labelled .npz": (NPZ, lambda f, data: read_table(in_file(f, "rows.npz", data), {"x": (2,)}, ("0", "1"))),
@@ -163,7 +218,7 @@ def test_a_broken_text_is_read_or_refused_in_words_and_in_little_time(tmp_path, 
         except Exception as error:
             raise AssertionError(f"{type(error).__name__} for {text[:300]!r}: {error}") from error
         assert time.thread_time() - started < LIMIT_S, text[:300]
-    assert refused > rounds / 10
+    assert refused >= rounds / 10
 
 
 @pytest.mark.parametrize("rounds", ROUNDS)

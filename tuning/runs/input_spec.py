@@ -7,8 +7,8 @@ from pathlib import Path
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec, parse_spec
-from quorate.deployments.spec.named_files import named_files, with_paths
-from quorate.tuning.runs.run_folder import copy_code, save_deployable
+from quorate.deployments.spec.named_files import found_files, named_files, with_paths
+from quorate.tuning.runs.run_folder import copy_code, copy_files, save_deployable
 
 _PLACE = "given"
 
@@ -19,8 +19,11 @@ def save_input_spec(spec: EnsembleSpec | None, source: Path, run: Path) -> None:
     if spec is None:
         return
     kept = save_deployable(spec, source, run / _PLACE)
-    for member in kept.members.values():
+    for name, member in kept.members.items():
         copy_code(run / _PLACE, member.model, run)
+        for file in found_files(name, member, run / _PLACE):
+            if file.inside and file.field.startswith(f"members.{name}.config."):  # where paths of a config start from
+                copy_files(run / _PLACE / file.path, run / file.path)
 
 
 def read_input_spec(run: Path) -> EnsembleSpec | None:

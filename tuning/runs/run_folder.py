@@ -65,22 +65,22 @@ def save_deployable(spec: EnsembleSpec, source: Path, folder: Path) -> EnsembleS
     taken = {file.path for file in files if file.inside}
     paths = {file.field: file.path if file.inside else _target(source / file.path, file, taken) for file in files}
     for file in files:
-        _copy(source / file.path, folder / paths[file.field])
+        copy_files(source / file.path, folder / paths[file.field])
     for name, member in spec.members.items():
         copy_code(source, member.model, folder)
         for file in found_files(name, member, source):
             if file.inside:
-                _copy(source / file.path, folder / file.path)
+                copy_files(source / file.path, folder / file.path)
             elif file.field.startswith(f"members.{name}.model."):  # what the model's file names lies beside it
                 beside = Path(file.path).relative_to(Path(model_path(member.model) or "").parent)
-                _copy(source / file.path, (folder / paths[f"members.{name}.model"]).parent / beside)
+                copy_files(source / file.path, (folder / paths[f"members.{name}.model"]).parent / beside)
     data = spec.model_dump(mode="json", exclude_defaults=True, exclude={"digests"})
     written = parse_spec(with_paths(data, paths))
     save_spec(written, folder / SPEC)
     return written
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_files(source: Path, target: Path) -> None:
     """A file, or each file of a folder."""
     for path in files_in(source):
         copy_whole(path, target / path.relative_to(source))

@@ -28,7 +28,7 @@ def read_export(path: Path) -> dict[str, FileInput] | None:
         specs = [one["user_input"]["arg"] for one in graph["signature"]["input_specs"] if "user_input" in one]
         names = [arg["as_tensor"]["name"] for arg in specs if "as_tensor" in arg]
         return {name: _input(graph["graph"]["tensor_values"][name]) for name in names}
-    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError):
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ValueError):
         return None
 
 

@@ -15,6 +15,8 @@ _LEGACY_MAGIC, _LEGACY_PICKLES = 0x1950A86A20F9469CFC6C, 4
 # Top modules that torch.load(weights_only=True) takes something from; not the classes of its layers.
 _PLAIN = frozenset({"torch", "collections", "_codecs", "numpy", "builtins", "__builtin__"})
 _LAYERS = "torch.nn.modules."
+# What readers of archives and of pickles raise for what is neither, sizes beyond any memory among it.
+_DAMAGE = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, OverflowError, MemoryError)
 
 
 def kind_of(path: Path) -> Kind:
@@ -41,7 +43,7 @@ def foreign_class(path: Path) -> str | None:
     """
     try:
         return next(_imported(path), None)
-    except (ValueError, OSError, zipfile.BadZipFile):  # no such file
+    except _DAMAGE:
         return None
 
 
@@ -54,14 +56,14 @@ def _names(path: Path) -> list[str] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except zipfile.BadZipFile:
+    except _DAMAGE:
         return None
 
 
 def _is_legacy(file: IO[bytes]) -> bool:
     try:
         return any(argument == _LEGACY_MAGIC for _, argument, _ in pickletools.genops(file))
-    except (ValueError, MemoryError):
+    except _DAMAGE:
         return False
 
 
