@@ -93,7 +93,7 @@ class MemberSpec(_Frozen):
 
     Attributes:
         model: ``package.module:factory`` (called with ``config``; returns an ``nn.Module`` or any callable on arrays),
-            or the path of a ``.pt2`` (torch.export), ``.onnx`` or ``.pt`` (TorchScript) file.
+            or what another format names: see ``model_formats``.
         config: the factory's arguments. A text with a slash or a dot that is the path of something in the spec's folder
             reaches it as an absolute path, and what is there is part of the revision.
         weights: a safetensors file, or a checkpoint of torch.save without pickles, for the module that the factory
