@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 @naming_spec_lines
 def train(
-    spec: SpecLike, data: Rows | None = None, *, train: Rows | None = None,
-    unlabelled: RowsLike | None = None, teacher: SpecLike | None = None,
-    what: str | Sequence[str] = "heads", epochs: int = 30, batch_size: int = 64, learning_rate: float = 1e-3,
-    weight_decay: float = 1e-2, patience: int = 10, auxiliary: float = 0.3, member_dropout: float = 0.2,
-    consistency: float = 1.0, temperature: float = 2.0, label_share: float = 0.3, folds: int = 5,
-    workers: int | None = None, metric: Metric | None = None, min_gain: float = 0.0,
+    spec: SpecLike, data: Rows | None = None, *, train: Rows | None = None, unlabelled: RowsLike | None = None,
+    teacher: SpecLike | None = None, what: str | Sequence[str] = "heads", epochs: int = 30, batch_size: int = 64,
+    learning_rate: float = 1e-3, weight_decay: float = 1e-2, patience: int = 10, auxiliary: float = 0.3,
+    member_dropout: float = 0.2, consistency: float = 1.0, temperature: float = 2.0, label_share: float = 0.3,
+    folds: int = 5, workers: int | None = None, metric: Metric | None = None, min_gain: float = 0.0,
     folder: str | Path | None = None, label: str = "label", groups: str | None = None,
     columns: ColumnNames | None = None, runs: str | Path = "runs", seed: int = 0, address: str | None = None,
     resume: str | Path | None = None, on_step: Callable[[str], None] | None = None,
@@ -58,8 +57,8 @@ def train(
         workers: processes on a Ray cluster that share each batch; this process when None.
         metric, min_gain: by what alternatives are compared, and the least gain that is worth more members.
         folder, runs: what the spec's paths start from, that of the file when None; where the run's folder is made.
-        label, groups, columns: of the class; by which rows belong together; of inputs that tables call otherwise.
-        seed: of all that is drawn: the same gives the same, on one machine and number of workers.
+            label, groups, columns: of the class; by which rows belong together; of inputs that are called otherwise there.
+            seed: of all that is drawn: the same gives the same, on one machine and number of workers.
         address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None.
         resume, on_step: folder of a run that was cut off, everything else as it was; told what happens next.
 

@@ -178,8 +178,8 @@ def tune(
     if data is None or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     _refuse_the_others(context, search, train)
-    asked = {"label": label, "columns": as_columns(column), "runs": runs}
-    asked |= {"seed": seed, "epochs": epochs, "address": address}
+    asked = {"label": label, "columns": as_columns(column), "runs": runs, "seed": seed}
+    asked |= {"epochs": epochs, "address": address}
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
