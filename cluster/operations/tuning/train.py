@@ -57,8 +57,8 @@ def train(
         workers: processes on a Ray cluster that share each batch; this process when None.
         metric, min_gain: by what alternatives are compared, and the least gain that is worth more members.
         folder, runs: what the spec's paths start from, that of the file when None; where the run's folder is made.
-            label, groups, columns: of the class; by which rows belong together; of inputs that are called otherwise there.
-            seed: of all that is drawn: the same gives the same, on one machine and number of workers.
+        label, groups, columns: of the class; by which rows belong together; of inputs that are called otherwise there.
+        seed: of all that is drawn: the same gives the same, on one machine and number of workers.
         address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None.
         resume, on_step: folder of a run that was cut off, everything else as it was; told what happens next.
 

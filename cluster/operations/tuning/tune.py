@@ -78,9 +78,9 @@ def tune(
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
         folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
-            folds, epochs: of the members trained anew on folds of ``train``.
+        folds, epochs: of the members trained anew on folds of ``train``.
         label, columns: the column of the class; of inputs that the table calls otherwise: ``{"price": "Price"}``.
-            groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
+        groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
         runs, seed: where the run's folder is made; of all that is drawn.
         address, on_step: a Ray cluster to run the members on, this process when None; told what happens next.
