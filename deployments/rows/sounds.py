@@ -66,13 +66,12 @@ def _samples(data: bytes) -> tuple[NDArray[np.float32], int]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The parts of a RIFF file; of those with one name the first is meant, so they come last first."""
-    found, at = [], 12
+    """The parts of a RIFF file by name."""
+    at = 12
     while is_wav(data) and at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
-        found.append((name, data[at + 8 : at + 8 + size]))
+        yield name, data[at + 8 : at + 8 + size]
         at += 8 + size + size % 2
-    return reversed(found)
 
 
 def _numbers(raw: bytes, code: int, bits: int) -> NDArray[Any]:

@@ -74,13 +74,12 @@ def tune(
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         latency_price, device_price: what a millisecond of latency, and of members' computing, counts in the metric's
             unit for a row: members are measured then, and a gain has to be worth its milliseconds.
-        coverage: answers have a set of classes, or an interval of values, that holds the truth with this probability
-            (split conformal prediction), checked in the report; as the spec's ``conformal`` says when None.
-        by_class: with ``coverage``: for the rows of each class.
+        coverage, by_class: answers have a set of classes, or an interval, that holds the truth with this probability,
+            for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
         folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
-        folds, epochs, label: of members trained anew on folds of ``train``; the table's column that holds the class.
-        columns: of inputs that the table calls otherwise: ``{"price": "Price"}``; several make one vector.
+        folds, epochs: of the members trained anew on folds of ``train``.
+        label, columns: the column of the class; of inputs that the table calls otherwise: ``{"price": "Price"}``.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
         runs, seed: where the run's folder is made; of all that is drawn.
