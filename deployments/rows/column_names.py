@@ -16,7 +16,7 @@ def sources_of(table: Table, inputs: Iterable[str], columns: ColumnNames | None 
     """The columns that each input is made of.
 
     Raises:
-        RowsError: a column is not there, or a name is given for what is no input.
+        RowsError: a column is not there or is there twice, or a name is given for what is no input.
     """
     wanted, columns = list(inputs), dict(columns or {})
     for name in columns:
@@ -29,18 +29,28 @@ def sources_of(table: Table, inputs: Iterable[str], columns: ColumnNames | None 
             fix = "give columns with these names: .npz, .parquet, .csv, or a .json object"
             raise RowsError(table.source, f"holds one array but the model reads {', '.join(wanted)}", fix)
         return {wanted[0]: (UNNAMED,)}
-    return {name: _found(table, name, columns.get(name, name)) for name in wanted}
+    found = {name: _found(table, name, columns.get(name, name)) for name in wanted}
+    _check_once(table, [part for parts in found.values() for part in parts])
+    return found
 
 
-def check_named(table: Table, names: Iterable[str]) -> None:
+def check_named(table: Table, names: Sequence[str]) -> None:
     """Refuse a table without these columns, which are no inputs.
 
     Raises:
-        RowsError: one is not there.
+        RowsError: one is not there, or is there twice.
     """
     for name in names:
         if name not in table.names:
             raise RowsError(table.source, f"no column '{name}'", f"it has {_listed(table)}; say which of them it is")
+    _check_once(table, names)
+
+
+def _check_once(table: Table, names: Iterable[str]) -> None:
+    """A file may have a name twice, and nobody can tell which is meant."""
+    for name in names:
+        if table.names.count(name) > 1:
+            raise RowsError(table.source, f"column '{name}' is there twice", "give each column a name of its own")
 
 
 def _listed(table: Table) -> str:

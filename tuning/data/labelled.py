@@ -157,8 +157,14 @@ def match_labels(labels: NDArray[Any], classes: Sequence[str], source: str) -> N
         row = int(np.flatnonzero(np.isin(inverse, missing))[0])
         raise DataError(source, f"row {row} has no label", "give it one, or leave the row out")
     indices = [known.index(value) for value in values]
-    unknown = [str(value) for value, index in zip(values, indices, strict=True) if index is None]
+    unknown = [_shown(value) for value, index in zip(values, indices, strict=True) if index is None]
     if unknown:
         fix = f"the spec's classes are {', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}"
         raise DataError(source, f"labels that are no class: {', '.join(unknown[:5])}", fix)
     return np.array(indices, dtype=np.int64)[inverse]
+
+
+def _shown(label: Any) -> str:
+    """A label for a sentence: text in quotes where spaces around it would not be seen."""
+    text = str(label)
+    return repr(text) if text != text.strip() or not text else text

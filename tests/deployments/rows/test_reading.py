@@ -283,3 +283,14 @@ def test_rows_are_counted_over_all_batches(tmp_path):
         write(pa.table({"x": values}), tmp_path / name)
         with pytest.raises(RowsError, match=f"{name}: column 'x', row 9000: 300 is beyond UINT8"):
             read_inputs(tmp_path / name, {"x": Wanted("UINT8", ())})
+
+
+def test_a_name_that_stands_twice_is_refused_where_it_is_meant(tmp_path):
+    table = pa.table([pa.array([1]), pa.array([2]), pa.array([3])], names=["x", "x", "y"])
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    feather.write_feather(table, tmp_path / "rows.arrow")
+    frame = pd.DataFrame([[1, 2, 3]], columns=["x", "x", "y"])
+    for rows in (tmp_path / "rows.parquet", tmp_path / "rows.arrow", table, frame):
+        with pytest.raises(RowsError, match="column 'x' is there twice; give each column a name of its own"):
+            read_inputs(rows, {"x": Wanted("INT64", ())})
+        assert read_inputs(rows, {"y": Wanted("INT64", ())})["y"].tolist() == [3]

@@ -43,6 +43,7 @@ def test_3_and_3_0_are_one_label_as_text_and_as_numbers(labels, classes, expecte
         ([8], ["010"], "labels that are no class: 8; the spec's classes are 010"),
         ([10], ["010"], "labels that are no class: 10"),
         ([1], ["1.0", "1.00"], "labels that are no class: 1"),
+        ([" a", ""], ["a"], "labels that are no class: '', ' a'; the spec's"),
         ([True], ["yes", "no"], "labels that are no class: True"),
     ],
 )  # fmt: skip
