@@ -60,6 +60,7 @@ def choose(outputs: Mapping[str, str], spec: MemberSpec) -> str:
             raise OutputError(f"the model gives no output '{spec.output_name}'", f"it gives {listed or 'none'}")
         return spec.output_name
     if len(outputs) == 1:
+        _check_kind(listed, next(iter(outputs)), spec)
         return next(iter(outputs))
     meant = [name for name in outputs if any(word in name for word in _WORDS[spec.output])]
     exact = [name for name in meant if name in _WORDS[spec.output]] or meant
@@ -72,6 +73,14 @@ def choose(outputs: Mapping[str, str], spec: MemberSpec) -> str:
     if shares and spec.output != "probabilities":
         fix = f"write output: probabilities for {shares[0]}, or say which by output_name"
     raise OutputError(f"the model gives {listed}", fix)
+
+
+def _check_kind(listed: str, name: str, spec: MemberSpec) -> None:
+    """Refuse logits by name where probabilities are meant, and the other way round: nothing else would tell."""
+    for kind in {"logits", "probabilities"} - {spec.output} if spec.output in ("logits", "probabilities") else ():
+        if any(word in name for word in _WORDS[kind]):
+            fix = f"write output: {kind}, or output_name: {name} if that is meant"
+            raise OutputError(f"the model gives {listed}, and the spec says output: {spec.output}", fix)
 
 
 # How an output is called in models with several, by what the spec says it holds. A regression head of transformers

@@ -14,9 +14,9 @@ from quorate.deployments.spec.model_files.file_input import FileInput
 
 _GRAPH = 7  # of ModelProto
 _NODE, _INITIALIZER, _INPUT, _SPARSE = 1, 5, 11, 15  # of GraphProto
-_ATTRIBUTE = 5  # of NodeProto
+_OPERATOR, _ATTRIBUTE = 4, 5  # of NodeProto
 _ATTRIBUTE_NAME, _TENSOR, _SUBGRAPH, _INTS, _STRINGS, _TENSORS, _SUBGRAPHS = 1, 5, 6, 8, 9, 10, 11  # of AttributeProto
-_TENSOR_NAME, _EXTERNAL = 8, 13  # of TensorProto
+_INT32_DATA, _STRING_DATA, _INT64_DATA, _TENSOR_NAME, _EXTERNAL = 5, 6, 7, 8, 13  # of TensorProto
 _VARINT, _BYTES = 0, 2  # wire types
 _WIDTHS = {1: 8, 5: 4}  # bytes of the other wire types
 Message = memoryview
@@ -39,7 +39,7 @@ class OnnxFile:
 
     Attributes:
         inputs: by name; those that have a default excepted.
-        classes: names of classes, where all nodes that have some have the same.
+        classes: names of classes, where the file has some.
         data: paths, from the file's folder, of other files that hold its tensors.
     """
 
@@ -82,8 +82,27 @@ def _read(model: Message) -> OnnxFile:
         for attribute in (a for node in _all(graph, _NODE) for a in _all(node, _ATTRIBUTE)):
             graphs += [*_all(attribute, _SUBGRAPH), *_all(attribute, _SUBGRAPHS)]
             if _text(attribute, _ATTRIBUTE_NAME).startswith("classlabels_"):
-                labels |= {_labels(attribute)} - {()}
-    return OnnxFile(inputs, labels.pop() if len(labels) == 1 else None, tuple(data))
+                labels |= {_labels(attribute)}
+        labels |= set(_extracted_labels(graph))
+    return OnnxFile(inputs, _classes(labels - {()}), tuple(data))
+
+
+def _classes(found: set[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The names of a model's classes, where one part after the other has such: parts inside may only number them."""
+    named = {labels for labels in found if labels != tuple(map(str, range(len(labels))))}
+    found = named or found
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _extracted_labels(graph: Message) -> Iterator[tuple[str, ...]]:
+    """Of classifiers that look a name up by the number of the best column, as sklearn-onnx writes them."""
+    looked_up = [node for node in _all(graph, _NODE) if _text(node, _OPERATOR) == "ArrayFeatureExtractor"]
+    tables = {_text(node, 1) for node in looked_up}  # its first input
+    for tensor in _all(graph, _INITIALIZER):
+        if _text(tensor, _TENSOR_NAME) in tables:
+            texts = [bytes(value).decode() for value in _all(tensor, _STRING_DATA)]
+            found = texts or [str(number) for number in _packed(tensor, _INT32_DATA, _INT64_DATA)]
+            yield tuple(found) if len(set(found)) == len(found) else ()  # others are labels of rows
 
 
 def _tensors(graph: Message) -> Iterator[Message]:
@@ -103,19 +122,25 @@ def _locations(tensor: Message) -> Iterator[str]:
 
 
 def _labels(attribute: Message) -> tuple[str, ...]:
-    """Of an attribute such as ``classlabels_int64s``: numbers, alone or packed, or texts."""
-    found: list[str] = []
-    for number, value in _fields(attribute):
+    """Of an attribute such as ``classlabels_int64s`` or ``classlabels_strings``."""
+    texts = tuple(bytes(value).decode() for value in _all(attribute, _STRINGS))
+    return texts or tuple(map(str, _packed(attribute, _INTS)))
+
+
+def _packed(message: Message, *numbers: int) -> list[int]:
+    """Repeated integers, one by one or all in one field."""
+    found: list[int] = []
+    for number, value in _fields(message):
+        if number not in numbers:
+            continue
         if isinstance(value, int):
-            found += [str(_signed(value))] if number == _INTS else []
-        elif number == _STRINGS:
-            found.append(bytes(value).decode())
-        elif number == _INTS:
-            at = 0
-            while at < len(value):
-                integer, at = _varint(value, at)
-                found.append(str(_signed(integer)))
-    return tuple(found)
+            found.append(_signed(value))
+            continue
+        at = 0
+        while at < len(value):
+            integer, at = _varint(value, at)
+            found.append(_signed(integer))
+    return found
 
 
 def _input(value_info: Message) -> FileInput:

@@ -6,8 +6,15 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -70,6 +77,28 @@ def test_a_classifier_of_sklearn_onnx_gives_scikit_learns_probabilities(iris, tm
     names = [CLASSES[place] for place in order] if labels == "names" else ["0", "1", "2"]
     found = ran(spec("m.onnx", classes=names), tmp_path, x=rows)
     np.testing.assert_allclose(found, model.predict_proba(rows)[:, order], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        KNeighborsClassifier(), GaussianNB(), OneVsRestClassifier(LogisticRegression()),
+        RandomForestClassifier(n_estimators=3, random_state=0), MLPClassifier(max_iter=20, random_state=0),
+        CalibratedClassifierCV(GaussianNB()),
+    ],
+    ids=lambda model: type(model).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("names", [CLASSES, ["7", "3", "5"]], ids=["names", "numbers"])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_columns_are_matched_by_name_whichever_way_a_classifier_is_written(iris, tmp_path, model, names):
+    rows, classes = iris
+    labels = np.array(names)[classes] if names == CLASSES else np.array(names, dtype=int)[classes]
+    model = clone(model).fit(rows, labels)
+    (tmp_path / "m.onnx").write_bytes(to_onnx(model, rows[:1], options={"zipmap": False}).SerializeToString())
+    asked = ["versicolor", "virginica", "setosa"] if names == CLASSES else ["7", "5", "3"]
+    order = [[str(name) for name in model.classes_].index(name) for name in asked]
+    found = ran(spec("m.onnx", classes=asked), tmp_path, x=rows)
+    np.testing.assert_allclose(found, model.predict_proba(rows)[:, order], atol=1e-5)
 
 
 def test_numbered_classes_of_a_file_stand_in_the_order_of_the_spec(iris, tmp_path):

@@ -83,6 +83,8 @@ def test_an_output_is_taken_by_its_name(function, name):
         (lambda x: (x, x), {}, r"gives 0 \(\[2, 3\] float32\), 1 \(.*\); say which .* output_name: 0, or another"),
         (lambda x: {"out": x, "aux": x.half()}, {}, r"gives out \(\[2, 3\] float32\), aux \(\[2, 3\] float16\); say"),
         (lambda x: {"logits": x, "hidden": x}, {"output": "probabilities"}, r"gives logits .*, hidden .*; say which"),
+        (lambda x: {"logits": x}, {"output": "probabilities"}, r"says output: probabilities; write output: logits, or"),
+        (lambda x: {"probabilities": x}, {}, r"output: logits; write output: probabilities, or output_name: proba"),
         (lambda x: {"out": x}, {"output_name": "logits"}, r"no output 'logits'; it gives out \(\[2, 3\] float32\)"),
         (lambda x: x, {"output_name": "logits"}, "one output without a name; remove output_name: logits"),
         (lambda x: {}, {}, "the model gives no output"),
