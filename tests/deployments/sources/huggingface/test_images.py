@@ -41,7 +41,7 @@ def member(folder, datatype, shape):
 def ready(folder, model):
     """(B, C, H, W) as the processor of the folder makes it."""
     processor = import_transformers().AutoImageProcessor.from_pretrained(folder / "tinyvit")
-    return processor(images=list(PIXELS), return_tensors="np")["pixel_values"]
+    return processor(images=list(PIXELS), return_tensors="pt")["pixel_values"].numpy()
 
 
 @pytest.fixture(scope="module")
