@@ -28,7 +28,7 @@ fusion: {{rule: mean}}
 """
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
@@ -41,7 +41,7 @@ def main():
             show(words, [seconds(words, folder) for _ in range(runs)])
 
 
-def seconds(words, folder):
+def seconds(words: list[str], folder: Path) -> tuple[float, float]:
     command = [str(Path(sys.executable).with_name("quorate")), *words]
     env = {**os.environ, "QUORATE_HOME": str(folder / "home")}
     before = time.perf_counter(), os.times()
@@ -50,7 +50,7 @@ def seconds(words, folder):
     return wall, sum(after[2:4]) - sum(before[1][2:4])
 
 
-def show(words, taken):
+def show(words: list[str], taken: list[tuple[float, float]]) -> None:
     walls, cpus = zip(*taken, strict=True)
     spread = f"({min(walls):.2f} to {max(walls):.2f})"
     median, cpu = statistics.median(walls), statistics.median(cpus)

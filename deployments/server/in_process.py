@@ -20,7 +20,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
-from quorate.deployments.errors import MemberFailedError
+from quorate.deployments.errors import MemberFailedError, UnavailableError
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
@@ -33,7 +33,7 @@ from quorate.fusion.errors import QuorateError
 
 # All members share this process: who is late here need not be where it is served.
 _PATIENCE_S = 3600.0
-_POLL_S = 0.002
+_POLL_S, _READY_S = 0.002, 60.0
 Inputs = Mapping[str, NDArray[Any]]
 
 
@@ -139,7 +139,10 @@ class InProcess:
                 described: dict[str, Any] = {"datatype": run.predictor.datatype, "dims": run.predictor.dims}
                 address = Address("only", "here", str(self._socket(name)), **described)
                 engine.revisions.set_replicas(name, {"only": address})
+            until = time.monotonic() + _READY_S
             while not all(engine.ready().values()):
+                if time.monotonic() > until:
+                    raise UnavailableError("a member that was loaded takes no calls; see what it printed")
                 engine.reconcile()
                 await asyncio.sleep(_POLL_S)
             service = Service(engine)
