@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.sources.remote.server import Description, RefusedError, RemoteTensor, UnreachableError
+from quorate.deployments.sources.remote.server import (
+    Description,
+    RefusedError,
+    RemoteTensor,
+    UnreachableError,
+    classes_of,
+)
 from quorate.deployments.spec.model_address import ModelAddress
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.binary_tensors import decode, encode
@@ -86,7 +92,12 @@ def _files(credentials: Credentials) -> tuple[str, str, str]:
 
 
 def _tensors(found: Any) -> tuple[RemoteTensor, ...]:
-    return tuple(RemoteTensor(tensor.name, tensor.datatype, tuple(tensor.shape)) for tensor in found)
+    return tuple(map(_tensor, found))
+
+
+def _tensor(found: Any) -> RemoteTensor:
+    classes = classes_of(found.parameters["classes"].string_param) if "classes" in found.parameters else None
+    return RemoteTensor(found.name, found.datatype, tuple(found.shape), classes)
 
 
 def _output(reply: pb.ModelInferResponse, name: str) -> Array:

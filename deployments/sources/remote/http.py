@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from quorate.deployments.client.inference import TimeLeft
 from quorate.deployments.client.remote_errors import error_text
 from quorate.deployments.security.credentials import Credentials
-from quorate.deployments.sources.remote.server import Description, RefusedError, RemoteTensor, UnreachableError
+from quorate.deployments.sources.remote.server import (
+    Description,
+    RefusedError,
+    RemoteTensor,
+    UnreachableError,
+    classes_of,
+)
 from quorate.deployments.spec.model_address import ModelAddress
 from quorate.deployments.wire.binary_tensors import decode, encode
 from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
@@ -96,7 +102,14 @@ class HttpServer:
 
 
 def _tensors(found: Any) -> tuple[RemoteTensor, ...]:
-    return tuple(RemoteTensor(str(t["name"]), str(t["datatype"]), tuple(int(s) for s in t["shape"])) for t in found)
+    return tuple(map(_tensor, found))
+
+
+def _tensor(found: Mapping[str, Any]) -> RemoteTensor:
+    classes = classes_of((found.get("parameters") or {}).get("classes"))
+    return RemoteTensor(
+        str(found["name"]), str(found["datatype"]), tuple(int(size) for size in found["shape"]), classes
+    )
 
 
 def _plain(name: str, array: Array) -> list[Any]:

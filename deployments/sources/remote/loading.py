@@ -53,7 +53,8 @@ def load(request: LoadRequest) -> Model:
         given = {tensor.name: _fitted(tensor, array) for tensor, array in zip(inputs, arrays, strict=True)}
         return {output: server.infer(given, output, remaining_s(request.spec.stall_timeout_s))}
 
-    return request.model(ask, tensors=False)
+    classes = next(tensor.classes for tensor in found.outputs if tensor.name == output)
+    return request.model(ask, tensors=False, classes=classes)
 
 
 def _server(request: LoadRequest, address: ModelAddress) -> Server:

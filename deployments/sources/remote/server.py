@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import orjson
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -19,11 +20,22 @@ class RemoteTensor:
 
     Attributes:
         shape: with the batch dimension; -1 is a free one.
+        classes: what an output's columns stand for, where the server says so, as Quorate does.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    classes: tuple[str, ...] | None = None
+
+
+def classes_of(parameter: Any) -> tuple[str, ...] | None:
+    """The classes that an output's parameter of this name lists, as JSON; None for anything else."""
+    try:
+        found = orjson.loads(parameter)
+    except (TypeError, ValueError):
+        return None
+    return tuple(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,15 @@ def test_a_model_of_another_server_answers_as_it_does_there(pair, tmp_path, way)
     near(values, 0.25 * known(1) + 0.75 * known(-2))
 
 
+@pytest.mark.parametrize("way", [0, 2])
+def test_classes_that_the_server_names_are_aligned_by_name(pair, tmp_path, way):
+    job = job_of(addresses(pair)[way])
+    values, _ = predictor_of(job, tmp_path).run({"x": ROWS}, probabilities=True)
+    other = job.model_copy(update={"classes": ("blue", "black", "red", "green")})
+    found, _ = predictor_of(other, tmp_path).run({"x": ROWS}, probabilities=True)
+    near(found, np.stack([values[:, 2], 0 * values[:, 0], values[:, 0], values[:, 1]], axis=1))
+
+
 def test_a_server_without_the_extension_for_bytes_is_sent_json(pair):
     server = HttpServer(at(addresses(pair)[0]), Credentials())
     server.describe(10)
