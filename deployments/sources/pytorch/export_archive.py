@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import warnings
 import zipfile
 from collections import Counter
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 
 _MAX_CONFIG_BYTES = 64 << 20
+# Operators that read or write files, as a program's graph names them.
+_OPENS_FILES = re.compile(rb"torch\.ops\.\w+\.(save|from_file|load_tensor)\b")
 
 
 class UnsafeArchiveError(ValueError):
@@ -21,12 +24,12 @@ class UnsafeArchiveError(ValueError):
 
 
 def check_archive(path: Path) -> None:
-    """Refuse an archive with a pickle of more than tensors and plain values.
+    """Refuse an archive with a pickle of more than tensors and plain values, or a program that opens files.
 
     torch unpickles sample inputs, and weights and constants that are marked so; each must load with ``weights_only``.
 
     Raises:
-        UnsafeArchiveError: it has such a pickle, or is no archive that torch.export writes.
+        UnsafeArchiveError: it has either, or is no archive that torch.export writes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -34,6 +37,10 @@ def check_archive(path: Path) -> None:
             twice = [name for name, count in Counter(archive.namelist()).items() if count > 1]
             if twice:
                 raise UnsafeArchiveError(f"it holds {twice[0]} twice")
+            for name in (name for name in archive.namelist() if name.endswith(".json")):
+                found = _OPENS_FILES.search(archive.read(name))
+                if found:
+                    raise UnsafeArchiveError(f"{name} asks for {found.group().decode()}, which opens files")
             for name in _pickled(archive):
                 _check_pickle(name, archive.read(name))
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:

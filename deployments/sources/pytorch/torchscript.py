@@ -9,10 +9,19 @@ from torch import nn
 
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
+from quorate.deployments.spec.model_files.torch_files import opens_files
 
 
 def load(request: LoadRequest) -> Model:
-    """Load the program; what ``torch.save`` wrote is none (see ``spec.check_files``)."""
+    """Load the program of a file whose code opens no others; already loading it may run some of that.
+
+    Raises:
+        MemberLoadError: it is none, or could open files.
+    """
+    word = opens_files(request.path)
+    if word:
+        found = f"{request.path.name} could open files while it runs: its code says '{word}'"
+        raise request.error(found, "export it without that, or with torch.export")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch.export is what to use for new models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ _LEGACY_MAGIC, _LEGACY_PICKLES = 0x1950A86A20F9469CFC6C, 4
 # Top modules that torch.load(weights_only=True) takes something from; not the classes of its layers.
 _PLAIN = frozenset({"torch", "collections", "_codecs", "numpy", "builtins", "__builtin__"})
 _LAYERS = "torch.nn.modules."
+# Operators of TorchScript, which has no other way to a file.
+_OPENS_FILES = re.compile(rb"\b(save|from_file|load_tensor)\b")
 # What readers of archives and of pickles raise for what is neither, sizes beyond any memory among it.
 _DAMAGE = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, OverflowError, MemoryError)
 
@@ -45,6 +48,20 @@ def foreign_class(path: Path) -> str | None:
         return next(_imported(path), None)
     except _DAMAGE:
         return None
+
+
+def opens_files(path: Path) -> str | None:
+    """The word in a TorchScript program by which it could read or write files while it runs; None where it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Each by itself: of two entries of one name this reader would give the last, and torch's the first.
+            for entry in (e for e in archive.infolist() if e.filename.partition("/")[2].startswith("code/")):
+                found = _OPENS_FILES.search(archive.read(entry))
+                if found:
+                    return found.group().decode()
+    except _DAMAGE:
+        pass  # then it is no program
+    return None
 
 
 def _is_plain(name: str) -> bool:

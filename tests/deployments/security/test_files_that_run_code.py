@@ -130,6 +130,28 @@ def test_a_pickle_that_is_named_as_a_checkpoint_is_refused_when_the_spec_is_chec
             check_files(spec(model, path), tmp_path)
 
 
+class Writing(torch.nn.Module):
+    def forward(self, x: torch.Tensor):
+        torch.save(x, "written_by_a_program.pt")
+        return x
+
+
+class Reading(torch.nn.Module):
+    def forward(self, x: torch.Tensor):
+        return torch.from_file("/etc/hostname", False, 2)
+
+
+@pytest.mark.parametrize("program", [Writing, Reading])
+@pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")
+def test_a_torchscript_program_that_opens_files_is_refused_and_never_loaded(tmp_path, program):
+    torch.jit.save(torch.jit.script(program()), tmp_path / "a.pt")
+    found = spec("a.pt")
+    with pytest.raises(SpecError, match=r"members\.a\.model: a\.pt could open files while it runs: its code says '"):
+        check_files(found, tmp_path)
+    with pytest.raises(MemberLoadError, match="could open files"):
+        load_model("a", found.members["a"], tmp_path)
+
+
 def test_a_pickle_that_is_named_as_a_state_is_refused_and_never_run(harm, tmp_path):
     (tmp_path / "state.safetensors").write_bytes(harm)
     of_rule, of_calibration = {"rule": "stacking", "state": "state.safetensors"}, {"state": "state.safetensors"}

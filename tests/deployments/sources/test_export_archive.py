@@ -76,6 +76,17 @@ def test_an_entry_that_is_there_twice_is_refused(archive, tmp_path):
         check_archive(bad)
 
 
+def test_a_program_that_opens_files_is_refused(archive, tmp_path):
+    with zipfile.ZipFile(archive) as opened:
+        (model,) = [name for name in opened.namelist() if name.endswith("models/model.json")]
+        text = opened.read(model).replace(b"torch.ops.aten.linear.default", b"torch.ops.aten.from_file.default")
+    bad = changed(archive, tmp_path / "bad.pt2", {"models/model.json": text})
+    with pytest.raises(
+        UnsafeArchiveError, match=r"models/model\.json asks for torch\.ops\.aten\.from_file, which opens"
+    ):
+        check_archive(bad)
+
+
 def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "bad.pt2").write_bytes(b"no zip at all")
     with pytest.raises(UnsafeArchiveError, match="cannot be read"):
