@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ from typing import Any
 import torch
 
 _MAX_CONFIG_BYTES = 64 << 20
+# Beside texts that are no JSON, what readers of archives raise for what is none.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, KeyError, json.JSONDecodeError,
+    UnicodeDecodeError,
+)  # fmt: skip
 # Operators that read or write files, as a program's graph names them.
 _OPENS_FILES = re.compile(rb"torch\.ops\.\w+\.(save|from_file|load_tensor)\b")
 
@@ -43,7 +49,7 @@ def check_archive(path: Path) -> None:
                     raise UnsafeArchiveError(f"{name} asks for {found.group().decode()}, which opens files")
             for name in _pickled(archive):
                 _check_pickle(name, archive.read(name))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    except _DAMAGE as error:
         raise UnsafeArchiveError(f"it cannot be read: {error}") from None
 
 

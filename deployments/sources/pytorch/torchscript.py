@@ -9,7 +9,7 @@ from torch import nn
 
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.spec.model_files.torch_files import opens_files
+from quorate.deployments.spec.model_files.torch_files import why_not_run
 
 
 def load(request: LoadRequest) -> Model:
@@ -18,10 +18,10 @@ def load(request: LoadRequest) -> Model:
     Raises:
         MemberLoadError: it is none, or could open files.
     """
-    word = opens_files(request.path)
-    if word:
-        found = f"{request.path.name} could open files while it runs: its code says '{word}'"
-        raise request.error(found, "export it without that, or with torch.export")
+    if reason := why_not_run(request.path):
+        raise request.error(
+            f"{request.path.name} is no TorchScript program that may be run: {reason}", "export it again"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch.export is what to use for new models

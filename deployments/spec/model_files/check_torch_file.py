@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.model_files.torch_files import foreign_class, kind_of, opens_files
+from quorate.deployments.spec.model_files.torch_files import foreign_class, kind_of, why_not_run
 from quorate.deployments.spec.model_formats import convert_command
 
 _KINDS = {
@@ -35,9 +35,7 @@ def check_torch_file(field: str, name: str, path: Path, model: bool) -> None:
     if model and kind != "TorchScript":
         fix = "name the factory of its module as model, and this file as weights"
         raise SpecError(field, f"{name} is {_KINDS[kind]}, no TorchScript program", fix)
-    word = opens_files(path) if model else None
-    if word:
-        found = f"{name} could open files while it runs: its code says '{word}'"
-        raise SpecError(field, found, "export it without that, or with torch.export")
+    if model and (reason := why_not_run(path)):
+        raise SpecError(field, f"{name} may not be run: {reason}", "export it again, without that")
     if not model and kind != "torch.save":
         raise SpecError(field, f"{name} is {_KINDS[kind]}", "save module.state_dict() with torch.save")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ _DATATYPES = {
     1: "UINT8", 2: "INT8", 3: "INT16", 4: "INT32", 5: "INT64", 6: "FP16", 7: "FP32", 8: "FP64", 12: "BOOL", 13: "BF16",
     28: "UINT16",
 }  # fmt: skip
+
+# What readers of archives raise for what is none, and a look into JSON that is not as expected.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ValueError,
+)  # fmt: skip
 
 
 def read_export(path: Path) -> dict[str, FileInput] | None:
@@ -28,7 +34,7 @@ def read_export(path: Path) -> dict[str, FileInput] | None:
         specs = [one["user_input"]["arg"] for one in graph["signature"]["input_specs"] if "user_input" in one]
         names = [arg["as_tensor"]["name"] for arg in specs if "as_tensor" in arg]
         return {name: _input(graph["graph"]["tensor_values"][name]) for name in names}
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ValueError):
+    except _DAMAGE:
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickletools
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal
@@ -19,7 +20,7 @@ _LAYERS = "torch.nn.modules."
 # Operators of TorchScript, which has no other way to a file.
 _OPENS_FILES = re.compile(rb"\b(save|from_file|load_tensor)\b")
 # What readers of archives and of pickles raise for what is neither, sizes beyond any memory among it.
-_DAMAGE = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, OverflowError, MemoryError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError, MemoryError)
 
 
 def kind_of(path: Path) -> Kind:
@@ -50,18 +51,18 @@ def foreign_class(path: Path) -> str | None:
         return None
 
 
-def opens_files(path: Path) -> str | None:
-    """The word in a TorchScript program by which it could read or write files while it runs; None where it has none."""
+def why_not_run(path: Path) -> str:
+    """Why a TorchScript program may not be run: it could open files, or cannot be read; empty where it may."""
     try:
         with zipfile.ZipFile(path) as archive:
             # Each by itself: of two entries of one name this reader would give the last, and torch's the first.
             for entry in (e for e in archive.infolist() if e.filename.partition("/")[2].startswith("code/")):
                 found = _OPENS_FILES.search(archive.read(entry))
                 if found:
-                    return found.group().decode()
-    except _DAMAGE:
-        pass  # then it is no program
-    return None
+                    return f"its code says '{found.group().decode()}', by which it could open files while it runs"
+    except _DAMAGE as error:
+        return f"its code cannot be read: {error or type(error).__name__}"
+    return ""
 
 
 def _is_plain(name: str) -> bool:
