@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -93,6 +94,9 @@ def drop_all_but(ensemble: str, revisions: set[str], root: Path) -> None:
     for content in (place / _CONTENT).glob("*"):
         if content.stat().st_nlink == 1:
             content.unlink()
+    for empty in (place / _REVISIONS, place / _CONTENT, place):
+        with contextlib.suppress(OSError):  # something is in it, or it is not there
+            empty.rmdir()
 
 
 def _named(spec: EnsembleSpec, folder: Path) -> list[NamedFile]:
