@@ -33,6 +33,7 @@ def test_a_member_replica_killed_every_five_seconds_costs_no_answers(nodes, depl
             asking.last(5)
     print(f"{kills} killed")
     asking.report.assert_answered(0.999)
+    assert asking.report.counts[FULL] >= 0.99 * len(asking.report.requests)
 
 
 def test_six_killed_controllers_cost_no_answer_and_soon_changes_go_on(nodes, served, seed):
