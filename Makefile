@@ -80,7 +80,7 @@ test-triton: setup $(VENV)-triton/installed
 # AutoGluon asks for an older pandas than ours: it has an environment of its own, with Quorate in it.
 $(VENV)-autogluon/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-autogluon
-	$(VENV)-autogluon/bin/pip install --quiet --disable-pip-version-check setuptools lightgbm catboost xgboost-cpu
+	$(VENV)-autogluon/bin/pip install --quiet --disable-pip-version-check setuptools torch==2.13.0 lightgbm catboost xgboost-cpu
 	$(VENV)-autogluon/bin/pip install --quiet --disable-pip-version-check '.[tune,autogluon]' pytest pytest-timeout hypothesis
 	touch $@
 

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
 
 PUBLICATIONS, WARM = 1000, 20
 REPLACED_S, MENDED_S = 30, 60
+DRAIN_RATE, DRAIN_REQUESTS = 200.0, 100_000
 
 
 def test_a_node_that_loses_power_has_its_door_back_when_it_is_back(nodes, deploy, seed):
@@ -117,14 +118,17 @@ def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served
 def test_a_node_that_is_drained_loses_no_request(nodes, deploy, seed):
     deployed = deploy(ensemble("drained", replicas=2))
     place = PLACES[-1]
-    with nodes.asking(deployed, "drained", {deployed["revision"]: WEIGHTS}, seed) as asking:
+    with nodes.asking(deployed, "drained", {deployed["revision"]: WEIGHTS}, seed, rate=DRAIN_RATE) as asking:
+        until = time.monotonic() + DRAIN_REQUESTS / DRAIN_RATE
         nodes.driver().do("drain", address=address(place))
         wait_for(lambda: all(at != place for at, _ in member_processes(nodes, "drained")), "no member there", 120)
         asking.last(10)
         nodes.switch_off(place)
         nodes.switch_on(place)
         asking.door_answers(address(place), 300)
+        asking.last(until - time.monotonic())
     asking.report.assert_answered()
+    assert len(asking.report.requests) >= DRAIN_REQUESTS
 
 
 def memory_bytes(nodes, titles):
