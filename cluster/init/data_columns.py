@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RowsError
@@ -18,6 +17,7 @@ from quorate.deployments.rows.reading import Wanted, input_batches
 from quorate.deployments.rows.tables.table import UNNAMED
 from quorate.deployments.rows.values import own_datatype
 from quorate.deployments.rows.written import typed
+from quorate.deployments.wire.class_names import class_name
 
 TRIED_ROWS = 8
 # More distinct whole numbers than these are values, not classes.
@@ -75,7 +75,7 @@ class Data:
         for batch in self._table.batches([self._label]):
             for value in batch[self._label].array().ravel().tolist():
                 if value is not None and value == value:
-                    found[_word(value)] = None
+                    found[class_name(value)] = None
         if not found:
             raise RowsError(self._table.source, f"column '{self._label}' holds no label", "label some rows")
         numbers = [_number(word) for word in found]
@@ -94,13 +94,6 @@ class Data:
         """
         first = next(input_batches(self._table, inputs, {name: tuple(found) for name, found in columns.items()}))
         return {name: array[:TRIED_ROWS] for name, array in first.items()}
-
-
-def _word(label: Any) -> str:
-    """A class's name: 3, 3.0 and "3" are one."""
-    if isinstance(label, float | np.floating) and float(label).is_integer():
-        return str(int(label))
-    return label.decode() if isinstance(label, bytes) else str(label)
 
 
 def _number(word: str) -> float | None:

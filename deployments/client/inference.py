@@ -28,12 +28,13 @@ from quorate.deployments.client.curl import curl_line
 from quorate.deployments.client.dead_peers import SOCKET_OPTIONS
 from quorate.deployments.client.failover import DoorList, Failure, Tries, door_urls
 from quorate.deployments.client.inputs import Frame, Metadata, as_input, by_name
-from quorate.deployments.client.messages import Request, Scalar, infer_request, read_classes, read_result
+from quorate.deployments.client.messages import Request, Scalar, infer_request, read_result
 from quorate.deployments.client.remote_errors import error_text, refusal, told_by
 from quorate.deployments.client.result import Result
 from quorate.deployments.client.retry_budget import RetryBudget
 from quorate.deployments.errors import RemoteRequestError, RequestError
 from quorate.deployments.security.credentials import Credentials
+from quorate.deployments.wire.class_names import read_classes
 from quorate.deployments.wire.limits import CLASSES_IN_ANSWERS
 
 Array = NDArray[Any]
@@ -192,7 +193,9 @@ class Calls(ABC, Generic[H]):
             data = yield from self._metadata(model)
             outputs: list[Metadata] = data.get("outputs") or [{}]
             inputs = {item["name"]: item for item in data["inputs"]}
-            self._described[model] = _Described(inputs, read_classes(outputs[0].get("parameters") or {}))
+            self._described[model] = _Described(
+                inputs, read_classes((outputs[0].get("parameters") or {}).get("classes"))
+            )
         return self._described[model]
 
     def _and_find_doors(self, call: Call[T]) -> Call[T]:

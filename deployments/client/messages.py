@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from quorate.deployments.client.inputs import as_bytes
 from quorate.deployments.client.result import Result
 from quorate.deployments.errors import RequestError
-from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.binary_tensors import decode, described
+from quorate.deployments.wire.class_names import read_classes
 from quorate.deployments.wire.datatypes import datatype_of
 
 Array = NDArray[Any]
@@ -55,13 +56,10 @@ def infer_request(
     Raises:
         RequestError: an array has a dtype that the protocol has none for.
     """
-    tensors, blobs = [], []
-    for name, array in arrays.items():
-        array = as_bytes(name, array) if array.dtype.kind in "USO" else array
-        datatype = datatype_named(name, array)
-        blobs.append(encode(array))
-        size = {"binary_data_size": len(blobs[-1])}
-        tensors.append({"name": name, "datatype": datatype, "shape": array.shape, "parameters": size})
+    typed = {name: as_bytes(name, array) if array.dtype.kind in "USO" else array for name, array in arrays.items()}
+    for name, array in typed.items():
+        datatype_named(name, array)
+    tensors, blobs = described(typed)
     deadline_s = _deadline_s(parameters)
     asked = {"outputs": [{"name": name} for name in outputs]} if outputs else {}
 
@@ -99,19 +97,13 @@ def read_result(reply: httpx.Response) -> Result:
     said = {item["name"]: _without_size(item["parameters"]) for item in head["outputs"]}
     first: Mapping[str, Any] = next(iter(said.values()), {})
     several = {name: of for name, of in said.items() if "revision" in of}
-    return Result(outputs, head.get("parameters", {}), read_classes(first), first.get("task", ""), several)
+    return Result(
+        outputs, head.get("parameters", {}), read_classes(first.get("classes")), first.get("task", ""), several
+    )
 
 
 def _without_size(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in parameters.items() if key != "binary_data_size"}
-
-
-def read_classes(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    """What an output's last dimension stands for, by its parameters, in an answer or in the model's metadata."""
-    try:
-        return tuple(map(str, orjson.loads(parameters.get("classes", "[]"))))
-    except (ValueError, TypeError):  # another server's, which means something else
-        return ()
 
 
 def datatype_named(name: str, array: Array) -> str:

@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
+from quorate.deployments.wire.class_names import read_classes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ class Result(Displayed):
         mine = {name: array for name, array in self.outputs.items() if name.startswith(f"{output}.")}
         parts = {name.removeprefix(f"{output}."): array for name, array in mine.items()}
         classes, task = said.get("classes"), said.get("task", self.task)
-        known = self.classes if output not in self.output_parameters else orjson.loads(classes or "[]")
+        known = self.classes if output not in self.output_parameters else read_classes(classes)
         about = {key: value for key, value in said.items() if key not in _OF_COLUMNS}
         return Result({output: self.outputs[output], **parts}, about, tuple(known), task, index=self.index)
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.schema import MemberSpec
+from quorate.deployments.wire.class_names import class_name
 
 Array = NDArray[Any]
 
@@ -109,15 +110,6 @@ def as_array(value: Any) -> tuple[Array, tuple[str, ...] | None]:
             raise OutputError("the model's rows name different classes", "give every row all of them")
         return np.array([[row[key] for key in keys] for row in value]), tuple(map(class_name, keys))
     return np.asarray(value), None
-
-
-def class_name(label: Any) -> str:
-    """How a spec calls the class that a model calls by a text or a number: 3, 3.0 and "3" are one."""
-    if isinstance(label, bytes):
-        return label.decode()
-    if isinstance(label, float | np.floating) and float(label).is_integer():
-        return str(int(label))
-    return str(label)
 
 
 def _by_name(output: Any) -> dict[str, Any] | None:

@@ -76,17 +76,17 @@ class _Step(NamedTuple):
 def _step(name: str, spec: PreprocessSpec, folder: Path) -> _Step:
     if spec.tokenizer is not None:
         return _tokenizing(folder / spec.tokenizer, spec.max_length)
-    return _Step((name,), lambda array: (_one(name, array, spec),))
-
-
-def _one(name: str, array: Array, spec: PreprocessSpec) -> Array:
-    if spec.image is not None:
-        return _tensors(array, spec.image)
-    if spec.standardise is not None:
-        return _standardised(array, spec.standardise)
+    image, standardise = spec.image, spec.standardise
+    if image is not None:
+        return _Step((name,), lambda array: (_tensors(array, image),))
+    if standardise is not None:
+        return _Step((name,), lambda array: (_standardised(array, standardise),))
     known = spec.one_hot or spec.categories or ()
-    places = _places(name, array, {category: place for place, category in enumerate(known)})
-    return np.eye(len(known), dtype=np.float32)[places] if spec.one_hot is not None else places
+    places = {category: place for place, category in enumerate(known)}
+    if spec.one_hot is None:
+        return _Step((name,), lambda array: (_places(name, array, places),))
+    rows = np.eye(len(known), dtype=np.float32)
+    return _Step((name,), lambda array: (rows[_places(name, array, places)],))
 
 
 def _tokenizing(folder: Path, max_length: int | None) -> _Step:

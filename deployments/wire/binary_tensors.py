@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
-from quorate.deployments.wire.datatypes import bytes_array, numpy_dtype
+from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
 
 # So few bytes are copied sooner than looked at in place.
 COPIED_BYTES = 1 << 12
@@ -69,3 +70,18 @@ def _decode_bytes(data: memoryview, shape: tuple[int, ...]) -> NDArray[Any]:
     if len(items) != count:
         raise ValueError(f"BYTES of shape {list(shape)} needs {count} elements but has {len(items)}")
     return bytes_array(items).reshape(shape)
+
+
+def described(arrays: Mapping[str, Array]) -> tuple[list[dict[str, Any]], list[bytes | memoryview]]:
+    """Tensors as JSON describes those whose bytes stand behind it, and these bytes, in the same order.
+
+    Raises:
+        KeyError: of a dtype that the protocol has no name for.
+    """
+    blobs = [encode(array) for array in arrays.values()]
+    tensors = [
+        {"name": name, "datatype": datatype_of(array), "shape": array.shape,
+         "parameters": {"binary_data_size": len(blob)}}
+        for (name, array), blob in zip(arrays.items(), blobs, strict=True)
+    ]  # fmt: skip
+    return tensors, blobs

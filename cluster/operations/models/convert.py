@@ -12,11 +12,11 @@ from typing import Any
 
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError
+from quorate.deployments.sources.pytorch.unpickle import DONE, NEEDS_CODE
 from quorate.deployments.spec.model_formats import CHECKPOINTS, SKOPS, WEIGHTS_SUFFIX
 from quorate.fusion.extras import require
 
 _ESTIMATORS = (".joblib", ".pkl", ".pickle")
-_DONE, _NEEDS_CODE = 0, 11  # as unpickle.py has them; importing it is importing torch
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,10 +94,10 @@ def convert(
 def _convert_tensors(source: Path, target: Path, tell: Callable[[str], None]) -> Converted:
     require("serve", "reading a checkpoint")
     code, said = _run("pytorch.unpickle", source, target)
-    if ran_code := code == _NEEDS_CODE:
+    if ran_code := code == NEEDS_CODE:
         tell(_warning(source))
         code, said = _run("pytorch.unpickle", source, target, "--run-its-code")
-    if code != _DONE:
+    if code != DONE:
         raise RequestError(f"{source} cannot be converted: {said['error']}; {_FIX}")
     tensors = {name: (dtype, tuple(shape)) for name, (dtype, shape) in said["tensors"].items()}
     return Converted(target, tensors, said["module"], ran_code)
@@ -107,7 +107,7 @@ def _convert_estimator(source: Path, target: Path, tell: Callable[[str], None]) 
     require("sklearn", "reading an estimator")
     tell(_warning(source))
     code, said = _run("tables.unpickle", source, target)
-    if code != _DONE:
+    if code != DONE:
         raise RequestError(f"{source} cannot be converted: {said['error']}; {_FIX_ESTIMATOR}")
     return Converted(target, {}, said["module"], True, tuple(said["untrusted"]))
 

@@ -10,8 +10,7 @@ from typing import Any
 import orjson
 from numpy.typing import NDArray
 
-from quorate.deployments.wire.binary_tensors import encode
-from quorate.deployments.wire.datatypes import datatype_of
+from quorate.deployments.wire.binary_tensors import described
 
 MAX_BYTES = 256 << 20  # all bodies are held; of more rows the first are sent
 
@@ -32,11 +31,6 @@ def given_bodies(arrays: Mapping[str, NDArray[Any]], rows: int) -> list[tuple[by
 
 
 def _body(arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, int]:
-    blobs = [encode(array) for array in arrays.values()]
-    tensors = [
-        {"name": name, "datatype": datatype_of(array), "shape": array.shape,
-         "parameters": {"binary_data_size": len(blob)}}
-        for (name, array), blob in zip(arrays.items(), blobs, strict=True)
-    ]  # fmt: skip
+    tensors, blobs = described(arrays)
     head = orjson.dumps({"inputs": tensors})
     return b"".join([head, *blobs]), len(head)

@@ -18,11 +18,11 @@ from quorate.deployments.sources.remote.server import (
     RefusedError,
     RemoteTensor,
     UnreachableError,
-    classes_of,
 )
 from quorate.deployments.spec.model_address import ModelAddress
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.class_names import read_classes
 from quorate.deployments.wire.datatypes import datatype_of
 from quorate.deployments.wire.grpc_tensors import parse_contents
 
@@ -96,7 +96,7 @@ def _tensors(found: Any) -> tuple[RemoteTensor, ...]:
 
 
 def _tensor(found: Any) -> RemoteTensor:
-    classes = classes_of(found.parameters["classes"].string_param) if "classes" in found.parameters else None
+    classes = read_classes(found.parameters["classes"].string_param) if "classes" in found.parameters else ()
     return RemoteTensor(found.name, found.datatype, tuple(found.shape), classes)
 
 

@@ -23,10 +23,10 @@ from quorate.deployments.sources.remote.server import (
     RefusedError,
     RemoteTensor,
     UnreachableError,
-    classes_of,
 )
 from quorate.deployments.spec.model_address import ModelAddress
-from quorate.deployments.wire.binary_tensors import decode, encode
+from quorate.deployments.wire.binary_tensors import decode, described
+from quorate.deployments.wire.class_names import read_classes
 from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
 
 Array = NDArray[Any]
@@ -69,19 +69,16 @@ class HttpServer:
             raise RefusedError(f"its answer cannot be read: {type(error).__name__}: {error}") from None
 
     def _request(self, inputs: Mapping[str, Array], output: str) -> tuple[bytes, dict[str, str]]:
-        tensors, blobs = [], []
-        for name, array in inputs.items():
-            tensor = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
-            if self._binary:
-                blobs.append(encode(array))
-                tensors.append({**tensor, "parameters": {"binary_data_size": len(blobs[-1])}})
-            else:
-                tensors.append({**tensor, "data": _plain(name, array)})
-        asked = {"name": output, "parameters": {"binary_data": self._binary}} if self._binary else {"name": output}
-        head = orjson.dumps({"inputs": tensors, "outputs": [asked]})
-        if not self._binary:
-            return head, {"content-type": "application/json"}
-        return b"".join([head, *blobs]), {"content-type": "application/octet-stream", _LENGTH: str(len(head))}
+        if self._binary:
+            tensors, blobs = described(inputs)
+            asked = {"name": output, "parameters": {"binary_data": True}}
+            head = orjson.dumps({"inputs": tensors, "outputs": [asked]})
+            return b"".join([head, *blobs]), {"content-type": "application/octet-stream", _LENGTH: str(len(head))}
+        plain = [
+            {"name": name, "datatype": datatype_of(array), "shape": array.shape, "data": _plain(name, array)}
+            for name, array in inputs.items()
+        ]
+        return orjson.dumps({"inputs": plain, "outputs": [{"name": output}]}), {"content-type": "application/json"}
 
     def _ask(
         self, method: str, url: str, timeout_s: float, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -106,7 +103,7 @@ def _tensors(found: Any) -> tuple[RemoteTensor, ...]:
 
 
 def _tensor(found: Mapping[str, Any]) -> RemoteTensor:
-    classes = classes_of((found.get("parameters") or {}).get("classes"))
+    classes = read_classes((found.get("parameters") or {}).get("classes"))
     return RemoteTensor(
         str(found["name"]), str(found["datatype"]), tuple(int(size) for size in found["shape"]), classes
     )

@@ -54,7 +54,7 @@ def load(request: LoadRequest) -> Model:
         return {output: server.infer(given, output, remaining_s(request.spec.stall_timeout_s))}
 
     classes = next(tensor.classes for tensor in found.outputs if tensor.name == output)
-    return request.model(ask, tensors=False, classes=classes)
+    return request.model(ask, tensors=False, classes=classes or None)
 
 
 def _server(request: LoadRequest, address: ModelAddress) -> Server:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import orjson
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -26,16 +25,7 @@ class RemoteTensor:
     name: str
     datatype: str
     shape: tuple[int, ...]
-    classes: tuple[str, ...] | None = None
-
-
-def classes_of(parameter: Any) -> tuple[str, ...] | None:
-    """The classes that an output's parameter of this name lists, as JSON; None for anything else."""
-    try:
-        found = orjson.loads(parameter)
-    except (TypeError, ValueError):
-        return None
-    return tuple(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.sources.model import Model
-from quorate.deployments.sources.outputs import class_name
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.sources.tables.columns import Columns, as_text
 from quorate.deployments.sources.tables.outputs import as_asked, check_classifies
+from quorate.deployments.wire.class_names import class_name
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
