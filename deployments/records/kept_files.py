@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from quorate.deployments.atomic_files import writing_whole
 from quorate.deployments.errors import DeployError
-from quorate.deployments.spec.digests import file_digest
+from quorate.deployments.spec.digests import file_digest, folder_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files, code_place
 from quorate.deployments.spec.named_files import (
@@ -123,11 +123,11 @@ def _pinned(spec: EnsembleSpec, files: list[NamedFile], folder: Path) -> Iterato
     for file in files:
         if not file.inside or file.field not in spec.digests:
             continue
-        path = folder / file.path
-        if path.is_dir() and file_digest(path) != spec.digests[file.field]:
+        path, wanted = folder / file.path, spec.digests[file.field]
+        digests = {inner: file_digest(inner) for inner in files_in(path)} if path.is_dir() else {path: wanted}
+        if path.is_dir() and folder_digest(path, digests) != wanted:
             raise _changed(path)
-        for inner in files_in(path):
-            digest = file_digest(inner) if path.is_dir() else spec.digests[file.field]
+        for inner, digest in digests.items():
             yield inner, inner.relative_to(folder), digest
 
 

@@ -55,15 +55,19 @@ def check_member(job: MemberJob, folder: Path) -> None:
 
 def file_digest(path: Path) -> str:
     """``sha256:<hex>`` of a file's bytes; of a folder's files, their names among them."""
-    digest = hashlib.sha256()
     if path.is_dir():
-        for inner in files_in(path):
-            digest.update(f"{inner.relative_to(path).as_posix()}\0{file_digest(inner)}\n".encode())
-        return f"sha256:{digest.hexdigest()}"
+        return folder_digest(path, {inner: file_digest(inner) for inner in files_in(path)})
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
+
+
+def folder_digest(path: Path, digests: Mapping[Path, str]) -> str:
+    """``sha256:<hex>`` of a folder, of the digests of its files in the order of ``files_in``."""
+    lines = (f"{inner.relative_to(path).as_posix()}\0{digest}\n" for inner, digest in digests.items())
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 
 
 def _of_settings(name: str, member: MemberSpec, folder: Path) -> dict[str, str]:
