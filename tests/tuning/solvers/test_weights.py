@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import sklearn.metrics
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quorate.tuning import Weights, greedy_path, greedy_weights, score_weights, simplex_weights
@@ -193,6 +193,7 @@ def test_the_gap_bounds_what_better_weights_could_gain():
 
 
 @settings(max_examples=60)
+@example(2, 45, 2, 1, True)  # the same weights, whose losses of 8.8 differ in their last bit
 @given(st.integers(1, 12), st.integers(1, 60), st.integers(2, 5), st.integers(0, 10**6), st.booleans())
 def test_any_predictions_are_solved_to_a_proven_gap(members, rows, classes, seed, hard):
     rng = np.random.default_rng(seed)
