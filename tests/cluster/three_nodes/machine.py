@@ -96,16 +96,27 @@ class Machine:
     def processes(self) -> dict[int, str]:
         """The command lines of all processes, by number; its first process and threads of the kernel excepted.
 
-        A process that was just forked bears its parent's line until it runs a program of its own: it is none yet.
+        A process that was just forked bears its parent's line until it runs a program of its own: it is none yet. One
+        that is just changing its title, as Ray's do with every call, shows a part of it for a moment
+        (``ray::4c6c:@node.check_health`` for ``ray::ServeReplica:served.@node.4c6c:@node``): each is looked at twice,
+        and the longer line is its own.
         """
-        shown = self.run("ps", "-eww", "-o", "pid=,ppid=,stat=,args=").splitlines()
-        found = {int(pid): (int(parent), state, args) for pid, parent, state, args in (o.split(None, 3) for o in shown)}
+        earlier, shown = self._shown(), self._shown()
+        found = {
+            pid: (parent, state, max(args, earlier.get(pid, (0, "", ""))[2], key=len))
+            for pid, (parent, state, args) in shown.items()
+        }
         return {
             pid: args
             for pid, (parent, state, args) in found.items()
             if pid != 1 and not state.startswith("Z") and not args.startswith("ps -eww")
             if not (args.startswith("ray::") and parent in found and found[parent][2] == args)
         }
+
+    def _shown(self) -> dict[int, tuple[int, str, str]]:
+        """Parent, state and command line of each process."""
+        shown = self.run("ps", "-eww", "-o", "pid=,ppid=,stat=,args=").splitlines()
+        return {int(pid): (int(parent), state, args) for pid, parent, state, args in (o.split(None, 3) for o in shown)}
 
     def signal(self, pid: int, number: int = signal.SIGKILL) -> None:
         """Send a signal to a process, by the machine's own number."""
