@@ -82,4 +82,5 @@ class Asking:
         assert self._process.returncode == 0, "the clients have made a mistake of their own; see load.log"
         self.report = Report.read(self._log, revisions)
         assert len(self.report.requests) == int(count)
-        print(f"{self.report.answered:.4%} answered: {dict(self.report.counts)}")
+        took = f"half within {self.report.within_s(0.5):.3f} s, 99 % within {self.report.within_s(0.99):.3f} s"
+        print(f"{self.report.answered:.4%} answered: {dict(self.report.counts)}; {took}")

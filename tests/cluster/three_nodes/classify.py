@@ -129,6 +129,10 @@ class Report:
         """The share of requests that were answered, in full or degraded and labelled."""
         return sum(self.counts[kind] for kind in ANSWERED) / max(1, len(self.requests))
 
+    def within_s(self, share: float) -> float:
+        """How long after it was due a share of the requests was done, at most."""
+        return float(np.quantile([request.done - request.due for request in self.requests], share))
+
     def assert_safe(self) -> None:
         """No answer is wrong, another request's or mislabelled, and none is lost: under every fault."""
         harmed = [request for request in self.requests if request.kind in UNSAFE]

@@ -1,5 +1,6 @@
-"""What three nodes can answer at most, and faults at half of it."""
+"""What three nodes can answer at most, faults at half of it, and hours of it."""
 
+import os
 import time
 
 import pytest
@@ -8,13 +9,17 @@ from tests.cluster.three_nodes.classify import FULL, MISLABELLED, SWAPPED, WRONG
 from tests.cluster.three_nodes.cluster import PLACES
 from tests.cluster.three_nodes.faults import kill_controller, kill_door, member_processes
 from tests.cluster.three_nodes.machine import address
+from tests.cluster.three_nodes.memory import resident_bytes, slopes
 from tests.cluster.three_nodes.oracle import DEADLINE_S, OTHER_WEIGHTS, WEIGHTS, ensemble
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3 * 3600)]
 
 FIRST_RATE, STEP, STEP_S = 40.0, 1.4, 10
 # A rate is kept up where nine of ten requests are answered within this share of the deadline.
 IN_TIME, SHARE = 0.25, 0.9
+# How long a load goes on, in spans after each of which it is judged; the first ones warm the processes up.
+MINUTES, SPANS, WARM = float(os.environ.get("QUORATE_SOAK_MINUTES", "120")), 20, 4
+MOST_GROWN_BYTES, MOST_BYTES_A_REQUEST = 100 << 20, (1 << 20) / 10_000
 
 
 def keeps_up(report):
@@ -87,3 +92,21 @@ def test_at_half_load_a_node_that_loses_power_leaves_999_of_1000_answered(nodes,
     asking.report.due(until=back - DEADLINE_S).assert_answered(0.999)
     assert not {WRONG, SWAPPED, MISLABELLED} & asking.report.counts.keys()
     asking.report.due(since=whole).assert_answered()
+
+
+def test_hours_at_half_load_are_answered_in_full_and_leave_every_process_as_large_as_it_was(nodes, served, seed, half):
+    looks, asked = [], 0
+    for _ in range(SPANS):
+        with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed, rate=half) as asking:
+            asking.last(60 * MINUTES / SPANS)
+            held = resident_bytes(nodes)
+        asking.report.assert_answered()
+        asked += len(asking.report.requests)
+        looks.append((asked, held))
+    lines = {(place, pid): line for place, found in nodes.processes().items() for pid, line in found.items()}
+    grown = {one: looks[-1][1][one] - held for one, held in looks[WARM][1].items() if one in looks[-1][1]}
+    a_request = slopes(looks[WARM:])
+    for one in sorted(grown, key=grown.__getitem__)[-5:]:
+        print(f"{lines.get(one, one)[:60]}: {grown[one] / 2**20:+.1f} MiB, {a_request[one]:.1f} bytes a request")
+    assert not {lines.get(one, one): size for one, size in grown.items() if size > MOST_GROWN_BYTES}
+    assert not {lines.get(one, one): size for one, size in a_request.items() if size > MOST_BYTES_A_REQUEST}

@@ -10,6 +10,7 @@ from tests.cluster.three_nodes.classify import FULL
 from tests.cluster.three_nodes.cluster import PLACES
 from tests.cluster.three_nodes.faults import member_processes
 from tests.cluster.three_nodes.machine import address, wait_for
+from tests.cluster.three_nodes.memory import titled_bytes
 from tests.cluster.three_nodes.oracle import DEADLINE_S, OTHER_WEIGHTS, WEIGHTS, ensemble
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
@@ -101,12 +102,12 @@ def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served
     with nodes.asking(served, "served", revisions, seed) as asking:
         for n in range(PUBLICATIONS):
             if n == WARM:
-                before = memory_bytes(nodes, watched)
+                before = titled_bytes(nodes, watched)
             weights = OTHER_WEIGHTS if n % 2 else WEIGHTS
             deadline_s = DEADLINE_S + (n + 1) / PUBLICATIONS  # each is another revision
             fusion = {"weights": weights, "deadline_s": deadline_s}
             revisions[nodes.driver().do("publish", name="served", fusion=fusion)] = weights
-        after = memory_bytes(nodes, watched)
+        after = titled_bytes(nodes, watched)
         asking.answered(20)
     growth = {name: (after[name] - before[name]) >> 20 for name in watched}
     print(f"grown by {growth} MiB in {PUBLICATIONS - WARM} publications")
@@ -129,16 +130,3 @@ def test_a_node_that_is_drained_loses_no_request(nodes, deploy, seed):
         asking.last(until - time.monotonic())
     asking.report.assert_answered()
     assert len(asking.report.requests) >= DRAIN_REQUESTS
-
-
-def memory_bytes(nodes, titles):
-    """Of all processes that are called so, by title."""
-    found = dict.fromkeys(titles, 0)
-    for node in nodes.nodes.values():
-        shown = {pid: title for pid, line in node.processes().items() for title in titles if title in line}
-        for pid, title in shown.items():
-            status = node.run("cat", f"/proc/{pid}/status")
-            found[title] += 1024 * int(
-                next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]
-            )
-    return found
