@@ -24,6 +24,7 @@ from quorate.tuning.alternatives.decided import Decided, label_decisions
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
 from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.reweighing.reweighted import reweighted_of
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
@@ -116,7 +117,16 @@ def choose(
 
 
 def _tried(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int) -> list[Alternative]:
-    """What is fitted and judged, by what members predict."""
+    """What is fitted and judged; the incumbent's rule with other weights is next to it."""
+    found = _of_task(names, by, incumbent, rows)
+    reweighted = None if incumbent is None else reweighted_of(incumbent.recipe, by.task, by.name, by.loss)
+    if incumbent is not None and reweighted is not None:
+        found.insert(found.index(incumbent) + 1, reweighted)
+    return found
+
+
+def _of_task(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int) -> list[Alternative]:
+    """By what members predict."""
     if by.task == "quantiles":
         return quantile_alternatives(names, incumbent)
     if by.task == "ranking":

@@ -74,6 +74,11 @@ class RowMetric:
         back[order] = numbers
         return back
 
+    def loss(self, outputs: Outputs, fused: NDArray[Any]) -> float:
+        """Of answered rows: the metric, or minus it where higher is better."""
+        value = float(self.value(np.average(self.numbers(outputs, fused), axis=0, weights=outputs.weights)))
+        return -value if self.higher_is_better else value
+
     def gain(self, before: Floats, after: Floats) -> Floats:
         """How much better the second is than the first."""
         return np.asarray(after - before if self.higher_is_better else before - after)
