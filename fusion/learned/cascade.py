@@ -151,7 +151,13 @@ class Cascade(Rule):
         Args:
             weights: in the order of the members.
             outputs: (M, N, C) probabilities of all members.
+
+        Raises:
+            RuleOptionError: a stage would have no member of weight any more, so that none could leave there.
         """
+        left_to = torch.tensor(list(weights), dtype=torch.float64)
+        if any(self._weights[rows].sum() > 0 and left_to[rows].sum() <= 0 for rows in self._rows):
+            raise RuleOptionError(self.name, "weights", list(weights), "leave each stage a member of weight above 0")
         present, last = torch.ones(outputs.shape[:2], dtype=torch.bool), len(self.thresholds)
         own = torch.stack([stage.score for stage in self._stage_by_stage(outputs, present, last)])
         other = Cascade(self.members, self.stages, self.thresholds, self.measure, weights)

@@ -30,6 +30,8 @@ _FITTED: dict[tuple[Task, str], tuple[str, ...]] = {
     ("classification", "span_vote"): ("span_f1",),
     ("multilabel", "weighted_mean"): ("log_loss", "brier"),
     ("regression", "weighted_mean"): ("rmse", "mae", "r2", "pinball", "crps"),
+    ("regression", "mixture_moments"): ("crps", "nll", "rmse", "mae", "r2"),
+    ("regression", "inverse_variance"): ("crps", "nll", "rmse", "mae", "r2"),
     ("quantiles", "quantile_average"): ("pinball", "crps"),
     ("ranking", "list_standard_scores"): ("ndcg",),
     ("ranking", "list_reciprocal_rank"): ("ndcg",),
@@ -52,7 +54,7 @@ class Reweighted:
     recipe: Recipe
     incumbent: Recipe
     loss: Loss
-    name: ClassVar[str] = REWEIGHTED
+    name: str = REWEIGHTED
     kind: ClassVar[Kind] = "ensemble"
     fitted: ClassVar[bool] = True
 

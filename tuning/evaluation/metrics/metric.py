@@ -38,6 +38,7 @@ class RowMetric:
         top: of a ranking the places that count; None for all.
         of_tags: rows are tokens and the metric reads their decoded tags: ``rows`` takes those in place of what is
             fused, and which tokens are the first of their sequences. ``scheme`` is how the classes say spans.
+        moments: it reads means and variances.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RowMetric:
     top: int | None = None
     of_tags: bool = False
     scheme: TagScheme | None = None
+    moments: bool = False
 
     @property
     def of_values(self) -> bool:
