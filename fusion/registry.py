@@ -88,7 +88,9 @@ RULES: dict[str, RuleEntry] = {
     "bayesian_model_combination": RuleEntry(
         "quorate.fusion.rules.bayesian:BayesianModelCombination", weighted=True, needs_weights="mean"
     ),
-    "dempster_shafer": RuleEntry("quorate.fusion.rules.dempster_shafer:DempsterShafer", weighted=True, reliabilities=True),
+    "dempster_shafer": RuleEntry(
+        "quorate.fusion.rules.dempster_shafer:DempsterShafer", weighted=True, reliabilities=True
+    ),
     "regression_median": RuleEntry("quorate.fusion.rules.regression:RegressionMedian", reads=("values",)),
     "inverse_variance": RuleEntry(
         "quorate.fusion.rules.regression:InverseVariance", weighted=True, reads=("values",), moments=True

@@ -138,7 +138,9 @@ def _check_widths(outputs: Outputs) -> None:
         raise PredictionError("predictions", found, fix)
 
 
-def tried_alternatives(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int) -> list[Alternative]:
+def tried_alternatives(
+    names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int
+) -> list[Alternative]:
     """What is fitted and judged; the incumbent's rule with other weights is next to it."""
     found = _of_task(names, by, incumbent, rows)
     reweighted = None if incumbent is None else reweighted_of(incumbent.recipe, by.task, by.name, by.loss)

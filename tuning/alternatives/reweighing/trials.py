@@ -17,7 +17,6 @@ from quorate.fusion.registry import RULES
 from quorate.fusion.sequences.decoding import decode_flat, first_tokens
 from quorate.fusion.sequences.span_vote import Ballots, SpanVote
 from quorate.tuning.alternatives.base import Outputs, answers_of
-from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.reweighing.rule_numbers import RuleNumbers
 from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.solvers.columns import Columns
