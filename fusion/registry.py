@@ -25,6 +25,8 @@ class RuleEntry:
         sequences: it reads whole sequences of tokens, whose classes are tags, and the names of these.
         ascending: the numbers of its answer ascend, as quantiles do.
         lists: the rows of a request are one list, which it ranks: an answer's rows depend on each other.
+        moments: members and answer are K means and behind them their K variances.
+        reliabilities: its weights count by themselves, each from 0 to 1; of other rules' only the ratios do.
     """
 
     target: str
@@ -39,6 +41,8 @@ class RuleEntry:
     sequences: bool = False
     ascending: bool = False
     lists: bool = False
+    moments: bool = False
+    reliabilities: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -84,10 +88,16 @@ RULES: dict[str, RuleEntry] = {
     "bayesian_model_combination": RuleEntry(
         "quorate.fusion.rules.bayesian:BayesianModelCombination", weighted=True, needs_weights="mean"
     ),
-    "dempster_shafer": RuleEntry("quorate.fusion.rules.dempster_shafer:DempsterShafer", weighted=True),
+    "dempster_shafer": RuleEntry(
+        "quorate.fusion.rules.dempster_shafer:DempsterShafer", weighted=True, reliabilities=True
+    ),
     "regression_median": RuleEntry("quorate.fusion.rules.regression:RegressionMedian", reads=("values",)),
-    "inverse_variance": RuleEntry("quorate.fusion.rules.regression:InverseVariance", weighted=True, reads=("values",)),
-    "mixture_moments": RuleEntry("quorate.fusion.rules.regression:MixtureMoments", weighted=True, reads=("values",)),
+    "inverse_variance": RuleEntry(
+        "quorate.fusion.rules.regression:InverseVariance", weighted=True, reads=("values",), moments=True
+    ),
+    "mixture_moments": RuleEntry(
+        "quorate.fusion.rules.regression:MixtureMoments", weighted=True, reads=("values",), moments=True
+    ),
     "quantile_average": RuleEntry(
         "quorate.fusion.rules.regression:QuantileAverage", weighted=True, reads=("values",), ascending=True
     ),

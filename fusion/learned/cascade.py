@@ -145,6 +145,26 @@ class Cascade(Rule):
         outputs = torch.where(present.unsqueeze(-1), outputs, 0.0)
         return self._stage_by_stage(outputs, present, stage)[stage].leaves
 
+    def reweighted(self, weights: Sequence[float], outputs: Tensor) -> Cascade:
+        """The same with other weights, by member; as many of these rows leave at each stage as do now.
+
+        Args:
+            weights: in the order of the members.
+            outputs: (M, N, C) probabilities of all members.
+
+        Raises:
+            RuleOptionError: a stage would have no member of weight any more, so that none could leave there.
+        """
+        left_to = torch.tensor(list(weights), dtype=torch.float64)
+        if any(self._weights[rows].sum() > 0 and left_to[rows].sum() <= 0 for rows in self._rows):
+            raise RuleOptionError(self.name, "weights", list(weights), "leave each stage a member of weight above 0")
+        present, last = torch.ones(outputs.shape[:2], dtype=torch.bool), len(self.thresholds)
+        own = torch.stack([stage.score for stage in self._stage_by_stage(outputs, present, last)])
+        other = Cascade(self.members, self.stages, self.thresholds, self.measure, weights)
+        scores = torch.stack([stage.score for stage in other._stage_by_stage(outputs, present, last)])
+        thresholds = _leaving(scores, _shares_leaving(own, self.thresholds))
+        return Cascade(self.members, self.stages, thresholds, self.measure, weights)
+
     def _stage_by_stage(self, outputs: Tensor, present: Tensor, last: int) -> list[_Stage]:
         """What each stage up to ``last`` knows, every member read once."""
         pooled = torch.zeros(outputs.shape[1:], dtype=torch.float64)
@@ -259,7 +279,7 @@ def _proven(scores: Tensor, right: Tensor, max_loss: float, delta: float, seed: 
     """The riskiest thresholds that are shown to lose no more than that, of some that no label has had a part in."""
     order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(seed))
     scores, right = scores[:, order], right[:, order]
-    proposed = [_leaving(scores, share) for share in _SHARES]
+    proposed = [_leaving(scores, [share] * (len(scores) - 1)) for share in _SHARES]
 
     def p_value(number: int) -> float:
         answered, left = right[-1], torch.ones_like(right[-1], dtype=torch.bool)
@@ -272,13 +292,24 @@ def _proven(scores: Tensor, right: Tensor, max_loss: float, delta: float, seed: 
     return proposed[good[-1]] if good else [NEVER] * (len(scores) - 1)
 
 
-def _leaving(scores: Tensor, share: float) -> list[float]:
-    """Thresholds at which this share of the rows that reach a stage leaves there."""
+def _shares_leaving(scores: Tensor, thresholds: Sequence[float]) -> list[float]:
+    """Of the rows that reach a stage, how many leave there."""
+    shares = []
+    left = torch.ones_like(scores[0], dtype=torch.bool)
+    for score, threshold in zip(scores, thresholds, strict=False):  # all leave the last one
+        able = left & (score >= 0)
+        left = left & (score < threshold)
+        shares.append(1 - float((left & able).sum() / able.sum().clamp(min=1)))
+    return shares
+
+
+def _leaving(scores: Tensor, shares: Sequence[float]) -> list[float]:
+    """Thresholds at which these shares of the rows that reach a stage leave there; of a share of 0 none ever does."""
     thresholds: list[float] = []
     left = torch.ones_like(scores[0], dtype=torch.bool)
-    for score in scores[:-1]:
+    for score, share in zip(scores, shares, strict=False):
         able = score[left & (score >= 0)]
-        thresholds.append(float(able.quantile(1 - share)) if len(able) else NEVER)
+        thresholds.append(float(able.quantile(1 - share)) if len(able) and share > 0 else NEVER)
         left = left & (score < thresholds[-1])
     return thresholds
 

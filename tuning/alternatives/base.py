@@ -32,6 +32,7 @@ class Outputs:
         levels: of the quantiles that the K values are; none where they are no quantiles.
         lists: a row is a list of up to K entries, NaN behind its last one: labels say how relevant each is, members
             score it.
+        moments: the values are K means and behind them K variances.
     """
 
     names: tuple[str, ...]
@@ -43,6 +44,7 @@ class Outputs:
     sequences: NDArray[Any] | None = None
     levels: tuple[float, ...] = ()
     lists: bool = False
+    moments: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

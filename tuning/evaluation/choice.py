@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, answers_of, recipe_of
+from quorate.tuning.alternatives.by_task.moments import moment_alternatives
 from quorate.tuning.alternatives.by_task.quantiles import quantile_alternatives
 from quorate.tuning.alternatives.by_task.rankings import ranking_alternatives
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
@@ -24,8 +25,9 @@ from quorate.tuning.alternatives.decided import Decided, label_decisions
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
 from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.reweighing.reweighted import reweighted_of
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
-from quorate.tuning.errors import TuningError
+from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds
 from quorate.tuning.evaluation.evidence import Evidence, Sample
 from quorate.tuning.evaluation.metrics.metric import RowMetric
@@ -93,7 +95,9 @@ def choose(
         TuningError: no metric of this name.
         PredictionError: outputs that are no probabilities.
     """
-    by = metric if isinstance(metric, RowMetric) else row_metric(metric, task=solve.task, levels=solve.levels)
+    by = metric if isinstance(metric, RowMetric) else _metric_of(metric, solve)
+    for part in (solve, judge):
+        _check_widths(part)
     if by.of_values != solve.of_values:
         found_here = "values" if solve.of_values else "classes"
         raise TuningError("metric", f"{by.name} of {found_here}", "give a metric of what members predict")
@@ -101,7 +105,7 @@ def choose(
         fix = "say which rows are the tokens of one sequence: column 'sequence'"
         raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
     served = Incumbent(incumbent) if isinstance(incumbent, Recipe) else incumbent
-    tried = _tried(solve.names, by, served, len(solve))
+    tried = tried_alternatives(solve.names, by, served, len(solve))
     found, left_out = out_of_sample(tried, solve, judge, by.numbers, seed, on_step)
     first = next((n for n, one in enumerate(found) if one.alternative.kind == "ensemble"), len(found))
     found[first:first] = [one.out_of_sample(solve, judge, by) for one in given]
@@ -115,8 +119,40 @@ def choose(
     return choice
 
 
-def _tried(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int) -> list[Alternative]:
-    """What is fitted and judged, by what members predict."""
+def _metric_of(metric: Metric | None, solve: Outputs) -> RowMetric:
+    return row_metric(metric, task=solve.task, levels=solve.levels, moments=solve.moments)
+
+
+def _check_widths(outputs: Outputs) -> None:
+    """Members predict one number for each true value, or a mean and a variance.
+
+    Raises:
+        PredictionError: they do not.
+    """
+    if not outputs.of_values or outputs.levels or outputs.lists:
+        return
+    wanted = outputs.truth.shape[1] * (2 if outputs.moments else 1)
+    if outputs.classes != wanted:
+        found = f"members give {outputs.classes} numbers a row, and labels {outputs.truth.shape[1]}"
+        fix = f"let members give {wanted}" + ("" if outputs.moments else ", or say rule: mixture_moments of variances")
+        raise PredictionError("predictions", found, fix)
+
+
+def tried_alternatives(
+    names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int
+) -> list[Alternative]:
+    """What is fitted and judged; the incumbent's rule with other weights is next to it."""
+    found = _of_task(names, by, incumbent, rows)
+    reweighted = None if incumbent is None else reweighted_of(incumbent.recipe, by.task, by.name, by.loss)
+    if incumbent is not None and reweighted is not None:
+        found.insert(found.index(incumbent) + 1, reweighted)
+    return found
+
+
+def _of_task(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int) -> list[Alternative]:
+    """By what members predict."""
+    if by.moments:
+        return moment_alternatives(names, by.loss, incumbent)
     if by.task == "quantiles":
         return quantile_alternatives(names, incumbent)
     if by.task == "ranking":

@@ -109,5 +109,6 @@ def _losses(outputs: Outputs) -> Floats:
     if outputs.lists:
         return np.stack([1 - ndcg(outputs.labels, scores) for scores in outputs.probs])
     if outputs.of_values:
-        return np.asarray(((outputs.probs - outputs.truth) ** 2).mean(axis=2))
+        said = outputs.probs[:, :, : outputs.truth.shape[1]]  # means come before variances
+        return np.asarray(((said - outputs.truth) ** 2).mean(axis=2))
     return np.asarray(-np.log(true_class(outputs.probs, outputs.labels)))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.fusion.registry import RULES
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.errors import PredictionError
@@ -247,6 +248,8 @@ class PredictionStore:
         values = tuple(f"{VALUE}{number}" for number in range(several[0])) if several else (VALUE,)
         if spec.quantiles is not None:
             values = tuple(f"{level:g}" for level in spec.quantiles)
+        elif RULES[spec.output_fusion.rule].moments:
+            values = (*values, *(f"variance of {value}" for value in values))
         classes = tuple(spec.classes or values)
         row_bytes = len(classes) * np.dtype(self.dtype).itemsize
         return Entry(
@@ -304,7 +307,10 @@ class PredictionStore:
         wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
         if probs.shape != wanted:
             found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} columns"
-            fix = "give each row class probabilities, as many values as are true of it, or quantiles as the spec names"
+            fix = (
+                "give each row class probabilities, as many values as are true of it (and behind them their variances "
+                "where rule: mixture_moments or inverse_variance reads these), or quantiles as the spec names"
+            )
             raise PredictionError(f"predictions of {name}", found, fix)
         digests = {}
         at = 0

@@ -21,6 +21,8 @@ _COARSE, _FINE = np.linspace(-4.0, 2.0, 9), np.array([-0.5, -0.25, 0.25, 0.5])
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 # Members that the greedy search adds at most, copies counted.
 _STEPS = 12
+# Votes are counted in whole numbers, as they are when served.
+_WHOLE, _ROUNDING = 2.0**40, 2.0**4
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,13 @@ class VoteSearch:
     Attributes:
         ballots: what members say.
         truth: of the same tokens.
+        policy: between spans with as many votes; the longer one when None.
         score: F1 of the best so far.
     """
 
     ballots: Ballots
     truth: TrueTags
+    policy: TiePolicy | None = None
     score: float = field(default=-1.0, init=False)
 
     def solve(self) -> tuple[Floats, float]:
@@ -114,6 +118,12 @@ class VoteSearch:
         self.score = best_score
         return found[0] / found[0].sum(), found[1]
 
+    def f1(self, weights: Floats, threshold: float) -> float:
+        """Of a vote with these weights (M,), of any sum above 0."""
+        shares = np.round(weights / weights.sum() * _WHOLE)
+        votes = self.ballots.voters @ shares
+        return self._f1(votes, votes >= threshold * shares.sum() - _ROUNDING)
+
     def _best(self, weights: NDArray[np.int64]) -> tuple[float, float]:
         """F1 and threshold; of several thresholds the one next to a half."""
         votes = self.ballots.voters @ weights
@@ -121,14 +131,14 @@ class VoteSearch:
         threshold = max(THRESHOLDS, key=lambda one: (scores[one], -abs(one - 0.5)))
         return scores[threshold], threshold
 
-    def _f1(self, votes: NDArray[np.int64], enough: NDArray[np.bool_]) -> float:
+    def _f1(self, votes: NDArray[Any], enough: NDArray[np.bool_]) -> float:
         won = elect(self.ballots.spans, votes, enough, self._policy)
         counted = self._counted
         return float(f1_of(np.array([counted[won] @ self._true[won], counted[won].sum(), self._all])))
 
     @cached_property
     def _policy(self) -> TiePolicy:
-        return TiePolicy((0,) * len(self.truth.scheme.kinds))
+        return self.policy or TiePolicy((0,) * len(self.truth.scheme.kinds))
 
     @cached_property
     def _counted(self) -> Floats:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob, Task
+from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.answered_rows import rows_answered
@@ -66,6 +67,8 @@ def run_members(
     solve, judge = (
         _outputs(store, split, names, rows, compared[split], task, levels) for split, rows in splits.items()
     )
+    if RULES[spec.output_fusion.rule].moments:
+        solve, judge = (replace(one, moments=True) for one in (solve, judge))
     left_out = {split: len(rows) - len(answered[split]) for split, rows in splits.items()}
     return Answered(filled, answered, left_out, compared, solve, judge)
 

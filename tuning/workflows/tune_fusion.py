@@ -22,7 +22,7 @@ from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
 from quorate.deployments.spec.schema import Task
-from quorate.fusion.registry import PATTERNS
+from quorate.fusion.registry import PATTERNS, RULES
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.by_task.quantiles import quantile_gap
 from quorate.tuning.alternatives.by_task.values import value_gap
@@ -205,7 +205,8 @@ def _metric(
     if out_of_fold and data.labels.dtype.kind == "f":
         raise TuningError("training rows", "true values, or several labels a row", "give rows no member was trained on")
     table = None if costs is None else check_costs(costs, len(spec.classes or ()))
-    return row_metric(metric, table, _task(spec, data), spec.quantiles or ())
+    moments = RULES[spec.output_fusion.rule].moments
+    return row_metric(metric, table, _task(spec, data), spec.quantiles or (), moments=moments)
 
 
 def _task(spec: EnsembleSpec, data: Labelled) -> Task:
@@ -263,7 +264,7 @@ def _linear_pool(
 
 
 def _gap(solve: Outputs, weights: Mapping[str, float], by: RowMetric) -> float | None:
-    if by.task == "ranking":
+    if by.task == "ranking" or by.moments:
         return None
     return quantile_gap(solve, weights, by.name) if solve.levels else value_gap(solve, weights, by.name, by.level)
 

@@ -38,6 +38,7 @@ class RowMetric:
         top: of a ranking the places that count; None for all.
         of_tags: rows are tokens and the metric reads their decoded tags: ``rows`` takes those in place of what is
             fused, and which tokens are the first of their sequences. ``scheme`` is how the classes say spans.
+        moments: it reads means and variances.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RowMetric:
     top: int | None = None
     of_tags: bool = False
     scheme: TagScheme | None = None
+    moments: bool = False
 
     @property
     def of_values(self) -> bool:
@@ -73,6 +75,11 @@ class RowMetric:
         back = np.empty_like(numbers)
         back[order] = numbers
         return back
+
+    def loss(self, outputs: Outputs, fused: NDArray[Any]) -> float:
+        """Of answered rows: the metric, or minus it where higher is better."""
+        value = float(self.value(np.average(self.numbers(outputs, fused), axis=0, weights=outputs.weights)))
+        return -value if self.higher_is_better else value
 
     def gain(self, before: Floats, after: Floats) -> Floats:
         """How much better the second is than the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.metrics.class_metrics import CLASS_METRICS, class_metric, cost_metric
 from quorate.tuning.evaluation.metrics.label_metrics import LABEL_METRICS, label_metric
 from quorate.tuning.evaluation.metrics.metric import OF_CLASSES, RowMetric, only
+from quorate.tuning.evaluation.metrics.moment_metrics import MOMENT_METRICS, moment_metric
 from quorate.tuning.evaluation.metrics.ranking_metrics import RANKING_METRICS, ranking_metric
 from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1, TAG_METRICS, TOKEN_ACCURACY, tag_metric
 from quorate.tuning.evaluation.metrics.value_metrics import (
@@ -40,7 +42,7 @@ _WORDS: dict[Task, str] = {
 
 def row_metric(
     metric: Metric | None, costs: Floats | None = None, task: Task = "classification", levels: Sequence[float] = (),
-    classes: Sequence[str] = (),
+    classes: Sequence[str] = (), moments: bool = False,
 ) -> RowMetric:  # fmt: skip
     """A metric by name; the first of ``NAMES`` of the task when None.
 
@@ -52,6 +54,7 @@ def row_metric(
         task: what members predict.
         levels: of the quantiles that they predict.
         classes: names, for a metric of what tags say.
+        moments: they predict means with variances.
 
     Raises:
         TuningError: the task has no metric of this name, or no costs.
@@ -61,7 +64,9 @@ def row_metric(
             raise TuningError("costs", f"costs of {_WORDS[task]}", "leave them out: they are of decisions for a class")
         return cost_metric(costs)
     if callable(metric):
-        return _given(metric, task)
+        return replace(_given(metric, task), moments=moments)
+    if moments:
+        return _of_moments(metric)
     name, _, argument = (metric or NAMES[task][0]).partition("@")
     if task == "multilabel" and name in VALUE_METRICS:  # 0 and 1 are values too
         task = "regression"
@@ -77,6 +82,14 @@ def row_metric(
     if task == "regression":
         return value_metric(name, argument)
     return label_metric(name) if task == "multilabel" else class_metric(name)
+
+
+def _of_moments(metric: str | None) -> RowMetric:
+    name = metric or MOMENT_METRICS[0]
+    if name not in MOMENT_METRICS:
+        known = ", ".join(MOMENT_METRICS)
+        raise TuningError("metric", f"{name!r} of means with variances", f"give one of {known}, or a callable")
+    return moment_metric(name)
 
 
 def _given(losses: Losses, task: Task) -> RowMetric:
