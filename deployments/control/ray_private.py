@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.deployments.errors import UnavailableError
+from quorate.deployments.errors import DeployError, UnavailableError
+from quorate.deployments.records.content_cache import ContentCache
 from quorate.deployments.security.doors import at_port
 
 _NAMESPACE = b"quorate"
@@ -135,8 +136,17 @@ def session_folder() -> Path:
 
 
 def kept_root() -> Path:
-    """Where copies of published files are on this node."""
-    return session_folder() / "quorate" / "kept"
+    """Where copies of published files are on this node: below ``QUORATE_CACHE``, else in Ray's session folder."""
+    chosen = os.environ.get("QUORATE_CACHE")
+    return (Path(chosen) if chosen else session_folder() / "quorate") / "kept"
+
+
+def content_cache() -> ContentCache:
+    """Contents of files on this node, of at most ``QUORATE_CACHE_BYTES``, or half of what the disk has for them."""
+    limit = os.environ.get("QUORATE_CACHE_BYTES", "")
+    if limit and not limit.isdigit():
+        raise DeployError(f"QUORATE_CACHE_BYTES is '{limit}', no number of bytes; correct it where the node is started")
+    return ContentCache(kept_root(), int(limit) if limit else None)
 
 
 @contextlib.contextmanager
