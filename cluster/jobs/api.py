@@ -13,11 +13,6 @@ _TIMEOUT_S = 60.0
 _REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
-def is_jobs_address(address: str | None) -> bool:
-    """Whether an address is that of a cluster's Jobs API."""
-    return address is not None and address.startswith(("http://", "https://"))
-
-
 class JobsApi:
     """Of one cluster.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from quorate.deployments.records.artifact_store import open_store
 from quorate.deployments.records.kept_files import KeptFile, revision_files
 from quorate.deployments.spec.digests import file_digest, pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -24,6 +25,16 @@ class Parcel:
     """Files, each where it lies here, and as it is on the other side."""
 
     files: Sequence[tuple[Path, KeptFile]] = ()
+
+    def store(self, uri: str) -> None:
+        """Have the contents in a store, where the cluster has them from.
+
+        Raises:
+            DeployError: it cannot be used.
+        """
+        store = open_store(uri)
+        for path, file in self.files:
+            store.add(path, file.digest, file.size_bytes)
 
     def to_json(self) -> list[Any]:
         """What the other side is told of them."""

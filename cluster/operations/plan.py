@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
-from quorate.cluster.local.connection import connected
+from quorate.cluster.jobs.answer import JobAnswer
+from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.notes import notes
 
@@ -45,7 +46,7 @@ class Plan(Displayed):
 
 
 @naming_spec_lines
-def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | None = None) -> Plan:
+def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | None = None) -> Plan | JobAnswer:
     """Compare a spec with what runs, and place what is new on what the nodes of a cluster have free now.
 
     Args:
@@ -59,6 +60,12 @@ def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | Non
         SpecError: the first mistake, with its field and its fix.
     """
     found, place = spec_and_folder(spec, folder)
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+        from quorate.cluster.jobs.parcel import spec_parcel
+
+        with spec_parcel(found, place) as parcel:
+            return JobAnswer(call_in_job(address, "plan", {}, parcel))
     with connected(address):
         from quorate.deployments.control import deploy as control
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from quorate.cluster.local.connection import connected
+from quorate.cluster.jobs.answer import JobAnswer
+from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def promote(
     timeout_s: float = 300.0,
     address: str | None = None,
     on_step: Callable[[str], None] | None = None,
-) -> Promotion:
+) -> Promotion | JobAnswer:
     """Publish a run's ensemble, once every fusion replica answers the run's probe rows as the run did.
 
     Args:
@@ -42,6 +43,12 @@ def promote(
         CanaryError: answers differ from the run's, or the canary did worse. The old revision still answers.
         DeployError: a member or a replica could not be brought up. The old revision still answers.
     """
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+        from quorate.cluster.jobs.parcel import folder_parcel
+
+        asked = {"pick": pick, "anyway": anyway, "canary": canary, "canary_s": canary_s, "timeout_s": timeout_s}
+        return JobAnswer(call_in_job(address, "promote", asked, folder_parcel(Path(run)), on_step))
     require("tune", "promote")
     with connected(address):
         from quorate.tuning.workflows import promote as workflow

@@ -18,6 +18,8 @@ from quorate.deployments.security.doors import at_port
 
 _NAMESPACE = b"quorate"
 STORE_TIMEOUT_S = 5.0
+# Of some MiB, on a busy machine.
+_PACKAGE_TIMEOUT_S = 30.0
 # A replica that has been stopped for so long and still has a process was forgotten.
 STOPPED_S = 30.0
 
@@ -52,6 +54,38 @@ class ClusterStore:
         return [key.decode() for key in found]
 
 
+class Packages:
+    """Ray's package store, the only place that an operator's machine reaches through the Jobs API to put bytes into.
+
+    It is for code, and lives in the memory of the cluster's head: what is put there is to be taken out soon.
+    """
+
+    def get(self, name: str) -> bytes | None:
+        """What was put; None for nothing."""
+        found: bytes | None = _asked_store("internal_kv_get", _package(name), None, _PACKAGE_TIMEOUT_S)
+        return found
+
+    def put(self, name: str, data: bytes) -> None:
+        """Put something."""
+        _asked_store("internal_kv_put", _package(name), data, True, None, _PACKAGE_TIMEOUT_S)
+
+    def has(self, name: str) -> bool:
+        """Whether something was put."""
+        return bool(_asked_store("internal_kv_exists", _package(name), None, _PACKAGE_TIMEOUT_S))
+
+    def delete(self, name: str) -> None:
+        """Forget one."""
+        _asked_store("internal_kv_del", _package(name), False, None, _PACKAGE_TIMEOUT_S)
+
+    def delete_all(self, prefix: str) -> None:
+        """Forget those whose names start so."""
+        _asked_store("internal_kv_del", _package(prefix), True, None, _PACKAGE_TIMEOUT_S)
+
+
+def _package(name: str) -> bytes:
+    return f"gcs://{name}".encode()
+
+
 def reach_head(address: str) -> None:
     """Connect to a cluster's head and hang up. Ray 2.60 gives a head that is away 13 minutes: 20 times 40 seconds.
 
@@ -70,14 +104,19 @@ def reach_head(address: str) -> None:
 
 
 def _asked(method: str, *arguments: Any) -> Any:
+    return _asked_store(method, *arguments, _NAMESPACE, STORE_TIMEOUT_S)
+
+
+def _asked_store(method: str, *arguments: Any) -> Any:
     from ray.exceptions import RpcError
     from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
     try:
-        return getattr(internal_kv_get_gcs_client(), method)(*arguments, _NAMESPACE, STORE_TIMEOUT_S)
+        return getattr(internal_kv_get_gcs_client(), method)(*arguments)
     except RpcError as error:
+        timeout_s = arguments[-1]
         raise UnavailableError(
-            f"the cluster's head does not answer within {STORE_TIMEOUT_S:g} s ({error}); try again when it does"
+            f"the cluster's head does not answer within {timeout_s:g} s ({error}); try again when it does"
         ) from None
 
 

@@ -96,9 +96,7 @@ def upload(files: KeptFiles, place: Path) -> int:
         return 0
     store = open_store(files.store)
     sizes = {file.digest: file for file in files.files}
-    return sum(
-        file.size_bytes for file in sizes.values() if store.add(place / file.path, file.digest, file.size_bytes)
-    )
+    return sum(file.size_bytes for file in sizes.values() if store.add(place / file.path, file.digest, file.size_bytes))
 
 
 def _short(error: Exception) -> str:

@@ -42,6 +42,13 @@ class ContentCache:
         """Whether the content is there, whole."""
         return self.path(digest).is_file()
 
+    def received_bytes(self, digest: str) -> int:
+        """How much of a content an interrupted ``add`` has left, and the next one need not ask for."""
+        try:
+            return self._partial(digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def add(self, digest: str, size_bytes: int, pieces: Pieces) -> None:
         """Have the content there; where another process is receiving it, wait for that one.
 

@@ -86,7 +86,7 @@ def keep_files(
     kept = root / name
     kept.mkdir(parents=True, exist_ok=True)
     held = []
-    for source, file in _files(spec, folder):
+    for source, file in revision_files(spec, folder):
         try:
             while not cache.link(file.digest, kept / file.path):
                 cache.add_file(source, file.digest)
@@ -133,8 +133,12 @@ def drop_damaged(files: Sequence[KeptFile], kept: Path, cache: ContentCache) -> 
     return found
 
 
-def _files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, KeptFile]]:
-    """Each file where it lies, and as it is kept."""
+def revision_files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, KeptFile]]:
+    """What a pinned spec names, and the code beside it: each file where it lies, and as it is kept.
+
+    Raises:
+        DeployError: one has changed since it was pinned.
+    """
     yield from _pinned(spec, "", ensemble_files(spec), folder)
     for name, member in spec.members.items():
         named = [*member_files(name, member), *found_files(name, member, folder)]

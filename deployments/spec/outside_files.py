@@ -1,4 +1,4 @@
-"""Files that a spec names and that lie elsewhere, brought inside: what travels is one folder, whatever it was made of."""
+"""Files that a spec names and that lie elsewhere, brought inside: what travels is one folder, wherever they lay."""
 
 from __future__ import annotations
 

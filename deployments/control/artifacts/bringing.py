@@ -17,7 +17,6 @@ from quorate.deployments.control.ray_private import ClusterStore, content_cache,
 from quorate.deployments.errors import DamagedContentError, MissingArtifactError, UnavailableError
 from quorate.deployments.records.artifact_store import open_store
 from quorate.deployments.records.claims import Claims
-from quorate.deployments.records.content_cache import ContentCache
 from quorate.deployments.records.kept_files import KeptFile, KeptFiles, drop_unrecorded
 from quorate.deployments.records.registry import Registry
 

@@ -176,7 +176,8 @@ class FusionDeployment:
 
         def revised(record: Record) -> EnsembleSpec:
             spec = revise(record.live.spec)
-            build_revision(spec, bring(record.live.files.of("")))  # what cannot be built is the client's mistake, not the cluster's
+            # What cannot be built is the client's mistake, not the cluster's.
+            build_revision(spec, bring(record.live.files.of("")))
             return spec
 
         await asyncio.to_thread(publish, self._ensemble, revised)

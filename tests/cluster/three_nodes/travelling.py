@@ -12,17 +12,20 @@ from tests.cluster.three_nodes.machine import DISK, ROOT, Machine
 from tests.cluster.three_nodes.oracle import FOLDER, WEIGHTS, Weights, ensemble
 
 # It refuses to be made without its words, and answers as the oracle does.
-_FACTORY = '''
+_FACTORY = """
 import hashlib
-from pathlib import Path
 
 from oracle import numbered
 
 
 def reading(member, words, digest, **config):
-    assert hashlib.sha256(Path(words).read_bytes()).hexdigest() == digest
+    found = hashlib.sha256()
+    with open(words, "rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    assert found.hexdigest() == digest
     return numbered(member, **config)
-'''
+"""
 
 
 class Travelling:
@@ -35,9 +38,13 @@ class Travelling:
     def __init__(self, machine: Machine, name: str, size_bytes: int = 3 << 20):
         self.name, self.folder, self._here = name, f"{DISK}/{name}", machine.disk / name
         (self._here / "words").mkdir(parents=True)
-        words = os.urandom(size_bytes)
-        self._digest = hashlib.sha256(words).hexdigest()
-        (self._here / "words" / "all.bin").write_bytes(words)
+        digest = hashlib.sha256()
+        with (self._here / "words" / "all.bin").open("wb") as file:
+            for start in range(0, size_bytes, 1 << 20):
+                piece = os.urandom(min(1 << 20, size_bytes - start))
+                digest.update(piece)
+                file.write(piece)
+        self._digest = digest.hexdigest()
         (self._here / "reading_words.py").write_text(_FACTORY)
         (self._here / "oracle.py").write_text((ROOT / FOLDER / "oracle.py").read_text())
 

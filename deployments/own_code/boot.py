@@ -60,11 +60,12 @@ def _fetch(digest: str) -> None:
 
 
 def _start(job: str, digest: str) -> None:
+    sys.path[:] = [place for place in sys.path if place]  # whatever lies where the node was started from
     if not _installed(digest):
         _fetch(digest)
     from quorate.cluster.cli.in_job import main
 
-    main(job, digest)
+    main(job)
 
 
 if __name__ == "__main__":
