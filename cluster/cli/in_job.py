@@ -7,16 +7,15 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from quorate.cluster.jobs.call import request_name, stop_name
 from quorate.cluster.jobs.parcel import SPEC
 from quorate.cluster.local.connection import connected
-from quorate.deployments.display import Displayed
 from quorate.deployments.own_code.archive import own_digest
 from quorate.deployments.own_code.boot import SAYS
 from quorate.fusion.errors import QuorateError
@@ -61,6 +60,10 @@ def main(job: str) -> None:
         sys.exit(130)
     except QuorateError as error:
         say(error=[type(error).__name__, _plain(error.args), str(error)])
+        sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()  # for the job's log
+        say(error=["ClusterError", [f"internal error in the job {job} ({type(error).__name__}: {error})"], ""])
         sys.exit(1)
 
 
@@ -107,13 +110,13 @@ def _deploy(folder: Path, doors: dict[str, Any] | None, **options: Any) -> Any:
 def _promote(folder: Path, **options: Any) -> Any:
     from quorate.cluster.operations.promote import promote
 
-    return _shown(promote(folder, on_step=step, **options))
+    return promote(folder, on_step=step, **options).to_dict()
 
 
 def _plan(folder: Path) -> Any:
     from quorate.cluster.operations.plan import plan
 
-    return _shown(plan(folder / SPEC))
+    return plan(folder / SPEC).to_dict()
 
 
 def _rollback(_: Path, name: str) -> Any:
@@ -145,11 +148,6 @@ def _logs(_: Path, **options: Any) -> Any:
     from quorate.cluster.operations.logs import logs
 
     return logs(**options).to_dict()
-
-
-def _shown(result: Displayed) -> Any:
-    to_dict: Callable[[], Any] = result.to_dict  # type: ignore[attr-defined]
-    return {"data": to_dict(), "tables": [asdict(table) for table in result.tables()]}
 
 
 # Those that have nodes start something.

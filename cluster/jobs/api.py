@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from quorate.cluster.jobs.token import WHERE, ray_token
+from quorate.cluster.local.ray_token import ray_token, refused
 from quorate.deployments.errors import ClusterError
 
 _TIMEOUT_S = 60.0
@@ -79,11 +79,5 @@ class JobsApi:
             fix = "give the address of its dashboard, http://HEAD:8265"
             raise ClusterError(f"no cluster's Jobs API answers at {self._address} ({error}); {fix}") from None
         if answer.status_code in _REFUSED:
-            raise _refused(self._address, self._token is not None)
+            raise refused(self._address, self._token is not None)
         return answer
-
-
-def _refused(address: str, shown: bool) -> ClusterError:
-    if shown:
-        return ClusterError(f"{address} asks for a token, and the one that was shown is not its own; correct {WHERE}")
-    return ClusterError(f"{address} asks for a token, and none was shown; put it into {WHERE}")

@@ -14,13 +14,16 @@ from uuid import uuid4
 from quorate.cluster.jobs.api import JobsApi
 from quorate.cluster.jobs.parcel import Parcel
 from quorate.cluster.jobs.uploading import upload
-from quorate.deployments import errors
+from quorate.deployments import errors as deployments_errors
 from quorate.deployments.errors import ClusterError
 from quorate.deployments.own_code import boot
 from quorate.deployments.own_code.archive import own_archive, own_digest
+from quorate.fusion import errors as fusion_errors
 from quorate.fusion.errors import QuorateError
+from quorate.tuning import errors as tuning_errors
 
 OnStep = Callable[[str], None]
+_ERRORS = (deployments_errors, tuning_errors, fusion_errors)
 _POLL_S = 0.3
 _STOP_TIMEOUT_S = 60.0
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
@@ -102,7 +105,9 @@ class _Running:
             if "result" in self._said:
                 return self._said["result"]
             if status in _ENDED:
-                raise ClusterError(f"the job ended as {status} ({message}); ray job logs {self._job} has more")
+                said = self._api.logs(self._job).strip().splitlines() or [message]
+                fix = f"ray job logs {self._job} has more"
+                raise ClusterError(f"the job ended as {status} ({said[-1][:300]}); {fix}")
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
@@ -149,7 +154,7 @@ class _Running:
 
 def _raised(kind: str, arguments: list[Any], text: str) -> QuorateError:
     """The error that the operation raised, where it is one that is known here."""
-    known = getattr(errors, kind, None)
+    known = next((found for found in (getattr(module, kind, None) for module in _ERRORS) if found is not None), None)
     try:
         error: QuorateError = known(*arguments) if known is not None else ClusterError(text)
     except TypeError:

@@ -47,8 +47,8 @@ def connected(address: str | None, start: bool = False, runtime_env: Mapping[str
     """
     require("serve", "a cluster")
     if is_jobs_address(address):
-        way = "deploy, plan, promote, rollback, status, logs, query, bench and down work through it"
-        raise ClusterError(f"{address} is a Jobs address: {way}; this needs a node of the cluster and its address")
+        what = "deploy, plan, promote, rollback, status, logs, query, bench and down work through it"
+        raise ClusterError(f"{address} is a Jobs address: {what}; this needs a node of the cluster and its address")
     if address is None and _joined():
         yield
         return
@@ -97,13 +97,19 @@ def _init(address: str, runtime_env: Mapping[str, Any] | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve  # noqa: F401  (importing it sets its logger up)
+    from ray.exceptions import AuthenticationError
 
+    from quorate.cluster.local.ray_token import refused
     from quorate.deployments.control.ray_private import reach_head
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # under load it warns of what it then retries
     try:
-        reach_head(address)
+        shown = reach_head(address)
+        if not shown.accepted:
+            raise refused(address, shown.token)
         ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, configure_logging=False)
+    except AuthenticationError:
+        raise refused(address, shown=False) from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ClusterError(f"no Ray cluster answers at {address} ({reason}); check --address") from None

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
-from quorate.cluster.jobs.answer import JobAnswer
 from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.notes import notes
 
 if TYPE_CHECKING:
-    from quorate.deployments.control.changes import PlannedApp
+    from quorate.deployments.control.placement import PlannedApp
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +45,7 @@ class Plan(Displayed):
 
 
 @naming_spec_lines
-def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | None = None) -> Plan | JobAnswer:
+def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | None = None) -> Plan:
     """Compare a spec with what runs, and place what is new on what the nodes of a cluster have free now.
 
     Args:
@@ -65,8 +64,21 @@ def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | Non
         from quorate.cluster.jobs.parcel import spec_parcel
 
         with spec_parcel(found, place) as parcel:
-            return JobAnswer(call_in_job(address, "plan", {}, parcel))
+            return _from_dict(call_in_job(address, "plan", {}, parcel))
     with connected(address):
         from quorate.deployments.control import deploy as control
 
         return Plan(tuple(control.plan(found, place)), notes(found, place))
+
+
+def _from_dict(told: dict[str, Any]) -> Plan:
+    """What ``to_dict`` gave."""
+    from quorate.deployments.control.placement import Placed, PlannedApp
+
+    apps = [
+        PlannedApp(
+            app["part"], app["app"], app["action"], app["why"], tuple(Placed(**place) for place in app["places"])
+        )
+        for app in told["apps"]
+    ]
+    return Plan(tuple(apps), tuple(told["notes"]))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from quorate.cluster.jobs.answer import JobAnswer
 from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.fusion.extras import require
 
@@ -24,7 +23,7 @@ def promote(
     timeout_s: float = 300.0,
     address: str | None = None,
     on_step: Callable[[str], None] | None = None,
-) -> Promotion | JobAnswer:
+) -> Promotion:
     """Publish a run's ensemble, once every fusion replica answers the run's probe rows as the run did.
 
     Args:
@@ -48,7 +47,7 @@ def promote(
         from quorate.cluster.jobs.parcel import folder_parcel
 
         asked = {"pick": pick, "anyway": anyway, "canary": canary, "canary_s": canary_s, "timeout_s": timeout_s}
-        return JobAnswer(call_in_job(address, "promote", asked, folder_parcel(Path(run)), on_step))
+        return _from_dict(call_in_job(address, "promote", asked, folder_parcel(Path(run)), on_step))
     require("tune", "promote")
     with connected(address):
         from quorate.tuning.workflows import promote as workflow
@@ -56,3 +55,12 @@ def promote(
         return workflow.promote(
             Path(run), pick=pick, anyway=anyway, canary=canary, canary_s=canary_s, timeout_s=timeout_s, on_step=on_step
         )
+
+
+def _from_dict(told: dict[str, Any]) -> Promotion:
+    """What ``to_dict`` gave."""
+    from quorate.deployments.rollout.canary import CanaryReport
+    from quorate.tuning.workflows.promote import Promotion
+
+    canary = told["canary"] and CanaryReport(**told["canary"])
+    return Promotion(**(told | {"canary": canary}))

@@ -11,8 +11,9 @@ from ray import serve
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.spreading import Spreading
-from quorate.deployments.control.changes import PlannedApp, plan_changes
+from quorate.deployments.control.changes import plan_changes
 from quorate.deployments.control.describe import describe_fusion, describe_members
+from quorate.deployments.control.placement import PlannedApp
 from quorate.deployments.control.ports import choose_ports, door_nodes
 from quorate.deployments.control.ray_private import ClusterStore, content_cache, kept_root
 from quorate.deployments.control.replicas import Replicas

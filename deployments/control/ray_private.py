@@ -86,8 +86,17 @@ def _package(name: str) -> bytes:
     return f"gcs://{name}".encode()
 
 
-def reach_head(address: str) -> None:
-    """Connect to a cluster's head and hang up. Ray 2.60 gives a head that is away 13 minutes: 20 times 40 seconds.
+@dataclass(frozen=True)
+class Shown:
+    """Whether a token was shown to a cluster's head, and whether it took what it saw."""
+
+    token: bool = False
+    accepted: bool = True
+
+
+def reach_head(address: str) -> Shown:
+    """Connect to a cluster's head and hang up. Ray 2.60 gives a head that is away 13 minutes: 20 times 40 seconds, and
+    one that wants another token 20 seconds, without a word of it.
 
     Args:
         address: as ``ray.init`` takes it.
@@ -98,9 +107,28 @@ def reach_head(address: str) -> None:
     from ray._private.services import canonicalize_bootstrap_address
 
     found = None if "://" in address else canonicalize_bootstrap_address(address)
-    if found is not None:
-        host, _, port = found.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), STORE_TIMEOUT_S).close()
+    if found is None:
+        return Shown()
+    host, _, port = found.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), STORE_TIMEOUT_S).close()
+    return _show_token(found)
+
+
+def _show_token(head: str) -> Shown:
+    """Ask the head for the cluster's name, as Ray does first."""
+    import grpc
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+    shown = bool(is_token_auth_enabled())
+    with init_grpc_channel(head) as channel:
+        try:
+            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=STORE_TIMEOUT_S)
+        except grpc.RpcError as error:  # what else is wrong Ray says itself
+            return Shown(shown, accepted=error.code() != grpc.StatusCode.UNAUTHENTICATED)
+    return Shown(shown)
 
 
 def _asked(method: str, *arguments: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ray import serve
 from ray.exceptions import RayError
@@ -99,7 +100,7 @@ def restore(ensemble: str, record: Record | None) -> None:
     publications = () if record is None else (record.live, *record.earlier)
     kept = {publication.files.name.name for publication in publications}
     drop_all_but(ensemble, kept, kept_root())
-    Holders(ClusterStore()).drop_all_but(ensemble, kept)
+    Holders(ClusterStore()).drop_all_but(Path(ensemble, "revisions"), kept)
 
 
 def stop(apps: Iterable[str]) -> None:

@@ -52,13 +52,18 @@ class ThreeNodes:
         outside: where clients are.
     """
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None, redis: bool = True, dashboard: bool = False):
+    def __init__(
+        self, folder: Path, env: Mapping[str, str] | None = None, redis: bool = True, dashboard: bool = False,
+        start_folder: Path = ROOT,
+    ):  # fmt: skip
         """Args:
         folder: for logs and the machines' disks.
         env: of everything that runs there.
         redis: whether the head keeps what it knows outside of its machine, where there is a ``redis-server``.
         dashboard: whether it has one, and with it Ray's Jobs API.
+        start_folder: where the nodes are started.
         """
+        self._start_folder = start_folder
         self._dashboard = _DASHBOARD if dashboard else ("--include-dashboard", "false")
         self.folder = folder
         self.with_redis = redis and shutil.which("redis-server") is not None
@@ -133,7 +138,7 @@ class ThreeNodes:
     def asking(
         self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = RATE,
         places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0), first: int = 0,
-        tries: int = 2,
+        tries: int = 2, env: Mapping[str, str] | None = None,
     ) -> Iterator[Asking]:  # fmt: skip
         """Have clients ask while the context lasts.
 
@@ -143,6 +148,7 @@ class ThreeNodes:
             places: of the nodes whose doors they know.
             first: the number of the first request; one that nobody else has asked for where it is 0.
             tries: how many doors a client asks.
+            env: of the clients, beside that of everything.
         """
         http_port, grpc_port = (int(deployed[door].rpartition(":")[2]) for door in ("http", "grpc"))
         run = next(_numbers) % (1 << 40)
@@ -150,7 +156,8 @@ class ThreeNodes:
         doors = tuple((address(place), http_port, grpc_port) for place in places)
         plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded, tries)
         errors = self.folder / "load.log"
-        process = self.outside.python("tests.cluster.three_nodes.load", env=self._env, log=errors)
+        everywhere = {**self._env, **(env or {})}
+        process = self.outside.python("tests.cluster.three_nodes.load", env=everywhere, log=errors)
         assert process.stdin
         assert process.stdout
         process.stdin.write(to_line(plan))
@@ -225,7 +232,8 @@ class ThreeNodes:
         me = ("--node-ip-address", address(place))
         words = (*_HEAD, *self._dashboard) if place == HEAD else ("--address", GCS)
         return subprocess.Popen(
-            self.nodes[place].command(*_RAY, *words, *me, *_SIZE), env=self._gcs_env(), text=True,
+            self.nodes[place].command(*_RAY, *words, *me, *_SIZE, folder=self._start_folder), env=self._gcs_env(),
+            text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 

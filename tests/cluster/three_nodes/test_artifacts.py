@@ -33,3 +33,24 @@ def test_after_the_folder_is_gone_nodes_die_come_back_empty_and_answer(nodes, de
             asking.all_is_well()
     asking.report.assert_safe()
     nodes.driver().do("down", name="travels")
+
+
+def test_what_no_node_has_any_more_comes_out_of_the_store(nodes, deploy, seed):
+    found = Travelling(nodes.nodes[3], "stored")
+    operator = nodes.new_driver(3)
+    store = nodes.folder / "store"  # which every node sees
+    deployed = operator.do("deploy", spec=found.spec(), folder=found.folder, store=f"file://{store}")
+    operator.stop()
+    found.delete()
+    assert len(list(store.iterdir())) == 3  # the words, and two files of code
+    for node in nodes.nodes.values():
+        for kept in (node.disk / "ray").glob("session_*/quorate/kept"):
+            shutil.rmtree(kept)
+    with nodes.asking(deployed, "stored", {deployed["revision"]: WEIGHTS}, seed) as asking:
+        asking.answered(20)
+        for place in PLACES:
+            for pid in nodes.nodes[place].pids("ray::ServeReplica:stored.a"):
+                nodes.nodes[place].signal(pid)
+        asking.full_again()
+    asking.report.assert_safe()
+    nodes.driver().do("down", name="stored")

@@ -54,3 +54,51 @@ def test_an_operator_deploys_deletes_the_folder_and_all_comes_back_when_nodes_di
     status = json.loads(said(nodes.quorate_from(operator, "status", "--json")))
     assert [ensemble["name"] for ensemble in status["ensembles"]] == ["travels"]
     assert said(nodes.quorate_from(operator, "down")).split() == ["stopped", "travels"]
+
+
+def test_ctrl_c_ends_the_command_there_too_and_leaves_nothing(nodes, operator):
+    found = Travelling(operator, "stopped")
+    (operator.disk / "stopped" / "spec.json").write_text(json.dumps(found.spec(loading_s=600)))
+    process = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
+    wait_for(
+        lambda: any("DEPLOYING" in state for state in nodes.driver().do("applications").values()), "it starts", 120
+    )
+    interrupt(process)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    wait_for(lambda: not nodes.driver().do("applications"), "nothing of it runs", 120)
+    assert nodes.driver().do("ensembles") == []
+    assert not nodes.nodes[1].pids("QUORATE") + nodes.nodes[1].pids("quorate-")  # the job's process has ended
+
+
+def test_a_mistake_is_told_as_on_a_node_and_nothing_is_sent_for_it(nodes, operator):
+    found = Travelling(operator, "mistaken")
+    spec = found.spec()
+    (operator.disk / "mistaken" / "spec.json").write_text(json.dumps({**spec, "fusion": {"rule": "meen"}}))
+    wrong = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
+    assert "did you mean 'mean'" in wrong.communicate(timeout=60)[1]
+    spec["members"]["a"]["config"]["digest"] = "another"
+    (operator.disk / "mistaken" / "spec.json").write_text(json.dumps(spec))
+    wrong = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
+    errors = wrong.communicate(timeout=240)[1]
+    assert (wrong.returncode, "members.a: " in errors, "AssertionError" in errors) == (1, True, True), errors
+
+
+def test_nodes_without_quorate_have_the_operators(tmp_path_factory):
+    problem = why_not()
+    if problem:
+        pytest.skip(problem)
+    hiding = tmp_path_factory.mktemp("hiding")
+    (hiding / "sitecustomize.py").write_text(
+        "import sys\nsys.path[:] = [place for place in sys.path if '__editable__' not in place]\n"
+    )
+    folder, env = tmp_path_factory.mktemp("bare"), {"PYTHONPATH": str(hiding)}
+    with ThreeNodes(folder, env, dashboard=True, start_folder=folder) as nodes:
+        operator = nodes.operator()
+        found = Travelling(operator, "travels")
+        (operator.disk / "travels" / "spec.json").write_text(json.dumps(found.spec()))
+        words = ("deploy", f"{found.folder}/spec.json", "--host", "0.0.0.0", "--insecure", "--json")
+        deployed = json.loads(said(nodes.quorate_from(operator, *words, PYTHONPATH="")))
+        with nodes.asking(deployed, "travels", {deployed["revision"]: WEIGHTS}, 1, env={"PYTHONPATH": ""}) as asking:
+            asking.all_is_well()
+        asking.report.assert_safe()

@@ -32,8 +32,7 @@ def test_what_was_interrupted_goes_on_where_it_ended(tmp_path):
     def sender(until):
         def send(start):
             starts.append(start)
-            for piece in itertools.islice(pieces(content)(start), until):
-                yield piece
+            yield from itertools.islice(pieces(content)(start), until)
             if until < 10:
                 raise OSError("the node is gone")
 
