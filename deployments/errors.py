@@ -268,5 +268,30 @@ class CanaryError(DeployError):
         return f"{self.revision}: {self.found}; {self.fix}"
 
 
+class DamagedContentError(DeployError):
+    """Bytes that are not what their digest says."""
+
+    def __init__(self, digest: str):
+        super().__init__(digest)
+        self.digest = digest
+
+    def __str__(self) -> str:
+        return f"what arrived is not {self.digest}; deploy again"
+
+
+class MissingArtifactError(DeployError):
+    """A file of a revision that this node lacks, and no other gave."""
+
+    def __init__(self, path: str, digest: str, looked: str):
+        super().__init__(path, digest, looked)
+        self.path, self.digest, self.looked = path, digest, looked
+
+        self.found = f"{path} ({digest[:19]}) is missing on this node: {looked}"
+        self.fix = "deploy it again from where its files are; --store keeps copies outside of the cluster"
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.fix}"
+
+
 class ClusterError(QuorateError):
     """No cluster, or not the one that was asked for."""

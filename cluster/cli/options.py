@@ -13,7 +13,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The ensemble.", show_
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Address = Annotated[
     str | None,
-    typer.Option(help="The Ray cluster to join (host:port or auto); without it, the local one.", show_default=False),
+    typer.Option(
+        help="The Ray cluster (a node's host:port, auto, or its Jobs address http://HEAD:8265); the local one without.",
+        show_default=False,
+    ),
 ]
 RunAddress = Annotated[
     str | None,

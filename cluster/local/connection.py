@@ -6,14 +6,19 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from quorate.deployments.errors import ClusterError
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
     from quorate.cluster.local.state import LocalCluster
+
+
+def is_jobs_address(address: str | None) -> TypeGuard[str]:
+    """Whether an address is that of a cluster's Jobs API."""
+    return address is not None and address.startswith(("http://", "https://"))
 
 
 def nothing_runs(address: str | None) -> bool:
@@ -25,7 +30,7 @@ def nothing_runs(address: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def connected(address: str | None, start: bool = False) -> Iterator[None]:
+def connected(address: str | None, start: bool = False, runtime_env: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Be a driver on a cluster while the context lasts; import Ray only inside, as it reads its token when imported.
 
     Afterwards Ray's calls start no cluster by themselves in this process: whoever wants one calls ``ray.init``.
@@ -34,12 +39,16 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
         address: a Ray address (``host:port``, ``ray://`` or ``auto``); None for the cluster that this process joined by
             ``ray.init``, and stays on, or else the local cluster.
         start: start the local cluster when it does not run.
+        runtime_env: Ray's, for all that this process starts on a cluster that is named.
 
     Raises:
         ClusterError: there is no such cluster, or this process is on another.
         MissingExtraError: Ray is not installed.
     """
     require("serve", "a cluster")
+    if is_jobs_address(address):
+        what = "deploy, plan, promote, rollback, status, logs, query, bench and down work through it"
+        raise ClusterError(f"{address} is a Jobs address: {what}; this needs a node of the cluster and its address")
     if address is None and _joined():
         yield
         return
@@ -56,7 +65,7 @@ def connected(address: str | None, start: bool = False) -> Iterator[None]:
         token, address, way = cluster.token, cluster.address, on_loopback()
     with showing_token(token):
         with way:
-            ray = _init(address)
+            ray = _init(address, runtime_env)
         try:
             yield
         finally:
@@ -82,19 +91,25 @@ def _started() -> LocalCluster:
     return start()
 
 
-def _init(address: str) -> Any:
+def _init(address: str, runtime_env: Mapping[str, Any] | None) -> Any:
     if _joined():
         raise ClusterError(f"this process is on another Ray cluster than {address}; call ray.shutdown() first")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve  # noqa: F401  (importing it sets its logger up)
+    from ray.exceptions import AuthenticationError
 
+    from quorate.cluster.local.ray_token import refused
     from quorate.deployments.control.ray_private import reach_head
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # under load it warns of what it then retries
     try:
-        reach_head(address)
-        ray.init(address=address, log_to_driver=False, configure_logging=False)
+        shown = reach_head(address)
+        if not shown.accepted:
+            raise refused(address, shown.token)
+        ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, configure_logging=False)
+    except AuthenticationError:
+        raise refused(address, shown=False) from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ClusterError(f"no Ray cluster answers at {address} ({reason}); check --address") from None

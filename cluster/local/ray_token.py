@@ -1,4 +1,7 @@
-"""Which token this process shows Ray: one cluster after the other may ask for its own, in one notebook say."""
+"""Which token this process shows Ray: one cluster after the other may ask for its own, in one notebook say.
+
+Of a cluster that others have started it is found where Ray's own clients find it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from quorate.deployments.errors import ClusterError
+
 TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+WHERE = "RAY_AUTH_TOKEN, the file of RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token"
+
+
+def ray_token() -> str | None:
+    """The token; None where there is none, or RAY_AUTH_MODE says to show none."""
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None
+
+
+def refused(address: str, shown: bool) -> ClusterError:
+    """What is said where a cluster wants another token than it was shown, or any."""
+    if shown:
+        return ClusterError(f"{address} asks for a token, and the one that was shown is not its own; correct {WHERE}")
+    fix = f"put it into {WHERE}, and set RAY_AUTH_MODE=token"
+    return ClusterError(f"{address} asks for a token, and none was shown; {fix}")
 
 
 @contextmanager

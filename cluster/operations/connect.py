@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from quorate.cluster.local.connection import connected
+from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.cluster.operations.down import Stopped, down
 from quorate.cluster.operations.rollback import RolledBack, rollback
-from quorate.cluster.operations.status import EnsembleStatus, classes_of, http_urls, running_fusion, status_of
+from quorate.cluster.operations.status import EnsembleStatus, classes_of, http_urls, running_fusion, status, status_of
 from quorate.deployments.client.client import Client
 from quorate.deployments.client.failover import door_urls
 from quorate.deployments.client.inference import Inputs
@@ -32,6 +32,7 @@ class Ensemble(Displayed):
         classes: what its output columns stand for; none where it was connected to by URL.
         members: how many replicas of each run; none where it was connected to by URL.
         client: what asks it, for all that ``infer`` does not do.
+        note: what the operator should know of how it was deployed; empty for nothing.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Ensemble(Displayed):
         credentials: Credentials | None = None,
         note: str = "",
     ):
-        self._note = note
+        self.note = note
         self.name, self.grpc, self.revision, self.classes = name, grpc, revision, tuple(classes)
         self.urls = door_urls(url)
         self.url = self.urls[0]
@@ -66,6 +67,8 @@ class Ensemble(Displayed):
             ClusterError: it does not run any more, or was connected to by URL.
         """
         self._check_cluster("status")
+        if is_jobs_address(self._address):
+            return status(address=self._address)[self.name]
         with connected(self._address):
             running_fusion(self.name)
             return status_of(self.name)
@@ -120,7 +123,7 @@ class Ensemble(Displayed):
         replicas = ", ".join(f"{name} x{count}" for name, count in self.members.items())
         line = f"{self.name} answers at {', '.join(self.urls)}"
         line += f" (gRPC {self.grpc}), revision {self.revision}" if self.grpc else ""
-        return [Table(lines=[f"{line}: {replicas}" if replicas else line, *filter(None, [self._note])])]
+        return [Table(lines=[f"{line}: {replicas}" if replicas else line, *filter(None, [self.note])])]
 
     def _check_cluster(self, what: str) -> None:
         if not self.grpc:
@@ -138,19 +141,28 @@ def connect(
     """Connect to an ensemble that runs.
 
     Args:
-        name: of the ensemble; the only one that runs when None.
+        name: of the ensemble, or the URL of its HTTP door, which then says the name; the only one that runs when None.
         address: of the Ray cluster; the local one when None.
         url: of its HTTP door instead, or of several, where the cluster itself is out of reach; only what goes over
-            HTTP works then.
+            HTTP works then, and Ray need not be installed.
         credentials: what its doors want to see.
 
     Raises:
         ClusterError: there is no such cluster, or no such ensemble on it.
+        UnavailableError: nobody answers at a URL that is to say its ensemble's name.
     """
+    if name is not None and name.startswith(("http://", "https://")) and url is None:
+        name, url = None, name
     if url is not None:
-        if name is None:
-            raise ClusterError(f"{url} may serve any ensemble; connect with its name: connect('digits', url={url!r})")
-        return Ensemble(name, url, credentials=credentials)
+        return Ensemble(name or _name_at(url, credentials), url, credentials=credentials)
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+
+        found = call_in_job(address, "connect", {"name": name})
+        return Ensemble(
+            found["name"], found["urls"], grpc=found["grpc"], revision=found["revision"], members=found["members"],
+            classes=found["classes"], address=address, credentials=credentials,
+        )  # fmt: skip
     with connected(address):
         fusion = running_fusion(name or _only_one())
     first = fusion[0]
@@ -164,6 +176,12 @@ def connect(
         address=address,
         credentials=credentials,
     )
+
+
+def _name_at(url: str | Sequence[str], credentials: Credentials | None) -> str:
+    """Of the ensemble that a door is to."""
+    with Client(url, credentials=credentials) as client:
+        return client.models()[0]
 
 
 def _only_one() -> str:

@@ -6,14 +6,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
-from quorate.cluster.local.connection import connected, nothing_runs
+from quorate.cluster.local.connection import connected, is_jobs_address, nothing_runs
 from quorate.cluster.operations.connect import Ensemble
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors, bind, is_loopback
+from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.notes import notes
 from quorate.fusion.extras import require
 
@@ -33,6 +36,7 @@ def deploy(
     http_port: int = 0,
     grpc_port: int = 0,
     timeout_s: float = 300.0,
+    store: str | None = None,
     credentials: Credentials | None = None,
     on_step: OnStep | None = None,
 ) -> Ensemble:
@@ -43,12 +47,16 @@ def deploy(
 
     Args:
         spec: path of a spec file, a spec, or what a spec file holds.
-        folder: what its relative paths start from, on every node; that of the file, or the current one, when None.
-        address: of the Ray cluster to deploy on.
+        folder: what its relative paths start from; that of the file, or the current one, when None. What it names comes
+            to the nodes, which never need the folder again.
+        address: of the Ray cluster to deploy on: a node's, ``auto``, or its Jobs address ``http://head:8265``, for
+            which neither Ray nor torch need be installed here.
         doors: where they stand and whom they let in; None leaves those of the running ensemble as they are, and opens
             a new one's on loopback.
         http_port, grpc_port: 0 keeps the running ensemble's port, or takes a free one.
         timeout_s: how long members may take to load.
+        store: a URI of pyarrow's file systems (``s3://``, ``gs://``, ``file:///``) that keeps what the spec names, too,
+            and that nodes have it from; None for the running ensemble's, or the cluster itself.
         credentials: what the doors want to see from the object that is returned.
         on_step: told what is waited for.
 
@@ -58,6 +66,9 @@ def deploy(
         DeployError: something could not be started; the text says what.
     """
     found, place = spec_and_folder(spec, folder)
+    if is_jobs_address(address):
+        asked = {"http_port": http_port, "grpc_port": grpc_port, "timeout_s": timeout_s, "store": store}
+        return _deployed_in_job(found, place, address, doors, asked, credentials, on_step)
     if nothing_runs(address):
         _check_ports((doors or Doors()).host, (http_port, grpc_port))
     with connected(address, start=True):
@@ -65,13 +76,31 @@ def deploy(
 
         say = on_step or (lambda step: None)
         done = control.deploy(
-            found, place, doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
+            found, place, doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s, store=store or "",
             progress=lambda states, seconds: say(_progress(states, seconds, timeout_s)),
         )  # fmt: skip
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
         classes=found.classes or (), address=address, credentials=credentials,
         note="\n".join([*_notes(done), *notes(found, place)]),
+    )  # fmt: skip
+
+
+def _deployed_in_job(
+    spec: EnsembleSpec, folder: Path, address: str, doors: Doors | None, asked: dict[str, Any],
+    credentials: Credentials | None, on_step: OnStep | None,
+) -> Ensemble:  # fmt: skip
+    from quorate.cluster.jobs.call import call_in_job
+    from quorate.cluster.jobs.parcel import spec_parcel
+
+    opened = None if doors is None else TypeAdapter(Doors).dump_python(doors, mode="json")
+    with spec_parcel(spec, folder) as parcel:
+        if asked["store"]:
+            parcel.store(asked["store"])
+        done = call_in_job(address, "deploy", {"doors": opened, **asked}, parcel, on_step)
+    return Ensemble(
+        done["name"], done["http"], grpc=done["grpc"], revision=done["revision"], members=done["members"],
+        classes=done["classes"], address=address, credentials=credentials, note=done["note"],
     )  # fmt: skip
 
 

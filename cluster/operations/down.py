@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from quorate.cluster.local.connection import connected, nothing_runs
+from quorate.cluster.local.connection import connected, is_jobs_address, nothing_runs
 from quorate.deployments.display import Displayed, Table
 
 
@@ -34,6 +34,10 @@ def down(name: str | None = None, *, address: str | None = None) -> Stopped:
     Raises:
         ClusterError: there is no such cluster or ensemble.
     """
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+
+        return Stopped(tuple(call_in_job(address, "down", {"name": name})["stopped"]))
     if nothing_runs(address):
         return Stopped()
     if name is None and address is None:
@@ -44,10 +48,15 @@ def down(name: str | None = None, *, address: str | None = None) -> Stopped:
             stop(found)
             return Stopped(("the local cluster",))
     with connected(address):
-        from quorate.deployments.control import deploy as control
-        from quorate.deployments.control.describe import ensembles
+        return Stopped(tuple(take_down(name)))
 
-        names = ensembles() if name is None else [name]
-        for ensemble in names:
-            control.delete(ensemble)
-    return Stopped(tuple(names))
+
+def take_down(name: str | None) -> list[str]:
+    """Take one ensemble of the connected cluster down, or all of them; returns their names."""
+    from quorate.deployments.control import deploy as control
+    from quorate.deployments.control.describe import ensembles
+
+    names = ensembles() if name is None else [name]
+    for ensemble in names:
+        control.delete(ensemble)
+    return names

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from quorate.cluster.local.connection import connected, nothing_runs
+from quorate.cluster.local.connection import connected, is_jobs_address, nothing_runs
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import ClusterError
 from quorate.deployments.logs.files import SHARED, ReplicaLog, forget_old, kept_members, read_logs
@@ -51,6 +51,11 @@ def logs(name: str, member: str | None = None, *, lines: int = LINES, address: s
     Raises:
         ClusterError: there is no such cluster, or nothing is kept.
     """
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+
+        told = call_in_job(address, "logs", {"name": name, "member": member, "lines": lines})
+        return Logs(tuple(ReplicaLog(**replica) for replica in told["replicas"]), tuple(told["silent"]))
     forget_old()
     ensembles = (name, SHARED) if member is not None else (name,)
     if nothing_runs(address):

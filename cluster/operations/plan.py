@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
-from quorate.cluster.local.connection import connected
+from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.notes import notes
 
 if TYPE_CHECKING:
-    from quorate.deployments.control.changes import PlannedApp
+    from quorate.deployments.control.placement import PlannedApp
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +59,26 @@ def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | Non
         SpecError: the first mistake, with its field and its fix.
     """
     found, place = spec_and_folder(spec, folder)
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+        from quorate.cluster.jobs.parcel import spec_parcel
+
+        with spec_parcel(found, place) as parcel:
+            return _from_dict(call_in_job(address, "plan", {}, parcel))
     with connected(address):
         from quorate.deployments.control import deploy as control
 
         return Plan(tuple(control.plan(found, place)), notes(found, place))
+
+
+def _from_dict(told: dict[str, Any]) -> Plan:
+    """What ``to_dict`` gave."""
+    from quorate.deployments.control.placement import Placed, PlannedApp
+
+    apps = [
+        PlannedApp(
+            app["part"], app["app"], app["action"], app["why"], tuple(Placed(**place) for place in app["places"])
+        )
+        for app in told["apps"]
+    ]
+    return Plan(tuple(apps), tuple(told["notes"]))

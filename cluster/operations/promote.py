@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from quorate.cluster.local.connection import connected
+from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ def promote(
         CanaryError: answers differ from the run's, or the canary did worse. The old revision still answers.
         DeployError: a member or a replica could not be brought up. The old revision still answers.
     """
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+        from quorate.cluster.jobs.parcel import folder_parcel
+
+        asked = {"pick": pick, "anyway": anyway, "canary": canary, "canary_s": canary_s, "timeout_s": timeout_s}
+        return _from_dict(call_in_job(address, "promote", asked, folder_parcel(Path(run)), on_step))
     require("tune", "promote")
     with connected(address):
         from quorate.tuning.workflows import promote as workflow
@@ -49,3 +55,12 @@ def promote(
         return workflow.promote(
             Path(run), pick=pick, anyway=anyway, canary=canary, canary_s=canary_s, timeout_s=timeout_s, on_step=on_step
         )
+
+
+def _from_dict(told: dict[str, Any]) -> Promotion:
+    """What ``to_dict`` gave."""
+    from quorate.deployments.rollout.canary import CanaryReport
+    from quorate.tuning.workflows.promote import Promotion
+
+    canary = told["canary"] and CanaryReport(**told["canary"])
+    return Promotion(**(told | {"canary": canary}))

@@ -94,8 +94,11 @@ def urls_of(name: str, address: str | None = None) -> tuple[str, ...]:
     Raises:
         ClusterError: no such ensemble runs.
     """
-    from quorate.cluster.local.connection import connected
+    from quorate.cluster.local.connection import connected, is_jobs_address
+    from quorate.cluster.operations.connect import connect
     from quorate.cluster.operations.status import http_urls, running_fusion
 
+    if is_jobs_address(address):
+        return connect(name, address=address).urls
     with connected(address):
         return http_urls(running_fusion(name))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from quorate.cluster.local.connection import connected
+from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.deployments.display import Displayed, Table
 
 
@@ -36,6 +36,10 @@ def rollback(name: str, *, address: str | None = None) -> RolledBack:
         ClusterError: there is no such cluster, or no earlier revision.
         DeployError: the earlier revision's members could not be started again.
     """
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+
+        return RolledBack(**call_in_job(address, "rollback", {"name": name}))
     with connected(address):
         from quorate.deployments.control import deploy as control
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from quorate.cluster.local.connection import connected, nothing_runs
+from quorate.cluster.local.connection import connected, is_jobs_address, nothing_runs
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import ClusterError
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -104,6 +104,13 @@ def status(*, address: str | None = None) -> Status:
     Raises:
         ClusterError: there is no such cluster.
     """
+    if is_jobs_address(address):
+        from quorate.cluster.jobs.call import call_in_job
+
+        found = call_in_job(address, "status", {})["ensembles"]
+        return Status(
+            tuple(EnsembleStatus(**(one | {"http": (*one["http"],), "grpc": (*one["grpc"],)})) for one in found)
+        )
     if nothing_runs(address):
         return Status()
     with connected(address):

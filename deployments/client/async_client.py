@@ -95,6 +95,10 @@ class AsyncClient(Calls[httpx.AsyncClient]):
         """Make a fusion the live one; see ``Client.publish``."""
         await self._run(self._publish(fusion, model))
 
+    async def models(self) -> list[str]:
+        """The names of what the server has: the ensemble first, then its members; raises as ``infer``."""
+        return await self._run(self._models())
+
     async def metadata(self, model: str = "") -> dict[str, Any]:
         """A model's inputs and outputs."""
         return await self._run(self._metadata(model))

@@ -162,6 +162,10 @@ class Client(Calls[httpx.Client]):
         """
         self._run(self._publish(fusion, model))
 
+    def models(self) -> list[str]:
+        """The names of what the server has: the ensemble first, then its members; raises as ``infer``."""
+        return self._run(self._models())
+
     def metadata(self, model: str = "") -> dict[str, Any]:
         """A model's inputs and outputs."""
         return self._run(self._metadata(model))

@@ -179,6 +179,10 @@ class Calls(ABC, Generic[H]):
         data: dict[str, Any] = reply.json()
         return data
 
+    def _models(self) -> Call[list[str]]:
+        reply = yield from self._ask(Request("POST", "/v2/repository/index"))
+        return [str(model["name"]) for model in reply.json()]
+
     def _publish(self, fusion: Mapping[str, Any], model: str) -> Call[None]:
         changes = dict(fusion)
         config = orjson.dumps(changes if changes.keys() == {"fusions"} else {"fusion": changes}).decode()

@@ -4,39 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from quorate.deployments.control.describe import describe
-from quorate.deployments.control.placement import Placed, Rooms, Wanted, nodes_free
+from quorate.deployments.control.placement import Action, PlannedApp, Rooms, Wanted, nodes_free
 from quorate.deployments.control.serve_apps import ServeApp, alive_apps
 from quorate.deployments.control.shared_members import runs_for_others
 from quorate.deployments.records.registry import Record
 from quorate.deployments.spec.schema import MemberJob, Resources
-
-Action = Literal["stays", "starts", "starts beside the old one", "takes the old one's place"]
-
-
-@dataclass(frozen=True)
-class PlannedApp:
-    """An application of the ensemble as it will be.
-
-    Attributes:
-        part: the member, or ``doors`` of a node.
-        why: what has changed, where an old one is followed; ``shared`` of one that another ensemble has started.
-        places: of its first replicas; none where it stays.
-    """
-
-    part: str
-    app: str
-    action: Action
-    why: str
-    places: tuple[Placed, ...]
-
-    @property
-    def problem(self) -> str:
-        """Why there is no place for it; empty for none."""
-        return next((place.problem for place in self.places if place.problem), "")
 
 
 def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedApp]:

@@ -9,21 +9,26 @@ from pathlib import Path
 from ray import serve
 
 from quorate.deployments.control import serve_apps
-from quorate.deployments.control.changes import PlannedApp, plan_changes
+from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.artifacts.spreading import Spreading
+from quorate.deployments.control.changes import plan_changes
 from quorate.deployments.control.describe import describe_fusion, describe_members
+from quorate.deployments.control.placement import PlannedApp
 from quorate.deployments.control.ports import choose_ports, door_nodes
-from quorate.deployments.control.ray_private import ClusterStore, kept_root
+from quorate.deployments.control.ray_private import ClusterStore, content_cache, kept_root
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.serve_apps import Progress
 from quorate.deployments.control.shared_members import claim, release
 from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
 from quorate.deployments.errors import ClusterError, DeployError
-from quorate.deployments.records.kept_files import keep_files
+from quorate.deployments.records.artifact_store import upload
+from quorate.deployments.records.kept_files import KeptFiles, keep_files
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
 from quorate.deployments.security.doors import Doors, at_port
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.outside_files import inside
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def deploy(
     timeout_s: float = 300.0,
     progress: Progress | None = None,
     check: Check | None = None,
+    store: str = "",
 ) -> Deployed:
     """Deploy or update an ensemble; only what changed restarts.
 
@@ -63,7 +69,7 @@ def deploy(
 
     Args:
         spec: the ensemble.
-        folder: what the spec's relative paths start from, on every node.
+        folder: what the spec's relative paths start from here; nodes get copies of what it names, of their own.
         doors: where they stand and whom they admit; None leaves those of the running ensemble as they are, and opens
             a new one's on loopback.
         http_port: 0 keeps the ensemble's port, or takes a free one for a new one.
@@ -71,18 +77,23 @@ def deploy(
         timeout_s: how long members may take to load.
         progress: called with each part's state whenever one changes, and every few seconds.
         check: looks at the new revision before it goes live; what it raises keeps the old one.
+        store: a URI of pyarrow's file systems, such as ``s3://bucket/models``, that keeps what the spec names too; that
+            of the running ensemble where it is empty.
 
     Raises:
         DeployError: something could not be started; the text says what.
         ConflictError: somebody else is changing the ensemble.
         UnavailableError: the cluster's head does not answer.
     """
-    spec, folder = pin(spec, folder), folder.resolve()
-    _start_serve()
-    with changing(spec.name, "a deployment") as change:
-        record = _planned(change, spec, folder, doors, (http_port, grpc_port))
-        _go_live(change, record, timeout_s, progress, check)
-        return _deployed(record)
+    with inside(spec, folder) as (named, place):
+        pinned = pin(named, place)
+        _start_serve()
+        with changing(spec.name, "a deployment") as change:
+            files = keep_files(pinned, place, kept_root(), store or _store(change), content_cache())
+            upload(files, kept_root() / files.name)
+            record = _planned(change, _published(pinned, folder.resolve(), files), doors, (http_port, grpc_port))
+            _go_live(change, record, timeout_s, progress, check)
+            return _deployed(record)
 
 
 def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
@@ -98,7 +109,7 @@ def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
         if old is None or not old.earlier:
             raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
         earlier = old.earlier[-1]
-        record = old.following(_published(earlier.spec, earlier.folder, earlier.kept), dropping=old.live.spec.revision)
+        record = old.following(_published(earlier.spec, earlier.folder, earlier.files), dropping=old.live.spec.revision)
         record = replace(record, door_apps=_door_apps(record, list(old.door_apps)))
         _go_live(change, record, timeout_s)
         return earlier.spec
@@ -125,11 +136,12 @@ def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[P
     Raises:
         DeployError: no node can hold the doors.
     """
-    spec, folder = pin(spec, folder), folder.resolve()
+    with inside(spec, folder) as (named, place):
+        spec = pin(named, place)
     old = Registry(ClusterStore()).latest(spec.name)
     opened = doors or (old.doors if old else Doors())
     ports = (0, 0) if old is None else (old.http_port, old.grpc_port)
-    publication = _published(spec, folder, Path())
+    publication = _published(spec, folder.resolve(), KeptFiles(Path()))
     return plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)))
 
 
@@ -143,12 +155,11 @@ def _start_serve() -> None:
     serve.start(proxy_location="Disabled")
 
 
-def _planned(change: Change, spec: EnsembleSpec, folder: Path, doors: Doors | None, ports: tuple[int, int]) -> Record:
-    """The record that will be true when the change has succeeded; its ports are free, and its files are kept."""
-    old = change.record
+def _planned(change: Change, publication: Publication, doors: Doors | None, ports: tuple[int, int]) -> Record:
+    """The record that will be true when the change has succeeded; its ports are free."""
+    old, spec = change.record, publication.spec
     opened = doors or (old.doors if old else Doors())
     chosen = choose_ports(spec.name, opened.host, ports, door_nodes(spec.serving.resources), change.registry)
-    publication = _published(spec, folder, keep_files(spec, folder, kept_root()))
     return _next_record(old, change.number, publication, opened, chosen)
 
 
@@ -183,19 +194,26 @@ def _go_live(
         stop(making_room)
         release(record.live.spec.name, {*old.apps, *record.apps} - making_room)
     claim(record.live)
+    spreading = Spreading(record.live.files)
     serve_apps.start([app for app in apps if not app.node], timeout_s, progress)
     serve_apps.start([app for app in apps if app.node in there], timeout_s, progress)
+    spreading.wait(timeout_s)
     if old is not None and replace(old, number=record.number, earlier=record.earlier) == record:
         return  # all of it is live already
     if old is not None and old.live.spec.revision == record.live.spec.revision:
         check = None
-    candidate = Candidate(record.live, Replicas(record.door_apps.values()))
+    candidate = Candidate(record.live, Replicas(record.door_apps.values()), bring(record.live.files.of("")))
     roll_out(candidate, lambda: change.commit(record), check)
 
 
-def _published(spec: EnsembleSpec, folder: Path, kept: Path) -> Publication:
-    apps = {name: serve_apps.member_application(spec, name, folder, kept).name for name in spec.members}
-    return Publication(spec, folder, kept, apps)
+def _store(change: Change) -> str:
+    """That of what runs."""
+    return "" if change.record is None else change.record.live.files.store
+
+
+def _published(spec: EnsembleSpec, folder: Path, files: KeptFiles) -> Publication:
+    apps = {name: serve_apps.member_application(spec, name, folder, files).name for name in spec.members}
+    return Publication(spec, folder, files, apps)
 
 
 def _door_apps(record: Record, nodes: list[str]) -> Mapping[str, str]:

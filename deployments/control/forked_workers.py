@@ -34,12 +34,17 @@ def start_ray(folder: Path, modules: Sequence[str], **options: Any) -> Any:
 def worker_options(modules: Sequence[str]) -> dict[str, Any]:
     """Options for Ray, to be merged with others; none where workers cannot be forked, or all are.
 
+    Where this process's job brings code along, workers have that instead, and are not forked.
+
     Args:
         modules: what they will import.
     """
     import ray
 
+    of_job = ray.get_runtime_context().runtime_env
+    if "py_modules" in of_job:  # code that nodes lack, which Serve's own processes would not pass on
+        return {"runtime_env": {"py_modules": of_job["py_modules"]}}
     if all(node["Labels"].items() >= LABEL.items() for node in ray.nodes() if node["Alive"]):
         return {}
-    environment = forking_runtime_env(modules, ray.get_runtime_context().runtime_env)
+    environment = forking_runtime_env(modules, of_job)
     return {"runtime_env": environment} if environment else {}

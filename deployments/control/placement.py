@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from quorate.deployments.control.ray_private import count_gpus, free_per_node
 from quorate.deployments.spec.schema import Resources
 
 LOGICAL_GPUS = 8
 _LEAST = 1e-9
+Action = Literal["stays", "starts", "starts beside the old one", "takes the old one's place"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,28 @@ class Placed:
     replica: int
     node: str = ""
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedApp:
+    """An application of the ensemble as it will be.
+
+    Attributes:
+        part: the member, or ``doors`` of a node.
+        why: what has changed, where an old one is followed; ``shared`` of one that another ensemble has started.
+        places: of its first replicas; none where it stays.
+    """
+
+    part: str
+    app: str
+    action: Action
+    why: str
+    places: tuple[Placed, ...]
+
+    @property
+    def problem(self) -> str:
+        """Why there is no place for it; empty for none."""
+        return next((place.problem for place in self.places if place.problem), "")
 
 
 class Rooms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.transaction import changing
 from quorate.deployments.errors import ClusterError
@@ -29,5 +30,5 @@ def publish(ensemble: str, revise: Callable[[Record], EnsembleSpec]) -> None:
         if change.record is None:
             raise ClusterError(f"no ensemble '{ensemble}' runs here; quorate status lists those that do")
         record = change.record.following(replace(change.record.live, spec=revise(change.record)))
-        candidate = Candidate(record.live, Replicas(record.door_apps.values()))
+        candidate = Candidate(record.live, Replicas(record.door_apps.values()), bring(record.live.files.of("")))
         roll_out(candidate, lambda: change.commit(record))

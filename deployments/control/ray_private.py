@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quorate.deployments.errors import UnavailableError
+from quorate.deployments.errors import DeployError, UnavailableError
+from quorate.deployments.records.content_cache import ContentCache
 from quorate.deployments.security.doors import at_port
 
 _NAMESPACE = b"quorate"
 STORE_TIMEOUT_S = 5.0
+# Of some MiB, on a busy machine.
+_PACKAGE_TIMEOUT_S = 30.0
 # A replica that has been stopped for so long and still has a process was forgotten.
 STOPPED_S = 30.0
 
@@ -51,8 +54,49 @@ class ClusterStore:
         return [key.decode() for key in found]
 
 
-def reach_head(address: str) -> None:
-    """Connect to a cluster's head and hang up. Ray 2.60 gives a head that is away 13 minutes: 20 times 40 seconds.
+class Packages:
+    """Ray's package store, the only place that an operator's machine reaches through the Jobs API to put bytes into.
+
+    It is for code, and lives in the memory of the cluster's head: what is put there is to be taken out soon.
+    """
+
+    def get(self, name: str) -> bytes | None:
+        """What was put; None for nothing."""
+        found: bytes | None = _asked_store("internal_kv_get", _package(name), None, _PACKAGE_TIMEOUT_S)
+        return found
+
+    def put(self, name: str, data: bytes) -> None:
+        """Put something."""
+        _asked_store("internal_kv_put", _package(name), data, True, None, _PACKAGE_TIMEOUT_S)
+
+    def has(self, name: str) -> bool:
+        """Whether something was put."""
+        return bool(_asked_store("internal_kv_exists", _package(name), None, _PACKAGE_TIMEOUT_S))
+
+    def delete(self, name: str) -> None:
+        """Forget one."""
+        _asked_store("internal_kv_del", _package(name), False, None, _PACKAGE_TIMEOUT_S)
+
+    def delete_all(self, prefix: str) -> None:
+        """Forget those whose names start so."""
+        _asked_store("internal_kv_del", _package(prefix), True, None, _PACKAGE_TIMEOUT_S)
+
+
+def _package(name: str) -> bytes:
+    return f"gcs://{name}".encode()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Whether a token was shown to a cluster's head, and whether it took what it saw."""
+
+    token: bool = False
+    accepted: bool = True
+
+
+def reach_head(address: str) -> Shown:
+    """Connect to a cluster's head and hang up. Ray 2.60 gives a head that is away 13 minutes: 20 times 40 seconds, and
+    one that wants another token 20 seconds, without a word of it.
 
     Args:
         address: as ``ray.init`` takes it.
@@ -63,20 +107,44 @@ def reach_head(address: str) -> None:
     from ray._private.services import canonicalize_bootstrap_address
 
     found = None if "://" in address else canonicalize_bootstrap_address(address)
-    if found is not None:
-        host, _, port = found.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), STORE_TIMEOUT_S).close()
+    if found is None:
+        return Shown()
+    host, _, port = found.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), STORE_TIMEOUT_S).close()
+    return _show_token(found)
+
+
+def _show_token(head: str) -> Shown:
+    """Ask the head for the cluster's name, as Ray does first."""
+    import grpc
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+    shown = bool(is_token_auth_enabled())
+    with init_grpc_channel(head) as channel:
+        try:
+            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=STORE_TIMEOUT_S)
+        except grpc.RpcError as error:  # what else is wrong Ray says itself
+            return Shown(shown, accepted=error.code() != grpc.StatusCode.UNAUTHENTICATED)
+    return Shown(shown)
 
 
 def _asked(method: str, *arguments: Any) -> Any:
+    return _asked_store(method, *arguments, _NAMESPACE, STORE_TIMEOUT_S)
+
+
+def _asked_store(method: str, *arguments: Any) -> Any:
     from ray.exceptions import RpcError
     from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
     try:
-        return getattr(internal_kv_get_gcs_client(), method)(*arguments, _NAMESPACE, STORE_TIMEOUT_S)
+        return getattr(internal_kv_get_gcs_client(), method)(*arguments)
     except RpcError as error:
+        timeout_s = arguments[-1]
         raise UnavailableError(
-            f"the cluster's head does not answer within {STORE_TIMEOUT_S:g} s ({error}); try again when it does"
+            f"the cluster's head does not answer within {timeout_s:g} s ({error}); try again when it does"
         ) from None
 
 
@@ -135,8 +203,17 @@ def session_folder() -> Path:
 
 
 def kept_root() -> Path:
-    """Where copies of published files are on this node."""
-    return session_folder() / "quorate" / "kept"
+    """Where copies of published files are on this node: below ``QUORATE_CACHE``, else in Ray's session folder."""
+    chosen = os.environ.get("QUORATE_CACHE")
+    return (Path(chosen) if chosen else session_folder() / "quorate") / "kept"
+
+
+def content_cache() -> ContentCache:
+    """Contents of files on this node, of at most ``QUORATE_CACHE_BYTES``, or half of what the disk has for them."""
+    limit = os.environ.get("QUORATE_CACHE_BYTES", "")
+    if limit and not limit.isdigit():
+        raise DeployError(f"QUORATE_CACHE_BYTES is '{limit}', no number of bytes; correct it where the node is started")
+    return ContentCache(kept_root(), int(limit) if limit else None)
 
 
 @contextlib.contextmanager

@@ -22,8 +22,9 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
 from quorate.deployments.control.placement import actor_options
-from quorate.deployments.control.ray_private import app_states, kept_root
+from quorate.deployments.control.ray_private import app_states
 from quorate.deployments.errors import DeployError, MemberLoadError, MemberStartError
+from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.records.registry import Publication
 from quorate.deployments.rollout.rollout import is_own, own_message, sent_error
 from quorate.deployments.security.doors import Doors
@@ -100,21 +101,24 @@ class ServeApp:
         return serve.RunTarget(deployment.bind(*self.arguments, *self.circumstances, self.fingerprint), self.name, None)
 
 
-def member_application(spec: EnsembleSpec, name: str, folder: Path, kept: Path) -> ServeApp:
+def member_application(spec: EnsembleSpec, name: str, folder: Path, files: KeptFiles) -> ServeApp:
     """A member's; its name is of this state of the member, its files and its code.
 
     A changed member is another application: it starts beside the old one, and no answer mixes the two.
 
     Args:
-        folder: what the spec's relative paths start from, likewise ``kept``; see ``Publication``.
+        folder: what the spec's relative paths start from, on the machine that it is deployed from.
+        files: of the whole spec.
     """
     member, job = spec.members[name], spec.job(name)
     if member.share:
         job = job.model_copy(update={"ensemble": _SHARED})
     app = ServeApp("", _MEMBER, (job.model_dump_json(),), member.replicas, member.resources)
     app = replace(app, name=f"{'@' if member.share else ''}{job.ensemble}.{name}.{app.fingerprint[:8]}")
-    copies = kept_root() / app.name if member.share and kept != folder else kept
-    return replace(app, circumstances=(str(copies), str(folder), str(Path.cwd())))
+    own = files.of(name)
+    if member.share:
+        own = replace(own, name=Path(app.name))
+    return replace(app, circumstances=(json.dumps(own.to_json()), str(folder), str(Path.cwd())))
 
 
 def is_shared(app: str) -> bool:

@@ -11,13 +11,12 @@ from ray import serve
 from quorate.deployments.control.ray_private import ClusterStore, kept_root
 from quorate.deployments.control.serve_apps import is_shared
 from quorate.deployments.records.claims import Claims
-from quorate.deployments.records.kept_files import keep_member
 from quorate.deployments.records.lease import hold
 from quorate.deployments.records.registry import Publication
 
 
 def claim(publication: Publication) -> None:
-    """Have nobody stop what a publication shares, and keep its files for as long as that runs.
+    """Have nobody stop what a publication shares.
 
     Hold the ensemble's lease.
 
@@ -25,13 +24,11 @@ def claim(publication: Publication) -> None:
         UnavailableError: the cluster's head does not answer.
     """
     spec = publication.spec
-    shared = {app: member for member, app in publication.apps.items() if is_shared(app)}
+    shared = set(filter(is_shared, publication.apps.values()))
     if shared:
-        for app in sorted(set(shared) - Claims(ClusterStore()).of(spec.name)):
+        for app in sorted(shared - Claims(ClusterStore()).of(spec.name)):
             with _alone(app) as claims:
                 claims.add(app, spec.name)
-                if publication.kept.is_dir() and publication.kept != publication.folder:
-                    keep_member(spec, shared[app], publication.kept, publication.folder, kept_root() / app)
 
 
 def release(ensemble: str, used: Iterable[str]) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from quorate.deployments.control import serve_apps
+from quorate.deployments.control.artifacts.holders import Holders
 from quorate.deployments.control.describe import applications
 from quorate.deployments.control.ray_private import ClusterStore, kept_root
 from quorate.deployments.control.serve_apps import alive_apps, is_shared
@@ -96,7 +98,9 @@ def restore(ensemble: str, record: Record | None) -> None:
         missing = used - alive_apps()
         serve_apps.begin(app for app in recorded_apps(record) if app.name in missing)
     publications = () if record is None else (record.live, *record.earlier)
-    drop_all_but(ensemble, {publication.kept.name for publication in publications}, kept_root())
+    kept = {publication.files.name.name for publication in publications}
+    drop_all_but(ensemble, kept, kept_root())
+    Holders(ClusterStore()).drop_all_but(Path(ensemble, "revisions"), kept)
 
 
 def stop(apps: Iterable[str]) -> None:
@@ -113,7 +117,7 @@ def recorded_apps(record: Record) -> list[serve_apps.ServeApp]:
         serve_apps.door_application(live, record.doors, record.http_port, record.grpc_port, node)
         for node in record.door_apps
     ]
-    members = [serve_apps.member_application(live.spec, name, live.folder, live.kept) for name in live.spec.members]
+    members = [serve_apps.member_application(live.spec, name, live.folder, live.files) for name in live.spec.members]
     return [*members, *doors]
 
 

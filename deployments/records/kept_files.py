@@ -3,132 +3,168 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
-from quorate.deployments.atomic_files import writing_whole
-from quorate.deployments.errors import DeployError
+from quorate.deployments.errors import DamagedContentError, DeployError
+from quorate.deployments.records.content_cache import ContentCache
 from quorate.deployments.spec.digests import file_digest, folder_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.factory_code import code_files, code_place
-from quorate.deployments.spec.named_files import (
-    NamedFile,
-    ensemble_files,
-    files_in,
-    found_files,
-    member_files,
-    named_files,
-)
+from quorate.deployments.spec.named_files import NamedFile, ensemble_files, files_in, found_files, member_files
 
-_REVISIONS, _CONTENT = "revisions", "content"
-_PIECE_BYTES = 1 << 20
+_REVISIONS = "revisions"
+# What no record names may yet become live for so long.
+_UNRECORDED_S = 86_400.0
 
 
-def keep_files(spec: EnsembleSpec, folder: Path, root: Path) -> Path:
-    """Copy what a pinned spec names, and lies beside it, into a folder of this revision; returns that folder.
+@dataclass(frozen=True)
+class KeptFile:
+    """A file of a revision.
 
-    The same content is kept once for all revisions. What else lies beside the spec, such as what a factory reads from
-    its own folder, is there as a link. Files that the spec names by absolute paths stay where they are; with a path
-    that leads out of its folder nothing is copied, and that folder is returned. What is no copy is compared by its
-    digest when it is loaded. Hold the ensemble's lease.
+    Attributes:
+        path: in the revision's folder, with slashes.
+        part: the member whose it is; empty for the ensemble itself.
+    """
+
+    path: str
+    digest: str
+    size_bytes: int
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class KeptFiles:
+    """Files of a revision, and where they can be had.
+
+    Attributes:
+        name: their folder on every node, from the root of all that is kept.
+        store: a URI of pyarrow's file systems that has their contents too; empty for none.
+    """
+
+    name: Path
+    files: tuple[KeptFile, ...] = ()
+    store: str = ""
+
+    def of(self, part: str) -> KeptFiles:
+        """Those of one member; of the ensemble itself for an empty name."""
+        return replace(self, files=tuple(file for file in self.files if file.part == part))
+
+    def to_json(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {"name": str(self.name), "files": [astuple(file) for file in self.files], "store": self.store}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> KeptFiles:
+        """What ``to_json`` gave."""
+        return cls(Path(data["name"]), tuple(KeptFile(*file) for file in data["files"]), data["store"])
+
+
+def keep_files(
+    spec: EnsembleSpec, folder: Path, root: Path, store: str = "", cache: ContentCache | None = None
+) -> KeptFiles:
+    """Copy what a pinned spec names, and lies beside it, into the folder of this revision.
+
+    The same content is kept once for all ensembles. What else lies beside the spec, such as what a factory reads from
+    its own folder, is there as a link. Hold the ensemble's lease.
 
     Args:
-        folder: what the spec's relative paths start from.
+        folder: what the spec's relative paths start from; none of them leads out of it, see ``inside``.
         root: where copies are kept.
+        store: where others have them from, too.
+        cache: of that root.
 
     Raises:
         DeployError: a file has changed since it was pinned.
     """
-    if any(not file.inside and not Path(file.path).is_absolute() for file in _named(spec, folder)):
-        return folder
-    place = root / spec.name
-    kept = place / _REVISIONS / spec.revision
+    name, cache = Path(spec.name, _REVISIONS, spec.revision), cache or ContentCache(root)
+    kept = root / name
     kept.mkdir(parents=True, exist_ok=True)
-    for source, path, digest in _files(spec, folder):
-        target = kept / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            os.link(_content(source, digest, place / _CONTENT), target)
+    held = []
+    for source, file in revision_files(spec, folder):
+        try:
+            while not cache.link(file.digest, kept / file.path):
+                cache.add_file(source, file.digest)
+        except DamagedContentError:
+            raise _changed(source) from None
+        held.append(file)
     _link_others(folder, kept)
-    return kept
-
-
-def keep_member(spec: EnsembleSpec, member: str, publication: Path, folder: Path, kept: Path) -> None:
-    """Copy what one member of a published spec names into a folder of its own, unless that is there.
-
-    Args:
-        publication: where the published files are.
-        folder: what the spec's relative paths started from; what else lies there is linked.
-
-    Raises:
-        DeployError: a file is not the one that was published.
-    """
-    if kept.exists():
-        return
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f"{kept.name}.", dir=kept.parent) as place:
-        whole = Path(place, kept.name)
-        whole.mkdir()
-        for source, path, digest in _files_of_member(spec, member, publication):
-            target = whole / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(source, target, digest)
-        _link_others(folder, whole)
-        whole.rename(kept)
+    return KeptFiles(name, tuple(held), store)
 
 
 def drop_all_but(ensemble: str, revisions: set[str], root: Path) -> None:
-    """Delete what is kept of an ensemble's other revisions, and content that no revision has any more.
+    """Delete what is kept of an ensemble's other revisions; content stays as long as the cache has room for it.
 
     Args:
-        revisions: the names of the folders that ``keep_files`` gave.
+        revisions: the names of the folders to leave.
     """
     place = root / ensemble
     for kept in (place / _REVISIONS).glob("*"):
         if kept.name not in revisions:
             shutil.rmtree(kept, ignore_errors=True)
-    for content in (place / _CONTENT).glob("*"):
-        if content.stat().st_nlink == 1:
-            content.unlink()
-    for empty in (place / _REVISIONS, place / _CONTENT, place):
+    for empty in (place / _REVISIONS, place):
         with contextlib.suppress(OSError):  # something is in it, or it is not there
             empty.rmdir()
 
 
-def _named(spec: EnsembleSpec, folder: Path) -> list[NamedFile]:
-    configs = (file for name, member in spec.members.items() for file in found_files(name, member, folder))
-    return [*named_files(spec), *configs]
+def drop_unrecorded(recorded: set[Path], root: Path) -> None:
+    """Delete folders of revisions, and of shared members, that were dropped while this node did not look.
+
+    Args:
+        recorded: those that are somebody's, from ``root``.
+    """
+    for kept in (*root.glob(f"*/{_REVISIONS}/*"), *root.glob("@*")):
+        with contextlib.suppress(FileNotFoundError):
+            if kept.relative_to(root) not in recorded and time.time() - kept.stat().st_mtime > _UNRECORDED_S:
+                shutil.rmtree(kept, ignore_errors=True)
 
 
-def _files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, Path, str]]:
-    """Each file, its path in a folder of the revision, and its digest."""
-    yield from _pinned(spec, ensemble_files(spec), folder)
-    for name in spec.members:
-        yield from _files_of_member(spec, name, folder)
+def drop_damaged(files: Sequence[KeptFile], kept: Path, cache: ContentCache) -> list[KeptFile]:
+    """Delete files of a folder that have not their digests any more, so that they are fetched anew; returns them."""
+    found = [file for file in files if (kept / file.path).is_file() and file_digest(kept / file.path) != file.digest]
+    for file in found:
+        (kept / file.path).unlink(missing_ok=True)
+        cache.forget(file.digest)
+    return found
 
 
-def _files_of_member(spec: EnsembleSpec, name: str, folder: Path) -> Iterator[tuple[Path, Path, str]]:
-    member = spec.members[name]
-    yield from _pinned(spec, [*member_files(name, member), *found_files(name, member, folder)], folder)
-    place = code_place(member.model, folder)
-    for path in code_files(member.model, place):
-        yield place / path, path, file_digest(place / path)
+def revision_files(spec: EnsembleSpec, folder: Path) -> Iterator[tuple[Path, KeptFile]]:
+    """What a pinned spec names, and the code beside it: each file where it lies, and as it is kept.
+
+    Raises:
+        DeployError: one has changed since it was pinned.
+    """
+    yield from _pinned(spec, "", ensemble_files(spec), folder)
+    for name, member in spec.members.items():
+        named = [*member_files(name, member), *found_files(name, member, folder)]
+        yield from _pinned(spec, name, named, folder)
+        place = code_place(member.model, folder)
+        for path in code_files(member.model, place):
+            yield place / path, _kept(place / path, path, file_digest(place / path), name)
 
 
-def _pinned(spec: EnsembleSpec, files: list[NamedFile], folder: Path) -> Iterator[tuple[Path, Path, str]]:
+def _pinned(spec: EnsembleSpec, part: str, files: list[NamedFile], folder: Path) -> Iterator[tuple[Path, KeptFile]]:
     for file in files:
-        if not file.inside or file.field not in spec.digests:
+        if file.field not in spec.digests:
             continue
         path, wanted = folder / file.path, spec.digests[file.field]
         digests = {inner: file_digest(inner) for inner in files_in(path)} if path.is_dir() else {path: wanted}
         if path.is_dir() and folder_digest(path, digests) != wanted:
             raise _changed(path)
         for inner, digest in digests.items():
-            yield inner, inner.relative_to(folder), digest
+            yield inner, _kept(inner, inner.relative_to(folder), digest, part)
+
+
+def _kept(source: Path, path: Path, digest: str, part: str) -> KeptFile:
+    try:
+        return KeptFile(path.as_posix(), digest, source.stat().st_size, part)
+    except OSError:
+        raise _changed(source) from None
 
 
 def _link_others(folder: Path, kept: Path) -> None:
@@ -139,31 +175,6 @@ def _link_others(folder: Path, kept: Path) -> None:
             target.symlink_to(entry.resolve())
         elif entry.is_dir() and target.is_dir() and not target.is_symlink():
             _link_others(entry, target)
-
-
-def _content(source: Path, digest: str, contents: Path) -> Path:
-    """The copy of this content, made where there is none yet."""
-    content = contents / digest.removeprefix("sha256:")
-    if not content.exists():
-        contents.mkdir(parents=True, exist_ok=True)
-        with writing_whole(content) as partial:
-            _copy(source, partial, digest)
-    return content
-
-
-def _copy(source: Path, target: Path, digest: str) -> None:
-    """Copy a file of this digest.
-
-    Raises:
-        DeployError: it has another.
-    """
-    copied = hashlib.sha256()
-    with source.open("rb") as old, target.open("wb") as new:
-        while piece := old.read(_PIECE_BYTES):
-            copied.update(piece)
-            new.write(piece)
-    if f"sha256:{copied.hexdigest()}" != digest:
-        raise _changed(source)
 
 
 def _changed(path: Path) -> DeployError:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import TypeAdapter
 
 from quorate.deployments.errors import ConflictError, UnavailableError
+from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.security.doors import WILDCARDS, Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
@@ -48,31 +49,26 @@ class Publication:
     """A published spec.
 
     Attributes:
-        folder: what its relative paths started from when it was deployed.
-        kept: where copies of what it names are; see ``kept_files``.
+        folder: what its relative paths started from on the machine that it was deployed from.
+        files: all that it needs of there.
         apps: the application of each member.
     """
 
     spec: EnsembleSpec
     folder: Path
-    kept: Path
+    files: KeptFiles
     apps: Mapping[str, str]
-
-    @property
-    def place(self) -> Path:
-        """What its relative paths start from on this node: the copies, where there are any."""
-        return self.kept if self.kept.is_dir() else self.folder
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
-        places = {"folder": str(self.folder), "kept": str(self.kept)}
-        return {"spec": self.spec.model_dump(mode="json"), **places, "apps": dict(self.apps)}
+        spec = self.spec.model_dump(mode="json")
+        return {"spec": spec, "folder": str(self.folder), "files": self.files.to_json(), "apps": dict(self.apps)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Publication:
         """What ``to_json`` gave."""
         spec = EnsembleSpec.model_validate(data["spec"])
-        return cls(spec, Path(data["folder"]), Path(data["kept"]), data["apps"])
+        return cls(spec, Path(data["folder"]), KeptFiles.from_json(data["files"]), data["apps"])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,8 +64,12 @@ class Share:
 class Candidate:
     """A revision that all fusion replicas prepare and none uses yet: it can be asked, and given some requests."""
 
-    def __init__(self, publication: Publication, replicas: FusionReplicas):
+    def __init__(self, publication: Publication, replicas: FusionReplicas, place: Path):
+        """Args:
+        place: the folder of the ensemble's own files here, for what it is tried on.
+        """
         self.spec, self.revision, self.publication = publication.spec, publication.spec.revision, publication
+        self.place = place
         self._replicas = replicas
 
     def prepare(self) -> None:
@@ -160,7 +165,7 @@ def rehearse(candidate: Candidate) -> None:
         return
     try:
         content = content_of(spec.members.values())
-        candidate.probe(example_rows(spec.inputs, 1, candidate.publication.place, spec.lengths, content))
+        candidate.probe(example_rows(spec.inputs, 1, candidate.place, spec.lengths, content))
     except DeployError as error:
         mistakes = (":error", ":shape", "could not be fused", "could not be sent")
         if any(words in str(error) for words in mistakes):  # others, a late member say, are no mistake of the spec

@@ -109,9 +109,9 @@ def with_paths(data: dict[str, Any], paths: Mapping[str, str]) -> dict[str, Any]
         *parents, last = field.split(".")
         place: Any = data
         for parent in parents:
-            place = place[parent]
+            place = place[int(parent) if isinstance(place, list) else parent]
         of_model = parents[0] == "members" and last == "model"
-        place[last] = with_model_path(place[last], path) if of_model else path
+        place[int(last) if isinstance(place, list) else last] = with_model_path(place[last], path) if of_model else path
     return data
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.atomic_files import copy_whole, write_whole, writing_whole
-from quorate.deployments.records.kept_files import drop_all_but, keep_files, keep_member
+from quorate.deployments.records.kept_files import drop_all_but, keep_files
 from quorate.deployments.spec.digests import check_member, pin
 from quorate.deployments.spec.files import save_spec
 from tests.deployments.support.killed_saves import read_after_each_kill
@@ -102,10 +102,10 @@ def test_copies_of_a_publication_are_whole_or_not_there_and_a_second_try_complet
         whole = {OLD, (folder / "kept_factory.py").read_bytes()}
         kept = root / "kept" / "revisions"
         assert {path.read_bytes() for path in kept.rglob("*") if path.is_file()} <= whole
-        again = keep_files(found, folder, root)
+        again = root / keep_files(found, folder, root).name
         check_member(found.job("a"), again)
         drop_all_but("kept", {again.name}, root)
-        return {path.read_bytes() for path in (root / "kept" / "content").iterdir()} == whole  # no halves are left
+        return {path.read_bytes() for path in (root / "content").iterdir()} == whole  # no halves are left
 
     seen = read_after_each_kill(root, lambda: keep_files(found, folder, root), read)
     assert all(seen)
@@ -115,7 +115,7 @@ def test_copies_of_a_publication_are_whole_or_not_there_and_a_second_try_complet
 @pytest.mark.long
 def test_a_revision_that_is_kept_is_untouched_while_the_next_is_copied(folder, tmp_path):
     root, first = tmp_path / "root", pin(spec(), folder)
-    kept = keep_files(first, folder, root)
+    kept = root / keep_files(first, folder, root).name
     (folder / "artifacts" / "a.safetensors").write_bytes(NEW)
     second = pin(spec(), folder)
 
@@ -124,19 +124,3 @@ def test_a_revision_that_is_kept_is_untouched_while_the_next_is_copied(folder, t
         return (kept / "artifacts" / "a.safetensors").read_bytes()
 
     assert set(read_after_each_kill(root, lambda: keep_files(second, folder, root), read)) == {OLD}
-
-
-@pytest.mark.long
-def test_copies_of_a_shared_member_are_all_there_or_none(folder, tmp_path):
-    found, root = pin(spec(), folder), tmp_path / "root"
-
-    def read():
-        if not (root / "app").exists():
-            return "none"
-        check_member(found.job("a"), root / "app")
-        return (root / "app" / "artifacts" / "a.safetensors").read_bytes()
-
-    seen = read_after_each_kill(root, lambda: keep_member(found, "a", folder, folder, root / "app"), read)
-    assert seen[0] == "none"
-    assert seen[-1] == OLD
-    assert set(seen) == {"none", OLD}

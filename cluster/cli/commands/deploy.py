@@ -25,6 +25,14 @@ def deploy(
     tls_key: door_options.TlsKey = None,
     tls_client_ca: door_options.TlsClientCa = None,
     timeout_s: LoadTimeout = 300,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="Keep what the spec names here too (s3://, gs://, file:///), for nodes to have it from.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Deploy an ensemble or update it; only what changed restarts.
@@ -41,6 +49,8 @@ def deploy(
 
     if address is not None:
         refuse(context, ["foreground"], "the local cluster, without --address")
+    if foreground:
+        refuse(context, ["store"], "a cluster that outlives this process, without --foreground")
     doors = door_options.doors(host, auth_token_file, management_token_file, insecure, tls_cert, tls_key, tls_client_ca)
     if doors is not None and doors.warning:
         typer.secho(f"warning: {doors.warning}", fg="yellow", err=True)
@@ -50,7 +60,7 @@ def deploy(
             if foreground:
                 ensemble = stack.enter_context(operation.foreground(spec, **asked, on_step=tell))
             else:
-                ensemble = operation.deploy(spec, address=address, **asked, on_step=tell)
+                ensemble = operation.deploy(spec, address=address, **asked, store=store, on_step=tell)
         show(ensemble, ensemble.to_dict(), as_json)
         if foreground:
             from quorate.cluster.local.host import wait_for_signal

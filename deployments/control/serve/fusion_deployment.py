@@ -11,6 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
 from quorate.deployments.records.registry import Publication, Record, Registry
@@ -175,7 +176,8 @@ class FusionDeployment:
 
         def revised(record: Record) -> EnsembleSpec:
             spec = revise(record.live.spec)
-            build_revision(spec, record.live.place)  # what cannot be built is the client's mistake, not the cluster's
+            # What cannot be built is the client's mistake, not the cluster's.
+            build_revision(spec, bring(record.live.files.of("")))
             return spec
 
         await asyncio.to_thread(publish, self._ensemble, revised)
@@ -204,7 +206,7 @@ class FusionDeployment:
 def _served(publication: Publication) -> Served:
     from quorate.deployments.server.fusion_server import Served
 
-    return Served(publication.spec, publication.place, publication.apps)
+    return Served(publication.spec, bring(publication.files.of("")), publication.apps)
 
 
 def _make_engine(served: Served) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,15 +10,19 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.ray_private import (
     ClusterStore,
     bind_serve_to_node,
+    content_cache,
     end_process_later,
+    kept_root,
     session_folder,
 )
-from quorate.deployments.errors import SentError
+from quorate.deployments.errors import MemberLoadError, MissingArtifactError, SentError
 from quorate.deployments.logs.capture import copy_output
 from quorate.deployments.logs.files import SHARED, LogFile
+from quorate.deployments.records.kept_files import KeptFiles, drop_damaged
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
@@ -31,23 +36,18 @@ class MemberDeployment:
 
     Args:
         job_json: a ``MemberJob``.
-        kept: where copies of its files are, on nodes that have them; see ``Publication``.
-        folder: what the spec's relative paths start from on the others.
+        files: its ``KeptFiles`` as JSON, which come to this node where it lacks them.
+        folder: what the spec's relative paths started from on the machine that it was deployed from.
         start_folder: where the operator stood when deploying; factories are looked for there too.
     """
 
-    def __init__(self, job_json: str, kept: str, folder: str, start_folder: str, fingerprint: str):
+    def __init__(self, job_json: str, files: str, folder: str, start_folder: str, fingerprint: str):
         bind_serve_to_node()
         self._job, self._fingerprint = MemberJob.model_validate_json(job_json), fingerprint
         if not self._job.member.resources.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
-        from quorate.deployments.sources.factory import search_in
-
-        place = Path(kept) if Path(kept).is_dir() else Path(folder)
-        if place != Path(folder):
-            _forget_folders(Path(folder), Path(start_folder))
-        search_in(place, Path(start_folder))
-        self._replica = _started(self._job, place)
+        _forget_folders(Path(folder), Path(start_folder))
+        self._replica = _started(self._job, KeptFiles.from_json(json.loads(files)), Path(start_folder))
         self._last_stats = (time.monotonic(), 0.0)
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -93,18 +93,25 @@ class MemberDeployment:
             end_process_later()
 
 
-def _started(job: MemberJob, folder: Path) -> MemberReplica:
+def _started(job: MemberJob, files: KeptFiles, start_folder: Path) -> MemberReplica:
     """The replica, which writes into its log; what keeps it from starting too, and says so to the operator."""
     from quorate.deployments.members.replica import MemberReplica
+    from quorate.deployments.sources.factory import search_in
 
     place = _place()
     log = LogFile(SHARED if job.member.share else job.ensemble, job.name, place.replica_id, place.host)
     copy_output(log)
     try:
+        folder = bring(files)
+        search_in(folder, start_folder)
         return MemberReplica(job, folder, place, log)
     except Exception as error:
+        for file in drop_damaged(files.files, kept_root() / files.name, content_cache()):
+            log.write(f"{file.path} is damaged on this node; it is fetched anew")
         cause = error.__cause__ or error  # the member's own
         log.write(f"did not start: {error}\n{''.join(traceback.format_exception(cause))}")
+        if isinstance(error, MissingArtifactError):
+            raise SentError(MemberLoadError.__name__, (job.name, error.found, error.fix)) from None
         if isinstance(error, QuorateError):
             raise SentError(type(error).__name__, error.args) from None
         raise

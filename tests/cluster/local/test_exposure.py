@@ -73,6 +73,17 @@ def started(tmp_path_factory):
     shell.run("down")
 
 
+def test_a_node_address_without_the_token_is_told_in_a_sentence(started, tmp_path):
+    for mode, token, found in (
+        ("disabled", "", "none was shown"),
+        ("token", "b" * 64, "the one that was shown is not"),
+    ):
+        env = {**started.shell.env, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
+        words = [sys.executable, "-m", "quorate.cluster.cli.main", "status", "--address", started.cluster.address]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, f"asks for a token, and {found}" in done.stderr) == (1, True), done.stderr
+
+
 def status(port, rpc, **metadata):
     """What a gRPC call without a message comes to at a port of this machine."""
     with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:

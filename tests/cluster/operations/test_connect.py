@@ -1,5 +1,8 @@
 """A running ensemble as an object, where only its HTTP door is in reach."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -38,9 +41,20 @@ def test_what_needs_the_cluster_says_so(pair, what):
         getattr(ensemble, what)()
 
 
-def test_an_address_alone_does_not_name_an_ensemble():
-    with pytest.raises(ClusterError, match="connect with its name"):
-        quorate.connect(url="http://127.0.0.1:9")
+def test_a_door_says_which_ensemble_it_is_to(pair):
+    for ensemble in (quorate.connect(pair.http), quorate.connect(url=[pair.http])):
+        with ensemble:
+            assert (ensemble.name, ensemble.url) == ("pair", pair.http)
+            assert ensemble.infer(x=ROWS).outputs["fused"].shape == (2, 3)
+    with pytest.raises(UnavailableError):
+        quorate.connect("http://127.0.0.1:9")
+
+
+def test_a_door_is_connected_to_without_ray(pair):
+    hidden = "import sys; sys.modules.update(dict.fromkeys(['ray', 'torch', 'pyarrow']))"
+    code = f"{hidden}; import quorate; quorate.connect({pair.http!r}).infer(x=[[0.5, 1.0]])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_rows_in_memory_are_asked_like_a_file(pair):

@@ -28,9 +28,10 @@ _REDIS = f"{address(254)}:6379"
 _GCS_SERVER = "gcs/gcs_server"
 _RAY = (sys.executable, "-m", "ray.scripts.scripts", "start")
 _SIZE = ("--num-cpus", "8", "--object-store-memory", "100000000", "--include-log-monitor", "false")
-_HEAD = (
-    "--head", "--port", "6379", "--temp-dir", f"{DISK}/ray", "--include-dashboard", "false", "--no-monitor",
-)  # fmt: skip
+_HEAD = ("--head", "--port", "6379", "--temp-dir", f"{DISK}/ray", "--no-monitor")
+_DASHBOARD = ("--include-dashboard", "true", "--dashboard-host", "0.0.0.0", "--dashboard-port", "8265")
+JOBS = f"http://{address(HEAD)}:8265"
+OPERATOR = 4  # the place of a machine that is no node
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0",
     "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "",
@@ -51,12 +52,19 @@ class ThreeNodes:
         outside: where clients are.
     """
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None, redis: bool = True):
+    def __init__(
+        self, folder: Path, env: Mapping[str, str] | None = None, redis: bool = True, dashboard: bool = False,
+        start_folder: Path = ROOT,
+    ):  # fmt: skip
         """Args:
         folder: for logs and the machines' disks.
         env: of everything that runs there.
         redis: whether the head keeps what it knows outside of its machine, where there is a ``redis-server``.
+        dashboard: whether it has one, and with it Ray's Jobs API.
+        start_folder: where the nodes are started.
         """
+        self._start_folder = start_folder
+        self._dashboard = _DASHBOARD if dashboard else ("--include-dashboard", "false")
         self.folder = folder
         self.with_redis = redis and shutil.which("redis-server") is not None
         self._env = environment({**_ENVIRONMENT, **(env or {})}, unset=("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES"))
@@ -102,6 +110,22 @@ class ThreeNodes:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
+    def operator(self) -> Machine:
+        """A machine that is no node, plugged in beside them."""
+        machine = self._machine("operator")
+        self.network.plug_in(machine, OPERATOR)
+        return machine
+
+    def quorate_from(self, machine: Machine, *words: str, **env: str) -> subprocess.Popen[str]:
+        """The command line on a machine that has the bare package: neither Ray nor torch, and no node."""
+        hidden = "import sys; sys.modules.update(dict.fromkeys(['ray', 'torch']))"
+        command = [sys.executable, "-c", f"{hidden}; from quorate.cluster.cli.main import main; main()", *words]
+        return subprocess.Popen(
+            machine.command(*command, "--address", JOBS, folder=Path("/")), text=True,
+            env={**self._env, "QUORATE_HOME": f"{DISK}/home", "HOME": DISK, **env},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
     def spec_file(self, spec: Mapping[str, Any]) -> str:
         """A file that holds it, the factories beside it; every node sees them, whatever becomes of its own disk."""
         file = self.folder / f"{next(_numbers)}.yaml"
@@ -114,7 +138,7 @@ class ThreeNodes:
     def asking(
         self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = RATE,
         places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0), first: int = 0,
-        tries: int = 2,
+        tries: int = 2, env: Mapping[str, str] | None = None,
     ) -> Iterator[Asking]:  # fmt: skip
         """Have clients ask while the context lasts.
 
@@ -124,6 +148,7 @@ class ThreeNodes:
             places: of the nodes whose doors they know.
             first: the number of the first request; one that nobody else has asked for where it is 0.
             tries: how many doors a client asks.
+            env: of the clients, beside that of everything.
         """
         http_port, grpc_port = (int(deployed[door].rpartition(":")[2]) for door in ("http", "grpc"))
         run = next(_numbers) % (1 << 40)
@@ -131,7 +156,8 @@ class ThreeNodes:
         doors = tuple((address(place), http_port, grpc_port) for place in places)
         plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded, tries)
         errors = self.folder / "load.log"
-        process = self.outside.python("tests.cluster.three_nodes.load", env=self._env, log=errors)
+        everywhere = {**self._env, **(env or {})}
+        process = self.outside.python("tests.cluster.three_nodes.load", env=everywhere, log=errors)
         assert process.stdin
         assert process.stdout
         process.stdin.write(to_line(plan))
@@ -204,9 +230,10 @@ class ThreeNodes:
 
     def _starting_ray(self, place: int) -> subprocess.Popen[str]:
         me = ("--node-ip-address", address(place))
-        words = _HEAD if place == HEAD else ("--address", GCS)
+        words = (*_HEAD, *self._dashboard) if place == HEAD else ("--address", GCS)
         return subprocess.Popen(
-            self.nodes[place].command(*_RAY, *words, *me, *_SIZE), env=self._gcs_env(), text=True,
+            self.nodes[place].command(*_RAY, *words, *me, *_SIZE, folder=self._start_folder), env=self._gcs_env(),
+            text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 

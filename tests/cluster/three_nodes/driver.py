@@ -15,12 +15,12 @@ from typing import Any
 from tests.cluster.three_nodes.oracle import FOLDER
 
 
-def deploy(spec: dict[str, Any], host: str = "0.0.0.0", **options: Any) -> dict[str, Any]:
+def deploy(spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, **options: Any) -> dict[str, Any]:
     """Deploy it with doors that other nodes reach, and on loopback with doors that take publications."""
     from quorate.deployments import Doors, parse_spec
     from quorate.deployments.control import deploy as control
 
-    done = control.deploy(parse_spec(spec), Path(FOLDER), Doors(host, insecure=True), **options)
+    done = control.deploy(parse_spec(spec), Path(folder), Doors(host, insecure=True), **options)
     return {"revision": done.revision, "http": done.http, "grpc": done.grpc, "nodes": done.nodes}
 
 

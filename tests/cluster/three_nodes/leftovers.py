@@ -65,7 +65,7 @@ def _of_node(node: Machine) -> dict[str, Any]:
     ours = {pid: line.split()[0] for pid, line in node.processes().items() if line.startswith("ray::Serve")}
     listening = [_PORT.search(line) for line in node.run("ss", "-ltnpH").splitlines()]
     folders = f"{DISK}/home {DISK}/ray/session_latest/quorate /dev/shm"
-    # Ray's logs and its own store are Ray's; the disk is beside them; the root of all copies is made once a node.
+    # Ray's logs and its own store are Ray's; the disk is beside them; copies of files stay while they have room.
     files = f"find -H {folders} -path {DISK}/ray/\\*/logs -prune -o -path {DISK} -prune -o -print 2>/dev/null || true"
     return {
         "processes": sorted((pid, title.rpartition(".")[0] or title) for pid, title in ours.items()),
@@ -73,6 +73,6 @@ def _of_node(node: Machine) -> dict[str, Any]:
         "files": sorted(
             name
             for name in node.run("sh", "-c", files).splitlines()
-            if "plasma" not in name and not name.endswith("/quorate/kept")
+            if "plasma" not in name and "/quorate/kept" not in name
         ),
     }

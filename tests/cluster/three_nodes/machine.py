@@ -157,6 +157,12 @@ class Network:
         """Let no more than ``rate``, as ``tc`` writes it, reach a machine."""
         self._enter(*_shaped(f"port{place}", "rate", rate, "burst", "16kb", "latency", "400ms"))
 
+    def shape(self, place: int, rate: str) -> None:
+        """Let no more than ``rate``, as ``tc`` writes it, reach a machine, and no more leave it."""
+        how = ("rate", rate, "burst", "256kb", "latency", "100ms")
+        self._enter(*_shaped(f"port{place}", *how))
+        self._machines[place].run(*_shaped("eth0", *how))
+
     def deafen(self, place: int) -> None:
         """Have what is sent to a machine get lost, and nothing say so; what it sends arrives."""
         self._enter(*_shaped(f"port{place}", *_NOTHING))

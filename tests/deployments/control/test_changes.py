@@ -9,9 +9,10 @@ from quorate.deployments.control import changes
 from quorate.deployments.control.changes import plan_changes
 from quorate.deployments.control.placement import Node
 from quorate.deployments.control.serve_apps import door_application, member_application
+from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.records.registry import Publication, Record
 
-NODE = "10.0.0.1"
+NODE, KEPT = "10.0.0.1", KeptFiles(Path("kept"))
 
 
 def planned_record(number=1, doors=None, digests=None, **member):
@@ -26,8 +27,8 @@ def planned_record(number=1, doors=None, digests=None, **member):
             "digests": digests or {},
         }
     )
-    apps = {name: member_application(spec, name, Path("/models"), Path("/kept")).name for name in spec.members}
-    publication = Publication(spec, Path("/models"), Path("/kept"), apps)
+    apps = {name: member_application(spec, name, Path("/models"), KEPT).name for name in spec.members}
+    publication = Publication(spec, Path("/models"), KEPT, apps)
     record = Record(number, publication, doors or Doors(), 8000, 8001, {})
     return record.__class__(**{**vars(record), "door_apps": {NODE: doors_of(record).name}})
 
@@ -38,7 +39,7 @@ def doors_of(record):
 
 def apps_of(record):
     spec = record.live.spec
-    members = [member_application(spec, name, record.live.folder, record.live.kept) for name in spec.members]
+    members = [member_application(spec, name, record.live.folder, record.live.files) for name in spec.members]
     return [*members, doors_of(record)]
 
 

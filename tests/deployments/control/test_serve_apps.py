@@ -7,10 +7,11 @@ import pytest
 from quorate.deployments import Doors, parse_spec
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.control.serve_apps import door_application, member_application, scaling
+from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.records.registry import Publication
 from quorate.deployments.spec.schema import Replicas, Resources
 
-FOLDER, KEPT = Path("/models"), Path("/kept")
+FOLDER, KEPT = Path("/models"), KeptFiles(Path("kept"))
 
 
 def spec(fusion=None, serving=None, **member):

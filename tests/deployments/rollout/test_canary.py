@@ -8,6 +8,7 @@ import pytest
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import CanaryError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.records.registry import Publication
 from quorate.deployments.rollout import canary
 from quorate.deployments.rollout.canary import compare, verify, watch
@@ -45,7 +46,8 @@ def _no_waiting(monkeypatch):
 
 
 def candidate(**replies):
-    return Candidate(Publication(SPEC, Path("/"), Path("/"), {"a": "watched.a.12345678"}), Answering(**replies))
+    found = Publication(SPEC, Path("/"), KeptFiles(Path("watched")), {"a": "watched.a.12345678"})
+    return Candidate(found, Answering(**replies), Path("/"))
 
 
 def test_the_largest_difference_is_told_when_it_is_small_enough():

@@ -1,5 +1,7 @@
 """Prepare, rehearse, check, record, commit: with replicas that only write down what they are told."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,7 @@ class Told:
 
 def attempt(replicas, found, check=None):
     """Roll out, and what became live."""
-    roll_out(Candidate(found, replicas), lambda: replicas.recorded.append(found.spec.revision), check)
+    roll_out(Candidate(found, replicas, Path("/")), lambda: replicas.recorded.append(found.spec.revision), check)
     return replicas.recorded
 
 
@@ -73,7 +75,7 @@ def test_a_registry_that_refuses_keeps_the_old_revision():
 
     replicas = Told()
     with pytest.raises(DeployError, match="somebody else was faster"):
-        roll_out(Candidate(publication(), replicas), refuse)
+        roll_out(Candidate(publication(), replicas, Path("/")), refuse)
     assert replicas.calls == ["prepare", "probe", "discard"]
 
 
@@ -111,7 +113,7 @@ def test_a_member_that_is_only_late_does_not_stop_a_revision():
 def test_what_all_replicas_saw_of_a_canary_is_added_up():
     seen = {"answers": 2, "degraded": 1, "errors": 0, "latencies": {3: 2}}
     more = {"answers": 1, "degraded": 0, "errors": 1, "latencies": {3: 1, 5: 1}}
-    candidate = Candidate(publication(), Told(outcomes=[{"old": seen, "new": more}, {"old": more}]))
+    candidate = Candidate(publication(), Told(outcomes=[{"old": seen, "new": more}, {"old": more}]), Path("/"))
     found = candidate.outcomes()
     assert (found["old"].answers, found["old"].degraded, found["old"].errors) == (3, 1, 1)
     assert found["old"].latencies.counts == {3: 3, 5: 1}

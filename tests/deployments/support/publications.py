@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from quorate.deployments import Doors, parse_spec
+from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.records.registry import Publication, Record
 
 
@@ -18,7 +19,7 @@ def publication(deadline_s=1.0, classes=("red", "green"), chained=False):
         "fusion": {"rule": "mean", "deadline_s": deadline_s},
     }
     return Publication(
-        parse_spec(spec), Path("/models"), Path("/kept"), {name: f"kept.{name}.12345678" for name in members}
+        parse_spec(spec), Path("/models"), KeptFiles(Path("kept")), {name: f"kept.{name}.12345678" for name in members}
     )
 
 

@@ -62,7 +62,7 @@ def test_every_file_of_the_folder_and_of_its_adapter_is_part_of_the_revision(fol
 
 def test_what_is_kept_of_a_revision_stays_when_the_folder_changes(folder, tmp_path):
     pinned = pin(load_spec(folder / "spec.yaml"), folder)
-    kept = keep_files(pinned, folder, tmp_path / "kept")
+    kept = tmp_path / "kept" / keep_files(pinned, folder, tmp_path / "kept").name
     wanted = files(folder / "nets")
     shutil.rmtree(folder / "nets")
     assert files(kept / "nets") == wanted

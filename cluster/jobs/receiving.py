@@ -1,0 +1,91 @@
+"""The job's end of an upload: pieces out of Ray's package store into this node's cache, and from there to others."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quorate.cluster.jobs.uploading import piece_name
+from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.artifacts.spreading import Spreading
+from quorate.deployments.control.ray_private import Packages, content_cache, kept_root
+from quorate.deployments.errors import ClusterError
+from quorate.deployments.records.artifact_store import open_store
+from quorate.deployments.records.kept_files import KeptFile, KeptFiles
+
+_STALL_S = 120.0
+_POLL_S = 0.01
+
+
+def is_there(name: str) -> bool:
+    """Whether the operator's machine has put something of this name."""
+    return Packages().has(name)
+
+
+def take(name: str) -> bytes:
+    """What it has put, or puts soon; it is there no more.
+
+    Raises:
+        ClusterError: nothing came.
+    """
+    packages, until = Packages(), time.monotonic() + _STALL_S
+    while (found := packages.get(name)) is None:
+        if time.monotonic() > until:
+            raise ClusterError(f"the operator's machine has sent nothing for {_STALL_S:g} s; try again")
+        time.sleep(_POLL_S)
+    packages.delete(name)
+    return found
+
+
+def forget(job: str) -> None:
+    """Delete all that was put for a job and that it has not taken."""
+    Packages().delete_all(f"{job}-")
+
+
+@contextmanager
+def received(job: str, request: Mapping[str, Any], say: Callable[..., None], spread: bool) -> Iterator[Path]:
+    """The folder of a request's files, while the context lasts.
+
+    Args:
+        say: told what this node lacks, and from which byte on.
+        spread: to other nodes as well, which have from this one what it has so far.
+    """
+    files = KeptFiles(Path(f"@{job}"), tuple(KeptFile(*file) for file in request["files"]))
+    if not files.files:
+        yield Path()
+        return
+    cache, store = content_cache(), request["arguments"].get("store")
+    contents = {file.digest: file for file in files.files if not cache.has(file.digest)}
+    if spread:
+        Spreading(files)
+    if store:
+        for file in contents.values():
+            cache.add(file.digest, file.size_bytes, lambda start, file=file: open_store(store).read(file.digest, start))  # type: ignore[misc]
+    else:
+        say(need=[(digest, cache.received_bytes(digest)) for digest in contents])
+        incoming = _Incoming(job)
+        for file in contents.values():
+            cache.add(file.digest, file.size_bytes, lambda start, file=file: incoming.pieces(file.size_bytes - start))  # type: ignore[misc]
+    try:
+        yield bring(files)
+    finally:
+        shutil.rmtree(kept_root() / files.name, ignore_errors=True)
+
+
+class _Incoming:
+    """Pieces in the order of their numbers, one content after the other."""
+
+    def __init__(self, job: str):
+        self._job, self._number = job, 0
+
+    def pieces(self, size_bytes: int) -> Iterator[bytes]:
+        """Those of the next content, so many bytes together."""
+        while size_bytes > 0:
+            piece = take(piece_name(self._job, self._number))
+            self._number += 1
+            size_bytes -= len(piece)
+            yield piece

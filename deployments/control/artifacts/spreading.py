@@ -1,0 +1,49 @@
+"""Copies of a revision's files on several nodes before it goes live: one of them may die."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.artifacts.holders import Holders, alive
+from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.errors import DeployError
+from quorate.deployments.records.kept_files import KeptFiles
+
+COPIES = 3
+
+
+class Spreading:
+    """Under way from the time that it is made; this node has the files, or has begun to receive them.
+
+    Each node has them from the one before, which passes on what arrives.
+    """
+
+    def __init__(self, files: KeptFiles, copies: int = COPIES):
+        here, store = ray.util.get_node_ip_address(), ClusterStore()
+        Holders(store).add(files.name, here)
+        held = set(Holders(store).of(files.name))
+        nodes = [node for node in alive() if node != here]
+        chain = sorted(nodes, key=lambda node: (node not in held, node))[: copies - 1]
+        self._waiting: dict[str, Any] = {}
+        if files.files:
+            before = here
+            for node in chain:
+                remote: Any = ray.remote(num_cpus=0, max_retries=0)(bring)
+                self._waiting[node] = remote.options(resources={f"node:{node}": 0.001}).remote(files, (before, here))
+                before = node
+
+    def wait(self, timeout_s: float) -> None:
+        """Until the copies are there. That a node died meanwhile keeps nothing from going live.
+
+        Raises:
+            DeployError: it takes longer.
+        """
+        if not self._waiting:
+            return
+        _, late = ray.wait([*self._waiting.values()], num_returns=len(self._waiting), timeout=timeout_s)
+        if late:
+            nodes = ", ".join(node for node, waiting in self._waiting.items() if waiting in late)
+            raise DeployError(f"files have not reached {nodes} after {timeout_s:g} s; give --timeout more")

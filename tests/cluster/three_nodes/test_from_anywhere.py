@@ -1,0 +1,104 @@
+"""A machine that is no node, with nothing but the bare package, and the Jobs address of a cluster."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.cluster.three_nodes.cluster import PLACES, ThreeNodes
+from tests.cluster.three_nodes.machine import address, wait_for, why_not
+from tests.cluster.three_nodes.oracle import WEIGHTS
+from tests.cluster.three_nodes.travelling import Travelling
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """A cluster of three nodes with a dashboard."""
+    problem = why_not()
+    if problem:
+        pytest.skip(problem)
+    with ThreeNodes(tmp_path_factory.mktemp("from_anywhere"), dashboard=True) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def operator(nodes):
+    return nodes.operator()
+
+
+def said(process, timeout_s=240):
+    """What a command printed, once it has ended well."""
+    printed, errors = process.communicate(timeout=timeout_s)
+    assert process.returncode == 0, printed + errors
+    return printed
+
+
+def test_an_operator_deploys_deletes_the_folder_and_all_comes_back_when_nodes_die(nodes, operator, seed):
+    found = Travelling(operator, "travels")
+    (operator.disk / "travels" / "spec.json").write_text(json.dumps(found.spec()))
+    doors = ("--host", "0.0.0.0", "--insecure", "--json")
+    deployed = json.loads(said(nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json", *doors)))
+    found.delete()
+    assert found.copies(nodes.nodes) == set(PLACES)
+    assert not operator.pids("raylet")
+    with nodes.asking(deployed, "travels", {deployed["revision"]: WEIGHTS}, seed) as asking:
+        for place in (2, 3):
+            nodes.switch_off(place)
+            shutil.rmtree(nodes.nodes[place].disk / "ray")  # another disk
+            nodes.switch_on(place)
+            wait_for(lambda place=place: nodes.driver().do("nodes").get(address(place)), "it is back", 120)
+            asking.all_is_well()
+    asking.report.assert_safe()
+    status = json.loads(said(nodes.quorate_from(operator, "status", "--json")))
+    assert [ensemble["name"] for ensemble in status["ensembles"]] == ["travels"]
+    assert said(nodes.quorate_from(operator, "down")).split() == ["stopped", "travels"]
+
+
+def test_ctrl_c_ends_the_command_there_too_and_leaves_nothing(nodes, operator):
+    found = Travelling(operator, "stopped")
+    (operator.disk / "stopped" / "spec.json").write_text(json.dumps(found.spec(loading_s=600)))
+    process = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
+    wait_for(
+        lambda: any("DEPLOYING" in state for state in nodes.driver().do("applications").values()), "it starts", 120
+    )
+    interrupt(process)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    wait_for(lambda: not nodes.driver().do("applications"), "nothing of it runs", 120)
+    assert nodes.driver().do("ensembles") == []
+    assert not nodes.nodes[1].pids("QUORATE") + nodes.nodes[1].pids("quorate-")  # the job's process has ended
+
+
+def test_a_mistake_is_told_as_on_a_node_and_nothing_is_sent_for_it(nodes, operator):
+    found = Travelling(operator, "mistaken")
+    spec = found.spec()
+    (operator.disk / "mistaken" / "spec.json").write_text(json.dumps({**spec, "fusion": {"rule": "meen"}}))
+    wrong = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
+    assert "did you mean 'mean'" in wrong.communicate(timeout=60)[1]
+    spec["members"]["a"]["config"]["digest"] = "another"
+    (operator.disk / "mistaken" / "spec.json").write_text(json.dumps(spec))
+    wrong = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
+    errors = wrong.communicate(timeout=240)[1]
+    assert (wrong.returncode, "members.a: " in errors, "AssertionError" in errors) == (1, True, True), errors
+
+
+def test_nodes_without_quorate_have_the_operators(tmp_path_factory):
+    problem = why_not()
+    if problem:
+        pytest.skip(problem)
+    hiding = tmp_path_factory.mktemp("hiding")
+    (hiding / "sitecustomize.py").write_text(
+        "import sys\nsys.path[:] = [place for place in sys.path if '__editable__' not in place]\n"
+    )
+    folder, env = tmp_path_factory.mktemp("bare"), {"PYTHONPATH": str(hiding)}
+    with ThreeNodes(folder, env, dashboard=True, start_folder=folder) as nodes:
+        operator = nodes.operator()
+        found = Travelling(operator, "travels")
+        (operator.disk / "travels" / "spec.json").write_text(json.dumps(found.spec()))
+        words = ("deploy", f"{found.folder}/spec.json", "--host", "0.0.0.0", "--insecure", "--json")
+        deployed = json.loads(said(nodes.quorate_from(operator, *words, PYTHONPATH="")))
+        with nodes.asking(deployed, "travels", {deployed["revision"]: WEIGHTS}, 1, env={"PYTHONPATH": ""}) as asking:
+            asking.all_is_well()
+        asking.report.assert_safe()

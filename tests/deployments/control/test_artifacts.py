@@ -1,0 +1,57 @@
+"""Files of a revision on a node of the tests' own cluster."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from quorate.deployments.errors import MissingArtifactError
+from quorate.deployments.records.kept_files import KeptFile, KeptFiles
+
+WEIGHTS = b"weights"
+DIGEST = f"sha256:{hashlib.sha256(WEIGHTS).hexdigest()}"
+
+
+@pytest.fixture
+def files(tmp_path):
+    name = Path("artifacts", "revisions", tmp_path.name)
+    return KeptFiles(name, (KeptFile("a/w.bin", DIGEST, len(WEIGHTS), "m"),))
+
+
+def test_a_file_that_nobody_has_is_missing_in_words(cluster, files):
+    from quorate.deployments.control.artifacts.bringing import bring
+
+    sentence = r"a/w.bin \(sha256:9b8c26cca9a2\) is missing on this node: no other node is alive; deploy it again"
+    with pytest.raises(MissingArtifactError, match=sentence.replace("9b8c26cca9a2", DIGEST[7:19])):
+        bring(files)
+
+
+def test_a_file_comes_out_of_the_store_and_stays_for_the_next_time(cluster, files, tmp_path):
+    from dataclasses import replace
+
+    from quorate.deployments.control.artifacts.bringing import bring
+
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / DIGEST[7:]).write_bytes(b"wrong")
+    found = replace(files, store=f"file://{store}")
+    with pytest.raises(MissingArtifactError, match="it came from none of file://.*what arrived is not sha256"):
+        bring(found)
+    (store / DIGEST[7:]).write_bytes(WEIGHTS)
+    assert (bring(found) / "a" / "w.bin").read_bytes() == WEIGHTS
+    (store / DIGEST[7:]).unlink()
+    assert (bring(found) / "a" / "w.bin").read_bytes() == WEIGHTS
+
+
+def test_pieces_of_a_content_go_through_rays_object_store(cluster, tmp_path):
+    import os
+
+    from quorate.deployments.control.artifacts.transfer import pieces_from
+    from quorate.deployments.control.ray_private import content_cache
+
+    content = os.urandom(9_000_001)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    content_cache().add(digest, len(content), lambda start: [content[start:]])
+    here = cluster.util.get_node_ip_address()
+    assert b"".join(pieces_from(here, digest, len(content), 1_000_000, 0)) == content[1_000_000:]
+    assert not list(pieces_from(here, digest, len(content), len(content), 0))
