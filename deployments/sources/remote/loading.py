@@ -34,23 +34,22 @@ _FILES = ("token_file", "ca", "cert", "key")
 def load(request: LoadRequest) -> Model:
     """Ask the server what the model reads and gives, and check that against the member.
 
-    ``config``: files that prove who asks (``token_file``, ``ca``, ``cert``, ``key``), and ``names`` of inputs that the
-    server calls otherwise.
+    ``config``: files that prove who asks (``token_file``, ``ca``, ``cert``, ``key``).
     """
     address = address_of(request.spec.model)
     assert address is not None
-    names = request.settings({**dict.fromkeys(_FILES, str), "names": dict}).get("names", {})
+    request.settings(dict.fromkeys(_FILES, str))
     server = _server(request, address)
     try:
         found = server.describe(DESCRIBE_TIMEOUT_S)
     except (RefusedError, UnreachableError) as error:
         fix = "start it, or correct the address"
         raise request.error(f"{request.spec.model} does not say what it is: {error}", fix) from None
-    inputs = _inputs(request, found, names)
+    inputs = _inputs(request, found)
     output = _output(request, found)
 
     def ask(*arrays: Array) -> dict[str, Array]:
-        given = {tensor.name: _fitted(tensor, array) for tensor, array in zip(inputs, arrays, strict=True)}
+        given = {tensor.name: _fitted(tensor, arrays[place]) for place, tensor in inputs.items()}
         return {output: server.infer(given, output, remaining_s(request.spec.stall_timeout_s))}
 
     classes = next(tensor.classes for tensor in found.outputs if tensor.name == output)
@@ -80,16 +79,16 @@ def _absolute(request: LoadRequest, key: str) -> Path | None:
     return Path(value) if value else None
 
 
-def _inputs(request: LoadRequest, found: Description, names: Mapping[str, str]) -> Sequence[RemoteTensor]:
-    """What the server calls each of the member's inputs, in their order; a single one may have any name."""
-    wanted = [names.get(name, name) for name in request.preprocessing.names]
-    if len(wanted) == 1 and len(found.inputs) == 1:
-        return found.inputs
+def _inputs(request: LoadRequest, found: Description) -> dict[int, RemoteTensor]:
+    """What the server calls the member's inputs, by their places; a single one may have any name."""
+    wanted = request.preprocessing.names
+    if len(wanted) == 1 and len(found.inputs) == 1 and not request.spec.input_names:
+        return {0: found.inputs[0]}
     known = {tensor.name: tensor for tensor in found.inputs}
-    if set(wanted) != set(known):
+    if not set(known) <= set(wanted):
         lacks = f"the server's model reads {', '.join(known)}, and the member gives {', '.join(wanted)}"
-        raise request.error(lacks, "give it these inputs, or say in config: {names: {OURS: THEIRS}}")
-    return [known[name] for name in wanted]
+        raise request.error(lacks, f"say which is which: inputs: {{{next(iter(known), 'THEIRS')}: {wanted[0]}, ...}}")
+    return {place: known[name] for place, name in enumerate(wanted) if name in known}
 
 
 def _output(request: LoadRequest, found: Description) -> str:

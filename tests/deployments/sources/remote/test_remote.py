@@ -38,9 +38,9 @@ def at(model):
     return address
 
 
-def job_of(model, inputs=X, **member):
-    member = {"model": model, "inputs": list(inputs), "output": "probabilities", **member}
-    whole = {"name": "one", "inputs": inputs, "classes": ["red", "green", "blue"], "fusion": {"rule": "mean"}}
+def job_of(model, tensors=X, **member):
+    member = {"model": model, "inputs": list(tensors), "output": "probabilities", **member}
+    whole = {"name": "one", "inputs": tensors, "classes": ["red", "green", "blue"], "fusion": {"rule": "mean"}}
     return parse_spec({**whole, "members": {"m": member}}).job("m")
 
 
@@ -100,13 +100,13 @@ def test_each_datatype_travels(every, protocol, datatype):
     assert found.shape[0] == 2
 
 
-def test_other_names_are_mapped_and_those_that_fit_nothing_are_refused(pair, tmp_path):
+def test_other_names_are_said_and_those_that_fit_nothing_are_refused(pair, tmp_path):
     address = addresses(pair)[0]
     both = {"x": X["x"], "y": X["x"]}
-    with pytest.raises(MemberLoadError, match=r"the server's model reads x, and the member gives x, y; give it these"):
-        predictor_of(job_of(address, both), tmp_path)
-    with pytest.raises(MemberLoadError, match=r"the server's model reads x, and the member gives z, y"):
-        predictor_of(job_of(address, both, config={"names": {"x": "z"}}), tmp_path)
+    predictor_of(job_of(address, both), tmp_path)  # what the model does not read is not sent
+    with pytest.raises(MemberLoadError, match=r"the server's model reads x, and the member gives z; say"):
+        predictor_of(job_of(address, {"image": X["x"]}, inputs={"z": "image"}), tmp_path)
+    predictor_of(job_of(address, {"image": X["x"]}, inputs={"x": "image"}), tmp_path)
     predictor_of(job_of(address, {"image": X["x"]}), tmp_path)  # the only one needs no name
 
 
