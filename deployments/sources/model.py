@@ -33,6 +33,7 @@ class Model:
         classes: what the model itself calls its output's columns, in their order, where it says so; of one that gives
             rows of names and numbers known once it has run.
         content: a text that the model can read, by input, where it reads only some.
+        at_once: how many batches it can have under way; several for one that only waits for another server.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Model:
         of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
         self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
         self.content: Mapping[str, str] = {}
+        self.at_once = 1
         self._check: Callable[[Mapping[str, Array]], None] | None = None
 
     @property

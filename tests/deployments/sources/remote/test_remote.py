@@ -12,6 +12,7 @@ from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.tokens import digest
+from quorate.deployments.sources.remote import loading
 from quorate.deployments.sources.remote.call_deadline import set_deadline
 from quorate.deployments.sources.remote.http import HttpServer
 from quorate.deployments.sources.remote.server import UnreachableError
@@ -81,7 +82,7 @@ def test_a_server_without_the_extension_for_bytes_is_sent_json(pair):
     server = HttpServer(at(addresses(pair)[0]), Credentials())
     server.describe(10)
     server._binary = False
-    near(server.infer({"x": ROWS}, "fused", 10), 0.25 * known(1) + 0.75 * known(-2))
+    near(server.infer({"x": ROWS}, "fused", 10)["fused"], 0.25 * known(1) + 0.75 * known(-2))
     with pytest.raises(ValueError, match="x is not finite"):
         server.infer({"x": ROWS * np.float32("nan")}, "fused", 10)
 
@@ -96,8 +97,9 @@ def test_each_datatype_travels(every, protocol, datatype):
     server = (HttpServer if protocol == "http" else GrpcServer)(at(f"{protocol}:{place}/every"), Credentials())
     described = {tensor.name: tensor.datatype for tensor in server.describe(10).inputs}
     assert described[datatype] == datatype
-    found = server.infer({name: zeros(name, [3], 2) for name in described}, "fused", 10)
-    assert found.shape[0] == 2
+    for output in ("fused", None):
+        found = server.infer({name: zeros(name, [3], 2) for name in described}, output, 10)
+        assert {name: array.shape[0] for name, array in found.items()} == {"fused": 2}
 
 
 def test_other_names_are_said_and_those_that_fit_nothing_are_refused(pair, tmp_path):
@@ -125,18 +127,31 @@ def test_a_datatype_or_shape_that_is_not_the_servers_is_refused_at_warm_up(pair,
         predictor_of(job_of(addresses(pair)[0], {"x": tensor}), tmp_path)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_server_that_is_down_or_has_no_such_model_is_refused_at_load(pair, tmp_path, protocol):
-    with pytest.raises(MemberLoadError, match=r"does not say what it is: .*; start it, or correct the address"):
-        predictor_of(job_of(f"{protocol}:127.0.0.1:{free_port()}/pair"), tmp_path)
+def test_a_server_that_has_no_such_model_is_refused_at_load(pair, tmp_path, protocol):
     place = pair.http.removeprefix("http://") if protocol == "http" else pair.grpc
     with pytest.raises(MemberLoadError, match=r"does not say what it is: .*'nobody' is not found"):
         predictor_of(job_of(f"{protocol}:{place}/nobody"), tmp_path)
+
+
+@pytest.mark.parametrize("way", [0, 2])
+def test_a_server_that_is_down_when_a_replica_starts_is_that_member_missing_until_it_is_up(
+    open_doors, pair_spec, tmp_path, way, monkeypatch
+):
+    monkeypatch.setattr(loading, "AGAIN_S", 0.0)
+    doors = open_doors({**pair_spec, "name": f"late{way}"})
+    doors.server.stop()
+    job = job_of(addresses(doors)[way].replace("pair", f"late{way}"))
+    job = job.model_copy(update={"classes": ("blue", "red", "green")})
+    predictor = predictor_of(job, tmp_path)
+    assert "cannot be asked" in predictor.last_error or "UNAVAILABLE" in predictor.last_error
+    values, states = predictor.run({"x": ROWS}, probabilities=True)
+    assert (states == RowState.ERROR).all()
+    doors.restart()
+    until = time.monotonic() + 60
+    while states.any() and time.monotonic() < until:
+        values, states = predictor.run({"x": ROWS}, probabilities=True)
+    near(values, (0.25 * known(1) + 0.75 * known(-2))[:, [2, 0, 1]])
 
 
 @pytest.mark.parametrize("way", [0, 2])
