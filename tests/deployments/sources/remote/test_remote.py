@@ -1,10 +1,14 @@
 """Members that live elsewhere: another Quorate, asked over HTTP and gRPC; what is down is missing, never wrong."""
 
+import asyncio
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import numpy as np
+import orjson
 import pytest
 
 from quorate.deployments import Doors, load_model, parse_spec
@@ -19,6 +23,7 @@ from quorate.deployments.sources.remote.server import UnreachableError
 from quorate.deployments.spec.model_address import address_of
 from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.deployments.transport.row_state import RowState
+from tests.deployments.support.member_threads import running
 from tests.deployments.support.patients import near
 
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
@@ -266,3 +271,55 @@ def test_any_other_address_is_no_model(model):
     if not model.endswith(".onnx"):  # which is the address of a file, and never fetched
         with pytest.raises(SpecError, match=r"is no model; write .*grpc:HOST:PORT/NAME"):
             job_of(model)
+
+
+class _Meeting(BaseHTTPRequestHandler):
+    """A server that says nothing of its model, and answers two requests only together."""
+
+    together = threading.Barrier(2)
+
+    def do_GET(self):
+        self._answer({})
+
+    def do_POST(self):
+        asked = orjson.loads(self.rfile.read(int(self.headers["content-length"])))["inputs"][0]
+        self.together.wait(30)
+        rows = np.array(asked["data"], np.float32).reshape(asked["shape"])
+        output = {"name": "sum", "datatype": "FP32", "shape": [len(rows), 1], "data": rows.sum(axis=1).tolist()}
+        self._answer({"model_name": "m", "outputs": [output]})
+
+    def _answer(self, found):
+        body = orjson.dumps({"name": "m", "inputs": [], "outputs": [], **found})
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_several_batches_are_under_way_at_a_server_at_once():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Meeting) as server:
+        threading.Thread(target=server.serve_forever).start()
+        member = {"model": f"http:127.0.0.1:{server.server_port}/m", "inputs": ["x"], "output": "values"}
+        spec = {"name": "met", "inputs": {"x": {"datatype": "FP32", "shape": [-1]}}, "members": {"m": member},
+                "fusion": {"rule": "mean", "deadline_s": 30.0}}  # fmt: skip
+
+        async def asked():
+            async with running(spec) as engine:
+                rows = [np.ones((1, size), np.float32) for size in (2, 3)]  # which are no rows of one batch
+                answers = await asyncio.gather(*(engine.infer({"x": row}) for row in rows))
+                return [float(answer.values[0, 0]) for answer in answers]
+
+        try:
+            # Its example makes a batch alone, which would wait for another.
+            warm = threading.Thread(target=lambda: httpx.post(
+                f"http://127.0.0.1:{server.server_port}/v2/models/m/infer",
+                json={"inputs": [{"data": [1], "shape": [1, 1]}]},
+            ))  # fmt: skip
+            warm.start()
+            assert asyncio.run(asked()) == [2.0, 3.0]
+            warm.join()
+        finally:
+            server.shutdown()
