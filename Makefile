@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-autogluon lint format clean
+.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-autogluon test-servers lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
 # where the environment says not to keep what was compiled: many tests start a process.
@@ -87,6 +87,20 @@ $(VENV)-autogluon/installed: pyproject.toml
 test-autogluon: $(VENV)-autogluon/installed
 	$(VENV)-autogluon/bin/pip install --quiet --disable-pip-version-check --no-deps .
 	OMP_NUM_THREADS=1 $(VENV)-autogluon/bin/python -m pytest -m '' tests/cluster/operations/test_import_autogluon.py
+
+# Other servers whose models are members; each pins what it needs.
+$(VENV)-mlserver/installed:
+	$(PYTHON) -m venv $(VENV)-mlserver
+	$(VENV)-mlserver/bin/pip install --quiet --disable-pip-version-check 'mlserver>=1.7,<2' 'mlserver-sklearn>=1.7,<2'
+	touch $@
+
+$(VENV)-kserve/installed:
+	$(PYTHON) -m venv $(VENV)-kserve
+	$(VENV)-kserve/bin/pip install --quiet --disable-pip-version-check 'kserve>=0.15,<1'
+	touch $@
+
+test-servers: setup $(VENV)-mlserver/installed $(VENV)-kserve/installed
+	$(BIN)/python -m pytest -m '' tests/deployments/sources/remote/test_other_servers.py
 
 $(VENV)-openapi/installed:
 	$(PYTHON) -m venv $(VENV)-openapi

@@ -8,6 +8,7 @@ from .cluster.operations.doctor import doctor as doctor
 from .cluster.operations.down import Stopped as Stopped
 from .cluster.operations.down import down as down
 from .cluster.operations.logs import Logs as Logs
+from .cluster.operations.logs import follow_logs as follow_logs
 from .cluster.operations.logs import logs as logs
 from .cluster.operations.models.convert import Converted as Converted
 from .cluster.operations.models.convert import convert as convert

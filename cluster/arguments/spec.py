@@ -50,6 +50,10 @@ def spec_and_folder(spec: SpecLike, folder: str | Path | None, untrained: bool =
         place = Path("." if folder is None else folder)
         found = spec if isinstance(spec, EnsembleSpec) else parse_spec(spec)
         check_files(found, place)
+    if any(isinstance(tensor.example, str) and tensor.datatype != "BYTES" for tensor in found.inputs.values()):
+        from quorate.deployments.rows.example import check_examples
+
+        check_examples(found.inputs, place)
     if not untrained:
         check_learned(found)
     return found, place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,7 @@ Columns = Annotated[
 ]
 Runs = Annotated[Path, typer.Option(help="Where the run's folder is made.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")]
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 LoadTimeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")]
 
 
@@ -51,6 +53,21 @@ def as_columns(given: Iterable[str] | None) -> dict[str, str] | None:
             raise typer.BadParameter(f"'{text}' names no column, or an input twice; write price=Price, x=x0,x1")
         found[name] = column
     return found or None
+
+
+def seconds_of(text: str | None, option: str) -> float | None:
+    """Of 480, 480s, 8m or 1.5h.
+
+    Raises:
+        BadParameter: it is no time.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*([smh]?)", text.strip())
+    seconds = float(found[1]) * _UNITS_S[found[2]] if found else 0.0
+    if not 1 <= seconds < float("inf"):
+        raise typer.BadParameter(f"'{text}' is no time from 1 s on, such as 90, 90s, 8m or 1.5h", param_hint=option)
+    return seconds
 
 
 def refuse(context: typer.Context, parameters: Iterable[str], use: str) -> None:

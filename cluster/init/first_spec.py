@@ -23,7 +23,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.spec.text.yaml_text import write_yaml
-from quorate.deployments.wire.example import example_rows
+from quorate.deployments.rows.example import example_rows
 
 
 def write_first_spec(

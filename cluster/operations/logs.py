@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.local.connection import connected, is_jobs_address, nothing_runs
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import ClusterError
+from quorate.deployments.logs.entries import written_since
 from quorate.deployments.logs.files import SHARED, ReplicaLog, forget_old, kept_members, read_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LINES = 200
+# How often nodes are looked at for what is new.
+EVERY_S = 1.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +42,14 @@ class Logs(Displayed):
         return [*shown, Table(lines=[f"{node} did not answer, and may have more" for node in self.silent])]
 
 
-def logs(name: str, member: str | None = None, *, lines: int = LINES, address: str | None = None) -> Logs:
+def logs(
+    name: str,
+    member: str | None = None,
+    *,
+    lines: int = LINES,
+    since_s: float | None = None,
+    address: str | None = None,
+) -> Logs:
     """What members wrote: prints, warnings, tracebacks of loading and of requests (the first of a kind, then one a
     minute). Files on the nodes that they ran on hold it, also for a day after they have ended.
 
@@ -46,6 +57,7 @@ def logs(name: str, member: str | None = None, *, lines: int = LINES, address: s
         name: of the ensemble.
         member: all when None.
         lines: of each replica at most, the last ones.
+        since_s: only what was written in the last so many seconds.
         address: of the Ray cluster; the local one when None. Where that does not run, what is kept of it here is read.
 
     Raises:
@@ -57,24 +69,73 @@ def logs(name: str, member: str | None = None, *, lines: int = LINES, address: s
         told = call_in_job(address, "logs", {"name": name, "member": member, "lines": lines})
         return Logs(tuple(ReplicaLog(**replica) for replica in told["replicas"]), tuple(told["silent"]))
     forget_old()
-    ensembles = (name, SHARED) if member is not None else (name,)
+    ensembles = _ensembles(name, member)
     if nothing_runs(address):
-        found, silent, kept = read_logs(ensembles, member), list[str](), kept_members()
+        found, silent, kept = read_logs(ensembles, member, since_s), list[str](), kept_members()
     else:
         with connected(address):
             from quorate.deployments.control.member_logs import kept_on_nodes, logs_on_nodes
 
-            found, silent = logs_on_nodes(ensembles, member)
+            found, silent = logs_on_nodes(ensembles, member, since_s)
             kept = [] if found else kept_on_nodes()
     if not found:
-        asked = name if member is None else f"{name} {member}"
-        raise ClusterError(f"no log of {asked} is kept here (kept: {_names(kept)}); logs end a day after their members")
+        _check_kept(name, member, kept)
     return Logs(tuple(_last(log, lines) for log in found), tuple(silent))
 
 
+def follow_logs(
+    name: str,
+    member: str | None = None,
+    *,
+    lines: int = LINES,
+    since_s: float | None = None,
+    address: str | None = None,
+) -> Iterator[Logs]:
+    """The same, and then what members write from now on, as it comes and without end: of replicas that start, too.
+
+    Args:
+        name, member, lines, since_s, address: as of ``logs``; the first thing that is given is what that gives.
+
+    Raises:
+        ClusterError: there is no such cluster, it ends, or nothing is kept.
+    """
+    with connected(address):
+        from quorate.deployments.control.member_logs import kept_on_nodes, new_on_nodes
+
+        ensembles, cursors = _ensembles(name, member), dict[Any, Any]()
+        found = new_on_nodes(ensembles, member, cursors)
+        if not found:
+            _check_kept(name, member, kept_on_nodes())
+        found = [_since(log, since_s) for log in found]
+        while True:
+            shown = tuple(_last(log, lines) for log in found if log.text)
+            if shown:
+                yield Logs(shown)
+            time.sleep(EVERY_S)
+            found, lines = new_on_nodes(ensembles, member, cursors), sys.maxsize
+
+
+def _ensembles(name: str, member: str | None) -> tuple[str, ...]:
+    return (name, SHARED) if member is not None else (name,)
+
+
+def _check_kept(name: str, member: str | None, kept: Sequence[tuple[str, str]]) -> None:
+    """Refuse what nothing is kept of, now or of any time.
+
+    Raises:
+        ClusterError: so it is.
+    """
+    if not any(one in _ensembles(name, member) and member in (None, other) for one, other in kept):
+        asked = name if member is None else f"{name} {member}"
+        raise ClusterError(f"no log of {asked} is kept here (kept: {_names(kept)}); logs end a day after their members")
+
+
+def _since(log: ReplicaLog, since_s: float | None) -> ReplicaLog:
+    return log if since_s is None else replace(log, text=written_since(log.text, time.time() - since_s))
+
+
 def _last(log: ReplicaLog, lines: int) -> ReplicaLog:
-    text = "\n".join(log.text.splitlines()[-lines:])
-    return ReplicaLog(log.ensemble, log.member, log.replica, text, log.written_at, log.node)
+    return replace(log, text="\n".join(log.text.splitlines()[-lines:]))
 
 
 def _title(log: ReplicaLog) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.errors import RequestError
-from quorate.deployments.rows.column import Place
+from quorate.deployments.rows.column import UNEVEN_FIX, Place
 from quorate.deployments.rows.tables.numpy_files import column_of
 from quorate.deployments.rows.values import fitted
 
@@ -74,4 +74,4 @@ def _as_array(name: str, given: Any) -> NDArray[Any]:
     try:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
-        raise RequestError(f"input '{name}' is no array ({error}); give rows of one length") from None
+        raise RequestError(f"input '{name}' is no array ({error}); {UNEVEN_FIX}") from None

@@ -10,14 +10,29 @@ from quorate.deployments.control.on_each_node import on_each
 from quorate.deployments.control.placement import nodes_alive
 from quorate.deployments.errors import DeployError
 from quorate.deployments.logs.files import ReplicaLog, kept_members, read_logs
+from quorate.deployments.logs.following import Cursor, Key, read_new
 
 
-def logs_on_nodes(ensembles: tuple[str, ...], member: str | None) -> tuple[list[ReplicaLog], list[str]]:
+def logs_on_nodes(
+    ensembles: tuple[str, ...], member: str | None, since_s: float | None = None
+) -> tuple[list[ReplicaLog], list[str]]:
     """As ``read_logs`` of each node that is alive, each replica once, and the nodes that did not answer."""
-    found, silent = _everywhere(read_logs, ensembles, member)
+    found, silent = _everywhere(read_logs, ensembles, member, since_s)
     # Nodes may share the home folder that the files lie in.
     logs = {(log.ensemble, log.member, log.replica): log for there in found for log in there}
     return sorted(logs.values(), key=lambda log: log.written_at), silent
+
+
+def new_on_nodes(ensembles: tuple[str, ...], member: str | None, cursors: dict[Key, Cursor]) -> list[ReplicaLog]:
+    """As ``read_new`` of each node that answers; the cursors are moved on."""
+    found: dict[Key, ReplicaLog] = {}
+    moved: dict[Key, Cursor] = {}
+    for there in _everywhere(read_new, ensembles, member, dict(cursors))[0]:
+        for log, cursor in there:
+            found[log.ensemble, log.member, log.replica] = log
+            moved[log.ensemble, log.member, log.replica] = cursor
+    cursors |= moved
+    return sorted(found.values(), key=lambda log: log.written_at)
 
 
 def kept_on_nodes() -> list[tuple[str, str]]:

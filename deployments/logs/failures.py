@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -31,10 +32,15 @@ class Failures:
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic):
         self._write, self._clock = write, clock
         self._kinds: dict[str, _Kind] = {}
+        self._lock = threading.Lock()
         self.count, self.last = 0, ""
 
     def note(self, error: Exception) -> None:
-        """A forward pass failed."""
+        """A forward pass failed, on whatever thread."""
+        with self._lock:
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
         place = own_place(error)
         self.count += 1
         self.last = f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")

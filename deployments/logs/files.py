@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from quorate.deployments.logs.entries import written_since
 from quorate.deployments.state_folder import state_folder
 
 # A file that is full becomes the older one, and that goes: a replica keeps twice as much at most.
@@ -57,7 +58,7 @@ class LogFile:
         data = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.rstrip()}\n".encode(errors="replace")[-MAX_BYTES:]
         with self._lock, contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size + len(data) > MAX_BYTES:
-                self._path.replace(self._path.with_suffix(".log.1"))
+                self._path.replace(older_of(self._path))
             with os.fdopen(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as file:
                 file.write(data)
 
@@ -69,18 +70,39 @@ class LogFile:
                 self._path.touch(0o600)
 
 
-def read_logs(ensembles: tuple[str, ...], member: str | None = None) -> list[ReplicaLog]:
-    """What is kept on this node of the members of ensembles, or of one member; the one that wrote last at the end."""
+def read_logs(
+    ensembles: tuple[str, ...], member: str | None = None, since_s: float | None = None
+) -> list[ReplicaLog]:
+    """What is kept on this node of the members of ensembles, or of one member; the one that wrote last at the end.
+
+    Args:
+        since_s: only entries of the last so many seconds, by this node's clock, and replicas that have some.
+    """
     found = []
-    for path in _files():
-        ensemble, name = path.parts[-3:-1]
-        if ensemble in ensembles and member in (None, name):
-            with contextlib.suppress(OSError):  # it went meanwhile
-                older = path.with_suffix(".log.1")
-                text = (_text(older) if older.exists() else "") + _text(path)
-                replica, _, node = path.stem.partition("@")
-                found.append(ReplicaLog(ensemble, name, replica, text, path.stat().st_mtime, node))
+    for path in log_files(ensembles, member):
+        with contextlib.suppress(OSError):  # it went meanwhile
+            older = older_of(path)
+            text = (_text(older) if older.exists() else "") + _text(path)
+            text = text if since_s is None else written_since(text, time.time() - since_s)
+            if text or since_s is None:
+                found.append(replica_log(path, text))
     return sorted(found, key=lambda log: log.written_at)
+
+
+def log_files(ensembles: tuple[str, ...], member: str | None) -> list[Path]:
+    """Of the members of ensembles, or of one member."""
+    return [path for path in _files() if path.parts[-3] in ensembles and member in (None, path.parts[-2])]
+
+
+def older_of(path: Path) -> Path:
+    """Where what a file was full of is put aside."""
+    return path.with_suffix(".log.1")
+
+
+def replica_log(path: Path, text: str) -> ReplicaLog:
+    """Of a replica's file what its place says, and this text."""
+    replica, _, node = path.stem.partition("@")
+    return ReplicaLog(path.parts[-3], path.parts[-2], replica, text, path.stat().st_mtime, node)
 
 
 def kept_members() -> list[tuple[str, str]]:
@@ -94,7 +116,7 @@ def forget_old() -> None:
     for path in _files():
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < until:
-                path.with_suffix(".log.1").unlink(missing_ok=True)
+                older_of(path).unlink(missing_ok=True)
                 path.unlink()
                 path.parent.rmdir()  # where it was the last
                 path.parent.parent.rmdir()

@@ -1,6 +1,7 @@
 """A member replica's inference thread: it drains the queue, runs it as one batch, answers rows to whom they belong.
 
-There is no waiting timer: while the device is busy the queue grows, and the next batch takes all of it.
+There is no waiting timer: while the device is busy the queue grows, and the next batch takes all of it. A model that
+only waits for another server has several batches under way, each on a thread of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +68,7 @@ class InferenceLoop(threading.Thread):
 
     Attributes:
         queued_rows: rows waiting now.
-        busy_s: seconds spent in forward passes so far.
+        busy_s: seconds spent in forward passes so far, of as many as may be under way at once.
     """
 
     def __init__(
@@ -89,13 +91,16 @@ class InferenceLoop(threading.Thread):
         self._leaving = False
         self._batch_due = False
         self._heard_at = 0.0
-        self._running_since: float | None = None
+        self._at_once = predictor.model.at_once
+        self._pool = ThreadPoolExecutor(self._at_once, "waiting") if self._at_once > 1 else None
+        self._running: dict[int, float] = {}  # since when, by the number of each batch under way
+        self._batches = 0
         self.queued_rows = 0
         self.busy_s = 0.0
 
     def stalled_s(self) -> float:
-        """Seconds that the forward pass under way has been running; 0 between batches."""
-        since = self._running_since
+        """Seconds that the longest forward pass under way has been running; 0 between batches."""
+        since = min(list(self._running.values()), default=None)
         return 0.0 if since is None else time.monotonic() - since
 
     def drain(self, timeout_s: float) -> None:
@@ -119,6 +124,8 @@ class InferenceLoop(threading.Thread):
         finally:  # also when the model ends the thread: the peers learn of it at once
             for listener in self._listeners:
                 await listener.close()
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, connection: Connection, frames: list[Frame]) -> None:
         try:
@@ -162,25 +169,32 @@ class InferenceLoop(threading.Thread):
         self._leave_when_quiet()
 
     def _leave_when_quiet(self) -> None:
-        if self._queue or time.monotonic() - self._heard_at < QUIET_S:
+        if self._queue or self._running or time.monotonic() - self._heard_at < QUIET_S:
             self._loop.call_later(QUIET_S / 4, self._leave_when_quiet)
         elif not self._ended.done():
             self._ended.set_result(None)
 
     def _schedule(self) -> None:
         """Run a batch once everything that has arrived by now has been read."""
-        if not self._batch_due and self._queue:
+        if not self._batch_due and self._queue and len(self._running) < self._at_once:
             self._batch_due = True
             self._loop.call_soon(self._run_next)
 
     def _run_next(self) -> None:
         self._batch_due = False
-        try:
-            self._run_batch()
-        except BaseException as error:  # a model may end the thread; Serve then replaces the replica
-            self._ended.set_exception(error)
-            return
+        batch = self._next_batch()
+        if batch:
+            self._batches += 1
+            self._running[self._batches] = time.monotonic()
+            self._start(batch, self._batches)
         self._schedule()
+
+    def _start(self, batch: list[_Call], number: int) -> None:
+        if self._pool is not None:
+            work = asyncio.wrap_future(self._pool.submit(self._computed, batch), loop=self._loop)
+            work.add_done_callback(lambda done: self._finish(batch, number, done.result))
+        else:
+            self._finish(batch, number, lambda: self._computed(batch))
 
     def _next_batch(self) -> list[_Call]:
         """The oldest calls that fit together, without those nobody waits for any more."""
@@ -200,22 +214,28 @@ class InferenceLoop(threading.Thread):
                 rows += call.rows
         return batch
 
-    def _run_batch(self) -> None:
-        batch = self._next_batch()
-        if not batch:
-            return
-        started = self._running_since = time.monotonic()
+    def _computed(self, batch: list[_Call]) -> tuple[Array, NDArray[np.uint8]]:
         columns = [np.concatenate(c) if len(c) > 1 else c[0] for c in zip(*(c.tensors for c in batch), strict=True)]
         set_deadline(max(call.expires for call in batch))
-        values, status = self._in_chunks(dict(zip(self._input_names, columns, strict=True)), batch[0].kind)
-        elapsed = time.monotonic() - started
-        self.busy_s += elapsed
-        self._running_since = None
+        return self._in_chunks(dict(zip(self._input_names, columns, strict=True)), batch[0].kind)
+
+    def _finish(self, batch: list[_Call], number: int, result: Callable[[], tuple[Array, NDArray[np.uint8]]]) -> None:
+        """Answer every call of a batch."""
+        try:
+            values, status = result()
+        except BaseException as error:  # a model may end the thread; Serve then replaces the replica
+            if not self._ended.done():
+                self._ended.set_exception(error)
+            return
+        elapsed = time.monotonic() - self._running.pop(number)
+        self.busy_s += elapsed / self._at_once
         at = 0
         for call in batch:
             rows = slice(at, at + call.rows)
             call.connection.send(self._answer(call, elapsed, values[rows], status[rows]))
             at += call.rows
+        if self._pool is not None:
+            self._schedule()
 
     def _answer(self, call: _Call, elapsed: float, values: Array, status: NDArray[np.uint8]) -> list[Frame]:
         limit = max_answer_bytes(call.rows) - _FRAMING_BYTES

@@ -19,7 +19,7 @@ from quorate.deployments.sources.content.row_errors import BadRowsError
 from quorate.deployments.sources.failures import load_error
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
-from quorate.deployments.sources.remote.server import UnreachableError
+from quorate.deployments.sources.remote.server import DownError, UnreachableError
 from quorate.deployments.spec.model_files.example_content import content_of
 from quorate.deployments.spec.schema import MemberJob, token_input
 from quorate.deployments.transport.row_state import RowState
@@ -67,6 +67,8 @@ class Predictor:
             return  # reads other members: what they give is not known before they run
         try:
             self._remember(self._forward(example))
+        except DownError as error:  # another server's, which may be up before anybody asks
+            self.note(error)
         except OutputError as error:
             raise MemberLoadError(self.model.name, error.found, error.fix) from None
         except Exception as error:

@@ -65,11 +65,11 @@ class MemberReplica:
         check_member(job, folder)
         before = _resident_bytes()
         self._predictor = Predictor(load_model(job.name, job.member, folder), job)
+        self._log, self.failures = log, Failures(log.write)
+        self._predictor.on_failure = self.failures.note
         self._predictor.warm_up()
         self._model_bytes = max(0, _resident_bytes() - before)
         self._check_first_memory()
-        self._log, self.failures = log, Failures(log.write)
-        self._predictor.on_failure = self.failures.note
         listeners = self._listen(place)
         self._inference = InferenceLoop(
             self._predictor, job.member.inputs, job.member.max_batch_size, listeners, threads

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from quorate.deployments.rows.column import Column, Place
+from quorate.deployments.rows.column import UNEVEN_FIX, Column, Place
 
 _FILL = {"b": False, "i": 0, "u": 0, "f": 0.0}
 
@@ -91,7 +91,7 @@ def _length(lists: Any, sizes: list[int], place: Place) -> int:
     uneven = np.flatnonzero(lengths != lengths[0]) if len(lengths) else lengths
     if len(uneven):
         found = f"a list of {lengths[uneven[0]]}, and of {lengths[0]} before"
-        raise place.error(int(uneven[0]) // max(math.prod(sizes), 1), found, "give all rows one shape")
+        raise place.error(int(uneven[0]) // max(math.prod(sizes), 1), found, UNEVEN_FIX)
     return int(lengths[0]) if len(lengths) else 0
 
 

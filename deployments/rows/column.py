@@ -72,6 +72,12 @@ class Column:
         return values.reshape(self.rows, *self.sizes)
 
 
+UNEVEN_FIX = (
+    "rows of one tensor have one shape: pad them as the model was trained (in a column that a mask or a number of "
+    "tokens goes with), send text that the member tokenises itself, or give rows of one length at a time"
+)
+
+
 def joined(place: Place, parts: Sequence[Column]) -> Column:
     """One column of all parts, which follow each other.
 
@@ -84,7 +90,7 @@ def joined(place: Place, parts: Sequence[Column]) -> Column:
     for part in parts:
         if part.sizes != first.sizes:
             found = f"shape {list(part.sizes)}, and {list(first.sizes)} before"
-            raise place.error(start, found, "give all rows one shape")
+            raise place.error(start, found, UNEVEN_FIX)
         start += part.rows
     missing = None
     if any(part.missing is not None for part in parts):

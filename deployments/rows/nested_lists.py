@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from quorate.deployments.rows.column import Column, Place
+from quorate.deployments.rows.column import UNEVEN_FIX, Column, Place
 
 _KINDS = {bool: "true and false", int: "whole numbers", float: "numbers", str: "text", dict: "objects"}
 
@@ -43,7 +43,7 @@ def _length(lists: list[Any], rows: int, place: Place) -> int:
             raise place.error(at // per_row, found, "give every row a list")
         if len(leaf) != size:
             found = f"a list of {len(leaf)}, and of {size} before"
-            raise place.error(at // per_row, found, "give all rows one shape")
+            raise place.error(at // per_row, found, UNEVEN_FIX)
     return size
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quorate.deployments.errors import RowsError
-from quorate.deployments.rows.column import Array, Column, Place
+from quorate.deployments.rows.column import UNEVEN_FIX, Array, Column, Place
 from quorate.deployments.rows.column_names import ColumnNames, sources_of
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.shapes import shaped
@@ -64,7 +64,7 @@ def check_alike(place: Place, first: Array, part: Array) -> None:
     """
     if part.shape[1:] != first.shape[1:]:
         found = f"shape {list(part.shape[1:])}, and {list(first.shape[1:])} before"
-        raise place.error(0, found, "give all rows one shape")
+        raise place.error(0, found, UNEVEN_FIX)
     if part.dtype != first.dtype:
         raise place.error(0, f"{part.dtype}, and {first.dtype} before", "say in the spec which datatype is meant")
 

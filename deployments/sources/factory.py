@@ -32,6 +32,7 @@ def load(request: LoadRequest) -> Model:
     calls = AsyncCalls(request.name)
     spec, built = request.spec, _built(request, calls)
     if isinstance(built, nn.Module):
+        request.check_names(built)
         if spec.weights:
             load_weights(request, built, request.folder / spec.weights)
         return request.model(built.to(request.device).eval(), tensors=True)
@@ -41,6 +42,7 @@ def load(request: LoadRequest) -> Model:
     function = stages(built) or built
     if not callable(function):
         raise request.error(f"{spec.model} returned {built!r:.80}", "return an nn.Module or a callable on arrays")
+    request.check_names(function)
     return request.model(calls.blocking(function) if is_async(function) else function, tensors=False)
 
 
@@ -67,7 +69,7 @@ def _built(request: LoadRequest, calls: AsyncCalls) -> Any:
         found = getattr(found, part)
     if isinstance(found, nn.Module):
         return copy.deepcopy(found) if request.spec.weights else found  # others may have it with other weights
-    if _needs(found, request.config) == set(request.spec.inputs):
+    if _needs(found, request.config) == set(request.spec.model_inputs):
         return partial(found, **request.config)
     try:
         return calls.run(_call(found, request.config)) if is_async(found) else _call(found, request.config)

@@ -19,7 +19,7 @@ from quorate.deployments.sources.outputs import as_array, pick
 from quorate.deployments.sources.preprocessing import Preprocessing
 from quorate.deployments.spec.model_files.example_content import content_of
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
-from quorate.deployments.wire.example import example_rows
+from quorate.deployments.rows.example import example_rows
 
 Array = NDArray[Any]
 
@@ -33,6 +33,7 @@ class Model:
         classes: what the model itself calls its output's columns, in their order, where it says so; of one that gives
             rows of names and numbers known once it has run.
         content: a text that the model can read, by input, where it reads only some.
+        at_once: how many batches it can have under way; several for one that only waits for another server.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class Model:
     ):
         self.name, self.device, self.classes = name, device, classes
         self._spec, self._function, self._tensors, self._folder = spec, function, tensors, folder
-        self._preprocessing = preprocessing or Preprocessing(spec.inputs, {}, folder)
-        self._call, self._batch = by_names(function, self._preprocessing.names), batch
+        self._preprocessing = preprocessing or Preprocessing(spec.inputs, {}, folder, spec.input_names)
+        self._call = by_names(function, self._preprocessing.names, named=bool(spec.input_names))
+        self._batch = batch
         of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
         self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
         self.content: Mapping[str, str] = {}
+        self.at_once = 1
         self._check: Callable[[Mapping[str, Array]], None] | None = None
 
     @property
@@ -63,7 +66,7 @@ class Model:
         return self._function if isinstance(self._function, nn.Module) else None
 
     def checked_by(self, check: Callable[[Mapping[str, Array]], None]) -> None:
-        """Have each batch looked at by ``check``, which raises for what the model was not made for."""
+        """Have each batch, by the model's names, looked at by ``check``, which raises for what it was not made for."""
         self._check = check
 
     def predict(self, inputs: Mapping[str, Array]) -> Array:
@@ -80,7 +83,7 @@ class Model:
             OutputError: there is no such output.
         """
         if self._check is not None:
-            self._check(inputs)
+            self._check({self._spec.input_names.get(name, name): array for name, array in inputs.items()})
         arrays = self._preprocessing(inputs)
         if self._batch is None or len(arrays[0]) == self._batch:
             return self._run(arrays)

@@ -75,10 +75,11 @@ def _readers(request: LoadRequest, nodes: Sequence[Any]) -> dict[str, Callable[[
     One input alone may be called otherwise.
     """
     names, wanted = [node.name for node in nodes], request.preprocessing.names
-    if not request.preprocessing.serves(names) and not len(names) == len(wanted) == 1:
+    single = len(names) == len(wanted) == 1 and not request.spec.input_names
+    if not request.preprocessing.serves(names) and not single:
         known = ", ".join(f"{node.name} ({datatype_of(node.type)} {_sizes(node.shape)})" for node in nodes)
         found = f"{request.path.name} reads {known}, and the member {', '.join(wanted)}"
-        raise request.error(found, "call what the member reads as the file does")
+        raise request.error(found, f"say which is which: inputs: {{{names[0]}: {wanted[0]}, ...}}")
     places = {name: wanted.index(name) if name in wanted else 0 for name in names}
     return {node.name: _reader(places[node.name], node) for node in nodes}
 

@@ -33,23 +33,30 @@ class Preprocessing:
         inputs: the member's.
         steps: by input.
         folder: what the paths of tokenizers start from.
+        called: what the model calls inputs, where that is not their name.
 
     Attributes:
         names: of the arrays that the model gets: an input's own, or of a tokenizer's several in its place.
     """
 
-    def __init__(self, inputs: Sequence[str], steps: Mapping[str, PreprocessSpec], folder: Path):
-        self._inputs = tuple(inputs)
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        steps: Mapping[str, PreprocessSpec],
+        folder: Path,
+        called: Mapping[str, str] | None = None,
+    ):
+        self._inputs, self._called = tuple(inputs), dict(called or {})
         self._steps = {name: _step(name, step, folder) for name, step in steps.items()}
         self.names = tuple(made for name in inputs for made in self._made(name))
 
     def _made(self, name: str) -> tuple[str, ...]:
-        return self._steps[name].names if name in self._steps else (name,)
+        """What the model gets of an input: its own, or what a tokenizer makes of it, by the tokenizer's names."""
+        return (self._steps[name].names if name in self._steps else ()) or (self._called.get(name, name),)
 
     def serves(self, wanted: Collection[str]) -> bool:
-        """Whether a model that reads these names gets them all, and nothing else but what a tokenizer makes beside."""
-        spare = [name for name in self.names if name not in wanted and name not in self._inputs]
-        return len(self.names) == len(wanted) + len(spare) and set(wanted) <= set(self.names)
+        """Whether a model that reads these names gets them all; the member may read more (``inputs: [all]``)."""
+        return set(wanted) <= set(self.names)
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """The arrays of these names.
@@ -67,7 +74,7 @@ class Preprocessing:
 
 
 class _Step(NamedTuple):
-    """What is made of one input, and the names of that."""
+    """What is made of one input, and the names of that where it is not the input's."""
 
     names: tuple[str, ...]
     run: Callable[[Array], Sequence[Array]]
@@ -78,15 +85,15 @@ def _step(name: str, spec: PreprocessSpec, folder: Path) -> _Step:
         return _tokenizing(folder / spec.tokenizer, spec.max_length)
     image, standardise = spec.image, spec.standardise
     if image is not None:
-        return _Step((name,), lambda array: (_tensors(array, image),))
+        return _Step((), lambda array: (_tensors(array, image),))
     if standardise is not None:
-        return _Step((name,), lambda array: (_standardised(array, standardise),))
+        return _Step((), lambda array: (_standardised(array, standardise),))
     known = spec.one_hot or spec.categories or ()
     places = {category: place for place, category in enumerate(known)}
     if spec.one_hot is None:
-        return _Step((name,), lambda array: (_places(name, array, places),))
+        return _Step((), lambda array: (_places(name, array, places),))
     rows = np.eye(len(known), dtype=np.float32)
-    return _Step((name,), lambda array: (rows[_places(name, array, places)],))
+    return _Step((), lambda array: (rows[_places(name, array, places)],))
 
 
 def _tokenizing(folder: Path, max_length: int | None) -> _Step:

@@ -13,6 +13,7 @@ import torch
 
 from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.sources.model import Model
+from quorate.deployments.sources.named_inputs import unknown_name
 from quorate.deployments.sources.preprocessing import Preprocessing
 from quorate.deployments.spec.model_formats import model_path
 from quorate.deployments.spec.named_files import with_config_paths
@@ -58,7 +59,7 @@ class LoadRequest:
             MemberLoadError: a tokenizer cannot be loaded.
         """
         try:
-            return Preprocessing(self.spec.inputs, self.spec.preprocess, self.folder)
+            return Preprocessing(self.spec.inputs, self.spec.preprocess, self.folder, self.spec.input_names)
         except Exception as error:  # tokenizers raise whatever their files make them raise
             found = f"a tokenizer cannot be loaded: {' '.join(f'{type(error).__name__}: {error}'.split())[:300]}"
             raise self.error(found, "save it with save_pretrained, and pip install 'quorate[hf]'") from error
@@ -101,6 +102,16 @@ class LoadRequest:
             self.name, self.spec, function, device or self.device, tensors, classes, self.folder, batch, dtypes,
             self.preprocessing,
         )  # fmt: skip
+
+    def check_names(self, function: Callable[..., Any]) -> None:
+        """Refuse names that the spec gives the inputs of a model whose parameters are called otherwise.
+
+        Raises:
+            MemberLoadError: one is none of them.
+        """
+        found = unknown_name(function, self.preprocessing.names) if self.spec.input_names else None
+        if found is not None:
+            raise self.error(found, "give inputs as a list, in its order, or the names that it has")
 
     def library(self, module: str, extra: str) -> Any:
         """A module of a library that only this kind of model needs.

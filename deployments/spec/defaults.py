@@ -5,10 +5,18 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from quorate.deployments.spec.input_names import with_input_names
 from quorate.deployments.spec.schema import DEADLINE_S
 
 # In a member's inputs it stands for all inputs of the request, where nothing else is called so.
 ALL = "all"
+
+
+def with_members_inputs(data: Any) -> Any:
+    """Have lists under each member's ``inputs``, whatever the models call them."""
+    if not isinstance(data, dict) or not isinstance(data.get("members"), dict):
+        return data
+    return {**data, "members": {name: with_input_names(member) for name, member in data["members"].items()}}
 
 
 def with_all_inputs(data: Any) -> Any:

@@ -20,7 +20,12 @@ from quorate.deployments.spec.checks.check_members import (
 )
 from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs
 from quorate.deployments.spec.checks.check_task import check_task
-from quorate.deployments.spec.defaults import with_all_inputs, with_default_fusion_members, with_inner_deadlines
+from quorate.deployments.spec.defaults import (
+    with_all_inputs,
+    with_default_fusion_members,
+    with_inner_deadlines,
+    with_members_inputs,
+)
 from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
 from quorate.deployments.spec.suggestions import suggest
 
@@ -31,7 +36,7 @@ class EnsembleSpec(EnsembleSchema):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_graph(cls, data: Any) -> Any:
-        return with_inner_deadlines(with_default_fusion_members(with_all_inputs(data)))
+        return with_inner_deadlines(with_default_fusion_members(with_members_inputs(with_all_inputs(data))))
 
     @model_validator(mode="after")
     def _cross_check(self) -> EnsembleSpec:

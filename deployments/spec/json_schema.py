@@ -27,6 +27,11 @@ def json_schema() -> dict[str, Any]:
         "description": tensor.pop("description"),
         "anyOf": [{"enum": tensor["properties"]["datatype"]["enum"]}, tensor],
     }
+    read = definitions["MemberSpec"]["properties"]["inputs"]
+    definitions["MemberSpec"]["properties"]["inputs"] = {
+        "description": read.pop("description"),
+        "anyOf": [read, {"type": "object", "additionalProperties": read["items"], "minProperties": 1}],
+    }
     definitions["FusionSpec"]["properties"]["rule"]["enum"] = sorted(RULES)
     _close(found)
     found["oneOf"] = [{"required": ["fusion"]}, {"required": ["fusions"]}]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from quorate.deployments.spec.input_names import with_input_names
 from quorate.deployments.spec.preprocess import PreprocessSpec
 from quorate.fusion.registry import RULES
 
@@ -40,7 +41,8 @@ S = TypeVar("S", bound="EnsembleSchema")
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Infinity in a factory's config stays what it is, on its way to a replica too.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class TensorSpec(_Frozen):
@@ -49,7 +51,8 @@ class TensorSpec(_Frozen):
     Attributes:
         shape: one row's, without the batch dimension; -1 is a free dimension.
         example: what models are tried on before anybody asks, zeros of free dimensions 1 when left out: the shape of a
-            row, such as ``[16000]``; or the path of a file that is one element of BYTES, such as an image.
+            row, such as ``[16000]``; or the path of a file, which is one element of BYTES, such as an image, or has
+            rows of numbers, of which the first is taken, such as ``.npy``, ``.npz`` or ``.json``.
 
     A datatype alone, ``age: FP32``, is one of shape []: a column of a table. What is missing is NaN in FP16, BF16, FP32
     and FP64, and the empty string in BYTES; integers and BOOL have no missing values.
@@ -99,6 +102,9 @@ class MemberSpec(_Frozen):
         weights: a safetensors file, or a checkpoint of torch.save without pickles, for the module that the factory
             returns.
         digest: ``sha256:<hex>`` of the weights file, or of the model file where there are no weights.
+        inputs: what it reads: request inputs, other members, fusions, or ``all`` inputs of the request. As a mapping,
+            ``{input_ids: tokens}``, it says first what the model itself calls each of them.
+        input_names: the same, by what is read, as ``inputs`` says it when it is a mapping.
         preprocess: a step before the model, for each input that has one.
         output_name: which of several outputs is the member's: a key of a dict, a field of a ModelOutput, a named tuple
             or a dataclass, an output of an ONNX file, or the place in a tuple, from 0. Left out, it is the only one, or
@@ -116,6 +122,7 @@ class MemberSpec(_Frozen):
     weights: Annotated[str, Field(min_length=1)] | None = None
     digest: Digest | None = None
     inputs: Annotated[tuple[Name, ...], Field(min_length=1)]
+    input_names: dict[Name, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     preprocess: dict[Name, PreprocessSpec] = Field(default_factory=dict)
     output: Output = "logits"
     output_name: OutputName | None = None
@@ -126,6 +133,16 @@ class MemberSpec(_Frozen):
     stall_timeout_s: Seconds = 60.0
     max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
     share: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_named_inputs(cls, data: Any) -> Any:
+        return with_input_names(data)
+
+    @property
+    def model_inputs(self) -> tuple[str, ...]:
+        """What the model calls each of its inputs, as far as the spec says it."""
+        return tuple(self.input_names.get(source, source) for source in self.inputs)
 
 
 def token_input(member: MemberSpec, lengths: str | None) -> str | None:

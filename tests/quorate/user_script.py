@@ -39,7 +39,8 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.bench("digits", clients=4), quorate.BenchResult)
     assert_type(quorate.rollback("digits"), quorate.RolledBack)
     assert_type(quorate.convert("model.pt", to="safetensors"), quorate.Converted)
-    assert_type(quorate.logs("digits", "cnn", lines=50), quorate.Logs)
+    assert_type(quorate.logs("digits", "cnn", lines=50, since_s=600), quorate.Logs)
+    assert_type(next(quorate.follow_logs("digits", "cnn", lines=50, since_s=600)), quorate.Logs)
     assert_type(quorate.import_autogluon("AutogluonModels/ag", out="house-prices"), quorate.Imported)
     assert_type(quorate.down(), quorate.Stopped)
 

@@ -100,7 +100,7 @@ def run_network(module: nn.Module, member: MemberSpec, tensors: Sequence[Tensor]
     Raises:
         OutputError: there is no such output.
     """
-    found: Tensor = pick(by_names(module, member.inputs)(*tensors), member)
+    found: Tensor = pick(by_names(module, member.model_inputs, named=bool(member.input_names))(*tensors), member)
     return found
 
 

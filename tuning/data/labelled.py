@@ -27,6 +27,7 @@ class Labelled:
         groups: (N,) rows of one group belong together; None where each stands alone.
         times: (N,) what came first; None where that does not matter.
         weights: (N,) how much each row counts, >= 0; None where all count the same.
+        numbered: labels were numbers, taken for places in the list of classes.
     """
 
     inputs: Mapping[str, NDArray[Any]]
@@ -35,6 +36,7 @@ class Labelled:
     groups: NDArray[Any] | None = None
     times: NDArray[Any] | None = None
     weights: NDArray[np.float64] | None = None
+    numbered: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +47,7 @@ class Labelled:
 
         return Labelled(
             {k: taken_rows(v, index) for k, v in self.inputs.items()}, self.labels[index], self.classes,
-            of(self.groups), of(self.times), of(self.weights),
+            of(self.groups), of(self.times), of(self.weights), self.numbered,
         )  # fmt: skip
 
     def digest(self) -> str:

@@ -22,7 +22,8 @@ def check_rows(validation: Labelled, held_out: Labelled) -> list[str]:
     """Refuse rows that are too few, on both sides, or labelled with no class.
 
     Returns:
-        Sentences on the rows that are on both sides all the same: copies, and near copies by their rounded numbers.
+        Sentences on how labels were read, where these are numbers and classes are words, and on the rows that are on
+        both sides all the same: copies, and near copies by their rounded numbers.
 
     Raises:
         DataError: so they are.
@@ -38,7 +39,17 @@ def check_rows(validation: Labelled, held_out: Labelled) -> list[str]:
     spans = _spans(validation)
     near = len(np.intersect1d(_row_digests(validation, spans), _row_digests(held_out, spans))) - len(shared)
     counts = {"are also validation rows": len(shared), "differ from validation rows by next to nothing": near}
-    return [f"{count} of {len(held_out)} held-out rows {what}" for what, count in counts.items() if count > 0]
+    found = [f"{count} of {len(held_out)} held-out rows {what}" for what, count in counts.items() if count > 0]
+    return [*_numbering(validation), *found]
+
+
+def _numbering(data: Labelled) -> list[str]:
+    """How labels were read that are numbers, where classes are words: the one thing that nothing else would show."""
+    if not data.numbered:
+        return []
+    shown = [f"{place} is {name}" for place, name in enumerate(data.classes[:3])]
+    more = f", ... {len(data.classes) - 1} is {data.classes[-1]}" if len(data.classes) > 3 else ""
+    return [f"labels are numbers, taken for the spec's classes in their order: {', '.join(shown)}{more}"]
 
 
 def _spans(data: Labelled) -> dict[str, float]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RowsError
@@ -19,6 +20,7 @@ from quorate.deployments.rows.reading import Wanted, as_input, check_alike
 from quorate.deployments.rows.tables.table import Table
 from quorate.deployments.rows.written import typed
 from quorate.deployments.spec.schema import TensorSpec
+from quorate.tuning.data.class_names import are_places
 from quorate.tuning.data.labelled import Labelled, match_labels, true_values
 from quorate.tuning.data.side_columns import side_column, weights_of
 from quorate.tuning.data.spooled_rows import SpooledRows
@@ -43,8 +45,8 @@ def read_table(
     Args:
         path: a file or folder of any kind that ``quorate.deployments.rows`` knows, or a data frame.
         inputs: what each request input is; a shape alone takes the table's own datatype.
-        classes: class names of the spec; a label is the name of a class, or a number that reads as one. Where there
-            are none it is a value, or a list of values; a list of 0 and 1 says which classes hold.
+        classes: class names of the spec; a label is the name of a class, or a number that reads as one, or its place
+            among them, from 0, where these are words (see ``are_places``). Where there are none it is a value, or a list of values; a list of 0 and 1 says which classes hold.
         label: name of the label column.
         memory_bytes: an input with more than this is written into a file without a name and mapped from there,
             whatever memory there is; text is always held in memory.
@@ -63,12 +65,13 @@ def read_table(
         arrays, others = read_parts(table, wanted, sources, beside, memory_bytes)
     place = Path(table.source)
     plain = {name: typed(column).array() for name, column in others.items()}
-    found = _labels(others[label], classes, table.source)
+    found, numbered = _labels(others[label], classes, table.source)
     return Labelled(
         arrays, found, tuple(classes),
         None if groups is None else side_column(place, groups, plain),
         None if times is None else side_column(place, times, plain),
         None if weights is None else weights_of(place, weights, plain),
+        numbered,
     )  # fmt: skip
 
 
@@ -139,9 +142,11 @@ def _joined(table: Table, parts: Sequence[Mapping[str, Column]]) -> dict[str, Co
     return {name: joined(Place(table.source, name), [part[name] for part in parts]) for name in names}
 
 
-def _labels(column: Column, classes: Sequence[str], source: str) -> NDArray[Any]:
-    """Indices of classes, or true values where there are none, or where each row has a list."""
+def _labels(column: Column, classes: Sequence[str], source: str) -> tuple[NDArray[Any], bool]:
+    """Indices of classes and whether they are given as such, or true values where there are none, or where each row has a list."""
     listed = bool(column.sizes)
     if classes and not listed:
-        return match_labels(column.array(), classes, source)
-    return true_values(typed(column).array(), source)
+        labels = column.array()
+        numbered = are_places(dict.fromkeys(labels.tolist()), classes)
+        return (labels.astype(np.float64).astype(np.int64) if numbered else match_labels(labels, classes, source)), numbered
+    return true_values(typed(column).array(), source), False

@@ -34,7 +34,7 @@ def load(request: LoadRequest) -> Model:
     module: nn.Module = program.module()
     reads, names = _reads(program), request.preprocessing.names
     by_name = request.preprocessing.serves(reads)
-    if len(reads) != len(names) and not by_name:
+    if not by_name and (len(reads) != len(names) or request.spec.input_names):
         listed = ", ".join(f"{name} {list(value.shape)}" for name, value in reads.items())
         found = f"{path.name} reads {listed}, and the member {', '.join(names)}"
         raise request.error(found, "give the member as many inputs, in the program's order")

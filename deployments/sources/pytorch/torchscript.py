@@ -29,4 +29,5 @@ def load(request: LoadRequest) -> Model:
     except Exception as error:  # torch raises whatever its readers raise
         found = f"{request.path.name} is no TorchScript program: {error}"
         raise request.error(" ".join(found.split())[:300], "save it again, with torch.jit.save") from None
+    request.check_names(module)
     return request.model(module.eval(), tensors=True)

@@ -15,6 +15,7 @@ from quorate.deployments.errors import RequestError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.sources.remote.server import (
     Description,
+    DownError,
     RefusedError,
     RemoteTensor,
     UnreachableError,
@@ -31,6 +32,7 @@ _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_len
 # About the rows, or what the server made of them; any other is about the way to it.
 _OF_ROWS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN,
             grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.FAILED_PRECONDITION)  # fmt: skip
+_DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class GrpcServer:
@@ -48,15 +50,16 @@ class GrpcServer:
         found = self._ask(self._describe, message, timeout_s)
         return Description(_tensors(found.inputs), _tensors(found.outputs))
 
-    def infer(self, inputs: Mapping[str, Array], output: str, timeout_s: float) -> Array:
+    def infer(self, inputs: Mapping[str, Array], output: str | None, timeout_s: float) -> dict[str, Array]:
         message = pb.ModelInferRequest(model_name=self._address.model, model_version=self._address.version)
-        message.outputs.add(name=output)
+        if output is not None:
+            message.outputs.add(name=output)
         for name, array in inputs.items():
             message.inputs.add(name=name, datatype=datatype_of(array), shape=array.shape)
             message.raw_input_contents.append(bytes(encode(array)))
         reply = self._ask(self._infer, message, timeout_s)
         try:
-            return _output(reply, output)
+            return _outputs(reply, output)
         except (KeyError, ValueError, IndexError, RequestError) as error:
             raise RefusedError(f"its answer cannot be read: {type(error).__name__}: {error}") from None
 
@@ -75,6 +78,7 @@ class GrpcServer:
             return method(message, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             kind = RefusedError if error.code() in _OF_ROWS else UnreachableError
+            kind = DownError if error.code() in _DOWN else kind
             found = f"{self._address.place} answered {error.code().name}: {str(error.details())[:300]}"
             raise kind(found) from None
 
@@ -100,12 +104,16 @@ def _tensor(found: Any) -> RemoteTensor:
     return RemoteTensor(found.name, found.datatype, tuple(found.shape), classes)
 
 
-def _output(reply: pb.ModelInferResponse, name: str) -> Array:
-    raw = reply.raw_output_contents
+def _outputs(reply: pb.ModelInferResponse, name: str | None) -> dict[str, Array]:
+    raw, found = reply.raw_output_contents, {}
     for place, tensor in enumerate(reply.outputs):
-        if tensor.name == name:
-            shape = tuple(tensor.shape)
-            if raw:
-                return decode(raw[place], tensor.datatype, shape)
-            return parse_contents(name, tensor.datatype, shape, tensor.contents)
-    raise ValueError(f"it has no output {name}")
+        if name in (None, tensor.name):
+            shape, own = tuple(tensor.shape), tensor.name
+            found[own] = (
+                decode(raw[place], tensor.datatype, shape)
+                if raw
+                else parse_contents(own, tensor.datatype, shape, tensor.contents)
+            )
+    if not found:
+        raise ValueError(f"it has no output {name or ''}".rstrip())
+    return found

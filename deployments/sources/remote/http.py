@@ -20,6 +20,7 @@ from quorate.deployments.client.remote_errors import error_text
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.sources.remote.server import (
     Description,
+    DownError,
     RefusedError,
     RemoteTensor,
     UnreachableError,
@@ -32,8 +33,10 @@ from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_d
 Array = NDArray[Any]
 _LENGTH = "inference-header-content-length"
 _EXTENSION = "binary_tensor_data"
+_ALL_BINARY = {"parameters": {"binary_data_output": True}}
 # Not about the rows: who asks, how often, whether the server is up, and whether it was in time.
-_NOT_OF_ROWS = (401, 403, 404, 408, 429, 502, 503, 504)
+_NOT_OF_ROWS = (401, 403, 404, 408, 429)
+_DOWN = (502, 503, 504)
 
 
 class HttpServer:
@@ -61,24 +64,25 @@ class HttpServer:
         except (KeyError, TypeError, ValueError) as error:
             raise RefusedError(f"its description lacks {error}") from None
 
-    def infer(self, inputs: Mapping[str, Array], output: str, timeout_s: float) -> Array:
+    def infer(self, inputs: Mapping[str, Array], output: str | None, timeout_s: float) -> dict[str, Array]:
         reply = self._ask("POST", f"{self._model}/infer", timeout_s, *self._request(inputs, output))
         try:
-            return _output(reply, output)
+            return _outputs(reply, output)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise RefusedError(f"its answer cannot be read: {type(error).__name__}: {error}") from None
 
-    def _request(self, inputs: Mapping[str, Array], output: str) -> tuple[bytes, dict[str, str]]:
+    def _request(self, inputs: Mapping[str, Array], output: str | None) -> tuple[bytes, dict[str, str]]:
         if self._binary:
             tensors, blobs = described(inputs)
-            asked = {"name": output, "parameters": {"binary_data": True}}
-            head = orjson.dumps({"inputs": tensors, "outputs": [asked]})
+            asked = {"outputs": [{"name": output, "parameters": {"binary_data": True}}]} if output else _ALL_BINARY
+            head = orjson.dumps({"inputs": tensors, **asked})
             return b"".join([head, *blobs]), {"content-type": "application/octet-stream", _LENGTH: str(len(head))}
         plain = [
             {"name": name, "datatype": datatype_of(array), "shape": array.shape, "data": _plain(name, array)}
             for name, array in inputs.items()
         ]
-        return orjson.dumps({"inputs": plain, "outputs": [{"name": output}]}), {"content-type": "application/json"}
+        named = {"outputs": [{"name": output}]} if output else {}
+        return orjson.dumps({"inputs": plain, **named}), {"content-type": "application/json"}
 
     def _ask(
         self, method: str, url: str, timeout_s: float, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -89,11 +93,12 @@ class HttpServer:
         try:
             reply = self._http.request(method, url, content=body, headers=headers, extensions={"timeout": times})
         except httpx.TimeoutException:
-            raise UnreachableError(f"{self._base} did not answer within {timeout_s:.3g} s") from None
+            raise DownError(f"{self._base} did not answer within {timeout_s:.3g} s") from None
         except httpx.TransportError as error:
-            raise UnreachableError(f"{self._base} cannot be asked: {error or type(error).__name__}") from None
+            raise DownError(f"{self._base} cannot be asked: {error or type(error).__name__}") from None
         if reply.status_code != 200:
-            kind = UnreachableError if reply.status_code in _NOT_OF_ROWS else RefusedError
+            of_rows = UnreachableError if reply.status_code in _NOT_OF_ROWS else RefusedError
+            kind = DownError if reply.status_code in _DOWN else of_rows
             raise kind(f"{self._base} answered {reply.status_code}: {error_text(reply.content)[:300]}")
         return reply
 
@@ -125,17 +130,21 @@ def _plain(name: str, array: Array) -> list[Any]:
     return values
 
 
-def _output(reply: httpx.Response, name: str) -> Array:
-    """One output out of an answer, whose bytes stand behind its JSON in the order of the outputs that have some."""
+def _outputs(reply: httpx.Response, name: str | None) -> dict[str, Array]:
+    """Of an answer one output or all; their bytes stand behind its JSON in the order of the outputs that have some."""
     body = memoryview(reply.content)
     at = int(reply.headers.get(_LENGTH, len(body)))
+    found = {}
     for item in orjson.loads(body[:at])["outputs"]:
         shape, datatype = tuple(int(size) for size in item["shape"]), str(item["datatype"])
         size = (item.get("parameters") or {}).get("binary_data_size")
-        if item["name"] == name:
-            return decode(body[at : at + size], datatype, shape) if size is not None else _read(item, datatype, shape)
+        if name in (None, item["name"]):
+            raw = body[at : at + size] if size is not None else None
+            found[str(item["name"])] = _read(item, datatype, shape) if raw is None else decode(raw, datatype, shape)
         at += size or 0
-    raise ValueError(f"it has no output {name}")
+    if not found:
+        raise ValueError(f"it has no output {name or ''}".rstrip())
+    return found
 
 
 def _read(item: Mapping[str, Any], datatype: str, shape: tuple[int, ...]) -> Array:

@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from quorate.deployments.errors import CredentialError
+from quorate.deployments.errors import CredentialError, MemberLoadError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError, choose
 from quorate.deployments.sources.remote.call_deadline import remaining_s
 from quorate.deployments.sources.remote.server import (
     Description,
+    DownError,
     RefusedError,
     RemoteTensor,
     Server,
@@ -28,33 +33,89 @@ from quorate.deployments.wire.datatypes import datatype_of
 
 Array = NDArray[Any]
 DESCRIBE_TIMEOUT_S = 10.0
+# A server that is down is asked what it is no more often than this.
+AGAIN_S = 1.0
+# Batches that one replica has under way: beyond them rows wait, and travel together.
+AT_ONCE = 8
+_log = logging.getLogger(__name__)
 _FILES = ("token_file", "ca", "cert", "key")
 
 
 def load(request: LoadRequest) -> Model:
     """Ask the server what the model reads and gives, and check that against the member.
 
-    ``config``: files that prove who asks (``token_file``, ``ca``, ``cert``, ``key``), and ``names`` of inputs that the
-    server calls otherwise.
+    A server that is down is asked again with the batches that come. ``config``: files that prove who asks
+    (``token_file``, ``ca``, ``cert``, ``key``).
     """
     address = address_of(request.spec.model)
     assert address is not None
-    names = request.settings({**dict.fromkeys(_FILES, str), "names": dict}).get("names", {})
-    server = _server(request, address)
+    request.settings(dict.fromkeys(_FILES, str))
+    remote = _RemoteModel(request, _server(request, address))
+    model = remote.model = request.model(remote.ask, tensors=False)
+    model.at_once = AT_ONCE
     try:
-        found = server.describe(DESCRIBE_TIMEOUT_S)
-    except (RefusedError, UnreachableError) as error:
-        fix = "start it, or correct the address"
-        raise request.error(f"{request.spec.model} does not say what it is: {error}", fix) from None
-    inputs = _inputs(request, found, names)
-    output = _output(request, found)
+        remote.describe(DESCRIBE_TIMEOUT_S)
+    except DownError as error:
+        _log.warning("members.%s: %s; asked again with the next batch", request.name, error)
+    return model
 
-    def ask(*arrays: Array) -> dict[str, Array]:
-        given = {tensor.name: _fitted(tensor, array) for tensor, array in zip(inputs, arrays, strict=True)}
-        return {output: server.infer(given, output, remaining_s(request.spec.stall_timeout_s))}
 
-    classes = next(tensor.classes for tensor in found.outputs if tensor.name == output)
-    return request.model(ask, tensors=False, classes=classes or None)
+@dataclass(frozen=True)
+class _Terms:
+    """What the server says of the model: what each of the member's inputs is there, by place, and the output.
+
+    Where it says nothing, the spec's own names are its, and the output is chosen when there are some.
+    """
+
+    inputs: Mapping[int, RemoteTensor]
+    output: str | None
+
+
+class _RemoteModel:
+    """A model of a server, which is described once, as soon as it can be."""
+
+    model: Model
+
+    def __init__(self, request: LoadRequest, server: Server):
+        self._request, self._server = request, server
+        self._lock, self._again_at, self._last = threading.Lock(), 0.0, ""
+        self._terms: _Terms | None = None
+
+    def describe(self, timeout_s: float) -> _Terms:
+        """What the server says, checked.
+
+        Raises:
+            DownError: it is down, or was a moment ago.
+            MemberLoadError: there is no such model, or it is another one than the spec says.
+        """
+        with self._lock:
+            if self._terms is not None:
+                return self._terms
+            if time.monotonic() < self._again_at:
+                raise DownError(self._last)
+            try:
+                found = self._server.describe(timeout_s)
+            except DownError as error:
+                self._again_at, self._last = time.monotonic() + AGAIN_S, str(error)
+                raise
+            except (RefusedError, UnreachableError) as error:
+                what = f"{self._request.spec.model} does not say what it is: {error}"
+                raise self._request.error(what, "correct the address, or load the model there") from None
+            self._terms = _Terms(_inputs(self._request, found), _output(self._request, found))
+            named = (tensor.classes for tensor in found.outputs if tensor.name == self._terms.output)
+            self.model.classes = next(named, ()) or None
+            return self._terms
+
+    def ask(self, *arrays: Array) -> dict[str, Array]:
+        """The outputs for a batch, by name."""
+        left_s = remaining_s(self._request.spec.stall_timeout_s)
+        try:
+            terms = self._terms or self.describe(min(left_s, DESCRIBE_TIMEOUT_S))
+        except MemberLoadError as error:  # no row of the batch would fare better alone
+            raise UnreachableError(f"{error.found}; {error.fix}") from None
+        given = {tensor.name: _fitted(tensor, arrays[place]) for place, tensor in terms.inputs.items()}
+        left_s = remaining_s(self._request.spec.stall_timeout_s)
+        return self._server.infer(given, terms.output, left_s)
 
 
 def _server(request: LoadRequest, address: ModelAddress) -> Server:
@@ -80,20 +141,24 @@ def _absolute(request: LoadRequest, key: str) -> Path | None:
     return Path(value) if value else None
 
 
-def _inputs(request: LoadRequest, found: Description, names: Mapping[str, str]) -> Sequence[RemoteTensor]:
-    """What the server calls each of the member's inputs, in their order; a single one may have any name."""
-    wanted = [names.get(name, name) for name in request.preprocessing.names]
-    if len(wanted) == 1 and len(found.inputs) == 1:
-        return found.inputs
+def _inputs(request: LoadRequest, found: Description) -> dict[int, RemoteTensor]:
+    """What the server calls the member's inputs, by their places; a single one may have any name."""
+    wanted = request.preprocessing.names
+    if not found.inputs:
+        return {place: RemoteTensor(name, "", ()) for place, name in enumerate(wanted)}
+    if len(wanted) == 1 and len(found.inputs) == 1 and not request.spec.input_names:
+        return {0: found.inputs[0]}
     known = {tensor.name: tensor for tensor in found.inputs}
-    if set(wanted) != set(known):
+    if not set(known) <= set(wanted):
         lacks = f"the server's model reads {', '.join(known)}, and the member gives {', '.join(wanted)}"
-        raise request.error(lacks, "give it these inputs, or say in config: {names: {OURS: THEIRS}}")
-    return [known[name] for name in wanted]
+        raise request.error(lacks, f"say which is which: inputs: {{{next(iter(known), 'THEIRS')}: {wanted[0]}, ...}}")
+    return {place: known[name] for place, name in enumerate(wanted) if name in known}
 
 
-def _output(request: LoadRequest, found: Description) -> str:
-    """The output that is the member's."""
+def _output(request: LoadRequest, found: Description) -> str | None:
+    """The output that is the member's; None where only an answer tells which there are."""
+    if not found.outputs:
+        return request.spec.output_name
     try:
         return choose(
             {tensor.name: f"{list(tensor.shape)} {tensor.datatype}" for tensor in found.outputs}, request.spec
@@ -108,6 +173,8 @@ def _fitted(tensor: RemoteTensor, array: Array) -> Array:
     Raises:
         ValueError: it reads another datatype, or rows of another shape.
     """
+    if not tensor.datatype:
+        return array
     if datatype_of(array) != tensor.datatype:
         found = f"'{tensor.name}' is {tensor.datatype} on the server, and the member is given {datatype_of(array)}"
         raise ValueError(f"{found}; give both the same")

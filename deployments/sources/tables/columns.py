@@ -1,7 +1,8 @@
 """A member's inputs as the columns that a table's model was trained on.
 
 An input of shape [] or [1] is a column, one of shape [K] is K columns. A model that knows the names of its features is
-given the columns of these names, in its own order; any other is given all of them, in the order of the inputs.
+given the columns of these names, in its own order, and no others that the member may read (``inputs: [all]``); any
+other is given all of them, in the order of the inputs.
 """
 
 # B batch, F features
@@ -162,9 +163,9 @@ def _places(request: LoadRequest, names: Sequence[str]) -> list[int] | None:
     if len(inputs) == 1 and inputs[0] not in known:
         return None
     missing = [name for name in known if name not in inputs]
-    extra = [name for name in inputs if name not in known]
-    if missing or extra:
-        lacks = [f"the model reads {', '.join(missing)}, which are not among the inputs"] if missing else []
-        has = [f"it does not know {', '.join(extra)}"] if extra else []
-        raise request.error("; ".join([*lacks, *has]), f"write inputs: [{', '.join(known)}], in any order")
+    if missing:
+        extra = [name for name in inputs if name not in known]
+        has = f"; it does not know {', '.join(extra)}" if extra else ""
+        found = f"the model reads {', '.join(missing)}, which are not among the inputs{has}"
+        raise request.error(found, f"write inputs: [{', '.join(known)}], in any order")
     return [inputs.index(name) for name in known]

@@ -88,7 +88,7 @@ def _check_config(field: str, member: MemberSpec, parameters: _Parameters) -> No
             fix = suggest(key, parameters.all) if parameters.all else "remove it"
             raise SpecError(f"{field}.config.{key}", f"{member.model} has no such parameter", fix)
     missing = [key for key in parameters.required if key not in given]
-    if not parameters.of_class and set(missing) == set(member.inputs):
+    if not parameters.of_class and set(missing) == set(member.model_inputs):
         return  # it is the model itself, which gets the settings with each call
     for key in parameters.required:
         if key not in given:

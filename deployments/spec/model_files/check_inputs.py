@@ -32,8 +32,9 @@ def check_onnx_inputs(name: str, member: MemberSpec, inputs: Mapping[str, Tensor
         raise SpecError(f"members.{name}.model", str(error), "export it again") from None
     if _tokenizes(member):
         return
-    if not len(reads) == len(member.inputs) == 1 and set(reads) != set(member.inputs):
-        raise _other_inputs(name, member, reads, path, "call what the member reads as the file does")
+    single = len(reads) == len(member.inputs) == 1 and not member.input_names
+    if not single and not set(reads) <= set(member.model_inputs):
+        raise _other_inputs(name, member, reads, path)
     _check(_by_source(member, reads), _as_they_are(member, inputs), path.name, is_exact)
 
 
@@ -42,8 +43,9 @@ def check_export_inputs(name: str, member: MemberSpec, inputs: Mapping[str, Tens
     reads = read_export(path)
     if reads is None or _tokenizes(member):
         return
-    if len(reads) != len(member.inputs):
-        raise _other_inputs(name, member, reads, path, "give the member as many inputs, in the program's order")
+    by_order = len(reads) == len(member.inputs) and not member.input_names
+    if not by_order and not set(reads) <= set(member.model_inputs):
+        raise _other_inputs(name, member, reads, path)
     as_they_are = _as_they_are(member, inputs)
     _check(_by_source(member, reads), as_they_are, path.name, lambda a, b: a == b or {a, b} <= {*_CAST})
 
@@ -58,17 +60,21 @@ def _as_they_are(member: MemberSpec, inputs: Mapping[str, TensorSpec]) -> dict[s
     return {name: tensor for name, tensor in inputs.items() if name not in member.preprocess}
 
 
-def _other_inputs(
-    name: str, member: MemberSpec, reads: Mapping[str, FileInput], path: Path, fix: str
-) -> SpecError:  # fmt: skip
+def _other_inputs(name: str, member: MemberSpec, reads: Mapping[str, FileInput], path: Path) -> SpecError:
     listed = ", ".join(f"{one} ({read})" for one, read in reads.items())
-    found = f"{path.name} reads {listed}, and the member {', '.join(member.inputs)}"
-    return SpecError(f"members.{name}.inputs", found, fix)
+    found = f"{path.name} reads {listed}, and the member {', '.join(member.model_inputs)}"
+    alike = [one for one in reads if one in member.inputs]
+    others = iter([source for source in member.inputs if source not in alike])
+    pairs = ", ".join(f"{one}: {one if one in alike else next(others, '...')}" for one in reads)
+    return SpecError(f"members.{name}.inputs", found, f"say which is which, the file's name first: {{{pairs}}}")
 
 
 def _by_source(member: MemberSpec, reads: Mapping[str, FileInput]) -> dict[str, FileInput]:
     """What the file reads of each of the member's sources: by its name, or in their order."""
-    return dict(reads) if set(reads) == set(member.inputs) else dict(zip(member.inputs, reads.values(), strict=True))
+    if set(reads) <= set(member.model_inputs):
+        called = zip(member.inputs, member.model_inputs, strict=True)
+        return {source: reads[name] for source, name in called if name in reads}
+    return dict(zip(member.inputs, reads.values(), strict=True))
 
 
 def _check(reads: Mapping[str, FileInput], inputs: Mapping[str, TensorSpec], file: str, takes: Takes) -> None:

@@ -100,6 +100,8 @@ def _of_key(kinds: Sequence[Any], key: str) -> list[Any]:
             return [object] if field is None else _kinds(field.annotation)
         if get_origin(kind) is dict:
             return _kinds(get_args(kind)[1])
+        if get_origin(kind) is tuple:  # a mapping where a list may stand: the list's items are its values
+            return _of_item([kind])
     return [Any]
 
 

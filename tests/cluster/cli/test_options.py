@@ -35,6 +35,7 @@ def run(*words):
         ("query a --input r.npy --url http://h --address auto", "--address is for an ensemble that is looked up"),
         ("bench a --url http://h --address auto", "--address is for an ensemble that is looked up"),
         ("demo --full", "--full is for --data"),
+        ("logs a --since soon", "'soon' is no time from 1 s on"),
         ("bench a --column x=y", "--column is for --input"),
         ("query a --input r.npy --column x", "'x' names no column, or an input twice; write price=Price"),
         ("query a --input r.npy --column x=a --column x=b", "'x=b' names no column, or an input twice"),
@@ -74,6 +75,7 @@ def test_a_search_needs_no_spec_and_its_time_has_a_unit(monkeypatch, text, secon
 FUNCTIONS: dict[str, list[Callable[..., Any]]] = {
     "deploy": [quorate.deploy, foreground],
     "import_": [quorate.import_autogluon],
+    "logs": [quorate.logs, quorate.follow_logs],
     "query": [quorate.query, quorate.query_file, quorate.curl],
     "tune": [quorate.tune, quorate.sweep, quorate.resume],
 }
@@ -81,11 +83,11 @@ DOORS = dict.fromkeys(inspect.signature(door_options.doors).parameters, "doors")
 CREDENTIALS = dict.fromkeys(["auth_token_file", "ca", "cert", "key"], "credentials")
 ARGUMENTS = {
     "input_file": "rows", "column": "columns", "output_file": "output",
-    "canary_seconds": "canary_s", "objective": "objectives", "factory": "factories",
+    "canary_seconds": "canary_s", "since": "since_s", "objective": "objectives", "factory": "factories",
     "config": "configs",
 }  # fmt: skip
 # Which of its functions a command calls, and how it prints what comes back.
-COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground", "curl", "kind"}
+COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground", "curl", "kind", "follow"}
 # Objects of Python; a command line has its spec's folder and shows progress itself.
 PYTHON_ONLY = {"labels", "folder", "on_step", "on_progress", "callbacks", "space"}
 

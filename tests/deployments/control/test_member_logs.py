@@ -64,6 +64,25 @@ def test_prints_warnings_and_tracebacks_of_requests_are_kept_and_outlive_the_mem
     assert ("logs-picky", "m") in kept_on_nodes()
 
 
+def test_what_members_write_is_followed_and_of_the_last_minutes(cluster, folder, monkeypatch):
+    import quorate
+    from quorate.cluster.operations import logs as operation
+    from quorate.deployments.control.deploy import delete, deploy
+
+    monkeypatch.setattr(operation, "EVERY_S", 0.01)
+    with Client(deploy(spec("picky"), folder).http, model="logs-picky") as client:
+        followed = quorate.follow_logs("logs-picky", "m", since_s=600)
+        assert "the vocabulary is there" in next(followed).replicas[-1].text
+        with pytest.raises(RemoteError, match="m:error"):
+            client.infer(x=np.full((1, 2), 12, np.float32))
+        (new,) = next(followed).replicas
+        assert "KeyError: 'no such feature'" in new.text
+        assert "the vocabulary is there" not in new.text
+        followed.close()
+    assert "Traceback" in quorate.logs("logs-picky", since_s=600).replicas[-1].text
+    delete("logs-picky")
+
+
 def test_a_member_that_does_not_start_says_why_whole_and_with_its_own_lines(cluster, folder):
     from quorate.deployments.control.deploy import deploy
     from quorate.deployments.control.member_logs import logs_on_nodes

@@ -159,7 +159,7 @@ def test_one_number_a_row_fits_a_column(tmp_path):
     ("inputs", "words", "sentence"),
     [
         (tensors("a", "b"), {"output_name": "loss"},
-         r"m\.onnx reads price \(FP32 \[-1, 1\]\), cost \(FP32 \[-1, 1\]\), and the member a, b; call what"),
+         r"m\.onnx reads price \(FP32 \[-1, 1\]\), cost \(FP32 \[-1, 1\]\), and the member a, b; say which is which"),
         (tensors("price", "cost"), {},
          r"gives profit \(FP32 \[-1, 1\]\), loss \(FP32 \[-1, 1\]\); say which .* output_name: profit"),
         (tensors("price", "cost"), {"output_name": "gain"}, "no output 'gain'; it gives profit .*, loss"),

@@ -10,6 +10,7 @@ import yaml
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.files import dump_spec, load_spec, parse_spec, save_spec
+from quorate.deployments.spec.schema import MemberJob
 
 VALID = yaml.safe_load(
     """
@@ -202,3 +203,12 @@ def test_the_revision_names_the_fusion_and_not_the_serving():
     assert parse_spec(change("fusion.weights.cnn", 0.4)).revision != spec.revision
     assert parse_spec(change("serving", {"max_batch_size": 3})).revision == spec.revision
     assert parse_spec(change("fusion.weights.cnn", 0.4)).wiring == spec.wiring
+
+
+def test_infinity_in_a_config_reaches_a_replica_as_it_is(tmp_path):
+    config = {"low": float("-inf"), "bounds": [1.5, float("inf")], "none": None}
+    found = parse_spec(change("members.cnn.config", config))
+    for name in ("s.yaml", "s.json"):
+        save_spec(found, tmp_path / name)
+        assert load_spec(tmp_path / name).members["cnn"].config == config
+    assert MemberJob.model_validate_json(found.job("cnn").model_dump_json()).member.config == config

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from quorate.tuning import read_table
+from quorate.tuning.data.class_names import are_places
 from quorate.tuning.data.labelled import match_labels
 from quorate.tuning.errors import DataError
 
@@ -58,3 +59,25 @@ def test_a_missing_label_of_a_file_is_no_class(tmp_path):
         read_table(tmp_path / "rows.csv", {"x": ()}, ["a", ""])
     (tmp_path / "rows.csv").write_text("x,label\n1,010\n2,10\n")
     assert read_table(tmp_path / "rows.csv", {"x": ()}, ["10", "010"]).labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "places"),
+    [
+        ([1, 0, 1], ["cat", "dog"], True),
+        ([1.0, 0.0], ["cat", "dog", "ant"], True),
+        (["1", "0"], ["cat", "dog"], True),  # as .csv has them
+        ([0, 1], ["class_0", "class_1"], True),
+        ([1, 2], ["class_1", "class_2", "class_3"], False),  # which of the two numbers is meant?
+        ([0, 1], ["0", "one"], False),
+        ([0, 8], ["010", "008"], False),
+        ([1, 2], ["cat", "dog"], False),
+        ([0.5, 1], ["cat", "dog"], False),
+        ([True, False], ["no", "yes"], False),
+        ([-1, 0], ["cat", "dog"], False),
+        (["cat", 1], ["cat", "dog"], False),
+        ([None, 1], ["cat", "dog"], False),
+    ],
+)
+def test_whole_numbers_are_places_of_classes_only_where_they_can_be_nothing_else(labels, classes, places):
+    assert are_places(labels, classes) is places

@@ -3,7 +3,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
-from quorate.tuning import read_table
+from quorate.tuning import Labelled, read_table
+from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import DataError
 
 IMAGES = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
@@ -53,6 +54,16 @@ def test_a_table_of_many_batches_is_the_table_in_memory_or_mapped(suffix, tmp_pa
 def test_labels_are_matched_by_the_names_of_classes(labels, tmp_path):
     np.savez(tmp_path / "rows.npz", x=IMAGES, label=np.array(labels))
     assert read_table(tmp_path / "rows.npz", {"x": (2, 2)}, ["1", "2", "3"]).labels.tolist() == [2, 0, 2]
+
+
+@pytest.mark.parametrize("labels", [[2, 0, 2], [2.0, 0.0, 2.0], ["2", "0", "2"]])
+def test_numbers_are_places_of_classes_that_are_called_by_words_and_that_is_said(labels, tmp_path):
+    np.savez(tmp_path / "rows.npz", x=IMAGES, label=np.array(labels))
+    data = read_table(tmp_path / "rows.npz", {"x": (2, 2)}, ["cat", "dog", "bird"])
+    assert data.labels.tolist() == [2, 0, 2]
+    other = Labelled({"x": IMAGES + 1}, data.labels, data.classes)
+    said = "labels are numbers, taken for the spec's classes in their order: 0 is cat, 1 is dog, 2 is bird"
+    assert check_rows(data.rows(slice(0, 2)), other) == [said]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import re
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, as_columns, refuse
+from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, as_columns, refuse, seconds_of
 from quorate.cluster.cli.tables import progress, show
 
 
@@ -169,7 +168,7 @@ def tune(
         refuse(context, ["by_class"], "--coverage")
     if resume is not None:
         refuse(context, set(context.params) - _RESUME, "a new search, without --resume")
-        return _resume(resume, data, _seconds(time), workers, address, as_json)
+        return _resume(resume, data, seconds_of(time, "--time"), workers, address, as_json)
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
         asked: dict[str, Any] = {"min_gain": min_gain, "label": label, "runs": runs, "seed": seed, "costs": costs}
@@ -183,7 +182,7 @@ def tune(
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
-        return _sweep(spec, data, {**asked, "time_s": _seconds(time), "workers": workers}, as_json)
+        return _sweep(spec, data, {**asked, "time_s": seconds_of(time, "--time"), "workers": workers}, as_json)
     assert spec is not None
     from quorate.cluster.operations.tuning import tune as operation
 
@@ -205,20 +204,6 @@ def _refuse_the_others(context: typer.Context, search: Search, train: Path | Non
         refuse(context, _ARCHITECTURE, "--search architecture")
         if train is None:
             refuse(context, ["folds", "epochs"], "--train")
-
-
-_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _seconds(text: str | None) -> float | None:
-    """Of 480, 480s, 8m or 1.5h."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*([smh]?)", text.strip())
-    seconds = float(found[1]) * _UNITS_S[found[2]] if found else 0.0
-    if not 1 <= seconds < float("inf"):
-        raise typer.BadParameter(f"'{text}' is no time from 1 s on, such as 90, 90s, 8m or 1.5h", param_hint="--time")
-    return seconds
 
 
 def _of_predictions(file: Path, asked: dict[str, Any], as_json: bool) -> None:

@@ -55,7 +55,7 @@ def test_inputs_and_outputs_are_known_by_their_names(tmp_path):
 def test_what_a_program_reads_is_compared_with_the_spec_without_torch(tmp_path):
     exported(tmp_path, Profit(), torch.zeros(2, 2), torch.zeros(2, 2))
     for found, sentence in (
-        (spec("x"), r"members\.m\.inputs: m\.pt2 reads price \(FP32 \[-1, 2\]\), cost .*, and the member x; give"),
+        (spec("x"), r"members\.m\.inputs: m\.pt2 reads price \(FP32 \[-1, 2\]\), cost .*, and the member x; say which"),
         (spec("cost", "price", shape=[3]), r"inputs\.\w+\.shape: \[3\], and .* FP32 \[-1, 2\]; write shape: \[2\]"),
         (spec("cost", "price", datatype="FP64"), r"inputs\.\w+\.datatype: FP64, and .*; write datatype: FP32"),
     ):

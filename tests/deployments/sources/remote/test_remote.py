@@ -1,10 +1,14 @@
 """Members that live elsewhere: another Quorate, asked over HTTP and gRPC; what is down is missing, never wrong."""
 
+import asyncio
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import numpy as np
+import orjson
 import pytest
 
 from quorate.deployments import Doors, load_model, parse_spec
@@ -12,12 +16,14 @@ from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.tokens import digest
+from quorate.deployments.sources.remote import loading
 from quorate.deployments.sources.remote.call_deadline import set_deadline
 from quorate.deployments.sources.remote.http import HttpServer
 from quorate.deployments.sources.remote.server import UnreachableError
 from quorate.deployments.spec.model_address import address_of
 from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.deployments.transport.row_state import RowState
+from tests.deployments.support.member_threads import running
 from tests.deployments.support.patients import near
 
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
@@ -38,9 +44,9 @@ def at(model):
     return address
 
 
-def job_of(model, inputs=X, **member):
-    member = {"model": model, "inputs": list(inputs), "output": "probabilities", **member}
-    whole = {"name": "one", "inputs": inputs, "classes": ["red", "green", "blue"], "fusion": {"rule": "mean"}}
+def job_of(model, tensors=X, **member):
+    member = {"model": model, "inputs": list(tensors), "output": "probabilities", **member}
+    whole = {"name": "one", "inputs": tensors, "classes": ["red", "green", "blue"], "fusion": {"rule": "mean"}}
     return parse_spec({**whole, "members": {"m": member}}).job("m")
 
 
@@ -81,7 +87,7 @@ def test_a_server_without_the_extension_for_bytes_is_sent_json(pair):
     server = HttpServer(at(addresses(pair)[0]), Credentials())
     server.describe(10)
     server._binary = False
-    near(server.infer({"x": ROWS}, "fused", 10), 0.25 * known(1) + 0.75 * known(-2))
+    near(server.infer({"x": ROWS}, "fused", 10)["fused"], 0.25 * known(1) + 0.75 * known(-2))
     with pytest.raises(ValueError, match="x is not finite"):
         server.infer({"x": ROWS * np.float32("nan")}, "fused", 10)
 
@@ -96,17 +102,18 @@ def test_each_datatype_travels(every, protocol, datatype):
     server = (HttpServer if protocol == "http" else GrpcServer)(at(f"{protocol}:{place}/every"), Credentials())
     described = {tensor.name: tensor.datatype for tensor in server.describe(10).inputs}
     assert described[datatype] == datatype
-    found = server.infer({name: zeros(name, [3], 2) for name in described}, "fused", 10)
-    assert found.shape[0] == 2
+    for output in ("fused", None):
+        found = server.infer({name: zeros(name, [3], 2) for name in described}, output, 10)
+        assert {name: array.shape[0] for name, array in found.items()} == {"fused": 2}
 
 
-def test_other_names_are_mapped_and_those_that_fit_nothing_are_refused(pair, tmp_path):
+def test_other_names_are_said_and_those_that_fit_nothing_are_refused(pair, tmp_path):
     address = addresses(pair)[0]
     both = {"x": X["x"], "y": X["x"]}
-    with pytest.raises(MemberLoadError, match=r"the server's model reads x, and the member gives x, y; give it these"):
-        predictor_of(job_of(address, both), tmp_path)
-    with pytest.raises(MemberLoadError, match=r"the server's model reads x, and the member gives z, y"):
-        predictor_of(job_of(address, both, config={"names": {"x": "z"}}), tmp_path)
+    predictor_of(job_of(address, both), tmp_path)  # what the model does not read is not sent
+    with pytest.raises(MemberLoadError, match=r"the server's model reads x, and the member gives z; say"):
+        predictor_of(job_of(address, {"image": X["x"]}, inputs={"z": "image"}), tmp_path)
+    predictor_of(job_of(address, {"image": X["x"]}, inputs={"x": "image"}), tmp_path)
     predictor_of(job_of(address, {"image": X["x"]}), tmp_path)  # the only one needs no name
 
 
@@ -125,18 +132,31 @@ def test_a_datatype_or_shape_that_is_not_the_servers_is_refused_at_warm_up(pair,
         predictor_of(job_of(addresses(pair)[0], {"x": tensor}), tmp_path)
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_server_that_is_down_or_has_no_such_model_is_refused_at_load(pair, tmp_path, protocol):
-    with pytest.raises(MemberLoadError, match=r"does not say what it is: .*; start it, or correct the address"):
-        predictor_of(job_of(f"{protocol}:127.0.0.1:{free_port()}/pair"), tmp_path)
+def test_a_server_that_has_no_such_model_is_refused_at_load(pair, tmp_path, protocol):
     place = pair.http.removeprefix("http://") if protocol == "http" else pair.grpc
     with pytest.raises(MemberLoadError, match=r"does not say what it is: .*'nobody' is not found"):
         predictor_of(job_of(f"{protocol}:{place}/nobody"), tmp_path)
+
+
+@pytest.mark.parametrize("way", [0, 2])
+def test_a_server_that_is_down_when_a_replica_starts_is_that_member_missing_until_it_is_up(
+    open_doors, pair_spec, tmp_path, way, monkeypatch
+):
+    monkeypatch.setattr(loading, "AGAIN_S", 0.0)
+    doors = open_doors({**pair_spec, "name": f"late{way}"})
+    doors.server.stop()
+    job = job_of(addresses(doors)[way].replace("pair", f"late{way}"))
+    job = job.model_copy(update={"classes": ("blue", "red", "green")})
+    predictor = predictor_of(job, tmp_path)
+    assert "cannot be asked" in predictor.last_error or "UNAVAILABLE" in predictor.last_error
+    values, states = predictor.run({"x": ROWS}, probabilities=True)
+    assert (states == RowState.ERROR).all()
+    doors.restart()
+    until = time.monotonic() + 60
+    while states.any() and time.monotonic() < until:
+        values, states = predictor.run({"x": ROWS}, probabilities=True)
+    near(values, (0.25 * known(1) + 0.75 * known(-2))[:, [2, 0, 1]])
 
 
 @pytest.mark.parametrize("way", [0, 2])
@@ -251,3 +271,55 @@ def test_any_other_address_is_no_model(model):
     if not model.endswith(".onnx"):  # which is the address of a file, and never fetched
         with pytest.raises(SpecError, match=r"is no model; write .*grpc:HOST:PORT/NAME"):
             job_of(model)
+
+
+class _Meeting(BaseHTTPRequestHandler):
+    """A server that says nothing of its model, and answers two requests only together."""
+
+    together = threading.Barrier(2)
+
+    def do_GET(self):
+        self._answer({})
+
+    def do_POST(self):
+        asked = orjson.loads(self.rfile.read(int(self.headers["content-length"])))["inputs"][0]
+        self.together.wait(30)
+        rows = np.array(asked["data"], np.float32).reshape(asked["shape"])
+        output = {"name": "sum", "datatype": "FP32", "shape": [len(rows), 1], "data": rows.sum(axis=1).tolist()}
+        self._answer({"model_name": "m", "outputs": [output]})
+
+    def _answer(self, found):
+        body = orjson.dumps({"name": "m", "inputs": [], "outputs": [], **found})
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_several_batches_are_under_way_at_a_server_at_once():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Meeting) as server:
+        threading.Thread(target=server.serve_forever).start()
+        member = {"model": f"http:127.0.0.1:{server.server_port}/m", "inputs": ["x"], "output": "values"}
+        spec = {"name": "met", "inputs": {"x": {"datatype": "FP32", "shape": [-1]}}, "members": {"m": member},
+                "fusion": {"rule": "mean", "deadline_s": 30.0}}  # fmt: skip
+
+        async def asked():
+            async with running(spec) as engine:
+                rows = [np.ones((1, size), np.float32) for size in (2, 3)]  # which are no rows of one batch
+                answers = await asyncio.gather(*(engine.infer({"x": row}) for row in rows))
+                return [float(answer.values[0, 0]) for answer in answers]
+
+        try:
+            # Its example makes a batch alone, which would wait for another.
+            warm = threading.Thread(target=lambda: httpx.post(
+                f"http://127.0.0.1:{server.server_port}/v2/models/m/infer",
+                json={"inputs": [{"data": [1], "shape": [1, 1]}]},
+            ))  # fmt: skip
+            warm.start()
+            assert asyncio.run(asked()) == [2.0, 3.0]
+            warm.join()
+        finally:
+            server.shutdown()

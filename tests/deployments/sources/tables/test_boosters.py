@@ -30,6 +30,16 @@ def test_columns_with_text_and_missing_values_are_read_by_name_in_any_order(save
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+def test_a_model_of_fewer_columns_reads_its_own_out_of_all(saved, library):
+    folder, (name, expected) = saved[0], saved[1][library]
+    more = {**{n: {"datatype": "FP64", "shape": []} for n in ("age", *PLAIN, "weight")}, "size": "BYTES"}
+    spec = spec_of(name, inputs=["all"], tensors=more)
+    given = served(patients()[0])
+    rows = len(given["size"])
+    near(answers(spec, folder, {**given, "age": np.ones(rows), "weight": np.zeros(rows)}), expected)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_columns_that_the_model_does_not_have_are_named_at_load(saved, library):
     folder, (name, _) = saved[0], saved[1][library]
     tensors = {name: {"datatype": "FP32", "shape": []} for name in ("mean_radius", "size", "points", "age")}
