@@ -42,7 +42,7 @@ inputs: {{x: {{datatype: FP32, shape: [2]}}}}
 classes: [red, green, blue]
 members:
   m:
-    {{model: "known:slow", config: {{shift: 1, switch: "{switch}"}}, inputs: [x], output: probabilities,
+    {{model: "known:slow", config: {{shift: 1, switch: "file:{switch}"}}, inputs: [x], output: probabilities,
     resources: {{num_cpus: 0.1}}, max_batch_size: 1}}
 fusion: {{rule: mean, deadline_s: 60}}
 serving: {{max_batch_size: 1, resources: {{num_cpus: 0.1}}}}

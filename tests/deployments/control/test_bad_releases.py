@@ -20,7 +20,7 @@ STOPPED_WITHIN_S = 60
 
 def release(switch):
     """A member that breaks when the file at ``switch`` says no number any more."""
-    member = {"model": "known:slow", "config": {"shift": 1, "switch": str(switch)}}
+    member = {"model": "known:slow", "config": {"shift": 1, "switch": f"file:{switch}"}}
     common = {"inputs": ["x"], "output": "values", "resources": {"num_cpus": 0.1}}
     return parse_spec(
         {

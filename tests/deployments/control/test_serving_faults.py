@@ -29,7 +29,7 @@ CONTROLLER_GROWTH_BYTES = 2 << 20
 
 def ensemble(name, stall_timeout_s=60.0, replicas=1, fusions=1, switch="", deadline_s=5.0):
     """Member a, and where there is a ``switch`` b, which sleeps as many seconds as that file says."""
-    slow = {"model": "known:slow", "config": {"shift": 0, "switch": str(switch)}, "stall_timeout_s": stall_timeout_s}
+    slow = {"model": "known:slow", "config": {"shift": 0, "switch": f"file:{switch}"}, "stall_timeout_s": stall_timeout_s}
     members = {"a": {"model": "known:known", "config": {"shift": 1}, "replicas": {"min": replicas, "max": replicas}}}
     members |= {"b": slow} if switch else {}
     return parse_spec(
@@ -201,7 +201,7 @@ def test_a_busy_member_gets_another_replica_and_an_idle_one_loses_it_without_los
     switch = tmp_path / "seconds"
     switch.write_text("0.05")
     replicas = {"min": 1, "max": 2, "upscale_delay_s": 1.0, "downscale_delay_s": 1.0}
-    slow = {"model": "known:slow", "config": {"shift": 0, "switch": str(switch)}, "max_batch_size": 1}
+    slow = {"model": "known:slow", "config": {"shift": 0, "switch": f"file:{switch}"}, "max_batch_size": 1}
     words = ensemble("busy").model_dump(mode="json", exclude_unset=True)
     words["members"]["a"] |= slow | {"replicas": replicas}
     deployed = deploy(parse_spec(words))

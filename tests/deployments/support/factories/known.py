@@ -22,15 +22,19 @@ def known(shift):
 def slow(shift, switch, log=""):
     """Sleeps as many seconds as the file at ``switch`` says; while that says hold, it waits.
 
+    ``file:PATH`` is that file as it is now; of a path a copy is deployed with the spec.
+
     When it says compute, it does for ever; when it says freeze, it keeps the interpreter for ever. Appends a line per
     row that it begins with to ``log``.
     """
+
+    switch = Path(switch.removeprefix("file:"))
 
     def predict(x):
         if log:
             with Path(log).open("a") as file:
                 file.writelines(f"{first:g}\n" for first in x[:, 0])
-        while (said := Path(switch).read_text()) in ("hold", ""):  # empty while it is being written
+        while (said := switch.read_text()) in ("hold", ""):  # empty while it is being written
             time.sleep(0.005)
         while said == "compute":
             pass
