@@ -105,9 +105,8 @@ class _Running:
             if "result" in self._said:
                 return self._said["result"]
             if status in _ENDED:
-                said = self._api.logs(self._job).strip().splitlines() or [message]
-                fix = f"ray job logs {self._job} has more"
-                raise ClusterError(f"the job ended as {status} ({said[-1][:300]}); {fix}")
+                last = (self._api.logs(self._job).strip().splitlines() or [message])[-1][:300]
+                raise ClusterError(f"the job ended as {status} ({last}); ray job logs {self._job} has more")
             time.sleep(_POLL_S)
 
     def stop(self) -> None:

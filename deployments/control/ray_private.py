@@ -119,7 +119,7 @@ def _show_token(head: str) -> Shown:
     import grpc
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest  # type: ignore[attr-defined]
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
     shown = bool(is_token_auth_enabled())

@@ -5,8 +5,10 @@ It runs before Quorate is there, so it knows the standard library and Ray only.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -56,6 +58,7 @@ def _fetch(digest: str) -> None:
         time.sleep(0.05)
     place = tempfile.mkdtemp(prefix="quorate-code-")
     zipfile.ZipFile(BytesIO(found)).extractall(place)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     sys.path.insert(0, place)
 
 

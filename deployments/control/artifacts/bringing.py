@@ -41,9 +41,14 @@ def bring(files: KeptFiles, first: Sequence[str] = ()) -> Path:
         way = _Way(files, first)
         for file in missing:
             way.fetch(file)
-        Holders(ClusterStore()).add(files.name, ray.util.get_node_ip_address())
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def bring_all(files: KeptFiles, first: Sequence[str] = ()) -> None:
+    """Have all files of a revision on this node, for others to have them from; raises as ``bring``."""
+    bring(files, first)
+    Holders(ClusterStore()).add(files.name)
 
 
 def _linked(file: KeptFile, place: Path) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.artifacts.spreading import keep_copies
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
 from quorate.deployments.records.registry import Publication, Record, Registry
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 STALL_S = 10.0
 # How long a replica that was not told of a change may go on as before.
 WATCH_S = 2.0
+# How often it is looked whether enough nodes have the files of what may go live.
+COPIES_S = 30.0
 
 
 class FusionDeployment:
@@ -140,15 +143,24 @@ class FusionDeployment:
 
     def _watch(self) -> None:
         """Take up what passed this replica by, because it was just starting or out of reach; again until it can."""
-        said = ""
+        said, copied = "", time.monotonic()
         while True:
             time.sleep(WATCH_S)
             try:
                 self.adopt()
+                if time.monotonic() - copied > COPIES_S:
+                    copied = time.monotonic()
+                    self._keep_copies()
             except Exception as error:  # whatever it is, what comes after it is not to be missed
                 if said != str(error):
                     said = str(error)
                     _log.warning("%s goes on as it was, what is recorded cannot be used: %r", self._ensemble, error)
+
+    def _keep_copies(self) -> None:
+        record = self._registry.latest(self._ensemble)
+        if record is not None:
+            for publication in (record.live, *record.earlier):
+                keep_copies(publication.files, record.door_apps)
 
     def _tell_doors(self, record: Record | None) -> None:
         """Have clients told where all doors stand, or where this one does while none is recorded."""

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.cluster.three_nodes.cluster import PLACES, ThreeNodes
+from tests.cluster.three_nodes.cluster import PLACES, ThreeNodes, interrupt
 from tests.cluster.three_nodes.machine import address, wait_for, why_not
 from tests.cluster.three_nodes.oracle import WEIGHTS
 from tests.cluster.three_nodes.travelling import Travelling
@@ -60,9 +60,7 @@ def test_ctrl_c_ends_the_command_there_too_and_leaves_nothing(nodes, operator):
     found = Travelling(operator, "stopped")
     (operator.disk / "stopped" / "spec.json").write_text(json.dumps(found.spec(loading_s=600)))
     process = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
-    wait_for(
-        lambda: any("DEPLOYING" in state for state in nodes.driver().do("applications").values()), "it starts", 120
-    )
+    wait_for(lambda: "DEPLOYING" in nodes.driver().do("applications").values(), "it starts", 120)
     interrupt(process)
     process.communicate(timeout=120)
     assert process.returncode == 130

@@ -35,7 +35,7 @@ def test_a_file_comes_out_of_the_store_and_stays_for_the_next_time(cluster, file
     store.mkdir()
     (store / DIGEST[7:]).write_bytes(b"wrong")
     found = replace(files, store=f"file://{store}")
-    with pytest.raises(MissingArtifactError, match="it came from none of file://.*what arrived is not sha256"):
+    with pytest.raises(MissingArtifactError, match=r"it came from none of file://.*what arrived is not sha256"):
         bring(found)
     (store / DIGEST[7:]).write_bytes(WEIGHTS)
     assert (bring(found) / "a" / "w.bin").read_bytes() == WEIGHTS
