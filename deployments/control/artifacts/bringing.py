@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -77,7 +78,7 @@ class _Way:
         cache, target = content_cache(), kept_root() / self.files.name / file.path
         for source in self._sources():
             try:
-                cache.add(file.digest, file.size_bytes, lambda start, source=source: self._pieces(source, file, start))  # type: ignore[misc]
+                cache.add(file.digest, file.size_bytes, partial(self._pieces, source, file))
             except (RayError, GetTimeoutError, UnavailableError, DamagedContentError, OSError) as error:
                 self.failed[source] = _reason(error)
                 _log.warning("%s does not come from %s: %s", file.path, source, self.failed[source])

@@ -71,6 +71,7 @@ class FusionDeployment:
         self._tell_doors(record if ours else None)
         self._adopting = threading.Lock()
         threading.Thread(target=self._watch, name="registry", daemon=True).start()
+        threading.Thread(target=self._keep_copies, name="copies", daemon=True).start()
 
     def prepare(self, publication: dict[str, Any]) -> str:
         """First step of publishing: build the revision and find its members; an error here changes nothing."""
@@ -143,24 +144,29 @@ class FusionDeployment:
 
     def _watch(self) -> None:
         """Take up what passed this replica by, because it was just starting or out of reach; again until it can."""
-        said, copied = "", time.monotonic()
+        said = ""
         while True:
             time.sleep(WATCH_S)
             try:
                 self.adopt()
-                if time.monotonic() - copied > COPIES_S:
-                    copied = time.monotonic()
-                    self._keep_copies()
             except Exception as error:  # whatever it is, what comes after it is not to be missed
                 if said != str(error):
                     said = str(error)
                     _log.warning("%s goes on as it was, what is recorded cannot be used: %r", self._ensemble, error)
 
     def _keep_copies(self) -> None:
-        record = self._registry.latest(self._ensemble)
-        if record is not None:
-            for publication in (record.live, *record.earlier):
-                keep_copies(publication.files, record.door_apps)
+        """Have enough nodes have the files of what may go live; a transfer may take minutes."""
+        said = ""
+        while True:
+            time.sleep(COPIES_S)
+            try:
+                record = self._registry.latest(self._ensemble)
+                for publication in () if record is None else (record.live, *record.earlier):
+                    keep_copies(publication.files, record.door_apps if record else ())
+            except Exception as error:  # as above
+                if said != str(error):
+                    said = str(error)
+                    _log.warning("copies of the files of %s cannot be kept: %r", self._ensemble, error)
 
     def _tell_doors(self, record: Record | None) -> None:
         """Have clients told where all doors stand, or where this one does while none is recorded."""
