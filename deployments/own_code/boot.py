@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -66,9 +67,7 @@ def _start(job: str, digest: str) -> None:
     sys.path[:] = [place for place in sys.path if place]  # whatever lies where the node was started from
     if not _installed(digest):
         _fetch(digest)
-    from quorate.cluster.cli.in_job import main
-
-    main(job)
+    import_module("quorate.cluster.cli.in_job").main(job)
 
 
 if __name__ == "__main__":
