@@ -66,7 +66,7 @@ def test_ctrl_c_ends_the_command_there_too_and_leaves_nothing(nodes, operator):
     assert process.returncode == 130
     wait_for(lambda: not nodes.driver().do("applications"), "nothing of it runs", 120)
     assert nodes.driver().do("ensembles") == []
-    assert not nodes.nodes[1].pids("QUORATE") + nodes.nodes[1].pids("quorate-")  # the job's process has ended
+    assert not nodes.nodes[1].pids("cli.in_job")  # the job's process
 
 
 def test_a_mistake_is_told_as_on_a_node_and_nothing_is_sent_for_it(nodes, operator):
