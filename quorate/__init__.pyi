@@ -55,7 +55,7 @@ from .tuning.data.labelled import Splits as Splits
 from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression
-from .tuning.workflows.promote import Promotion as Promotion
+from .tuning.workflows.promotion import Promotion as Promotion
 from .tuning.workflows.train_composite import TrainResult as TrainResult
 from .tuning.workflows.tune_fusion import TuneResult as TuneResult
 from .tuning.workflows.tune_predictions import PredictionsResult as PredictionsResult

@@ -49,7 +49,7 @@ from .training.training_run import Trained as Trained
 from .workflows.compress import Candidate as Candidate
 from .workflows.compress import Compression as Compression
 from .workflows.compress import compress as compress
-from .workflows.promote import Promotion as Promotion
+from .workflows.promotion import Promotion as Promotion
 from .workflows.promote import promote as promote
 from .workflows.tune_fusion import TuneResult as TuneResult
 from .workflows.tune_fusion import tune_fusion as tune_fusion

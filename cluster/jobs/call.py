@@ -27,11 +27,14 @@ _ERRORS = (deployments_errors, tuning_errors, fusion_errors)
 _POLL_S = 0.3
 _STOP_TIMEOUT_S = 60.0
 _ENDED = ("STOPPED", "SUCCEEDED", "FAILED")
-# The interpreter of the node's workers: what is called python in the job's shell may be another, or none.
+# The interpreter of the node's workers: what is called python in the job's shell may be another, or none. And the
+# cluster of the node: Ray 2.60 gives a job the first that it finds on the machine, in another container, say.
 _PYTHON = (
-    "parent=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status); "
-    "python=$(tr '\\0' '\\n' </proc/$parent/cmdline | sed -n 's/^--python_worker_command=\\([^ ]*\\).*/\\1/p'); "
-    'exec "${python:-python}"'
+    "raylet=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status); "
+    "words() { tr '\\0' '\\n' </proc/$raylet/cmdline; }; "
+    "python=$(words | sed -n 's/^--python_worker_command=\\([^ ]*\\).*/\\1/p'); "
+    "head=$(words | sed -n 's/^--gcs-address=//p'); "
+    'export RAY_ADDRESS="${head:-$RAY_ADDRESS}"; exec "${python:-python}"'
 )
 
 
@@ -105,9 +108,8 @@ class _Running:
             if "result" in self._said:
                 return self._said["result"]
             if status in _ENDED:
-                said = self._api.logs(self._job).strip().splitlines() or [message]
-                fix = f"ray job logs {self._job} has more"
-                raise ClusterError(f"the job ended as {status} ({said[-1][:300]}); {fix}")
+                last = (self._api.logs(self._job).strip().splitlines() or [message])[-1][:300]
+                raise ClusterError(f"the job ended as {status} ({last}); ray job logs {self._job} has more")
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
@@ -142,10 +144,13 @@ class _Running:
     def _send(self, need: list[tuple[str, int]]) -> None:
         places = {file.digest: path for path, file in self._parcel.files}
         sizes = {file.digest: file.size_bytes for _, file in self._parcel.files}
-        total = sum(sizes[digest] - start for digest, start in need)
+        total, shown = sum(sizes[digest] - start for digest, start in need), ""
         try:
             for sent in upload(self._api, self._job, ((places[digest], start) for digest, start in need), self.stopped):
-                self._say(f"sending files: {sent / 1e6:,.0f} of {total / 1e6:,.0f} MB")
+                step = f"sending files: {sent / 1e6:,.0f} of {total / 1e6:,.0f} MB"
+                if step != shown:
+                    self._say(step)
+                    shown = step
         except QuorateError as error:
             self._failed = error
         except OSError as error:

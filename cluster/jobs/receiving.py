@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,22 +59,26 @@ def received(job: str, request: Mapping[str, Any], say: Callable[..., None], spr
     if not files.files:
         yield Path()
         return
-    cache, store = content_cache(), request["arguments"].get("store")
-    contents = {file.digest: file for file in files.files if not cache.has(file.digest)}
     if spread:
-        Spreading(files)
-    if store:
-        for file in contents.values():
-            cache.add(file.digest, file.size_bytes, lambda start, file=file: open_store(store).read(file.digest, start))  # type: ignore[misc]
-    else:
-        say(need=[(digest, cache.received_bytes(digest)) for digest in contents])
-        incoming = _Incoming(job)
-        for file in contents.values():
-            cache.add(file.digest, file.size_bytes, lambda start, file=file: incoming.pieces(file.size_bytes - start))  # type: ignore[misc]
+        Spreading(files, to_stay=False)
+    _receive(files, str(request["arguments"].get("store") or ""), _Incoming(job), say)
     try:
         yield bring(files)
     finally:
         shutil.rmtree(kept_root() / files.name, ignore_errors=True)
+
+
+def _receive(files: KeptFiles, store: str, incoming: _Incoming, say: Callable[..., None]) -> None:
+    """Have the contents in this node's cache, out of the store where they are there already."""
+    cache = content_cache()
+    lacking = {file.digest: file for file in files.files if not cache.has(file.digest)}
+    for digest, file in [*lacking.items()] if store else ():
+        with suppress(OSError):  # only the operator's machine sees it
+            cache.add(digest, file.size_bytes, partial(open_store(store).read, digest))
+            del lacking[digest]
+    say(need=[(digest, cache.received_bytes(digest)) for digest in lacking])
+    for digest, file in lacking.items():
+        cache.add(digest, file.size_bytes, partial(incoming.pieces, file.size_bytes))
 
 
 class _Incoming:
@@ -82,10 +87,10 @@ class _Incoming:
     def __init__(self, job: str):
         self._job, self._number = job, 0
 
-    def pieces(self, size_bytes: int) -> Iterator[bytes]:
-        """Those of the next content, so many bytes together."""
-        while size_bytes > 0:
+    def pieces(self, size_bytes: int, start: int) -> Iterator[bytes]:
+        """Those of the next content, from a byte on."""
+        while start < size_bytes:
             piece = take(piece_name(self._job, self._number))
             self._number += 1
-            size_bytes -= len(piece)
+            start += len(piece)
             yield piece

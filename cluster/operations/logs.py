@@ -66,7 +66,7 @@ def logs(
     if is_jobs_address(address):
         from quorate.cluster.jobs.call import call_in_job
 
-        told = call_in_job(address, "logs", {"name": name, "member": member, "lines": lines})
+        told = call_in_job(address, "logs", {"name": name, "member": member, "lines": lines, "since_s": since_s})
         return Logs(tuple(ReplicaLog(**replica) for replica in told["replicas"]), tuple(told["silent"]))
     forget_old()
     ensembles = _ensembles(name, member)

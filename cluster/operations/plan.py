@@ -75,10 +75,7 @@ def _from_dict(told: dict[str, Any]) -> Plan:
     """What ``to_dict`` gave."""
     from quorate.deployments.control.placement import Placed, PlannedApp
 
-    apps = [
-        PlannedApp(
-            app["part"], app["app"], app["action"], app["why"], tuple(Placed(**place) for place in app["places"])
-        )
-        for app in told["apps"]
-    ]
-    return Plan(tuple(apps), tuple(told["notes"]))
+    def planned(part: str, app: str, action: Any, why: str, places: list[dict[str, Any]], **_: str) -> PlannedApp:
+        return PlannedApp(part, app, action, why, tuple(Placed(**place) for place in places))
+
+    return Plan(tuple(planned(**app) for app in told["apps"]), tuple(told["notes"]))

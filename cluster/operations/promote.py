@@ -10,7 +10,7 @@ from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
-    from quorate.tuning.workflows.promote import Promotion
+    from quorate.tuning.workflows.promotion import Promotion
 
 
 def promote(
@@ -59,8 +59,8 @@ def promote(
 
 def _from_dict(told: dict[str, Any]) -> Promotion:
     """What ``to_dict`` gave."""
-    from quorate.deployments.rollout.canary import CanaryReport
-    from quorate.tuning.workflows.promote import Promotion
+    from quorate.deployments.rollout.canary_report import CanaryReport
+    from quorate.tuning.workflows.promotion import Promotion
 
     canary = told["canary"] and CanaryReport(**told["canary"])
     return Promotion(**(told | {"canary": canary}))

@@ -10,6 +10,7 @@ from ray import serve
 
 from quorate.deployments.control import serve_apps
 from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.artifacts.holders import Holders
 from quorate.deployments.control.artifacts.spreading import Spreading
 from quorate.deployments.control.changes import plan_changes
 from quorate.deployments.control.describe import describe_fusion, describe_members
@@ -91,6 +92,7 @@ def deploy(
         with changing(spec.name, "a deployment") as change:
             files = keep_files(pinned, place, kept_root(), store or _store(change), content_cache())
             upload(files, kept_root() / files.name)
+            Holders(ClusterStore()).add(files.name)
             record = _planned(change, _published(pinned, folder.resolve(), files), doors, (http_port, grpc_port))
             _go_live(change, record, timeout_s, progress, check)
             return _deployed(record)

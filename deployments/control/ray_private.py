@@ -119,7 +119,7 @@ def _show_token(head: str) -> Shown:
     import grpc
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
     from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+    from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest  # type: ignore[attr-defined]
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
     shown = bool(is_token_auth_enabled())
@@ -205,7 +205,14 @@ def session_folder() -> Path:
 def kept_root() -> Path:
     """Where copies of published files are on this node: below ``QUORATE_CACHE``, else in Ray's session folder."""
     chosen = os.environ.get("QUORATE_CACHE")
-    return (Path(chosen) if chosen else session_folder() / "quorate") / "kept"
+    return (Path(chosen) if chosen else private_folder()) / "kept"
+
+
+def private_folder() -> Path:
+    """A folder that only this user can enter, in Ray's session folder, so that it goes when the cluster goes."""
+    folder = session_folder() / "quorate"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def content_cache() -> ContentCache:

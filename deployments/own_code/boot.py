@@ -5,12 +5,15 @@ It runs before Quorate is there, so it knows the standard library and Ray only.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 import time
 import zipfile
+from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -56,6 +59,7 @@ def _fetch(digest: str) -> None:
         time.sleep(0.05)
     place = tempfile.mkdtemp(prefix="quorate-code-")
     zipfile.ZipFile(BytesIO(found)).extractall(place)
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
     sys.path.insert(0, place)
 
 
@@ -63,9 +67,7 @@ def _start(job: str, digest: str) -> None:
     sys.path[:] = [place for place in sys.path if place]  # whatever lies where the node was started from
     if not _installed(digest):
         _fetch(digest)
-    from quorate.cluster.cli.in_job import main
-
-    main(job)
+    import_module("quorate.cluster.cli.in_job").main(job)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from quorate.deployments.spec.named_files import NamedFile, ensemble_files, file
 
 _REVISIONS = "revisions"
 # What no record names may yet become live for so long.
-_UNRECORDED_S = 86_400.0
+_UNRECORDED_S = 3_600.0
 
 
 @dataclass(frozen=True)

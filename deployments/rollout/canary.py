@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import CanaryError, DeployError
+from quorate.deployments.rollout.canary_report import CanaryReport
 from quorate.deployments.rollout.confidence_sequence import is_more_often, median_at_least_s, median_at_most_s
 from quorate.deployments.rollout.rollout import Candidate, Share
 
@@ -26,23 +26,6 @@ _SLOWER = 1.2
 # twin took 0.7 ms instead of 0.5.
 _SLOWER_S = 0.0005
 _FIRST_CALLS = 3
-
-
-@dataclass(frozen=True)
-class CanaryReport:
-    """How the canary went beside the live revision.
-
-    Attributes:
-        share: of the requests that it got.
-        error_rates: of the live revision and of the canary.
-        median_s: latencies of both.
-    """
-
-    share: float
-    seconds: float
-    answers: int
-    error_rates: tuple[float, float]
-    median_s: tuple[float, float]
 
 
 def verify(candidate: Candidate, inputs: Mapping[str, NDArray[Any]], expected: NDArray[Any], tolerance: float) -> float:

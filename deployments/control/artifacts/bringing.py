@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -41,9 +42,14 @@ def bring(files: KeptFiles, first: Sequence[str] = ()) -> Path:
         way = _Way(files, first)
         for file in missing:
             way.fetch(file)
-        Holders(ClusterStore()).add(files.name, ray.util.get_node_ip_address())
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def bring_all(files: KeptFiles, first: Sequence[str] = ()) -> None:
+    """Have all files of a revision on this node, for others to have them from; raises as ``bring``."""
+    bring(files, first)
+    Holders(ClusterStore()).add(files.name)
 
 
 def _linked(file: KeptFile, place: Path) -> bool:
@@ -72,7 +78,7 @@ class _Way:
         cache, target = content_cache(), kept_root() / self.files.name / file.path
         for source in self._sources():
             try:
-                cache.add(file.digest, file.size_bytes, lambda start, source=source: self._pieces(source, file, start))  # type: ignore[misc]
+                cache.add(file.digest, file.size_bytes, partial(self._pieces, source, file))
             except (RayError, GetTimeoutError, UnavailableError, DamagedContentError, OSError) as error:
                 self.failed[source] = _reason(error)
                 _log.warning("%s does not come from %s: %s", file.path, source, self.failed[source])

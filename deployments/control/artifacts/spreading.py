@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import ray
 
-from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.artifacts.bringing import bring, bring_all
 from quorate.deployments.control.artifacts.holders import Holders, alive
 from quorate.deployments.control.ray_private import ClusterStore
 from quorate.deployments.errors import DeployError
@@ -21,19 +22,18 @@ class Spreading:
     Each node has them from the one before, which passes on what arrives.
     """
 
-    def __init__(self, files: KeptFiles, copies: int = COPIES):
-        here, store = ray.util.get_node_ip_address(), ClusterStore()
-        Holders(store).add(files.name, here)
-        held = set(Holders(store).of(files.name))
-        nodes = [node for node in alive() if node != here]
-        chain = sorted(nodes, key=lambda node: (node not in held, node))[: copies - 1]
+    def __init__(self, files: KeptFiles, to_stay: bool = True):
+        """Args:
+        to_stay: these are files of a revision; no folder that only shows what is on its way.
+        """
+        here, held = ray.util.get_node_ip_address(), set(Holders(ClusterStore()).of(files.name))
+        others = sorted(set(alive()) - {here}, key=lambda node: (node not in held, node))
         self._waiting: dict[str, Any] = {}
-        if files.files:
-            before = here
-            for node in chain:
-                remote: Any = ray.remote(num_cpus=0, max_retries=0)(bring)
-                self._waiting[node] = remote.options(resources={f"node:{node}": 0.001}).remote(files, (before, here))
-                before = node
+        before = here
+        for node in others[: COPIES - 1] if files.files else ():
+            remote: Any = ray.remote(num_cpus=0, max_retries=0)(bring_all if to_stay else bring)
+            self._waiting[node] = remote.options(resources={f"node:{node}": 0.001}).remote(files, (before, here))
+            before = node
 
     def wait(self, timeout_s: float) -> None:
         """Until the copies are there. That a node died meanwhile keeps nothing from going live.
@@ -47,3 +47,22 @@ class Spreading:
         if late:
             nodes = ", ".join(node for node, waiting in self._waiting.items() if waiting in late)
             raise DeployError(f"files have not reached {nodes} after {timeout_s:g} s; give --timeout more")
+
+
+def keep_copies(files: KeptFiles, watching: Collection[str]) -> None:
+    """Where nodes have died, or come back empty, have others take their copies.
+
+    Args:
+        watching: the nodes on which this is called, now and then; one of them sees to it.
+
+    Raises:
+        MissingArtifactError: no node has all of them any more.
+    """
+    nodes, holders = alive(), Holders(ClusterStore()).of(files.name)
+    there = set(watching) & set(nodes)
+    if not files.files or len(holders) >= min(COPIES, len(nodes)):
+        return
+    if ray.util.get_node_ip_address() != min(there & set(holders) or there, default=""):
+        return
+    bring_all(files)
+    Spreading(files)

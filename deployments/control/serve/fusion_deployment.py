@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.artifacts.spreading import keep_copies
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
 from quorate.deployments.records.registry import Publication, Record, Registry
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 STALL_S = 10.0
 # How long a replica that was not told of a change may go on as before.
 WATCH_S = 2.0
+# How often it is looked whether enough nodes have the files of what may go live.
+COPIES_S = 30.0
 
 
 class FusionDeployment:
@@ -68,6 +71,7 @@ class FusionDeployment:
         self._tell_doors(record if ours else None)
         self._adopting = threading.Lock()
         threading.Thread(target=self._watch, name="registry", daemon=True).start()
+        threading.Thread(target=self._keep_copies, name="copies", daemon=True).start()
 
     def prepare(self, publication: dict[str, Any]) -> str:
         """First step of publishing: build the revision and find its members; an error here changes nothing."""
@@ -149,6 +153,20 @@ class FusionDeployment:
                 if said != str(error):
                     said = str(error)
                     _log.warning("%s goes on as it was, what is recorded cannot be used: %r", self._ensemble, error)
+
+    def _keep_copies(self) -> None:
+        """Have enough nodes have the files of what may go live; a transfer may take minutes."""
+        said = ""
+        while True:
+            time.sleep(COPIES_S)
+            try:
+                record = self._registry.latest(self._ensemble)
+                for publication in () if record is None else (record.live, *record.earlier):
+                    keep_copies(publication.files, record.door_apps if record else ())
+            except Exception as error:  # as above
+                if said != str(error):
+                    said = str(error)
+                    _log.warning("copies of the files of %s cannot be kept: %r", self._ensemble, error)
 
     def _tell_doors(self, record: Record | None) -> None:
         """Have clients told where all doors stand, or where this one does while none is recorded."""

@@ -17,7 +17,7 @@ from quorate.deployments.control.ray_private import (
     content_cache,
     end_process_later,
     kept_root,
-    session_folder,
+    private_folder,
 )
 from quorate.deployments.errors import MemberLoadError, MissingArtifactError, SentError
 from quorate.deployments.logs.capture import copy_output
@@ -135,13 +135,6 @@ def _place() -> Place:
         replica_id=str(serve.get_replica_context().replica_id.unique_id),
         node_id=ray.get_runtime_context().get_node_id(),
         host=ray.util.get_node_ip_address(),
-        socket_folder=_private_folder(),
+        socket_folder=private_folder(),
         keys=Registry(ClusterStore()).cluster_keys(),
     )
-
-
-def _private_folder() -> Path:
-    """A folder only this user can enter, inside Ray's session folder, so that it goes when the cluster goes."""
-    folder = session_folder() / "quorate"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder

@@ -74,10 +74,8 @@ def started(tmp_path_factory):
 
 
 def test_a_node_address_without_the_token_is_told_in_a_sentence(started, tmp_path):
-    for mode, token, found in (
-        ("disabled", "", "none was shown"),
-        ("token", "b" * 64, "the one that was shown is not"),
-    ):
+    wrong = "the one that was shown is not its own"
+    for mode, token, found in (("disabled", "", "none was shown"), ("token", "b" * 64, wrong)):
         env = {**started.shell.env, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
         words = [sys.executable, "-m", "quorate.cluster.cli.main", "status", "--address", started.cluster.address]
         done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)

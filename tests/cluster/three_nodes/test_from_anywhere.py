@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.cluster.three_nodes.cluster import PLACES, ThreeNodes
+from tests.cluster.three_nodes.cluster import PLACES, ThreeNodes, interrupt
 from tests.cluster.three_nodes.machine import address, wait_for, why_not
 from tests.cluster.three_nodes.oracle import WEIGHTS
 from tests.cluster.three_nodes.travelling import Travelling
@@ -60,15 +60,13 @@ def test_ctrl_c_ends_the_command_there_too_and_leaves_nothing(nodes, operator):
     found = Travelling(operator, "stopped")
     (operator.disk / "stopped" / "spec.json").write_text(json.dumps(found.spec(loading_s=600)))
     process = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
-    wait_for(
-        lambda: any("DEPLOYING" in state for state in nodes.driver().do("applications").values()), "it starts", 120
-    )
+    wait_for(lambda: "DEPLOYING" in nodes.driver().do("applications").values(), "it starts", 120)
     interrupt(process)
     process.communicate(timeout=120)
     assert process.returncode == 130
     wait_for(lambda: not nodes.driver().do("applications"), "nothing of it runs", 120)
     assert nodes.driver().do("ensembles") == []
-    assert not nodes.nodes[1].pids("QUORATE") + nodes.nodes[1].pids("quorate-")  # the job's process has ended
+    assert not nodes.nodes[1].pids("cli.in_job")  # the job's process
 
 
 def test_a_mistake_is_told_as_on_a_node_and_nothing_is_sent_for_it(nodes, operator):

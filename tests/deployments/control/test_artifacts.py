@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quorate.deployments.errors import MissingArtifactError
+from quorate.deployments.errors import DeployError, MissingArtifactError
 from quorate.deployments.records.kept_files import KeptFile, KeptFiles
 
 WEIGHTS = b"weights"
@@ -35,7 +35,7 @@ def test_a_file_comes_out_of_the_store_and_stays_for_the_next_time(cluster, file
     store.mkdir()
     (store / DIGEST[7:]).write_bytes(b"wrong")
     found = replace(files, store=f"file://{store}")
-    with pytest.raises(MissingArtifactError, match="it came from none of file://.*what arrived is not sha256"):
+    with pytest.raises(MissingArtifactError, match=r"it came from none of file://.*what arrived is not sha256"):
         bring(found)
     (store / DIGEST[7:]).write_bytes(WEIGHTS)
     assert (bring(found) / "a" / "w.bin").read_bytes() == WEIGHTS
@@ -55,3 +55,17 @@ def test_pieces_of_a_content_go_through_rays_object_store(cluster, tmp_path):
     here = cluster.util.get_node_ip_address()
     assert b"".join(pieces_from(here, digest, len(content), 1_000_000, 0)) == content[1_000_000:]
     assert not list(pieces_from(here, digest, len(content), len(content), 0))
+
+
+def test_the_cache_is_where_and_as_large_as_the_environment_says(monkeypatch, tmp_path):
+    from quorate.deployments.control.ray_private import content_cache, kept_root
+
+    monkeypatch.setenv("QUORATE_CACHE", str(tmp_path))
+    assert kept_root() == tmp_path / "kept"
+    monkeypatch.setenv("QUORATE_CACHE_BYTES", "10")
+    for content in (b"1" * 9, b"2" * 9):
+        content_cache().add(f"sha256:{hashlib.sha256(content).hexdigest()}", 9, lambda _, content=content: [content])
+    assert content_cache().size_bytes == 9
+    monkeypatch.setenv("QUORATE_CACHE_BYTES", "10 GB")
+    with pytest.raises(DeployError, match="QUORATE_CACHE_BYTES is '10 GB', no number of bytes"):
+        content_cache()
