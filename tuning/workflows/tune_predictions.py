@@ -22,7 +22,7 @@ from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.predictions_file import Predictions
-from quorate.tuning.errors import DataError, PredictionError
+from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.metrics.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.outer_interval import OuterInterval, outer_interval
@@ -161,7 +161,11 @@ def judge_predictions(
     choice = choose(
         solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, on_step=on_step, **limits
     )  # fmt: skip
-    choice = with_guarantees(choice, judge, promised, **limits)
+    labels = by.task == "multilabel" or _task(predictions) == "multilabel"
+    if promised and promised.by_class and labels:
+        found = "predictions of labels, whose names a spec has"
+        raise TuningError("by_class", found, "leave it out, or tune the spec on labelled rows")
+    choice = with_guarantees(choice, solve, judge, promised, labels, **limits)
     warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
     answered = int((~np.isnan(outputs.labels)).sum()) if outputs.lists else len(outputs)
     return Judged(choice, solve, judge, len(predictions) - answered, warnings)
