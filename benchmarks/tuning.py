@@ -129,7 +129,8 @@ def own_rules() -> None:
     stages = {"stages": [list(names[:4]), list(names[4:])], "thresholds": [0.5]}
     for rule, metric in (
         ("weighted_vote", "accuracy"), ("soft_vote", "accuracy"), ("borda", "accuracy"),
-        ("reciprocal_rank", "log_loss"), ("dempster_shafer", "log_loss"), ("threshold", "accuracy"), ("cascade", "log_loss"),
+        ("reciprocal_rank", "log_loss"), ("dempster_shafer", "log_loss"), ("threshold", "accuracy"),
+        ("cascade", "log_loss"),
     ):  # fmt: skip
         incumbent = Recipe(rule, names, equal, stages if rule == "cascade" else {})
         loss = row_metric(metric).loss
