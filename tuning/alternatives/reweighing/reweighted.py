@@ -81,6 +81,15 @@ class Reweighted:
         return replace(self.incumbent, options=dict(self.recipe.options))
 
 
+def searched_weights(recipe: Recipe, outputs: Outputs, loss: Loss, seed: int = 0) -> Recipe:
+    """The recipe, of a rule that reads weights, with those that lose least on these rows, not drawn back."""
+    rule = RuleNumbers(recipe)
+    if len(recipe.members) < 2:
+        return recipe
+    with threadpool_limits(1):
+        return rule.with_numbers(searched(trials(rule, outputs, loss, seed), rule, seed))
+
+
 def _preferred(rule: RuleNumbers, tried: Trials, seed: int) -> NDArray[np.intp]:
     """Places in ``_drawn_back``, the best on rows left out first; of those that are as good the first."""
     outputs = tried.outputs
