@@ -104,7 +104,7 @@ def tune_predictions(
         PredictionError: outputs that are no probabilities, or members that answered too few rows.
         TuningError: another metric.
     """
-    judged = judge_predictions(
+    judged = judge(
         predictions, metric, costs, min_gain=min_gain, promised=promised, seed=seed, on_step=on_step
     )  # fmt: skip
     where = new_run_folder(runs, name)
@@ -132,9 +132,9 @@ class Judged:
     warnings: tuple[str, ...]
 
 
-def judge_predictions(
+def judge(
     predictions: Predictions,
-    metric: Metric | None,
+    metric: Metric | None = None,
     costs: ArrayLike | None = None,
     *,
     incumbent: Recipe | None = None,
@@ -145,7 +145,10 @@ def judge_predictions(
     seed: int = 0,
     on_step: Callable[[str], None] | None = None,
 ) -> Judged:
-    """Choose; arguments and errors are those of ``tune_predictions`` and ``choose``."""
+    """The decision over predictions and, where there is one, an incumbent fusion of them; nothing is written.
+
+    Arguments and errors are those of ``tune_predictions`` and ``choose``.
+    """
     table = None if costs is None else check_costs(costs, predictions.outputs.shape[2])
     by = row_metric(metric, table, _task(predictions), predictions.levels, predictions.classes)
     _check_whole(predictions)

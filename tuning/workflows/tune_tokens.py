@@ -26,7 +26,7 @@ from quorate.tuning.runs.run_folder import new_run_folder, save_report
 from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.simplex import log_loss_gap
 from quorate.tuning.workflows.tune_fusion import TuneResult, write_specs
-from quorate.tuning.workflows.tune_predictions import Judged, judge_predictions
+from quorate.tuning.workflows.tune_predictions import Judged, judge
 
 
 def tune_tokens(
@@ -64,7 +64,7 @@ def tune_tokens(
     for member, name in enumerate(names):
         say(f"running {name}")
         said[member] = run_on_sequences(spec.job(name), folder, tokens.inputs, sentences)
-    judged = judge_predictions(
+    judged = judge(
         Predictions(names, spec.classes or (), said, tokens.labels, weights=tokens.weights, sequences=sentences),
         metric,
         costs,
