@@ -116,13 +116,42 @@ def structure_trials(trials: int = 200) -> None:
     show(f"{trials} structure trials on 2 workers, N=10k C=10 M=8", [wall], note)
 
 
+def own_rules() -> None:
+    """The weights of a spec's own rule as tune fits them: on all rows and without each of five folds."""
+    from quorate.tuning import Outputs, Recipe
+    from quorate.tuning.alternatives.reweighing.reweighted import Reweighted
+    from quorate.tuning.data.folds import stratified_folds
+    from quorate.tuning.evaluation.metrics.row_metrics import row_metric
+
+    probs, labels = predictions(16, 10_000, 10)
+    names = tuple(f"member-{number}" for number in range(16))
+    rows, equal = Outputs(names, probs.astype("f4"), labels), dict.fromkeys(names, 1.0)
+    stages = {"stages": [list(names[:4]), list(names[4:])], "thresholds": [0.5]}
+    for rule, metric in (
+        ("weighted_vote", "accuracy"), ("soft_vote", "accuracy"), ("borda", "accuracy"),
+        ("reciprocal_rank", "log_loss"), ("dempster_shafer", "log_loss"), ("threshold", "accuracy"),
+        ("cascade", "log_loss"),
+    ):  # fmt: skip
+        incumbent = Recipe(rule, names, equal, stages if rule == "cascade" else {})
+        loss = row_metric(metric).loss
+        one = Reweighted(incumbent, incumbent, loss)
+        parts = [rows, *(rows.rows(rest) for rest, _ in stratified_folds(labels, 5, 0))]
+        times, fitted = timed(lambda one=one, parts=parts: tuple(one.fit(part, 0) for part in parts), 1)
+        before, after = (loss(rows, recipe.fuse(names, rows.probs)) for recipe in (incumbent, fitted[0]))
+        show(f"{rule}, {metric}, N=10k C=10 M=16, six fits", times, f"{abs(before):.4f} to {abs(after):.4f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--autogluon", metavar="PYTHON", help="compare with autogluon.core of this interpreter")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--structures", action="store_true", help="only the architecture search's 200 structure trials")
+    parser.add_argument("--rules", action="store_true", help="only the weights of a spec's own rule")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}")
+    if arguments.rules:
+        own_rules()
+        return
     if arguments.structures:
         structure_trials()
         return

@@ -53,7 +53,9 @@ from .workflows.promotion import Promotion as Promotion
 from .workflows.promote import promote as promote
 from .workflows.tune_fusion import TuneResult as TuneResult
 from .workflows.tune_fusion import tune_fusion as tune_fusion
+from .workflows.tune_predictions import Judged as Judged
 from .workflows.tune_predictions import PredictionsResult as PredictionsResult
+from .workflows.tune_predictions import judge as judge
 from .workflows.tune_predictions import tune_predictions as tune_predictions
 from .workflows.tune_tokens import tune_tokens as tune_tokens
 

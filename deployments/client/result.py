@@ -81,16 +81,19 @@ class Result(Displayed):
 
     @property
     def prediction_sets(self) -> list[list[str] | None] | None:
-        """For each row the classes of which one is the true one with probability ``conformal_coverage``; None for a row
-        that members answered of whom nothing is known, and where the ensemble promises no sets.
+        """For each row the classes of which one is the true one with probability ``conformal_coverage``, or the labels
+        among which all true ones are; None for a row that members answered of whom nothing is known, and where the
+        ensemble promises no sets.
         """
         found: list[list[str] | None] | None = self._by_row("prediction_sets")
         return found
 
     @property
-    def prediction_intervals(self) -> list[list[float] | None] | None:
-        """The same of values: for each row the ends of an interval."""
-        found: list[list[float] | None] | None = self._by_row("prediction_intervals")
+    def prediction_intervals(self) -> list[Any] | None:
+        """The same of values: for each row the two ends of an interval; of several values a list of these, which all
+        hold theirs at once.
+        """
+        found: list[Any] | None = self._by_row("prediction_intervals")
         return found
 
     @property

@@ -193,12 +193,16 @@ class ConformalThreshold(_Frozen):
 
     Attributes:
         threshold: a class belongs whose probability is 1 - threshold at least, one for all classes or by class; an
-            interval reaches so far to either side of the value, or beyond the outer quantiles, of which it may also
-            leave some out, below 0.
+            interval reaches so far to either side of the value (one for each of several), so many standard deviations
+            where members give variances, or beyond the outer quantiles, of which it may also leave some out, below 0.
     """
 
     members: Annotated[tuple[Name, ...], Field(min_length=1)]
-    threshold: Annotated[float, Field(allow_inf_nan=False)] | dict[ClassName, float]
+    threshold: (
+        Annotated[float, Field(allow_inf_nan=False)]
+        | dict[ClassName, float]
+        | tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
+    )
 
 
 class ConformalSpec(_Frozen):

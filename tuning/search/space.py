@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 FamilyName = Literal["cnn", "rnn", "transformer", "mlp", "table", "boosting", "forest"]
 Topology = Literal["parallel", "cascade", "stack", "chain", "shared_trunk"]
-RuleName = Literal["weighted_mean", "mean", "geometric_mean", "median", "trimmed_mean", "soft_vote"]
+RuleName = Literal[
+    "weighted_mean", "mean", "geometric_mean", "median", "trimmed_mean", "soft_vote",
+    "weighted_vote", "borda", "reciprocal_rank", "dempster_shafer",
+]  # fmt: skip
 Format = Literal["fp32", "bf16", "int8"]
 Objective = Literal["log_loss", "error_rate", "p95_latency_s", "device_s_per_request", "memory_bytes"]
 Whole = Annotated[int, Field(ge=1)]
@@ -108,7 +111,7 @@ class SearchSpace(_Frozen):
         topologies: parallel (a rule over members that read the request), cascade (expensive members only for rows
             that are not clear), stack (a learned rule over members), chain (a member that reads the request and another
             member), shared_trunk (several heads read one member's features).
-        rules: of parallel members.
+        rules: of parallel members; the weights of the last four are searched in each trial, which takes a second or so.
         formats: of members' numbers; int8 needs torchao (``pip install 'quorate[int8]'``).
         deadline_s: range of deadlines to try where latency is an objective; from the measured latencies when None.
         candidates: members that structures choose from, the most useful ones of those trained and given.

@@ -109,7 +109,7 @@ def search_numbers(losses: Losses, numbers: Numbers, starts: Floats, evaluations
                 best, least = tried[int(found.argmin())], float(found.min())
         if least >= before:
             break
-    return best
+    return np.asarray(best)
 
 
 def _mirrored(values: Floats) -> Floats:

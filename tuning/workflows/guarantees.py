@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
+from quorate.fusion.calibration.conformal import Columns
 from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.base import Outputs
-from quorate.tuning.alternatives.guarantee import fit_guarantee
+from quorate.tuning.alternatives.guarantee import Fit, fit_guarantee, scales_of
 from quorate.tuning.alternatives.patterns import sets_left
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.verdict import Choice
@@ -34,8 +35,10 @@ class Promised:
 
 def with_guarantees(
     choice: Choice,
+    solve: Outputs,
     judge: Outputs,
     promised: Promised | None,
+    labels: bool = False,
     quorum: int = 1,
     required: Collection[str] = (),
     seed: int = 0,
@@ -44,15 +47,24 @@ def with_guarantees(
 
     A rule that asks other members in each row, or that decides, promises nothing.
 
+    Args:
+        choice: the alternatives.
+        solve: rows that several values take their scales from.
+        judge: rows that thresholds are fitted on.
+        promised: what is asked.
+        labels: each column holds or not by itself.
+        quorum, required: which sets of members are ever fused.
+        seed: of the halves that coverage is checked on.
+
     Raises:
-        TuningError: rows of several values, that count differently, or too few.
+        TuningError: rows of lists or tokens, that count differently, or too few.
     """
     if promised is None:
         return choice
     if judge.lists:
         raise TuningError("coverage", "scores of a ranking", "leave it out: it is promised for classes and values")
-    if judge.of_values and judge.truth.shape[1] > 1:
-        raise TuningError("coverage", f"{judge.truth.shape[1]} values a row", "leave it out: it is promised for one")
+    if promised.by_class and judge.of_values and not labels:
+        raise TuningError("by_class", "values, which have no classes", "leave it out")
     if judge.sequences is not None:
         raise TuningError("coverage", "tokens of sequences", "leave it out: it is promised for rows that stand alone")
     if judge.weights is not None:
@@ -61,17 +73,28 @@ def with_guarantees(
     for name, recipe in choice.recipes.items():
         if RULES[recipe.rule].steered or RULES[recipe.rule].decides:
             continue
+        columns = _columns(judge, labels)
+        scales = None
+        if columns == "values" and judge.truth.shape[1] > 1:
+            scales = scales_of(recipe.fuse(solve.names, solve.probs), solve.truth)
         guarantee = fit_guarantee(
             partial(recipe.fuse, judge.names, judge.probs),
             judge.labels,
             recipe.asked,
             sets_left(recipe.asked, quorum, required),
-            promised.coverage,
-            promised.by_class,
+            Fit(columns, promised.coverage, promised.by_class, scales),
             seed,
         )
         choice = choice.with_recipe(name, replace(recipe, guarantee=guarantee))
     return choice
+
+
+def _columns(judge: Outputs, labels: bool) -> Columns:
+    if not judge.of_values:
+        return "classes"
+    if labels:
+        return "labels"
+    return "moments" if judge.moments else "quantiles" if judge.levels else "values"
 
 
 def guarantee_lines(choice: Choice) -> list[str]:

@@ -172,7 +172,9 @@ def tune_fusion(
         given["price"] = prices.measured(spec, folder, held_out.inputs)
     choice, odd = _chosen(spec, found, given, out_of_fold is not None, say)
     choice, gap = _linear_pool(choice, by, store, found, validation)
-    choice = with_guarantees(choice, found.judge, promised, **_limits(spec), seed=seed)
+    choice = with_guarantees(
+        choice, found.solve, found.judge, promised, is_multilabel(validation), **_limits(spec), seed=seed
+    )
     say("writing the run")
     before = contest.before if contest else None
     written, outer = write_specs(spec, folder, where, choice, before, by.of_labels), outer_interval(choice, found.judge)

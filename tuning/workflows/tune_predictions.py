@@ -22,7 +22,7 @@ from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.predictions_file import Predictions
-from quorate.tuning.errors import DataError, PredictionError
+from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.metrics.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.outer_interval import OuterInterval, outer_interval
@@ -104,7 +104,7 @@ def tune_predictions(
         PredictionError: outputs that are no probabilities, or members that answered too few rows.
         TuningError: another metric.
     """
-    judged = judge_predictions(
+    judged = judge(
         predictions, metric, costs, min_gain=min_gain, promised=promised, seed=seed, on_step=on_step
     )  # fmt: skip
     where = new_run_folder(runs, name)
@@ -132,9 +132,9 @@ class Judged:
     warnings: tuple[str, ...]
 
 
-def judge_predictions(
+def judge(
     predictions: Predictions,
-    metric: Metric | None,
+    metric: Metric | None = None,
     costs: ArrayLike | None = None,
     *,
     incumbent: Recipe | None = None,
@@ -145,7 +145,10 @@ def judge_predictions(
     seed: int = 0,
     on_step: Callable[[str], None] | None = None,
 ) -> Judged:
-    """Choose; arguments and errors are those of ``tune_predictions`` and ``choose``."""
+    """The decision over predictions and, where there is one, an incumbent fusion of them; nothing is written.
+
+    Arguments and errors are those of ``tune_predictions`` and ``choose``.
+    """
     table = None if costs is None else check_costs(costs, predictions.outputs.shape[2])
     by = row_metric(metric, table, _task(predictions), predictions.levels, predictions.classes)
     _check_whole(predictions)
@@ -161,7 +164,11 @@ def judge_predictions(
     choice = choose(
         solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, on_step=on_step, **limits
     )  # fmt: skip
-    choice = with_guarantees(choice, judge, promised, **limits)
+    labels = by.task == "multilabel" or _task(predictions) == "multilabel"
+    if promised and promised.by_class and labels:
+        found = "predictions of labels, whose names a spec has"
+        raise TuningError("by_class", found, "leave it out, or tune the spec on labelled rows")
+    choice = with_guarantees(choice, solve, judge, promised, labels, **limits)
     warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
     answered = int((~np.isnan(outputs.labels)).sum()) if outputs.lists else len(outputs)
     return Judged(choice, solve, judge, len(predictions) - answered, warnings)

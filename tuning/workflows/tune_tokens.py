@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.tuning.alternatives.base import Outputs, answers_of
@@ -26,7 +26,7 @@ from quorate.tuning.runs.run_folder import new_run_folder, save_report
 from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.simplex import log_loss_gap
 from quorate.tuning.workflows.tune_fusion import TuneResult, write_specs
-from quorate.tuning.workflows.tune_predictions import Judged, judge_predictions
+from quorate.tuning.workflows.tune_predictions import Judged, judge
 
 
 def tune_tokens(
@@ -34,6 +34,7 @@ def tune_tokens(
     folder: Path,
     tokens: Labelled,
     metric: Metric | None = None,
+    costs: ArrayLike | None = None,
     *,
     min_gain: float = 0.0,
     runs: Path | str = "runs",
@@ -48,6 +49,7 @@ def tune_tokens(
         tokens: labelled ones, inputs (N, ...) each; ``groups`` says which are of one sentence, in their order.
         metric: span_f1, token_accuracy, or one of classification; when None span_f1 where classes say spans, else
             log_loss.
+        costs: (C, C) cost of a token's decoded tag, the true tag down; the metric is not read then.
         min_gain, runs, on_step, seed: as of ``tune_fusion``.
 
     Raises:
@@ -62,9 +64,10 @@ def tune_tokens(
     for member, name in enumerate(names):
         say(f"running {name}")
         said[member] = run_on_sequences(spec.job(name), folder, tokens.inputs, sentences)
-    judged = judge_predictions(
+    judged = judge(
         Predictions(names, spec.classes or (), said, tokens.labels, weights=tokens.weights, sequences=sentences),
         metric,
+        costs,
         incumbent=incumbent_recipe(spec, folder),
         min_gain=min_gain,
         quorum=spec.output_fusion.quorum,

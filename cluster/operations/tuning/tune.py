@@ -100,9 +100,10 @@ def tune(
     found, place = spec_and_folder(spec, folder)
     one_output(found)
     if found.of_tokens:
-        others = {"train": train, "costs": costs, "coverage": coverage, "groups": groups, "time": time}
+        others = {"train": train, "coverage": coverage, "groups": groups, "time": time}
         others |= {"latency_price": latency_price or None, "device_price": device_price or None, "address": address}
-        return _of_tokens(found, place, read_tokens(found, data, label, weight, columns), metric, asked, others)
+        asked |= {"metric": metric, "costs": as_costs(costs, found.classes or ())}
+        return _of_tokens(found, place, read_tokens(found, data, label, weight, columns), asked, others)
     rows = read_rows(found, data, label, groups=groups, time=time, weight=weight, columns=columns)
     if train is not None and time is not None:
         raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
@@ -134,14 +135,13 @@ def _of_rows(
 
 
 def _of_tokens(
-    spec: EnsembleSpec, folder: Path, rows: Labelled, metric: Metric | None,
-    asked: dict[str, Any], others: Mapping[str, Any],
-) -> TuneResult:  # fmt: skip
+    spec: EnsembleSpec, folder: Path, rows: Labelled, asked: dict[str, Any], others: Mapping[str, Any]
+) -> TuneResult:
     from quorate.tuning.workflows.tune_tokens import tune_tokens
 
     _refuse_beside_tokens(others)
     del asked["promised"]
-    return tune_tokens(spec, folder, rows, metric, **asked)
+    return tune_tokens(spec, folder, rows, **asked)
 
 
 def _refuse_beside_tokens(given: Mapping[str, Any]) -> None:

@@ -289,7 +289,7 @@ def build_fuser(
     asked, field = asked_members(fusion), name if name != "fused" else "fusion"
     conformal = None
     if fusion.conformal is not None:
-        conformal = build_conformal(fusion.conformal, asked, classes or (), field)
+        conformal = build_conformal(fusion.conformal, fusion.rule, asked, classes or (), field)
     try:
         rule = _rule(fusion, asked, folder, classes or ())
         around = build_postprocessing(fusion, asked, folder, classes or ())

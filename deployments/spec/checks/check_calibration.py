@@ -69,6 +69,10 @@ def _check_conformal(
             raise SpecError(f"{at}.members", "this set of members is there twice", "give each set once")
         if isinstance(one.threshold, Mapping):
             _check_classes(f"{at}.threshold", one.threshold, spec.classes)
+        elif isinstance(one.threshold, tuple):
+            if not one.threshold or spec.classes is not None or spec.quantiles is not None or entry.moments:
+                found = f"{len(one.threshold)} numbers"
+                raise SpecError(f"{at}.threshold", found, "give one; several are of members that give several values")
         elif one.threshold < 0 and spec.quantiles is None:
             raise SpecError(f"{at}.threshold", f"it is {one.threshold}", "give a number from 0 on")
 

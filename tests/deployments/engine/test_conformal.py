@@ -10,6 +10,7 @@ from scipy.special import softmax
 from quorate.deployments import parse_spec
 from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.errors import SpecError
+from quorate.fusion.errors import QuorateError
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.factories.oracle import NAN, NONE
 from tests.deployments.support.member_threads import running
@@ -92,6 +93,38 @@ def test_values_have_intervals():
     np.testing.assert_allclose(found, np.stack([middle - reach, middle + reach], axis=1), rtol=1e-5)
 
 
+def of_several(name, rule, conformal, outputs):
+    """Members that give so many numbers a row."""
+    spec = spec_of(name, conformal, "values", rule=rule)
+    for one in spec["members"].values():
+        one["config"]["outputs"] = outputs
+    return spec
+
+
+def test_several_values_have_an_interval_each():
+    conformal = {"coverage": 0.9, "thresholds": thresholds(ab=[1.5, 20.0])}
+    answer = ask(of_several("pairs", "mean", conformal, 2), rows(0, 0))
+    found = np.array(orjson.loads(answer.parameters()["prediction_intervals"]))
+    middle, reach = (said(1, 2, 2) + said(2, 2, 2)) / 2, np.array([1.5, 20.0])
+    np.testing.assert_allclose(found, np.stack([middle - reach, middle + reach], axis=2), rtol=1e-5)
+
+
+def test_thresholds_of_another_number_of_values_are_no_answer(caplog):
+    conformal = {"coverage": 0.9, "thresholds": thresholds(ab=[1.0, 1.0, 1.0])}
+    with pytest.raises(QuorateError, match="could not be fused"):
+        ask(of_several("odd", "mean", conformal, 2), rows(0))
+    assert "3 numbers for 2 values; run quorate tune" in caplog.text
+
+
+def test_means_with_variances_have_intervals_in_standard_deviations():
+    conformal = {"coverage": 0.9, "thresholds": thresholds(ab=2.0)}
+    answer = ask(of_several("moments", "mixture_moments", conformal, 2), rows(0, 0))
+    low, high = np.array(orjson.loads(answer.parameters()["prediction_intervals"])).T
+    mean, variance = answer.values.T.astype(float)
+    np.testing.assert_allclose((low + high) / 2, mean, rtol=1e-5)
+    np.testing.assert_allclose((high - low) / 4, np.sqrt(np.maximum(variance, 1e-12)), rtol=1e-4)
+
+
 def test_nothing_is_said_where_nothing_was_asked():
     spec = spec_of("silent", None)
     assert not {"prediction_sets", "conformal_coverage"} & set(ask(spec, rows(0)).parameters())
@@ -111,6 +144,7 @@ def test_a_spec_without_thresholds_is_not_served(tmp_path):
         ({"coverage": 0.9, "thresholds": [*thresholds(ab=0.5), *thresholds(ba=0.5)]}, {}, "twice"),
         ({"coverage": 0.9, "thresholds": thresholds(ab={"one": 0.5})}, {}, "missing"),
         ({"coverage": 0.9, "thresholds": thresholds(ab=-0.5)}, {}, "threshold"),
+        ({"coverage": 0.9, "thresholds": thresholds(ab=[0.5, 0.5])}, {}, "several are of members that give several"),
         ({"coverage": 0.9}, {"decision": {"reject_below": 0.5}}, "decision"),
         ({"coverage": 0.9}, {"rule": "threshold"}, "decision"),
         (

@@ -1,5 +1,7 @@
 """Several labels a row, each of which holds or not: the question, and what is served."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,6 +106,27 @@ def test_a_table_with_a_list_of_0_and_1_a_row_is_tuned_and_served(tmp_path):
     outputs = np.stack([others["abc".index(name)] for name in revision.asked])
     fused = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
     assert per_label(fresh, fused) < min(per_label(fresh, one) for one in others)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_sets_that_hold_all_true_labels_are_fitted_and_served(tmp_path, by_class):
+    data = table(*tagged(), tmp_path)
+    result = quorate.tune(
+        spec_of(tmp_path), data, coverage=0.8, by_class=by_class, folder=tmp_path, runs=tmp_path / "runs"
+    )
+    revision = build_revision(load_spec(result.folder / "spec.yaml"), result.folder)
+    truth, said = tagged(4000, seed=1)
+    outputs = np.stack([said["abc".index(name)] for name in revision.asked])
+    there = np.ones(outputs.shape[:2], bool)
+    conformal = revision.graph.output.conformal
+    assert conformal is not None
+    sets = json.loads(str(conformal.parameters(revision.fuse(outputs, there).values, there)["prediction_sets"]))
+    held = np.array([[tag in one for tag in TAGS] for one in sets])
+    if by_class:
+        for column in range(3):  # the fourth is rare
+            assert held[truth[:, column] > 0, column].mean() == pytest.approx(0.8, abs=0.06)
+    else:
+        assert (held | (truth == 0)).all(axis=1).mean() == pytest.approx(0.8, abs=0.04)
 
 
 @pytest.mark.parametrize("average", ["macro", "micro"])

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 import quorate
-from quorate.tuning import Predictions
+from quorate.tuning import Predictions, Recipe, judge
 from quorate.tuning.errors import DataError, PredictionError, TuningError
 from quorate.tuning.workflows.guarantees import Promised
 from quorate.tuning.workflows.tune_predictions import tune_predictions
@@ -44,6 +44,15 @@ def test_out_of_fold_matrices_are_enough_to_ask_the_question(tmp_path):
     by_member = quorate.tune(predictions=dict(zip(("net", "svm", "rf"), probs, strict=True)), labels=labels,
                              runs=tmp_path / "runs")  # fmt: skip
     assert by_member.choice.to_dict() == result.choice.to_dict()
+
+
+def test_a_fusion_of_the_predictions_is_judged_beside_the_others_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = judge(given(300), "accuracy", incumbent=Recipe("borda", ("net", "svm", "rf")))
+    assert {"incumbent", "reweighted"} <= set(found.choice.alternatives)
+    assert found.choice.recipes["reweighted"].rule == "borda"
+    assert len(found.solve) + len(found.judge) + found.left_out == 300
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_split_of_their_own_is_kept_to(tmp_path):

@@ -120,7 +120,7 @@ def test_members_that_give_means_with_variances_are_tuned_and_served(tmp_path):
 
 def test_members_that_give_more_numbers_than_there_are_true_values_are_told_apart(tmp_path):
     mean = spec_of(tmp_path, 2, {"rule": "mean"})
-    with pytest.raises(PredictionError, match="50 rows and 1 columns; .* variances where rule: mixture_moments"):
+    with pytest.raises(PredictionError, match=r"50 rows and 1 columns; .* variances where rule: mixture_moments"):
         tune_fusion(mean, tmp_path, moments(50, 0), moments(50, 1), runs=tmp_path / "runs")
     rows = moments(50, 0)
     given = Outputs(NAMES, rows.inputs["row"].transpose(1, 0, 2), rows.labels)

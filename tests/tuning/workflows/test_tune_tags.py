@@ -272,6 +272,23 @@ def test_a_fusion_keeps_the_lengths_that_no_member_of_it_reads(taggers, tmp_path
     assert (list(alone.members), list(alone.inputs), alone.lengths) == (["c"], ["row", "n"], "n")
 
 
+def test_taggers_are_tuned_for_what_wrong_tags_cost_and_served_so(taggers):
+    spec, folder, *_ = taggers
+    costs = 1.0 - np.eye(5)
+    costs[1:, 0] = 10.0  # what is overlooked is dear
+    result = quorate.tune(spec, folder / "tokens.parquet", costs=costs.tolist(), folder=folder, runs=folder / "runs")
+    found = result.choice.alternatives
+    assert (result.choice.metric, result.choice.unit) == ("cost", "cost per token")
+    assert found["decisions"].value < min(found[name].value for name in ("uniform", "incumbent", "tuned"))
+    served = load_spec(
+        result.folder / ("spec.yaml" if result.choice.recommended == "decisions" else "spec-decisions.yaml")
+    )
+    calibration = served.output_fusion.calibration
+    assert calibration is not None
+    assert calibration.bias is not None
+    assert calibration.bias["O"] < max(calibration.bias.values())
+
+
 def test_what_taggers_cannot_be_asked_yet_is_refused(taggers):
     spec, folder, *_ = taggers
     with pytest.raises(TuningError, match="tokens with coverage"):

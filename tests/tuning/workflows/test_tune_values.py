@@ -148,8 +148,13 @@ def test_several_values_a_row_are_predictions_too(tmp_path):
     np.testing.assert_allclose([weights[name] for name in "abc"], np.array([4, 2.04, 0.44]) / 6.49, atol=0.05)
     absolute = quorate.tune(predictions=tmp_path / "oof.csv", metric="mae", runs=tmp_path / "runs")
     assert absolute.choice.alternatives["tuned"].value < absolute.choice.alternatives["uniform"].value
-    with pytest.raises(TuningError, match="2 values a row"):
-        quorate.tune(predictions=tmp_path / "oof.csv", coverage=0.9, runs=tmp_path / "runs")
+    promised = quorate.tune(predictions=tmp_path / "oof.csv", coverage=0.8, runs=tmp_path / "runs")
+    guarantee = promised.choice.recipes["tuned"].guarantee
+    assert guarantee is not None
+    assert guarantee.checked == pytest.approx(0.8, abs=0.08)
+    assert "hold the truth" in guarantee.sentence()
+    with pytest.raises(TuningError, match="values, which have no classes"):
+        quorate.tune(predictions=tmp_path / "oof.csv", coverage=0.8, by_class=True, runs=tmp_path / "runs")
     pd.DataFrame({"label/x": truth[:, 0], **columns}).to_csv(tmp_path / "odd.csv", index=False)
     with pytest.raises(DataError, match="'y'"):
         quorate.tune(predictions=tmp_path / "odd.csv", runs=tmp_path / "runs")
@@ -172,9 +177,14 @@ def test_members_of_several_values_are_tuned_and_served(folder):
     )
     rows = said.transpose(1, 0, 2)
     pd.DataFrame({"row": [row.ravel() for row in rows], "label": list(truth)}).to_parquet(folder / "pairs.parquet")
-    result = quorate.tune(spec, folder / "pairs.parquet", folder=folder, runs=folder / "runs")
+    result = quorate.tune(spec, folder / "pairs.parquet", folder=folder, coverage=0.9, runs=folder / "runs")
     served = load_spec(result.folder / "spec.yaml")
     revision = build_revision(served, result.folder)
     outputs = np.stack([said["abc".index(name)] for name in revision.asked])
     fused = revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
+    conformal = revision.graph.output.conformal
+    assert conformal is not None
+    said_of_itself = conformal.parameters(fused, np.ones(outputs.shape[:2], bool))
+    ends = np.array(json.loads(str(said_of_itself["prediction_intervals"])))
+    assert ((ends[..., 0] <= truth) & (truth <= ends[..., 1])).all(axis=1).mean() == pytest.approx(0.9, abs=0.05)
     assert root_mean_squared_error(truth, fused) < min(root_mean_squared_error(truth, one) for one in said)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from quorate.deployments.spec.schema import Task
@@ -80,15 +81,24 @@ class Reweighted:
         return replace(self.incumbent, options=dict(self.recipe.options))
 
 
-def _preferred(rule: RuleNumbers, tried: Trials, seed: int) -> Floats:
+def searched_weights(recipe: Recipe, outputs: Outputs, loss: Loss, seed: int = 0) -> Recipe:
+    """The recipe, of a rule that reads weights, with those that lose least on these rows, not drawn back."""
+    rule = RuleNumbers(recipe)
+    if len(recipe.members) < 2:
+        return recipe
+    with threadpool_limits(1):
+        return rule.with_numbers(searched(trials(rule, outputs, loss, seed), rule, seed))
+
+
+def _preferred(rule: RuleNumbers, tried: Trials, seed: int) -> NDArray[np.intp]:
     """Places in ``_drawn_back``, the best on rows left out first; of those that are as good the first."""
     outputs = tried.outputs
-    losses, rows = 0.0, 0
+    losses, rows = np.zeros(2 * len(SHRINKAGES) - 1), 0
     for rest, fold in folds_of(outputs.labels, outputs.groups, outputs.times, _FOLDS, seed):
         found = searched(tried.rows(rest), rule, seed)
-        losses = losses + len(fold) * tried.rows(fold).losses(_drawn_back(rule, found))
+        losses += len(fold) * tried.rows(fold).losses(_drawn_back(rule, found))
         rows += len(fold)
-    return np.argsort(np.round(np.asarray(losses) / rows, 10), kind="stable")
+    return np.argsort(np.round(losses / rows, 10), kind="stable")
 
 
 def _drawn_back(rule: RuleNumbers, found: Floats) -> Floats:

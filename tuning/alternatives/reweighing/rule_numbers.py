@@ -57,7 +57,8 @@ class RuleNumbers:
         own = np.array([1.0 if weights is None else weights.get(name, 0.0) for name in self.recipe.members])
         if not self.numbers.reliabilities:
             own = self._posterior(own / own.sum())
-        return self.numbers.usable(np.concatenate([own, np.clip(self._thresholds, 0, 1)])[None])[0]
+        given = np.concatenate([own, np.clip(self._thresholds, 0, 1)])
+        return np.asarray(self.numbers.usable(given[None])[0])
 
     def with_numbers(self, found: Floats, said: NDArray[np.float32] | None = None) -> Recipe:
         """The recipe with these.

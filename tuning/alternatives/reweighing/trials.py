@@ -82,7 +82,8 @@ class Fused:
 
     @property
     def evaluations(self) -> int:
-        return _evaluations(_ASKED_SEARCH, self.outputs, len(self.rule.start))
+        dear = 3 if RULES[self.rule.recipe.rule].steered else 1  # a cascade goes through its stages for each threshold
+        return _evaluations(_ASKED_SEARCH // dear, self.outputs, len(self.rule.start))
 
     def losses(self, candidates: Floats) -> Floats:
         return np.array([self._loss(one) for one in candidates])

@@ -16,7 +16,13 @@ from quorate.tuning.evaluation.metrics.label_metrics import LABEL_METRICS, label
 from quorate.tuning.evaluation.metrics.metric import OF_CLASSES, RowMetric, only
 from quorate.tuning.evaluation.metrics.moment_metrics import MOMENT_METRICS, moment_metric
 from quorate.tuning.evaluation.metrics.ranking_metrics import RANKING_METRICS, ranking_metric
-from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1, TAG_METRICS, TOKEN_ACCURACY, tag_metric
+from quorate.tuning.evaluation.metrics.tag_metrics import (
+    SPAN_F1,
+    TAG_METRICS,
+    TOKEN_ACCURACY,
+    tag_cost_metric,
+    tag_metric,
+)
 from quorate.tuning.evaluation.metrics.value_metrics import (
     QUANTILE_METRICS,
     VALUE_METRICS,
@@ -50,7 +56,7 @@ def row_metric(
         metric: a name, ndcg@K for the first K places, pinball@LEVEL for one quantile; or a callable (labels, fused) to
             what each row loses, (N,): it gets what the task has, class indices or values or relevances, and fused
             probabilities, values, quantiles or scores.
-        costs: (C, C) of decisions, instead of a metric.
+        costs: (C, C) of decisions, of tokens of their decoded tags, instead of a metric.
         task: what members predict.
         levels: of the quantiles that they predict.
         classes: names, for a metric of what tags say.
@@ -62,7 +68,7 @@ def row_metric(
     if costs is not None:
         if task not in OF_CLASSES:
             raise TuningError("costs", f"costs of {_WORDS[task]}", "leave them out: they are of decisions for a class")
-        return cost_metric(costs)
+        return tag_cost_metric(costs, classes) if task in ("tagging", "tokens") else cost_metric(costs)
     if callable(metric):
         return replace(_given(metric, task), moments=moments)
     if moments:

@@ -38,5 +38,15 @@ def tag_metric(name: str, classes: Sequence[str]) -> RowMetric:
     return RowMetric(name, "span F1", counts, f1_of, higher_is_better=True, of_tags=True, scheme=scheme)
 
 
+def tag_cost_metric(costs: Floats, classes: Sequence[str]) -> RowMetric:
+    """The mean cost of a token's decoded tag; costs (C, C), the true tag down."""
+
+    def rows(labels: NDArray[np.int64], tags: NDArray[np.int64], first: NDArray[Any]) -> Floats:
+        return np.asarray(costs[labels, tags][:, None])
+
+    scheme = tag_scheme(classes)
+    return RowMetric("cost", "cost per token", rows, only, decides=True, costs=costs, of_tags=True, scheme=scheme)
+
+
 def _right_tokens(labels: NDArray[np.int64], tags: NDArray[np.int64], first: NDArray[Any]) -> Floats:
     return np.asarray((labels == tags)[:, None], dtype=np.float64)

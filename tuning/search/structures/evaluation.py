@@ -19,7 +19,11 @@ from quorate.fusion.learned.cascade import Cascade, fit_cascade
 from quorate.fusion.learned.stacking import fit_stacking
 from quorate.fusion.loading import build_rule
 from quorate.fusion.training import Training
+from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.reweighing.reweighted import searched_weights
 from quorate.tuning.data.folds import Fold, stratified_folds
+from quorate.tuning.evaluation.metrics.row_metrics import row_metric
 from quorate.tuning.latency.curves import cascade_s
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Table
@@ -30,6 +34,8 @@ _FOLDS, _STACK_FOLDS = 4, 2
 # A member with less than this share of the weight costs what any other costs and moves no answer.
 _LEAST_WEIGHT = 0.01
 _WEIGHTED = ("weighted_mean", "geometric_mean", "soft_vote")
+# No solver knows these: their weights are searched by log-loss.
+_SEARCHED = ("weighted_vote", "borda", "reciprocal_rank", "dempster_shafer")
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,10 @@ def fit_rule(structure: Structure, outputs: NDArray[np.float32], labels: NDArray
             names, structure.stages, tensors, truth,
             max_loss=structure.options["max_loss"], weights=[float(weight) for weight in weights],
         )  # fmt: skip
+    if structure.rule in _SEARCHED:
+        equal = Recipe(structure.rule, names, dict.fromkeys(names, 1.0))
+        found = searched_weights(equal, Outputs(names, outputs, labels), row_metric("log_loss").loss)
+        return build_rule(found.rule, names, found.weights, {})
     solved = None
     if structure.rule in _WEIGHTED:
         values = simplex_weights(outputs, labels).values
@@ -150,7 +160,7 @@ def _in_time(structure: Structure, table: Table, seed: int) -> NDArray[np.bool_]
 
 def _folds(structure: Structure, labels: NDArray[np.int64], seed: int) -> list[Fold]:
     """Pairs of rows to fit on and rows to judge on; a rule without numbers to fit is judged on all at once."""
-    if structure.rule not in (*_WEIGHTED, "stacking", "cascade"):
+    if structure.rule not in (*_WEIGHTED, *_SEARCHED, "stacking", "cascade"):
         everything = np.arange(len(labels))
         return [(everything, everything)]
     return stratified_folds(labels, _STACK_FOLDS if structure.rule == "stacking" else _FOLDS, seed)

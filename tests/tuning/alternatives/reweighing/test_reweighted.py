@@ -1,6 +1,7 @@
 """Weights of the incumbent's own rule: every rule that takes weights gets them, by what is compared by."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,10 +83,11 @@ def of_tags(sentences=80, length=8, seed=0):
 def scene(rule):
     """Rows that a rule fuses, what they are compared by, and the rule without weights of its own."""
     entry = RULES[rule]
-    options = {
+    every: dict[str, dict[str, Any]] = {
         "cascade": {"stages": [["a", "b"], ["c", "d"]], "thresholds": [0.8]},
         "bayesian_model_averaging": {"log_evidence": {"a": 3.0, "b": 2.0, "c": 0.0, "d": 3.0}},
-    }.get(rule, {})
+    }
+    options = every.get(rule, {})
     weights = dict.fromkeys(NAMES, 1.0) if entry.needs_weights else None
     recipe = Recipe(rule, NAMES, weights, options, classes=TAGS if entry.sequences else ())
     if entry.sequences:
@@ -114,7 +116,7 @@ def fitter(rule):
     for one in tried:
         if one.fitted and one.kind == "ensemble" and one.name in FITTERS:
             recipe = one.fit(make(seed=1), 0)
-            if recipe.rule == rule:
+            if isinstance(recipe, Recipe) and recipe.rule == rule:
                 return make(seed=1), make(seed=2), metric, incumbent, recipe
     raise AssertionError(f"tune fits no weights of {rule}: give it a scene here, and see that something does")
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import sklearn.linear_model
 import sklearn.metrics
+import torch
 
+from quorate.fusion.loading import build_rule
 from quorate.tuning.latency.curves import Curve, Overhead
 from quorate.tuning.search.members.candidates import choose_candidates
-from quorate.tuning.search.structures.evaluation import evaluate
+from quorate.tuning.search.structures.evaluation import evaluate, fit_rule
 from quorate.tuning.search.structures.structure import Structure
 from quorate.tuning.search.structures.table import Column, Table
 
@@ -112,3 +114,20 @@ def test_candidates_hold_the_useful_and_the_cheap(table):
     cost = {"weak": 1.0, "middle": 5.0, "strong": 50.0}
     chosen = choose_candidates(names, table.rows_of(names), table.labels, cost, 2)
     assert chosen == ("weak", "strong")
+
+
+@pytest.mark.parametrize("rule", ["weighted_vote", "borda", "reciprocal_rank", "dempster_shafer"])
+def test_a_rule_that_no_solver_knows_gets_weights_that_are_better_than_equal_ones(table, rule):
+    names = ("weak", "middle", "strong")
+    fitted = fit_rule(Structure("parallel", rule, names), table.rows_of(names), table.labels)
+    assert fitted.spec_weights is not None
+    assert fitted.spec_weights[0] < fitted.spec_weights[2]
+
+    def loss(one):
+        given = one.fuse(torch.from_numpy(table.rows_of(names))).values.numpy()[np.arange(N), table.labels]
+        return -np.log(np.maximum(given.astype(float), 1e-15)).mean()
+
+    assert loss(fitted) < loss(build_rule(rule, names, dict.fromkeys(names, 1.0), {}))
+    fused = fitted.fuse(torch.from_numpy(table.rows_of(names))).values.numpy()
+    values = evaluate(Structure("parallel", rule, names), table).values  # on rows it was not fitted on
+    assert values["error_rate"] == pytest.approx((fused.argmax(axis=1) != table.labels).mean(), abs=0.03)
