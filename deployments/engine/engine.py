@@ -65,7 +65,7 @@ class Engine:
         apps: Mapping[str, str] | None = None,
     ):
         self.spec = spec
-        self.metrics = Metrics(spec.name, spec.members)
+        self.metrics = Metrics(spec.name, spec.members, share_port=spec.serving.replicas.max > 1)
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
         def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
@@ -74,7 +74,9 @@ class Engine:
         self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits), apps)
         self._queue = RequestQueue(*limits)
         # When asked: nothing is done as the queue grows while all places for batches are taken.
-        self.metrics.queued_rows.set_function(lambda: self._queue.rows)
+        state = self.metrics.state
+        state.queued_rows, state.queue_limit_rows = (lambda: self._queue.rows), limits.rows
+        state.revision, state.ready = (lambda: self.revision.name), self.answerable
         self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
         self._alarm: asyncio.TimerHandle | None = None

@@ -101,7 +101,7 @@ class FusionDeployment:
                 self._tell_doors(record)
                 self._use(record.live)
                 self._server.open_doors()
-            self._number = number
+            self._number = self._server.engine.metrics.state.record_number = number
 
     def describe(self) -> dict[str, Any]:
         """For ``quorate status``."""
