@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.artifacts.bringing import bring
@@ -110,6 +111,7 @@ class FusionDeployment:
         engine, host = self._server.engine, _reachable(self._host)
         return {
             "pid": os.getpid(),
+            "quorate": version("quorate"),
             "node": ray.get_runtime_context().get_node_id(),
             "revision": engine.revision.name,
             "fingerprint": self._fingerprint,

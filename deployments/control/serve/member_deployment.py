@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ class MemberDeployment:
             "fingerprint": self._fingerprint,
             "replica": self._replica.address["replica_id"],
             "pid": os.getpid(),
+            "quorate": version("quorate"),
             "node": self._replica.address["node_id"],
             "gpu_ids": accelerators.get("GPU", []),
             "device": self._replica.device,
