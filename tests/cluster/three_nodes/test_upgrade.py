@@ -15,7 +15,7 @@ from tests.cluster.three_nodes.oracle import OTHER_WEIGHTS, WEIGHTS, ensemble
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 # Stands for the last release, as long as there is none with a tag: the last commit whose wire says no version.
-BEFORE, BEFORE_VERSION = "9a78e93", "0.0.9"
+BEFORE, BEFORE_VERSION = "f020bc1", "0.0.9"
 QUORATE = "upgraded"
 
 

@@ -1,5 +1,6 @@
 """Records of what is true, kept in a dict instead of a cluster's store."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 from quorate.deployments import Doors
 from quorate.deployments.errors import ConflictError, RecordVersionError, UnavailableError
 from quorate.deployments.records.registry import KEPT, Publication, Registry
+from quorate.deployments.spec.schema import _Frozen
 from tests.deployments.support.memory_store import MemoryStore
 from tests.deployments.support.publications import publication, record
 
@@ -213,7 +215,28 @@ def test_records_before_versions_were_written_are_read(registry, store):
     assert registry.latest("kept") == record()
 
 
-def test_a_spec_keeps_the_name_of_its_revision_in_later_versions():
-    """Replicas of two versions publish by it: a new field leaves it as it was where it has its default."""
-    assert publication().spec.revision == "003c27a96012"
-    assert publication().spec.wiring == "34296bbd2ef9"
+def test_a_spec_keeps_its_names_in_later_versions():
+    """Replicas of two versions publish by them. A new field of the spec goes into its class's ``later``."""
+    spec = publication().spec
+    assert (spec.revision, spec.wiring) == ("003c27a96012", "34296bbd2ef9")
+    job = hashlib.sha256(spec.job("a").model_dump_json().encode()).hexdigest()
+    assert job[:12] == "05adef151b68"
+
+
+def test_a_field_that_came_later_is_in_no_dump_with_its_default_and_else_in_all():
+    class Older(_Frozen):
+        name: str
+
+    class Newer(Older):
+        later = frozenset({"colours"})
+        colours: tuple[str, ...] = ()
+
+    class Outer(_Frozen):
+        inner: Newer
+
+    plain = Outer(inner=Newer(name="a"))
+    assert plain.model_dump() == {"inner": {"name": "a"}}
+    assert Older.model_validate_json(plain.inner.model_dump_json()) == Older(name="a")
+    red = Outer(inner=Newer(name="a", colours=("red",)))
+    assert Outer.model_validate(red.model_dump(mode="json")) == red
+    assert Outer.model_json_schema()["$defs"]["Newer"]["properties"].keys() == {"name", "colours"}
