@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -68,10 +69,12 @@ class Engine:
         self.metrics = Metrics(spec.name, spec.members, share_port=spec.serving.replicas.max > 1)
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
+        own = secrets.token_hex(8)
+
         def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
             return Peer(address, node_id, tls, on_lost)
 
-        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits), apps)
+        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits, node_id, own), apps)
         self._queue = RequestQueue(*limits)
         # When asked: nothing is done as the queue grows while all places for batches are taken.
         state = self.metrics.state

@@ -93,9 +93,9 @@ class FusionDeployment:
     def adopt(self) -> None:
         """Second step: do what the registry says now. Answer with its live revision, admit whom it admits."""
         with self._adopting:
-            number = self._registry.number(self._ensemble)
-            if number == self._number:
+            if not self._registry.follows(self._ensemble, self._number):
                 return
+            number = self._registry.number(self._ensemble)
             record = self._registry.latest(self._ensemble)
             if record is not None and self._app in record.door_apps.values():
                 self._keeper.change(record.doors)

@@ -163,6 +163,23 @@ def test_all_who_ask_get_the_same_keys(registry, store):
     assert Registry(store).cluster_keys() == keys
 
 
+def test_a_newer_record_is_noticed_without_reading_it(registry, store):
+    assert not registry.follows("kept", 0)
+    registry.write(record())
+    assert registry.follows("kept", 0)
+    assert not registry.follows("kept", 1)
+    read: list[int] = []
+    store.get = lambda key, get=store.get: read.append(len(get(key))) or get(key)
+    assert not registry.follows("kept", 1)
+    assert sum(read) <= 8
+    follow(registry, 2.0)
+    follow(registry, 3.0)
+    assert registry.follows("kept", 1)
+    store.put("record-number/kept", b"2")  # the note is behind, as where its writer died
+    assert registry.follows("kept", 2)
+    assert not registry.follows("kept", 3)
+
+
 def altered(store, change):
     """The newest record, changed by hand as another version might have written it."""
     (key,) = store.keys("record/")
