@@ -168,8 +168,6 @@ class Batch:
                     for request in due:
                         self._answer_rows([request], outputs, presence, self._starts[request], request.rows)
                 return
-        if fused is not None and outputs is not None:
-            self._look(outputs[:, start : start + rows], states, fused)
         account = there.account() if there.alike() else None
         for request in due:
             at = self._starts[request]
@@ -182,11 +180,13 @@ class Batch:
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
                 request.future.set_result(self._cut(request, fused, presence, own_account, at, cut))
+        if fused is not None and outputs is not None:
+            self._look(outputs[:, start : start + rows], states, enough, fused)
 
-    def _look(self, outputs: Array, states: States, fused: FusedArrays) -> None:
+    def _look(self, outputs: Array, states: States, enough: Mask | None, fused: FusedArrays) -> None:
         """Have a row counted for drift, when one is due."""
         row = self._metrics.drift.row(len(fused.values))
-        if row is None:
+        if row is None or (enough is not None and not enough[row]):
             return
         output, spec = self._revision.graph.output, self._revision.spec
         classes = spec.classes if spec.task in _ONE_CLASS_A_ROW else None

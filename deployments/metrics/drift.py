@@ -75,7 +75,7 @@ class Drift:
         """
         if classes is not None and answer.shape == (len(classes),) and len(classes) <= MAX_CLASSES:
             self._classes.labels(self._ensemble, output, classes[int(answer.argmax())]).value += 1
-        if given.shape[1:] != answer.shape:
+        if given.shape != (len(members), *answer.shape):
             return  # features, or a rule that answers something else than members do
         distances = np.abs(given - answer).reshape(len(given), -1)
         far = distances.sum(axis=1) / 2 if classes is not None and answer.ndim == 1 else distances.mean(axis=1)

@@ -8,6 +8,9 @@ from importlib.metadata import version
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+# Of the code that runs: after an upgrade on a running node another is installed.
+VERSION = version("quorate")
+
 
 class ServerState(Collector):
     """What others say of themselves when they are asked; what nobody has set is left out.
@@ -32,7 +35,7 @@ class ServerState(Collector):
         self.certificates_expire: Callable[[], Mapping[str, float]] | None = None
 
     def collect(self) -> Iterable[Metric]:
-        yield self._gauge("quorate_build_info", "The version that runs", 1, "version", version("quorate"))
+        yield self._gauge("quorate_build_info", "The version that runs", 1, "version", VERSION)
         if self.revision is not None:
             yield self._gauge("quorate_revision_info", "The live revision", 1, "revision", self.revision())
         if self.ready is not None:

@@ -29,6 +29,7 @@ KEPT = 10
 # Of what a record means. Fields that an older version may do without need no new number; with one that it may not, a
 # record says the least number that its reader must know.
 FORMAT, LEAST_FORMAT = 1, 1
+_VERSION = version("quorate")  # of the code that runs, whatever is installed since
 _DOORS = TypeAdapter(Doors)
 
 
@@ -122,7 +123,7 @@ class Record:
             {
                 "format": FORMAT,
                 "least_format": LEAST_FORMAT,
-                "quorate": version("quorate"),
+                "quorate": _VERSION,
                 "number": self.number,
                 "live": self.live.to_json(),
                 "doors": _DOORS.dump_python(self.doors, mode="json"),
@@ -141,7 +142,7 @@ class Record:
             RecordVersionError: a later version wrote what this one does not know.
         """
         data = json.loads(stored)
-        writer, own = data.get("quorate", ""), version("quorate")
+        writer, own = data.get("quorate", ""), _VERSION
         if data.get("least_format", 1) > FORMAT:
             raise RecordVersionError(writer, own, f"it is in format {data['format']}, and this one knows {FORMAT}")
         try:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from quorate.deployments.server.fusion_server import Served
 
 _log = logging.getLogger(__name__)
+# Of the code that runs, whatever is installed since.
+_VERSION = version("quorate")
 
 # A loop that has not ticked for this long serves nobody.
 STALL_S = 10.0
@@ -111,7 +113,7 @@ class FusionDeployment:
         engine, host = self._server.engine, _reachable(self._host)
         return {
             "pid": os.getpid(),
-            "quorate": version("quorate"),
+            "quorate": _VERSION,
             "node": ray.get_runtime_context().get_node_id(),
             "revision": engine.revision.name,
             "fingerprint": self._fingerprint,

@@ -31,6 +31,9 @@ from quorate.fusion.errors import QuorateError
 if TYPE_CHECKING:
     from quorate.deployments.members.replica import MemberReplica, Place
 
+# Of the code that runs, whatever is installed since.
+_VERSION = version("quorate")
+
 
 class MemberDeployment:
     """One replica of a member.
@@ -77,7 +80,7 @@ class MemberDeployment:
             "fingerprint": self._fingerprint,
             "replica": self._replica.address["replica_id"],
             "pid": os.getpid(),
-            "quorate": version("quorate"),
+            "quorate": _VERSION,
             "node": self._replica.address["node_id"],
             "gpu_ids": accelerators.get("GPU", []),
             "device": self._replica.device,

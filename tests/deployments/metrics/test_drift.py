@@ -56,6 +56,7 @@ def test_of_values_it_is_the_mean_absolute_difference_and_a_member_that_is_missi
 
 def test_what_members_do_not_give_alike_and_many_classes_are_not_counted(looking, registry):
     looking.look("fused", ["r", "g"], "ab", np.ones((1, 7)), THERE, np.array([0.5, 0.5]))
+    looking.look("fused", ["r", "g"], "ab", np.ones((1, 2)), THERE, np.array([0.5, 0.5]))  # features side by side
     many = [str(n) for n in range(MAX_CLASSES + 1)]
     looking.look("wide", many, "ab", np.full((2, len(many)), np.nan), THERE, np.ones(len(many)) / len(many))
     assert distances(registry) == {"a": (None, 0), "b": (None, 0)}
