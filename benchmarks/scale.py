@@ -143,7 +143,7 @@ def measure(nodes: int, members: int, fusions: int) -> dict[str, float]:
         for deadline_s in (11, 12, 13):
             began = time.monotonic()
             config = json.dumps({"fusion": {"deadline_s": deadline_s}})
-            publish.publish("scaled", lambda record, config=config: revise(record.live.spec, config))  # type: ignore[misc]
+            publish.publish("scaled", lambda record, config=config: revise(record.live.spec, config))
             took.append(time.monotonic() - began)
         found["publish"] = statistics.median(took)
         pids = {
