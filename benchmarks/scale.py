@@ -6,7 +6,8 @@
 Measured is one setting at a time around one node, 8 members, one fusion replica, each on a Ray of its own (nodes are
 ray.cluster_utils', which share this machine's address, so that there is one place for doors): seconds to deploy, to
 deploy the same again and to publish weights; then, with nobody asking, the processor time that Serve's controller, the
-head's store (GCS), a fusion replica and a member's replica take, in thousandths of a core.
+head's store (GCS), a fusion replica and a member's replica take, in thousandths of a core; what a member's replica holds
+of its own, in MB; and how many short reads of that store one client makes in a second.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ NODES = (10, 100, 1000)
 AWAY = 0.002
 PUBLICATIONS = 2000
 IDLE_S = 10.0
+_READS = 500
 FACTORY = """
 import numpy as np
 
@@ -146,6 +148,7 @@ def measure(nodes: int, members: int, fusions: int) -> dict[str, float]:
             publish.publish("scaled", lambda record, config=config: revise(record.live.spec, config))
             took.append(time.monotonic() - began)
         found["publish"] = statistics.median(took)
+        found["reads"] = _reads_a_second()
         pids = {
             "fusion": [replica["pid"] for replica in describe_fusion("scaled")],
             "member": [one["pid"] for replicas in describe_members("scaled").values() for one in replicas],
@@ -160,6 +163,16 @@ def measure(nodes: int, members: int, fusions: int) -> dict[str, float]:
         ray.shutdown()
     cluster.shutdown()
     return found
+
+
+def _reads_a_second() -> float:
+    """Short reads of the head's store that one client makes, one after the other."""
+    from quorate.deployments.control.ray_private import ClusterStore
+
+    store, began = ClusterStore(), time.monotonic()
+    for _ in range(_READS):
+        store.get("record-number/scaled")
+    return _READS / (time.monotonic() - began)
 
 
 def _pids(words: str) -> list[int]:
@@ -215,7 +228,7 @@ def main() -> None:
     environment = {
         "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0", **os.environ,
     }  # fmt: skip
-    columns = ("deploy", "again", "publish", "controller", "gcs", "fusion", "member", "member_mb")
+    columns = ("deploy", "again", "publish", "controller", "gcs", "fusion", "member", "member_mb", "reads")
     print(f"{'nodes':>5} {'members':>7} {'fusions':>7} " + " ".join(f"{name:>10}" for name in columns))
     for setting in settings(given):
         command = [sys.executable, __file__, "--child", ",".join(map(str, setting))]
