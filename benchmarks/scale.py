@@ -5,9 +5,9 @@
 
 Measured is one setting at a time around one node, 8 members, one fusion replica, each on a Ray of its own (nodes are
 ray.cluster_utils', which share this machine's address, so that there is one place for doors): seconds to deploy, to
-deploy the same again and to publish weights; then, with nobody asking, the processor time that Serve's controller, the
-head's store (GCS), a fusion replica and a member's replica take, in thousandths of a core; what a member's replica holds
-of its own, in MB; and how many short reads of that store one client makes in a second.
+deploy the same again and to publish a deadline; then, with nobody asking, the processor time that Serve's controller,
+the head's store (GCS), a fusion replica and a member's replica take, in thousandths of a core; what a member's replica
+holds of its own, in MB; and how many short reads of that store one client makes in a second.
 """
 
 from __future__ import annotations
