@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-autogluon test-servers lint format clean
+.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-prometheus test-autogluon test-servers lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
 # where the environment says not to keep what was compiled: many tests start a process.
@@ -109,6 +109,15 @@ $(VENV)-openapi/installed:
 
 test-openapi: setup $(VENV)-openapi/installed
 	$(BIN)/python -m pytest tests/deployments/server/http/test_openapi_schemathesis.py
+
+# Debian's Prometheus, unpacked and not installed.
+$(VENV)-prometheus/installed:
+	rm -rf $(VENV)-prometheus && mkdir -p $(VENV)-prometheus
+	cd $(VENV)-prometheus && apt-get download -q prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+	touch $@
+
+test-prometheus: setup $(VENV)-prometheus/installed
+	$(BIN)/python -m pytest tests/cluster/dashboards
 
 lint: setup
 	$(BIN)/ruff check .

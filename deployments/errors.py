@@ -228,6 +228,20 @@ class DeployError(QuorateError):
     """The cluster cannot run what the spec asks."""
 
 
+class RecordVersionError(DeployError):
+    """What the registry says was written by another version of Quorate, in a way that this one cannot read."""
+
+    def __init__(self, writer: str, reader: str, found: str):
+        super().__init__(writer, reader, found)
+        self.writer, self.reader, self.found = writer, reader, found
+
+    def __str__(self) -> str:
+        return (
+            f"what is recorded was written by Quorate {self.writer}, and this is {self.reader}: {self.found}; upgrade "
+            "Quorate here, see docs/upgrading.md"
+        )
+
+
 class MemberStartError(MemberLoadError, DeployError):
     """A member's replica did not come up on the cluster."""
 

@@ -2,6 +2,8 @@ from .cluster.demo import demo as demo
 from .cluster.operations.bench import bench as bench
 from .cluster.operations.connect import Ensemble as Ensemble
 from .cluster.operations.connect import connect as connect
+from .cluster.operations.dashboards import Dashboards as Dashboards
+from .cluster.operations.dashboards import dashboards as dashboards
 from .cluster.operations.deploy import deploy as deploy
 from .cluster.operations.doctor import Diagnosis as Diagnosis
 from .cluster.operations.doctor import doctor as doctor

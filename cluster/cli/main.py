@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cluster.cli.commands.bench import bench
+from quorate.cluster.cli.commands.dashboards import dashboards
 from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
@@ -58,6 +59,7 @@ for command in (
     rollback,
     convert,
     import_,
+    dashboards,
     demo,
     doctor,
 ):

@@ -23,6 +23,7 @@ class EnsembleStatus(Displayed):
         tls, token: what the doors ask of clients.
         ready: by member, how many replicas the fusion reaches.
         members: what each of a member's replicas says of itself.
+        versions: of Quorate that its replicas run, ascending; several during an upgrade.
     """
 
     name: str
@@ -33,6 +34,7 @@ class EnsembleStatus(Displayed):
     token: bool
     ready: Mapping[str, int]
     members: Mapping[str, Sequence[Mapping[str, Any]]]
+    versions: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -57,7 +59,11 @@ class EnsembleStatus(Displayed):
             for member, replicas in self.members.items()
             for replica in replicas or [{}]
         ]
-        return [Table(_COLUMNS, rows, title, [*self._failures()])]
+        return [Table(_COLUMNS, rows, title, [*self._upgrade(), *self._failures()])]
+
+    def _upgrade(self) -> Iterator[str]:
+        if len(self.versions) > 1:
+            yield f"runs Quorate {' and '.join(self.versions)}: an upgrade is under way, see docs/upgrading.md"
 
     def _failures(self) -> Iterator[str]:
         for member, replicas in self.members.items():
@@ -125,6 +131,8 @@ def status_of(name: str) -> EnsembleStatus:
 
     fusion = describe_fusion(name)
     first: Mapping[str, Any] = fusion[0] if fusion else {}
+    members = describe_members(name)
+    replicas = [*fusion, *(replica for found in members.values() for replica in found)]
     return EnsembleStatus(
         name=name,
         revision=first.get("revision", ""),
@@ -133,7 +141,8 @@ def status_of(name: str) -> EnsembleStatus:
         tls=first.get("tls", False),
         token=first.get("token", False),
         ready=first.get("ready", {}),
-        members=describe_members(name),
+        members=members,
+        versions=tuple(sorted({replica.get("quorate", "an older version") for replica in replicas})),
     )
 
 

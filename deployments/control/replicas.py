@@ -14,6 +14,9 @@ from ray.serve.schema import ApplicationStatusOverview
 
 from quorate.deployments.control.ray_private import app_states
 
+# Applications that are called at the same time, a thread each.
+_AT_ONCE = 128
+
 
 class Replicas:
     """The replicas of applications, those that run."""
@@ -29,7 +32,7 @@ class Replicas:
         known = app_states()
         apps = [app for app in self._apps if app in known and known[app].alive]
         until = time.monotonic() + timeout_s
-        with ThreadPoolExecutor(max(1, len(apps))) as pool:
+        with ThreadPoolExecutor(min(max(1, len(apps)), _AT_ONCE)) as pool:
             found = pool.map(lambda app: _call(app, method, arguments, until), apps)
             return [reply for replies in found for reply in replies]
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import pkgutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +34,10 @@ from quorate.deployments.spec.schema import Replicas, Resources
 
 HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 5.0
+# That the controller makes at most, of applications of one replica each.
+HEALTH_CHECKS_PER_S = 50
+# Digits of a fingerprint in an application's name.
+_IN_NAME = 8
 
 # Given the state of each part that is waited for, by its name, and the seconds so far.
 Progress = Callable[[dict[str, str], float], None]
@@ -45,7 +50,6 @@ _FUSION = "quorate.deployments.control.serve.fusion_deployment:FusionDeployment"
 _MEMBER = "quorate.deployments.control.serve.member_deployment:MemberDeployment"
 _ROUTER = "quorate.deployments.control.serve.directory:DirectoryRouter"
 _COMMON: dict[str, Any] = {
-    "health_check_period_s": HEALTH_CHECK_PERIOD_S,
     "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
     "graceful_shutdown_timeout_s": 20.0,
     "graceful_shutdown_wait_loop_s": 0.1,
@@ -87,14 +91,16 @@ class ServeApp:
         """Whether there are replicas, by what they say of themselves, and all of them are of exactly this."""
         return bool(replicas) and all(replica["fingerprint"] == self.fingerprint for replica in replicas)
 
-    def target(self, worker: Mapping[str, Any]) -> serve.RunTarget:
+    def target(self, worker: Mapping[str, Any], check_period_s: float = HEALTH_CHECK_PERIOD_S) -> serve.RunTarget:
         """What Serve is asked to run.
 
         Args:
             worker: more options for Ray, on how its worker is started.
+            check_period_s: between two looks at a replica's health.
         """
         deployment = _deployment(self.deployment).options(
             name=self.name.split(".")[1],
+            health_check_period_s=check_period_s,
             ray_actor_options=actor_options(self.resources, self.node) | dict(worker),
             **scaling(self.replicas),
         )
@@ -114,11 +120,16 @@ def member_application(spec: EnsembleSpec, name: str, folder: Path, files: KeptF
     if member.share:
         job = job.model_copy(update={"ensemble": _SHARED})
     app = ServeApp("", _MEMBER, (job.model_dump_json(),), member.replicas, member.resources)
-    app = replace(app, name=f"{'@' if member.share else ''}{job.ensemble}.{name}.{app.fingerprint[:8]}")
+    app = replace(app, name=f"{'@' if member.share else ''}{job.ensemble}.{name}.{app.fingerprint[:_IN_NAME]}")
     own = files.of(name)
     if member.share:
         own = replace(own, name=Path(app.name))
     return replace(app, circumstances=(json.dumps(own.to_json()), str(folder), str(Path.cwd())))
+
+
+def health_check_period_s(applications: int) -> float:
+    """Serve's one controller looks at every replica: the more there are, the less often at each."""
+    return max(HEALTH_CHECK_PERIOD_S, applications / HEALTH_CHECKS_PER_S)
 
 
 def is_shared(app: str) -> bool:
@@ -148,7 +159,7 @@ def door_application(publication: Publication, doors: Doors, http_port: int, grp
     first = (json.dumps(publication.to_json()), doors)
     app = ServeApp("", _FUSION, arguments, spec.serving.replicas, spec.serving.resources, first, node)
     place = node.replace(".", "-").replace(":", "-")
-    return replace(app, name=f"{spec.name}.@{place}.{app.fingerprint[:8]}")
+    return replace(app, name=f"{spec.name}.@{place}.{app.fingerprint[:_IN_NAME]}")
 
 
 @cache
@@ -190,14 +201,17 @@ def start(apps: Iterable[ServeApp], timeout_s: float, progress: Progress | None 
 
 def begin(apps: Iterable[ServeApp]) -> list[str]:
     """Have Serve run those that do not run yet as they should; returns their names, and of those that come up."""
-    alive = alive_apps()
-    late = [app for app in apps if app.name not in alive or not app.is_what_runs(describe([app.name]))]
+    apps, alive = list(apps), alive_apps()
+    said = defaultdict(list)  # by the part of a fingerprint that is in the application's name
+    for reply in describe(app.name for app in apps if app.name in alive):  # all at once: one by one takes minutes
+        said[reply["fingerprint"][:_IN_NAME]].append(reply)
+    late = [app for app in apps if app.name not in alive or not app.is_what_runs(said[app.fingerprint[:_IN_NAME]])]
     # Run anew, those that another ensemble's deployment waits for would be replaced.
     changed = [app for app in late if not (app.shared and app.name in alive)]
     if changed:
         worker = worker_options(REPLICA_MODULES)
         serve.run_many(
-            [app.target(worker) for app in changed],
+            [app.target(worker, health_check_period_s(len(alive) + len(changed))) for app in changed],
             wait_for_ingress_deployment_creation=False,
             wait_for_applications_running=False,
         )
@@ -213,6 +227,7 @@ def wait_until_running(names: list[str], timeout_s: float, progress: Progress | 
     started = told = time.monotonic()
     shown: dict[str, str] = {}
     while True:
+        looked = time.monotonic()
         found, now = app_states(), time.monotonic()
         states = {name: found[name].status if name in found else "NOT_STARTED" for name in names}
         if progress is not None and (states != shown or now - told >= _TOLD_EVERY_S):
@@ -227,7 +242,7 @@ def wait_until_running(names: list[str], timeout_s: float, progress: Progress | 
             return
         if now - started > timeout_s:
             raise _late([name for name in names if states[name] != "RUNNING"], timeout_s, failures)
-        time.sleep(0.1)
+        time.sleep(max(0.1, 4 * (now - looked)))  # of many applications each look costs the controller
 
 
 def part_of(app: str) -> str:

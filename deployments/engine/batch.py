@@ -28,6 +28,7 @@ from quorate.fusion.errors import QuorateError
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
 _NOTHING: Mapping[str, str | float] = {}
+_ONE_CLASS_A_ROW = (None, "classification", "binary")  # tasks
 
 
 class Batch:
@@ -179,6 +180,19 @@ class Batch:
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
                 request.future.set_result(self._cut(request, fused, presence, own_account, at, cut))
+        if fused is not None and outputs is not None:
+            self._look(outputs[:, start : start + rows], states, enough, fused)
+
+    def _look(self, outputs: Array, states: States, enough: Mask | None, fused: FusedArrays) -> None:
+        """Have a row counted for drift, when one is due."""
+        row = self._metrics.drift.row(len(fused.values))
+        if row is None or (enough is not None and not enough[row]):
+            return
+        output, spec = self._revision.graph.output, self._revision.spec
+        classes = spec.classes if spec.task in _ONE_CLASS_A_ROW else None
+        self._metrics.drift.look(
+            output.name, classes, output.asked, outputs[:, row], states[:, row] == OK, fused.values[row]
+        )
 
     def _fuse(self, outputs: Array, states: States, enough: Mask | None, at: int) -> FusedArrays:
         """Fuse rows from ``at`` on that have enough members; all rows have all of them where ``enough`` is None."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -65,16 +66,20 @@ class Engine:
         apps: Mapping[str, str] | None = None,
     ):
         self.spec = spec
-        self.metrics = Metrics(spec.name, spec.members)
+        self.metrics = Metrics(spec.name, spec.members, share_port=spec.serving.replicas.max > 1)
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
+
+        own = secrets.token_hex(8)
 
         def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
             return Peer(address, node_id, tls, on_lost)
 
-        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits), apps)
+        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits, node_id, own), apps)
         self._queue = RequestQueue(*limits)
         # When asked: nothing is done as the queue grows while all places for batches are taken.
-        self.metrics.queued_rows.set_function(lambda: self._queue.rows)
+        state = self.metrics.state
+        state.queued_rows, state.queue_limit_rows = (lambda: self._queue.rows), limits.rows
+        state.revision, state.ready = (lambda: self.revision.name), self.answerable
         self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
         self._alarm: asyncio.TimerHandle | None = None

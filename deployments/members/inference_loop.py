@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -33,10 +34,13 @@ from quorate.deployments.transport.messages import (
     max_answer_bytes,
     pack,
     pack_failure,
+    pack_greeting,
     unpack,
 )
+from quorate.deployments.transport.version import VERSION, agreed, refusal
 
 Array = NDArray[Any]
+_log = logging.getLogger(__name__)
 
 # Looking a name up in an enum takes Python 3.11 longer than comparing with it.
 _CALLS, _PROBABILITIES, _ANSWER = (Kind.CALL, Kind.CALL_PROBABILITIES), Kind.CALL_PROBABILITIES, Kind.ANSWER
@@ -136,12 +140,22 @@ class InferenceLoop(threading.Thread):
         if message.kind in _CALLS:
             self._queue_call(connection, message)
         elif message.kind == Kind.HELLO:
-            self._connections.add(connection)
-            connection.send(pack(Kind.LEAVING if self._leaving else Kind.WELCOME))
+            self._greet(connection, message)
+        elif message.kind == Kind.UNKNOWN:
+            connection.send(pack_failure(message.call_id, _unknown(message)))
         elif message.kind == Kind.CANCEL:
             call = self._waiting.get((connection, message.call_id))
             if call is not None:
                 call.cancelled = True
+
+    def _greet(self, connection: Connection, hello: Message) -> None:
+        if not agreed(hello.number, hello.call_id):
+            refused = refusal(hello.number, hello.call_id)
+            _log.error("a fusion replica is not answered: %s", refused)
+            connection.send(pack_failure(0, refused))
+            return
+        self._connections.add(connection)
+        connection.send(pack(Kind.LEAVING) if self._leaving else pack_greeting(Kind.WELCOME))
 
     def _queue_call(self, connection: Connection, message: Message) -> None:
         found = _unfit(message.tensors, len(self._input_names))
@@ -256,6 +270,11 @@ class InferenceLoop(threading.Thread):
             for at in range(0, rows, self._max_batch_size)
         ]
         return join(parts)
+
+
+def _unknown(message: Message) -> str:
+    """What a later version of the wire is told that asks in a way of its own."""
+    return f"version {VERSION} of Quorate's wire has no message of kind {message.text}; upgrade Quorate on this node"
 
 
 def _unfit(tensors: Sequence[Array], wanted: int) -> str:

@@ -6,12 +6,15 @@ alone makes ten of the one and four of the other, one in a full batch two and on
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 
 class CounterChild:
@@ -46,18 +49,26 @@ class Counter(Collector):
 
 
 class HistogramChild:
-    """The observations under one set of label values."""
+    """The observations under one set of label values.
 
-    __slots__ = ("_bounds", "counts", "total")
+    Attributes:
+        exemplars: by bucket, the last observation in it that came with a trace: value, trace and time.
+    """
+
+    __slots__ = ("_bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]):
         self._bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1
+    def observe(self, value: float, trace_id: str = "") -> None:
+        bucket = bisect_left(self._bounds, value)
+        self.counts[bucket] += 1
         self.total += value
+        if trace_id:
+            self.exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, time.time())
 
 
 class Histogram(Collector):
@@ -83,6 +94,42 @@ class Histogram(Collector):
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
         for values, series in self._series.items():
-            buckets = list(zip(names, map(float, accumulate(series.counts)), strict=True))
+            counts = enumerate(zip(names, map(float, accumulate(series.counts)), strict=True))
+            buckets: Any = [(name, count, series.exemplars.get(i)) for i, (name, count) in counts]
             family.add_metric(values, buckets, series.total)
+        yield family
+
+
+class SummaryChild:
+    """How many values were observed under one set of label values, and their sum."""
+
+    __slots__ = ("count", "total")
+
+    def __init__(self) -> None:
+        self.count, self.total = 0, 0.0
+
+    def observe(self, value: float) -> None:
+        self.count += 1
+        self.total += value
+
+
+class Summary(Collector):
+    """Counts and sums with labels, to be registered with a registry."""
+
+    def __init__(self, name: str, documentation: str, labels: Sequence[str]):
+        self._name, self._documentation, self._labels = name, documentation, tuple(labels)
+        self._series: dict[tuple[str, ...], SummaryChild] = {}
+
+    def labels(self, *values: str) -> SummaryChild:
+        """Look it up once: counting is the cheap part."""
+        return self._series.setdefault(values, SummaryChild())
+
+    def remove(self, *values: str) -> None:
+        """Forget observations."""
+        self._series.pop(values, None)
+
+    def collect(self) -> Iterable[SummaryMetricFamily]:
+        family = SummaryMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, series in self._series.items():
+            family.add_metric(values, series.count, series.total)
         yield family

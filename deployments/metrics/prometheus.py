@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter as Counts
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 
 from quorate.deployments.metrics.counters import Counter, CounterChild, Histogram, HistogramChild
+from quorate.deployments.metrics.drift import Drift
+from quorate.deployments.metrics.exemplars import TRACE_ID
+from quorate.deployments.metrics.server_state import ServerState
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.row_state import LAST_OF_REPLICA, RowState
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
-_STAGES = ("door", "queue", "member", "fuse", "total")
+_STAGES = ("door", "queue", "member", "fuse")
 _ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
 # An answer may lack members for several reasons: it is counted under the first of these.
 _REASONS = ("dead", "deadline", "shed", "quarantined", "error", "nonfinite", "shape")
@@ -26,14 +34,27 @@ _OF_ROWS = (*(state for state in RowState if RowState.OK < state <= LAST_OF_REPL
 _ROW_REASONS = {state: state.reason for state in _OF_ROWS}
 
 
-class Metrics:
-    """One registry per fusion replica; label children are looked up once, since a look-up costs more than a count."""
+TEXT, OPEN_METRICS = "text/plain; version=0.0.4; charset=utf-8", openmetrics.CONTENT_TYPE_LATEST
 
-    def __init__(self, ensemble: str, members: Iterable[str]):
+
+class Metrics:
+    """One registry per fusion replica; label children are looked up once, since a look-up costs more than a count.
+
+    Attributes:
+        drift: what a row in a while shows.
+        state: how the server is when Prometheus asks.
+    """
+
+    def __init__(self, ensemble: str, members: Iterable[str], share_port: bool = False):
+        """Args:
+        share_port: other processes answer at the same port, and Prometheus meets one at a time: each series then says
+            whose it is (``pid``), or a counter would seem to jump back and forth.
+        """
         self._registry = registry = CollectorRegistry()
+        self._shown: Any = _OfProcess(registry) if share_port else registry  # whatever collects will do
         self._ensemble = ensemble
         one = ["ensemble"]
-        name, labels = "quorate_answers", [*one, "outcome", "reason"]
+        name, labels = "quorate_requests", [*one, "outcome", "reason"]
         answers = Counter(name, "Requests by what became of them", labels)
         self._answers = {("full", ""): answers.labels(ensemble, "full", "")}
         self._answers |= {("degraded", reason): answers.labels(ensemble, "degraded", reason) for reason in _REASONS}
@@ -47,12 +68,16 @@ class Metrics:
         self._all_inference = Histogram(
             "quorate_member_inference_seconds", "Forward passes", [*one, "member"], _SECONDS
         )
+        requests = Histogram("quorate_request_seconds", "From the door to the answer", one, _SECONDS)
+        self._requests = requests.labels(ensemble)
         rows = Histogram("quorate_batch_rows", "Rows per batch", one, _ROWS)
         self._batch_rows = rows.labels(ensemble)
-        for collector in (answers, self._all_replies, self._all_failed_rows, stages, self._all_inference, rows):
+        of_members = (self._all_replies, self._all_failed_rows, self._all_inference)
+        for collector in (answers, requests, stages, rows, *of_members):
             registry.register(collector)
-        queued = Gauge("quorate_queued_rows", "Rows that wait for a batch", one, registry=registry)
-        self.queued_rows = queued.labels(ensemble)
+        ProcessCollector(registry=registry)
+        self.drift, self.state = Drift(ensemble, registry), ServerState(ensemble)
+        registry.register(self.state)
         labels = [*one, "member", "state"]
         self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
         self._replies: dict[tuple[str, str], CounterChild] = {}
@@ -63,6 +88,8 @@ class Metrics:
 
     def know(self, members: Iterable[str]) -> None:
         """Count for these members too, which a later revision brought."""
+        members = list(members)
+        self.drift.know(members)
         for m in members:
             self._inference[m] = self._all_inference.labels(self._ensemble, m)
             self._replies |= {(m, reply): self._all_replies.labels(self._ensemble, m, reply) for reply in _REPLIES}
@@ -73,6 +100,7 @@ class Metrics:
     def forget(self, member: str) -> None:
         """Count no more for a member that no revision asks: its series would stay for ever."""
         self._inference.pop(member)
+        self.drift.forget(member)
         self._all_inference.remove(self._ensemble, member)
         for reply in _REPLIES:
             del self._replies[member, reply]
@@ -129,7 +157,7 @@ class Metrics:
         self._stages["door"].observe(seconds)
 
     def total(self, seconds: float) -> None:
-        self._stages["total"].observe(seconds)
+        self._requests.observe(seconds, TRACE_ID.get())
 
     def members(self, member: str, connected: int, left_out: int) -> None:
         self._health[member, "connected"].set(connected)
@@ -143,4 +171,22 @@ class Metrics:
         return int(self._registry.get_sample_value(f"{name}_count", labels) or 0)
 
     def text(self) -> bytes:
-        return generate_latest(self._registry)
+        """In the text format, ``TEXT``."""
+        return generate_latest(self._shown)
+
+    def open_metrics(self) -> bytes:
+        """In the format ``OPEN_METRICS``, which has exemplars too."""
+        found: bytes = openmetrics.generate_latest(self._shown)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _OfProcess(Collector):
+    """Another's metrics, each with the number of this process."""
+
+    def __init__(self, registry: CollectorRegistry):
+        self._registry, self._own = registry, {"pid": str(os.getpid())}
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample._replace(labels={**sample.labels, **self._own}) for sample in family.samples]
+            yield family

@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from quorate.deployments.errors import ConflictError, UnavailableError
+from quorate.deployments.errors import ConflictError, RecordVersionError, SpecError, UnavailableError
 from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.security.doors import WILDCARDS, Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from quorate.deployments.transport.keys import ClusterKeys
 
 KEPT = 10
+# Of what a record means. Fields that an older version may do without need no new number; with one that it may not, a
+# record says the least number that its reader must know.
+FORMAT, LEAST_FORMAT = 1, 1
+_VERSION = version("quorate")  # of the code that runs, whatever is installed since
 _DOORS = TypeAdapter(Doors)
 
 
@@ -61,8 +66,8 @@ class Publication:
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
-        spec = self.spec.model_dump(mode="json")
-        return {"spec": spec, "folder": str(self.folder), "files": self.files.to_json(), "apps": dict(self.apps)}
+        files = self.files.to_json()
+        return {"spec": _plain(self.spec), "folder": str(self.folder), "files": files, "apps": dict(self.apps)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Publication:
@@ -116,6 +121,9 @@ class Record:
         """For the store."""
         return json.dumps(
             {
+                "format": FORMAT,
+                "least_format": LEAST_FORMAT,
+                "quorate": _VERSION,
                 "number": self.number,
                 "live": self.live.to_json(),
                 "doors": _DOORS.dump_python(self.doors, mode="json"),
@@ -128,8 +136,24 @@ class Record:
 
     @classmethod
     def from_json(cls, stored: bytes) -> Record:
-        """What ``to_json`` gave."""
+        """What ``to_json`` gave, of this version or of another.
+
+        Raises:
+            RecordVersionError: a later version wrote what this one does not know.
+        """
         data = json.loads(stored)
+        writer, own = data.get("quorate", ""), _VERSION
+        if data.get("least_format", 1) > FORMAT:
+            raise RecordVersionError(writer, own, f"it is in format {data['format']}, and this one knows {FORMAT}")
+        try:
+            return cls._of(data)
+        except (ValidationError, SpecError, LookupError, TypeError) as error:
+            if writer == own:
+                raise
+            raise RecordVersionError(writer or "an older version", own, " ".join(str(error).split())) from None
+
+    @classmethod
+    def _of(cls, data: Mapping[str, Any]) -> Record:
         return cls(
             data["number"],
             Publication.from_json(data["live"]),
@@ -139,6 +163,12 @@ class Record:
             data["door_apps"],
             tuple(Publication.from_json(old) for old in data["earlier"]),
         )
+
+
+def _plain(spec: EnsembleSpec) -> dict[str, Any]:
+    """In JSON's types, without what has its default: an older version may not know the field."""
+    short = spec.model_dump(mode="json", exclude_defaults=True)
+    return short if EnsembleSpec.model_validate(short) == spec else spec.model_dump(mode="json")
 
 
 # Stands in a record's place when the ensemble is taken down: numbers go on growing.
@@ -159,6 +189,14 @@ class Registry:
     def number(self, ensemble: str) -> int:
         """Of the newest record; 0 where there never was one. While it stays the same, so does all else."""
         return self._newest(ensemble)[0]
+
+    def follows(self, ensemble: str, number: int) -> bool:
+        """Whether there is a newer record than this one: two reads of a few bytes, however long records are.
+
+        Every fusion replica asks every two seconds.
+        """
+        noted = int(self._store.get(_number_key(ensemble)) or b"0")
+        return noted > number or bool(self._store.get(_record_key(ensemble, number + 1)))
 
     def latest(self, ensemble: str) -> Record | None:
         """The newest record; None for an ensemble that is not deployed."""

@@ -26,6 +26,8 @@ from quorate.fusion.errors import QuorateError
 
 CONTROL_TIMEOUT_S = 30.0
 _RETRY_S = 0.5
+# Of so many fusion replicas one may be missing from a rollout; others are waited for at least so long.
+_STRAGGLERS, _PATIENCE_S = 20, 5.0
 # Serve's own traces never reach a user; our errors in them do, by this shape.
 _OWN_ERROR = re.compile(r"quorate\.\w+\.errors\.\w+: (.+)")
 _SENT_ERROR = re.compile(r"quorate\.\w+\.errors\.SentError: (\[.+\])")
@@ -112,18 +114,26 @@ class Candidate:
         self._replicas.call("discard", self.revision, timeout_s=CONTROL_TIMEOUT_S)
 
     def _all(self, method: str, *arguments: Any) -> list[Any]:
-        """What all replicas that Serve knows of answer; one that has just died is waited for until Serve knows, too."""
-        until = time.monotonic() + CONTROL_TIMEOUT_S
+        """What all replicas that Serve knows of answer; one that has just died is waited for until Serve knows, too.
+
+        Of many some are always starting, or late. Up to one in ``_STRAGGLERS`` is gone on without: what is recorded it
+        takes up by itself, as it does after a start. Until then it answers by the old revision, and says so.
+        """
+        began = time.monotonic()
         while True:
             expected = self._replicas.count()
             replies = self._replicas.call(method, *arguments, timeout_s=CONTROL_TIMEOUT_S)
-            refused = [reply for reply in replies if isinstance(reply, BaseException)]
-            if refused:
-                raise DeployError(own_message(str(refused[0]) or f"no answer within {CONTROL_TIMEOUT_S:g} s"))
-            if replies and len(replies) >= expected:
-                return replies
-            if time.monotonic() > until:
-                raise DeployError(f"{len(replies)} of {max(expected, 1)} fusion replicas answered")
+            answered = [reply for reply in replies if not isinstance(reply, BaseException)]
+            spare = expected // _STRAGGLERS
+            if refused := _refusal(replies, method == "prepare", spare):
+                raise DeployError(own_message(str(refused) or f"no answer within {CONTROL_TIMEOUT_S:g} s"))
+            if answered and len(answered) >= expected:
+                return answered
+            waited_s = time.monotonic() - began
+            if answered and len(answered) >= expected - spare and waited_s > _PATIENCE_S:
+                return answered
+            if waited_s > CONTROL_TIMEOUT_S:
+                raise DeployError(f"{len(answered)} of {max(expected, 1)} fusion replicas answered")
             time.sleep(_RETRY_S)
 
 
@@ -171,6 +181,17 @@ def rehearse(candidate: Candidate) -> None:
         if any(words in str(error) for words in mistakes):  # others, a late member say, are no mistake of the spec
             fix = "correct what it reads or its config, and deploy again (quorate status shows its last error)"
             raise DeployError(f"{spec.name} does not answer an example: {error}; {fix}") from None
+
+
+def _refusal(replies: list[Any], building: bool, spare: int) -> BaseException | None:
+    """The exception that ends a rollout; None where there is none, or no more than may be spared.
+
+    Args:
+        building: a replica that cannot build a revision is never spared; one that never heard of it may be.
+    """
+    failed = [reply for reply in replies if isinstance(reply, BaseException)]
+    refused = [error for error in failed if building and not isinstance(error, TimeoutError)]
+    return refused[0] if refused else failed[0] if len(failed) > spare else None
 
 
 def _sum(parts: list[dict[str, Any]]) -> Share:

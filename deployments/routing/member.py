@@ -18,6 +18,7 @@ from quorate.deployments.routing.circuit_breaker import CircuitBreaker
 from quorate.deployments.routing.health_probe import HealthProbe
 from quorate.deployments.routing.hedge import Hedge
 from quorate.deployments.routing.limits import DEFAULT_LIMITS, Limits
+from quorate.deployments.routing.nearest import nearest
 from quorate.deployments.routing.quarantine import Quarantine
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply, read_reply
@@ -42,7 +43,13 @@ class Member:
         probe: tells a broken replica from rows that no replica can take.
     """
 
-    def __init__(self, name: str, connect: Connect, limits: Limits = DEFAULT_LIMITS):
+    def __init__(
+        self, name: str, connect: Connect, limits: Limits = DEFAULT_LIMITS, node_id: str = "", own: str = ""
+    ):
+        """Args:
+        node_id, own: where the fusion replica is, and its name; see ``nearest``.
+        """
+        self._node_id, self._own = node_id, own
         self.name = name
         self.reason = "dead"
         self.hedge = Hedge()
@@ -55,7 +62,7 @@ class Member:
 
     def set_replicas(self, addresses: Mapping[str, Address]) -> None:
         """Say which replicas there are: new ones are connected, others let go once they have answered."""
-        self._announced = dict(addresses)
+        self._announced = nearest(addresses, self._node_id, self._own)
         self.reconcile()
 
     def reconcile(self) -> None:

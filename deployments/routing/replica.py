@@ -7,9 +7,10 @@ import logging
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from quorate.deployments.transport.connection import Connection
 from quorate.deployments.transport.messages import (
@@ -20,10 +21,12 @@ from quorate.deployments.transport.messages import (
     Payload,
     max_answer_bytes,
     pack,
+    pack_greeting,
     unpack,
 )
 from quorate.deployments.transport.tcp import connect_tcp
 from quorate.deployments.transport.unix import connect_unix
+from quorate.deployments.transport.version import agreed, refusal
 
 # What goes to a connection before the kernel takes it; the rest waits here, where it can still be withdrawn. A replica
 # reads nothing while it computes, and the connection would be cut for it.
@@ -47,6 +50,11 @@ class Address:
     datatype: str = ""  # of what the model returns; empty where it has not been run yet
     dims: tuple[int, ...] = ()  # and the shape of a row of it, -1 where a size is free
 
+    @classmethod
+    def announced(cls, said: Mapping[str, Any]) -> Address:
+        """What a replica says of itself; what a later version says besides is left out."""
+        return cls(**{name: value for name, value in said.items() if name in cls.__dataclass_fields__})
+
 
 class Peer:
     """One replica and the connection to it. All methods run on the event loop's thread.
@@ -56,6 +64,7 @@ class Peer:
         outstanding_bytes: of these calls.
         failures: calls that failed running, the last of them at ``failed_at`` (monotonic time).
         ready: the replica has greeted back; before that nothing is sent to it.
+        version: of the wire, that both speak; 0 before that.
     """
 
     _ids = itertools.count(1)
@@ -73,6 +82,7 @@ class Peer:
         self.failures = 0
         self.failed_at = 0.0
         self.ready = False
+        self.version = 0
         self.leaving = False
         self.closed = False
         self._pending: dict[int, tuple[OnReply, Payload]] = {}
@@ -86,7 +96,7 @@ class Peer:
         self._most_rows = 0  # in one call
         self._connection.allow(max_answer_bytes(0))
         self._connection.room = self._send_waiting
-        self._connection.send(pack(Kind.HELLO))
+        self._connection.send(pack_greeting(Kind.HELLO))
 
     def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply) -> int:
         """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time."""
@@ -140,17 +150,29 @@ class Peer:
         except FramingError:
             self.close()
             return
-        if message.kind in _REPLIES:
+        if message.kind == Kind.FAILURE and not self.ready:
+            self._refused(message.text)
+        elif message.kind in _REPLIES:
             on_reply = self._forget(message.call_id)
             if on_reply is not None:
                 _tell(on_reply, message)
                 if self.leaving:
                     self._close_if_left()
         elif message.kind == Kind.WELCOME:
-            self.ready = True
+            self._welcome(message)
         elif message.kind == Kind.LEAVING:
             self.leaving = True
             self._close_if_left()
+
+    def _welcome(self, message: Message) -> None:
+        self.version = agreed(message.number, message.call_id)
+        self.ready = bool(self.version)
+        if not self.ready:
+            self._refused(refusal(message.number, message.call_id))
+
+    def _refused(self, why: str) -> None:
+        """It is left connected and asked nothing: connecting again would change nothing."""
+        _log.error("replica %s is not asked: %s", self.address.replica_id, why)
 
     def _forget(self, call_id: int) -> OnReply | None:
         found = self._pending.pop(call_id, None)

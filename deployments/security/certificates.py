@@ -48,6 +48,10 @@ class Certificates:
         self.http.sni_callback, self.grpc.sni_callback = self._hand_over_http, self._hand_over_grpc
         self._read()
 
+    def expire(self) -> dict[str, float]:
+        """When the first certificate of each file that is in use ceases to be valid, in seconds since 1970."""
+        return dict(self._expire)
+
     def refresh(self) -> None:
         """Look whether the files have changed, and take them if they fit together; call this every so often.
 
@@ -64,6 +68,9 @@ class Certificates:
         """Replace both at once, and only by files that fit together."""
         # Never loaded into the context in use: that would go on trusting the roots that are taken out of the file.
         self._current = self._context(HTTP), self._context(GRPC)
+        files = {"certificate": self._tls.cert, "client_ca": self._tls.client_ca}
+        expire = {kind: _first_expiry(Path(path)) for kind, path in files.items() if path}
+        self._expire = {kind: at for kind, at in expire.items() if at is not None}
 
     def _hand_over_http(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current[0]
@@ -98,6 +105,20 @@ class Certificates:
             return tuple(Path(path).stat().st_mtime_ns for path in astuple(self._tls) if path)
         except OSError as error:
             _refuse(str(error.filename), "cannot be read", error)
+
+
+def _first_expiry(path: Path) -> float | None:
+    """Of the certificates in a file, when the first ceases to be valid, in seconds since 1970.
+
+    None where only OpenSSL can read them, which also takes blocks called TRUSTED CERTIFICATE.
+    """
+    from cryptography import x509  # here, since only servers have it
+
+    try:
+        found = x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError:
+        return None
+    return min(certificate.not_valid_after_utc.timestamp() for certificate in found)
 
 
 def _refuse(path: str, found: str, error: OSError) -> NoReturn:

@@ -220,6 +220,9 @@ class FusionServer:
         self._loop, self._may_open, self._stopping = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self.engine = engine = self._make_engine(served)
         self.service = service = Service(engine, self._publish, lambda: self.doors)
+        engine.metrics.state.event_loop_cpu_s = time.thread_time
+        if self._settings.certificates is not None:
+            engine.metrics.state.certificates_expire = self._settings.certificates.expire
         try:
             with contextlib.ExitStack() as held:
                 http = held.enter_context(bind(self._settings.host, self._settings.http_port, share=True))

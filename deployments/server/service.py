@@ -90,6 +90,8 @@ class Service:
     ):
         self.engine, self._publish, self._doors = engine, publish, doors
         self.budget = budget or MemoryBudget(engine.spec.serving.max_request_bytes)
+        state = engine.metrics.state
+        state.held_bytes, state.limit_bytes = (lambda: self.budget.held_bytes), self.budget.limit_bytes
         self.heavy = HeavyWork()
         self.statistics: defaultdict[str, Statistics] = defaultdict(Statistics)
 

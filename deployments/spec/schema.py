@@ -5,9 +5,18 @@ The graph is the ``inputs`` lists: a member reads request inputs, other members,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
 from quorate.deployments.spec.input_names import with_input_names
 from quorate.deployments.spec.preprocess import PreprocessSpec
@@ -43,6 +52,17 @@ S = TypeVar("S", bound="EnsembleSchema")
 class _Frozen(BaseModel):
     # Infinity in a factory's config stays what it is, on its way to a replica too.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    # Fields that came after names of revisions and applications were made of those before: with their defaults they are
+    # in no dump, so that names stay what they were, and an older version reads what it knows.
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = dump(self)
+        for name in self.later & data.keys():
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                del data[name]
+        return data
 
 
 class TensorSpec(_Frozen):

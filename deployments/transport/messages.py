@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.transport.version import OLDEST, VERSION
 from quorate.deployments.wire.binary_tensors import decode, encode
 from quorate.deployments.wire.datatypes import BY_CODE, CODES, name_of, numpy_dtype
 
@@ -45,14 +46,20 @@ class Kind(IntEnum):
     FAILURE = 17  # the whole call failed; the second frame says why
     WELCOME = 18  # the answer to HELLO
     LEAVING = 19  # the replica drains: finish what is under way, send nothing new
+    UNKNOWN = 255  # never sent: a message of a later version of the wire
 
 
-_KINDS = {int(kind): kind for kind in Kind}
+_KINDS = {int(kind): kind for kind in Kind if kind is not Kind.UNKNOWN}
 
 
 @dataclass(slots=True)
 class Message:
-    """A parsed message; ``number`` is seconds left in a call and seconds of inference in an answer."""
+    """A parsed message.
+
+    Attributes:
+        number: seconds left in a call, seconds of inference in an answer, the version of the wire in HELLO and WELCOME.
+        call_id: in HELLO and WELCOME the oldest version that is understood.
+    """
 
     kind: Kind
     call_id: int
@@ -95,6 +102,11 @@ def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Ar
     return [header + body.described, *body.frames]
 
 
+def pack_greeting(kind: Kind) -> list[Frame]:
+    """HELLO or WELCOME, with the versions of the wire that are spoken here."""
+    return pack(kind, OLDEST, VERSION)
+
+
 def max_answer_bytes(rows: int) -> int:
     """What an answer about so many rows may take: a model may return anything at all."""
     return _ANSWER_BYTES + rows * _ANSWER_ROW_BYTES
@@ -113,15 +125,18 @@ def unpack(frames: Sequence[Frame]) -> Message:
     try:
         magic, number, count, call_id, seconds = _HEADER.unpack_from(frames[0])
         kind = _KINDS.get(number)
-        if magic != _MAGIC or kind is None:
-            raise FramingError(f"message starts with {magic!r} and kind {number}, not one of ours")
+        if magic != _MAGIC:
+            raise FramingError(f"message starts with {magic!r}, not one of ours")
+        if kind is None:
+            return Message(Kind.UNKNOWN, call_id, seconds, (), str(number))
         if kind == Kind.FAILURE:
             return Message(kind, call_id, seconds, (), bytes(frames[1]).decode())
-        if len(frames) != 1 + count:
+        if len(frames) < 1 + count:
             raise FramingError(f"header names {count} tensors but {len(frames) - 1} follow")
         described = _read_description(bytes(frames[0][_HEADER.size :]), count)
         tensors = []
-        for frame, (datatype, dtype, shape, nbytes) in zip(frames[1:], described, strict=True):
+        # Behind the tensors a later version may have more.
+        for frame, (datatype, dtype, shape, nbytes) in zip(frames[1 : 1 + count], described, strict=True):
             plain = nbytes and len(frame) == nbytes
             tensors.append(np.ndarray(shape, dtype, frame) if plain else decode(frame, datatype, shape))
         return Message(kind, call_id, seconds, tuple(tensors))

@@ -21,10 +21,12 @@ from tests.deployments.support.memory_store import MemoryStore
 
 ROOT = Path(__file__).parents[2]
 # Where the time of day is read, for people to see: since when a lease is held, when a model was last asked, the name of
-# a run's folder, a line of a log and when it was written; and files of logs that are older than a day are forgotten.
+# a run's folder, a line of a log and when it was written; and files of logs that are older than a day are forgotten;
+# when a request was seen that stands for a bucket of a histogram.
 STAMPS = {
     ("deployments/records/lease.py", "now"),
     ("deployments/metrics/statistics.py", "time_ns"),
+    ("deployments/metrics/counters.py", "time"),
     ("tuning/runs/run_folder.py", "now"),
     ("deployments/logs/files.py", "strftime"),
     ("deployments/logs/files.py", "time"),

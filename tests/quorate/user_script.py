@@ -48,6 +48,7 @@ def everything_the_command_line_can_do() -> None:
 def first_steps() -> None:
     assert_type(quorate.doctor(), quorate.Diagnosis)
     assert_type(quorate.schema()["title"], Any)
+    assert_type(quorate.dashboards("monitoring"), quorate.Dashboards)
     assert_type(quorate.curl("digits", {"image": rows}), str)
     assert_type(quorate.init("models", "rows.csv", label="target"), quorate.FirstSpec)
     assert_type(quorate.try_spec("digits.yaml", {"image": rows}, explain=True), quorate.Tried)

@@ -60,4 +60,6 @@ class DirectoryRouter(RequestRouter):
         from quorate.deployments.control.serve import directory
 
         known = {replica.replica_id.unique_id: replica.replica_metadata for replica in replicas}
-        directory.announce(self.app_name, {replica_id: Address(**data) for replica_id, data in known.items() if data})
+        directory.announce(
+            self.app_name, {replica_id: Address.announced(data) for replica_id, data in known.items() if data}
+        )

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.artifacts.bringing import bring
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from quorate.deployments.server.fusion_server import Served
 
 _log = logging.getLogger(__name__)
+# Of the code that runs, whatever is installed since.
+_VERSION = version("quorate")
 
 # A loop that has not ticked for this long serves nobody.
 STALL_S = 10.0
@@ -96,16 +99,16 @@ class FusionDeployment:
     def adopt(self) -> None:
         """Second step: do what the registry says now. Answer with its live revision, admit whom it admits."""
         with self._adopting:
-            number = self._registry.number(self._ensemble)
-            if number == self._number:
+            if not self._registry.follows(self._ensemble, self._number):
                 return
+            number = self._registry.number(self._ensemble)
             record = self._registry.latest(self._ensemble)
             if record is not None and self._app in record.door_apps.values():
                 self._keeper.change(record.doors)
                 self._tell_doors(record)
                 self._use(record.live)
                 self._server.open_doors()
-            self._number = number
+            self._number = self._server.engine.metrics.state.record_number = number
 
     def describe(self) -> dict[str, Any]:
         """For ``quorate status``."""
@@ -114,6 +117,7 @@ class FusionDeployment:
         engine, host = self._server.engine, _reachable(self._host)
         return {
             "pid": os.getpid(),
+            "quorate": _VERSION,
             "node": ray.get_runtime_context().get_node_id(),
             "revision": engine.revision.name,
             "fingerprint": self._fingerprint,

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ from quorate.fusion.errors import QuorateError
 
 if TYPE_CHECKING:
     from quorate.deployments.members.replica import MemberReplica, Place
+
+# Of the code that runs, whatever is installed since.
+_VERSION = version("quorate")
 
 
 class MemberDeployment:
@@ -76,6 +80,7 @@ class MemberDeployment:
             "fingerprint": self._fingerprint,
             "replica": self._replica.address["replica_id"],
             "pid": os.getpid(),
+            "quorate": _VERSION,
             "node": self._replica.address["node_id"],
             "gpu_ids": accelerators.get("GPU", []),
             "device": self._replica.device,

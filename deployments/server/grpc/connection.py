@@ -277,7 +277,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             method = self._admit(headers.get(b":path", b""), event.headers)
             timeout = headers.get(b"grpc-timeout")
             timeout_s = None if timeout is None else parse_timeout_s(timeout)
-            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers))
+            trace = headers.get(b"traceparent", b"")
+            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers), trace)
             self._lobby.calls += 1
         except QuorateError as error:
             self.finish(stream, event.stream_ended is not None, error.grpc_code, str(error))

@@ -14,6 +14,8 @@ import orjson
 
 from quorate.deployments.errors import UnsupportedError
 from quorate.deployments.memory_budget import MemoryHold
+from quorate.deployments.metrics.exemplars import TRACE_ID, sampled_trace_id
+from quorate.deployments.metrics.prometheus import OPEN_METRICS, TEXT
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.compression import pack_answer
@@ -102,7 +104,7 @@ class HttpDoor:
             case "/docs":
                 reply = 200, *docs(openapi(service, self._keeper.free < Level.ASK))
             case "/metrics":
-                reply = 200, [(b"content-type", b"text/plain; version=0.0.4")], service.engine.metrics.text()
+                reply = _metrics(service, scope)
             case _:
                 route = find_route(path)
                 if route is not None:
@@ -119,6 +121,7 @@ class HttpDoor:
         if verb == "infer":
             if method != "POST":
                 return wrong_method(method, "POST")
+            TRACE_ID.set(sampled_trace_id(_header(scope, b"traceparent")))
             kind = _header(scope, b"content-type").partition(b";")[0].strip().lower()
             if kind == _ARROW:
                 answers = StreamInference(service, model, version, receive).answers()
@@ -184,6 +187,14 @@ class HttpDoor:
         self._service.carried(response.model, parse_s, perf_counter() - fused)
         reply, coding = await pack_answer(reply, scope["headers"], self._heavy)
         return 200, [*headers, *coding], reply
+
+
+def _metrics(service: Service, scope: Scope) -> Reply:
+    """As Prometheus asks for it: OpenMetrics has exemplars."""
+    metrics = service.engine.metrics
+    if b"application/openmetrics-text" in _header(scope, b"accept"):
+        return 200, [(b"content-type", OPEN_METRICS.encode())], metrics.open_metrics()
+    return 200, [(b"content-type", TEXT.encode())], metrics.text()
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

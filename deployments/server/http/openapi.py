@@ -13,6 +13,9 @@ from quorate.deployments.wire.inference import VERSION
 
 Schema = dict[str, Any]
 
+# By what the client accepts; exemplars come in the second.
+_METRICS: dict[str, Any] = {"text/plain": {}, "application/openmetrics-text": {}}
+
 
 def openapi(service: Service, guarded: bool = False) -> dict[str, Any]:
     """The document that ``/openapi.json`` gives.
@@ -60,7 +63,7 @@ def _server_paths() -> dict[str, Any]:
         "/metrics": {
             "get": {
                 "summary": "Counts and times for Prometheus",
-                "responses": {"200": {"description": "Text format 0.0.4", "content": {"text/plain": {}}}},
+                "responses": {"200": {"description": "Text format 0.0.4", "content": _METRICS}},
             }
         },
         "/openapi.json": _get("This document", {"type": "object"}),

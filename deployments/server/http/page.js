@@ -28,11 +28,11 @@ function row(...cells) {
 
 const tensors = (list) => list.map((t) => `${t.name} ${t.datatype} [${t.shape}]`).join(", ");
 
-// quorate_member_replicas{ensemble="e",member="m",state="connected"} 1.0
+// quorate_member_replicas{ensemble="e",member="m",state="connected"} 1.0, where a port is shared with a pid
 function memberRows(metrics) {
   const members = {};
   for (const [, name, state, count] of metrics.matchAll(
-    /^quorate_member_replicas\{.*?member="([^"]*)",state="([^"]*)"\} (\S+)$/gm,
+    /^quorate_member_replicas\{.*?member="([^"]*)".*?state="([^"]*)"\} (\S+)$/gm,
   )) (members[name] ??= {})[state] = Number(count);
   return Object.entries(members).map(([name, m]) => row(name, String(m.connected ?? 0), String(m.left_out ?? 0)));
 }

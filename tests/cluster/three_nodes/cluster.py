@@ -50,6 +50,7 @@ class ThreeNodes:
     Attributes:
         nodes: its machines by place; the first has the head of Ray.
         outside: where clients are.
+        own: by place, what is different in the environment of what is started there from now on.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class ThreeNodes:
         self.folder = folder
         self.with_redis = redis and shutil.which("redis-server") is not None
         self._env = environment({**_ENVIRONMENT, **(env or {})}, unset=("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES"))
+        self.own: dict[int, Mapping[str, str]] = {}
         self._stack = contextlib.ExitStack()
         self._drivers: dict[int, Driver] = {}
         self.nodes: dict[int, Machine] = {}
@@ -99,7 +101,7 @@ class ThreeNodes:
 
     def new_driver(self, place: int) -> Driver:
         """Another; ``stop`` it."""
-        return Driver(self.nodes[place], GCS, self._env, self.folder / f"driver{place}.log")
+        return Driver(self.nodes[place], GCS, self._env | self.own.get(place, {}), self.folder / f"driver{place}.log")
 
     def quorate(self, place: int, *words: str) -> subprocess.Popen[str]:
         """The command line on a node, against this cluster."""
@@ -231,8 +233,9 @@ class ThreeNodes:
     def _starting_ray(self, place: int) -> subprocess.Popen[str]:
         me = ("--node-ip-address", address(place))
         words = (*_HEAD, *self._dashboard) if place == HEAD else ("--address", GCS)
+        env = self._gcs_env() | self.own.get(place, {})
         return subprocess.Popen(
-            self.nodes[place].command(*_RAY, *words, *me, *_SIZE, folder=self._start_folder), env=self._gcs_env(),
+            self.nodes[place].command(*_RAY, *words, *me, *_SIZE, folder=self._start_folder), env=env,
             text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip

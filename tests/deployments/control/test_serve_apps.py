@@ -6,7 +6,14 @@ import pytest
 
 from quorate.deployments import Doors, parse_spec
 from quorate.deployments.control.placement import actor_options
-from quorate.deployments.control.serve_apps import door_application, member_application, scaling
+from quorate.deployments.control.serve_apps import (
+    HEALTH_CHECK_PERIOD_S,
+    HEALTH_CHECKS_PER_S,
+    door_application,
+    health_check_period_s,
+    member_application,
+    scaling,
+)
 from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.records.registry import Publication
 from quorate.deployments.spec.schema import Replicas, Resources
@@ -85,3 +92,8 @@ def test_resources_and_replicas_become_options_of_ray_and_serve():
     assert scaling(Replicas(min=3, max=3)) == {"num_replicas": 3}
     config = scaling(Replicas(min=1, max=4, upscale_delay_s=7))["autoscaling_config"]
     assert (config.min_replicas, config.max_replicas, config.upscale_delay_s) == (1, 4, 7)
+
+
+def test_the_more_applications_the_less_often_each_is_looked_at():
+    assert health_check_period_s(1) == health_check_period_s(100) == HEALTH_CHECK_PERIOD_S
+    assert health_check_period_s(1000) == 1000 / HEALTH_CHECKS_PER_S

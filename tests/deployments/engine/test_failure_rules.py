@@ -146,7 +146,7 @@ def test_metrics_tell_full_degraded_and_failed_answers_apart_and_why():
                 ("degraded", "shape"),
                 ("error", "quorum"),
             ]:
-                assert metric(engine, "quorate_answers_total", outcome=outcome, reason=reason) == 1
+                assert metric(engine, "quorate_requests_total", outcome=outcome, reason=reason) == 1
             replies = {"ok": 3, "partial": 1, "error": 0}
             assert {
                 o: metric(engine, "quorate_member_replies_total", member="b", outcome=o) for o in replies
@@ -295,7 +295,7 @@ def test_work_of_a_client_that_is_gone_never_starts(tmp_path):
             assert_right(await engine.infer(row(4)), row(4))
             assert_right(await first, row(1))
             assert {number for _, number in fleet.seen()} == {1, 4}
-            assert metric(engine, "quorate_answers_total", reason="cancelled") == 2
+            assert metric(engine, "quorate_requests_total", reason="cancelled") == 2
 
     log.touch()
     run(scenario)

@@ -1,12 +1,15 @@
 """Records of what is true, kept in a dict instead of a cluster's store."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 
 from quorate.deployments import Doors
-from quorate.deployments.errors import ConflictError, UnavailableError
+from quorate.deployments.errors import ConflictError, RecordVersionError, UnavailableError
 from quorate.deployments.records.registry import KEPT, Publication, Registry
+from quorate.deployments.spec.schema import _Frozen
 from tests.deployments.support.memory_store import MemoryStore
 from tests.deployments.support.publications import publication, record
 
@@ -158,3 +161,104 @@ def test_all_who_ask_get_the_same_keys(registry, store):
     keys = registry.cluster_keys()
     assert b"PRIVATE KEY" in keys.private_key
     assert Registry(store).cluster_keys() == keys
+
+
+def test_a_newer_record_is_noticed_without_reading_it(registry, store):
+    assert not registry.follows("kept", 0)
+    registry.write(record())
+    assert registry.follows("kept", 0)
+    assert not registry.follows("kept", 1)
+    read: list[bytes] = []
+
+    def noted(key, get=store.get):
+        read.append(get(key))
+        return read[-1]
+
+    store.get = noted
+    assert not registry.follows("kept", 1)
+    assert sum(map(len, read)) <= 8
+    follow(registry, 2.0)
+    follow(registry, 3.0)
+    assert registry.follows("kept", 1)
+    store.put("record-number/kept", b"2")  # the note is behind, as where its writer died
+    assert registry.follows("kept", 2)
+    assert not registry.follows("kept", 3)
+
+
+def altered(store, change):
+    """The newest record, changed by hand as another version might have written it."""
+    (key,) = store.keys("record/")
+    data = json.loads(store.get(key))
+    change(data)
+    store.put(key, json.dumps(data).encode())
+
+
+def test_a_record_of_a_later_version_is_read_where_what_is_new_may_be_passed_over(registry, store):
+    registry.write(record())
+    altered(store, lambda data: data.update(format=9, quorate="9.1", owner="somebody"))
+    assert registry.latest("kept") == record()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda data: data.update(format=9, least_format=9, quorate="9.1"), "it is in format 9, and this one knows 1"),
+        (lambda data: (data.update(quorate="9.1"), data["live"]["spec"].update(colour="red")), "colour"),
+        (lambda data: (data.update(quorate="9.1"), data.pop("doors")), "doors"),
+    ],
+    ids=["format", "field of the spec", "field that is gone"],
+)
+def test_a_record_of_a_later_version_that_cannot_be_read_is_refused_in_words(registry, store, change, found):
+    registry.write(record())
+    altered(store, change)
+    with pytest.raises(RecordVersionError, match=found) as refused:
+        registry.latest("kept")
+    assert "written by Quorate 9.1" in str(refused.value)
+    assert "upgrade Quorate here, see docs/upgrading.md" in str(refused.value)
+
+
+def test_a_record_names_no_field_of_the_spec_that_has_its_default(registry, store):
+    """An older version would refuse a field that it does not know, even one that says nothing."""
+    registry.write(record())
+    data = json.loads(store.get("record/kept/1"))
+    assert set(data["live"]["spec"]) == {"name", "inputs", "classes", "members", "fusion"}
+    assert set(data["live"]["spec"]["members"]["a"]) == {"model", "inputs"}
+
+
+def test_records_before_versions_were_written_are_read(registry, store):
+    registry.write(record())
+
+    def as_before(data):
+        for name in ("format", "least_format", "quorate"):
+            del data[name]
+        data["live"]["spec"] = record().live.spec.model_dump(mode="json")
+
+    altered(store, as_before)
+    assert registry.latest("kept") == record()
+
+
+def test_a_spec_keeps_its_names_in_later_versions():
+    """Replicas of two versions publish by them. A new field of the spec goes into its class's ``later``."""
+    spec = publication().spec
+    assert (spec.revision, spec.wiring) == ("003c27a96012", "34296bbd2ef9")
+    job = hashlib.sha256(spec.job("a").model_dump_json().encode()).hexdigest()
+    assert job[:12] == "05adef151b68"
+
+
+def test_a_field_that_came_later_is_in_no_dump_with_its_default_and_else_in_all():
+    class Older(_Frozen):
+        name: str
+
+    class Newer(Older):
+        later = frozenset({"colours"})
+        colours: tuple[str, ...] = ()
+
+    class Outer(_Frozen):
+        inner: Newer
+
+    plain = Outer(inner=Newer(name="a"))
+    assert plain.model_dump() == {"inner": {"name": "a"}}
+    assert Older.model_validate_json(plain.inner.model_dump_json()) == Older(name="a")
+    red = Outer(inner=Newer(name="a", colours=("red",)))
+    assert Outer.model_validate(red.model_dump(mode="json")) == red
+    assert Outer.model_json_schema()["$defs"]["Newer"]["properties"].keys() == {"name", "colours"}

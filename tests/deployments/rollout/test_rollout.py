@@ -52,6 +52,34 @@ def test_a_replica_that_refuses_keeps_the_old_revision_everywhere():
     assert (replicas.calls, replicas.recorded) == (["prepare", "discard"], [])
 
 
+def test_of_many_replicas_a_few_may_be_away_and_take_it_up_later(monkeypatch):
+    monkeypatch.setattr(rollout, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(rollout, "_RETRY_S", 0.0)
+    away = Told(running=100, answering=95, probe=[np.zeros((1, 2))] * 95)
+    assert len(attempt(away, publication())) == 1
+    late = Told(running=100, prepare=[None] * 95 + [TimeoutError()] * 5, probe=[np.zeros((1, 2))] * 95)
+    assert len(attempt(late, publication())) == 1
+    unheard = Told(running=100, answering=100, probe=[np.zeros((1, 2))] * 98 + [KeyError("revision")] * 2)
+    assert len(attempt(unheard, publication())) == 1
+
+
+@pytest.mark.parametrize("answering", [94, 60])
+def test_more_than_a_few_keep_the_old_revision(monkeypatch, answering):
+    monkeypatch.setattr(rollout, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(rollout, "CONTROL_TIMEOUT_S", 0.01)
+    with pytest.raises(DeployError, match=f"{answering} of 100 fusion replicas answered"):
+        attempt(Told(running=100, answering=answering), publication())
+    late = Told(running=100, prepare=[None] * answering + [TimeoutError()] * (100 - answering))
+    with pytest.raises(DeployError, match="no answer within"):
+        attempt(late, publication())
+
+
+def test_one_of_many_that_cannot_build_the_revision_keeps_the_old_one():
+    refusal = RuntimeError("quorate.deployments.errors.DeployError: weights are missing\n")
+    with pytest.raises(DeployError, match="weights are missing"):
+        attempt(Told(running=100, prepare=[None] * 99 + [refusal]), publication())
+
+
 def test_a_replica_that_does_not_answer_keeps_the_old_revision(monkeypatch):
     monkeypatch.setattr(rollout, "CONTROL_TIMEOUT_S", 0.01)
     replicas = Told(answering=1)

@@ -22,10 +22,11 @@ from quorate.deployments.sources.loading import load_model
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
 from quorate.deployments.transport.framing import StreamCutter, to_stream
 from quorate.deployments.transport.keys import ClusterKeys
-from quorate.deployments.transport.messages import Kind, Payload, pack, unpack
+from quorate.deployments.transport.messages import Kind, Payload, pack, pack_failure, unpack
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.transport.tcp import TcpListener
 from quorate.deployments.transport.unix import UnixListener
+from quorate.deployments.transport.version import OLDEST, VERSION
 from tests.deployments.support.member_processes import FACTORIES, assert_right, ensemble, row, serving, until
 
 ONE_MEMBER = ensemble(("a",), deadline_s=30.0)
@@ -196,6 +197,70 @@ def answers():
     return st.lists(st.one_of(values, status), max_size=3).flatmap(
         lambda other: st.one_of(st.just(other), st.tuples(values, status).map(list))
     )
+
+
+def test_a_member_answers_a_call_of_a_later_kind_in_words_and_goes_on(tmp_path):
+    with member_on_socket_file(tmp_path) as path, Speaker.to(path) as speaker:
+        frame = bytearray(pack(Kind.CANCEL, 9)[0])
+        frame[2] = 9
+        speaker.send([bytes(frame)])
+        said = unpack(speaker.receive())
+        assert (said.kind, said.call_id) == (Kind.FAILURE, 9)
+        assert "has no message of kind 9; upgrade Quorate on this node" in said.text
+        assert_answers(speaker)
+
+
+def test_a_member_welcomes_the_first_version_and_refuses_in_words_one_that_takes_only_later_ones(tmp_path):
+    with member_on_socket_file(tmp_path) as path, Speaker.to(path) as speaker:
+        speaker.send(pack(Kind.HELLO, VERSION + 1, VERSION + 2))
+        said = unpack(speaker.receive())
+        assert (said.kind, said.call_id) == (Kind.FAILURE, 0)
+        assert "upgrade Quorate where this one runs" in said.text
+        speaker.send(pack(Kind.HELLO))
+        welcome = unpack(speaker.receive())
+        assert (welcome.kind, welcome.number, welcome.call_id) == (Kind.WELCOME, VERSION, OLDEST)
+
+
+@pytest.mark.parametrize(
+    ("reply", "version"),
+    [
+        (pack(Kind.WELCOME), 1),
+        (pack(Kind.WELCOME, OLDEST, VERSION + 3), VERSION),
+        (pack(Kind.WELCOME, VERSION + 1, VERSION + 3), 0),
+        (pack_failure(0, "upgrade"), 0),
+    ],
+    ids=["the first", "a later", "later ones only", "refused"],
+)
+def test_a_replica_is_asked_in_the_version_that_both_speak_or_not_at_all(tmp_path, caplog, reply, version):
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(f"{tmp_path}/member")
+    listening.listen()
+
+    def answer():
+        connected, _ = listening.accept()
+        with Speaker(connected) as speaker:
+            speaker.receive()
+            speaker.send(reply)
+            speaker.send(pack(Kind.LEAVING))
+            speaker.receive()
+
+    async def greet():
+        peer = Peer(Address("r", "here", f"{tmp_path}/member"), "here", None, lambda peer: None)
+        await until(lambda: peer.leaving)
+        assert (peer.version, peer.ready) == (version, version > 0)
+        peer.close()
+
+    with listening:
+        speaking = threading.Thread(target=answer)
+        speaking.start()
+        asyncio.run(greet())
+        speaking.join()
+    assert ("is not asked: " in caplog.text) == (version == 0)
+
+
+def test_what_a_later_replica_says_of_itself_besides_is_left_out():
+    said = {"replica_id": "r", "node_id": "n", "host": "h", "port": 1, "speed": "of light"}
+    assert Address.announced(said) == Address("r", "n", host="h", port=1)
 
 
 @pytest.mark.long

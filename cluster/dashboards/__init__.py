@@ -1,0 +1,1 @@
+"""Grafana boards and Prometheus rules over what the doors count, as data."""

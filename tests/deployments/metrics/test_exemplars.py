@@ -1,0 +1,43 @@
+"""Which traces may stand for a bucket of a histogram."""
+
+import grpc
+import httpx
+import pytest
+from opentelemetry.trace import get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from quorate.deployments.metrics.exemplars import sampled_trace_id
+from quorate.deployments.wire import open_inference_pb2 as pb
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00", f"00-{TRACE}-{PARENT}-03", f"cc-{TRACE}-{PARENT}-01-more",
+        f"ff-{TRACE}-{PARENT}-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{PARENT}-01",
+        f"00-{TRACE}-{PARENT}", f"00-{TRACE[1:]}-{PARENT}-01", "", "00", "x" * 10_000,
+    ],
+)  # fmt: skip
+def test_a_trace_is_the_one_that_opentelemetry_reads_where_it_is_sampled(header):
+    span = get_current_span(TraceContextTextMapPropagator().extract({"traceparent": header})).get_span_context()
+    expected = f"{span.trace_id:032x}" if span.is_valid and span.trace_flags.sampled else ""
+    assert sampled_trace_id(header.encode()) == expected
+
+
+def test_a_traced_call_over_grpc_is_shown_too(open_doors, pair_spec):
+    doors = open_doors({**pair_spec, "name": "traced"})
+    request = pb.ModelInferRequest(model_name="traced")
+    tensor = request.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    tensor.contents.fp32_contents.extend([1.0, 2.0])
+    with grpc.insecure_channel(doors.grpc) as channel:
+        path = "/inference.GRPCInferenceService/ModelInfer"
+        call = channel.unary_unary(path, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString)
+        call(request, metadata=[("traceparent", f"00-{TRACE}-{PARENT}-01")], timeout=20)
+        call(request, timeout=20)
+    text = httpx.get(f"{doors.http}/metrics", headers={"accept": "application/openmetrics-text"}).text
+    shown = [line for line in text.splitlines() if " # {" in line]
+    assert len(shown) == 1
+    assert f'trace_id="{TRACE}"' in shown[0]
