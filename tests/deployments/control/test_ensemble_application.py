@@ -1,0 +1,163 @@
+"""A manifest's ``serveConfigV2``, handed to Serve as the dashboard hands it what KubeRay sends: the ensemble runs."""
+
+import json
+import secrets
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from quorate.deployments.control.serve.ensemble_application import ensemble
+from quorate.deployments.errors import DeployError
+from tests.deployments.support.waiting import until
+
+FACTORIES = Path(__file__).parents[1] / "support" / "factories"
+NAME = "applied"
+OLD, NEW = (secrets.token_hex(32) for _ in range(2))
+
+
+def spec(shift=1, deadline_s=5.0):
+    member = {
+        "model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "values",
+        "resources": {"num_cpus": 0.1},
+    }  # fmt: skip
+    inputs = {"x": {"datatype": "FP32", "shape": [2]}}
+    fusion = {"rule": "mean", "deadline_s": deadline_s}
+    return {"name": NAME, "inputs": inputs, "members": {"m": member}, "fusion": fusion}
+
+
+class Applied:
+    """What KubeRay does with a manifest, as far as Serve is concerned."""
+
+    def __init__(self, folder):
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+            self._ports = one.getsockname()[1], two.getsockname()[1]
+        self.tokens = folder / "tokens"
+        self.tokens.touch(mode=0o600)
+        self.tokens.write_text(OLD)
+        self.url = f"http://127.0.0.1:{self._ports[0]}"
+
+    def apply(self, spec):
+        """As PUT /api/serve/applications/ does."""
+        from ray.serve.schema import ServeDeploySchema
+
+        import quorate
+
+        made = quorate.manifest(
+            spec, folder=FACTORIES, models=str(FACTORIES), http_port=self._ports[0], grpc_port=self._ports[1]
+        )
+        config = json.loads(made.objects[0]["spec"]["serveConfigV2"])
+        arguments = config["applications"][0]["args"]
+        assert not Path(arguments["auth_token_file"]).exists()  # where the Secret would be mounted
+        arguments |= {"auth_token_file": str(self.tokens), "host": "127.0.0.1", "timeout_s": 60}
+        self._client().deploy_apps(ServeDeploySchema.model_validate(config))
+
+    def take_away(self):
+        from ray.serve.schema import ServeDeploySchema
+
+        self._client().deploy_apps(ServeDeploySchema(applications=[]))
+
+    def state(self):
+        """What KubeRay reads: of the applications of a file alone, with the words of their deployments."""
+        import ray
+
+        details = ray.get(self._client()._controller.get_serve_instance_details.remote())
+        found = details["applications"][f"quorate-{NAME}"]
+        return found["status"], " ".join(part["message"] for part in found["deployments"].values())
+
+    def runs(self):
+        until(lambda: self.state()[0] in ("RUNNING", "DEPLOY_FAILED"), 120)
+        assert self.state()[0] == "RUNNING", self.state()
+
+    def ask(self, token=OLD):
+        rows = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1.0]}]}
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.post(f"{self.url}/v2/models/{NAME}/infer", json=rows, headers=headers, timeout=20)
+
+    def revision(self):
+        return self.ask().json()["parameters"]["revision"]
+
+    @staticmethod
+    def _client():
+        from ray.serve.context import _get_global_client
+
+        return _get_global_client()
+
+
+@pytest.fixture
+def applied(cluster, tmp_path):
+    from quorate.deployments.control.deploy import delete
+    from quorate.deployments.control.describe import ensembles
+
+    yield (made := Applied(tmp_path))
+    made.take_away()
+    if NAME in ensembles():
+        delete(NAME)
+
+
+def test_the_ensemble_runs_when_its_application_does_and_follows_manifest_and_token_file(applied):
+    applied.apply(spec())
+    applied.runs()
+    assert httpx.get(f"{applied.url}/-/healthz").text == "success"
+    assert httpx.get(f"{applied.url}/v2").status_code == 401
+    assert applied.ask().json()["outputs"][0]["data"]
+    first = applied.revision()
+
+    applied.apply(spec(deadline_s=4.0))
+    until(lambda: applied.revision() != first)
+    applied.runs()
+
+    applied.tokens.write_text(NEW)
+    until(lambda: applied.ask(NEW).status_code == 200)
+    assert applied.ask(OLD).status_code == 401
+
+
+@pytest.mark.slow
+def test_what_was_published_since_outlives_a_restart_and_what_is_refused_changes_nothing(applied):
+    import ray
+
+    from quorate.deployments.control.publish import publish
+
+    applied.apply(spec())
+    applied.runs()
+    first = applied.revision()
+    publish(NAME, lambda record: record.live.spec.model_copy(
+        update={"fusion": record.live.spec.fusion.model_copy(update={"deadline_s": 3.0})}
+    ))  # fmt: skip
+    until(lambda: applied.revision() != first)
+    published = applied.revision()
+    before = ray.get(applied._client()._controller.get_serve_instance_details.remote())
+    replica = before["applications"][f"quorate-{NAME}"]["deployments"]["ensemble"]["replicas"][0]
+    ray.kill(ray.get_actor(replica["actor_name"], namespace="serve"))
+
+    def restarted():
+        now = ray.get(applied._client()._controller.get_serve_instance_details.remote())
+        replicas = now["applications"][f"quorate-{NAME}"]["deployments"]["ensemble"]["replicas"]
+        return any(one["state"] == "RUNNING" and one["replica_id"] != replica["replica_id"] for one in replicas)
+
+    until(restarted, 120)
+    applied.runs()
+    assert applied.revision() == published
+
+    applied.apply(spec(shift="no number"))
+    until(lambda: applied.state()[0] == "DEPLOY_FAILED", 180)
+    assert "m did not start" in applied.state()[1] or "members.m" in applied.state()[1]
+    assert "Traceback" not in applied.state()[1].splitlines()[-1]
+    assert applied.revision() == published
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"folder": "/models"}, "args.spec of the application: Field required; see docs/kubernetes.md"),
+        (
+            {"spec": {}, "folder": "/m", "token": "x"},
+            "args.token of the application: Extra inputs are not permitted; see docs/kubernetes.md",
+        ),
+    ],
+)
+def test_arguments_that_are_none_are_told_without_their_values(arguments, sentence):
+    with pytest.raises(DeployError) as error:
+        ensemble(arguments)
+    assert str(error.value) == sentence
