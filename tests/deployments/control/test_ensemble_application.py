@@ -1,12 +1,16 @@
 """A manifest's ``serveConfigV2``, handed to Serve as the dashboard hands it what KubeRay sends: the ensemble runs."""
 
+import base64
 import json
 import secrets
 import socket
+import ssl
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+import trustme
 
 from quorate.deployments.control.serve.ensemble_application import ensemble
 from quorate.deployments.errors import DeployError
@@ -38,7 +42,7 @@ class Applied:
         self.tokens.write_text(OLD)
         self.url = f"http://127.0.0.1:{self._ports[0]}"
 
-    def apply(self, spec):
+    def apply(self, spec, **changes):
         """As PUT /api/serve/applications/ does."""
         from ray.serve.schema import ServeDeploySchema
 
@@ -50,7 +54,7 @@ class Applied:
         config = json.loads(made.objects[0]["spec"]["serveConfigV2"])
         arguments = config["applications"][0]["args"]
         assert not Path(arguments["auth_token_file"]).exists()  # where the Secret would be mounted
-        arguments |= {"auth_token_file": str(self.tokens), "host": "127.0.0.1", "timeout_s": 60}
+        arguments |= {"auth_token_file": str(self.tokens), "host": "127.0.0.1", "timeout_s": 60} | changes
         self._client().deploy_apps(ServeDeploySchema.model_validate(config))
 
     def take_away(self):
@@ -111,6 +115,59 @@ def test_the_ensemble_runs_when_its_application_does_and_follows_manifest_and_to
     applied.tokens.write_text(NEW)
     until(lambda: applied.ask(NEW).status_code == 200)
     assert applied.ask(OLD).status_code == 401
+
+
+def everything_that_can_be_read(ray):
+    """Command lines of all processes, Ray's logs, and what is recorded, of this cluster."""
+    from ray.experimental import internal_kv
+
+    for process in psutil.process_iter(["cmdline"]):
+        yield "command lines", " ".join(process.info["cmdline"] or ()).encode()
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
+    for path in session.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            yield "files", path.read_bytes()
+    for namespace in (None, b"quorate", b"serve"):
+        for key in internal_kv._internal_kv_list(b"", namespace=namespace):
+            yield f"records {key!r}", internal_kv._internal_kv_get(key, namespace=namespace) or b""
+
+
+def assert_is_nowhere(ray, *planted):
+    seen: dict[str, int] = {}
+    for where, content in everything_that_can_be_read(ray):
+        place = where.partition(" b")[0]
+        seen[place] = seen.get(place, 0) + len(content)
+        for secret in planted:
+            assert secret.encode() not in content, where
+            assert base64.b64encode(secret.encode()).rstrip(b"=")[:40] not in content, where
+    assert min(seen.values()) > 1000
+    assert seen.keys() == {"command lines", "files", "records"}
+
+
+def test_no_token_and_no_key_of_the_doors_is_in_any_process_log_record_or_answer(applied, cluster, tmp_path):
+    import quorate
+
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate, key, root = (tmp_path / name for name in ("tls.crt", "tls.key", "ca.crt"))
+    authority.cert_pem.write_to_path(root)
+    key.touch(mode=0o600)
+    issued.private_key_pem.write_to_path(key)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    inside = key.read_text().splitlines()[3]  # a line of it, in base64
+    applied.apply(spec(shift=2), tls_cert=str(certificate), tls_key=str(key))
+    applied.runs()
+    url = applied.url.replace("http:", "https:")
+    trusted = ssl.create_default_context(cafile=str(root))
+    for shown in (OLD, NEW, OLD[:-1]):
+        headers = {"authorization": f"Bearer {shown}"}
+        answer = httpx.get(f"{url}/v2/models/{NAME}", headers=headers, verify=trusted, timeout=20).text
+        assert shown not in answer
+    assert_is_nowhere(cluster, OLD, NEW, inside)
+    told = [quorate.status().to_dict(), quorate.plan(spec(), folder=FACTORIES).to_dict(), applied.state()]
+    told.append(quorate.manifest(spec(), folder=FACTORIES, tls_secret="certificate").to_dict())
+    assert OLD not in repr(told)
+    assert inside not in repr(told)
 
 
 @pytest.mark.slow
