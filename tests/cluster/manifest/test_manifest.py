@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import jsonschema
 import pytest
@@ -25,7 +26,7 @@ from tests.cluster.support.every_spec import every_spec
 from tests.cluster.support.kubernetes_schemas import check_objects
 
 SPECS = every_spec()
-GPUS = {
+GPUS: dict[str, Any] = {
     "name": "gpus",
     "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
     "members": {
@@ -229,7 +230,7 @@ def test_the_chart_is_the_manifest_with_values_that_can_be_changed(tmp_path):
     templates = [text for path, text in files.items() if path.startswith("templates/")]
     made = [yaml.safe_load(rendered(text, values, files)) for text in templates]
     check_objects(made)
-    extra = {"imagePullSecrets": [], "tolerations": [], "affinity": {}, "nodeSelector": {}}
+    extra: dict[str, Any] = {"imagePullSecrets": [], "tolerations": [], "affinity": {}, "nodeSelector": {}}
     for found, wanted in zip(made, objects, strict=True):
         for pod in pods_of(found):
             for field, nothing in extra.items():

@@ -170,6 +170,13 @@ def test_no_token_and_no_key_of_the_doors_is_in_any_process_log_record_or_answer
     assert inside not in repr(told)
 
 
+def sooner(record):
+    """The spec with another deadline, as somebody publishes it over the network."""
+    return record.live.spec.model_copy(
+        update={"fusion": record.live.spec.fusion.model_copy(update={"deadline_s": 3.0})}
+    )
+
+
 @pytest.mark.slow
 def test_what_was_published_since_outlives_a_restart_and_what_is_refused_changes_nothing(applied):
     import ray
@@ -179,9 +186,7 @@ def test_what_was_published_since_outlives_a_restart_and_what_is_refused_changes
     applied.apply(spec())
     applied.runs()
     first = applied.revision()
-    publish(NAME, lambda record: record.live.spec.model_copy(
-        update={"fusion": record.live.spec.fusion.model_copy(update={"deadline_s": 3.0})}
-    ))  # fmt: skip
+    publish(NAME, sooner)
     until(lambda: applied.revision() != first)
     published = applied.revision()
     before = ray.get(applied._client()._controller.get_serve_instance_details.remote())
