@@ -16,6 +16,7 @@ TOKEN_FOLDER, TLS_FOLDER = "/etc/quorate/tokens", "/etc/quorate/tls"
 HTTP_PORT_NAME, GRPC_PORT_NAME = "serve", "serve-grpc"
 RAY_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001, "metrics": 8080}
 ENSEMBLE_LABEL = "quorate.io/ensemble"
+HEAD, WORKER = "ray-head", "ray-worker"
 _HEAD_CPUS, _HEAD_MEMORY = "2", "4Gi"
 _STOP_S, _DRAIN_S = 90, 60
 _ENVIRONMENT = {
@@ -34,7 +35,7 @@ def head_pod(name: str, settings: Settings, autoscaled: bool) -> dict[str, Any]:
     """
     ports = [*_door_ports(settings), *({"name": n, "containerPort": port} for n, port in RAY_PORTS.items())]
     placed = {"automountServiceAccountToken": autoscaled}
-    return _pod(name, settings, "ray-head", {"cpu": _HEAD_CPUS, "memory": _HEAD_MEMORY}, {"ports": ports}, placed)
+    return _pod(name, settings, HEAD, {"cpu": _HEAD_CPUS, "memory": _HEAD_MEMORY}, {"ports": ports}, placed)
 
 
 def worker_pod(name: str, settings: Settings, group: WorkerGroup) -> dict[str, Any]:
@@ -56,14 +57,14 @@ def worker_pod(name: str, settings: Settings, group: WorkerGroup) -> dict[str, A
         "readinessProbe": {"httpGet": probe, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
         "lifecycle": {"preStop": {"exec": {"command": ["bash", "-c", _leave()]}}},
     }
-    return _pod(name, settings, "ray-worker", resources, container, placed)
+    return _pod(name, settings, WORKER, resources, container, placed)
 
 
 def _pod(
     name: str, settings: Settings, container_name: str, resources: dict[str, str], container: dict[str, Any],
     placed: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    mounts, volumes = _mounted(settings)
+    mounts, volumes = _mounted(settings, container_name == HEAD)
     secured = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     ray = {
         "name": container_name,
@@ -86,22 +87,28 @@ def _pod(
     }
 
 
-def _mounted(settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Mounts of the container, and the volumes that they are of; secrets are readable by the pod's group alone."""
+def _mounted(settings: Settings, head: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Mounts of the container, and the volumes that they are of; secrets are readable by the pod's group alone.
+
+    Models and tokens are the head's: it deploys. Certificates are wherever doors are.
+    """
     found: list[tuple[str, str, dict[str, Any]]] = [("state", STATE_FOLDER, {"emptyDir": {}})]
-    if settings.volume:
+    if settings.volume and head:
         claim = {"claimName": settings.volume, "readOnly": True}
         found.append(("models", settings.models, {"persistentVolumeClaim": claim}))
-    for volume, folder, secret in (
-        ("tokens", TOKEN_FOLDER, settings.token_secret), ("tls", TLS_FOLDER, settings.tls_secret),
-    ):  # fmt: skip
-        if secret:
-            found.append((volume, folder, {"secret": {"secretName": secret, "defaultMode": 0o440}}))
+    if settings.token_secret and head:
+        found.append(("tokens", TOKEN_FOLDER, _secret(settings.token_secret)))
+    if settings.tls_secret:
+        found.append(("tls", TLS_FOLDER, _secret(settings.tls_secret)))
     mounts: list[dict[str, Any]] = [
         {"name": volume, "mountPath": folder, **({} if volume == "state" else {"readOnly": True})}
         for volume, folder, _ in found
     ]
     return mounts, [{"name": volume, **source} for volume, _, source in found]
+
+
+def _secret(name: str) -> dict[str, Any]:
+    return {"secret": {"secretName": name, "defaultMode": 0o440}}
 
 
 def _door_ports(settings: Settings) -> list[dict[str, Any]]:

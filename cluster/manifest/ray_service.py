@@ -82,6 +82,8 @@ def serve_config(spec: EnsembleSpec, nodes: int, settings: Settings) -> dict[str
         "spec": as_written(spec), "folder": settings.models, "http_port": settings.http_port,
         "grpc_port": settings.grpc_port, "nodes": nodes, "timeout_s": _START_S,
     }  # fmt: skip
+    if settings.store:
+        arguments["store"] = settings.store
     if settings.insecure:
         arguments["insecure"] = True
     else:

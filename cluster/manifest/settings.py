@@ -20,7 +20,9 @@ class Settings:
     Attributes:
         image: with Quorate, and what the spec's code imports.
         models: the folder in every pod that the spec's paths start from.
-        volume: the PersistentVolumeClaim that is mounted there, read-only; empty where the image has the files.
+        volume: the PersistentVolumeClaim that is mounted there for the head, read-only, which gives its files to the
+            others; empty where the image has the files.
+        store: a URI of pyarrow's file systems that keeps the files too; others then take them from there.
         namespace: empty for that of whoever applies the manifest.
         token_secret: the Secret whose keys ``tokens`` and, if anybody may manage over the network,
             ``management-tokens`` hold bearer tokens; empty with ``insecure`` alone.
@@ -38,6 +40,7 @@ class Settings:
     image: str
     models: str = "/models"
     volume: str = ""
+    store: str = ""
     namespace: str = ""
     http_port: int = 8000
     grpc_port: int = 8001

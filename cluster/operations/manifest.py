@@ -76,6 +76,7 @@ def manifest(
     image: str | None = None,
     models: str = "/models",
     volume: str = "",
+    store: str = "",
     namespace: str = "",
     http_port: int = 8000,
     grpc_port: int = 8001,
@@ -106,7 +107,8 @@ def manifest(
         image: with Quorate and what the spec's code imports; ``quorate:VERSION``, with ``-cuda`` where GPUs are asked
             for, when None.
         models: the folder in every pod that the spec's paths start from.
-        volume: the PersistentVolumeClaim that is mounted there; empty where the image has the files.
+        volume: the PersistentVolumeClaim that is mounted there for the head; empty where the image has the files.
+        store: a URI that keeps the files too, as of ``deploy``; pods take them from there.
         namespace: of all objects.
         http_port: of the doors, likewise ``grpc_port``.
         token_secret: the Secret with the doors' tokens, keys ``tokens`` and ``management-tokens``; ``NAME-tokens``
@@ -135,7 +137,7 @@ def manifest(
         machines = Machines(head, tuple(workers), ssh_user, ssh_key, package or f"quorate[serve]=={version('quorate')}")
         return _for_ray(found, machines, target)
     settings = Settings(
-        image or _image(found), models, volume, namespace, http_port, grpc_port,
+        image or _image(found), models, volume, store, namespace, http_port, grpc_port,
         _token_secret(found, token_secret, insecure), tls_secret, insecure, redis, redis_secret, gcs_volume, gateway,
         ray_tls, gpus_per_worker, cpus_per_worker, accelerators or {},
     )  # fmt: skip

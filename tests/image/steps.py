@@ -7,7 +7,6 @@ Debian with Python. Only what our Dockerfile has is known: FROM, ARG, ENV, WORKD
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -64,19 +63,20 @@ class Builder:
         """A command of a shell in a stage, as its user."""
         uid, _, gid = (user or stage.user).partition(":")
         env = {**stage.env, "HOME": "/root" if uid == "0" else "/home/quorate"}
-        binds = [f"mkdir -p {stage.root}{path} && mount --rbind {path} {stage.root}{path}" for path in self._mounts]
-        inside = [
-            "chroot",
-            f"--userspec={uid}:{gid}",
-            str(stage.root),
-            "/bin/bash",
-            "-c",
-            f"cd {stage.folder}\n{command}",
+        root = stage.root
+        binds = [f"mkdir -p {root}{path} && mount --rbind {path} {root}{path}" for path in self._mounts]
+        kernel = [
+            f"mount -t proc proc {root}/proc",
+            f"mount --rbind /sys {root}/sys",
+            f"mkdir -p {root}/dev/shm && mount -t tmpfs tmpfs {root}/dev/shm",
         ]
-        script = " && ".join([*binds, f"mount -t proc proc {stage.root}/proc", shlex.join(inside)])
+        variables = ["/usr/bin/env", "-i", *(f"{name}={value}" for name, value in env.items())]
+        words = [*variables, "/bin/bash", "-c", f"cd {stage.folder}\n{command}"]
+        inside = ["chroot", f"--userspec={uid}:{gid}", str(root), *words]
+        script = " && ".join([*binds, *kernel, shlex.join(inside)])
         return subprocess.run(
             ["unshare", "--mount", "--propagation", "private", "bash", "-c", script],
-            env={"PATH": os.environ["PATH"], **env}, capture_output=True, text=True, check=False,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def _start(self, name: str, image: str, stages: Mapping[str, object]) -> Stage:

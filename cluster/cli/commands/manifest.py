@@ -18,8 +18,9 @@ class _Platform(str, Enum):
 
 _OF_RAY = ("head", "worker", "ssh_user", "ssh_key", "package")
 _OF_KUBERNETES = (
-    "image", "models", "volume", "namespace", "http_port", "grpc_port", "token_secret", "tls_secret", "insecure",
-    "redis", "redis_secret", "gcs_volume", "gateway", "ray_tls", "gpus_per_worker", "cpus_per_worker", "accelerator",
+    "image", "models", "volume", "store", "namespace", "http_port", "grpc_port", "token_secret", "tls_secret",
+    "insecure", "redis", "redis_secret", "gcs_volume", "gateway", "ray_tls", "gpus_per_worker", "cpus_per_worker",
+    "accelerator",
 )  # fmt: skip
 
 
@@ -33,6 +34,7 @@ def manifest(
     image: Annotated[str | None, typer.Option(help="With Quorate and what the spec's code imports.")] = None,
     models: Annotated[str, typer.Option(help="Folder in every pod that the spec's paths start from.")] = "/models",
     volume: Annotated[str, typer.Option(help="PersistentVolumeClaim that is mounted there.")] = "",
+    store: Annotated[str, typer.Option(help="URI that keeps the files too, as of deploy: s3://, gs://.")] = "",
     namespace: Annotated[str, typer.Option(help="Of all objects.")] = "",
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the HTTP doors.")] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gRPC doors.")] = 8001,
@@ -74,11 +76,12 @@ def manifest(
     if output is None and platform != _Platform.kuberay:
         raise typer.BadParameter(f"--for {platform.value} writes several files; give --output, a folder")
     made = operation.manifest(
-        spec, platform=platform.value, output=output, image=image, models=models, volume=volume, namespace=namespace,
-        http_port=http_port, grpc_port=grpc_port, token_secret=token_secret, tls_secret=tls_secret, insecure=insecure,
-        redis=redis, redis_secret=redis_secret, gcs_volume=gcs_volume, gateway=gateway, ray_tls=ray_tls,
-        gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker, accelerators=_labels(accelerator or []),
-        head=head, workers=worker or (), ssh_user=ssh_user, ssh_key=ssh_key, package=package,
+        spec, platform=platform.value, output=output, image=image, models=models, volume=volume, store=store,
+        namespace=namespace, http_port=http_port, grpc_port=grpc_port, token_secret=token_secret,
+        tls_secret=tls_secret, insecure=insecure, redis=redis, redis_secret=redis_secret, gcs_volume=gcs_volume,
+        gateway=gateway, ray_tls=ray_tls, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker,
+        accelerators=_labels(accelerator or []), head=head, workers=worker or (), ssh_user=ssh_user, ssh_key=ssh_key,
+        package=package,
     )  # fmt: skip
     if as_json or output is not None:
         show(made, made.to_dict(), as_json)
