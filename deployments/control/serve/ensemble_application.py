@@ -100,9 +100,10 @@ def ensemble(args: Mapping[str, Any]) -> serve.Application:
         place = ".".join(map(str, found["loc"]))
         raise DeployError(f"args.{place} of the application: {found['msg']}; see docs/kubernetes.md") from None
     options: dict[str, Any] = {"num_cpus": 0, "resources": _HEAD}
-    deployment: serve.Deployment = serve.deployment(EnsembleDeployment)
+    deployment: Any = serve.deployment(EnsembleDeployment)
     named = deployment.options(name="ensemble", ray_actor_options=options, health_check_period_s=10.0)
-    return named.bind(arguments)
+    application: serve.Application = named.bind(arguments)
+    return application
 
 
 class EnsembleDeployment:
