@@ -12,6 +12,8 @@ from .cluster.operations.down import down as down
 from .cluster.operations.logs import Logs as Logs
 from .cluster.operations.logs import follow_logs as follow_logs
 from .cluster.operations.logs import logs as logs
+from .cluster.operations.manifest import Manifest as Manifest
+from .cluster.operations.manifest import manifest as manifest
 from .cluster.operations.models.convert import Converted as Converted
 from .cluster.operations.models.convert import convert as convert
 from .cluster.operations.models.import_autogluon import Imported as Imported

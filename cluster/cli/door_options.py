@@ -19,7 +19,7 @@ Host = Annotated[
 ]
 AuthTokenFile = Annotated[
     Path | None,
-    typer.Option(help="Bearer tokens that admit to inference, one a line.", show_default=False),
+    typer.Option(help="Bearer tokens that admit to inference, one a line; env:NAME is a variable.", show_default=False),
 ]
 ManagementTokenFile = Annotated[
     Path | None,
@@ -40,7 +40,7 @@ TlsClientCa = Annotated[
 ]
 TokenFile = Annotated[
     Path | None,
-    typer.Option("--auth-token-file", help="Show the server the first token of this file.", show_default=False),
+    typer.Option("--auth-token-file", help="Show the first token of this file, or env:NAME.", show_default=False),
 ]
 Ca = Annotated[
     Path | None,

@@ -16,6 +16,7 @@ from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
 from quorate.cluster.cli.commands.logs import logs
+from quorate.cluster.cli.commands.manifest import manifest
 from quorate.cluster.cli.commands.models.convert import convert
 from quorate.cluster.cli.commands.models.import_ import import_
 from quorate.cluster.cli.commands.models.init import init
@@ -46,6 +47,7 @@ for command in (
     try_spec,
     schema,
     plan,
+    manifest,
     deploy,
     query,
     status,

@@ -117,6 +117,28 @@ def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
         return earlier.spec
 
 
+def move_doors(name: str, doors: Doors | None = None, timeout_s: float = 300.0) -> None:
+    """Have doors on the nodes that are there now and on no others; what is live stays as it is.
+
+    Args:
+        doors: whom they admit from now on; as before when None.
+        timeout_s: how long new ones may take to start.
+
+    Raises:
+        ClusterError: there is no such ensemble.
+        DeployError: no node can hold a door, or one could not be started.
+        ConflictError: somebody else is changing it.
+    """
+    with changing(name, "a move of its doors") as change:
+        old = change.record
+        if old is None:
+            raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
+        there = door_nodes(old.live.spec.serving.resources)
+        ports = old.http_port, old.grpc_port
+        record = _next_record(old, change.number, old.live, doors or old.doors, ports)
+        _go_live(change, replace(record, door_apps={node: record.door_apps[node] for node in there}), timeout_s)
+
+
 def delete(name: str) -> None:
     """Take an ensemble down: first the doors, then the members.
 

@@ -13,6 +13,8 @@ from quorate.deployments.records.registry import Record, Registry
 from quorate.deployments.security.doors import WILDCARDS, bind
 from quorate.deployments.spec.schema import Resources
 
+# Of nodes that come and go with the load: a door is a replica, and the autoscaler stops no node that has one.
+NO_DOORS = {"quorate.io/doors": "no"}
 _TRIES = 20
 # Ray's workers listen below; from the other on, where Linux has not been told otherwise, connections have their ends.
 _FIRST_PORT, _EPHEMERAL = 20_000, 32_768
@@ -20,7 +22,7 @@ _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def door_nodes(resources: Resources) -> list[str]:
-    """The addresses of the nodes that get doors: all that are alive and can hold a fusion replica.
+    """The addresses of the nodes that get doors: all that are alive, can hold a fusion replica, and may.
 
     Raises:
         DeployError: there is none.
@@ -66,7 +68,7 @@ def choose_ports(
 
 def _may_hold(resources: Resources, node: Node) -> bool:
     enough = node.cpus >= resources.num_cpus and node.gpus >= resources.num_gpus
-    return enough and matches(resources, node)
+    return enough and matches(resources, node) and node.labels.items().isdisjoint(NO_DOORS.items())
 
 
 def _check_owner(host: str, port: int, others: Mapping[str, Record]) -> None:

@@ -21,6 +21,10 @@ MIN_TOKEN_CHARS = 32
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1
 
 
+# In the place of a file: a token that a scheduler has put into the environment need lie on no disk.
+FROM_ENVIRONMENT = "env:"
+
+
 def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -33,10 +37,15 @@ def among(found: str, digests: Iterable[str]) -> bool:
 def read_tokens(path: Path) -> tuple[str, ...]:
     """The tokens of a file, one a line; empty lines and lines that start with # are skipped.
 
+    Args:
+        path: ``env:NAME`` is no file but what the environment has under a name.
+
     Raises:
         CredentialError: the file is missing, open to other users, empty, or a token is too short or no token.
     """
-    lines = enumerate(read_private(path).decode(errors="replace").splitlines(), start=1)
+    variable = str(path).removeprefix(FROM_ENVIRONMENT)
+    given = read_private(path) if variable == str(path) else _variable(variable)
+    lines = enumerate(given.decode(errors="replace").splitlines(), start=1)
     tokens = {number: line.strip() for number, line in lines if line.strip() and not line.lstrip().startswith("#")}
     for number, token in tokens.items():  # never say what was found: it may be a password
         if not _TOKEN.fullmatch(token):
@@ -65,3 +74,10 @@ def read_private(path: Path) -> bytes:
             return file.read()
     except OSError as error:
         raise CredentialError(str(path), f"cannot be read ({error.strerror})", "give a file that exists") from None
+
+
+def _variable(name: str) -> bytes:
+    try:
+        return os.environb[name.encode()]
+    except KeyError:
+        raise CredentialError(f"{FROM_ENVIRONMENT}{name}", "is not set", f"export {name}, or give a file") from None

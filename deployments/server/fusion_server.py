@@ -147,6 +147,7 @@ class FusionServer:
     def stop(self) -> None:
         """Take no new connection, answer what came in, and end the thread."""
         if self._http is not None:
+            self.service.leaving = True
             self._http.should_exit = True
             with contextlib.suppress(RuntimeError):  # it has stopped before
                 self._loop.call_soon_threadsafe(self._stopping.set)

@@ -79,7 +79,10 @@ class Service:
         statistics: how the requests to each model went.
         budget: the bytes that all requests may hold.
         heavy: where what takes long is done.
+        leaving: this server is about to close: it answers what it is asked, and tells those who look not to ask more.
     """
+
+    leaving = False
 
     def __init__(
         self,
@@ -114,8 +117,8 @@ class Service:
         }
 
     def ready(self) -> bool:
-        """Whether a quorum of members takes calls."""
-        return self.engine.answerable()
+        """Whether a quorum of members takes calls, and this server goes on to ask them."""
+        return not self.leaving and self.engine.answerable()
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Whether a model takes calls; an unknown one does not."""

@@ -75,14 +75,19 @@ def save_spec(spec: EnsembleSpec, path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() == ".toml":
         raise SpecError(path.name, "TOML is read and not written", "save it as .yaml or .json")
-    text = json.dumps(_plain(spec), indent=2, ensure_ascii=False) if path.suffix.lower() == ".json" else dump_spec(spec)
+    text = (
+        json.dumps(as_written(spec), indent=2, ensure_ascii=False)
+        if path.suffix.lower() == ".json"
+        else dump_spec(spec)
+    )
     write_whole(path, text.encode())
 
 
 def dump_spec(spec: EnsembleSpec) -> str:
     """The spec as YAML."""
-    return write_yaml(_plain(spec))
+    return write_yaml(as_written(spec))
 
 
-def _plain(spec: EnsembleSpec) -> dict[str, Any]:
+def as_written(spec: EnsembleSpec) -> dict[str, Any]:
+    """What a file of the spec holds, in JSON's types; ``parse_spec`` gives the same spec."""
     return spec.model_dump(mode="json", exclude_defaults=True)

@@ -18,6 +18,7 @@ def everything_the_command_line_can_do() -> None:
     quorate.save_spec(spec, Path("copy.yaml"))
     assert_type(quorate.validate(spec, folder="."), quorate.Validation)
     assert_type(quorate.plan("digits.yaml"), quorate.Plan)
+    assert_type(quorate.manifest("digits.yaml", platform="helm", output="chart"), quorate.Manifest)
     assert_type(quorate.demo(full=False).choice.verdict, str)
 
     doors = quorate.Doors(host="127.0.0.1")

@@ -10,7 +10,9 @@ from quorate.deployments.errors import ForbiddenError
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.server.compression import Headers
 
-OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", "/")
+# Where Ray Serve's own proxies have it: KubeRay looks for the word ``success`` there, and load balancers for 200.
+SERVE_HEALTH = "/-/healthz"
+OPEN_PATHS = ("/v2/health/live", "/v2/health/ready", SERVE_HEALTH, "/")
 # Of the management paths, those that only tell; all others, also ones that come later, need a management token.
 _TELLING = re.compile(r"/v2/models(/.+)?/(stats|config)|/v2/repository/index")
 

@@ -20,7 +20,7 @@ from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.compression import pack_answer
 from quorate.deployments.server.http import json_lines
-from quorate.deployments.server.http.access import check_management, check_request
+from quorate.deployments.server.http.access import SERVE_HEALTH, check_management, check_request
 from quorate.deployments.server.http.arrow_answers import dump_stream
 from quorate.deployments.server.http.arrow_inference import StreamInference
 from quorate.deployments.server.http.bodies import IncomingBody
@@ -29,7 +29,15 @@ from quorate.deployments.server.http.kserve_v1 import KserveV1
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
-from quorate.deployments.server.http.replies import JSON, Reply, error_reply, json_reply, not_found, wrong_method
+from quorate.deployments.server.http.replies import (
+    JSON,
+    Reply,
+    error_reply,
+    json_reply,
+    not_found,
+    serve_health,
+    wrong_method,
+)
 from quorate.deployments.server.http.streams import PIECE_BYTES, Send, begin, send_stream, send_whole
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
@@ -97,6 +105,8 @@ class HttpDoor:
                 reply = 200, JSON, b""
             case "/v2/health/ready":
                 reply = 200 if service.ready() else 503, JSON, b""
+            case _ if path == SERVE_HEALTH:
+                reply = serve_health(service.ready())
             case "/openapi.json":
                 reply = json_reply(openapi(service, self._keeper.free < Level.ASK))
             case "/":

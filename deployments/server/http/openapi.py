@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quorate.deployments.server.http.access import OPEN_PATHS
+from quorate.deployments.server.http.access import OPEN_PATHS, SERVE_HEALTH
 from quorate.deployments.server.http.json_lines import CONTENT_TYPE as LINES
 from quorate.deployments.server.service import Service
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
@@ -52,6 +52,12 @@ def _server_paths() -> dict[str, Any]:
         "/v2": _get("Name and version of the server", _ref("Server")),
         "/v2/health/live": _get("Whether the server runs", None),
         "/v2/health/ready": _get("Whether a quorum of members takes calls", None, ready),
+        SERVE_HEALTH: {
+            "get": {
+                "summary": "The same for KubeRay's probes, in the words of Ray Serve's proxy",
+                "responses": {"200": {"description": "success", "content": {"text/plain": {}}}, **ready},
+            }
+        },
         "/v2/models/stats": _get("Statistics of every model", _ref("Statistics")),
         "/v2/repository/index": {
             "post": {

@@ -26,6 +26,12 @@ def json_reply(data: Any) -> Reply:
     return 200, JSON, orjson.dumps(data)
 
 
+def serve_health(ready: bool) -> Reply:
+    """As Ray Serve's proxy answers: 200 with the word that KubeRay's probe greps for, or 503 without it."""
+    text = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    return (200, text, b"success") if ready else (503, text, b"too few members take calls, or this door is closing")
+
+
 def not_found(path: str) -> Reply:
     return 404, JSON, orjson.dumps({"error": f"there is no {path[:200]}; see /v2"})
 

@@ -79,7 +79,7 @@ def listening(port):
 def test_every_command_has_help_with_an_example(shell):
     for command in (
         "validate", "plan", "deploy", "query", "status", "tune", "compress", "bench", "rollback", "down", "demo",
-        "promote", "init", "try", "logs", "doctor", "convert", "schema", "import", "dashboards",
+        "manifest", "promote", "init", "try", "logs", "doctor", "convert", "schema", "import", "dashboards",
     ):  # fmt: skip
         assert f"Example: quorate {command}" in shell.run(command, "--help")
 

@@ -84,7 +84,7 @@ CREDENTIALS = dict.fromkeys(["auth_token_file", "ca", "cert", "key"], "credentia
 ARGUMENTS = {
     "input_file": "rows", "column": "columns", "output_file": "output",
     "canary_seconds": "canary_s", "since": "since_s", "objective": "objectives", "factory": "factories",
-    "config": "configs",
+    "config": "configs", "accelerator": "accelerators", "worker": "workers",
 }  # fmt: skip
 # Which of its functions a command calls, and how it prints what comes back.
 COMMAND_LINE_ONLY = {"context", "as_json", "search", "foreground", "curl", "kind", "follow"}

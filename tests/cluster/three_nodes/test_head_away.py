@@ -36,12 +36,22 @@ def with_redis(nodes):
         pytest.skip("needs redis-server, for a GCS that comes back with what it knew")
 
 
+def assert_kuberay_keeps_all(nodes, served):
+    """Whether KubeRay's probe finds every door ready; a pod that is not leaves the Service."""
+    port = served["http"].rpartition(":")[2]
+    for place in PLACES:
+        nodes.nodes[place].run(
+            "bash", "-c", f"wget --tries 1 -T 10 -q -O- http://localhost:{port}/-/healthz | grep success"
+        )
+
+
 @pytest.mark.parametrize("away_s", [30, 60])
 def test_all_is_answered_while_the_gcs_is_away_and_nothing_is_replaced(nodes, served, seed, with_redis, away_s):
     doors, members = door_processes(nodes, "served"), member_processes(nodes, "served")
     with nodes.asking(served, "served", {served["revision"]: WEIGHTS}, seed) as asking:
         command = nodes.kill_gcs()
         asking.last(away_s)
+        assert_kuberay_keeps_all(nodes, served)
         nodes.start_gcs(command)
         took_s = until_done(lambda: nodes.driver().do("publish", name="served", fusion={"weights": WEIGHTS}))
         wait_for(lambda: len([up for up in nodes.driver().do("nodes").values() if up]) == len(PLACES), "all nodes", 90)

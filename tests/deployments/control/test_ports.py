@@ -8,10 +8,12 @@ import pytest
 import ray
 
 from quorate.deployments import Doors
-from quorate.deployments.control.ports import choose_ports
+from quorate.deployments.control.placement import Node
+from quorate.deployments.control.ports import choose_ports, door_nodes
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.security.doors import bind
+from quorate.deployments.spec.schema import Resources
 from tests.deployments.support.memory_store import MemoryStore
 from tests.deployments.support.publications import record
 
@@ -76,3 +78,17 @@ def test_a_port_of_another_ensemble_is_refused_with_its_name(registry, theirs):
 def test_an_address_of_another_machine_has_no_free_port(registry):
     with pytest.raises(DeployError, match=r"no port of 203\.0\.113\.1 can be had on node .*give an address of it"):
         chosen(registry, host="203.0.113.1")
+
+
+def test_nodes_that_say_so_get_no_doors_and_neither_do_those_that_cannot_hold_one(monkeypatch):
+    nodes = [
+        Node("head", 0.0, 0.0, labels={"quorate.io/doors": "no"}),
+        Node("small", 0.2, 0.0),
+        Node("burst", 8.0, 1.0, labels={"quorate.io/doors": "no", "zone": "a"}),
+        Node("there", 8.0, 1.0, labels={"quorate.io/doors": "yes"}),
+    ]
+    monkeypatch.setattr("quorate.deployments.control.ports.nodes_alive", lambda: nodes)
+    assert door_nodes(Resources()) == ["there"]
+    assert door_nodes(Resources(num_cpus=0)) == ["small", "there"]
+    with pytest.raises(DeployError, match="no node can hold a fusion replica"):
+        door_nodes(Resources(labels={"zone": "a"}))

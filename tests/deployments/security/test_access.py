@@ -21,7 +21,7 @@ INFER = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2]
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 # What must be open, and what only a management token opens; everything else is for those who may ask.
-OPEN = {"GET /", "GET /v2/health/live", "GET /v2/health/ready"}
+OPEN = {"GET /", "GET /v2/health/live", "GET /v2/health/ready", "GET /-/healthz"}
 MANAGED = {
     "POST /v2/repository/models/r/load", "POST /v2/repository/models/r/unload",
     "GET /v2/logging", "POST /v2/logging", "GET /v2/trace/setting", "POST /v2/trace/setting",

@@ -53,6 +53,18 @@ def test_a_file_that_is_not_safe_to_use_is_refused_without_saying_what_is_in_it(
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
 
+def test_tokens_may_stand_in_the_environment_in_place_of_a_file(monkeypatch):
+    monkeypatch.setenv("MY_TOKENS", f"{ONE}\n{TWO}")
+    doors = doors_from_files(auth_token_file=Path("env:MY_TOKENS"))
+    assert doors.ask_tokens == tuple(hashlib.sha256(token.encode()).hexdigest() for token in (ONE, TWO))
+    assert Credentials.from_files(Path("env:MY_TOKENS")).token == ONE
+    monkeypatch.setenv("MY_TOKENS", "hunter2")
+    for name, sentence in (("MY_TOKENS", "line 1 is shorter than 32"), ("NONE", "env:NONE: is not set; export NONE")):
+        with pytest.raises(CredentialError, match=sentence) as error:
+            read_tokens(Path(f"env:{name}"))
+        assert "hunter2" not in str(error.value)
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(CredentialError, match="cannot be read"):
         doors_from_files(auth_token_file=tmp_path / "nothing")

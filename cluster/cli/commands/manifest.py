@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quorate.cluster.cli.options import Json, Spec, refuse
+from quorate.cluster.cli.tables import show
+
+
+class _Platform(str, Enum):
+    kuberay = "kuberay"
+    helm = "helm"
+    ray = "ray"
+
+
+_OF_RAY = ("head", "worker", "ssh_user", "ssh_key", "package")
+_OF_KUBERNETES = (
+    "image", "models", "volume", "store", "namespace", "http_port", "grpc_port", "token_secret", "tls_secret",
+    "insecure", "redis", "redis_secret", "gcs_volume", "gateway", "ray_tls", "gpus_per_worker", "cpus_per_worker",
+    "accelerator",
+)  # fmt: skip
+
+
+def manifest(
+    context: typer.Context,
+    spec: Spec,
+    platform: Annotated[_Platform, typer.Option("--for", help="What is to start it.")] = _Platform.kuberay,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it there: a file; a folder for helm and ray.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="With Quorate and what the spec's code imports.")] = None,
+    models: Annotated[str, typer.Option(help="Folder in every pod that the spec's paths start from.")] = "/models",
+    volume: Annotated[str, typer.Option(help="PersistentVolumeClaim that is mounted there.")] = "",
+    store: Annotated[str, typer.Option(help="URI that keeps the files too, as of deploy: s3://, gs://.")] = "",
+    namespace: Annotated[str, typer.Option(help="Of all objects.")] = "",
+    http_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the HTTP doors.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gRPC doors.")] = 8001,
+    token_secret: Annotated[
+        str | None, typer.Option(help="Secret with keys tokens and management-tokens; NAME-tokens by default.")
+    ] = None,
+    tls_secret: Annotated[str, typer.Option(help="Secret (kubernetes.io/tls) of the doors' certificate.")] = "",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Doors take requests without tokens.")] = False,
+    redis: Annotated[str, typer.Option(help="HOST:PORT of a Redis that keeps what Ray's head knows.")] = "",
+    redis_secret: Annotated[str, typer.Option(help="Secret whose key password opens it.")] = "",
+    gcs_volume: Annotated[str, typer.Option(help="Size of a volume in its place, such as 2Gi.")] = "",
+    gateway: Annotated[str, typer.Option(help="GatewayClass that shifts traffic to a new cluster in steps.")] = "",
+    ray_tls: Annotated[bool, typer.Option("--ray-tls", help="Mutual TLS between Ray's own processes.")] = False,
+    gpus_per_worker: Annotated[int, typer.Option(min=1, help="GPUs of a pod that has any.")] = 1,
+    cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs for members in a pod without GPUs.")] = 4,
+    accelerator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE=KEY=VALUE", help="The label of the nodes with an accelerator.", show_default=False),
+    ] = None,
+    head: Annotated[str, typer.Option(help="ray: address of the head's machine.")] = "",
+    worker: Annotated[list[str] | None, typer.Option(help="ray: address of another.", show_default=False)] = None,
+    ssh_user: Annotated[str, typer.Option(help="ray: whom SSH logs in as.")] = "ray",
+    ssh_key: Annotated[str, typer.Option(help="ray: private key of SSH's, a file.")] = "",
+    package: Annotated[str | None, typer.Option(help="ray: what pip installs on each.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a RayService for KubeRay with what stands around it, a Helm chart of it, or a file for ray up.
+
+    No secret is written into it: doors take their tokens and certificates from Secrets that it names.
+
+    Example: quorate manifest digits.yaml --image registry.example/digits:7 | kubectl apply -f -
+
+    Example: quorate manifest digits.yaml --for ray --head 10.0.0.1 --worker 10.0.0.2 --output cluster
+    """
+    from quorate.cluster.operations import manifest as operation
+
+    ray = platform == _Platform.ray
+    refuse(context, _OF_KUBERNETES if ray else _OF_RAY, f"--for {'kuberay and helm' if ray else 'ray'}")
+    if output is None and platform != _Platform.kuberay:
+        raise typer.BadParameter(f"--for {platform.value} writes several files; give --output, a folder")
+    made = operation.manifest(
+        spec, platform=platform.value, output=output, image=image, models=models, volume=volume, store=store,
+        namespace=namespace, http_port=http_port, grpc_port=grpc_port, token_secret=token_secret,
+        tls_secret=tls_secret, insecure=insecure, redis=redis, redis_secret=redis_secret, gcs_volume=gcs_volume,
+        gateway=gateway, ray_tls=ray_tls, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker,
+        accelerators=_labels(accelerator or []), head=head, workers=worker or (), ssh_user=ssh_user, ssh_key=ssh_key,
+        package=package,
+    )  # fmt: skip
+    if as_json or output is not None:
+        show(made, made.to_dict(), as_json)
+    else:
+        print(made.text, end="")
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    """Of ``--accelerator TYPE=KEY=VALUE`` the label of each type's nodes."""
+    found = {}
+    for text in given:
+        kind, _, label = text.partition("=")
+        if not kind or "=" not in label.strip("="):
+            raise typer.BadParameter(f"'{text}' says no label of a type; write H200=nvidia.com/gpu.product=NVIDIA-H200")
+        found[kind] = label
+    return found
