@@ -7,7 +7,7 @@ from typing import Any
 
 
 def with_input_names(member: Any) -> Any:
-    """Take a mapping under a member's ``inputs`` apart: what it reads, and under ``input_names`` what that is called."""
+    """Of a mapping under a member's ``inputs`` make the list of what it reads, and ``input_names`` of it."""
     read = member.get("inputs") if isinstance(member, Mapping) else None
     if not isinstance(read, Mapping) or not all(isinstance(source, str) for source in read.values()):
         return member

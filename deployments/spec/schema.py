@@ -114,6 +114,8 @@ class MemberSpec(_Frozen):
         stall_timeout_s: a replica whose inference makes no progress for this long is replaced.
         max_memory_bytes: a replica that keeps more in memory (resident, as ``ps`` shows it) is replaced, after it has
             answered what it has; without end when left out.
+        python: the interpreter of another environment that runs the model, where its libraries clash with others': an
+            absolute path, the same on every node. Quorate is installed there too.
         share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
     """
 
@@ -132,6 +134,7 @@ class MemberSpec(_Frozen):
     max_batch_size: Count = 64
     stall_timeout_s: Seconds = 60.0
     max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    python: Annotated[str, Field(min_length=1)] | None = None
     share: bool = False
 
     @model_validator(mode="before")

@@ -51,7 +51,9 @@ def estimator_model(request: LoadRequest, estimator: Any) -> Model:
             return answer(read(arrays))
 
     model = request.model(predict, tensors=False, classes=_classes(request, estimator))
-    model.content = {plain_name(name): text for name, text in _known_texts(estimator)}
+    called = dict(zip(request.spec.model_inputs, request.spec.inputs, strict=True))
+    known = [(called.get(name) or called.get(plain_name(name)), text) for name, text in _known_texts(estimator)]
+    model.content = {source: text for source, text in known if source is not None}
     return model
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.checks.check_preprocess import check_preprocess
 from quorate.deployments.spec.model_formats import FACTORY, FORMATS, factory_of, format_of
@@ -59,6 +61,9 @@ def check_member(spec: EnsembleSchema, name: str, member: MemberSpec) -> None:
     check_preprocess(spec, field, member)
     check_classes(f"{field}.classes", member.classes)
     _check_member_classes(spec, field, member)
+    if member.python is not None and not PurePath(member.python).is_absolute():
+        fix = "give the absolute path of an interpreter that every node has, such as /env/bin/python"
+        raise SpecError(f"{field}.python", f"'{member.python}' is no absolute path", fix)
     check_resources(f"{field}.resources", member.resources)
     check_range(f"{field}.replicas", member.replicas.min, member.replicas.max)
 
