@@ -58,9 +58,7 @@ def why_not_run(path: Path) -> str:
             code = [entry for entry in code if entry.filename.endswith(".py")]
             sources = {_module_of(entry.filename): archive.read(entry).decode() for entry in code}
             if len(sources) < len(code):
-                return (
-                    "two parts of its code have one name"  # of which this reader would give the last, torch's the first
-                )
+                return "two parts of its code have one name"  # this reader gives the last of them, torch's the first
             word = opening_word(sources)
     except _DAMAGE as error:
         return f"its code cannot be read: {error or type(error).__name__}"
