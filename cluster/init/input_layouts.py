@@ -11,7 +11,7 @@ from typing import Any
 from quorate.cluster.init.data_columns import Column, Data
 from quorate.deployments.errors import SpecError
 from quorate.deployments.rows.reading import Wanted
-from quorate.deployments.spec.input_names import plain_name
+from quorate.deployments.spec.model_files.input_names import plain_name
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.wire.datatypes import numpy_dtype
 

@@ -66,7 +66,7 @@ def logs(
     if is_jobs_address(address):
         from quorate.cluster.jobs.call import call_in_job
 
-        told = call_in_job(address, "logs", {"name": name, "member": member, "lines": lines})
+        told = call_in_job(address, "logs", {"name": name, "member": member, "lines": lines, "since_s": since_s})
         return Logs(tuple(ReplicaLog(**replica) for replica in told["replicas"]), tuple(told["silent"]))
     forget_old()
     ensembles = _ensembles(name, member)
@@ -99,6 +99,8 @@ def follow_logs(
     Raises:
         ClusterError: there is no such cluster, it ends, or nothing is kept.
     """
+    if is_jobs_address(address):
+        raise ClusterError(f"{address} takes one job after another, and nothing can be followed through it; ask again")
     with connected(address):
         from quorate.deployments.control.member_logs import kept_on_nodes, new_on_nodes
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.tables.table import UNNAMED, Table
-from quorate.deployments.spec.input_names import plain_name
+from quorate.deployments.spec.model_files.input_names import plain_name
 
 # Input -> its column, several with commas between them, or a pattern such as pixel*; each a number of one vector.
 ColumnNames = Mapping[str, str | Sequence[str]]

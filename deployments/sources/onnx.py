@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError, choose
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.spec.input_names import places_of
 from quorate.deployments.spec.model_files.exact_casts import is_exact
 from quorate.deployments.spec.model_files.fixed_batch import fixed_batch
+from quorate.deployments.spec.model_files.input_names import places_of
 from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.wire.datatypes import name_of, numpy_dtype
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from quorate.deployments.spec.input_names import with_input_names
+from quorate.deployments.spec.model_files.input_names import with_input_names
 from quorate.deployments.spec.preprocess import PreprocessSpec
 from quorate.fusion.registry import RULES
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.spec.input_names import places_of, plain_name
+from quorate.deployments.spec.model_files.input_names import places_of, plain_name
 
 Array = NDArray[Any]
 # A category's text, or its number, and the code that the model knows it by.

@@ -15,7 +15,7 @@ from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.sources.tables.columns import Columns, as_text
 from quorate.deployments.sources.tables.outputs import as_asked, check_classifies
-from quorate.deployments.spec.input_names import plain_name
+from quorate.deployments.spec.model_files.input_names import plain_name
 from quorate.deployments.wire.class_names import class_name
 
 Array = NDArray[Any]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.input_names import places_of
 from quorate.deployments.spec.model_files.exact_casts import is_exact
 from quorate.deployments.spec.model_files.export_files import read_export
 from quorate.deployments.spec.model_files.file_input import FileInput
+from quorate.deployments.spec.model_files.input_names import places_of
 from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 

@@ -17,7 +17,7 @@ from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.files import dump_spec, load_spec
-from quorate.deployments.spec.input_names import places_of
+from quorate.deployments.spec.model_files.input_names import places_of
 
 A, B = np.random.default_rng(0).normal(size=(2, 4, 2)).astype(np.float32)
 FACTORIES = """
