@@ -19,6 +19,7 @@ _LIBRARIES = tuple(
             *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
             *site.getsitepackages(),
             site.getusersitepackages(),
+            *(entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")),
         )
     }
 )
@@ -27,8 +28,11 @@ _LIBRARIES = tuple(
 def own_lines(error: BaseException) -> str:
     """The last lines of a member's own code that led to an error: indented, a place and what stands there.
 
-    Empty where none of its own code ran.
+    Empty where none of its own code ran. Of one out of another process they came with it.
     """
+    brought = getattr(error.__cause__, "own_lines", None)
+    if isinstance(brought, str):
+        return brought
     return "\n".join(_shown(*place) for place in _places(error)[-_MOST_FRAMES:])
 
 

@@ -16,6 +16,7 @@ from quorate.cluster.init.model_inputs import own_inputs
 from quorate.cluster.init.trial import Trial, run
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.errors import MemberLoadError, SpecError
+from quorate.deployments.rows.example import example_rows
 from quorate.deployments.rows.opening import RowsLike
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.defaults import ALL
@@ -23,7 +24,6 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.spec.text.yaml_text import write_yaml
-from quorate.deployments.rows.example import example_rows
 
 
 def write_first_spec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from quorate.cluster.init.data_columns import Column, Data
 from quorate.deployments.errors import SpecError
 from quorate.deployments.rows.reading import Wanted
+from quorate.deployments.spec.model_files.input_names import plain_name
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.wire.datatypes import numpy_dtype
 
@@ -52,10 +54,15 @@ def asked(options: Sequence[str], data: Data | None) -> Layout:
 
 
 def of_columns(columns: Mapping[str, Column]) -> Iterator[Layout]:
-    """An input for each column, of its own type; the same with all numbers as FP32; and all numbers as one vector."""
+    """An input for each column, of its own type; the same with all numbers as FP32; and all numbers as one vector.
+
+    Columns are found by the plain names of theirs, where these tell them apart.
+    """
     called = _input_names(columns)
     own = {called[name]: _tensor(_exact(column), column.shape) for name, column in columns.items()}
-    renamed = {name: (column,) for column, name in called.items() if column != name}
+    alike = Counter(map(plain_name, columns))
+    renamed = {name: (column,) for column, name in called.items() if plain_name(name) != plain_name(column)}
+    renamed |= {name: (column,) for column, name in called.items() if column != name and alike[plain_name(column)] > 1}
     yield Layout(own, renamed)
     if all(tensor.datatype == "BYTES" for tensor in own.values()):
         return

@@ -19,6 +19,8 @@ from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.schema import MemberJob, MemberSpec, TensorSpec
 
 _SUM_WITHIN = 1e-3
+# By which of several outputs is looked for.
+_OUTPUTS = ("values", "probabilities", "logits")
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,13 @@ def run(model: FoundModel, folder: Path, inputs: Mapping[str, TensorSpec], rows:
     """
     first: MemberLoadError | None = None
     for names in _choices(tuple(inputs)):
-        try:
-            return _on(model, folder, names, inputs, rows)
-        except MemberLoadError as error:
-            first = first or error
+        for output in _OUTPUTS:
+            try:
+                return _on(model, folder, names, output, inputs, rows)
+            except MemberLoadError as error:
+                first = first or error
+                if "the model gives" not in error.found:  # of several outputs another may be the member's
+                    break
     assert first is not None
     raise first
 
@@ -73,18 +78,18 @@ def _choices(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _on(
-    model: FoundModel, folder: Path, names: tuple[str, ...], inputs: Mapping[str, TensorSpec],
+    model: FoundModel, folder: Path, names: tuple[str, ...], output: str, inputs: Mapping[str, TensorSpec],
     rows: Mapping[str, NDArray[Any]],
 ) -> Trial:  # fmt: skip
-    member = MemberSpec.model_validate({**model.member(), "inputs": names, "output": "values"})
+    member = MemberSpec.model_validate({**model.member(), "inputs": names, "output": output})
     read = {name: inputs[name] for name in names}
     predictor = Predictor(load_model(model.name, member, folder), MemberJob.model_validate(
         {"ensemble": "init", "name": model.name, "member": member, "inputs": read}
     ))  # fmt: skip
-    output, status = predictor.run({name: rows[name] for name in names}, probabilities=False)
+    values, status = predictor.run({name: rows[name] for name in names}, probabilities=False)
     if status.any():
         found = f"it fails on rows of {', '.join(names)}: {predictor.last_error}"
         raise MemberLoadError(
             model.name, found, "say what it reads: --input NAME:DATATYPE[SHAPE]", predictor.last_trace
         )
-    return Trial(model, names, output, predictor.model.classes)
+    return Trial(model, names, values, predictor.model.classes)

@@ -139,10 +139,11 @@ def foreground(
 
 
 def _notes(done: Deployed) -> list[str]:
-    """What is not as one may think: members without their GPU, doors that only the nodes themselves reach."""
+    """What is not as one may think: members without their GPU or their server, doors that only the nodes reach."""
     said = []
     if done.on_cpu:
         said.append(f"no GPU where these ask for one, so they run on the CPU: {', '.join(done.on_cpu)}")
+    said += [f"{name} is missing until its server answers: {error}" for name, error in done.unanswered.items()]
     host = done.http.partition("://")[2].rpartition(":")[0].strip("[]")
     if len(done.nodes) > 1 and is_loopback(host):
         where = f"its doors stand on the loopback of {', '.join(done.nodes)}, for programs there"

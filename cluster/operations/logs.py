@@ -99,6 +99,8 @@ def follow_logs(
     Raises:
         ClusterError: there is no such cluster, it ends, or nothing is kept.
     """
+    if is_jobs_address(address):
+        raise ClusterError(f"{address} takes one job after another, and nothing can be followed through it; ask again")
     with connected(address):
         from quorate.deployments.control.member_logs import kept_on_nodes, new_on_nodes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ray import serve
@@ -29,6 +29,7 @@ from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
 from quorate.deployments.security.doors import Doors, at_port
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.deployments.spec.outside_files import inside
 
 
@@ -41,6 +42,7 @@ class Deployed:
         nodes: the addresses of the nodes that its doors stand on; all have the same ports.
         members: how many replicas of each run.
         on_cpu: members that ask for GPUs, and run on the CPU because their nodes have none.
+        unanswered: of members that other servers run and that have failed already, what they said.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Deployed:
     nodes: tuple[str, ...]
     members: dict[str, int]
     on_cpu: tuple[str, ...] = ()
+    unanswered: Mapping[str, str] = field(default_factory=dict)
 
 
 def deploy(
@@ -255,10 +258,9 @@ def _deployed(record: Record) -> Deployed:
     url = f"{'https' if doors.tls else 'http'}://{http}"
     running = Replicas(record.live.apps.values()).counts()
     counts = {name: running[app] for name, app in record.live.apps.items()}
-    return Deployed(spec.name, spec.revision, url, grpc, tuple(record.door_apps), counts, _on_cpu(spec))
-
-
-def _on_cpu(spec: EnsembleSpec) -> tuple[str, ...]:
     wanting = {name for name, member in spec.members.items() if member.resources.num_gpus}
-    running = describe_members(spec.name) if wanting else {}
-    return tuple(name for name in sorted(wanting) if any(found["device"] == "cpu" for found in running.get(name, ())))
+    elsewhere = {name for name, member in spec.members.items() if format_of(member.model) is REMOTE}
+    found = describe_members(spec.name) if wanting or elsewhere else {}
+    on_cpu = tuple(name for name in sorted(wanting) if any(one["device"] == "cpu" for one in found.get(name, ())))
+    failed = {name: one["last_error"] for name in sorted(elsewhere) for one in found.get(name, ()) if one["failures"]}
+    return Deployed(spec.name, spec.revision, url, grpc, tuple(record.door_apps), counts, on_cpu, failed)

@@ -70,9 +70,7 @@ class LogFile:
                 self._path.touch(0o600)
 
 
-def read_logs(
-    ensembles: tuple[str, ...], member: str | None = None, since_s: float | None = None
-) -> list[ReplicaLog]:
+def read_logs(ensembles: tuple[str, ...], member: str | None = None, since_s: float | None = None) -> list[ReplicaLog]:
     """What is kept on this node of the members of ensembles, or of one member; the one that wrote last at the end.
 
     Args:

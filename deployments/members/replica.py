@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +64,12 @@ class MemberReplica:
         torch.set_num_threads(threads)
         self._job = job
         check_member(job, folder)
-        before = _resident_bytes()
+        before = _resident_bytes(None)
         self._predictor = Predictor(load_model(job.name, job.member, folder), job)
         self._log, self.failures = log, Failures(log.write)
         self._predictor.on_failure = self.failures.note
         self._predictor.warm_up()
-        self._model_bytes = max(0, _resident_bytes() - before)
+        self._model_bytes = max(0, self._held_bytes - before)
         self._check_first_memory()
         listeners = self._listen(place)
         self._inference = InferenceLoop(
@@ -111,7 +112,7 @@ class MemberReplica:
         """Bytes that the process keeps (resident), that came with its model, and that torch holds of a GPU."""
         on_gpu = self._predictor.model.device.type == "cuda"
         held = torch.cuda.memory_reserved(self._predictor.model.device) if on_gpu else 0
-        return {"resident_bytes": _resident_bytes(), "model_bytes": self._model_bytes, "gpu_bytes": held}
+        return {"resident_bytes": self._held_bytes, "model_bytes": self._model_bytes, "gpu_bytes": held}
 
     def check_health(self) -> None:
         """Raise RuntimeError when the process had better be replaced."""
@@ -139,8 +140,12 @@ class MemberReplica:
     def _bytes_over_limit(self) -> int:
         """What the process holds where that is more than it may; else 0."""
         limit = self._job.member.max_memory_bytes
-        held = 0 if limit is None else _resident_bytes()
+        held = 0 if limit is None else self._held_bytes
         return held if limit is not None and held > limit else 0
+
+    @property
+    def _held_bytes(self) -> int:
+        return _resident_bytes(self._predictor.model.pid)
 
     def stop(self) -> None:
         """Answer what comes while others learn of the successor, finish, and leave."""
@@ -149,6 +154,9 @@ class MemberReplica:
             self._inference.drain(timeout_s=DRAIN_TIMEOUT_S)
 
 
-def _resident_bytes() -> int:
+def _resident_bytes(other: int | None) -> int:
+    """What this process holds in memory, and another that runs its model."""
     resident: int = psutil.Process().memory_info().rss
+    with contextlib.suppress(psutil.NoSuchProcess):
+        resident += psutil.Process(other).memory_info().rss if other is not None else 0
     return resident

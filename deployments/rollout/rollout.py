@@ -20,8 +20,8 @@ from quorate.deployments import errors
 from quorate.deployments.errors import DeployError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.records.registry import Publication
-from quorate.deployments.spec.model_files.example_content import can_be_made, content_of
 from quorate.deployments.rows.example import example_rows
+from quorate.deployments.spec.model_files.example_content import can_be_made, content_of
 from quorate.fusion.errors import QuorateError
 
 CONTROL_TIMEOUT_S = 30.0

@@ -1,4 +1,7 @@
-"""Which columns of a table an input is read from: its namesake, or those that the user says."""
+"""Which columns of a table an input is read from: its namesake, or those that the user says.
+
+A namesake may be called as no input can: ``sepal length (cm)`` is that of ``sepal_length_cm``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.tables.table import UNNAMED, Table
+from quorate.deployments.spec.model_files.input_names import plain_name
 
 # Input -> its column, several with commas between them, or a pattern such as pixel*; each a number of one vector.
 ColumnNames = Mapping[str, str | Sequence[str]]
@@ -62,6 +66,8 @@ def _found(table: Table, name: str, asked: str | Sequence[str]) -> tuple[str, ..
     found: list[str] = []
     for part in parts:
         matching = [part] if part in table.names else [one for one in table.names if fnmatchcase(one, part)]
+        called_so = [one for one in table.names if plain_name(one) == plain_name(part)]
+        matching = matching or (called_so if len(called_so) == 1 else [])
         if not matching:
             whose = "" if part == name else f" for input '{name}'"
             fix = f"it has {_listed(table)}; name it as the spec does, or say --column {name}=COLUMN"

@@ -64,9 +64,12 @@ def load_model(name: str, spec: MemberSpec, folder: Path, device: torch.device |
     Raises:
         MemberLoadError: the model or its weights cannot be loaded.
     """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    request = LoadRequest(name, spec, folder, device)
+    request = LoadRequest(name, spec, folder, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     _check_digest(request)
+    if spec.python is not None:
+        from quorate.deployments.sources.interpreter.loading import load
+
+        return load(request, device)
     try:
         return loader(format_of(spec.model).name)(request)
     except QuorateError:

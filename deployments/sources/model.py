@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from quorate.deployments.rows.example import example_rows
 from quorate.deployments.sources.named_inputs import by_names
 from quorate.deployments.sources.outputs import as_array, pick
 from quorate.deployments.sources.preprocessing import Preprocessing
 from quorate.deployments.spec.model_files.example_content import content_of
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
-from quorate.deployments.rows.example import example_rows
 
 Array = NDArray[Any]
 
@@ -34,6 +34,7 @@ class Model:
             rows of names and numbers known once it has run.
         content: a text that the model can read, by input, where it reads only some.
         at_once: how many batches it can have under way; several for one that only waits for another server.
+        pid: of the process that runs it, where that is another.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Model:
         self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
         self.content: Mapping[str, str] = {}
         self.at_once = 1
+        self.pid: int | None = None
         self._check: Callable[[Mapping[str, Array]], None] | None = None
 
     @property

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 
-
 class _Parameters(NamedTuple):
     """Names that a call may use, and whether it may use any other as well."""
 

@@ -14,6 +14,7 @@ from quorate.deployments.sources.outputs import OutputError, choose
 from quorate.deployments.sources.request import LoadRequest
 from quorate.deployments.spec.model_files.exact_casts import is_exact
 from quorate.deployments.spec.model_files.fixed_batch import fixed_batch
+from quorate.deployments.spec.model_files.input_names import places_of
 from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.wire.datatypes import name_of, numpy_dtype
 
@@ -72,16 +73,19 @@ def _session(request: LoadRequest) -> tuple[Any, torch.device]:
 def _readers(request: LoadRequest, nodes: Sequence[Any]) -> dict[str, Callable[[Sequence[Array]], Array]]:
     """By each of the file's inputs what takes it out of the member's, which are bound by their names.
 
-    One input alone may be called otherwise.
+    One input alone may be called otherwise, and where it is a matrix, all of the member's are its columns.
     """
     names, wanted = [node.name for node in nodes], request.preprocessing.names
     single = len(names) == len(wanted) == 1 and not request.spec.input_names
-    if not request.preprocessing.serves(names) and not single:
+    matrix = len(names) == 1 < len(wanted) and len(nodes[0].shape) == 2
+    if matrix and not request.spec.input_names and places_of(names, wanted) is None:
+        return {names[0]: _matrix_reader(nodes[0])}
+    found = [0] if single else places_of(names, wanted)
+    if found is None:
         known = ", ".join(f"{node.name} ({datatype_of(node.type)} {_sizes(node.shape)})" for node in nodes)
-        found = f"{request.path.name} reads {known}, and the member {', '.join(wanted)}"
-        raise request.error(found, f"say which is which: inputs: {{{names[0]}: {wanted[0]}, ...}}")
-    places = {name: wanted.index(name) if name in wanted else 0 for name in names}
-    return {node.name: _reader(places[node.name], node) for node in nodes}
+        lacks = f"{request.path.name} reads {known}, and the member {', '.join(wanted)}"
+        raise request.error(lacks, f"say which is which: inputs: {{{names[0]}: {wanted[0]}, ...}}")
+    return {node.name: _reader(place, node) for place, node in zip(found, nodes, strict=True)}
 
 
 def _reader(place: int, node: Any) -> Callable[[Sequence[Array]], Array]:
@@ -91,6 +95,20 @@ def _reader(place: int, node: Any) -> Callable[[Sequence[Array]], Array]:
     def read(arrays: Sequence[Array]) -> Array:
         array = _cast(arrays[place], datatype, node.name)
         return array[:, np.newaxis] if column and array.ndim == 1 else array
+
+    return read
+
+
+def _matrix_reader(node: Any) -> Callable[[Sequence[Array]], Array]:
+    """What makes one matrix of columns, in their order."""
+    datatype, size = datatype_of(node.type), node.shape[1]
+
+    def read(arrays: Sequence[Array]) -> Array:
+        columns = [_cast(array.reshape(len(array), -1), datatype, node.name) for array in arrays]
+        found = np.concatenate(columns, axis=1)
+        if isinstance(size, int) and found.shape[1] != size:
+            raise ValueError(f"the member's inputs have {found.shape[1]} columns a row, and the file reads {size}")
+        return found
 
     return read
 

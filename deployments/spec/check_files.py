@@ -37,7 +37,8 @@ def check_files(spec: EnsembleSpec, folder: Path) -> None:
     """Check what the spec names outside itself; paths are relative to ``folder``."""
     for name, member in spec.members.items():
         if format_of(member.model) is FACTORY:
-            _check_module(f"members.{name}.model", factory_of(member.model)[0], folder)
+            if member.python is None:  # what another environment has is not known here
+                _check_module(f"members.{name}.model", factory_of(member.model)[0], folder)
             check_factory(f"members.{name}", member, folder)
     for file in named_files(spec):
         if "://" in file.path:
@@ -97,7 +98,7 @@ def _check_format(field: str, member: MemberSpec, folder: Path) -> None:
         if not (folder / file.path / "tokenizer.json").is_file():
             found = f"there is no tokenizer.json in {folder / file.path}"
             raise SpecError(file.field, found, "give a folder that a tokenizer's save_pretrained wrote")
-    if known.module and importlib.util.find_spec(known.module) is None:
+    if known.module and member.python is None and importlib.util.find_spec(known.module) is None:
         missing = missing_extra(ModuleNotFoundError(name=known.module))
         raise MissingExtraError(f"{field}.model", known.module, missing.extra if missing else known.module)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from quorate.deployments.spec.input_names import with_input_names
+from quorate.deployments.spec.model_files.input_names import with_input_names
 from quorate.deployments.spec.schema import DEADLINE_S
 
 # In a member's inputs it stands for all inputs of the request, where nothing else is called so.

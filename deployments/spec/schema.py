@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from quorate.deployments.spec.input_names import with_input_names
+from quorate.deployments.spec.model_files.input_names import with_input_names
 from quorate.deployments.spec.preprocess import PreprocessSpec
 from quorate.fusion.registry import RULES
 
@@ -134,6 +134,8 @@ class MemberSpec(_Frozen):
         stall_timeout_s: a replica whose inference makes no progress for this long is replaced.
         max_memory_bytes: a replica that keeps more in memory (resident, as ``ps`` shows it) is replaced, after it has
             answered what it has; without end when left out.
+        python: the interpreter of another environment that runs the model, where its libraries clash with others': an
+            absolute path, the same on every node. Quorate is installed there too.
         share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
     """
 
@@ -152,6 +154,7 @@ class MemberSpec(_Frozen):
     max_batch_size: Count = 64
     stall_timeout_s: Seconds = 60.0
     max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    python: Annotated[str, Field(min_length=1)] | None = None
     share: bool = False
 
     @model_validator(mode="before")

@@ -96,7 +96,7 @@ def written(folder, old="", new=""):
         ('"own_mistakes:ok"', "modle.pt2", "there is no file .*modle.pt2; did you mean 'model.pt2'"),
         ("own_mistakes:ok", "yours:ok", "there is no module 'yours'; install it, or put it beside the spec"),
         ("own_mistakes:ok", "own_mistakes:okk", "members.m.model: own_mistakes has no 'okk'; did you mean 'ok'"),
-        ('"own_mistakes:ok"', "model.h5", "'model.h5' is no model; write package.module:factory"),
+        ('"own_mistakes:ok"', "model.gguf", "'model.gguf' is no model; write package.module:factory"),
         ("    inputs: [x]", "    inputs: [x]\n    weights: w.h5", "w.h5' is not a .safetensors, .* file; save the"),
         ("    inputs: [x]", "    inputs: [x]\n    config: {wdith: 3}", "no such parameter; did you mean 'width'"),
         ("rule: mean", "rule: average", "fusion.rule: there is no rule 'average'; did you mean 'mean'"),

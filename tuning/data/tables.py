@@ -45,8 +45,9 @@ def read_table(
     Args:
         path: a file or folder of any kind that ``quorate.deployments.rows`` knows, or a data frame.
         inputs: what each request input is; a shape alone takes the table's own datatype.
-        classes: class names of the spec; a label is the name of a class, or a number that reads as one, or its place
-            among them, from 0, where these are words (see ``are_places``). Where there are none it is a value, or a list of values; a list of 0 and 1 says which classes hold.
+        classes: class names of the spec; a label is the name of a class, a number that reads as one, or its place among
+            them, from 0, where these are words (see ``are_places``). Where there are none it is a value, or a list of
+            values; a list of 0 and 1 says which classes hold.
         label: name of the label column.
         memory_bytes: an input with more than this is written into a file without a name and mapped from there,
             whatever memory there is; text is always held in memory.
@@ -143,10 +144,11 @@ def _joined(table: Table, parts: Sequence[Mapping[str, Column]]) -> dict[str, Co
 
 
 def _labels(column: Column, classes: Sequence[str], source: str) -> tuple[NDArray[Any], bool]:
-    """Indices of classes and whether they are given as such, or true values where there are none, or where each row has a list."""
+    """Indices of classes, or true values where there are none or each row has a list; and whether indices are given."""
     listed = bool(column.sizes)
     if classes and not listed:
         labels = column.array()
         numbered = are_places(dict.fromkeys(labels.tolist()), classes)
-        return (labels.astype(np.float64).astype(np.int64) if numbered else match_labels(labels, classes, source)), numbered
+        places = labels.astype(np.float64).astype(np.int64) if numbered else match_labels(labels, classes, source)
+        return places, numbered
     return true_values(typed(column).array(), source), False

@@ -16,7 +16,7 @@ def logs(
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only of the last 90s, 10m or 2h.", show_default=False)
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what members write, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until Ctrl-C.")] = False,
     address: Address = None,
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.sources.tables.columns import ColumnError, Columns, as_text, plain_name
+from quorate.deployments.sources.tables.columns import ColumnError, Columns, as_text
+from quorate.deployments.spec.model_files.input_names import plain_name
 
 Array = NDArray[Any]
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}

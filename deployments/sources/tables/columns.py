@@ -9,7 +9,6 @@ other is given all of them, in the order of the inputs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.sources.request import LoadRequest
+from quorate.deployments.spec.model_files.input_names import places_of, plain_name
 
 Array = NDArray[Any]
 # A category's text, or its number, and the code that the model knows it by.
@@ -102,11 +102,6 @@ class Columns:
             raise ColumnError(f"the member's inputs have {found} columns a row, and the model reads {self._count}")
 
 
-def plain_name(name: str) -> str:
-    """A feature's name as a spec can write it: ``sepal length (cm)`` is ``sepal_length_cm`` there."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")
-
-
 def coded(name: str, column: Array, codes: Codes) -> Array:
     """(B,) the codes of categories, NaN for what is missing.
 
@@ -159,13 +154,15 @@ def _places(request: LoadRequest, names: Sequence[str]) -> list[int] | None:
     """Where each feature stands among the inputs; None for one input that holds them all."""
     inputs = request.preprocessing.names
     plain = [plain_name(name) for name in names]
-    known = list(names) if set(names) <= set(inputs) or len(set(plain)) < len(plain) else plain
-    if len(inputs) == 1 and inputs[0] not in known:
+    known = list(names) if len(set(plain)) < len(plain) else plain
+    found = places_of(names, inputs)
+    if found is None and len(inputs) == 1 and plain_name(inputs[0]) not in plain:
         return None
-    missing = [name for name in known if name not in inputs]
-    if missing:
-        extra = [name for name in inputs if name not in known]
+    if found is None:
+        there = {plain_name(name) for name in inputs} | set(inputs)
+        missing = [name for name in known if name not in there]
+        extra = [name for name in inputs if plain_name(name) not in plain]
         has = f"; it does not know {', '.join(extra)}" if extra else ""
-        found = f"the model reads {', '.join(missing)}, which are not among the inputs{has}"
-        raise request.error(found, f"write inputs: [{', '.join(known)}], in any order")
-    return [inputs.index(name) for name in known]
+        lacks = f"the model reads {', '.join(missing or known)}, which are not among the inputs{has}"
+        raise request.error(lacks, f"write inputs: [{', '.join(known)}], in any order")
+    return found

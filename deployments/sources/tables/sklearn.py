@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.request import LoadRequest
-from quorate.deployments.sources.tables.columns import Columns, as_text, plain_name
+from quorate.deployments.sources.tables.columns import Columns, as_text
 from quorate.deployments.sources.tables.outputs import as_asked, check_classifies
+from quorate.deployments.spec.model_files.input_names import plain_name
 from quorate.deployments.wire.class_names import class_name
 
 Array = NDArray[Any]
@@ -51,7 +52,9 @@ def estimator_model(request: LoadRequest, estimator: Any) -> Model:
             return answer(read(arrays))
 
     model = request.model(predict, tensors=False, classes=_classes(request, estimator))
-    model.content = {plain_name(name): text for name, text in _known_texts(estimator)}
+    called = dict(zip(request.spec.model_inputs, request.spec.inputs, strict=True))
+    known = [(called.get(name) or called.get(plain_name(name)), text) for name, text in _known_texts(estimator)]
+    model.content = {source: text for source, text in known if source is not None}
     return model
 
 

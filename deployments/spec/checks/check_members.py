@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.checks.check_preprocess import check_preprocess
-from quorate.deployments.spec.model_formats import FACTORY, FORMATS, factory_of, format_of
+from quorate.deployments.spec.model_formats import FACTORY, FORMATS, WEIGHTS_SUFFIX, factory_of, format_of
 from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, Resources, TensorSpec
 from quorate.deployments.spec.suggestions import suggest
 
@@ -59,6 +61,9 @@ def check_member(spec: EnsembleSchema, name: str, member: MemberSpec) -> None:
     check_preprocess(spec, field, member)
     check_classes(f"{field}.classes", member.classes)
     _check_member_classes(spec, field, member)
+    if member.python is not None and not PurePath(member.python).is_absolute():
+        fix = "give the absolute path of an interpreter that every node has, such as /env/bin/python"
+        raise SpecError(f"{field}.python", f"'{member.python}' is no absolute path", fix)
     check_resources(f"{field}.resources", member.resources)
     check_range(f"{field}.replicas", member.replicas.min, member.replicas.max)
 
@@ -89,7 +94,8 @@ def _check_model(field: str, member: MemberSpec) -> None:
         fix = f"add weights: the path of a {' or '.join(known.weights)} file; nothing is ever fetched"
         raise SpecError(f"{field}.weights", f"{member.model} would answer at random", fix)
     if known is FACTORY and not _is_factory(member.model):
-        raise SpecError(f"{field}.model", f"'{member.model}' is no model", f"write {_KINDS}")
+        found, fix = _other_file(member.model) or ("is no model", f"write {_KINDS}")
+        raise SpecError(f"{field}.model", f"'{member.model}' {found}", fix)
     if member.weights and not member.weights.endswith(known.weights):
         fix = "save the state dict with safetensors.torch.save_file; pickles can run code and are refused"
         raise SpecError(f"{field}.weights", f"'{member.weights}' is not a {', '.join(known.weights)} file", fix)
@@ -97,6 +103,25 @@ def _check_model(field: str, member: MemberSpec) -> None:
         raise SpecError(
             f"{field}.digest", "there is no weights file to compare it with", "add weights or remove digest"
         )
+
+
+# Files that people have of a model, and what becomes of each.
+_OTHER_FILES = {
+    (".joblib", ".pkl", ".pickle"): (
+        "is a pickle, which may run code when it is read",
+        "if you trust where it is from, quorate convert {} --to skops, and give that",
+    ),
+    (WEIGHTS_SUFFIX,): ("holds weights alone", "name the factory of its module as model, and this file as weights"),
+    (".h5", ".keras", ".pb", ".tflite"): ("is a model of TensorFlow", "export it to ONNX (tf2onnx), and give that"),
+    (".xgb", ".bst", ".model"): ("says no format by its name", "save it again, XGBoost's as .ubj, LightGBM's as .txt"),
+}
+
+
+def _other_file(model: str) -> tuple[str, str] | None:
+    """What is said of a file that no format is of, and what to do; None for one that nobody knows."""
+    said = (said for suffixes, said in _OTHER_FILES.items() if model.endswith(suffixes))
+    found = next(said, None)
+    return None if found is None else (found[0], found[1].format(model))
 
 
 def _is_factory(model: str) -> bool:

@@ -9,6 +9,7 @@ from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.model_files.exact_casts import is_exact
 from quorate.deployments.spec.model_files.export_files import read_export
 from quorate.deployments.spec.model_files.file_input import FileInput
+from quorate.deployments.spec.model_files.input_names import places_of
 from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 
@@ -32,8 +33,13 @@ def check_onnx_inputs(name: str, member: MemberSpec, inputs: Mapping[str, Tensor
         raise SpecError(f"members.{name}.model", str(error), "export it again") from None
     if _tokenizes(member):
         return
+    if _is_matrix(member, reads):
+        read = next(iter(reads.values()))
+        columns = dict.fromkeys(member.inputs, FileInput(read.datatype, None))
+        _check(columns, _as_they_are(member, inputs), path.name, is_exact)
+        return
     single = len(reads) == len(member.inputs) == 1 and not member.input_names
-    if not single and not set(reads) <= set(member.model_inputs):
+    if not single and places_of([*reads], member.model_inputs) is None:
         raise _other_inputs(name, member, reads, path)
     _check(_by_source(member, reads), _as_they_are(member, inputs), path.name, is_exact)
 
@@ -48,6 +54,14 @@ def check_export_inputs(name: str, member: MemberSpec, inputs: Mapping[str, Tens
         raise _other_inputs(name, member, reads, path)
     as_they_are = _as_they_are(member, inputs)
     _check(_by_source(member, reads), as_they_are, path.name, lambda a, b: a == b or {a, b} <= {*_CAST})
+
+
+def _is_matrix(member: MemberSpec, reads: Mapping[str, FileInput]) -> bool:
+    """Whether a file reads one matrix, of which the member's inputs are the columns."""
+    if len(reads) != 1 or len(member.inputs) == 1 or member.input_names or places_of([*reads], member.inputs):
+        return False
+    sizes = next(iter(reads.values())).sizes
+    return sizes is not None and len(sizes) == 2
 
 
 def _tokenizes(member: MemberSpec) -> bool:
@@ -71,9 +85,9 @@ def _other_inputs(name: str, member: MemberSpec, reads: Mapping[str, FileInput],
 
 def _by_source(member: MemberSpec, reads: Mapping[str, FileInput]) -> dict[str, FileInput]:
     """What the file reads of each of the member's sources: by its name, or in their order."""
-    if set(reads) <= set(member.model_inputs):
-        called = zip(member.inputs, member.model_inputs, strict=True)
-        return {source: reads[name] for source, name in called if name in reads}
+    places = places_of([*reads], member.model_inputs)
+    if places is not None:
+        return {member.inputs[place]: read for place, read in zip(places, reads.values(), strict=True)}
     return dict(zip(member.inputs, reads.values(), strict=True))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickletools
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Literal
+
+from quorate.deployments.spec.model_files.torchscript_code import opening_word
 
 Kind = Literal["TorchScript", "torch.export", "torch.save", "pickle", "other"]
 
@@ -17,8 +18,6 @@ _LEGACY_MAGIC, _LEGACY_PICKLES = 0x1950A86A20F9469CFC6C, 4
 # Top modules that torch.load(weights_only=True) takes something from; not the classes of its layers.
 _PLAIN = frozenset({"torch", "collections", "_codecs", "numpy", "builtins", "__builtin__"})
 _LAYERS = "torch.nn.modules."
-# Operators of TorchScript, which has no other way to a file.
-_OPENS_FILES = re.compile(rb"\b(save|from_file|load_tensor)\b")
 # What readers of archives and of pickles raise for what is neither, sizes beyond any memory among it.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError, OverflowError, MemoryError)
 
@@ -55,14 +54,20 @@ def why_not_run(path: Path) -> str:
     """Why a TorchScript program may not be run: it could open files, or cannot be read; empty where it may."""
     try:
         with zipfile.ZipFile(path) as archive:
-            # Each by itself: of two entries of one name this reader would give the last, and torch's the first.
-            for entry in (e for e in archive.infolist() if e.filename.partition("/")[2].startswith("code/")):
-                found = _OPENS_FILES.search(archive.read(entry))
-                if found:
-                    return f"its code says '{found.group().decode()}', by which it could open files while it runs"
+            code = [e for e in archive.infolist() if e.filename.partition("/")[2].startswith("code/")]
+            code = [entry for entry in code if entry.filename.endswith(".py")]
+            sources = {_module_of(entry.filename): archive.read(entry).decode() for entry in code}
+            if len(sources) < len(code):
+                return "two parts of its code have one name"  # this reader gives the last of them, torch's the first
+            word = opening_word(sources)
     except _DAMAGE as error:
         return f"its code cannot be read: {error or type(error).__name__}"
-    return ""
+    return f"its code says '{word}', by which it could open files while it runs" if word else ""
+
+
+def _module_of(entry: str) -> str:
+    """``m/code/__torch__/nets.py`` has the classes of ``__torch__.nets``."""
+    return entry.partition("/code/")[2].removesuffix(".py").replace("/", ".")
 
 
 def _is_plain(name: str) -> bool:

@@ -108,9 +108,9 @@ def test_boosters_read_the_columns_of_a_table_under_names_that_inputs_may_have(t
     frame.assign(diagnosis=diagnoses).to_csv(tmp_path / "patients.csv", index=False)
     done = init(tmp_path, tmp_path / "patients.csv", label="diagnosis", name="patients")
     assert done.classes == ("benign", "malignant")
-    assert done.columns == {"mean_radius": "mean radius", "area_error": "area error"}
-    assert "--column 'mean_radius=mean radius'" in repr(done)
-    tried = try_spec(done.path, frame, columns=done.columns)
+    assert list(load_spec(done.path).inputs) == ["mean_radius", "area_error", "size", "points"]
+    assert (done.columns, "--column" in repr(done)) == ({}, False)
+    tried = try_spec(done.path, frame)
     mean = np.mean([probabilities for _, probabilities in models.values()], axis=0)
     np.testing.assert_allclose(tried.outputs["fused"], mean, atol=1e-5)
 
@@ -166,3 +166,18 @@ def test_the_command_writes_what_the_function_writes(folder, table, monkeypatch,
         main.main()
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out)["classes"] == ["bird", "cat", "dog"]
+
+
+def test_the_probabilities_of_a_classifier_as_sklearn_onnx_writes_it_are_found(tmp_path):
+    from skl2onnx import to_onnx
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    iris = load_iris(as_frame=True)
+    names = iris.target_names[iris.target]
+    model = LogisticRegression(max_iter=1000).fit(iris.data.to_numpy(), names)
+    (tmp_path / "iris.onnx").write_bytes(to_onnx(model, iris.data.to_numpy(np.float32)[:1]).SerializeToString())
+    iris.data.assign(species=names).to_csv(tmp_path / "rows.csv", index=False)
+    done = init(tmp_path, tmp_path / "rows.csv", label="species", name="irises")
+    found = try_spec(done.path, tmp_path / "rows.csv")
+    np.testing.assert_allclose(found.outputs["fused"], model.predict_proba(iris.data.to_numpy()), atol=1e-5)

@@ -9,8 +9,8 @@ import quorate
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.spec.digests import pin
 from quorate.deployments.rows.example import check_examples, example_rows
+from quorate.deployments.spec.digests import pin
 
 
 def spec(datatype="FP32", shape=(1, -1), member=None, **words):
@@ -58,7 +58,10 @@ def test_a_row_of_numbers_is_the_first_of_a_file(tmp_path, kind):
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        (np.zeros((2, 3, 12)), r"inputs\.x\.example: row\.npy: column 'x' has rows of shape \[3, 12\], the model reads \[1, -1\]"),
+        (
+            np.zeros((2, 3, 12)),
+            r"inputs\.x\.example: row\.npy: column 'x' has rows of shape \[3, 12\], the model reads \[1, -1\]",
+        ),
         (np.array([[["a"]]]), r"inputs\.x\.example: row\.npy: column 'x', row 0: 'a', the model reads FP32"),
     ],
 )

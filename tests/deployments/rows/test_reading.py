@@ -294,3 +294,13 @@ def test_a_name_that_stands_twice_is_refused_where_it_is_meant(tmp_path):
         with pytest.raises(RowsError, match="column 'x' is there twice; give each column a name of its own"):
             read_inputs(rows, {"x": Wanted("INT64", ())})
         assert read_inputs(rows, {"y": Wanted("INT64", ())})["y"].tolist() == [3]
+
+
+def test_a_column_that_no_input_can_be_called_as_is_found_by_its_plain_name():
+    frame = pd.DataFrame({"sepal length (cm)": [1.0], "petal-width": [2.0], "a b": [3.0], "a.b": [4.0]})
+    asked = {"sepal_length_cm": Wanted("FP32", ()), "petal-width": Wanted("FP32", ())}
+    assert {name: array.tolist() for name, array in read_inputs(frame, asked).items()} == {
+        "sepal_length_cm": [1.0], "petal-width": [2.0],
+    }  # fmt: skip
+    with pytest.raises(RowsError, match="no column 'a_b'"):  # which of the two is meant?
+        read_inputs(frame, {"a_b": Wanted("FP32", ())})

@@ -17,6 +17,7 @@ from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.files import dump_spec, load_spec
+from quorate.deployments.spec.model_files.input_names import places_of
 
 A, B = np.random.default_rng(0).normal(size=(2, 4, 2)).astype(np.float32)
 FACTORIES = """
@@ -155,3 +156,46 @@ def test_a_spec_that_is_written_back_is_the_same(models, tmp_path):
     path = models.folder / "spec.yaml"
     path.write_text(dump_spec(spec("m.onnx", {"price:0": "a", "in/cost": "b"})))
     assert load_spec(path) == spec("m.onnx", {"price:0": "a", "in/cost": "b"})
+
+
+def test_names_that_libraries_have_changed_are_the_same():
+    assert places_of(["sepal_length__cm_", "x"], ["x", "sepal length (cm)", "more"]) == [1, 0]
+    assert places_of(["a b", "a_b"], ["a_b", "a b"]) == [1, 0]
+    assert places_of(["a b"], ["a_b", "a-b", "a.b"]) is None  # which of the two is meant?
+    assert places_of(["y"], ["x"]) is None
+
+
+@pytest.mark.parametrize("names", [("X",), ("sepal_length__cm_", "b", "c", "d")])
+def test_columns_reach_an_onnx_file_by_their_names_or_as_its_one_matrix(tmp_path, names):
+    rows, labels = load_iris(return_X_y=True)
+    model = LogisticRegression(max_iter=1000).fit(rows, labels)
+    rows = rows.astype(np.float32)
+    size = 4 // len(names)
+    read = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", size]) for n in names]
+    given = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])]
+    weights = [
+        onnx.numpy_helper.from_array(model.coef_.T.astype(np.float32), "w"),
+        onnx.numpy_helper.from_array(model.intercept_.astype(np.float32), "v"),
+    ]
+    joined = [helper.make_node("Concat", list(names), ["all"], axis=1)]
+    nodes = [
+        *joined,
+        helper.make_node("Gemm", ["all", "w", "v"], ["l"]),
+        helper.make_node("Softmax", ["l"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(nodes, "g", read, given, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), tmp_path / "m.onnx")
+    columns = dict(zip(("sepal_length_cm", "b", "c", "d"), rows.T, strict=True))
+    more = {"age": np.zeros(len(rows), np.float32)} if len(names) > 1 else {}  # what the file does not know
+    asked = spec("m.onnx", [*more, *columns], (), output="probabilities")
+    found = ran(asked, tmp_path, **more, **columns)
+    np.testing.assert_allclose(found, model.predict_proba(rows), atol=1e-5)
+
+
+def test_a_matrix_of_another_width_is_told(tmp_path):
+    read = [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["n", 4])]
+    given = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])]
+    graph = helper.make_graph([helper.make_node("Identity", ["X"], ["y"])], "g", read, given)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), tmp_path / "m.onnx")
+    with pytest.raises(MemberLoadError, match="the member's inputs have 3 columns a row, and the file reads 4"):
+        ran(spec("m.onnx", ["a", "b", "c"], ()), tmp_path)

@@ -26,7 +26,8 @@ def test_the_specs_of_the_readme_are_valid(validator, text):
 
 SHORT = {
     "name": "s", "inputs": {"age": "FP32", "job": "BYTES"}, "classes": [1.5, True, None, "b"],
-    "members": {"a": {"model": "m:f", "inputs": ["all"]}, "b": {"model": "m.onnx", "inputs": {"x:0": "age"}}}, "fusion": {"rule": "mean"},
+    "members": {"a": {"model": "m:f", "inputs": ["all"]}, "b": {"model": "m.onnx", "inputs": {"x:0": "age"}}},
+    "fusion": {"rule": "mean"},
 }  # fmt: skip
 
 

@@ -87,7 +87,8 @@ class Server:
             )
         until = time.monotonic() + 120
         while not self._ready(model):
-            assert self._process.poll() is None and time.monotonic() < until, (self._folder / "log").read_text()
+            late = self._process.poll() is not None or time.monotonic() > until
+            assert not late, (self._folder / "log").read_text()
             time.sleep(0.2)
 
     def _ready(self, model):
