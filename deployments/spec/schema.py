@@ -148,6 +148,8 @@ class MemberSpec(_Frozen):
         share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"input_names", "python"})
+
     model: Annotated[str, Field(min_length=1)]
     config: dict[str, Any] = Field(default_factory=dict)
     weights: Annotated[str, Field(min_length=1)] | None = None
