@@ -5,8 +5,7 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from quorate.deployments.spec.model_files.input_names import with_input_names
-from quorate.deployments.spec.schema import DEADLINE_S
+from quorate.deployments.spec.schema import DEADLINE_S, with_input_names
 
 # In a member's inputs it stands for all inputs of the request, where nothing else is called so.
 ALL = "all"

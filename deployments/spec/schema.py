@@ -5,6 +5,7 @@ The graph is the ``inputs`` lists: a member reads request inputs, other members,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -18,7 +19,6 @@ from pydantic import (
     model_validator,
 )
 
-from quorate.deployments.spec.model_files.input_names import with_input_names
 from quorate.deployments.spec.preprocess import PreprocessSpec
 from quorate.fusion.registry import RULES
 
@@ -47,6 +47,15 @@ OutputName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int e
 
 
 S = TypeVar("S", bound="EnsembleSchema")
+
+
+def with_input_names(member: Any) -> Any:
+    """Of a mapping under a member's ``inputs``, by the model's names, make the list and ``input_names`` of it."""
+    read = member.get("inputs") if isinstance(member, Mapping) else None
+    if not isinstance(read, Mapping) or not all(isinstance(source, str) for source in read.values()):
+        return member
+    called = {source: theirs for theirs, source in read.items()}
+    return {**member, "inputs": list(read.values()), "input_names": {**member.get("input_names", {}), **called}}
 
 
 class _Frozen(BaseModel):
@@ -138,6 +147,8 @@ class MemberSpec(_Frozen):
             absolute path, the same on every node. Quorate is installed there too.
         share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"input_names", "python"})
 
     model: Annotated[str, Field(min_length=1)]
     config: dict[str, Any] = Field(default_factory=dict)

@@ -26,7 +26,7 @@ from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.sources.request import LoadRequest
 
 Array = NDArray[Any]
-_CHILD = "from quorate.deployments.sources.interpreter.child import main; main()"
+_CHILD = "from quorate.deployments.members.other_interpreter import main; main()"
 _LAST_LINES = 3
 
 

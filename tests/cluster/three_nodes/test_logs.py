@@ -97,7 +97,7 @@ def ask(nodes, port, place, value):
 
 def test_what_members_on_every_node_write_is_followed_from_one_of_them(talking):
     nodes, deployed = talking
-    port = re.search(r":(\d+)$", deployed["http"])[1]
+    port = deployed["http"].rpartition(":")[2]
     process = nodes.quorate(PLACES[2], "logs", "talking", "m", "--follow")
     followed = Followed(process)
     followed.wait(lambda: followed.nodes_that_said("the vocabulary is there") == ADDRESSES, "prints of three nodes")

@@ -81,7 +81,8 @@ def test_the_model_runs_with_the_versions_of_the_other_environment(environment, 
 
 def test_what_fails_there_is_told_as_here_and_a_process_that_ends_takes_the_replica_with_it(environment):
     python, folder = environment
-    predictor, written = predictor_of(spec(python), folder), []
+    written: list[str] = []
+    predictor = predictor_of(spec(python), folder)
     predictor.on_failure = Failures(written.append).note
     values, states = predictor.run({"x": np.array([[1, 2], [11, 0]], np.float32)}, probabilities=True)
     assert (states.tolist(), values[0].tolist()) == ([RowState.OK, RowState.ERROR], [2.0, 4.0])
