@@ -119,9 +119,7 @@ def main() -> None:
             print(f"  copied to one node            {one:7.1f} s", flush=True)
             reached, answers = deploy_s(nodes, operator, run, size_bytes)
             print(f"  quorate: on three nodes       {reached:7.1f} s, {one / reached:.0%} of that rate", flush=True)
-            print(
-                f"  quorate: the ensemble answers {answers:7.1f} s, load average {os.getloadavg()[0]:.1f}", flush=True
-            )
+            print(f"  quorate: the ensemble answers {answers:7.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
             three = copy_s(nodes, operator, path, PLACES)
             told = f"{three / reached:.0%} of that rate is quorate's"
             print(f"  copied to three nodes         {three:7.1f} s, {told}", flush=True)
