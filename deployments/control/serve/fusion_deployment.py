@@ -160,13 +160,16 @@ class FusionDeployment:
 
     def _keep_copies(self) -> None:
         """Have enough nodes have the files of what may go live; a transfer may take minutes."""
-        said = ""
+        said, number, record = "", 0, None
         while True:
             time.sleep(COPIES_S)
             try:
-                record = self._registry.latest(self._ensemble)
-                for publication in () if record is None else (record.live, *record.earlier):
-                    keep_copies(publication.files, record.door_apps if record else ())
+                newest = self._registry.number(self._ensemble)
+                if newest != number:  # a record is much longer than its number
+                    number, record = newest, self._registry.latest(self._ensemble)
+                if record is not None:
+                    for publication in (record.live, *record.earlier):
+                        keep_copies(publication.files, record.door_apps)
             except Exception as error:  # as above
                 if said != str(error):
                     said = str(error)
