@@ -114,15 +114,15 @@ def main() -> None:
                 file.write(os.urandom(1 << 20))
         path = f"{DISK}/weights"
         for run in range(asked.runs):
-            one = copy_s(nodes, operator, path, PLACES[:1])
-            reached, answers = deploy_s(nodes, operator, run, size_bytes)
-            three = copy_s(nodes, operator, path, PLACES)
             print(f"{asked.gigabytes:g} GB at {asked.rate}, load average {os.getloadavg()[0]:.1f}")
-            print(f"  copied to one node            {one:7.1f} s")
-            print(f"  copied to three nodes         {three:7.1f} s")
-            print(f"  quorate: on three nodes       {reached:7.1f} s, {one / reached:.0%} of the rate to one,", end=" ")
-            print(f"{three / reached:.0%} of that to three")
-            print(f"  quorate: the ensemble answers {answers:7.1f} s", flush=True)
+            one = copy_s(nodes, operator, path, PLACES[:1])
+            print(f"  copied to one node            {one:7.1f} s", flush=True)
+            reached, answers = deploy_s(nodes, operator, run, size_bytes)
+            print(f"  quorate: on three nodes       {reached:7.1f} s, {one / reached:.0%} of that rate", flush=True)
+            print(f"  quorate: the ensemble answers {answers:7.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            three = copy_s(nodes, operator, path, PLACES)
+            told = f"{three / reached:.0%} of that rate is quorate's"
+            print(f"  copied to three nodes         {three:7.1f} s, {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ from .training.training_run import Trained as Trained
 from .workflows.compress import Candidate as Candidate
 from .workflows.compress import Compression as Compression
 from .workflows.compress import compress as compress
-from .workflows.promotion import Promotion as Promotion
 from .workflows.promote import promote as promote
+from .workflows.promotion import Promotion as Promotion
 from .workflows.tune_fusion import TuneResult as TuneResult
 from .workflows.tune_fusion import tune_fusion as tune_fusion
 from .workflows.tune_predictions import Judged as Judged

@@ -52,9 +52,18 @@ def bring_all(files: KeptFiles, first: Sequence[str] = ()) -> None:
     Holders(ClusterStore()).add(files.name)
 
 
+def has_all(files: KeptFiles) -> bool:
+    """Whether this node has all of them; nobody is asked."""
+    return all(_is_there(kept_root() / files.name / file.path) for file in files.files)
+
+
+def _is_there(target: Path) -> bool:
+    return target.is_file() and not target.is_symlink()
+
+
 def _linked(file: KeptFile, place: Path) -> bool:
     target = place / file.path
-    return (target.is_file() and not target.is_symlink()) or content_cache().link(file.digest, target)
+    return _is_there(target) or content_cache().link(file.digest, target)
 
 
 def _make_room() -> None:

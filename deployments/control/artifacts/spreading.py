@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import ray
 
-from quorate.deployments.control.artifacts.bringing import bring, bring_all
+from quorate.deployments.control.artifacts.bringing import bring, bring_all, has_all
 from quorate.deployments.control.artifacts.holders import Holders, alive
 from quorate.deployments.control.ray_private import ClusterStore
 from quorate.deployments.errors import DeployError
@@ -49,20 +48,21 @@ class Spreading:
             raise DeployError(f"files have not reached {nodes} after {timeout_s:g} s; give --timeout more")
 
 
-def keep_copies(files: KeptFiles, watching: Collection[str]) -> None:
+def keep_copies(files: KeptFiles, anyway: bool = False) -> None:
     """Where nodes have died, or come back empty, have others take their copies.
 
+    Called on every node that has doors, now and then. Those that have not all files themselves ask nobody anything.
+
     Args:
-        watching: the nodes on which this is called, now and then; one of them sees to it.
+        anyway: look although this node has not all of them; they may be scattered.
 
     Raises:
-        MissingArtifactError: no node has all of them any more.
+        MissingArtifactError: no node has one of them any more.
     """
-    nodes, holders = alive(), Holders(ClusterStore()).of(files.name)
-    there = set(watching) & set(nodes)
-    if not files.files or len(holders) >= min(COPIES, len(nodes)):
+    here_too = has_all(files)
+    if not files.files or not (here_too or anyway):
         return
-    if ray.util.get_node_ip_address() != min(there & set(holders) or there, default=""):
-        return
-    bring_all(files)
-    Spreading(files)
+    holders = Holders(ClusterStore()).of(files.name)
+    if len(holders) < min(COPIES, len(alive())) and (here_too or not holders):
+        bring_all(files)
+        Spreading(files)

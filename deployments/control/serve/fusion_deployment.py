@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -39,6 +40,8 @@ STALL_S = 10.0
 WATCH_S = 2.0
 # How often it is looked whether enough nodes have the files of what may go live.
 COPIES_S = 30.0
+# Of how many such looks one is also for files that no node has all of.
+SEARCH_EVERY = 20
 
 
 class FusionDeployment:
@@ -160,13 +163,16 @@ class FusionDeployment:
 
     def _keep_copies(self) -> None:
         """Have enough nodes have the files of what may go live; a transfer may take minutes."""
-        said = ""
-        while True:
+        said, number, record = "", 0, None
+        for turn in itertools.count(1):
             time.sleep(COPIES_S)
             try:
-                record = self._registry.latest(self._ensemble)
-                for publication in () if record is None else (record.live, *record.earlier):
-                    keep_copies(publication.files, record.door_apps if record else ())
+                newest = self._registry.number(self._ensemble)
+                if newest != number:  # a record is much longer than its number
+                    number, record = newest, self._registry.latest(self._ensemble)
+                if record is not None:
+                    for publication in (record.live, *record.earlier):
+                        keep_copies(publication.files, anyway=turn % SEARCH_EVERY == 0)
             except Exception as error:  # as above
                 if said != str(error):
                     said = str(error)

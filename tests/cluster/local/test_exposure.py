@@ -73,13 +73,18 @@ def started(tmp_path_factory):
     shell.run("down")
 
 
-def test_a_node_address_without_the_token_is_told_in_a_sentence(started, tmp_path):
-    wrong = "the one that was shown is not its own"
-    for mode, token, found in (("disabled", "", "none was shown"), ("token", "b" * 64, wrong)):
-        env = {**started.shell.env, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
-        words = [sys.executable, "-m", "quorate.cluster.cli.main", "status", "--address", started.cluster.address]
-        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, f"asks for a token, and {found}" in done.stderr) == (1, True), done.stderr
+@pytest.mark.parametrize(
+    ("mode", "token", "found"),
+    [("disabled", "", "False False"), ("token", "b" * 64, "True False"), ("token", "the cluster's", "True True")],
+)
+def test_the_head_says_at_once_whether_a_token_is_its_own(started, mode, token, found):
+    code = "import sys; from quorate.deployments.control.ray_private import on_loopback, reach_head\n"
+    code += "with on_loopback(): shown = reach_head(sys.argv[1])\nprint(shown.token, shown.accepted)"
+    shown = started.token if token == "the cluster's" else token
+    env = {**started.shell.env, "RAY_AUTH_MODE": mode, "RAY_AUTH_TOKEN": shown, "HOME": str(started.shell.folder)}
+    words = [sys.executable, "-c", code, started.cluster.address]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == found
 
 
 def status(port, rpc, **metadata):

@@ -43,6 +43,26 @@ def test_a_file_comes_out_of_the_store_and_stays_for_the_next_time(cluster, file
     assert (bring(found) / "a" / "w.bin").read_bytes() == WEIGHTS
 
 
+def test_a_node_that_has_all_files_and_did_not_say_so_says_so(cluster, files, tmp_path):
+    from dataclasses import replace
+
+    from quorate.deployments.control.artifacts.bringing import bring
+    from quorate.deployments.control.artifacts.holders import Holders
+    from quorate.deployments.control.artifacts.spreading import keep_copies
+    from quorate.deployments.control.ray_private import ClusterStore
+
+    (tmp_path / DIGEST[7:]).write_bytes(WEIGHTS)
+    found, holders = replace(files, store=f"file://{tmp_path}"), Holders(ClusterStore())
+    keep_copies(found)
+    assert holders.of(files.name) == []  # it has none, and asks nobody
+    bring(found)
+    assert holders.of(files.name) == []
+    keep_copies(found)
+    assert holders.of(files.name) == [cluster.util.get_node_ip_address()]
+    holders.drop_all_but(files.name.parent, set())
+    assert holders.of(files.name) == []
+
+
 def test_pieces_of_a_content_go_through_rays_object_store(cluster, tmp_path):
     import os
 
@@ -64,7 +84,8 @@ def test_the_cache_is_where_and_as_large_as_the_environment_says(monkeypatch, tm
     assert kept_root() == tmp_path / "kept"
     monkeypatch.setenv("QUORATE_CACHE_BYTES", "10")
     for content in (b"1" * 9, b"2" * 9):
-        content_cache().add(f"sha256:{hashlib.sha256(content).hexdigest()}", 9, lambda _, content=content: [content])
+        (tmp_path / "file").write_bytes(content)
+        content_cache().add_file(tmp_path / "file", f"sha256:{hashlib.sha256(content).hexdigest()}")
     assert content_cache().size_bytes == 9
     monkeypatch.setenv("QUORATE_CACHE_BYTES", "10 GB")
     with pytest.raises(DeployError, match="QUORATE_CACHE_BYTES is '10 GB', no number of bytes"):
