@@ -292,7 +292,7 @@ def command(tmp_path):
 
 def test_the_command_prints_what_python_gives(command):
     code, printed = command("--namespace", "serving", "--redis", "redis:6379", "--accelerator", "H200=gpu=h200")
-    made = quorate.manifest(GPUS, namespace="serving", redis="redis:6379", accelerators={"H200": "gpu=h200"})
+    made = quorate.manifest("gpus.yaml", namespace="serving", redis="redis:6379", accelerators={"H200": "gpu=h200"})
     assert (code, printed) == (0, made.text)
 
 
