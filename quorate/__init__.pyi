@@ -27,6 +27,7 @@ from .cluster.operations.query import curl as curl
 from .cluster.operations.query import query as query
 from .cluster.operations.query_file import Answered as Answered
 from .cluster.operations.query_file import query_file as query_file
+from .cluster.operations.ray_up import ray_up as ray_up
 from .cluster.operations.rollback import RolledBack as RolledBack
 from .cluster.operations.rollback import rollback as rollback
 from .cluster.operations.schema import schema as schema

@@ -51,7 +51,7 @@ class Machines:
     package: str
 
 
-def ray_up(name: str, machines: Machines, folder: Path) -> dict[str, Any]:
+def launcher_file(name: str, machines: Machines, folder: Path) -> dict[str, Any]:
     """What the file holds.
 
     Args:
@@ -79,7 +79,7 @@ def ray_up(name: str, machines: Machines, folder: Path) -> dict[str, Any]:
     }
 
 
-def ray_up_text(config: Mapping[str, Any]) -> str:
+def launcher_text(config: Mapping[str, Any]) -> str:
     """The file, which begins with how it is used; no secret is in it."""
     ray = f"bash -c '{_exports()}; cd ~/spec; {_BIN}/quorate deploy SPEC --address auto'"
     lines = [

@@ -1,4 +1,4 @@
-"""Write what KubeRay, Helm or Ray's cluster launcher start an ensemble from."""
+"""Write what KubeRay or Helm start an ensemble from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and
 from quorate.cluster.manifest.helm_chart import helm_chart
 from quorate.cluster.manifest.kubernetes import around
 from quorate.cluster.manifest.ray_service import ray_service, service_name
-from quorate.cluster.manifest.ray_up import CLUSTER_FILE, ClusterSecrets, Machines, ray_up, ray_up_text
 from quorate.cluster.manifest.settings import Settings
 from quorate.cluster.manifest.worker_groups import worker_groups
 from quorate.cluster.manifest.yaml_text import dump_all
@@ -22,7 +21,7 @@ from quorate.deployments.errors import DeployError
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
-Platform = Literal["kuberay", "helm", "ray"]
+Platform = Literal["kuberay", "helm"]
 # Of the image, whose Dockerfile pins it.
 RAY_VERSION = "2.60.0"
 _ONE_FILE = "manifest.yaml"
@@ -91,41 +90,18 @@ def manifest(
     gpus_per_worker: int = 1,
     cpus_per_worker: int = 4,
     accelerators: Mapping[str, str] | None = None,
-    head: str = "",
-    workers: Sequence[str] = (),
-    ssh_user: str = "ray",
-    ssh_key: str = "",
-    package: str | None = None,
 ) -> Manifest:
-    """Write a RayService for KubeRay with what stands around it, a Helm chart of the same, or a file for ``ray up``.
+    """Write a RayService for KubeRay with what stands around it, or a Helm chart of the same.
 
     Args:
         spec: path of a spec file, a spec, or what a spec file holds.
         folder: what its relative paths start from here; that of the file, or the current one, when None.
-        platform: kuberay (objects of Kubernetes), helm (a chart) or ray (machines that take SSH).
-        output: the file to write, a folder for helm and ray.
-        image: with Quorate and what the spec's code imports; ``quorate:VERSION``, with ``-cuda`` where GPUs are asked
-            for, when None.
-        models: the folder in every pod that the spec's paths start from.
-        volume: the PersistentVolumeClaim that is mounted there for the head; empty where the image has the files.
-        store: a URI that keeps the files too, as of ``deploy``; pods take them from there.
-        namespace: of all objects.
-        http_port: of the doors, likewise ``grpc_port``.
-        token_secret: the Secret with the doors' tokens, keys ``tokens`` and ``management-tokens``; ``NAME-tokens``
-            when None.
-        tls_secret: the Secret with the doors' certificate, of type kubernetes.io/tls.
-        insecure: doors take requests without tokens.
-        redis: ``host:port`` of a Redis that keeps what Ray's head knows.
-        redis_secret: the Secret whose key ``password`` opens it.
-        gcs_volume: the size of a volume in its place, such as 2Gi.
-        gateway: the GatewayClass by which traffic is shifted to a new cluster in steps.
-        ray_tls: Ray's own processes talk by mutual TLS too.
-        gpus_per_worker: of a pod that has any, likewise ``cpus_per_worker`` of one that has none.
+        platform: kuberay (objects of Kubernetes) or helm (a chart).
+        output: the file to write, a folder for helm.
+        image: ``quorate:VERSION`` when None, with ``-cuda`` where GPUs are asked for.
+        token_secret: ``NAME-tokens`` when None.
         accelerators: for a Ray accelerator type the label of its nodes, ``{"MI300": "amd.com/gpu=mi300"}``.
-        head: for ray: the address of the machine that Ray's head runs on.
-        workers: for ray: those of the others.
-        ssh_user: for ray, likewise ``ssh_key``, a private key's file.
-        package: for ray: what pip installs; ``quorate[serve]`` of this version when None.
+        models, volume, ...: see ``Settings``, which has what all others mean.
 
     Raises:
         SpecError: the spec cannot be served.
@@ -133,9 +109,6 @@ def manifest(
     """
     found, place = spec_and_folder(spec, folder)
     found, target = pin(found, place), None if output is None else Path(output)
-    if platform == "ray":
-        machines = Machines(head, tuple(workers), ssh_user, ssh_key, package or f"quorate[serve]=={version('quorate')}")
-        return _for_ray(found, machines, target)
     settings = Settings(
         image or _image(found), models, volume, store, namespace, http_port, grpc_port,
         _token_secret(found, token_secret, insecure), tls_secret, insecure, redis, redis_secret, gcs_volume, gateway,
@@ -145,28 +118,12 @@ def manifest(
     name = service_name(found.name)
     objects = (ray_service(found, groups, settings, RAY_VERSION), *around(name, settings))
     if platform == "helm":
-        return _written(Manifest(name, platform, helm_chart(objects, version("quorate")), objects), target)
-    return _written(Manifest(name, platform, {_ONE_FILE: dump_all(objects)}, objects), target)
+        return written(Manifest(name, platform, helm_chart(objects, version("quorate")), objects), target)
+    return written(Manifest(name, platform, {_ONE_FILE: dump_all(objects)}, objects), target)
 
 
-def _for_ray(spec: EnsembleSpec, machines: Machines, folder: Path | None) -> Manifest:
-    """The launcher's file, and beside it the cluster's token and authority, which only their owner may read.
-
-    Raises:
-        DeployError: there is no folder to put them in, or no head.
-    """
-    if folder is None:
-        raise DeployError("a cluster of machines has a token and certificates; give output, a folder for them")
-    if not machines.head:
-        raise DeployError("no machine is named; give head, and workers")
-    name = service_name(spec.name)
-    secrets = folder / "secrets"
-    text = ray_up_text(ray_up(name, machines, secrets.resolve()))
-    ClusterSecrets.make().write(secrets)
-    return _written(Manifest(name, "ray", {CLUSTER_FILE: text}), folder / CLUSTER_FILE)
-
-
-def _written(made: Manifest, target: Path | None) -> Manifest:
+def written(made: Manifest, target: Path | None) -> Manifest:
+    """The same, with its files where they are to be: one at the path, several below it."""
     if target is None:
         return made
     several = len(made.files) > 1

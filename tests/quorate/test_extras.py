@@ -122,6 +122,7 @@ def test_a_missing_extra_is_one_sentence_on_the_command_line(folder, words, extr
 
 def test_the_command_line_works_bare(folder):
     assert command(folder, "validate", "spec.yaml").stdout.startswith("tiny is valid: 2 members")
+    assert "kind: RayService" in command(folder, "manifest", "spec.yaml").stdout
     assert command(folder, "--version").stdout.startswith("quorate ")
     sick = command(folder, "doctor")
     assert (sick.returncode, sick.stderr) == (1, "")

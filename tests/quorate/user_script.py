@@ -19,6 +19,7 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.validate(spec, folder="."), quorate.Validation)
     assert_type(quorate.plan("digits.yaml"), quorate.Plan)
     assert_type(quorate.manifest("digits.yaml", platform="helm", output="chart"), quorate.Manifest)
+    assert_type(quorate.ray_up("digits.yaml", "cluster", head="10.0.0.1", workers=["10.0.0.2"]), quorate.Manifest)
     assert_type(quorate.demo(full=False).choice.verdict, str)
 
     doors = quorate.Doors(host="127.0.0.1")

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from quorate.cluster.cli.options import Json, Spec, refuse
 from quorate.cluster.cli.tables import show
+
+if TYPE_CHECKING:
+    from quorate.cluster.operations.manifest import Manifest
 
 
 class _Platform(str, Enum):
@@ -24,13 +27,25 @@ _OF_KUBERNETES = (
 )  # fmt: skip
 
 
+_Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Write it there: a file; a folder for helm and ray.", show_default=False),
+]
+_TokenSecret = Annotated[
+    str | None,
+    typer.Option(help="Secret with keys tokens and management-tokens; else NAME-tokens.", show_default=False),
+]
+_Labels = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TYPE=KEY=VALUE", help="The label of the nodes with an accelerator.", show_default=False),
+]
+
+
 def manifest(
     context: typer.Context,
     spec: Spec,
     platform: Annotated[_Platform, typer.Option("--for", help="What is to start it.")] = _Platform.kuberay,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write it there: a file; a folder for helm and ray.")
-    ] = None,
+    output: _Output = None,
     image: Annotated[str | None, typer.Option(help="With Quorate and what the spec's code imports.")] = None,
     models: Annotated[str, typer.Option(help="Folder in every pod that the spec's paths start from.")] = "/models",
     volume: Annotated[str, typer.Option(help="PersistentVolumeClaim that is mounted there.")] = "",
@@ -38,9 +53,7 @@ def manifest(
     namespace: Annotated[str, typer.Option(help="Of all objects.")] = "",
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the HTTP doors.")] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gRPC doors.")] = 8001,
-    token_secret: Annotated[
-        str | None, typer.Option(help="Secret with keys tokens and management-tokens; NAME-tokens by default.")
-    ] = None,
+    token_secret: _TokenSecret = None,
     tls_secret: Annotated[str, typer.Option(help="Secret (kubernetes.io/tls) of the doors' certificate.")] = "",
     insecure: Annotated[bool, typer.Option("--insecure", help="Doors take requests without tokens.")] = False,
     redis: Annotated[str, typer.Option(help="HOST:PORT of a Redis that keeps what Ray's head knows.")] = "",
@@ -50,10 +63,7 @@ def manifest(
     ray_tls: Annotated[bool, typer.Option("--ray-tls", help="Mutual TLS between Ray's own processes.")] = False,
     gpus_per_worker: Annotated[int, typer.Option(min=1, help="GPUs of a pod that has any.")] = 1,
     cpus_per_worker: Annotated[int, typer.Option(min=1, help="CPUs for members in a pod without GPUs.")] = 4,
-    accelerator: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TYPE=KEY=VALUE", help="The label of the nodes with an accelerator.", show_default=False),
-    ] = None,
+    accelerator: _Labels = None,
     head: Annotated[str, typer.Option(help="ray: address of the head's machine.")] = "",
     worker: Annotated[list[str] | None, typer.Option(help="ray: address of another.", show_default=False)] = None,
     ssh_user: Annotated[str, typer.Option(help="ray: whom SSH logs in as.")] = "ray",
@@ -73,20 +83,30 @@ def manifest(
 
     ray = platform == _Platform.ray
     refuse(context, _OF_KUBERNETES if ray else _OF_RAY, f"--for {'kuberay and helm' if ray else 'ray'}")
-    if output is None and platform != _Platform.kuberay:
+    if platform != _Platform.kuberay and output is None:
         raise typer.BadParameter(f"--for {platform.value} writes several files; give --output, a folder")
-    made = operation.manifest(
-        spec, platform=platform.value, output=output, image=image, models=models, volume=volume, store=store,
-        namespace=namespace, http_port=http_port, grpc_port=grpc_port, token_secret=token_secret,
-        tls_secret=tls_secret, insecure=insecure, redis=redis, redis_secret=redis_secret, gcs_volume=gcs_volume,
-        gateway=gateway, ray_tls=ray_tls, gpus_per_worker=gpus_per_worker, cpus_per_worker=cpus_per_worker,
-        accelerators=_labels(accelerator or []), head=head, workers=worker or (), ssh_user=ssh_user, ssh_key=ssh_key,
-        package=package,
-    )  # fmt: skip
+    given = {name: context.params[name] for name in _OF_KUBERNETES if name != "accelerator"}
+    if ray:
+        made = _for_ray(spec, output, head, worker or [], ssh_user, ssh_key, package)
+    else:
+        shape: Literal["kuberay", "helm"] = "helm" if platform == _Platform.helm else "kuberay"
+        labels = _labels(accelerator or [])
+        made = operation.manifest(spec, platform=shape, output=output, accelerators=labels, **given)
     if as_json or output is not None:
         show(made, made.to_dict(), as_json)
     else:
         print(made.text, end="")
+
+
+def _for_ray(
+    spec: Path, output: Path | None, head: str, workers: list[str], ssh_user: str, ssh_key: str, package: str | None
+) -> Manifest:
+    from quorate.cluster.operations.ray_up import ray_up
+
+    if not head:
+        raise typer.BadParameter("--for ray needs --head, the address of a machine")
+    assert output is not None
+    return ray_up(spec, output, head=head, workers=workers, ssh_user=ssh_user, ssh_key=ssh_key, package=package)
 
 
 def _labels(given: list[str]) -> dict[str, str]:

@@ -28,7 +28,6 @@ from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
-from quorate.fusion.errors import QuorateError
 
 _log = logging.getLogger(__name__)
 
@@ -114,16 +113,27 @@ class EnsembleDeployment:
     """
 
     def __init__(self, arguments: EnsembleArguments):
-        self._asked = arguments
+        self._asked, self._store = arguments, ClusterStore()
         self._spec = parse_spec(arguments.spec)
-        self._doors = arguments.doors()
-        key, store = f"applied/{self._spec.name}", ClusterStore()
-        if store.get(key) != arguments.digest.encode():
-            self._deploy()
-            store.put(key, arguments.digest.encode())
+        self._doors: Doors | None = arguments.doors()
+        asked, _, admitted = self._store.get(self._key).decode().partition(" ")
+        if asked != arguments.digest:
+            self._deploy(self._doors)
+            self._remember(self._doors)
+        elif admitted != _digest(self._doors):  # token files changed while nobody looked
+            self._doors = None
         self._seen: tuple[set[str], Doors] | None = None
         self._looked = time.monotonic()
         threading.Thread(target=self._look_after, name="ensemble", daemon=True).start()
+
+    @property
+    def _key(self) -> str:
+        return f"applied/{self._spec.name}"
+
+    def _remember(self, doors: Doors) -> None:
+        """Keep what was done, for a replica that comes after this one."""
+        self._doors = doors
+        self._store.put(self._key, f"{self._asked.digest} {_digest(doors)}".encode())
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""
@@ -131,13 +141,13 @@ class EnsembleDeployment:
         if late_s > 0:
             raise RuntimeError(f"nobody has looked after {self._spec.name} for {self._asked.timeout_s + late_s:.0f} s")
 
-    def _deploy(self) -> None:
+    def _deploy(self, doors: Doors) -> None:
         asked = self._asked
         check_files(self._spec, asked.folder)
         _compare(self._spec, pin(self._spec, asked.folder))
         _wait_for_nodes(self._spec, asked, lambda found: _log.info("%s waits: %s", self._spec.name, found))
         deploy(
-            self._spec, asked.folder, self._doors, asked.http_port, asked.grpc_port, asked.timeout_s,
+            self._spec, asked.folder, doors, asked.http_port, asked.grpc_port, asked.timeout_s,
             progress=lambda states, seconds: _log.info("%s after %.0f s: %s", self._spec.name, seconds, states),
             store=asked.store,
         )  # fmt: skip
@@ -148,20 +158,26 @@ class EnsembleDeployment:
             self._looked = time.monotonic()
             try:
                 self._look()
-            except QuorateError as error:
+            except Exception as error:  # whatever it is, what comes after it is not to be missed
                 _log.warning("%s goes on as it was: %s", self._spec.name, error)
 
     def _look(self) -> None:
         """Have doors where the nodes are now, which let in whom the files name now."""
-        record = Registry(ClusterStore()).latest(self._spec.name)
+        record = Registry(self._store).latest(self._spec.name)
         if record is None:  # somebody has taken it down
             return
         nodes, doors = set(door_nodes(record.live.spec.serving.resources)), self._asked.doors()
         twice, self._seen = self._seen == (nodes, doors), (nodes, doors)
         moved = nodes != set(record.door_apps)
-        if (moved and twice) or doors != self._doors:
-            move_doors(self._spec.name, doors if doors != self._doors else None, self._asked.timeout_s)
-            self._doors = doors
+        if doors != self._doors:
+            move_doors(self._spec.name, doors, self._asked.timeout_s)
+            self._remember(doors)
+        elif moved and twice:
+            move_doors(self._spec.name, timeout_s=self._asked.timeout_s)
+
+
+def _digest(doors: Doors) -> str:
+    return hashlib.sha256(repr(doors).encode()).hexdigest()
 
 
 def _compare(wanted: EnsembleSpec, found: EnsembleSpec) -> None:

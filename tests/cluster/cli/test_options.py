@@ -75,6 +75,7 @@ def test_a_search_needs_no_spec_and_its_time_has_a_unit(monkeypatch, text, secon
 FUNCTIONS: dict[str, list[Callable[..., Any]]] = {
     "deploy": [quorate.deploy, foreground],
     "import_": [quorate.import_autogluon],
+    "manifest": [quorate.manifest, quorate.ray_up],
     "logs": [quorate.logs, quorate.follow_logs],
     "query": [quorate.query, quorate.query_file, quorate.curl],
     "tune": [quorate.tune, quorate.sweep, quorate.resume],

@@ -10,8 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import quorate
+from quorate.cluster.cli.main import app
 from quorate.cluster.manifest.helm_chart import helm_chart
 from quorate.cluster.manifest.kubernetes import around
 from quorate.cluster.manifest.pods import head_pod
@@ -164,8 +166,6 @@ def test_pods_with_other_files_than_the_manifest_was_made_of_are_told_by_digests
         ({"redis_secret": "r"}, "redis_secret is 'r'; give redis, too"),
         ({"gcs_volume": "much"}, "gcs_volume is 'much'; give a size such as 2Gi"),
         ({"namespace": "Mine"}, "namespace is 'Mine'; give a name as Kubernetes has them"),
-        ({"platform": "ray"}, "a cluster of machines has a token and certificates; give output, a folder for them"),
-        ({"platform": "ray", "output": "out"}, "no machine is named; give head, and workers"),
     ],
 )
 def test_what_does_not_fit_is_told_in_a_sentence(changes, sentence):
@@ -259,9 +259,7 @@ def test_helm_takes_the_chart(tmp_path):
 
 
 def test_rays_launcher_takes_the_file_and_secrets_are_beside_it(tmp_path):
-    made = quorate.manifest(
-        GPUS, platform="ray", output=tmp_path / "out", head="10.0.0.1", workers=["10.0.0.2"], ssh_user="me"
-    )
+    made = quorate.ray_up(GPUS, tmp_path / "out", head="10.0.0.1", workers=["10.0.0.2"], ssh_user="me")
     schema = json.loads((importlib.resources.files("ray.autoscaler") / "ray-schema.json").read_text())
     config = yaml.safe_load((tmp_path / "out" / "cluster.yaml").read_text())
     jsonschema.validate(config, schema)
@@ -276,6 +274,46 @@ def test_rays_launcher_takes_the_file_and_secrets_are_beside_it(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
     assert kept["ray-token"] not in made.text
     assert "PRIVATE" not in made.text
-    again = quorate.manifest(GPUS, platform="ray", output=tmp_path / "out", head="10.0.0.1")
+    again = quorate.ray_up(GPUS, tmp_path / "out", head="10.0.0.1")
     assert {path.name: path.read_text() for path in secrets.iterdir()} == kept
     assert again.name == made.name
+
+
+@pytest.fixture
+def command(tmp_path):
+    (tmp_path / "gpus.yaml").write_text(yaml.safe_dump(GPUS))
+
+    def run(*words):
+        done = CliRunner().invoke(app, ["manifest", "gpus.yaml", *words])
+        return done.exit_code, done.output
+
+    return run
+
+
+def test_the_command_prints_what_python_gives(command):
+    code, printed = command("--namespace", "serving", "--redis", "redis:6379", "--accelerator", "H200=gpu=h200")
+    made = quorate.manifest("gpus.yaml", namespace="serving", redis="redis:6379", accelerators={"H200": "gpu=h200"})
+    assert (code, printed) == (0, made.text)
+
+
+def test_the_command_writes_files(command, tmp_path):
+    assert command("--output", "one.yaml")[0] == 0
+    assert command("--for", "helm", "--output", "chart")[0] == 0
+    assert command("--for", "ray", "--head", "10.0.0.1", "--output", "cluster")[0] == 0
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found >= {"one.yaml", "chart/Chart.yaml", "cluster/cluster.yaml", "cluster/secrets/ray-token"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--for helm", "--for helm writes several files; give --output, a folder"),
+        ("--for ray --output x", "--for ray needs --head, the address of a machine"),
+        ("--for ray --output x --head h --image i", "--image is for --for kuberay and helm"),
+        ("--head h", "--head is for --for ray"),
+        ("--accelerator H200", "'H200' says no label of a type; write H200=nvidia.com/gpu.product=NVIDIA-H200"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(command, words, sentence):
+    code, printed = command(*words.split())
+    assert (code, sentence in " ".join(printed.split())) == (2, True), printed

@@ -42,8 +42,8 @@ class Applied:
         self.tokens.write_text(OLD)
         self.url = f"http://127.0.0.1:{self._ports[0]}"
 
-    def apply(self, spec, **changes):
-        """As PUT /api/serve/applications/ does."""
+    def apply(self, spec, target_capacity=None, **changes):
+        """As PUT /api/serve/applications/ does; KubeRay raises ``target_capacity`` in steps where a Gateway is used."""
         from ray.serve.schema import ServeDeploySchema
 
         import quorate
@@ -55,6 +55,7 @@ class Applied:
         arguments = config["applications"][0]["args"]
         assert not Path(arguments["auth_token_file"]).exists()  # where the Secret would be mounted
         arguments |= {"auth_token_file": str(self.tokens), "host": "127.0.0.1", "timeout_s": 60} | changes
+        config["target_capacity"] = target_capacity
         self._client().deploy_apps(ServeDeploySchema.model_validate(config))
 
     def take_away(self):
@@ -191,6 +192,7 @@ def test_what_was_published_since_outlives_a_restart_and_what_is_refused_changes
     published = applied.revision()
     before = ray.get(applied._client()._controller.get_serve_instance_details.remote())
     replica = before["applications"][f"quorate-{NAME}"]["deployments"]["ensemble"]["replicas"][0]
+    applied.tokens.write_text(f"{OLD}\n{NEW}")
     ray.kill(ray.get_actor(replica["actor_name"], namespace="serve"))
 
     def restarted():
@@ -201,12 +203,29 @@ def test_what_was_published_since_outlives_a_restart_and_what_is_refused_changes
     until(restarted, 120)
     applied.runs()
     assert applied.revision() == published
+    until(lambda: applied.ask(NEW).status_code == 200)
 
     applied.apply(spec(shift="no number"))
     until(lambda: applied.state()[0] == "DEPLOY_FAILED", 180)
     assert "m did not start" in applied.state()[1] or "members.m" in applied.state()[1]
     assert "Traceback" not in applied.state()[1].splitlines()[-1]
     assert applied.revision() == published
+
+
+@pytest.mark.slow
+def test_a_cluster_that_takes_over_in_steps_deploys_at_the_first_and_is_whole_from_then_on(applied):
+    from quorate.deployments.control.describe import ensembles
+
+    applied.apply(spec(shift=3), target_capacity=0)
+    until(lambda: applied.state()[0] == "RUNNING")
+    assert NAME not in ensembles()
+    applied.apply(spec(shift=3), target_capacity=10)
+    until(lambda: NAME in ensembles() and applied.state()[0] == "RUNNING", 120)
+    assert httpx.get(f"{applied.url}/-/healthz").text == "success"
+    first = applied.revision()
+    applied.apply(spec(shift=3), target_capacity=100)
+    applied.runs()
+    assert applied.revision() == first
 
 
 @pytest.mark.parametrize(
