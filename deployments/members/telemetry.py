@@ -63,7 +63,7 @@ class MemberTelemetry:
         span = None
         if first.sampled and self._tracer.recorder is not None:
             span = self._tracer.recorder.start(f"forward {self._member}", first, SpanKind.SERVER, links=links)
-            span.set({"quorate.member": self._member, "quorate.rows": rows, "quorate.calls": len(contexts)})
+            span.set({"quorate.rows": rows, "quorate.calls": len(contexts)})
             span.set({"quorate.queue_wait_s": waited_s, "quorate.device": device})
         whom = replace(
             known[0],

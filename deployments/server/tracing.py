@@ -27,19 +27,19 @@ def context_of(headers: Iterable[Header]) -> TraceContext | None:
     return read_context([value.decode("latin-1") for value in parents], states)
 
 
-def begin_http(tracer: Tracer, model: str, given: TraceContext | None, path: str, route: str) -> RequestTrace | None:
+def begin_http(tracer: Tracer, model: str, given: TraceContext | None, route: str) -> RequestTrace | None:
     """An HTTP request for an inference has come in; None where it is not traced.
 
     Source of the names: OpenTelemetry semantic conventions, "HTTP server".
     """
-    if given is None and tracer.idle:
+    if given is None and not tracer.looks():
         return None
-    return tracer.begin(model, given, f"POST {route}", partial(_http_attributes, model, path, route))
+    return tracer.begin(model, given, f"POST {route}", partial(_http_attributes, model, route))
 
 
 def begin_grpc(tracer: Tracer, model: str, given: TraceContext | None, rpc: str) -> RequestTrace | None:
     """The same of a message over gRPC. Source of the names: the same, "gRPC server"."""
-    if given is None and tracer.idle:
+    if given is None and not tracer.looks():
         return None
     return tracer.begin(model, given, f"inference.GRPCInferenceService/{rpc}", partial(_grpc_attributes, model, rpc))
 
@@ -73,8 +73,8 @@ def ended(trace: RequestTrace, attributes: Attributes) -> None:
         trace.span.end()
 
 
-def _http_attributes(model: str, path: str, route: str) -> Attributes:
-    return {"http.request.method": "POST", "http.route": route, "url.path": path, "quorate.model": model}
+def _http_attributes(model: str, route: str) -> Attributes:
+    return {"http.request.method": "POST", "http.route": route, "quorate.model": model}
 
 
 def _grpc_attributes(model: str, rpc: str) -> Attributes:

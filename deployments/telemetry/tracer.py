@@ -50,11 +50,11 @@ class Tracer:
 
     Attributes:
         settings: those that hold now.
-        idle: nothing is done for a request that comes without a trace.
+        share: of requests that come without a trace, how many ``begin`` is to be asked about; 0 for none.
     """
 
     def __init__(self, service: str, instance: str, make: MakeRecorder | None = None):
-        self.settings, self.idle = Telemetry(), True
+        self.settings, self.share = Telemetry(), 0.0
         self._service, self._instance, self._make = service, instance, make or _otlp_recorder
         self._recorder: Recorder | None = None
         self._left: dict[str, int] = {}  # how many may yet be drawn, by model
@@ -100,7 +100,7 @@ class Tracer:
         """A request has come in; None where nothing of it is to be traced.
 
         Args:
-            given: the trace that it came with.
+            given: the trace that it came with; of those without one ask only about ``share``, drawn by ``looks``.
             attributes: of its span, asked for only where it is recorded.
         """
         recorder = self._recorder
@@ -109,7 +109,11 @@ class Tracer:
             return RequestTrace(span.context, recorder, span)
         if given is not None:
             return RequestTrace(given)
-        return None if self.idle or not self._names_all() else RequestTrace(new_context())
+        return RequestTrace(new_context()) if self._names_all() else None
+
+    def looks(self) -> bool:
+        """Whether to ask ``begin`` about a request that comes without a trace; for most this is all that is done."""
+        return self.share > 0 and (self.share >= 1 or random.random() < self.share)
 
     def left(self, model: str) -> int:
         """How many requests to a model may yet be drawn; -1 for any number."""
@@ -126,7 +130,8 @@ class Tracer:
             return False
         if given is not None:
             return given.sampled
-        return random.random() < settings.ratio and self._draw(model)
+        # ``looks`` has drawn its share, which is the ratio or 1.
+        return (self.share < 1 or random.random() < settings.ratio) and self._draw(model)
 
     def _draw(self, model: str) -> bool:
         key = self._counted(model)
@@ -147,7 +152,10 @@ class Tracer:
             if settings.of(model).times_counted != self.settings.of(model).times_counted:
                 self._left.pop(model, None)
         self.settings = settings
-        self.idle = recorder is None and not self._names_all()
+        if self._names_all() or (recorder is not None and settings.models):
+            self.share = 1.0
+        else:
+            self.share = 0.0 if recorder is None else settings.trace.ratio
         if old is not None and old is not recorder:
             _closing(old)
 

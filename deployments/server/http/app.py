@@ -143,7 +143,7 @@ class HttpDoor:
                 return 200, [(b"content-type", _ARROW)], await begin(answers)
             if kind in json_lines.CONTENT_TYPES:
                 return await self._infer_lines(model, version, scope, receive, given)
-            trace = begin_http(service.engine.tracer, model, given, scope["path"], ROUTE)
+            trace = begin_http(service.engine.tracer, model, given, ROUTE)
             work = self._infer(model, version, scope, receive, trace)
             return await (work if trace is None else traced(trace, work))
         if method not in ("GET", "HEAD"):

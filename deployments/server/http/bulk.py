@@ -28,7 +28,7 @@ async def infer_when_there_is_room(
         OverloadedError: there was none for ``PATIENCE_S``.
         QuorateError: what ``Service.infer`` raises.
     """
-    trace = request.trace = begin_http(service.engine.tracer, request.model, given, "", ROUTE)
+    trace = request.trace = begin_http(service.engine.tracer, request.model, given, ROUTE)
     if trace is None:
         return await _infer_in_time(service, request)
     try:

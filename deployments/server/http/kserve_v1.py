@@ -36,7 +36,7 @@ class KserveV1:
         if predict:
             if method != "POST":
                 return wrong_method(method, "POST")
-            trace = begin_http(self._service.engine.tracer, model, context_of(headers), path, _ROUTE)
+            trace = begin_http(self._service.engine.tracer, model, context_of(headers), _ROUTE)
             work = self._predict(model, headers, receive, trace)
             return await (work if trace is None else traced(trace, work))
         if method not in ("GET", "HEAD"):

@@ -86,7 +86,10 @@ def test_requests_that_travel_together_are_linked_to_the_batch_of_the_first(open
     switch.write_text("hold")
     url, numbers = f"{held.http}/v2/models/held/infer", range(101, 109)
     with httpx.Client(timeout=30) as client, ThreadPoolExecutor(8) as pool:
-        calls = [pool.submit(client.post, url, json=ROWS, headers={"traceparent": traceparent(n)}) for n in numbers]
+        calls = []
+        for number in numbers:
+            calls.append(pool.submit(client.post, url, json=ROWS, headers={"traceparent": traceparent(number)}))
+            until(lambda: held.engine.unanswered_batches == min(len(calls), 2))
         until(lambda: held.engine.queued_rows == 6)
         switch.write_text("0")
         assert [call.result().status_code for call in calls] == [200] * 8
