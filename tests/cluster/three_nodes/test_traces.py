@@ -15,7 +15,7 @@ PORT = 4317
 # Asks from outside, with the trace that is its number, and prints what the answer says of it.
 ASK = """
 import httpx, sys
-row = {"name": "row", "datatype": "INT64", "shape": [1, 3], "data": [1, 2, 3]}
+row = {"name": "row", "datatype": "INT64", "shape": [1, 3], "data": [1, 0, 0]}
 headers = {"traceparent": sys.argv[2]}
 reply = httpx.post(f"{sys.argv[1]}/v2/models/traced/infer", json={"inputs": [row]}, headers=headers, timeout=30)
 print(reply.status_code, reply.headers["traceparent"])

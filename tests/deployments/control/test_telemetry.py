@@ -62,7 +62,9 @@ def test_traces_go_where_deploy_says_and_lines_are_json_with_the_ids_of_requests
         assert ask(done.http, "eight", 11.0).status_code == 503
         off = httpx.post(f"{done.http}/v2/trace/setting", json={"trace_level": ["OFF"]}, timeout=60)
         assert off.json()["trace_level"] == ["OFF"]  # and what was recorded is sent
-        spans = receiver.wait(lambda spans: len([s for s in spans if s.name.startswith("forward")]) >= 4)
+        spans = receiver.wait(
+            lambda spans: len(spans) >= 15
+        )  # eight of the first request, as many but one of the other
     first = [span for span in spans if span.trace_id == TRACE]
     assert len(first) >= 5
     assert len({span.pid for span in first}) == 3
