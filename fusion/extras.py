@@ -27,6 +27,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
     "hf": ("transformers", "tokenizers", "peft"),
     "images": ("timm", "torchvision", "PIL"),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc"),
     "int8": ("torchao",),
     "sklearn": ("skops",),
     "xgboost": ("xgboost",),

@@ -37,6 +37,14 @@ Columns = Annotated[
 Runs = Annotated[Path, typer.Option(help="Where the run's folder is made.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")]
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="Keep what the spec names here too (s3://, gs://, file:///), for nodes to have it from.",
+        show_default=False,
+    ),
+]
 LoadTimeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds the members may take to load.")]
 
 

@@ -18,6 +18,7 @@ from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors, bind, is_loopback
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.notes import notes
+from quorate.deployments.telemetry.settings import Telemetry, check_told, told
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def deploy(
     grpc_port: int = 0,
     timeout_s: float = 300.0,
     store: str | None = None,
+    otlp_endpoint: str | None = None,
+    trace_ratio: float | None = None,
+    log_format: str | None = None,
     credentials: Credentials | None = None,
     on_step: OnStep | None = None,
 ) -> Ensemble:
@@ -57,6 +61,11 @@ def deploy(
         timeout_s: how long members may take to load.
         store: a URI of pyarrow's file systems (``s3://``, ``gs://``, ``file:///``) that keeps what the spec names, too,
             and that nodes have it from; None for the running ensemble's, or the cluster itself.
+        otlp_endpoint: URL of the OTLP receiver (gRPC) that traces go to; empty turns them off, None leaves them as
+            they are.
+        trace_ratio: the share of requests that is traced of those that come without a trace; 0.01 when traces are
+            turned on without it.
+        log_format: of what members and doors write, text or json; None leaves it as it is.
         credentials: what the doors want to see from the object that is returned.
         on_step: told what is waited for.
 
@@ -66,23 +75,32 @@ def deploy(
         DeployError: something could not be started; the text says what.
     """
     found, place = spec_and_folder(spec, folder)
+    told_of: dict[str, Any] = {"otlp_endpoint": otlp_endpoint, "trace_ratio": trace_ratio, "log_format": log_format}
+    telemetry = _telemetry(**told_of)
     if is_jobs_address(address):
-        asked = {"http_port": http_port, "grpc_port": grpc_port, "timeout_s": timeout_s, "store": store}
+        asked = {"http_port": http_port, "grpc_port": grpc_port, "timeout_s": timeout_s, "store": store, **told_of}
         return _deployed_in_job(found, place, address, doors, asked, credentials, on_step)
     if nothing_runs(address):
         _check_ports((doors or Doors()).host, (http_port, grpc_port))
     with connected(address, start=True):
-        from quorate.deployments.control import deploy as control
-
-        say = on_step or (lambda step: None)
-        done = control.deploy(
-            found, place, doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s, store=store or "",
-            progress=lambda states, seconds: say(_progress(states, seconds, timeout_s)),
-        )  # fmt: skip
+        done = _deployed(found, place, doors, (http_port, grpc_port), timeout_s, store, telemetry, on_step)
     return Ensemble(
         done.name, done.http, grpc=done.grpc, revision=done.revision, members=done.members,
         classes=found.classes or (), address=address, credentials=credentials,
         note="\n".join([*_notes(done), *notes(found, place)]),
+    )  # fmt: skip
+
+
+def _deployed(
+    spec: EnsembleSpec, folder: Path, doors: Doors | None, ports: tuple[int, int], timeout_s: float, store: str | None,
+    telemetry: Callable[[Telemetry], Telemetry] | None, on_step: OnStep | None,
+) -> Deployed:  # fmt: skip
+    from quorate.deployments.control import deploy as control
+
+    say = on_step or (lambda step: None)
+    return control.deploy(
+        spec, folder, doors, *ports, timeout_s=timeout_s, store=store or "", telemetry=telemetry,
+        progress=lambda states, seconds: say(_progress(states, seconds, timeout_s)),
     )  # fmt: skip
 
 
@@ -104,6 +122,18 @@ def _deployed_in_job(
     )  # fmt: skip
 
 
+def _telemetry(
+    otlp_endpoint: str | None, trace_ratio: float | None, log_format: str | None
+) -> Callable[[Telemetry], Telemetry] | None:
+    """What ``deploy`` is to change of it; None where nothing is asked for."""
+    if (otlp_endpoint, trace_ratio, log_format) == (None, None, None):
+        return None
+    if otlp_endpoint or trace_ratio:
+        require("otel", "traces")
+    check_told(otlp_endpoint, trace_ratio, log_format)
+    return lambda old: told(old, otlp_endpoint, trace_ratio, log_format)
+
+
 @contextmanager
 def foreground(
     spec: SpecLike,
@@ -113,6 +143,9 @@ def foreground(
     http_port: int = 0,
     grpc_port: int = 0,
     timeout_s: float = 300.0,
+    otlp_endpoint: str | None = None,
+    trace_ratio: float | None = None,
+    log_format: str | None = None,
     credentials: Credentials | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[Ensemble]:
@@ -132,6 +165,7 @@ def foreground(
         local.hosting(Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))),
         deploy(
             spec, folder=folder, doors=doors, http_port=http_port, grpc_port=grpc_port, timeout_s=timeout_s,
+            otlp_endpoint=otlp_endpoint, trace_ratio=trace_ratio, log_format=log_format,
             credentials=credentials, on_step=on_step,
         ) as ensemble,
     ):  # fmt: skip

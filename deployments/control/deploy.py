@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.deployments.spec.outside_files import inside
+from quorate.deployments.telemetry.settings import Telemetry
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def deploy(
     progress: Progress | None = None,
     check: Check | None = None,
     store: str = "",
+    telemetry: Callable[[Telemetry], Telemetry] | None = None,
 ) -> Deployed:
     """Deploy or update an ensemble; only what changed restarts.
 
@@ -83,6 +85,7 @@ def deploy(
         check: looks at the new revision before it goes live; what it raises keeps the old one.
         store: a URI of pyarrow's file systems, such as ``s3://bucket/models``, that keeps what the spec names too; that
             of the running ensemble where it is empty.
+        telemetry: changes what is traced and how logs are written, at once and whatever becomes of the revision.
 
     Raises:
         DeployError: something could not be started; the text says what.
@@ -96,6 +99,8 @@ def deploy(
             files = keep_files(pinned, place, kept_root(), store or _store(change), content_cache())
             upload(files, kept_root() / files.name)
             Holders(ClusterStore()).add(files.name)
+            if telemetry is not None:  # before anything starts, so that it writes its first line in the right way
+                change.registry.change_telemetry(spec.name, telemetry)
             record = _planned(change, _published(pinned, folder.resolve(), files), doors, (http_port, grpc_port))
             _go_live(change, record, timeout_s, progress, check)
             return _deployed(record)
@@ -154,6 +159,7 @@ def delete(name: str) -> None:
             raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
         stop(change.record.door_apps.values())
         change.commit_down(name)
+        change.registry.forget_telemetry(name)
         stop(change.record.live.apps.values())
 
 

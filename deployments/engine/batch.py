@@ -22,6 +22,7 @@ from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.shortage import shortage
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.telemetry.batch_trace import NOT_TRACED, BatchTrace
 from quorate.fusion.base import FusedArrays
 from quorate.fusion.errors import QuorateError
 
@@ -65,14 +66,24 @@ class Batch:
         self._members = members
         self._columns = columns if graph.selects(graph.output) or graph.output.reads_inputs else {}
         expires = max(request.deadline for request in requests)
+        self._trace = self._traced(requests)
         self._fan_out: FanOut
         if graph.flat:
-            self._fan_out = Parallel(graph, self._fused, members, metrics, columns, expires, self._changed)
+            self._fan_out = Parallel(graph, self._fused, members, metrics, columns, expires, self._changed, self._trace)
         else:
             due = min(request.deadline for request in requests)
-            self._fan_out = GraphRun(graph, self._fused, members, metrics, columns, due, expires, self._changed)
+            self._fan_out = GraphRun(
+                graph, self._fused, members, metrics, columns, due, expires, self._changed, self._trace
+            )
         self._replies: Mapping[str, MemberReply] = {}
         self._timer: asyncio.TimerHandle | None = None
+
+    def _traced(self, requests: Sequence[Request]) -> BatchTrace | None:
+        traces = [(r.trace, r.deadline - r.allowed_s) for r in requests if r.trace is not None]
+        if not traces:
+            return None
+        attributes = {"quorate.requests": len(requests), "quorate.rows": self._rows}
+        return BatchTrace(traces, self._revision.name, attributes)
 
     def start(self) -> None:
         """Send the rows to every member."""
@@ -120,6 +131,8 @@ class Batch:
         try:
             self._fan_out.stop()
         finally:
+            if self._trace is not None:
+                self._trace.end()
             self._on_first()
 
     def _answer(self, due: Sequence[Request]) -> None:
@@ -198,11 +211,12 @@ class Batch:
         """Fuse rows from ``at`` on that have enough members; all rows have all of them where ``enough`` is None."""
         rows = slice(at, at + states.shape[1])
         inputs = {name: column[rows] for name, column in self._columns.items()}
-        output = self._revision.graph.output
-        if enough is None:
-            fused = output.fuse(outputs, None, inputs)
-        else:
-            fused = output.fuse_where(enough, outputs, states == OK, inputs)
+        output, rule = self._revision.graph.output, self._revision.fusion.rule
+        with NOT_TRACED if self._trace is None else self._trace.fuse(rule, states.shape[1]):
+            if enough is None:
+                fused = output.fuse(outputs, None, inputs)
+            else:
+                fused = output.fuse_where(enough, outputs, states == OK, inputs)
         behind = {name: coverage[rows] for name, coverage in self._fan_out.input_coverage().items()}
         if not behind:
             return fused

@@ -33,6 +33,9 @@ from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.telemetry.batch_trace import direct_call
+from quorate.deployments.telemetry.settings import LogSettings, Telemetry
+from quorate.deployments.telemetry.tracer import RequestTrace, Tracer
 from quorate.fusion.errors import FusionError, QuorateError
 
 Array = NDArray[Any]
@@ -54,6 +57,8 @@ class Engine:
     Attributes:
         spec: the ensemble as it was started; ``revision.spec`` is the live one.
         metrics: what happened so far.
+        tracer: which requests are traced.
+        on_logs: told how lines are to be written.
         revisions: those it answers by.
     """
 
@@ -67,12 +72,17 @@ class Engine:
     ):
         self.spec = spec
         self.metrics = Metrics(spec.name, spec.members, share_port=spec.serving.replicas.max > 1)
+        self.tracer, self._told = Tracer(spec.name, node_id), b""
+        self.on_logs: Callable[[LogSettings], None] = lambda settings: None
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
         own = secrets.token_hex(8)
 
         def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
-            return Peer(address, node_id, tls, on_lost)
+            peer = Peer(address, node_id, tls, on_lost)
+            if self._told:
+                peer.tell(self._told)
+            return peer
 
         self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits, node_id, own), apps)
         self._queue = RequestQueue(*limits)
@@ -91,6 +101,27 @@ class Engine:
     def revision(self) -> Revision:
         """The live one."""
         return self.revisions.live.revision
+
+    async def use_telemetry(self, settings: Telemetry) -> None:
+        """Trace and log so from now on, and have the members do so.
+
+        Raises:
+            MissingExtraError: traces are to be recorded, and what records them is not installed; nothing has changed.
+        """
+        await asyncio.to_thread(self.tracer.use, settings)
+        self._spread(settings)
+
+    async def adopt_telemetry(self, settings: Telemetry) -> None:
+        """The same of settings that hold at other doors already: what can be done here is done."""
+        await asyncio.to_thread(self.tracer.adopt, settings)
+        self._spread(settings)
+
+    def _spread(self, settings: Telemetry) -> None:
+        self.on_logs(settings.logs)
+        self._told = settings.to_json()
+        for member in self.revisions.members():
+            for peer in member.replicas.values():
+                peer.tell(self._told)
 
     @property
     def queued_rows(self) -> int:
@@ -144,6 +175,7 @@ class Engine:
         members: tuple[str, ...] | None = None,
         priority: int = DEFAULT_PRIORITY,
         served: ServedRevision | None = None,
+        trace: RequestTrace | None = None,
     ) -> Answer:
         """Ask the ensemble.
 
@@ -154,6 +186,7 @@ class Engine:
             members: ask only these.
             priority: from 1, the highest; the queue answers these first, and sheds the lowest when it is full.
             served: the revision that is to answer; chosen here when None.
+            trace: that the request belongs to.
 
         Raises:
             RequestError: rows are not as wide as the revision reads them.
@@ -165,7 +198,7 @@ class Engine:
         served = served or self.revisions.choose(named=members is not None)
         started, longest_s = time.monotonic(), served.revision.deadline_s
         allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
-        request = Request(inputs, served, started + allowed_s, explain, members, allowed_s, priority)
+        request = Request(inputs, served, started + allowed_s, explain, members, allowed_s, priority, (), trace)
         answer: Answer = await self._answered(request, started, (served,))
         return answer
 
@@ -178,6 +211,7 @@ class Engine:
         explain: bool = False,
         members: tuple[str, ...] | None = None,
         priority: int = DEFAULT_PRIORITY,
+        trace: RequestTrace | None = None,
     ) -> Answers:
         """Ask for several outputs of a revision that has them; what is not said here is as in ``infer``.
 
@@ -193,7 +227,7 @@ class Engine:
         started, longest_s = time.monotonic(), max(view.revision.deadline_s for view in views.values())
         allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
         request = Request(
-            inputs, served, started + allowed_s, explain, members, allowed_s, priority, tuple(views)
+            inputs, served, started + allowed_s, explain, members, allowed_s, priority, tuple(views), trace
         )  # fmt: skip
         answers: Answers = await self._answered(request, started, views.values())
         return answers
@@ -225,7 +259,11 @@ class Engine:
             self.revisions.count(request.served, outcome, time.monotonic() - started)
 
     async def infer_member(
-        self, name: str, inputs: Mapping[str, Array], deadline_s: float | None = None
+        self,
+        name: str,
+        inputs: Mapping[str, Array],
+        deadline_s: float | None = None,
+        trace: RequestTrace | None = None,
     ) -> MemberReply:
         """Ask one member for what the spec calls its output; every row of the reply is good.
 
@@ -237,7 +275,9 @@ class Engine:
         allowed_s = min(deadline_s or np.inf, self.revision.deadline_s)
         read = {source: inputs[source] for source in self.revision.spec.members[name].inputs}
         overloaded = OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
-        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.deadline_s)
+        rows = len(next(iter(read.values())))
+        call = None if trace is None else direct_call(trace, name, rows, self.revision.name)
+        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.deadline_s, trace=call)
         reply = await infer_member(self.revisions.live.members[name], read, terms, overloaded)
         self.metrics.member_replied(name, reply)
         check_reply(name, reply, inputs)
@@ -250,6 +290,7 @@ class Engine:
         for request in self._queue.take_all():
             _fail(request, UnavailableError("the server is stopping; retry"))
         self.revisions.close()
+        self.tracer.close()
 
     def _submit(self, request: Request, now: float) -> None:
         for shed in self._queue.add(request, now):

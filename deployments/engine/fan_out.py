@@ -16,6 +16,7 @@ from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.call import OnReply
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.terms import Terms
+from quorate.deployments.telemetry.batch_trace import BatchTrace
 from quorate.deployments.transport.messages import Kind, Payload
 
 Array = NDArray[Any]
@@ -86,10 +87,11 @@ class Parallel:
         columns: Mapping[str, Array],
         expires: float,
         on_reply: Callable[[], None],
+        trace: BatchTrace | None = None,
     ):
         self._replies: dict[str, MemberReply] = {}
         self._graph, self._asked, self._members, self._metrics = graph, asked, members, metrics
-        self._columns, self._expires, self._on_reply = columns, expires, on_reply
+        self._columns, self._expires, self._on_reply, self._trace = columns, expires, on_reply, trace
         self._calls: dict[str, Waiting] = {}
 
     def start(self) -> None:
@@ -98,9 +100,10 @@ class Parallel:
             sources, member = self._graph.spec.members[name].inputs, self._members[name]
             if sources not in payloads:
                 payloads[sources] = Payload.of([self._columns[source] for source in sources])
-            terms = self._graph.terms(name, self._expires)
+            terms = traced(self._trace, self._graph.terms(name, self._expires), name, payloads[sources])
             call = member.ask(_QUESTION, payloads[sources], terms, partial(self._take, name))
             if call is None:
+                not_asked(terms, member.reason)
                 self._replies[name] = MemberReply(None, None, member.reason)
                 self._metrics.member_replied(name, self._replies[name])
             else:
@@ -125,6 +128,17 @@ class Parallel:
         self._replies[name] = reply
         self._metrics.member_replied(name, reply)
         self._on_reply()
+
+
+def traced(trace: BatchTrace | None, terms: Terms, name: str, payload: Payload) -> Terms:
+    """The terms of a call, which tell of it where its batch is traced."""
+    return terms if trace is None else terms._replace(trace=trace.call(name, payload.rows))
+
+
+def not_asked(terms: Terms, reason: str) -> None:
+    """The member takes no call."""
+    if terms.trace is not None:
+        terms.trace.failed(reason)
 
 
 def ignore() -> None:

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.fan_out import Asked, Waiting, give_up, ignore
+from quorate.deployments.engine.fan_out import Asked, Waiting, give_up, ignore, not_asked, traced
 from quorate.deployments.engine.fusion_run import FusionRun, NodeRows
 from quorate.deployments.engine.fusions.presence import OK, UNASKED, Mask, States, coverage_behind, seen_by
 from quorate.deployments.engine.fusions.selection import build_selection
 from quorate.deployments.engine.graph import Graph
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.telemetry.batch_trace import BatchTrace
 from quorate.deployments.transport.messages import Payload
 from quorate.deployments.transport.row_state import RowState
 
@@ -45,9 +46,11 @@ class GraphRun:
         due: float,
         expires: float,
         on_reply: Callable[[], None],
+        trace: BatchTrace | None = None,
     ):
         self._graph, self._members, self._metrics = graph, members, metrics
         self._columns, self._due, self._expires, self._on_reply = columns, due, expires, on_reply
+        self._trace = trace
         self._rows = rows = len(next(iter(columns.values())))
         fusers = {fuser.name: fuser for fuser in (graph.output, *graph.inner.values())}
         states = np.full((len(graph.members) + len(fusers), rows), UNASKED, dtype=np.uint8)
@@ -162,9 +165,11 @@ class GraphRun:
             tensors.append(column if len(rows) == self._rows else column[rows])
         token = next(self._tokens)
         done = partial(self._take, name, rows, token)
-        terms = self._graph.terms(name, self._expires)
-        call = member.ask(self._graph.kinds[name], Payload.of(tensors), terms, done)
+        payload = Payload.of(tensors)
+        terms = traced(self._trace, self._graph.terms(name, self._expires), name, payload)
+        call = member.ask(self._graph.kinds[name], payload, terms, done)
         if call is None:
+            not_asked(terms, member.reason)
             reply = MemberReply(None, None, member.reason)
             self._metrics.member_replied(name, reply)
             self._settle(name, rows, RowState.of(reply.reason))

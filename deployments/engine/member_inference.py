@@ -47,6 +47,8 @@ async def infer_member(
     payload = Payload.of(list(inputs.values()))
     call = member.ask(Kind.CALL, payload, terms, on_reply)
     if call is None:
+        if terms.trace is not None:
+            terms.trace.failed(member.reason)
         if member.reason == "shed":
             raise overloaded
         raise UnavailableError(f"no replica of member '{member.name}' takes calls ({member.reason}); retry later")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.telemetry.tracer import RequestTrace
+
 if TYPE_CHECKING:
     from quorate.deployments.engine.revision_set import ServedRevision
 
@@ -93,6 +95,7 @@ class Request:
         members: ask only these; None for all.
         priority: from 1, the highest, to PRIORITY_LEVELS.
         outputs: of several, those that are asked for; the future's result is then of each of them.
+        trace: that it belongs to; None for nearly all.
     """
 
     inputs: Mapping[str, Array]
@@ -103,6 +106,7 @@ class Request:
     allowed_s: float = 0.0
     priority: int = DEFAULT_PRIORITY
     outputs: tuple[str, ...] = ()
+    trace: RequestTrace | None = None
     future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     rows: int = field(init=False)
     nbytes: int = field(init=False)

@@ -91,6 +91,10 @@ class RevisionSet:
                 closed[app] = member.name
         return closed
 
+    def members(self) -> list[Member]:
+        """All that are connected."""
+        return list(self._members.values())
+
     def asks(self, name: str) -> bool:
         """Whether a member of this name is connected, of any application."""
         return any(member.name == name for member in self._members.values())

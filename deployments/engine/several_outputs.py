@@ -134,7 +134,8 @@ def _part(request: Request, view: ServedRevision) -> Request:
     members = None if request.members is None else tuple(name for name in request.members if name in asked)
     arrived = request.deadline - request.allowed_s
     return Request(
-        request.inputs, view, arrived + allowed_s, request.explain, members, allowed_s, request.priority
+        request.inputs, view, arrived + allowed_s, request.explain, members, allowed_s, request.priority,
+        trace=request.trace,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import threading
 from typing import Any, TextIO, cast
 
 from quorate.deployments.logs.files import LogFile
+from quorate.deployments.logs.lines import LogLevel
 
 _MAX_LINE = 16_384
 
@@ -14,8 +15,8 @@ _MAX_LINE = 16_384
 class Copied:
     """A stream that passes everything on, and keeps whole lines in a log."""
 
-    def __init__(self, stream: TextIO, log: LogFile):
-        self._stream, self._log = stream, log
+    def __init__(self, stream: TextIO, log: LogFile, level: LogLevel = "info"):
+        self._stream, self._log, self._level = stream, log, level
         self._open_line = ""
         self._lock = threading.Lock()
 
@@ -24,7 +25,7 @@ class Copied:
         with self._lock:
             *lines, self._open_line = (self._open_line + text)[-_MAX_LINE:].split("\n")
         for line in filter(str.strip, lines):
-            self._log.write(line)
+            self._log.write(line, self._level)
         return written
 
     def __getattr__(self, name: str) -> Any:
@@ -33,4 +34,4 @@ class Copied:
 
 def copy_output(log: LogFile) -> None:
     """From now on keep what this process writes to its standard output and error."""
-    sys.stdout, sys.stderr = cast(TextIO, Copied(sys.stdout, log)), cast(TextIO, Copied(sys.stderr, log))
+    sys.stdout, sys.stderr = cast(TextIO, Copied(sys.stdout, log)), cast(TextIO, Copied(sys.stderr, log, "warning"))

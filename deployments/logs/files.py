@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quorate.deployments.logs.entries import written_since
+from quorate.deployments.logs.lines import LogLevel, Writer, wanted, written
 from quorate.deployments.state_folder import state_folder
+from quorate.deployments.telemetry.settings import LogSettings
 
 # A file that is full becomes the older one, and that goes: a replica keeps twice as much at most.
 MAX_BYTES = 1 << 20
@@ -40,9 +42,14 @@ class ReplicaLog:
 
 
 class LogFile:
-    """A replica's log, written line by line; where the disk takes no more, lines are lost and nothing else."""
+    """A replica's log, written line by line; where the disk takes no more, lines are lost and nothing else.
+
+    Attributes:
+        settings: what is written, and how.
+    """
 
     def __init__(self, ensemble: str, member: str, replica: str, node: str = ""):
+        self.settings, self._writer = LogSettings(), Writer(ensemble, member, replica, node)
         self._path: Path | None = None
         self._lock, self._touched = threading.Lock(), time.monotonic()
         with contextlib.suppress(OSError):
@@ -51,11 +58,16 @@ class LogFile:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path = folder / f"{replica}@{node}.log"
 
-    def write(self, text: str) -> None:
-        """Append lines, the first with the time."""
-        if self._path is None:
+    def use(self, settings: LogSettings) -> None:
+        """Write so from now on."""
+        self.settings = settings
+
+    def write(self, text: str, level: LogLevel = "info") -> None:
+        """Append lines, the first with the time and for whom it is, where that is known."""
+        if self._path is None or not wanted(self.settings, level):
             return
-        data = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.rstrip()}\n".encode(errors="replace")[-MAX_BYTES:]
+        line = written(text.rstrip(), level, self.settings.format, self._writer)
+        data = f"{line}\n".encode(errors="replace")[-MAX_BYTES:]
         with self._lock, contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size + len(data) > MAX_BYTES:
                 self._path.replace(older_of(self._path))

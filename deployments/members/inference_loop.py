@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from quorate.deployments.members.predictor import Predictor, join
+from quorate.deployments.members.telemetry import MemberTelemetry
 from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.sources.remote.call_deadline import set_deadline
 from quorate.deployments.transport.connection import Connection, Listener
@@ -44,6 +46,7 @@ _log = logging.getLogger(__name__)
 
 # Looking a name up in an enum takes Python 3.11 longer than comparing with it.
 _CALLS, _PROBABILITIES, _ANSWER = (Kind.CALL, Kind.CALL_PROBABILITIES), Kind.CALL_PROBABILITIES, Kind.ANSWER
+_NOBODY_KNOWN = contextlib.nullcontext()
 # More than what stands around the values of an answer, its states included.
 _FRAMING_BYTES = 1 << 20
 # After telling everyone that we leave, how long no call may arrive before we believe that all have heard.
@@ -57,7 +60,9 @@ class _Call:
     kind: Kind
     tensors: tuple[Array, ...]
     rows: int
+    arrived: float
     expires: float
+    context: str = ""
     cancelled: bool = False
 
     def joins(self, other: _Call) -> bool:
@@ -82,11 +87,14 @@ class InferenceLoop(threading.Thread):
         max_batch_size: int,
         listeners: Sequence[Listener],
         num_threads: int = 1,
+        telemetry: MemberTelemetry | None = None,
     ):
         super().__init__(name=f"inference-{predictor.model.name}", daemon=True)
         self._predictor, self._input_names, self._max_batch_size = predictor, tuple(input_names), max_batch_size
         self._num_threads = num_threads
         self._listeners = tuple(listeners)
+        self._telemetry = telemetry or MemberTelemetry(predictor.model.name)
+        self._contexts: dict[Connection, Message] = {}  # of the call that comes next
         self._queue: deque[_Call] = deque()
         self._waiting: dict[tuple[Connection, int], _Call] = {}
         self._connections: set[Connection] = set()
@@ -147,6 +155,10 @@ class InferenceLoop(threading.Thread):
             call = self._waiting.get((connection, message.call_id))
             if call is not None:
                 call.cancelled = True
+        elif message.kind == Kind.CONTEXT:
+            self._contexts[connection] = message
+        elif message.kind == Kind.TELEMETRY:
+            self._telemetry.use(message.text)
 
     def _greet(self, connection: Connection, hello: Message) -> None:
         if not agreed(hello.number, hello.call_id):
@@ -158,12 +170,16 @@ class InferenceLoop(threading.Thread):
         connection.send(pack(Kind.LEAVING) if self._leaving else pack_greeting(Kind.WELCOME))
 
     def _queue_call(self, connection: Connection, message: Message) -> None:
+        context = self._contexts.pop(connection, None) if self._contexts else None
         found = _unfit(message.tensors, len(self._input_names))
         if found:
             connection.send(pack_failure(message.call_id, found))
             return
-        tensors, expires = message.tensors, self._heard_at + message.number
-        call = _Call(connection, message.call_id, message.kind, tensors, len(tensors[0]), expires)
+        tensors, arrived = message.tensors, self._heard_at
+        text = context.text if context is not None and context.call_id == message.call_id else ""
+        call = _Call(
+            connection, message.call_id, message.kind, tensors, len(tensors[0]), arrived, arrived + message.number, text
+        )  # fmt: skip
         self._queue.append(call)
         self._waiting[connection, call.call_id] = call
         self.queued_rows += call.rows
@@ -172,6 +188,7 @@ class InferenceLoop(threading.Thread):
     def _lose(self, connection: Connection) -> None:
         """A fusion replica is gone: nobody waits for what it asked."""
         self._connections.discard(connection)
+        self._contexts.pop(connection, None)
         for call in self._queue:
             call.cancelled = call.cancelled or call.connection == connection
 
@@ -231,7 +248,8 @@ class InferenceLoop(threading.Thread):
     def _computed(self, batch: list[_Call]) -> tuple[Array, NDArray[np.uint8]]:
         columns = [np.concatenate(c) if len(c) > 1 else c[0] for c in zip(*(c.tensors for c in batch), strict=True)]
         set_deadline(max(call.expires for call in batch))
-        return self._in_chunks(dict(zip(self._input_names, columns, strict=True)), batch[0].kind)
+        with self._traced(batch, time.monotonic()):
+            return self._in_chunks(dict(zip(self._input_names, columns, strict=True)), batch[0].kind)
 
     def _finish(self, batch: list[_Call], number: int, result: Callable[[], tuple[Array, NDArray[np.uint8]]]) -> None:
         """Answer every call of a batch."""
@@ -250,6 +268,14 @@ class InferenceLoop(threading.Thread):
             at += call.rows
         if self._pool is not None:
             self._schedule()
+
+    def _traced(self, batch: Sequence[_Call], started: float) -> AbstractContextManager[None]:
+        """A context for a forward pass: as long as it lasts it is known for whom."""
+        contexts = [call.context for call in batch if call.context]
+        if not contexts:
+            return _NOBODY_KNOWN
+        rows, waited_s = sum(call.rows for call in batch), started - min(call.arrived for call in batch)
+        return self._telemetry.forward(contexts, rows, waited_s, str(self._predictor.model.device))
 
     def _answer(self, call: _Call, elapsed: float, values: Array, status: NDArray[np.uint8]) -> list[Frame]:
         limit = max_answer_bytes(call.rows) - _FRAMING_BYTES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from quorate.deployments.logs.files import LogFile
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.members.telemetry import MemberTelemetry
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.digests import check_member
 from quorate.deployments.spec.schema import MemberJob
@@ -66,14 +68,15 @@ class MemberReplica:
         check_member(job, folder)
         before = _resident_bytes(None)
         self._predictor = Predictor(load_model(job.name, job.member, folder), job)
-        self._log, self.failures = log, Failures(log.write)
+        self._log, self.failures = log, Failures(partial(log.write, level="error"))
         self._predictor.on_failure = self.failures.note
         self._predictor.warm_up()
         self._model_bytes = max(0, self._held_bytes - before)
         self._check_first_memory()
         listeners = self._listen(place)
+        self._telemetry = MemberTelemetry(f"{job.ensemble}/{job.name}", place.replica_id, log.use, log.write)
         self._inference = InferenceLoop(
-            self._predictor, job.member.inputs, job.member.max_batch_size, listeners, threads
+            self._predictor, job.member.inputs, job.member.max_batch_size, listeners, threads, self._telemetry
         )
         spare_loaded()
         self._inference.start()
@@ -152,6 +155,7 @@ class MemberReplica:
         if self._inference.is_alive():
             time.sleep(HANDOVER_S)
             self._inference.drain(timeout_s=DRAIN_TIMEOUT_S)
+        self._telemetry.close()
 
 
 def _resident_bytes(other: int | None) -> int:

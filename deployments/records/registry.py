@@ -8,7 +8,7 @@ Fusion replicas look at the number alone until it grows. Of tokens only digests 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from quorate.deployments.errors import ConflictError, RecordVersionError, SpecEr
 from quorate.deployments.records.kept_files import KeptFiles
 from quorate.deployments.security.doors import WILDCARDS, Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.telemetry.settings import Telemetry
 
 if TYPE_CHECKING:
     from quorate.deployments.transport.keys import ClusterKeys
@@ -219,6 +220,21 @@ class Registry:
         """
         self._write(ensemble, number, _DOWN)
 
+    def telemetry(self, ensemble: str) -> Telemetry:
+        """What of an ensemble is traced and how its logs are written; no part of what it is, so no record has it."""
+        stored = self._store.get(_telemetry_key(ensemble))
+        return Telemetry.from_json(stored) if stored else Telemetry()
+
+    def change_telemetry(self, ensemble: str, change: Callable[[Telemetry], Telemetry]) -> Telemetry:
+        """Keep what a function makes of it; of two at the same time the later one counts."""
+        changed = change(self.telemetry(ensemble))
+        self._store.put(_telemetry_key(ensemble), changed.to_json())
+        return changed
+
+    def forget_telemetry(self, ensemble: str) -> None:
+        """An ensemble is no more."""
+        self._store.delete(_telemetry_key(ensemble))
+
     def cluster_keys(self) -> ClusterKeys:
         """What replicas on different nodes prove to each other that they have; made by whoever asks first."""
         from quorate.deployments.transport.keys import ClusterKeys
@@ -250,6 +266,10 @@ class Registry:
 
     def _numbers(self, ensemble: str) -> list[int]:
         return sorted(int(key.rpartition("/")[2]) for key in self._store.keys(f"record/{ensemble}/"))
+
+
+def _telemetry_key(ensemble: str) -> str:
+    return f"telemetry/{ensemble}"
 
 
 def _number_key(ensemble: str) -> str:

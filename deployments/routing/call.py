@@ -84,19 +84,25 @@ class Call:
             longest_ago = time.monotonic() - self.terms.patience_s
             for peer in [peer for peer, (_, sent) in self._under_way.items() if sent <= longest_ago]:
                 self._routes.failed(peer, reason)
+        if self.terms.trace is not None:
+            self.terms.trace.failed(reason)
         self._finish(None)
 
-    def _send(self, peer: Peer) -> None:
+    def _send(self, peer: Peer, why: str = "") -> None:
         self._tried.append(peer)
         sent = time.monotonic()
         self._under_way[peer] = 0, sent  # a lost connection may reply before call() has returned
-        call_id = peer.call(self._kind, self._payload, self.terms.expires, partial(self._reply, peer))
+        context, trace = b"", self.terms.trace
+        if trace is not None:
+            context = trace.context
+            trace.sent(peer.address.replica_id, why)
+        call_id = peer.call(self._kind, self._payload, self.terms.expires, partial(self._reply, peer), context)
         self._under_way[peer] = call_id, sent
 
     def _hedge(self) -> None:
         peer = self._routes.choose(self._tried)
         if not self.finished and peer is not None and self._routes.hedge.allow():
-            self._send(peer)
+            self._send(peer, "hedge")
 
     def _reply(self, peer: Peer, message: Message | None) -> None:
         self._under_way.pop(peer, None)
@@ -111,6 +117,9 @@ class Call:
             if reply.status is None and self._under_way:
                 self._refusal = reply
             else:
+                if reply.status is not None and self.terms.trace is not None:
+                    replica = peer.address.replica_id
+                    self.terms.trace.answered(self._payload.rows, reply.failed_rows, reply.inference_s, replica)
                 self._finish(self._refusal or reply if reply.status is None else reply)
 
     def _retry_elsewhere(self) -> None:
@@ -123,7 +132,7 @@ class Call:
         if peer is None or time.monotonic() >= self.terms.expires:
             self._finish(MemberReply(None, None, "dead"))
         else:
-            self._send(peer)
+            self._send(peer, "retry")
 
     def _finish(self, reply: MemberReply | None) -> None:
         self.finished = True
@@ -134,4 +143,6 @@ class Call:
                 peer.drop(call_id)
             self._under_way.clear()
         if reply is not None:
+            if reply.status is None and self.terms.trace is not None:
+                self.terms.trace.failed(reply.reason)
             self._done(reply)

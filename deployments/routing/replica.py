@@ -22,11 +22,12 @@ from quorate.deployments.transport.messages import (
     max_answer_bytes,
     pack,
     pack_greeting,
+    pack_text,
     unpack,
 )
 from quorate.deployments.transport.tcp import connect_tcp
 from quorate.deployments.transport.unix import connect_unix
-from quorate.deployments.transport.version import agreed, refusal
+from quorate.deployments.transport.version import TELEMETRY_SINCE, agreed, refusal
 
 # What goes to a connection before the kernel takes it; the rest waits here, where it can still be withdrawn. A replica
 # reads nothing while it computes, and the connection would be cut for it.
@@ -82,11 +83,11 @@ class Peer:
         self.failures = 0
         self.failed_at = 0.0
         self.ready = False
-        self.version = 0
+        self.version, self._telemetry = 0, b""
         self.leaving = False
         self.closed = False
         self._pending: dict[int, tuple[OnReply, Payload]] = {}
-        self._waiting: OrderedDict[int, tuple[Kind, float]] = OrderedDict()  # pending, but not sent yet
+        self._waiting: OrderedDict[int, tuple[Kind, float, bytes]] = OrderedDict()  # pending, but not sent yet
         self._on_lost = on_lost
         if address.path and node_id == address.node_id:
             self._connection = connect_unix(Path(address.path), self._read, self._lose)
@@ -98,8 +99,18 @@ class Peer:
         self._connection.room = self._send_waiting
         self._connection.send(pack_greeting(Kind.HELLO))
 
-    def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply) -> int:
-        """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time."""
+    def tell(self, telemetry: bytes) -> None:
+        """Have it trace and log so, once it has greeted back; see ``telemetry.settings``."""
+        self._telemetry = telemetry
+        if telemetry and self.version >= TELEMETRY_SINCE and not self.closed:
+            self._connection.send(pack_text(Kind.TELEMETRY, telemetry))
+
+    def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply, context: bytes = b"") -> int:
+        """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time.
+
+        Args:
+            context: whose rows they are, see ``telemetry.call_context``; empty where they are not traced.
+        """
         call_id = next(self._ids)
         self._pending[call_id] = (on_reply, payload)
         self.outstanding_rows += payload.rows
@@ -108,10 +119,15 @@ class Peer:
             self._most_rows = payload.rows
             self._connection.allow(max_answer_bytes(payload.rows))
         if self._connection.unsent_bytes > SEND_AHEAD_BYTES:
-            self._waiting[call_id] = kind, expires
+            self._waiting[call_id] = kind, expires, context
         else:
-            self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
+            self._send(call_id, kind, expires, context, payload)
         return call_id
+
+    def _send(self, call_id: int, kind: Kind, expires: float, context: bytes, payload: Payload) -> None:
+        if context and self.version >= TELEMETRY_SINCE:
+            self._connection.send(pack_text(Kind.CONTEXT, context, call_id))
+        self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
 
     def drop(self, call_id: int) -> None:
         """Nobody waits any more: the replica need not start it, and its answer will be ignored."""
@@ -137,9 +153,8 @@ class Peer:
     def _send_waiting(self) -> None:
         """Send calls that wait, for as long as the socket takes them."""
         while self._waiting and self._connection.unsent_bytes <= SEND_AHEAD_BYTES:
-            call_id, (kind, expires) = self._waiting.popitem(last=False)
-            payload = self._pending[call_id][1]
-            self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
+            call_id, (kind, expires, context) = self._waiting.popitem(last=False)
+            self._send(call_id, kind, expires, context, self._pending[call_id][1])
 
     def _lose(self, connection: Connection) -> None:
         self.close()
@@ -167,7 +182,9 @@ class Peer:
     def _welcome(self, message: Message) -> None:
         self.version = agreed(message.number, message.call_id)
         self.ready = bool(self.version)
-        if not self.ready:
+        if self.ready:
+            self.tell(self._telemetry)
+        else:
             self._refused(refusal(message.number, message.call_id))
 
     def _refused(self, why: str) -> None:

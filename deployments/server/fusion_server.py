@@ -32,6 +32,7 @@ from quorate.deployments.server.grpc.door import GrpcDoor
 from quorate.deployments.server.http.app import HttpDoor
 from quorate.deployments.server.http.protocol import JoinedHttpProtocol
 from quorate.deployments.server.service import DoorAddresses, Publish, Service
+from quorate.deployments.server.telemetry_settings import Configure
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 T = TypeVar("T")
@@ -102,13 +103,16 @@ class FusionServer:
         make_engine: Callable[[Served], Engine],
         find_member: FindMember,
         publish: Publish | None = None,
+        configure: Configure | None = None,
     ):
         """Args:
         settings: where its doors stand.
         make_engine: called on the server's thread.
         find_member: says where members are.
         publish: makes live what a function makes of the live spec; None where there is nothing to publish to.
+        configure: see ``Service``.
         """
+        self._configure = configure
         self._settings, self._make_engine, self._find_member, self._publish = (
             settings,
             make_engine,
@@ -220,7 +224,7 @@ class FusionServer:
     async def _serve(self, served: Served) -> None:
         self._loop, self._may_open, self._stopping = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self.engine = engine = self._make_engine(served)
-        self.service = service = Service(engine, self._publish, lambda: self.doors)
+        self.service = service = Service(engine, self._publish, lambda: self.doors, configure=self._configure)
         engine.metrics.state.event_loop_cpu_s = time.thread_time
         if self._settings.certificates is not None:
             engine.metrics.state.certificates_expire = self._settings.certificates.expire

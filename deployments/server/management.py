@@ -13,6 +13,7 @@ import orjson
 from quorate.deployments.engine.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 from quorate.deployments.server.service import Service
+from quorate.deployments.server.telemetry_settings import TelemetrySettings
 from quorate.deployments.spec.patch import without_files
 from quorate.deployments.wire.inference import VERSION, Scalar
 from quorate.deployments.wire.limits import MAX_ROWS
@@ -26,6 +27,7 @@ class Management:
 
     def __init__(self, service: Service):
         self._service = service
+        self._telemetry = TelemetrySettings(service.engine, service.configure)
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         """A model's configuration, as far as Triton's fields fit; the ensemble's fusion is a parameter."""
@@ -100,11 +102,19 @@ class Management:
             "explicit model load / unload is not allowed; members come and go with the spec: use quorate deploy"
         )
 
-    def trace(self) -> NoReturn:
-        raise UnavailableError("the server does not support tracing; see /metrics")
+    async def trace(self, model: str = "", given: Mapping[str, Any] | None = None) -> dict[str, str | list[str]]:
+        """Which requests to a model are traced, or to all without settings of their own; ``given`` changes it first."""
+        if model:
+            self._service.check_model(model)
+        if given:
+            await self._telemetry.change_trace(given, model)
+        return self._telemetry.trace(model)
 
-    def logging(self) -> NoReturn:
-        raise UnavailableError("the server does not support dynamic logging; see Ray's logs")
+    async def logging(self, given: Mapping[str, Any] | None = None) -> dict[str, str | bool | int]:
+        """What is logged, and how; ``given`` changes it first."""
+        if given:
+            await self._telemetry.change_logs(given)
+        return self._telemetry.logs()
 
     def check_region(self, kind: str, name: str) -> None:
         """Raise NotFoundError for a region's name: none are registered. No name asks for all."""

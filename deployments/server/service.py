@@ -24,13 +24,17 @@ from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
+from quorate.deployments.metrics.exemplars import TRACE_ID
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.metrics.statistics import Statistics
 from quorate.deployments.server.classification import classes_bytes, top_classes
 from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.server.inputs import check_inputs, from_bytes
 from quorate.deployments.server.parameters import read_deadline_s, read_explain, read_members, read_priority
+from quorate.deployments.server.request_log import log_request
+from quorate.deployments.server.telemetry_settings import Configure
 from quorate.deployments.server.token_tags import tagged, tagged_bytes
+from quorate.deployments.server.tracing import answered
 from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
@@ -43,7 +47,7 @@ Array = NDArray[Any]
 Publish = Callable[[Callable[[EnsembleSpec], EnsembleSpec]], Awaitable[None]]
 EXTENSIONS = (
     "classification", "statistics", "model_configuration", "model_repository", "schedule_policy", "binary_tensor_data",
-    "parameters",
+    "parameters", "trace", "logging",
 )  # fmt: skip
 # What a number takes as JSON at most, with a comma and what makes it readable; and names and parameters beside them.
 TEXT_BYTES_PER_ELEMENT, REST_BYTES = 40, 4 << 20
@@ -80,6 +84,7 @@ class Service:
         budget: the bytes that all requests may hold.
         heavy: where what takes long is done.
         leaving: this server is about to close: it answers what it is asked, and tells those who look not to ask more.
+        configure: has other doors trace and log in the same way; None where there are none.
     """
 
     leaving = False
@@ -90,8 +95,9 @@ class Service:
         publish: Publish | None = None,
         doors: Callable[[], DoorAddresses] = DoorAddresses,
         budget: MemoryBudget | None = None,
+        configure: Configure | None = None,
     ):
-        self.engine, self._publish, self._doors = engine, publish, doors
+        self.engine, self._publish, self._doors, self.configure = engine, publish, doors, configure
         self.budget = budget or MemoryBudget(engine.spec.serving.max_request_bytes)
         state = engine.metrics.state
         state.held_bytes, state.limit_bytes = (lambda: self.budget.held_bytes), self.budget.limit_bytes
@@ -195,11 +201,22 @@ class Service:
         """
         self.check_model(request.model, request.version)
         statistics, started = self.statistics[request.model], time.perf_counter_ns()
+        trace = request.trace
+        if trace is not None:
+            trace.named(request.id)
+            if trace.span is not None:  # one that was drawn here is as good an exemplar as one that came
+                TRACE_ID.set(f"{trace.context.trace_id:032x}")
         try:
             response, queued_s = await self._infer(request, hold)
-        except BaseException:  # a cancelled request failed too
+        except BaseException as error:  # a cancelled request failed too
             statistics.fail(time.perf_counter_ns() - started)
+            if trace is not None and self.engine.tracer.settings.logs.verbose:
+                log_request(trace, request, self.engine.revision.name, started, error)
             raise
+        if trace is not None:
+            answered(trace, response)
+            if self.engine.tracer.settings.logs.verbose:
+                log_request(trace, request, str(response.parameters.get("revision", "")), started)
         rows, elapsed_ns = len(next(iter(request.inputs.values()))), time.perf_counter_ns() - started
         statistics.succeed(rows, elapsed_ns, min(int(queued_s * 1e9), elapsed_ns))
         return response
@@ -230,7 +247,7 @@ class Service:
         deadline_s = read_deadline_s(request)
         if not ensemble:
             started = time.perf_counter()
-            reply = await self.engine.infer_member(request.model, request.inputs, deadline_s)
+            reply = await self.engine.infer_member(request.model, request.inputs, deadline_s, request.trace)
             assert reply.values is not None
             outputs = await self._classified(served.revision, request, {output: reply.values}, hold)
             waited_s = time.perf_counter() - started - reply.inference_s
@@ -240,7 +257,9 @@ class Service:
         members = read_members(parameters, served.revision.fused)
         if served.views:
             return await self._infer_several(served, request, hold, deadline_s, explain, members, priority)
-        answer = await self.engine.infer(request.inputs, deadline_s, explain, members, priority, served)
+        answer = await self.engine.infer(
+            request.inputs, deadline_s, explain, members, priority, served, request.trace
+        )  # fmt: skip
         outputs = {output: answer.values}
         if spec.of_tokens:
             outputs = await self._tagged(spec, request, outputs, hold)
@@ -268,7 +287,7 @@ class Service:
                 known = ", ".join(views[name].asked)
                 raise RequestError(f"parameter members names none of output '{name}'; add one of {known}")
         found = await self.engine.infer_outputs(
-            asked, request.inputs, served, deadline_s, explain, members, priority
+            asked, request.inputs, served, deadline_s, explain, members, priority, request.trace
         )  # fmt: skip
         for name in request.outputs or ():  # who names one needs it
             if name in found.errors:

@@ -42,6 +42,8 @@ class Kind(IntEnum):
     CALL_PROBABILITIES = 2  # the same, as probabilities over the ensemble's classes
     CANCEL = 3  # nobody waits for this call any more
     HELLO = 4  # a fusion replica says that it is there
+    CONTEXT = 5  # of the call of this number, which comes next: whose it is, as ``telemetry.call_context`` has it
+    TELEMETRY = 6  # what is traced and how logs are written, as ``telemetry.settings`` has it
     ANSWER = 16
     FAILURE = 17  # the whole call failed; the second frame says why
     WELCOME = 18  # the answer to HELLO
@@ -50,6 +52,8 @@ class Kind(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in Kind if kind is not Kind.UNKNOWN}
+# Of these the second frame is text. Looking a number up is quicker than comparing with members of an enum.
+_TEXTS = frozenset(map(int, (Kind.FAILURE, Kind.CONTEXT, Kind.TELEMETRY)))
 
 
 @dataclass(slots=True)
@@ -113,7 +117,12 @@ def max_answer_bytes(rows: int) -> int:
 
 
 def pack_failure(call_id: int, text: str) -> list[Frame]:
-    return [_HEADER.pack(_MAGIC, Kind.FAILURE, 0, call_id, 0.0), text.encode()]
+    return pack_text(Kind.FAILURE, text.encode(), call_id)
+
+
+def pack_text(kind: Kind, text: bytes, call_id: int = 0) -> list[Frame]:
+    """A message of one of the kinds that hold text, UTF-8."""
+    return [_HEADER.pack(_MAGIC, kind, 0, call_id, 0.0), text]
 
 
 def unpack(frames: Sequence[Frame]) -> Message:
@@ -129,7 +138,7 @@ def unpack(frames: Sequence[Frame]) -> Message:
             raise FramingError(f"message starts with {magic!r}, not one of ours")
         if kind is None:
             return Message(Kind.UNKNOWN, call_id, seconds, (), str(number))
-        if kind == Kind.FAILURE:
+        if number in _TEXTS:
             return Message(kind, call_id, seconds, (), bytes(frames[1]).decode())
         if len(frames) < 1 + count:
             raise FramingError(f"header names {count} tensors but {len(frames) - 1} follow")

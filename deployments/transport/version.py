@@ -8,8 +8,11 @@ it cannot do without raises OLDEST, a release after the version that understands
 from __future__ import annotations
 
 # 2: versions are said; unknown kinds of messages, and frames behind the tensors, are passed over.
-VERSION = 2
+# 3: whose a call is, and what is to be traced and logged.
+VERSION = 3
 OLDEST = 1
+# Since when kinds of messages are there that are not sent to older ones.
+TELEMETRY_SINCE = 3
 
 
 def agreed(theirs: float, their_oldest: int) -> int:

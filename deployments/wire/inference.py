@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from quorate.deployments.telemetry.tracer import RequestTrace
 
 Array = NDArray[Any]
 Scalar = str | int | float | bool
@@ -27,6 +30,7 @@ class InferRequest:
         outputs: which outputs to give; None for all.
         deadline_s: what the client's own deadline leaves; None for no such.
         classification: of these outputs, the so many best classes instead of the values.
+        trace: that it belongs to; None for nearly all.
     """
 
     model: str
@@ -37,6 +41,7 @@ class InferRequest:
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     deadline_s: float | None = None
     classification: Mapping[str, Scalar] = field(default_factory=dict)
+    trace: RequestTrace | None = None
 
 
 @dataclass(slots=True)

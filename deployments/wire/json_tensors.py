@@ -48,14 +48,20 @@ def parse_object(body: bytes | memoryview, what: str = "the body is") -> dict[st
     Args:
         what: begins the error's sentence.
     """
+    data = parse_whole_object(body, what)
+    found: dict[str, Any] = _without_nulls(data, DEPTH) if b"null" in bytes(body) else data
+    return found
+
+
+def parse_whole_object(body: bytes | memoryview, what: str = "the body is") -> dict[str, Any]:
+    """The same, with fields that are null."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise RequestError(f"{what} not JSON ({error}); send a JSON object") from None
     if not isinstance(data, dict):
         raise RequestError(f"{what} a JSON {type(data).__name__}; send an object")
-    found: dict[str, Any] = _without_nulls(data, DEPTH) if b"null" in bytes(body) else data
-    return found
+    return data
 
 
 def _without_nulls(item: Any, depth: int) -> Any:

@@ -29,6 +29,8 @@ sys.meta_path.insert(0, Blocked())
 MODULES = {
     "grpcio": "grpc", "grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_reflection",
     "protobuf": "google.protobuf", "scikit-learn": "sklearn", "pillow": "pil", "mlflow-skinny": "mlflow",
+    "opentelemetry-sdk": "opentelemetry.sdk",
+    "opentelemetry-exporter-otlp-proto-grpc": "opentelemetry.exporter.otlp.proto.grpc",
 }  # fmt: skip
 EVERYTHING = {module.partition(".")[0] for modules in EXTRAS.values() for module in modules}
 SPEC = """

@@ -33,6 +33,7 @@ def everything_the_command_line_can_do() -> None:
         assert_type(ensemble.status(), quorate.EnsembleStatus)
         assert_type(ensemble.down().stopped, tuple[str, ...])
 
+    quorate.deploy("digits.yaml", otlp_endpoint="http://collector:4317", trace_ratio=0.01, log_format="json")
     assert_type(quorate.connect("digits"), quorate.Ensemble)
     assert_type(quorate.status(), quorate.Status)
     assert_type([one.name for one in quorate.status()], list[str])

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Json, LoadTimeout, Spec, refuse
+from quorate.cluster.cli import door_options, telemetry_options
+from quorate.cluster.cli.options import Address, Json, LoadTimeout, Spec, Store, refuse
 from quorate.cluster.cli.tables import progress, show
 
 
@@ -25,21 +25,17 @@ def deploy(
     tls_key: door_options.TlsKey = None,
     tls_client_ca: door_options.TlsClientCa = None,
     timeout_s: LoadTimeout = 300,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URI",
-            help="Keep what the spec names here too (s3://, gs://, file:///), for nodes to have it from.",
-            show_default=False,
-        ),
-    ] = None,
+    store: Store = None,
+    otlp_endpoint: telemetry_options.OtlpEndpoint = None,
+    trace_ratio: telemetry_options.TraceRatio = None,
+    log_format: telemetry_options.LogFormat = None,
     as_json: Json = False,
 ) -> None:
     """Deploy an ensemble or update it; only what changed restarts.
 
     Without --address a local Ray cluster runs in the background until quorate down. Doors that other machines reach
     want tokens, or --insecure. Host, tokens and TLS stay as they are when none of their options is given, and are all
-    set anew when one is; tokens change without a restart.
+    set anew when one is; tokens change without a restart. So do traces and the format of logs, each by itself.
 
     Example: quorate deploy digits.yaml --http-port 8000
 
@@ -54,7 +50,10 @@ def deploy(
     doors = door_options.doors(host, auth_token_file, management_token_file, insecure, tls_cert, tls_key, tls_client_ca)
     if doors is not None and doors.warning:
         typer.secho(f"warning: {doors.warning}", fg="yellow", err=True)
-    asked: dict[str, Any] = {"doors": doors, "http_port": http_port, "grpc_port": grpc_port, "timeout_s": timeout_s}
+    asked: dict[str, Any] = {
+        "doors": doors, "http_port": http_port, "grpc_port": grpc_port, "timeout_s": timeout_s,
+        "otlp_endpoint": otlp_endpoint, "trace_ratio": trace_ratio, "log_format": log_format,
+    }  # fmt: skip
     with contextlib.ExitStack() as stack:
         with progress("starting members", as_json) as tell:
             if foreground:

@@ -17,11 +17,14 @@ from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.spreading import keep_copies
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
+from quorate.deployments.logs.files import LogFile
+from quorate.deployments.logs.handler import DOORS, keep_own
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import WILDCARDS, Doors, at_port, is_loopback, outward_address
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.telemetry.settings import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,12 +60,16 @@ class FusionDeployment:
     ):  # fmt: skip
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         bind_serve_to_node()
+        import ray
         from ray import serve
 
         from quorate.deployments.server.fusion_server import FusionServer, ServerSettings
 
         self._ensemble, self._fingerprint, self._host = ensemble, fingerprint, host
-        self._app = serve.get_replica_context().app_name
+        context = serve.get_replica_context()
+        self._app = context.app_name
+        log = LogFile(ensemble, DOORS, str(context.replica_id.unique_id), ray.util.get_node_ip_address())
+        keep_own(log)
         self._registry = Registry(ClusterStore())
         self._number, record = 0, self._registry.latest(ensemble)
         ours = record is not None and self._app in record.door_apps.values()
@@ -70,11 +77,13 @@ class FusionDeployment:
         self._certificates = None if tls is None else Certificates(tls)
         self._handles: dict[str, Any] = {}  # by application of a member
         settings = ServerSettings(host, http_port, grpc_port, self._keeper, self._certificates)
-        self._server = FusionServer(settings, _make_engine, self._find_member, self._publish)
+        self._server = FusionServer(settings, _make_engine, self._find_member, self._publish, self._configure)
         fits = record is not None and record.live.spec.wiring == wiring
         first = record.live if record is not None and fits else Publication.from_json(json.loads(publication))
         self._server.start(_served(first), opening=ours)
         self._tell_doors(record if ours else None)
+        self._telemetry, self._server.engine.on_logs = Telemetry(), log.use
+        self._adopt_telemetry()
         self._adopting = threading.Lock()
         threading.Thread(target=self._watch, name="registry", daemon=True).start()
         threading.Thread(target=self._keep_copies, name="copies", daemon=True).start()
@@ -156,6 +165,7 @@ class FusionDeployment:
             time.sleep(WATCH_S)
             try:
                 self.adopt()
+                self._adopt_telemetry()
             except Exception as error:  # whatever it is, what comes after it is not to be missed
                 if said != str(error):
                     said = str(error)
@@ -177,6 +187,18 @@ class FusionDeployment:
                 if said != str(error):
                     said = str(error)
                     _log.warning("copies of the files of %s cannot be kept: %r", self._ensemble, error)
+
+    def _adopt_telemetry(self) -> None:
+        """Trace and log as is recorded."""
+        found = self._registry.telemetry(self._ensemble)
+        if found != self._telemetry:
+            self._server.call(self._server.engine.adopt_telemetry(found))
+            self._telemetry = found
+
+    async def _configure(self, change: Callable[[Telemetry], Telemetry]) -> Telemetry:
+        """Record what arrived at a door; the other doors take it up."""
+        self._telemetry = await asyncio.to_thread(self._registry.change_telemetry, self._ensemble, change)
+        return self._telemetry
 
     def _tell_doors(self, record: Record | None) -> None:
         """Have clients told where all doors stand, or where this one does while none is recorded."""

@@ -105,6 +105,7 @@ def _started(job: MemberJob, files: KeptFiles, start_folder: Path) -> MemberRepl
 
     place = _place()
     log = LogFile(SHARED if job.member.share else job.ensemble, job.name, place.replica_id, place.host)
+    log.use(Registry(ClusterStore()).telemetry(job.ensemble).logs)
     copy_output(log)
     try:
         folder = bring(files)
@@ -114,7 +115,7 @@ def _started(job: MemberJob, files: KeptFiles, start_folder: Path) -> MemberRepl
         for file in drop_damaged(files.files, kept_root() / files.name, content_cache()):
             log.write(f"{file.path} is damaged on this node; it is fetched anew")
         cause = error.__cause__ or error  # the member's own
-        log.write(f"did not start: {error}\n{''.join(traceback.format_exception(cause))}")
+        log.write(f"did not start: {error}\n{''.join(traceback.format_exception(cause))}", "error")
         if isinstance(error, MissingArtifactError):
             raise SentError(MemberLoadError.__name__, (job.name, error.found, error.fix)) from None
         if isinstance(error, QuorateError):

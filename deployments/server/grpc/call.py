@@ -17,9 +17,13 @@ from quorate.deployments.security.access import Level
 from quorate.deployments.server.compression import unpack
 from quorate.deployments.server.connection_limits import ARRIVAL_S, MIN_BYTES_PER_S
 from quorate.deployments.server.error_text import error_text
+from quorate.deployments.server.grpc.headers import Headers
 from quorate.deployments.server.grpc.messages import MessageReader, prefix_of
 from quorate.deployments.server.service import Service
+from quorate.deployments.telemetry.trace_context import TraceContext
 from quorate.fusion.errors import QuorateError, QuorumError
+
+_NO_HEADERS: Headers = []
 
 
 class CallError(QuorateError):
@@ -78,11 +82,27 @@ class Wire(Protocol):
 
 
 class Call:
-    """One stream of a connection."""
+    """One stream of a connection.
+
+    Attributes:
+        given: the trace that it came with.
+        answer_headers: to be sent before the answer, beside gRPC's own.
+    """
 
     def __init__(
-        self, wire: Wire, stream: int, method: Method, timeout_s: float | None, coding: bytes, traceparent: bytes = b""
+        self,
+        wire: Wire,
+        stream: int,
+        method: Method,
+        timeout_s: float | None,
+        coding: bytes,
+        traceparent: bytes = b"",
+        given: TraceContext | None = None,
     ):
+        """Args:
+        traceparent: the trace that it came with, as it came, and ``given`` as it was read.
+        """
+        self.given, self.answer_headers = given, _NO_HEADERS
         self._wire, self._stream, self._method, self._coding = wire, stream, method, coding
         self._trace_id = sampled_trace_id(traceparent)
         self._loop, self._service = wire.loop, wire.service

@@ -44,6 +44,7 @@ from quorate.deployments.server.grpc.http2 import (
     ServerH2,
 )
 from quorate.deployments.server.grpc.lobby import Lobby
+from quorate.deployments.server.tracing import context_of
 from quorate.fusion.errors import QuorateError
 
 GREETING_S, KEEPALIVE_S = 10.0, 30.0
@@ -213,13 +214,17 @@ class GrpcConnection(asyncio.BufferedProtocol):
             raise asyncio.CancelledError
         if stream not in self._answered:
             self._answered.add(stream)
-            self._h2.send_headers(stream, ANSWER)
+            self._h2.send_headers(stream, self._answer_headers(stream))
         if len(message) <= JOINED_BYTES:
             await self._send(stream, prefix + message)
         else:
             await self._send(stream, prefix)
             await self._send(stream, memoryview(message))
         self._flush_soon()
+
+    def _answer_headers(self, stream: int) -> Headers:
+        call = self._calls.get(stream)
+        return [*ANSWER, *call.answer_headers] if call is not None and call.answer_headers else ANSWER
 
     async def _send(self, stream: int, data: bytes | memoryview) -> None:
         h2, at, since = self._h2, 0, time.monotonic()
@@ -243,7 +248,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             retry_after_s: see ``trailers``.
         """
         end = trailers(code, sentence, retry_after_s)
-        self._end_stream(stream, end if stream in self._answered else [*ANSWER, *end], all_here)
+        self._end_stream(stream, end if stream in self._answered else [*self._answer_headers(stream), *end], all_here)
 
     def has_read(self, stream: int) -> None:
         """The client may send as much again as has been read."""
@@ -278,7 +283,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             timeout = headers.get(b"grpc-timeout")
             timeout_s = None if timeout is None else parse_timeout_s(timeout)
             trace = headers.get(b"traceparent", b"")
-            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers), trace)
+            given = context_of(event.headers) if trace else None
+            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers), trace, given)
             self._lobby.calls += 1
         except QuorateError as error:
             self.finish(stream, event.stream_ended is not None, error.grpc_code, str(error))

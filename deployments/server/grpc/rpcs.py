@@ -7,15 +7,19 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.grpc.access import level_of
 from quorate.deployments.server.grpc.call import Call, Method
+from quorate.deployments.server.grpc.headers import STATUSES
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
+from quorate.deployments.server.tracing import answer_headers, begin_grpc, ended, failed
+from quorate.deployments.telemetry.tracer import RequestTrace
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.grpc_tensors import dump_metadata, dump_response, parse_infer, parse_parameters
+from quorate.fusion.errors import QuorateError
 
 Unary = Callable[[Any, Call], Awaitable[Any]]
 Stream = Callable[[AsyncIterator[Any], Call], AsyncGenerator[Any, None]]
@@ -52,7 +56,10 @@ class InferenceRpcs:
         return dump_metadata(self._service.model_metadata(request.name, request.version))
 
     async def ModelInfer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        return await self._infer(request, call.time_remaining())
+        trace = begin_grpc(self._service.engine.tracer, request.model_name, call.given, "ModelInfer")
+        if trace is not None:
+            call.answer_headers = answer_headers(trace)
+        return await self._infer(request, call.time_remaining(), trace)
 
     async def ModelStreamInfer(
         self, requests: AsyncIterator[pb.ModelInferRequest], call: Call
@@ -63,7 +70,7 @@ class InferenceRpcs:
         async def read() -> None:
             try:
                 async for request in requests:
-                    await running.put(asyncio.ensure_future(self._stream_infer(request, call.time_remaining())))
+                    await running.put(asyncio.ensure_future(self._stream_infer(request, call)))
             except Exception:  # bytes that are no request
                 await running.put(None)
                 raise
@@ -135,19 +142,48 @@ class InferenceRpcs:
         self._management.unregister_shared_memory()
         return pb.CudaSharedMemoryUnregisterResponse()
 
-    async def TraceSetting(self, _request: pb.TraceSettingRequest, _call: Call) -> pb.TraceSettingResponse:
-        self._management.trace()
+    async def TraceSetting(self, request: pb.TraceSettingRequest, _call: Call) -> pb.TraceSettingResponse:
+        given = {name: list(setting.value) or None for name, setting in request.settings.items()}
+        found = await self._management.trace(request.model_name, given)
+        reply = pb.TraceSettingResponse()
+        for name, value in found.items():
+            reply.settings[name].value.extend([value] if isinstance(value, str) else value)
+        return reply
 
-    async def LogSettings(self, _request: pb.LogSettingsRequest, _call: Call) -> pb.LogSettingsResponse:
-        self._management.logging()
+    async def LogSettings(self, request: pb.LogSettingsRequest, _call: Call) -> pb.LogSettingsResponse:
+        given = {name: _log_setting(setting) for name, setting in request.settings.items()}
+        reply = pb.LogSettingsResponse()
+        for name, value in (await self._management.logging(given)).items():
+            kind = "bool_param" if isinstance(value, bool) else "uint32_param" if isinstance(value, int) else None
+            setattr(reply.settings[name], kind or "string_param", value)
+        return reply
 
-    async def _infer(self, message: pb.ModelInferRequest, deadline_s: float | None) -> pb.ModelInferResponse:
+    async def _infer(
+        self, message: pb.ModelInferRequest, deadline_s: float | None, trace: RequestTrace | None
+    ) -> pb.ModelInferResponse:
+        if trace is None:
+            return await self._answered(message, deadline_s, None)
+        status = "CANCELLED"
+        try:
+            reply, status = await self._answered(message, deadline_s, trace), "OK"
+            return reply
+        except Exception as error:
+            failed(trace, error)
+            status = error.grpc_code if isinstance(error, QuorateError) else "INTERNAL"
+            raise
+        finally:
+            ended(trace, {"rpc.grpc.status_code": STATUSES.index(status)})
+
+    async def _answered(
+        self, message: pb.ModelInferRequest, deadline_s: float | None, trace: RequestTrace | None
+    ) -> pb.ModelInferResponse:
         started, service, size = perf_counter(), self._service, message.ByteSize()
         with service.budget.hold() as hold:
             hold.add(MESSAGE_COPIES * size)
             with service.reading():
                 request = await service.heavy.run(size, partial(parse_infer, message, _in_time(deadline_s)))
             parsed = perf_counter()
+            request.trace = trace
             # This coroutine is cancelled when the client cancels or its deadline passes; the engine sees it here.
             response = await service.infer(request, hold)
             fused, size = perf_counter(), sum(array.nbytes for array in response.outputs.values())
@@ -156,17 +192,21 @@ class InferenceRpcs:
         self._service.carried(request.model, parsed - started, perf_counter() - fused)
         return reply
 
-    async def _stream_infer(
-        self, message: pb.ModelInferRequest, deadline_s: float | None
-    ) -> pb.ModelStreamInferResponse:
+    async def _stream_infer(self, message: pb.ModelInferRequest, call: Call) -> pb.ModelStreamInferResponse:
         """One answer of a stream: an error ends only its own request."""
+        trace = begin_grpc(self._service.engine.tracer, message.model_name, call.given, "ModelStreamInfer")
         try:
-            reply = await self._infer(message, deadline_s)
+            reply = await self._infer(message, call.time_remaining(), trace)
         except Exception as error:
             reply = pb.ModelInferResponse(model_name=message.model_name, id=message.id)
             return pb.ModelStreamInferResponse(error_message=error_text(error), infer_response=reply)
         reply.parameters["triton_final_response"].bool_param = True  # one request, one response
         return pb.ModelStreamInferResponse(infer_response=reply)
+
+
+def _log_setting(setting: pb.LogSettingsRequest.SettingValue) -> bool | int | str | None:
+    kind = setting.WhichOneof("parameter_choice")
+    return None if kind is None else cast("bool | int | str", getattr(setting, kind))
 
 
 def _in_time(deadline_s: float | None) -> float | None:

@@ -36,11 +36,15 @@ from quorate.deployments.server.http.replies import (
     json_reply,
     not_found,
     serve_health,
+    traced,
     wrong_method,
 )
 from quorate.deployments.server.http.streams import PIECE_BYTES, Send, begin, send_stream, send_whole
 from quorate.deployments.server.management import Management
 from quorate.deployments.server.service import Service
+from quorate.deployments.server.tracing import ROUTE, begin_http, context_of
+from quorate.deployments.telemetry.trace_context import TraceContext
+from quorate.deployments.telemetry.tracer import RequestTrace
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body, InferRequest, InferResponse
@@ -133,12 +137,15 @@ class HttpDoor:
                 return wrong_method(method, "POST")
             TRACE_ID.set(sampled_trace_id(_header(scope, b"traceparent")))
             kind = _header(scope, b"content-type").partition(b";")[0].strip().lower()
+            given = context_of(scope["headers"])
             if kind == _ARROW:
-                answers = StreamInference(service, model, version, receive).answers()
+                answers = StreamInference(service, model, version, receive, given).answers()
                 return 200, [(b"content-type", _ARROW)], await begin(answers)
             if kind in json_lines.CONTENT_TYPES:
-                return await self._infer_lines(model, version, scope, receive)
-            return await self._infer(model, version, scope, receive)
+                return await self._infer_lines(model, version, scope, receive, given)
+            trace = begin_http(service.engine.tracer, model, given, ROUTE)
+            work = self._infer(model, version, scope, receive, trace)
+            return await (work if trace is None else traced(trace, work))
         if method not in ("GET", "HEAD"):
             return wrong_method(method, "GET")
         if verb == "ready":
@@ -156,7 +163,9 @@ class HttpDoor:
             reply = await reply
         return 200, JSON, b"" if reply is None else orjson.dumps(reply)
 
-    async def _infer(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
+    async def _infer(
+        self, model: str, version: str, scope: Scope, receive: Receive, trace: RequestTrace | None
+    ) -> Reply:
         started = perf_counter()
         service = self._service
         with service.reading():
@@ -166,13 +175,16 @@ class HttpDoor:
                 body = await incoming.read(scope["headers"], receive)
                 request, binary = await incoming.parse(body, partial(self._parse, body, model, version))
             parsed = perf_counter()
+            request.trace = trace
             response = await self._clients.work_for(receive, service.infer(request, incoming.hold))
             return await self._dump(response, binary, scope, parsed - started, incoming.hold)
 
-    async def _infer_lines(self, model: str, version: str, scope: Scope, receive: Receive) -> Reply:
+    async def _infer_lines(
+        self, model: str, version: str, scope: Scope, receive: Receive, given: TraceContext | None
+    ) -> Reply:
         if _header(scope, b"content-encoding"):
             raise UnsupportedError("lines are read as they come and not unpacked; send them without Content-Encoding")
-        answers = json_lines.LineInference(self._service, model, version, receive).answers()
+        answers = json_lines.LineInference(self._service, model, version, receive, given).answers()
         return 200, [(b"content-type", json_lines.CONTENT_TYPE)], await begin(answers)
 
     def _parse(self, body: Body, model: str, version: str) -> tuple[InferRequest, BinaryOutputs]:

@@ -24,6 +24,7 @@ from quorate.deployments.errors import RequestError
 from quorate.deployments.server.http.arrow_answers import AnswerWriter, alike, join_answers
 from quorate.deployments.server.http.bulk import infer_when_there_is_room
 from quorate.deployments.server.service import Service
+from quorate.deployments.telemetry.trace_context import TraceContext
 from quorate.deployments.time_limit import within
 from quorate.deployments.wire.arrow_stream import OUTPUTS, PARAMETERS, read_batches, read_schema
 from quorate.deployments.wire.arrow_tensors import check_type, read_column
@@ -53,8 +54,11 @@ class _Piece:
 class StreamInference:
     """One client's stream. Make it, then iterate ``answers``."""
 
-    def __init__(self, service: Service, model: str, version: str, receive: Receive):
-        self._service, self._model, self._version = service, model, version
+    def __init__(self, service: Service, model: str, version: str, receive: Receive, given: TraceContext | None = None):
+        """Args:
+        given: the trace that it came with, of which each piece is a part.
+        """
+        self._service, self._model, self._version, self._given = service, model, version, given
         self._stream = ByteStream(receive, service.budget.hold())
         self._pieces: asyncio.Queue[_Piece | None] = asyncio.Queue(_room(service))
         self._tensors: list[dict[str, Any]] = []  # what the model reads
@@ -161,7 +165,7 @@ class StreamInference:
 
     async def _ask(self, rows: dict[str, Any]) -> InferResponse:
         request = InferRequest(self._model, rows, self._version, "", self._outputs, self._parameters)
-        response, took_s = await infer_when_there_is_room(self._service, request)
+        response, took_s = await infer_when_there_is_room(self._service, request, self._given)
         self._resize(took_s)
         return response
 

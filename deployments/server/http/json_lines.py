@@ -20,6 +20,7 @@ from quorate.deployments.server.http.bodies import IncomingBody
 from quorate.deployments.server.http.bulk import infer_when_there_is_room
 from quorate.deployments.server.http.replies import http_status
 from quorate.deployments.server.service import Service
+from quorate.deployments.telemetry.trace_context import TraceContext
 from quorate.deployments.wire.byte_stream import ByteStream, Receive
 from quorate.deployments.wire.inference import Body, InferRequest
 from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
@@ -34,8 +35,11 @@ AHEAD = 64
 class LineInference:
     """One client's lines. Make it, then iterate ``answers``."""
 
-    def __init__(self, service: Service, model: str, version: str, receive: Receive):
-        self._service, self._model, self._version = service, model, version
+    def __init__(self, service: Service, model: str, version: str, receive: Receive, given: TraceContext | None = None):
+        """Args:
+        given: the trace that they came with, of which each is a part.
+        """
+        self._service, self._model, self._version, self._given = service, model, version, given
         self._stream = ByteStream(receive, service.budget.hold())
         self._running: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(AHEAD)
         self._disconnect: asyncio.Task[None] | None = None
@@ -137,7 +141,7 @@ class LineInference:
                 incoming.hold.add(len(line))
                 with service.reading():
                     request = await incoming.parse(Body(line), partial(self._parse, line))
-                response, _ = await infer_when_there_is_room(service, request)
+                response, _ = await infer_when_there_is_room(service, request, self._given)
                 size = sum(array.nbytes for array in response.outputs.values())
                 body, _ = await service.heavy.run(size, partial(dump_response, response, BinaryOutputs()))
         except Exception as error:

@@ -8,11 +8,14 @@ from functools import partial
 from quorate.deployments.server.compression import Headers, pack_answer
 from quorate.deployments.server.http.bodies import IncomingBody
 from quorate.deployments.server.http.disconnect import DisconnectWatcher
-from quorate.deployments.server.http.replies import JSON, Reply, json_reply, wrong_method
+from quorate.deployments.server.http.replies import JSON, Reply, json_reply, traced, wrong_method
 from quorate.deployments.server.service import Service
+from quorate.deployments.server.tracing import begin_http, context_of
+from quorate.deployments.telemetry.tracer import RequestTrace
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.kserve_v1 import dump_predictions, parse_predict
 
+_ROUTE = "/v1/models/{model}:predict"
 _PATH = re.compile(r"/v1/models(?:/([^/:]+)(:predict)?)?")
 # A number is up to so many times as long as the eight bytes that hold it.
 TEXT_PER_BINARY = 5
@@ -31,7 +34,11 @@ class KserveV1:
             return None
         model, predict = found.groups()
         if predict:
-            return await self._predict(model, headers, receive) if method == "POST" else wrong_method(method, "POST")
+            if method != "POST":
+                return wrong_method(method, "POST")
+            trace = begin_http(self._service.engine.tracer, model, context_of(headers), _ROUTE)
+            work = self._predict(model, headers, receive, trace)
+            return await (work if trace is None else traced(trace, work))
         if method not in ("GET", "HEAD"):
             return wrong_method(method, "GET")
         if model is None:
@@ -39,7 +46,7 @@ class KserveV1:
         self._service.check_model(model)
         return json_reply({"name": model, "ready": self._service.model_ready(model)})
 
-    async def _predict(self, model: str, headers: Headers, receive: Receive) -> Reply:
+    async def _predict(self, model: str, headers: Headers, receive: Receive, trace: RequestTrace | None) -> Reply:
         service = self._service
         with service.reading():
             limit_bytes, inputs = service.most_body_bytes(model), service.model_metadata(model)["inputs"]
@@ -47,6 +54,7 @@ class KserveV1:
             with service.reading():
                 body = await incoming.read(headers, receive)
                 request = await incoming.parse(body, partial(parse_predict, body, model, inputs))
+            request.trace = trace
             response = await self._clients.work_for(receive, service.infer(request, incoming.hold))
             size = TEXT_PER_BINARY * sum(array.nbytes for array in response.outputs.values())
             incoming.hold.add(size)

@@ -8,7 +8,7 @@ from typing import Any
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.server.management import Management
-from quorate.deployments.wire.json_tensors import parse_object, parse_parameters
+from quorate.deployments.wire.json_tensors import parse_object, parse_parameters, parse_whole_object
 
 Answer = Callable[[Management, Mapping[str, str], bytes], Any]
 
@@ -21,6 +21,15 @@ def _index(management: Management, _: Mapping[str, str], body: bytes) -> Any:
     if not isinstance(ready, bool):
         raise RequestError(f"ready is {ready!r:.60}; give true or false")
     return management.index(ready)
+
+
+def _trace(management: Management, at: Mapping[str, str], body: bytes) -> Awaitable[Any]:
+    return management.trace(at["model"], _given(body))
+
+
+def _given(body: bytes) -> Mapping[str, Any]:
+    """Settings to be changed; none where the body is empty, as it is of a GET."""
+    return parse_whole_object(body) if body else {}
 
 
 def _load(management: Management, at: Mapping[str, str], body: bytes) -> Awaitable[None]:
@@ -38,8 +47,8 @@ _PATHS: list[tuple[re.Pattern[str], tuple[str, ...], Answer]] = [
         ("/v2/models/stats", ("GET",), lambda m, at, _: m.statistics()),
         (f"{_MODEL}/stats", ("GET",), lambda m, at, _: m.statistics(at["model"], at["version"])),
         (f"{_MODEL}/config", ("GET",), lambda m, at, _: m.config(at["model"], at["version"])),
-        (r"/v2(?:/models/(?P<model>[^/]+))?/trace/setting", ("GET", "POST"), lambda m, at, _: m.trace()),
-        ("/v2/logging", ("GET", "POST"), lambda m, at, _: m.logging()),
+        (r"/v2(?:/models/(?P<model>[^/]+))?/trace/setting", ("GET", "POST"), _trace),
+        ("/v2/logging", ("GET", "POST"), lambda m, at, body: m.logging(_given(body))),
         ("/v2/repository/index", ("POST",), _index),
         (r"/v2/repository/models/(?P<model>[^/]+)/load", ("POST",), _load),
         (r"/v2/repository/models/[^/]+/unload", ("POST",), lambda m, at, _: m.unload()),

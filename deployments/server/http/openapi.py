@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from quorate.deployments.server.http.access import OPEN_PATHS, SERVE_HEALTH
 from quorate.deployments.server.http.json_lines import CONTENT_TYPE as LINES
 from quorate.deployments.server.service import Service
+from quorate.deployments.telemetry.settings import LogFormat
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.datatypes import CODES
 from quorate.deployments.wire.inference import VERSION
@@ -138,9 +139,14 @@ def _paths_that_are_off() -> dict[str, Any]:
     """What stock clients call and this server refuses with a sentence, or answers as empty."""
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^/]+$"}}
     paths: dict[str, Any] = {}
-    for path in ("/v2/trace/setting", "/v2/models/{name}/trace/setting", "/v2/logging"):
-        operation = {"summary": "Not supported", "responses": _errors(400, 503)}
-        paths[path] = {"get": operation, "post": operation}
+    for path, what, schema in (
+        ("/v2/trace/setting", "Which requests are traced", "TraceSettings"),
+        ("/v2/models/{name}/trace/setting", "Which requests to a model are traced", "TraceSettings"),
+        ("/v2/logging", "What is logged, and how", "LogSettings"),
+    ):
+        answers = {**_ok(_ref(schema)), **_errors(400, 404, 501, 503)}
+        changed = {"requestBody": _json_body(_ref(schema), False), "responses": answers}
+        paths[path] = {"get": {"summary": what, "responses": answers}, "post": {"summary": f"{what}, set", **changed}}
     paths["/v2/repository/models/{name}/unload"] = {"post": {"summary": "Not allowed", "responses": _errors(400, 503)}}
     paths["/v2/repository/models/{name}/load"] = {
         "post": {
@@ -164,6 +170,20 @@ def _paths_that_are_off() -> dict[str, Any]:
         if "{name}" in path:
             item["parameters"] = [name]
     return paths
+
+
+def _telemetry_schemas() -> dict[str, Schema]:
+    """Settings as they are told; of those that are set, each may be left out."""
+    one_or_more = {"type": ["string", "array", "null"], "items": {"type": "string"}}
+    flag = {"type": ["boolean", "null"]}
+    traces = dict.fromkeys(("trace_level", "trace_rate", "trace_count"), one_or_more)
+    logs: dict[str, Any] = dict.fromkeys(("log_info", "log_warning", "log_error"), flag)
+    logs["log_verbose_level"] = {"type": ["integer", "null"], "minimum": 0}
+    logs["log_format"] = {"enum": [*get_args(LogFormat), None]}
+    return {
+        "TraceSettings": {"type": "object", "properties": traces},
+        "LogSettings": {"type": "object", "properties": logs},
+    }
 
 
 def _schemas(service: Service) -> dict[str, Schema]:
@@ -203,6 +223,7 @@ def _schemas(service: Service) -> dict[str, Schema]:
         inference_stats=_object(**dict.fromkeys(kinds, duration)),
     )
     return {
+        **_telemetry_schemas(),
         "Error": _object(error=text),
         "Server": _object(
             name=text, version=text, extensions=_list(text), doors=_object(http=_list(text), grpc=_list(text))

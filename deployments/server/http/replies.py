@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Awaitable
 from typing import Any
 
 import orjson
@@ -11,6 +13,8 @@ from quorate.deployments.errors import OverloadedError, UnauthenticatedError
 from quorate.deployments.server.compression import Headers
 from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.http.streams import Begun
+from quorate.deployments.server.tracing import answer_headers, ended, failed
+from quorate.deployments.telemetry.tracer import RequestTrace
 from quorate.fusion.errors import QuorateError, QuorumError
 
 Reply = tuple[int, Headers, "bytes | Begun"]
@@ -56,3 +60,18 @@ def error_reply(error: Exception) -> Reply:
 
 def http_status(error: Exception) -> int:
     return error.http_status if isinstance(error, QuorateError) else 500
+
+
+async def traced(trace: RequestTrace, work: Awaitable[Reply]) -> Reply:
+    """The reply, an error's too, which names the trace to the client."""
+    try:
+        status, headers, body = await work
+    except asyncio.CancelledError as error:
+        failed(trace, error)
+        ended(trace, {})
+        raise
+    except Exception as error:
+        failed(trace, error)
+        status, headers, body = error_reply(error)
+    ended(trace, {"http.response.status_code": status})
+    return status, [*headers, *answer_headers(trace)], body

@@ -21,6 +21,7 @@ from quorate.deployments.sources.remote.server import (
     UnreachableError,
 )
 from quorate.deployments.spec.model_address import ModelAddress
+from quorate.deployments.telemetry.current import trace_headers
 from quorate.deployments.wire import open_inference_pb2 as pb
 from quorate.deployments.wire.binary_tensors import decode, encode
 from quorate.deployments.wire.class_names import read_classes
@@ -75,7 +76,7 @@ class GrpcServer:
         if timeout_s <= 0:
             raise UnreachableError("nobody waits for the answer any more")
         try:
-            return method(message, timeout=timeout_s, metadata=self._metadata)
+            return method(message, timeout=timeout_s, metadata=(*self._metadata, *trace_headers().items()))
         except grpc.RpcError as error:
             kind = RefusedError if error.code() in _OF_ROWS else UnreachableError
             kind = DownError if error.code() in _DOWN else kind

@@ -26,6 +26,7 @@ from quorate.deployments.sources.remote.server import (
     UnreachableError,
 )
 from quorate.deployments.spec.model_address import ModelAddress
+from quorate.deployments.telemetry.current import trace_headers
 from quorate.deployments.wire.binary_tensors import decode, described
 from quorate.deployments.wire.class_names import read_classes
 from quorate.deployments.wire.datatypes import bytes_array, datatype_of, numpy_dtype
@@ -91,7 +92,9 @@ class HttpServer:
             raise UnreachableError("nobody waits for the answer any more")
         times = TimeLeft(time.monotonic() + timeout_s, timeout_s)
         try:
-            reply = self._http.request(method, url, content=body, headers=headers, extensions={"timeout": times})
+            reply = self._http.request(
+                method, url, content=body, headers={**(headers or {}), **trace_headers()}, extensions={"timeout": times}
+            )
         except httpx.TimeoutException:
             raise DownError(f"{self._base} did not answer within {timeout_s:.3g} s") from None
         except httpx.TransportError as error:

@@ -27,7 +27,7 @@ class TimedReplica(FakeReplica):
         super().__init__(name, on_lost=on_lost)
         self._latencies_s = latencies_s
 
-    def call(self, kind, payload, expires, on_reply):
+    def call(self, kind, payload, expires, on_reply, context=b""):
         call_id = super().call(kind, payload, expires, on_reply)
         asyncio.get_running_loop().call_later(next(self._latencies_s), self._answer, call_id)
         return call_id

@@ -2,7 +2,7 @@
 
 What Triton answers was recorded with the same script (``stock_client.py``, tritonclient 2.73) from Triton 2.51, the
 ``tritonserver`` of nvidia-pytriton 0.7.0, with one Python-backend model ``pair`` of the same function. Tracing, dynamic
-logging and shared memory answer as its sources have it where they are compiled out (src/http_server.cc).
+logging and shared memory answer as its sources have it (src/http_server.cc), the last as where it is compiled out.
 """
 
 import json
@@ -106,11 +106,8 @@ def test_a_stream_answers_in_order_and_an_error_ends_only_its_own_request(answer
         ("load", 503, "UNAVAILABLE", "explicit model load / unload is not allowed"),
         ("load with a file", 400, "INVALID_ARGUMENT", "parameter file:1/model.pt is not for loading"),
         ("unload", 503, "UNAVAILABLE", "explicit model load / unload is not allowed"),
-        ("update trace", 503, "UNAVAILABLE", "the server does not support tracing"),
-        ("update model trace", 503, "UNAVAILABLE", "the server does not support tracing"),
-        ("trace", 503, "UNAVAILABLE", "the server does not support tracing"),
-        ("update log", 503, "UNAVAILABLE", "the server does not support dynamic logging"),
-        ("log", 503, "UNAVAILABLE", "the server does not support dynamic logging"),
+        ("update trace file", 501, "UNIMPLEMENTED", "trace file location can not be updated through network protocol"),
+        ("update log file", 501, "UNIMPLEMENTED", "log file location can not be updated through network protocol"),
         ("one system memory", 404, "NOT_FOUND", "Unable to find system shared memory region: 'r'"),
         ("one cuda memory", 404, "NOT_FOUND", "Unable to find cuda shared memory region: 'r'"),
         ("register system memory", 501, "UNIMPLEMENTED", "failed to register shared memory region: 'r'"),
@@ -121,6 +118,30 @@ def test_what_is_not_there_or_off_is_an_error_with_tritons_code(answers, call, h
     for client in CLIENTS:
         code = f"StatusCode.{grpc} " if client.startswith("grpc") else f"{http} "
         assert answers[client][call]["error"].startswith(f"{code}{text}"), client
+
+
+def test_trace_and_log_settings_are_read_changed_and_taken_back(got):
+    plain = {"trace_level": ["OFF"], "trace_rate": ["1000"], "trace_count": ["-1"], "trace_mode": ["opentelemetry"]}
+    for call in ("trace", "update trace", "update model trace", "clear trace"):
+        assert _trace(got[call]) == plain, call
+    assert _trace(got["set trace"]) == {**plain, "trace_rate": ["50"], "trace_count": ["7"]}
+    logs = {"log_file": "", "log_info": True, "log_warning": True, "log_error": True,
+            "log_verbose_level": 0, "log_format": "default"}  # fmt: skip
+    assert _logs(got["log"]) == _logs(got["update log"]) == _logs(got["update log back"]) == logs
+    assert _logs(got["set log"]) == {**logs, "log_verbose_level": 1, "log_format": "ISO8601", "log_info": False}
+
+
+def _trace(found):
+    """gRPC has lists of all, and says so."""
+    if "settings" in found:
+        return {name: setting["value"] for name, setting in found["settings"].items()}
+    return {name: value if isinstance(value, list) else [value] for name, value in found.items()}
+
+
+def _logs(found):
+    if "settings" not in found:
+        return found
+    return {name: next(iter(setting.values())) for name, setting in found["settings"].items()}
 
 
 def test_no_shared_memory_is_registered_and_unregistering_is_no_error(got):

@@ -14,6 +14,7 @@ class FakeReplica:
     Attributes:
         asked: the calls, as (kind, payload, expires), by call id.
         dropped: ids of calls that nobody waits for any more.
+        contexts: what came with traced calls, by call id.
     """
 
     _ids = itertools.count(1)
@@ -23,15 +24,17 @@ class FakeReplica:
         self.ready, self.leaving, self.closed = ready, False, False
         self.outstanding_bytes = 0
         self.outstanding_rows, self.failures, self.failed_at = outstanding_rows, 0, 0.0
-        self.asked, self.dropped = {}, []
+        self.asked, self.dropped, self.contexts = {}, [], {}
         self._waiting = {}
         self._on_lost = on_lost or (lambda replica: None)
 
     def __repr__(self):
         return self.address.replica_id
 
-    def call(self, kind, payload, expires, on_reply):
+    def call(self, kind, payload, expires, on_reply, context=b""):
         call_id = next(self._ids)
+        if context:
+            self.contexts[call_id] = context
         self.asked[call_id] = kind, payload, expires
         self._waiting[call_id] = on_reply
         self._count(call_id, 1)

@@ -64,7 +64,20 @@ def management(client):
         "update trace": (functools.partial(client.update_trace_settings, settings={"trace_level": ["OFF"]}),),
         "update model trace": (functools.partial(client.update_trace_settings, model_name="pair"),),
         "trace": (client.get_trace_settings,),
+        "set trace": (
+            functools.partial(client.update_trace_settings, settings={"trace_rate": "50", "trace_count": "7"}),
+        ),
+        "clear trace": (
+            functools.partial(client.update_trace_settings, settings={"trace_rate": None, "trace_count": None}),
+        ),
+        "update trace file": (functools.partial(client.update_trace_settings, settings={"trace_file": "/f"}),),
         "update log": (client.update_log_settings, {"log_info": True}),
+        "update log file": (client.update_log_settings, {"log_file": "/f"}),
+        "set log": (client.update_log_settings, {"log_verbose_level": 1, "log_format": "ISO8601", "log_info": False}),
+        "update log back": (
+            client.update_log_settings,
+            {"log_verbose_level": 0, "log_format": "default", "log_info": True},
+        ),
         "log": (client.get_log_settings,),
         "system memory": (client.get_system_shared_memory_status,),
         "one system memory": (client.get_system_shared_memory_status, "r"),

@@ -1,0 +1,67 @@
+"""What is recorded of a trace, whoever records it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Protocol
+
+from quorate.deployments.telemetry.trace_context import TraceContext
+
+Value = str | bool | int | float
+Attributes = Mapping[str, Value]
+
+
+class SpanKind(Enum):
+    """As OpenTelemetry names them."""
+
+    INTERNAL = "INTERNAL"
+    SERVER = "SERVER"
+    CLIENT = "CLIENT"
+
+
+class Span(Protocol):
+    """Something that takes a while, as part of a trace."""
+
+    @property
+    def context(self) -> TraceContext:
+        """By which others refer to it."""
+
+    def set(self, attributes: Attributes) -> None:
+        """Say more about it."""
+
+    def event(self, name: str, attributes: Attributes) -> None:
+        """Something has happened."""
+
+    def link(self, context: TraceContext) -> None:
+        """It has to do with a span of another trace."""
+
+    def fail(self, sentence: str) -> None:
+        """It has come to nothing."""
+
+    def end(self, end_ns: int | None = None) -> None:
+        """It is over, now or at a time since 1970."""
+
+
+class Recorder(Protocol):
+    """Keeps spans until they are sent."""
+
+    def start(
+        self,
+        name: str,
+        parent: TraceContext | None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes | None = None,
+        links: Sequence[TraceContext] = (),
+        start_ns: int | None = None,
+    ) -> Span:
+        """Begin a span, of a new trace where it has no parent."""
+
+    def close(self) -> None:
+        """Send what is there, and no more."""
+
+
+def wall_ns(monotonic_s: float) -> int:
+    """Nanoseconds since 1970 of a monotonic time."""
+    return time.time_ns() - int((time.monotonic() - monotonic_s) * 1e9)
