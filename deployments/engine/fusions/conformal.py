@@ -50,8 +50,8 @@ class Conformal:
         for some, threshold in self.thresholds:
             rows = (there == some[:, None]).all(axis=0)
             if len(threshold) not in (1, values.shape[1]):
-                found = f"{len(threshold)} numbers for {values.shape[1]} values"
-                raise SpecError("conformal.thresholds", found, "run quorate tune, which fits and writes them")
+                odd = f"{len(threshold)} numbers for {values.shape[1]} values"
+                raise SpecError("conformal.thresholds", odd, "run quorate tune, which fits and writes them")
             limits[rows], known = threshold, known | rows
             if known.all():
                 break

@@ -110,7 +110,8 @@ def test_a_table_with_a_list_of_0_and_1_a_row_is_tuned_and_served(tmp_path):
 
 @pytest.mark.parametrize("by_class", [False, True])
 def test_sets_that_hold_all_true_labels_are_fitted_and_served(tmp_path, by_class):
-    data = table(*tagged(), tmp_path)
+    truth, said = tagged()
+    data = table(truth, said, tmp_path)
     result = quorate.tune(
         spec_of(tmp_path), data, coverage=0.8, by_class=by_class, folder=tmp_path, runs=tmp_path / "runs"
     )
