@@ -117,7 +117,15 @@ def draw() -> None:
 
 
 def measure(nodes: int, members: int, fusions: int) -> dict[str, float]:
-    """In a process of its own."""
+    """In a process of its own, with Ray's files in a folder of its own: others would join a cluster that is noted in
+    the common one.
+    """
+    with tempfile.TemporaryDirectory(prefix="q") as folder:
+        os.environ["RAY_TMPDIR"] = folder
+        return _measured(nodes, members, fusions, folder)
+
+
+def _measured(nodes: int, members: int, fusions: int, folder: str) -> dict[str, float]:
     import psutil
     import ray
     from ray import serve
@@ -133,34 +141,33 @@ def measure(nodes: int, members: int, fusions: int) -> dict[str, float]:
         cluster.add_node(num_cpus=8)
     ray.init(cluster.address, log_to_driver=False, configure_logging=False)
     serve.start(proxy_location="Disabled")
-    with tempfile.TemporaryDirectory(prefix="q") as folder:
-        Path(folder, "scale_factory.py").write_text(FACTORY)
-        parsed = parse_spec(spec(members, fusions))
-        found: dict[str, float] = {"nodes": nodes, "members": members, "fusions": fusions}
-        for what in ("deploy", "again"):
-            began = time.monotonic()
-            deploy.deploy(parsed, Path(folder), timeout_s=900)
-            found[what] = time.monotonic() - began
-        took = []
-        for deadline_s in (11, 12, 13):
-            began = time.monotonic()
-            config = json.dumps({"fusion": {"deadline_s": deadline_s}})
-            publish.publish("scaled", lambda record, config=config: revise(record.live.spec, config))
-            took.append(time.monotonic() - began)
-        found["publish"] = statistics.median(took)
-        found["reads"] = _reads_a_second()
-        pids = {
-            "fusion": [replica["pid"] for replica in describe_fusion("scaled")],
-            "member": [one["pid"] for replicas in describe_members("scaled").values() for one in replicas],
-            "controller": _pids("ray::ServeController"),
-            "gcs": _pids("gcs_server"),
-        }
-        found |= _idle(pids, psutil)
-        found["member_mb"] = (
-            statistics.median(psutil.Process(pid).memory_full_info().uss for pid in pids["member"]) / 1e6
-        )
-        serve.shutdown()
-        ray.shutdown()
+    models = Path(folder, "models")
+    models.mkdir()
+    (models / "scale_factory.py").write_text(FACTORY)
+    parsed = parse_spec(spec(members, fusions))
+    found: dict[str, float] = {"nodes": nodes, "members": members, "fusions": fusions}
+    for what in ("deploy", "again"):
+        began = time.monotonic()
+        deploy.deploy(parsed, models, timeout_s=900)
+        found[what] = time.monotonic() - began
+    took = []
+    for deadline_s in (11, 12, 13):
+        began = time.monotonic()
+        config = json.dumps({"fusion": {"deadline_s": deadline_s}})
+        publish.publish("scaled", lambda record, config=config: revise(record.live.spec, config))
+        took.append(time.monotonic() - began)
+    found["publish"] = statistics.median(took)
+    found["reads"] = _reads_a_second()
+    pids = {
+        "fusion": [replica["pid"] for replica in describe_fusion("scaled")],
+        "member": [one["pid"] for replicas in describe_members("scaled").values() for one in replicas],
+        "controller": _pids("ray::ServeController"),
+        "gcs": _pids("gcs_server"),
+    }
+    found |= _idle(pids, psutil)
+    found["member_mb"] = statistics.median(psutil.Process(pid).memory_full_info().uss for pid in pids["member"]) / 1e6
+    serve.shutdown()
+    ray.shutdown()
     cluster.shutdown()
     return found
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from quorate.deployments.routing.replica import Address
 
-# Connections are fusion replicas times replicas of members, and each costs both ends memory and a look every half second.
-# With this many, a member replica has as many fusion replicas as the mean, give or take a sixth.
+# Connections are fusion replicas times replicas of members, and each costs both ends memory and a look every half
+# second. With this many, a member replica has as many fusion replicas as the mean, give or take a sixth.
 MOST = 32
 
 

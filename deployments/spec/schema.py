@@ -148,7 +148,7 @@ class MemberSpec(_Frozen):
         share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"input_names", "python"})
+    later: ClassVar[frozenset[str]] = frozenset({"python"})
 
     model: Annotated[str, Field(min_length=1)]
     config: dict[str, Any] = Field(default_factory=dict)
