@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def follow_logs(
     lines: int = LINES,
     since_s: float | None = None,
     address: str | None = None,
-) -> Iterator[Logs]:
+) -> Generator[Logs, None, None]:
     """The same, and then what members write from now on, as it comes and without end: of replicas that start, too.
 
     Args:

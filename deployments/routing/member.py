@@ -43,9 +43,7 @@ class Member:
         probe: tells a broken replica from rows that no replica can take.
     """
 
-    def __init__(
-        self, name: str, connect: Connect, limits: Limits = DEFAULT_LIMITS, node_id: str = "", own: str = ""
-    ):
+    def __init__(self, name: str, connect: Connect, limits: Limits = DEFAULT_LIMITS, node_id: str = "", own: str = ""):
         """Args:
         node_id, own: where the fusion replica is, and its name; see ``nearest``.
         """

@@ -39,8 +39,8 @@ def check_rows(validation: Labelled, held_out: Labelled) -> list[str]:
     spans = _spans(validation)
     near = len(np.intersect1d(_row_digests(validation, spans), _row_digests(held_out, spans))) - len(shared)
     counts = {"are also validation rows": len(shared), "differ from validation rows by next to nothing": near}
-    found = [f"{count} of {len(held_out)} held-out rows {what}" for what, count in counts.items() if count > 0]
-    return [*_numbering(validation), *found]
+    overlaps = [f"{count} of {len(held_out)} held-out rows {what}" for what, count in counts.items() if count > 0]
+    return [*_numbering(validation), *overlaps]
 
 
 def _numbering(data: Labelled) -> list[str]:

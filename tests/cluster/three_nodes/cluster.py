@@ -101,7 +101,8 @@ class ThreeNodes:
 
     def new_driver(self, place: int) -> Driver:
         """Another; ``stop`` it."""
-        return Driver(self.nodes[place], GCS, self._env | self.own.get(place, {}), self.folder / f"driver{place}.log")
+        env = {**self._env, **self.own.get(place, {})}
+        return Driver(self.nodes[place], GCS, env, self.folder / f"driver{place}.log")
 
     def quorate(self, place: int, *words: str) -> subprocess.Popen[str]:
         """The command line on a node, against this cluster."""
@@ -233,7 +234,7 @@ class ThreeNodes:
     def _starting_ray(self, place: int) -> subprocess.Popen[str]:
         me = ("--node-ip-address", address(place))
         words = (*_HEAD, *self._dashboard) if place == HEAD else ("--address", GCS)
-        env = self._gcs_env() | self.own.get(place, {})
+        env = {**self._gcs_env(), **self.own.get(place, {})}
         return subprocess.Popen(
             self.nodes[place].command(*_RAY, *words, *me, *_SIZE, folder=self._start_folder), env=env,
             text=True,

@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import tarfile
+from functools import partial
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_nodes_are_upgraded_one_by_one_and_no_request_is_lost(nodes, seed):
             revisions[nodes.driver(place).do("publish", name=QUORATE, fusion={"weights": weights})] = weights
 
         for place, weights in ((HEAD, OTHER_WEIGHTS), (2, WEIGHTS), (HEAD, OTHER_WEIGHTS)):  # by the old, the new, ...
-            until_done(lambda place=place, weights=weights: publish(place, weights))
+            until_done(partial(publish, place, weights))
             live = {door["revision"] for door in nodes.driver(HEAD).do("fusion", name=QUORATE)}
             assert len(live) == 1
             asking.answered(60)

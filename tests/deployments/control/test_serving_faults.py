@@ -29,7 +29,11 @@ CONTROLLER_GROWTH_BYTES = 2 << 20
 
 def ensemble(name, stall_timeout_s=60.0, replicas=1, fusions=1, switch="", deadline_s=5.0):
     """Member a, and where there is a ``switch`` b, which sleeps as many seconds as that file says."""
-    slow = {"model": "known:slow", "config": {"shift": 0, "switch": f"file:{switch}"}, "stall_timeout_s": stall_timeout_s}
+    slow = {
+        "model": "known:slow",
+        "config": {"shift": 0, "switch": f"file:{switch}"},
+        "stall_timeout_s": stall_timeout_s,
+    }
     members = {"a": {"model": "known:known", "config": {"shift": 1}, "replicas": {"min": replicas, "max": replicas}}}
     members |= {"b": slow} if switch else {}
     return parse_spec(

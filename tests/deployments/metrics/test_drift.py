@@ -68,7 +68,7 @@ def test_what_members_do_not_give_alike_and_many_classes_are_not_counted(looking
 
 def test_rows_are_looked_at_no_more_often_than_allowed_and_take_turns(looking, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(drift.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("quorate.deployments.metrics.drift.time.monotonic", lambda: now[0])
     chosen = []
     for _ in range(1000):
         chosen.append(looking.row(4))

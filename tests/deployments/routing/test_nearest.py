@@ -36,7 +36,12 @@ def test_one_that_goes_is_replaced_by_one_and_the_others_stay():
 
 def test_a_member_connects_to_no_more():
     connected = []
-    member = Member("m", lambda address, on_lost: connected.append(address.replica_id) or FakePeer(), own="door")
+
+    def connect(address, on_lost):
+        connected.append(address.replica_id)
+        return FakePeer()
+
+    member = Member("m", connect, own="door")
     member.set_replicas(addresses(100))
     assert sorted(connected) == sorted(nearest(addresses(100), "", "door"))
 
