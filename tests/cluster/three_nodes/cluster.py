@@ -69,7 +69,7 @@ class ThreeNodes:
         self.folder = folder
         self.with_redis = redis and shutil.which("redis-server") is not None
         self._env = environment({**_ENVIRONMENT, **(env or {})}, unset=("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES"))
-        self.own: dict[int, Mapping[str, str]] = {}
+        self.own: dict[int, dict[str, str]] = {}
         self._stack = contextlib.ExitStack()
         self._drivers: dict[int, Driver] = {}
         self.nodes: dict[int, Machine] = {}
