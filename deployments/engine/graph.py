@@ -125,6 +125,7 @@ def fuser_of(spec: EnsembleSpec, name: str, folder: Path) -> Fuser:
     Raises:
         SpecError: its rule cannot be built from its options or its state.
     """
+    spec = spec.view(name) if name in spec.outputs else spec
     quantiles = spec.quantiles if name == spec.output_name else None
     fusion = spec.all_fusions[name]
     return build_fuser(

@@ -18,15 +18,14 @@ from quorate.deployments.spec.checks.check_members import (
     check_resources,
     check_tensors,
 )
-from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs
-from quorate.deployments.spec.checks.check_task import check_task
+from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs, check_task_of
 from quorate.deployments.spec.defaults import (
     with_all_inputs,
     with_default_fusion_members,
     with_inner_deadlines,
     with_members_inputs,
 )
-from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
+from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberJob
 from quorate.deployments.spec.suggestions import suggest
 
 
@@ -65,6 +64,7 @@ class EnsembleSpec(EnsembleSchema):
         around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *self._of_a_task})
         if self.outputs:
             around["outputs"] = {name: self.view(name).classes for name in self.outputs}
+            around |= {f"{name} is": own for name in self.outputs if (own := _own(self.all_fusions[name]))}
         return hashlib.sha256(json.dumps(around).encode()).hexdigest()[:12]
 
     @property
@@ -77,7 +77,19 @@ class EnsembleSpec(EnsembleSchema):
         """Names this state of the fusion: the same spec gives the same revision on every node."""
         decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "outputs", "digests"}
         state = self.model_dump(mode="json", include={*decides, *self._of_a_task})
+        for fusion in (state["fusion"] or {}, *state["fusions"].values()):
+            for field in [name for name in _OF_AN_OUTPUT if fusion.get(name) is None]:
+                fusion.pop(field, None)
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
+
+
+# Of a fusion, fields that few have; others keep the revision that they had before there were any.
+_OF_AN_OUTPUT = ("task", "quantiles")
+
+
+def _own(fusion: FusionSpec) -> dict[str, Any]:
+    """What makes one of several outputs another kind of answer than its members say."""
+    return {field: found for field in _OF_AN_OUTPUT if (found := getattr(fusion, field)) is not None}
 
 
 def _check(spec: EnsembleSchema) -> None:
@@ -97,7 +109,7 @@ def _check(spec: EnsembleSchema) -> None:
     if spec.output and spec.output not in spec.all_fusions:
         raise SpecError("output", f"'{spec.output}' is not a fusion", suggest(spec.output, spec.all_fusions))
     for name in spec.output_names:
-        check_task(spec.view(name))
+        check_task_of(spec, name)
     check_graph(spec)
     check_inner(spec)
     if spec.outputs:

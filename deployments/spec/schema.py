@@ -260,6 +260,7 @@ class FusionSpec(_Frozen):
     Attributes:
         members: whose outputs it reads; every member that nothing else reads when left out.
         classes: of one of several outputs; the ensemble's when left out.
+        task, quantiles: of one of several outputs, as the ensemble's are of its only one.
         options: the rule's own settings.
         state: a safetensors file with the parameters of a learned rule.
         member_calibration: of members' probabilities before they are fused. It stands here, not with the member:
@@ -276,6 +277,8 @@ class FusionSpec(_Frozen):
     rule: Annotated[str, Field(min_length=1)]
     members: tuple[Name, ...] = ()
     classes: tuple[ClassName, ...] | None = None
+    task: Task | None = None
+    quantiles: tuple[float, ...] | None = None
     weights: dict[Name, float] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     state: Annotated[str, Field(min_length=1)] | None = None
@@ -339,7 +342,7 @@ class EnsembleSchema(_Frozen):
         lengths: the request input that says how many tokens each row has; as many as the tensor holds when left out.
         quantiles: the levels that members predict, of the task of this name, ascending.
         output: the fusion whose value is the answer; the last when left out.
-        outputs: several instead, each with its own rule, members, deadline and classes.
+        outputs: several instead, each with its own rule, members, deadline, classes, task and quantiles.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
@@ -390,9 +393,15 @@ class EnsembleSchema(_Frozen):
         return self.outputs or (self.output_name,)
 
     def view(self: S, output: str) -> S:
-        """The same spec with this one output, and its classes."""
-        classes = self.all_fusions[output].classes or self.classes
-        return self.model_copy(update={"output": output, "outputs": (), "classes": classes})
+        """The same spec with this one output: what that is fused from, and what it has of its own."""
+        if not self.outputs:
+            return self.model_copy(update={"output": output})
+        fusion, read = self.fusions[output], self.upstream(output) | {output}
+        given = {self.members[name].output for name in fusion.members if name in self.members}
+        update: dict[str, Any] = {"output": output, "outputs": (), "task": fusion.task, "quantiles": fusion.quantiles}
+        update["classes"] = fusion.classes or (None if given == {"values"} else self.classes)
+        update["fusions"] = {name: one for name, one in self.fusions.items() if name in read}
+        return self.model_copy(update=update)
 
     @property
     def output_fusion(self) -> FusionSpec:
@@ -408,5 +417,5 @@ class EnsembleSchema(_Frozen):
 
     def upstream(self, node: str) -> frozenset[str]:
         """The members and fusions that one reads, directly or not; of a graph without a cycle."""
-        near = [source for source in self.sources(node) if source not in self.inputs]
+        near = [source for source in self.sources(node) if source in self.members or source in self.all_fusions]
         return frozenset(near).union(*(self.upstream(source) for source in near))

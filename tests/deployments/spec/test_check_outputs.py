@@ -57,6 +57,27 @@ def test_a_trunk_serves_heads_of_several_outputs_and_its_fusion_shares_the_short
     assert parse_spec(found).fusions["base"].deadline_s == 0.25
 
 
+def test_each_output_has_a_task_of_its_own():
+    """Labels that each hold or not beside quantiles, beside one score a row that ranks them."""
+    found = spec(members={"a": member(), "b": member(), "c": member(output="values"), "d": member(output="values")})
+    found["fusions"]["mood"] |= {"task": "multilabel"}
+    found["fusions"]["topic"] = {"rule": "quantile_average", "members": ["c"], "quantiles": [0.1, 0.5, 0.9]}
+    found["fusions"]["rank"] = {"rule": "list_reciprocal_rank", "members": ["d"]}
+    several = parse_spec({**found, "outputs": ["mood", "topic", "rank"]})
+    assert {name: several.view(name).inferred_task for name in several.outputs} == {
+        "mood": "multilabel", "topic": "quantiles", "rank": "ranking",
+    }  # fmt: skip
+    assert several.view("topic").quantiles == (0.1, 0.5, 0.9)
+    found["fusions"]["topic"]["quantiles"] = [0.2, 0.5, 0.8]
+    assert parse_spec({**found, "outputs": ["mood", "topic", "rank"]}).wiring != several.wiring
+
+
+def test_classes_of_the_ensemble_are_none_of_an_output_of_values():
+    found = spec(classes=["no", "yes"], members={"a": member(), "b": member(), "c": member(output="values")})
+    del found["fusions"]["topic"]["classes"], found["fusions"]["mood"]["classes"]
+    assert (parse_spec(found).view("topic").classes, parse_spec(found).view("mood").classes) == (None, ("no", "yes"))
+
+
 def test_which_outputs_there_are_is_part_of_the_revision_and_of_the_wiring():
     one, other = parse_spec(spec()), parse_spec(spec(outputs=["topic", "mood"]))
     assert one.revision != other.revision
@@ -70,7 +91,17 @@ def test_which_outputs_there_are_is_part_of_the_revision_and_of_the_wiring():
         (spec(outputs=["mood", "topics"]), "outputs[1]: 'topics' is not a fusion; did you mean 'topic'?"),
         (spec(outputs=["mood", "topic", "mood"]), "outputs[2]: 'mood' is there twice"),
         (spec(outputs=["mood"]), "fusions.topic.classes: only one of several outputs has its own"),
-        (spec(task="multilabel"), "outputs: the task is multilabel"),
+        (spec(task="multilabel"), "task: each of several outputs has its own; write it under the fusion: fusions.mood"),
+        (spec(quantiles=[0.1, 0.9]), "quantiles: each of several outputs has its own"),
+        (changed("topic", task="tagging"), "fusions.topic.task: rows of tokens are batched by their lengths"),
+        (changed("topic", task="binary"), "fusions.topic.classes: 3, and the task is binary"),
+        (changed("topic", task="regression"), "fusions.topic.task: it is regression, but 'c' gives probabilities"),
+        (changed("topic", quantiles=[0.1, 0.9]), "fusions.topic.task: it is quantiles, but 'c' gives probabilities"),
+        (changed("topic", task="quantiles", classes=None), "fusions.topic.task: it is quantiles, but 'c' gives"),
+        (
+            spec(members={"a": member(), "b": member(), "c": member(output="values")}),
+            "fusions.topic.classes: its members give values; remove classes",
+        ),
         (changed("topic", members=["b", "c"]), "members.b: outputs 'mood' and 'topic' have other classes"),
         (changed("topic", decision={"thresholds": {"sad": 0.5}}), "fusions.topic.decision.thresholds.sad"),
         (
