@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,15 @@ RunAddress = Annotated[
     typer.Option("--address", help="Run on this Ray cluster; without it, on this machine.", show_default=False),
 ]
 Label = Annotated[str, typer.Option(help="The column that holds the class.")]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="COLUMN|OUTPUT=COLUMN",
+        help="The column that holds the class; of several outputs a column each, called as they are when left out.",
+        show_default="label",
+    ),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -32,6 +41,12 @@ Columns = Annotated[
         help="The column of an input that is called otherwise, such as price=Price; several with commas, or a pattern "
         "such as image=pixel*, make one vector.",
         show_default=False,
+    ),
+]
+Outputs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME", help="Of several outputs those that are wanted; all without it.", show_default=False
     ),
 ]
 Runs = Annotated[Path, typer.Option(help="Where the run's folder is made.")]
@@ -76,6 +91,61 @@ def seconds_of(text: str | None, option: str) -> float | None:
     if not 1 <= seconds < float("inf"):
         raise typer.BadParameter(f"'{text}' is no time from 1 s on, such as 90, 90s, 8m or 1.5h", param_hint=option)
     return seconds
+
+
+def names_of(given: str | None) -> tuple[str, ...]:
+    """Of ``mood,topic`` both names; none without any."""
+    return tuple(filter(None, (name.strip() for name in (given or "").split(","))))
+
+
+def by_output(given: Sequence[str] | None, option: str) -> str | dict[str, str] | None:
+    """Of ``--label mood=Mood --label topic=Topic`` what is given for each output; of one alone its text.
+
+    Raises:
+        BadParameter: of several one names no output, or an output twice.
+    """
+    if not given:
+        return None
+    if len(given) == 1:
+        return given[0]
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if not name or not value or name in found:
+            raise typer.BadParameter(f"{option} '{text}' names no output, or one twice; write OUTPUT=VALUE for each")
+        found[name] = value
+    return found
+
+
+def label_of(given: Sequence[str] | None) -> dict[str, Any]:
+    """The argument ``label``, where the option was given."""
+    label = by_output(given, "--label")
+    return {} if label is None else {"label": label}
+
+
+def numbers_by_output(given: Sequence[str] | None, option: str) -> float | dict[str, float] | None:
+    """The same of numbers.
+
+    Raises:
+        BadParameter: as well for what is no number of 0 or more.
+    """
+    found = by_output(given, option)
+    if isinstance(found, str) and "=" in found:
+        name, _, value = found.partition("=")
+        found = {name: value}
+    if isinstance(found, dict):
+        return {name: _number(value, option) for name, value in found.items()}
+    return None if found is None else _number(found, option)
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise typer.BadParameter(f"{option} '{text}' is no number of 0 or more")
+    return number
 
 
 def refuse(context: typer.Context, parameters: Iterable[str], use: str) -> None:

@@ -77,7 +77,8 @@ class Ensemble(Displayed):
         """Make a fusion the live one while requests run: ``ensemble.publish({"weights": {"cnn": 0.7, "rnn": 0.3}})``.
 
         Args:
-            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away.
+            fusion: the fields of a spec's fusion; what it leaves out stays as it is, None takes it away. Where fusions
+                have names, ``{"fusions": {name: fields}}``.
 
         Raises:
             RemoteError: the server refused; the old one still answers.

@@ -25,6 +25,7 @@ def query(
     member: str | None = None,
     deadline_ms: float | None = None,
     explain: bool = False,
+    outputs: Sequence[str] = (),
     columns: ColumnNames | None = None,
     url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
@@ -38,6 +39,7 @@ def query(
         member: ask this member alone.
         deadline_ms: answer within this time.
         explain: also give each member's output and contribution.
+        outputs: those of several that are wanted; all when none are named, without those that have no answer.
         columns: of inputs that the file or frame calls otherwise: ``{"price": "Price"}``; several make one vector.
         url: of the HTTP door, or of several, instead of looking them up.
         credentials: what the doors want to see.
@@ -49,7 +51,7 @@ def query(
         RemoteError: the server refused.
     """
     with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
-        return client.infer(_inputs(rows, client, columns), **parameters_of(deadline_ms, explain))
+        return client.infer(_inputs(rows, client, columns), **_asked(deadline_ms, explain, outputs))
 
 
 def curl(
@@ -59,6 +61,7 @@ def curl(
     member: str | None = None,
     deadline_ms: float | None = None,
     explain: bool = False,
+    outputs: Sequence[str] = (),
     columns: ColumnNames | None = None,
     url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
@@ -71,7 +74,7 @@ def curl(
         ClusterError: as ``query``, likewise RemoteError.
     """
     with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
-        return client.curl(_inputs(rows, client, columns), **parameters_of(deadline_ms, explain))
+        return client.curl(_inputs(rows, client, columns), **_asked(deadline_ms, explain, outputs))
 
 
 def _inputs(rows: str | Path | Inputs, client: Client, columns: ColumnNames | None) -> Inputs:
@@ -86,6 +89,11 @@ def parameters_of(deadline_ms: float | None, explain: bool) -> dict[str, Any]:
     """The request's parameters, those that differ from the server's defaults."""
     deadline: dict[str, Any] = {} if deadline_ms is None else {"deadline_ms": deadline_ms}
     return {**deadline, "explain": True} if explain else deadline
+
+
+def _asked(deadline_ms: float | None, explain: bool, outputs: Sequence[str]) -> dict[str, Any]:
+    """Those, and the outputs that are wanted."""
+    return {**parameters_of(deadline_ms, explain), **({"outputs": list(outputs)} if outputs else {})}
 
 
 def urls_of(name: str, address: str | None = None) -> tuple[str, ...]:

@@ -54,6 +54,7 @@ def query_file(
     member: str | None = None,
     deadline_ms: float | None = None,
     explain: bool = False,
+    outputs: Sequence[str] = (),
     columns: ColumnNames | None = None,
     url: str | Sequence[str] | None = None,
     credentials: Credentials | None = None,
@@ -79,7 +80,7 @@ def query_file(
     with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
         batches = _batches(rows, wanted_by(client.metadata()["inputs"]), columns)
         try:
-            _write(output, _counting(client.infer_arrow(batches, **parameters), counted))
+            _write(output, _counting(client.infer_arrow(batches, outputs=outputs, **parameters), counted))
         except OSError as error:
             raise RequestError(f"{output.name} cannot be written ({error.strerror}); choose another place") from None
     return Answered(**counted, output=output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from quorate.deployments.client.inference import Inputs
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.server.in_process import InProcess
+    from quorate.deployments.spec.ensemble import EnsembleSpec
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class MemberTry:
 
     Attributes:
         load_s: seconds until it was loaded and warm; ``run_s`` of its forward passes.
+        deadline_s: by which a server answers with those that are in; of several answers the first that it is for.
         error: what it failed with, with the lines of its own code that led there; empty for nothing.
     """
 
     load_s: float
     run_s: float
+    deadline_s: float
     error: str
 
 
@@ -44,7 +47,7 @@ class Tried(Result):
 
     Attributes:
         members: by name.
-        deadline_s: by which a server answers with those that are in.
+        deadline_s: by which a server answers with those that are in; of several outputs the last.
     """
 
     members: Mapping[str, MemberTry] = field(default_factory=dict)
@@ -55,7 +58,7 @@ class Tried(Result):
 
     def _said(self, name: str) -> Sequence[str]:
         member = self.members[name]
-        late = f", over the deadline of {self.deadline_s:g} s" if member.run_s > self.deadline_s else ""
+        late = f", over the deadline of {member.deadline_s:g} s" if member.run_s > member.deadline_s else ""
         lines = [f"{name}: loaded in {member.load_s:.2f} s, ran {1000 * member.run_s:.1f} ms{late}"]
         return [*lines, *(f"  {line}" for line in member.error.splitlines())]
 
@@ -67,6 +70,7 @@ def try_spec(
     *,
     member: str | None = None,
     explain: bool = False,
+    outputs: Sequence[str] = (),
     columns: ColumnNames | None = None,
     folder: str | Path | None = None,
 ) -> Tried:
@@ -77,6 +81,7 @@ def try_spec(
         rows: a file of rows, arrays by input name, or a DataFrame; see ``query``.
         member: ask this member alone.
         explain: also give each member's output and contribution.
+        outputs: those of several that are wanted; all when none are named.
         columns: of inputs that the file or frame calls otherwise; see ``query``.
         folder: what the spec's relative paths start from; that of the file, or the current one, when None.
 
@@ -97,11 +102,11 @@ def try_spec(
     ensemble = InProcess(found, place)
     inputs = _read(rows, ensemble.inputs(model), columns)
     with ensemble:
-        response = ensemble.infer(model, inputs, {"explain": True} if explain else {})
+        response = ensemble.infer(model, inputs, {"explain": True} if explain else {}, outputs)
         several = response.output_parameters if found.outputs and model == found.name else {}
         return Tried(
             response.outputs, response.parameters, found.classes or (), output_parameters=several,
-            members=_members(ensemble), deadline_s=found.output_fusion.deadline_s,
+            members=_members(ensemble, found), deadline_s=max(_deadlines(found, found.output_names)),
         )  # fmt: skip
 
 
@@ -119,8 +124,14 @@ def _read(
     return {name: as_input(array, known[name]) for name, array in given.items()}
 
 
-def _members(ensemble: InProcess) -> dict[str, MemberTry]:
-    return {
-        name: MemberTry(run.load_s, run.busy_s, "\n".join(filter(None, (run.error, run.trace))))
-        for name, run in ensemble.members.items()
-    }
+def _members(ensemble: InProcess, spec: EnsembleSpec) -> dict[str, MemberTry]:
+    found = {}
+    for name, run in ensemble.members.items():
+        answers = [output for output in spec.output_names if name in spec.upstream(output)]
+        said = "\n".join(filter(None, (run.error, run.trace)))
+        found[name] = MemberTry(run.load_s, run.busy_s, min(_deadlines(spec, answers)), said)
+    return found
+
+
+def _deadlines(spec: EnsembleSpec, outputs: Iterable[str]) -> list[float]:
+    return [spec.all_fusions[output].deadline_s for output in outputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -19,16 +19,25 @@ MAX_BODY_BYTES = 100_000
 TOKEN = "QUORATE_TOKEN"
 
 
-def curl_line(url: str, arrays: Mapping[str, Array], parameters: Mapping[str, Scalar], credentials: Credentials) -> str:
+def curl_line(
+    url: str,
+    arrays: Mapping[str, Array],
+    parameters: Mapping[str, Scalar],
+    credentials: Credentials,
+    outputs: Sequence[str] = (),
+) -> str:
     """``curl`` with the request in JSON. A token is not shown: the line reads it from the environment.
 
     Args:
         url: of the model's inference.
+        outputs: those of several that are wanted; all when none are named.
 
     Raises:
         RequestError: JSON cannot hold the rows, or they are too many for a line.
     """
     asked: dict[str, Any] = {"inputs": [json_tensor(name, array) for name, array in arrays.items()]}
+    if outputs:
+        asked["outputs"] = [{"name": name} for name in outputs]
     body = orjson.dumps({**asked, "parameters": dict(parameters)} if parameters else asked)
     if len(body) > MAX_BODY_BYTES:
         raise RequestError(

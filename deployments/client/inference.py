@@ -155,8 +155,10 @@ class Calls(ABC, Generic[H]):
         return replace(result, index=getattr(frame, "index", None))
 
     def _curl(self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]) -> Call[str]:
+        outputs, named = _outputs_of(named)
         name, _, arrays, parameters = yield from self._read(model, inputs, named)
-        return curl_line(self._urls[0] + self._path(name, "/infer"), arrays, parameters, self._credentials)
+        url = self._urls[0] + self._path(name, "/infer")
+        return curl_line(url, arrays, parameters, self._credentials, outputs)
 
     def _read(
         self, model: str | Inputs, inputs: Inputs | None, named: Mapping[str, Any]
@@ -304,9 +306,9 @@ def _sorted_out(
 
 
 def _outputs_of(named: Mapping[str, Any]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
-    """The outputs that are asked for, and the other keywords."""
+    """The outputs that are asked for, none for all of them, and the other keywords."""
     outputs = named.get("outputs")
-    if not isinstance(outputs, list | tuple) or not outputs or not all(isinstance(name, str) for name in outputs):
+    if not isinstance(outputs, list | tuple) or not all(isinstance(name, str) for name in outputs):
         return (), named
     return tuple(outputs), {name: value for name, value in named.items() if name != "outputs"}
 

@@ -71,7 +71,8 @@ class Engine:
         apps: Mapping[str, str] | None = None,
     ):
         self.spec = spec
-        self.metrics = Metrics(spec.name, spec.members, share_port=spec.serving.replicas.max > 1)
+        share_port = spec.serving.replicas.max > 1
+        self.metrics = Metrics(spec.name, spec.members, spec.outputs, share_port=share_port)
         self.tracer, self._told = Tracer(spec.name, node_id), b""
         self.on_logs: Callable[[LogSettings], None] = lambda settings: None
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
@@ -245,11 +246,15 @@ class Engine:
             raise
         except QuorateError as error:
             self._count(outcome_of(error), request, started)
+            for output in request.outputs:
+                self.metrics.output_answered(output, outcome_of(error))
             raise
         finally:
             last_resort.cancel()
             self._batches.pop(request, None)
         self._count("degraded" if answer.degraded else "full", request, started, answer.members_missing.values())
+        if isinstance(answer, Answers):
+            self._count_outputs(answer)
         self.metrics.total(time.monotonic() - started)
         return answer
 
@@ -257,6 +262,13 @@ class Engine:
         self.metrics.answered(outcome, missing)
         if request.members is None:  # others are not drawn for the canary, so they are not compared either
             self.revisions.count(request.served, outcome, time.monotonic() - started)
+
+    def _count_outputs(self, found: Answers) -> None:
+        for name, answer in found.answers.items():
+            outcome = "degraded" if answer.degraded else "full"
+            self.metrics.output_answered(name, outcome, answer.members_missing.values())
+        for name, error in found.errors.items():
+            self.metrics.output_answered(name, outcome_of(error) if isinstance(error, QuorateError) else "error")
 
     async def infer_member(
         self,

@@ -45,8 +45,9 @@ class Metrics:
         state: how the server is when Prometheus asks.
     """
 
-    def __init__(self, ensemble: str, members: Iterable[str], share_port: bool = False):
+    def __init__(self, ensemble: str, members: Iterable[str], outputs: Iterable[str] = (), share_port: bool = False):
         """Args:
+        outputs: of several, each is counted by itself too.
         share_port: other processes answer at the same port, and Prometheus meets one at a time: each series then says
             whose it is (``pid``), or a counter would seem to jump back and forth.
         """
@@ -59,6 +60,11 @@ class Metrics:
         self._answers = {("full", ""): answers.labels(ensemble, "full", "")}
         self._answers |= {("degraded", reason): answers.labels(ensemble, "degraded", reason) for reason in _REASONS}
         self._answers |= {("error", kind): answers.labels(ensemble, "error", kind) for kind in _ERRORS}
+        labels = [*one, "output", "outcome", "reason"]
+        of_outputs = Counter("quorate_output_answers", "What became of each of several outputs", labels)
+        self._of_outputs = {
+            output: {key: of_outputs.labels(ensemble, output, *key) for key in self._answers} for output in outputs
+        }
         name, labels = "quorate_member_replies", [*one, "member", "outcome"]
         self._all_replies = Counter(name, "Batches by member and outcome", labels)
         name, labels = "quorate_member_failed_rows", [*one, "member", "reason"]
@@ -73,7 +79,7 @@ class Metrics:
         rows = Histogram("quorate_batch_rows", "Rows per batch", one, _ROWS)
         self._batch_rows = rows.labels(ensemble)
         of_members = (self._all_replies, self._all_failed_rows, self._all_inference)
-        for collector in (answers, requests, stages, rows, *of_members):
+        for collector in (answers, of_outputs, requests, stages, rows, *of_members):
             registry.register(collector)
         ProcessCollector(registry=registry)
         self.drift, self.state = Drift(ensemble, registry), ServerState(ensemble)
@@ -119,12 +125,11 @@ class Metrics:
             outcome: "full", "degraded", or the kind of its error.
             missing: why members are missing from a degraded answer.
         """
-        if outcome == "degraded":
-            self._answers[outcome, min(missing, key=_REASONS.index)].value += 1
-        elif outcome == "full":
-            self._answers[outcome, ""].value += 1
-        else:
-            self._answers["error", outcome].value += 1
+        self._answers[_key(outcome, missing)].value += 1
+
+    def output_answered(self, output: str, outcome: str, missing: Collection[str] = ()) -> None:
+        """Count one of several outputs of a request that ended; arguments are those of ``answered``."""
+        self._of_outputs[output][_key(outcome, missing)].value += 1
 
     def member_replied(self, member: str, reply: MemberReply) -> None:
         if member not in self._inference:
@@ -190,3 +195,10 @@ class _OfProcess(Collector):
         for family in self._registry.collect():
             family.samples = [sample._replace(labels={**sample.labels, **self._own}) for sample in family.samples]
             yield family
+
+
+def _key(outcome: str, missing: Collection[str]) -> tuple[str, str]:
+    """Outcome and reason."""
+    if outcome == "degraded":
+        return outcome, min(missing, key=_REASONS.index)
+    return ("full", "") if outcome == "full" else ("error", outcome)

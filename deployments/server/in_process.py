@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -121,14 +121,19 @@ class InProcess:
         tensors = {name: self._spec.inputs[name] for name in names}
         return [{"name": n, "datatype": t.datatype, "shape": [-1, *t.shape]} for n, t in tensors.items()]
 
-    def infer(self, model: str, inputs: Inputs, parameters: Mapping[str, Scalar]) -> InferResponse:
+    def infer(
+        self, model: str, inputs: Inputs, parameters: Mapping[str, Scalar], outputs: Sequence[str] = ()
+    ) -> InferResponse:
         """What a request to the ensemble or to a member would be answered.
+
+        Args:
+            outputs: those of several that are wanted; all when none are named.
 
         Raises:
             MemberFailedError: there is no answer because a member failed on the rows.
             QuorateError: what a request would be refused with.
         """
-        request = InferRequest(model, inputs, parameters=parameters)
+        request = InferRequest(model, inputs, parameters=parameters, outputs=tuple(outputs) or None)
         with ThreadPoolExecutor(1) as pool:  # a notebook runs a loop on this thread
             return pool.submit(uvloop.run, self._answer(request)).result()
 
@@ -154,7 +159,12 @@ class InProcess:
         finally:
             engine.close()
         if "revision" in response.parameters:  # without the deadlines that were put off
-            response.parameters = {**response.parameters, "revision": self._spec.revision}
+            own = {"revision": self._spec.revision}
+            response.parameters = {**response.parameters, **own}
+            response.output_parameters = {
+                output: {**said, **own} if "revision" in said else said
+                for output, said in response.output_parameters.items()
+            }
         return response
 
     def _explain(self, error: QuorateError) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Columns, Json, Name, as_columns, refuse
+from quorate.cluster.cli.options import Address, Columns, Json, Name, Outputs, as_columns, names_of, refuse
 from quorate.cluster.cli.tables import show
 
 
@@ -25,6 +25,7 @@ def query(
         typer.Option("--output", help="Write the answers here, .parquet or .arrow; for rows by the million."),
     ] = None,
     member: Annotated[str | None, typer.Option(help="Ask this member alone.")] = None,
+    outputs: Outputs = None,
     deadline_ms: Annotated[float | None, typer.Option(min=0, help="Answer within this time.")] = None,
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
     curl: Annotated[bool, typer.Option("--curl", help="Send nothing; print the request as a line of curl.")] = False,
@@ -47,7 +48,7 @@ def query(
         refuse(context, ["address"], "an ensemble that is looked up, without --url")
     asked: dict[str, Any] = {
         "member": member, "deadline_ms": deadline_ms, "explain": explain, "url": url, "address": address,
-        "columns": as_columns(column),
+        "columns": as_columns(column), "outputs": names_of(outputs),
         "credentials": door_options.credentials(auth_token_file, ca, cert, key),
     }  # fmt: skip
     from quorate.cluster.operations import query as operation

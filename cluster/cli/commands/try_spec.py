@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Columns, Json, Spec, as_columns
+from quorate.cluster.cli.options import Columns, Json, Outputs, Spec, as_columns, names_of
 from quorate.cluster.cli.tables import show
 
 
@@ -17,6 +17,7 @@ def try_spec(
     column: Columns = None,
     member: Annotated[str | None, typer.Option(help="Ask this member alone.")] = None,
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
+    outputs: Outputs = None,
     as_json: Json = False,
 ) -> None:
     """Run a spec in this process, without Ray, and answer rows as a server would, in seconds.
@@ -26,5 +27,7 @@ def try_spec(
     from quorate.cluster.operations import try_spec as operation
 
     with contextlib.redirect_stdout(sys.stderr):  # what members print is no part of the answer
-        result = operation.try_spec(spec, input_file, member=member, explain=explain, columns=as_columns(column))
+        result = operation.try_spec(
+            spec, input_file, member=member, explain=explain, outputs=names_of(outputs), columns=as_columns(column)
+        )
     show(result, result.to_dict(), as_json)

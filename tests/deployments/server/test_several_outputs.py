@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 
 import grpc
 import httpx
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from quorate.deployments import AsyncClient, Client
 from quorate.deployments.errors import DeadlineError, RequestError, UnavailableError
@@ -279,3 +281,150 @@ def test_where_no_output_has_an_answer_there_is_an_error(open_doors, desk):
         doors.stop_members("a")
         with pytest.raises(QuorumError):
             client.infer(x=ROWS)
+
+
+def counted(desk):
+    """Answers by output, outcome and reason, without zeros."""
+    found = {}
+    for family in text_string_to_metric_families(httpx.get(f"{desk.http}/metrics").text):
+        for one in family.samples:
+            if one.name == "quorate_output_answers_total" and one.value:
+                found[one.labels["output"], one.labels["outcome"], one.labels["reason"]] = one.value
+    return found
+
+
+def test_metrics_count_what_became_of_each_output(desk, client, switch):
+    until(lambda: not client.infer(x=ROWS).parameters["degraded"])
+    before = counted(desk)
+    client.infer(x=ROWS)
+    client.infer(x=ROWS, outputs=["mood"])
+    switch.write_text("hold")
+    try:
+        client.infer(x=ROWS)
+    finally:
+        switch.write_text("0")
+        until(lambda: not client.infer(x=ROWS, outputs=["topic"]).parameters["degraded"])
+    rows = ROWS.copy()
+    rows[:, 0] = 13  # nobody of topic but a and late takes them
+    client.infer(x=rows, outputs=["topic"])
+    after = counted(desk)
+    more = {key: after[key] - before.get(key, 0) for key in after}
+    assert more["mood", "full", ""] == 3
+    assert more["score", "full", ""] == 2
+    assert (more["only", "full", ""], more["only", "error", "deadline"]) == (1, 1)
+    assert more["topic", "degraded", "deadline"] >= 1
+    assert more["topic", "degraded", "error"] == 1
+
+
+def test_a_line_of_curl_asks_for_the_outputs_by_name(desk, client):
+    line = client.curl(x=ROWS[:2], outputs=["score", "mood"])
+    body = shlex.split(line)[-1]
+    assert [one["name"] for one in json.loads(body)["outputs"]] == ["score", "mood"]
+    reply = httpx.post(f"{desk.http}/v2/models/desk/infer", content=body).json()
+    assert [one["name"] for one in reply["outputs"]] == ["score", "mood"]
+
+
+def values(columns):
+    return {"model": "several:columns", "config": {"columns": columns}, "inputs": ["x"], "output": "values"}
+
+
+@pytest.fixture(scope="module")
+def mixed(open_doors):
+    """Labels that hold or not, quantiles with intervals, scores that rank the rows of a request, two classes."""
+    conformal = {"coverage": 0.9, "thresholds": [{"members": ["low", "high"], "threshold": 0.25}]}
+    return open_doors({
+        "name": "mixed", "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+        "members": {
+            "shares": {**values([0, 1]), "model": "several:shares", "output": "probabilities"},
+            "low": values([0, 0, 0]), "high": values([1, 1, 1]), "up": values([0]), "down": values([1]),
+        },
+        "fusions": {
+            "genre": fusion("shares", classes=["art", "war"], task="multilabel"),
+            "price": fusion("low", "high", conformal=conformal, rule="quantile_average", quantiles=[0.1, 0.5, 0.9]),
+            "rank": fusion("up", "down", rule="list_reciprocal_rank"),
+        },
+        "outputs": ["genre", "price", "rank"],
+    })  # fmt: skip
+
+
+def test_each_output_is_of_its_own_task(mixed):
+    with Client(mixed.http, model="mixed") as client:
+        answer = client.infer(x=ROWS)
+    shares = 1 / (1 + np.exp(-ROWS.astype(np.float64)))
+    assert answer["genre"].labels == [
+        [name for name, share in zip(["art", "war"], row, strict=True) if share >= 0.5] for row in shares
+    ]
+    np.testing.assert_allclose(answer.outputs["price"], ROWS.mean(axis=1, keepdims=True).repeat(3, axis=1), rtol=1e-5)
+    low, high = np.array(answer["price"].prediction_intervals).T
+    np.testing.assert_allclose([low, high], [ROWS.mean(axis=1) - 0.25, ROWS.mean(axis=1) + 0.25], atol=1e-5)
+    places = np.argsort(np.argsort(-ROWS, axis=0), axis=0) + 1.0  # of each score among those of the request
+    reciprocal = (1 / (60 + places)).sum(axis=1)
+    assert np.argsort(answer.outputs["rank"][:, 0]).tolist() == np.argsort(reciprocal).tolist()
+
+
+def test_requests_that_travel_together_are_ranked_each_by_itself(mixed):
+    lists = [ROWS[at : at + 4] for at in range(0, 40, 4)]
+
+    async def ask():
+        async with AsyncClient(mixed.http, model="mixed") as client:
+            return await asyncio.gather(*(client.infer(x=rows, outputs=["rank", "price"]) for rows in lists))
+
+    together = asyncio.run(ask())
+    with Client(mixed.http, model="mixed") as client:
+        for rows, answer in zip(lists, together, strict=True):
+            alone = client.infer(x=rows, outputs=["rank"])
+            np.testing.assert_array_equal(answer.outputs["rank"], alone.outputs["rank"])
+
+
+WANTED: list[list[str]] = [[], ["one"], ["two"]]
+
+
+@pytest.fixture
+def halved(open_doors, request):
+    """Two outputs that share a trunk, each with two heads of its own; one waits for both of them."""
+    name = f"halved{abs(hash(request.node.name)) % 10**6}"
+    heads = {n: {**member("known", shift=SHIFTS[n]), "inputs": ["trunk"]} for n in ("a", "b", "late", "picky")}
+    return open_doors({
+        "name": name, "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "classes": MOODS,
+        "members": {"trunk": {**values([0, 1]), "output": "features"}, **heads},
+        "fusions": {"one": fusion("a", "b"), "two": fusion("late", "picky", deadline_s=0.7, quorum=2)},
+        "outputs": ["one", "two"],
+    })  # fmt: skip
+
+
+def test_while_the_members_of_one_output_are_gone_the_other_answers_whole(halved):
+    """Requests for all get the one that has an answer, in full; who names the other is refused, and nobody waits."""
+    name = halved.engine.spec.name
+    with Client(halved.http, model=name) as client:
+        assert client.infer(x=ROWS).parameters["degraded"] is False
+        halved.stop_members("late", "picky")
+        until(lambda: "outputs_missing" in client.infer(x=ROWS).parameters)
+
+        async def ask():
+            async with AsyncClient(halved.http, model=name) as many:
+                calls = [many.infer(x=ROWS[at : at + 3], outputs=wanted) for at in range(37) for wanted in WANTED]
+                return await asyncio.gather(*calls, return_exceptions=True)
+
+        answers = asyncio.run(ask())
+    for at, (everything, one, two) in enumerate(zip(*[iter(answers)] * 3, strict=True)):
+        right = (known(1, ROWS[at : at + 3]) + known(-2, ROWS[at : at + 3])) / 2
+        for answer in (everything, one):
+            assert list(answer.outputs) == ["one"]
+            assert answer["one"].parameters["degraded"] is False
+            assert (answer["one"].parameters["coverage"], answer["one"].parameters["members_missing"]) == (1.0, "")
+            np.testing.assert_allclose(answer.outputs["one"], right, rtol=1e-5)
+        assert everything.parameters["outputs_missing"].startswith("two:dead")
+        assert everything.parameters["members_missing"] == ""
+        assert "outputs_missing" not in one.parameters
+        assert isinstance(two, QuorumError)
+
+
+def test_without_a_member_that_all_outputs_read_none_of_them_answers(halved):
+    with Client(halved.http, model=halved.engine.spec.name) as client:
+        client.infer(x=ROWS)
+        halved.stop_members("trunk")
+        with pytest.raises(QuorumError, match="dead"):
+            client.infer(x=ROWS)
+        for output in ("one", "two"):
+            with pytest.raises(QuorumError):
+                client.infer(x=ROWS, outputs=[output])
