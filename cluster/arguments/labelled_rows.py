@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from quorate.cluster.arguments.by_output import by_output
 from quorate.deployments.errors import SpecError
 from quorate.deployments.rows.column_names import ColumnNames
 from quorate.deployments.rows.opening import RowsLike
@@ -12,8 +14,11 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 
 if TYPE_CHECKING:
     from quorate.tuning.data.labelled import Labelled
+    from quorate.tuning.data.labelled_outputs import LabelledOutputs
 
     Rows = RowsLike | Labelled
+
+LABEL = "label"  # what the column of labels is called, unless something else is said
 
 
 def read_rows(
@@ -36,6 +41,69 @@ def read_rows(
         DataError, SpecError: they cannot be read, or do not fit the spec.
     """
     return _read(spec, data, label, "test", groups, time, weight, columns)
+
+
+def read_output_rows(
+    spec: EnsembleSpec,
+    data: Rows | LabelledOutputs,
+    label: str | Mapping[str, str],
+    *,
+    groups: str | None = None,
+    time: str | None = None,
+    weight: str | None = None,
+    columns: ColumnNames | None = None,
+) -> LabelledOutputs:
+    """Rows with the labels of several outputs: each in a column that is called as the output is, or as ``label`` says.
+
+    Args:
+        data: a table, or such rows in memory.
+        label: columns by output; what is no mapping says nothing here.
+        groups, time, weight, columns: as of ``read_rows``.
+
+    Raises:
+        DataError, SpecError, TuningError: they cannot be read, or do not fit the spec.
+    """
+    from quorate.tuning.data.labelled import Labelled
+    from quorate.tuning.data.labelled_outputs import LabelledOutputs
+    from quorate.tuning.data.served_inputs import served_inputs
+    from quorate.tuning.data.tables import read_outputs
+    from quorate.tuning.errors import TuningError
+
+    if isinstance(data, LabelledOutputs):
+        for output in spec.outputs:
+            if output not in data.labels:
+                found = f"labels of {', '.join(data.labels)}, none of {output}"
+                raise TuningError("data", found, "give labels of each output of the spec")
+        return replace(data, inputs=served_inputs(data.inputs, spec.inputs))
+    if isinstance(data, Labelled):
+        fix = "give a table, or LabelledOutputs: labels by output"
+        raise TuningError("data", "rows that have labels of one output", fix)
+    if isinstance(label, str) and label != LABEL and "=" not in label:
+        fix = f"write --label {spec.outputs[0]}={label}, in Python label={{'{spec.outputs[0]}': '{label}'}}"
+        raise TuningError("label", f"'{label}' for {len(spec.outputs)} outputs", fix)
+    said = {} if label == LABEL else by_output("label", label, spec.outputs)
+    named = {output: said.get(output, output) for output in spec.outputs}
+    for output in spec.outputs:
+        _check_matched(spec.view(output), spec.field_of(output))
+    classes = {output: spec.view(output).classes or () for output in spec.outputs}
+    return read_outputs(
+        data, spec.inputs, classes, named, groups=groups, times=time, weights=weight, columns=columns
+    )  # fmt: skip
+
+
+def of_one_output(data: Rows | LabelledOutputs) -> Rows:
+    """The rows themselves.
+
+    Raises:
+        TuningError: they have labels of several outputs.
+    """
+    from quorate.tuning.data.labelled_outputs import LabelledOutputs
+    from quorate.tuning.errors import TuningError
+
+    if isinstance(data, LabelledOutputs):
+        fix = "give rows with labels of the spec's one output"
+        raise TuningError("data", f"labels of {', '.join(data.labels)}", fix)
+    return data
 
 
 def read_training_rows(spec: EnsembleSpec, data: Rows, label: str, columns: ColumnNames | None = None) -> Labelled:
@@ -92,7 +160,6 @@ def _read(
     from quorate.tuning.data.served_inputs import served_inputs
     from quorate.tuning.data.tables import read_table
     from quorate.tuning.errors import TuningError
-    from quorate.tuning.predictions.run_member import predicts_values
 
     if columns and (isinstance(data, Labelled) or is_idx_folder(data)):
         raise TuningError("columns", "rows that have no columns", "name the inputs of rows as the spec does")
@@ -102,8 +169,16 @@ def _read(
         splits = idx_images(data, full=True)
         rows = splits.train if split == "train" else splits.test
         return replace(rows, inputs=served_inputs(rows.inputs, spec.inputs))
-    if spec.classes is None and not predicts_values(spec):
-        raise SpecError("classes", "the ensemble has none, so labels cannot be matched", "name the classes in the spec")
+    _check_matched(spec, "")
     return read_table(
         data, spec.inputs, spec.classes or (), label, groups=groups, times=time, weights=weight, columns=columns
     )
+
+
+def _check_matched(spec: EnsembleSpec, field: str) -> None:
+    """Refuse an output without classes whose members give no values."""
+    from quorate.tuning.predictions.run_member import predicts_values
+
+    if spec.classes is None and not predicts_values(spec):
+        found, fix = "the ensemble has none, so labels cannot be matched", "name the classes in the spec"
+        raise SpecError(f"{field}.classes" if field else "classes", found, fix)

@@ -24,11 +24,12 @@ def one_output(spec: EnsembleSpec) -> EnsembleSpec:
     """The spec itself.
 
     Raises:
-        SpecError: it has several outputs, and what is done with it is about one.
+        SpecError: it has several outputs. What a search makes of members is judged by one answer: outputs share
+            members, and what one of them gains has no common unit with what another loses.
     """
     if spec.outputs:
-        found = f"there are several, {', '.join(spec.outputs)}, and one is worked on at a time"
-        raise SpecError("outputs", found, f"write output: {spec.outputs[0]} in a copy, with what that one needs")
+        found = f"there are several, {', '.join(spec.outputs)}, and gains of one have no common unit with another's"
+        raise SpecError("outputs", found, f"search for one: write output: {spec.outputs[0]} in a copy, without others")
     return spec
 
 

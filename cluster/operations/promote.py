@@ -10,13 +10,14 @@ from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
+    from quorate.tuning.workflows.promote import Pick
     from quorate.tuning.workflows.promotion import Promotion
 
 
 def promote(
     run: str | Path,
     *,
-    pick: str | int | None = None,
+    pick: Pick = None,
     anyway: bool = False,
     canary: float | None = None,
     canary_s: float = 30.0,
@@ -29,7 +30,8 @@ def promote(
     Args:
         run: the run's folder.
         pick: an alternative of a tuned fusion by its name, or the number of a sweep's Pareto set; what is recommended,
-            or the best, when None.
+            or the best, when None. Of several outputs ``mood=stacking,topic=uniform``, or a mapping; outputs that it
+            leaves out stay as recommended.
         anyway: also what the run's verdict advises against.
         canary: share of the requests that it gets first, above 0 and below 1; None for none.
         canary_s: how long the canary is watched.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,27 +28,38 @@ _SLOWER_S = 0.0005
 _FIRST_CALLS = 3
 
 
-def verify(candidate: Candidate, inputs: Mapping[str, NDArray[Any]], expected: NDArray[Any], tolerance: float) -> float:
+def verify(
+    candidate: Candidate, inputs: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], tolerance: float
+) -> float:
     """The largest difference between what any fusion replica answers and what it should.
 
     Args:
         inputs: (B, *shape) by request input.
-        expected: (B, C).
+        expected: (B, C) by output; others are not compared.
         tolerance: how far an answer may be from it.
 
     Raises:
         CanaryError: it does not answer, or further off than ``tolerance``.
     """
     served = _answers(candidate, inputs)
+    return max(
+        _difference(candidate.revision, output, [values[output] for values in served], right, tolerance)
+        for output, right in expected.items()
+    )
+
+
+def _difference(
+    revision: str, output: str, served: Sequence[NDArray[Any]], expected: NDArray[Any], tolerance: float
+) -> float:
     for values in served:
         if values.shape != expected.shape:
-            found = f"answers have shape {list(values.shape)}, the run's {list(expected.shape)}"
-            raise CanaryError(candidate.revision, found, "tune again with the members as they are")
+            found = f"answers of {output} have shape {list(values.shape)}, the run's {list(expected.shape)}"
+            raise CanaryError(revision, found, "tune again with the members as they are")
     difference = max(float(np.abs(values - expected).max()) for values in served)
     if not difference <= tolerance:
         row = int(np.abs(served[0] - expected).reshape(len(expected), -1).max(axis=1).argmax())
-        found = f"its answers differ from the run's by {difference:.3g}, most in row {row} of the probe set"
-        raise CanaryError(candidate.revision, found, "tune again: members or code are not what they were")
+        found = f"its answers of {output} differ from the run's by {difference:.3g}, most in row {row} of the probe set"
+        raise CanaryError(revision, found, "tune again: members or code are not what they were")
     return difference
 
 
@@ -104,8 +115,8 @@ def compare(revision: str, old: Share, new: Share, share: float) -> None:
         raise CanaryError(revision, f"{found}, {beside}", "choose a cheaper pick, or promote without a canary")
 
 
-def _answers(candidate: Candidate, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """What each replica answers. A member's first calls may be slow; the last failure counts."""
+def _answers(candidate: Candidate, inputs: Mapping[str, NDArray[Any]]) -> list[Mapping[str, NDArray[Any]]]:
+    """What each replica answers, by output. A member's first calls may be slow; the last failure counts."""
     for _ in range(_FIRST_CALLS - 1):
         try:
             return candidate.probe(inputs)

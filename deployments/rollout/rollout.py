@@ -87,13 +87,16 @@ class Candidate:
             found = f"revision {self.revision} was not published: {error}"
             raise DeployError(f"{found}; the old one still answers") from None
 
-    def probe(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """What each replica answers with it, (B, C); the clients' requests go on with the live revision.
+    def probe(self, inputs: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+        """What each replica answers with it, (B, C) by output; the clients' requests go on with the live revision.
 
         Raises:
             DeployError: one had no answer.
         """
-        return [np.asarray(values) for values in self._all("probe", self.revision, dict(inputs))]
+        replies = self._all("probe", self.revision, dict(inputs))
+        # Replicas of an older Quorate, which an upgrade replaces one by one, give their first output alone.
+        named = [reply if isinstance(reply, Mapping) else {self.spec.output_name: reply} for reply in replies]
+        return [{output: np.asarray(values) for output, values in reply.items()} for reply in named]
 
     def start_canary(self, share: float) -> None:
         """Give it a share of the clients' requests, 0 to 1."""

@@ -174,21 +174,20 @@ class FusionServer:
         """
         return self.call(self._prepare(served))
 
-    def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
-        """What a prepared revision answers, (B, C), its first output where it has several; requests go on with the
-        live one.
-        """
+    def probe(self, revision: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        """What a prepared revision answers, (B, C) by output; requests go on with the live one."""
 
-        async def answer() -> Any:
+        async def answers() -> dict[str, Any]:
             served = self.engine.revisions.get(revision)
             if not served.views:
-                return (await self.engine.infer(inputs, served=served)).values
+                answer = await self.engine.infer(inputs, served=served)
+                return {served.revision.graph.output.name: answer.values}
             found = await self.engine.infer_outputs(tuple(served.views), inputs, served)
             for error in found.errors.values():
                 raise error
-            return next(iter(found.answers.values())).values
+            return {name: answer.values for name, answer in found.answers.items()}
 
-        return self.call(answer())
+        return self.call(answers())
 
     def with_revisions(self, work: Callable[[RevisionSet], T]) -> T:
         """Do something with the revisions on the server's thread."""

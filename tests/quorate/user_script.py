@@ -73,6 +73,18 @@ def tuning(labelled: quorate.Labelled, splits: quorate.Splits) -> None:
         print(error, quorate.__version__)
 
 
+def several_outputs(rows_of_both: quorate.LabelledOutputs) -> None:
+    labels = {"mood": "Mood"}
+    tuned = quorate.tune("desk.yaml", "rows.npz", label=labels, metric={"mood": "brier"}, min_gain={"mood": 0.01})
+    assert_type(tuned, quorate.OutputsResult)
+    assert_type(tuned["mood"], quorate.TuneResult)
+    assert_type(quorate.tune("desk.yaml", rows_of_both, label={}, coverage=0.9).spec, quorate.EnsembleSpec)
+    assert_type(quorate.train("desk.yaml", "rows.npz", label=labels), quorate.OutputsTraining)
+    assert_type(quorate.compress("desk.yaml", "train.npz", "rows.npz", label=labels), quorate.OutputsCompression)
+    assert_type(quorate.promote(tuned.folder, pick={"mood": "uniform"}), quorate.Promotion)
+    assert_type(quorate.query("desk", "rows.npy", outputs=["mood"])["mood"], quorate.Result)
+
+
 def asking() -> None:
     with quorate.Client("http://127.0.0.1:8000", credentials=quorate.Credentials(token="t"), model="words") as client:
         assert_type(client.infer(text=["good", "bad"], age=[39, 40], members="cnn"), quorate.Result)

@@ -43,7 +43,9 @@ def incumbent_recipe(spec: EnsembleSpec, folder: Path, decided: bool = False) ->
     )
 
 
-def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str, decided: bool = False) -> EnsembleSpec:
+def with_recipe(
+    spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str, decided: bool = False, output: str | None = None
+) -> EnsembleSpec:
     """The spec with this as its returned fusion; deadline and the rest of the fusion stay.
 
     The quorum is lowered to the members that are asked where it was above; what nothing reads any more goes, members,
@@ -53,18 +55,21 @@ def with_recipe(spec: EnsembleSpec, recipe: Recipe, folder: Path, name: str, dec
         folder: where the tensors of a learned rule are written.
         name: of their file.
         decided: the decision is the recipe's, too.
+        output: which of several outputs it is of; the others stay.
     """
-    fusion = spec.output_fusion.model_dump(mode="json", exclude_defaults=True)
+    output = output or spec.output_name
+    was = spec.all_fusions[output]
+    fusion = was.model_dump(mode="json", exclude_defaults=True)
     learned = ["weights", "options", "state", "member_calibration", "calibration", "conformal"]
     for field in [*learned, "decision"] if decided else learned:
         fusion.pop(field, None)
-    fusion |= recipe.fields(spec.classes or (), save_state(recipe.state, folder, name))
-    fusion["quorum"] = min(spec.output_fusion.quorum, len(recipe.asked))
-    if spec.output_fusion.required:
-        fusion["required"] = [member for member in spec.output_fusion.required if member in recipe.asked]
+    fusion |= recipe.fields(spec.view(output).classes or (), save_state(recipe.state, folder, name))
+    fusion["quorum"] = min(was.quorum, len(recipe.asked))
+    if was.required:
+        fusion["required"] = [member for member in was.required if member in recipe.asked]
     data = spec.model_dump(mode="json", exclude_defaults=True)
     if spec.fusion:
         data["fusion"] = fusion
     else:
-        data["fusions"][spec.output_name] = fusion
-    return parse_spec(without_the_unread(data, spec.output_name))
+        data["fusions"][output] = fusion
+    return parse_spec(without_the_unread(data, spec.output_names))

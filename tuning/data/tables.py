@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from quorate.deployments.rows.column_names import ColumnNames, check_named, sour
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.reading import Wanted, as_input, check_alike
 from quorate.deployments.rows.tables.table import Table
-from quorate.deployments.rows.written import typed
+from quorate.deployments.rows.written import typed, words_of
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.tuning.data.class_names import are_places
 from quorate.tuning.data.labelled import Labelled, match_labels, true_values
+from quorate.tuning.data.labelled_outputs import LabelledOutputs, OutputLabels
 from quorate.tuning.data.side_columns import side_column, weights_of
 from quorate.tuning.data.spooled_rows import SpooledRows
 from quorate.tuning.errors import DataError
@@ -57,23 +59,92 @@ def read_table(
     Raises:
         DataError: a column is missing, a row is not what the spec says, or a label is no class.
     """
+    arrays, others, source = _read(path, inputs, [label], (groups, times, weights), columns, memory_bytes)
+    found, numbered = _labels(others[label], classes, source)
+    return Labelled(arrays, found, tuple(classes), *_side(source, others, groups, times, weights), numbered)
+
+
+def read_outputs(
+    path: RowsLike,
+    inputs: Mapping[str, TensorSpec],
+    classes: Mapping[str, Sequence[str]],
+    labels: Mapping[str, str],
+    memory_bytes: int = MEMORY_BYTES,
+    groups: str | None = None,
+    times: str | None = None,
+    weights: str | None = None,
+    columns: ColumnNames | None = None,
+) -> LabelledOutputs:
+    """Read rows with labels of several outputs; a row may have none of some, and none of no output.
+
+    Args:
+        path, inputs, memory_bytes, groups, times, weights, columns: as of ``read_table``.
+        classes: of each output; none for values.
+        labels: the column of each output's labels.
+
+    Raises:
+        DataError: as ``read_table``; or no row has a label of an output.
+    """
+    arrays, others, source = _read(
+        path, inputs, list(dict.fromkeys(labels.values())), (groups, times, weights), columns, memory_bytes
+    )
+    given = {}
+    for output, column in labels.items():
+        rows = np.flatnonzero(_given(others[column], classes[output]))
+        if not len(rows):
+            found = f"column {column!r} has no label in any row"
+            raise DataError(source, found, f"name the labels of {output!r}")
+        found_labels, numbered = _labels(_some(others[column], rows), classes[output], source)
+        given[output] = OutputLabels(found_labels, rows, numbered)
+    named = {output: tuple(of) for output, of in classes.items()}
+    return LabelledOutputs(arrays, given, named, *_side(source, others, groups, times, weights))
+
+
+def _read(
+    path: RowsLike, inputs: Mapping[str, TensorSpec | Sequence[int]], labels: Sequence[str],
+    beside: Sequence[str | None], columns: ColumnNames | None, memory_bytes: int,
+) -> tuple[dict[str, NDArray[Any]], dict[str, Column], str]:  # fmt: skip
+    """Inputs, the other columns, and what the rows are called."""
     wanted = {name: _wanted(one) for name, one in inputs.items()}
-    beside = [name for name in (label, groups, times, weights) if name is not None]
+    named = [*labels, *(name for name in beside if name is not None)]
     with reading():
         table = open_rows(path)
         sources = sources_of(table, wanted, columns)
-        check_named(table, beside)
-        arrays, others = read_parts(table, wanted, sources, beside, memory_bytes)
-    place = Path(table.source)
-    plain = {name: typed(column).array() for name, column in others.items()}
-    found, numbered = _labels(others[label], classes, table.source)
-    return Labelled(
-        arrays, found, tuple(classes),
+        check_named(table, named)
+        return (*read_parts(table, wanted, sources, named, memory_bytes), table.source)
+
+
+def _side(
+    source: str, others: Mapping[str, Column], groups: str | None, times: str | None, weights: str | None
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None, NDArray[np.float64] | None]:
+    """What rows belong together by, are ordered by, and count."""
+    named = [name for name in (groups, times, weights) if name is not None]
+    place, plain = Path(source), {name: typed(others[name]).array() for name in named}
+    return (
         None if groups is None else side_column(place, groups, plain),
         None if times is None else side_column(place, times, plain),
         None if weights is None else weights_of(place, weights, plain),
-        numbered,
-    )  # fmt: skip
+    )
+
+
+def _given(column: Column, classes: Sequence[str]) -> NDArray[np.bool_]:
+    """(N,) which rows have a label: not null or NaN, and in a file without types no empty field or NA that is no
+    class.
+    """
+    absent = np.zeros(len(column.values), bool) if column.missing is None else column.missing.copy()
+    if column.written:
+        words, blank = words_of(column)
+        absent |= blank & ~np.isin(words.astype(str), list(classes))
+    elif column.values.dtype.kind == "f":
+        absent |= np.isnan(column.values)
+    return np.asarray(~absent.reshape(column.rows, -1).all(axis=1))
+
+
+def _some(column: Column, rows: NDArray[np.intp]) -> Column:
+    """These rows of a column."""
+    leaves = np.arange(len(column.values)).reshape(column.rows, -1)[rows].reshape(-1)
+    missing = None if column.missing is None else column.missing[leaves]
+    return replace(column, values=column.values[leaves], rows=len(rows), missing=missing)
 
 
 def read_columns(path: RowsLike, text: Sequence[str] = ()) -> dict[str, NDArray[Any]]:

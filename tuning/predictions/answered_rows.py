@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.tuning.errors import PredictionError
-from quorate.tuning.predictions.store import PredictionStore
+from quorate.tuning.predictions.some_rows import Predicted
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def answered_by_all(predictions: Sequence[NDArray[Any]]) -> NDArray[np.intp]:
     return np.flatnonzero(np.all([np.isfinite(output).all(axis=1) for output in predictions], axis=0))
 
 
-def rows_answered(store: PredictionStore, split: str, names: Sequence[str], count: int) -> NDArray[np.intp]:
+def rows_answered(store: Predicted, split: str, names: Sequence[str], count: int) -> NDArray[np.intp]:
     """The same of a split of ``count`` rows in a store, one partition in memory at a time.
 
     Raises:

@@ -18,6 +18,9 @@ _THIS_PROCESS = uuid.uuid4().hex
 # Where and how fast a member runs changes no prediction.
 _IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "max_memory_bytes", "weights", "digest"}
 
+# Of a fusion that members read; the last two only outputs have.
+_NO_PART_OF_VALUES = {"deadline_s", "hedge", "state", "task", "quantiles"}
+
 
 def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
     """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
@@ -39,7 +42,7 @@ def upstream_digest(spec: EnsembleSpec, name: str, folder: Path) -> str:
         else:
             fusion = spec.all_fusions[source]
             state = file_digest(folder / fusion.state) if fusion.state else None
-            found.append(f"{source} {fusion.model_dump_json(exclude={'deadline_s', 'hedge', 'state'})} {state}")
+            found.append(f"{source} {fusion.model_dump_json(exclude=_NO_PART_OF_VALUES)} {state}")
     return " " + _digest("\n".join(found).encode()) if found else ""
 
 

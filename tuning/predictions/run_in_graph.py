@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.tuning.predictions.run_member import Inputs, Runner
+
+if TYPE_CHECKING:
+    from quorate.deployments.engine.offline_graph import OfflineGraph
 
 
 def run_in_graph(spec: EnsembleSpec, name: str, folder: Path, inputs: Inputs, run: Runner) -> NDArray[np.float32]:
@@ -32,6 +36,11 @@ def run_in_graph(spec: EnsembleSpec, name: str, folder: Path, inputs: Inputs, ru
         return run(spec.job(name), folder, inputs)
     from quorate.deployments.engine.offline_graph import OfflineGraph
 
-    arrays, states = OfflineGraph(spec, folder, inputs).read_by(name)
+    return run_node(spec, name, folder, OfflineGraph(spec, folder, inputs), run)
+
+
+def run_node(spec: EnsembleSpec, name: str, folder: Path, graph: OfflineGraph, run: Runner) -> NDArray[np.float32]:
+    """The same of a member in a graph whose other nodes may have been run already."""
+    arrays, states = graph.read_by(name)
     probs = run(spec.job(name), folder, arrays)
     return np.where((states == RowState.OK)[:, None], probs, np.float32("nan"))

@@ -13,7 +13,7 @@ labels)``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,18 @@ from pyarrow import fs as filesystems
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.registry import RULES
 from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.data.labelled_outputs import LabelledOutputs
 from quorate.tuning.data.mapped_arrays import mapped_array
-from quorate.tuning.errors import PredictionError
+from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.predictions.digests import code_digest, member_digest, upstream_digest
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
 from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
-from quorate.tuning.predictions.run_in_graph import run_in_graph
+from quorate.tuning.predictions.run_in_graph import run_in_graph, run_node
 from quorate.tuning.predictions.run_member import VALUE, Runner, run_in_process, tunable_members
 from quorate.tuning.scoring import true_class
 
 if TYPE_CHECKING:
+    from quorate.deployments.engine.offline_graph import OfflineGraph
     from quorate.tuning.predictions.out_of_fold import OutOfFold
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,19 @@ class FillReport:
 
     kept: tuple[str, ...]
     computed: Mapping[str, str]
+
+
+Rows = slice | NDArray[np.int64]
+
+
+def _columns(spec: EnsembleSpec, labels: NDArray[Any]) -> tuple[str, ...]:
+    """What the numbers are called that a member says of a row: its classes, levels of quantiles, or values."""
+    values = tuple(f"{VALUE}{number}" for number in range(labels.shape[1])) if labels.ndim > 1 else (VALUE,)
+    if spec.quantiles is not None:
+        values = tuple(f"{level:g}" for level in spec.quantiles)
+    elif RULES[spec.output_fusion.rule].moments:
+        values = (*values, *(f"variance of {value}" for value in values))
+    return tuple(spec.classes or values)
 
 
 class PredictionStore:
@@ -110,31 +125,73 @@ class PredictionStore:
             TuningError: a member gives no class probabilities.
             MemberLoadError, PredictionError: a member cannot be loaded, or fails on every row.
         """
+        digest, columns = data.digest(), _columns(spec, data.labels)
+        names = tunable_members(spec, values=out_of_fold is None, heads=out_of_fold is None)
+        wanted = {name: self._wanted(spec, name, folder, len(data), columns, digest, out_of_fold) for name in names}
+
+        def predicted(name: str, rows: Rows) -> NDArray[np.float32]:
+            if out_of_fold is None:
+                return run_in_graph(spec, name, folder, {key: array[rows] for key, array in data.inputs.items()}, run)
+            from quorate.tuning.predictions.out_of_fold import predict_out_of_fold
+
+            return predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
+
+        return self._fill(split, wanted, predicted, data.inputs)
+
+    def fill_outputs(
+        self, spec: EnsembleSpec, folder: Path, data: LabelledOutputs, split: str, run: Runner = run_in_process
+    ) -> FillReport:
+        """The same for the members of several outputs over all rows, whichever have labels of which output.
+
+        What several members read, such as a trunk, runs once for all of them, over as many rows as fit
+        ``window_bytes``.
+
+        Raises:
+            TuningError: a member of an output cannot be tuned; or two outputs have labels of other shapes for one.
+            MemberLoadError, PredictionError: as ``fill``.
+        """
+        digest = Labelled(data.inputs, np.zeros(len(data), np.int64), ()).digest()
+        wanted: dict[str, Entry] = {}
+        for output in spec.outputs:
+            view, columns = spec.view(output), _columns(spec.view(output), data.labels[output].labels)
+            for name in tunable_members(view, values=True, heads=True):
+                entry = self._wanted(spec, name, folder, len(data), columns, digest, None)
+                if wanted.setdefault(name, entry).classes != columns:
+                    found = f"output {output!r} has {len(columns)} numbers a row, another {len(wanted[name].classes)}"
+                    raise TuningError(f"members.{name}", found, "give both labels of one shape")
+        graph: dict[bytes, OfflineGraph] = {}
+
+        def predicted(name: str, rows: Rows) -> NDArray[np.float32]:
+            place = repr(rows).encode() if isinstance(rows, slice) else rows.tobytes()
+            if place not in graph:
+                from quorate.deployments.engine.offline_graph import OfflineGraph
+
+                graph.clear()
+                graph[place] = OfflineGraph(spec, folder, {key: array[rows] for key, array in data.inputs.items()})
+            return run_node(spec, name, folder, graph[place], run)
+
+        return self._fill(split, wanted, predicted, data.inputs)
+
+    def _fill(
+        self, split: str, wanted: Mapping[str, Entry], predicted: Callable[[str, Rows], NDArray[np.float32]],
+        inputs: Mapping[str, NDArray[Any]],
+    ) -> FillReport:  # fmt: skip
         known, damage = self._manifest(split)
-        digest = data.digest()
-        input_bytes = sum(array.nbytes for array in data.inputs.values()) // max(1, len(data))
+        input_bytes = sum(array.nbytes for array in inputs.values()) // max(1, len(next(iter(inputs.values()))))
         kept: list[str] = []
         computed: dict[str, str] = {}
-        for name in tunable_members(spec, values=out_of_fold is None, heads=out_of_fold is None):
-            wanted = self._wanted(spec, name, folder, data, digest, out_of_fold)
-            reason, damaged = self._stale(split, name, damage, known.get(name), wanted)
+        for name, entry in wanted.items():
+            reason, damaged = self._stale(split, name, damage, known.get(name), entry)
             if reason is None:
                 kept.append(name)
                 continue
             if reason != NEW:
                 _log.warning("computing predictions of %s on %s again: %s", name, split, reason)
-            digests = dict(enumerate(known[name].files if len(damaged) < len(wanted.ranges()) else ()))
-            for numbers, rows in wanted.windows(damaged, input_bytes, self.window_bytes):
-                if out_of_fold is None:
-                    inputs = {key: array[rows] for key, array in data.inputs.items()}
-                    probs = run_in_graph(spec, name, folder, inputs, run)
-                else:
-                    from quorate.tuning.predictions.out_of_fold import predict_out_of_fold
-
-                    probs = predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
-                digests |= self._write(split, name, probs, wanted, numbers)
-            files = tuple(digests[number] for number in range(len(wanted.ranges())))
-            known[name] = replace(wanted, files=files)
+            digests = dict(enumerate(known[name].files if len(damaged) < len(entry.ranges()) else ()))
+            for numbers, rows in entry.windows(damaged, input_bytes, self.window_bytes):
+                digests |= self._write(split, name, predicted(name, rows), entry, numbers)
+            files = tuple(digests[number] for number in range(len(entry.ranges())))
+            known[name] = replace(entry, files=files)
             write_manifest(self._files, self._manifest_path(split), split, known)
             computed[name] = reason
         return FillReport(tuple(kept), computed)
@@ -236,29 +293,18 @@ class PredictionStore:
         return tuple(self._manifest(split)[0])
 
     def _wanted(
-        self,
-        spec: EnsembleSpec,
-        name: str,
-        folder: Path,
-        data: Labelled,
-        digest: str,
+        self, spec: EnsembleSpec, name: str, folder: Path, rows: int, columns: tuple[str, ...], digest: str,
         out_of_fold: OutOfFold | None,
-    ) -> Entry:
-        job, several = spec.job(name), data.labels.shape[1:]
-        values = tuple(f"{VALUE}{number}" for number in range(several[0])) if several else (VALUE,)
-        if spec.quantiles is not None:
-            values = tuple(f"{level:g}" for level in spec.quantiles)
-        elif RULES[spec.output_fusion.rule].moments:
-            values = (*values, *(f"variance of {value}" for value in values))
-        classes = tuple(spec.classes or values)
-        row_bytes = len(classes) * np.dtype(self.dtype).itemsize
+    ) -> Entry:  # fmt: skip
+        job = spec.job(name)
+        row_bytes = len(columns) * np.dtype(self.dtype).itemsize
         return Entry(
             member=member_digest(job, folder, checkpoint=out_of_fold is None) + upstream_digest(spec, name, folder),
             code=code_digest(job, folder),
             data=digest,
-            classes=classes,
+            classes=columns,
             dtype=self.dtype,
-            rows=len(data),
+            rows=rows,
             partition_rows=max(1, self.partition_bytes // row_bytes),
             out_of_fold=None if out_of_fold is None else str(out_of_fold),
         )

@@ -29,12 +29,12 @@ def read_advice(folder: Path) -> Mapping[str, Any]:
     return report
 
 
-def check_advice(folder: Path, pick: str | int | None, anyway: bool = False) -> str:
+def check_advice(folder: Path, pick: str | int | Mapping[str, str] | None, anyway: bool = False) -> str:
     """Refuse what the verdict advises against.
 
     Args:
         folder: the run's, or that of the pick for one of a sweep.
-        pick: what was asked for.
+        pick: what was asked for; by output where there are several.
         anyway: only say what is lost.
 
     Returns:
@@ -44,6 +44,26 @@ def check_advice(folder: Path, pick: str | int | None, anyway: bool = False) -> 
         PromotionError: the verdict is that nothing, or no ensemble, is worth serving, and this is one.
     """
     report = read_advice(folder)
+    if "outputs" in report:
+        return _of_outputs(folder, report["outputs"], pick if isinstance(pick, Mapping) else None, anyway)
+    return _of_one(folder, report, pick if isinstance(pick, str | int) else None, anyway)
+
+
+def _of_outputs(
+    folder: Path, outputs: Mapping[str, Mapping[str, Any]], picks: Mapping[str, str] | None, anyway: bool
+) -> str:
+    """Of each output by itself; one for which nothing is worth serving stays as it was, unless something is picked."""
+    if picks is None and all(report.get("decision") == "nothing" for report in outputs.values()):
+        fix = "pick what is to be served all the same, and pass anyway (--anyway)"
+        raise PromotionError(str(folder), "the verdict on each output is that nothing is worth serving", fix)
+    lost = []
+    for output, name in (picks or {}).items():
+        said = _of_one(folder, outputs[output], name, anyway)
+        lost += [f"{output}: {said}"] if said else []
+    return "; ".join(lost)
+
+
+def _of_one(folder: Path, report: Mapping[str, Any], pick: str | int | None, anyway: bool) -> str:
     advice = report.get("judgement", report)
     decision, alternatives = advice.get("decision"), advice.get("alternatives", {})
     recommended = advice.get("recommended")

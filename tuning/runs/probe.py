@@ -39,13 +39,18 @@ class Probe:
 
     Attributes:
         inputs: (B, *shape) by request input.
-        expected: (B, C) float32, fused from the run's stored predictions.
+        answers: (B, C) float32 by output, fused from the run's stored predictions.
         tolerance: how far a served number may be from it.
     """
 
     inputs: Mapping[str, NDArray[Any]]
-    expected: NDArray[np.float32]
+    answers: Mapping[str, NDArray[np.float32]]
     tolerance: float = TOLERANCE
+
+    @property
+    def expected(self) -> NDArray[np.float32]:
+        """(B, C) of the only output, or the first."""
+        return next(iter(self.answers.values()))
 
 
 def save_probe(
@@ -66,10 +71,38 @@ def save_probe(
         expected: (N, C) the run's answers to these.
         others: the same of the alternatives beside it, by name.
     """
-    inputs = data.rows(rows[:PROBE_ROWS]).inputs
+    answers = {_EXPECTED: expected, **{f"{_EXPECTED} {name}": found for name, found in (others or {}).items()}}
+    _save(folder, spec, data.rows(rows[:PROBE_ROWS]).inputs, answers)
+
+
+def save_output_probes(
+    folder: Path,
+    spec: EnsembleSpec,
+    inputs: Mapping[str, NDArray[Any]],
+    recommended: Mapping[str, NDArray[Any]],
+    others: Mapping[str, Mapping[str, NDArray[Any]]],
+) -> None:
+    """Keep the first rows of an ensemble of several outputs.
+
+    Args:
+        folder: where the spec is.
+        spec: its inputs are kept, others left out.
+        inputs: (N, *shape) of rows that every member answered.
+        recommended: (N, C) by output, the run's answers to these.
+        others: by output, the same of every alternative.
+    """
+    answers = {f"{_EXPECTED} {output}": found for output, found in recommended.items()}
+    for output, named in others.items():
+        answers |= {f"{_EXPECTED} {output}={name}": found for name, found in named.items()}
+    _save(folder, spec, {name: inputs[name][:PROBE_ROWS] for name in spec.inputs}, answers)
+
+
+def _save(
+    folder: Path, spec: EnsembleSpec, inputs: Mapping[str, NDArray[Any]], answers: Mapping[str, NDArray[Any]]
+) -> None:
     columns = {name: write_column(np.ascontiguousarray(inputs[name])) for name in spec.inputs}
-    for name, answers in {_EXPECTED: expected, **{f"{_EXPECTED} {n}": a for n, a in (others or {}).items()}}.items():
-        columns[name] = write_column(np.asarray(answers[:PROBE_ROWS], dtype=np.float32))
+    for name, found in answers.items():
+        columns[name] = write_column(np.asarray(found[:PROBE_ROWS], dtype=np.float32))
     table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(_tolerance(spec)).encode()})
     with (
         writing_whole(folder / _FILE) as fresh,
@@ -84,28 +117,38 @@ def _tolerance(spec: EnsembleSpec) -> float:
     return TOLERANCE_IN_FEW_BITS if few_bits else TOLERANCE
 
 
-def load_probe(folder: Path, spec: EnsembleSpec, alternative: str | None = None) -> Probe:
-    """Read what ``save_probe`` kept.
+def load_probe(folder: Path, spec: EnsembleSpec, alternative: str | Mapping[str, str] | None = None) -> Probe:
+    """Read what was kept.
 
     Args:
         folder, spec: of the run.
-        alternative: the name of one of the others; the run's own when None.
+        alternative: the name of one of the others, by output where there are several; the run's own when None.
 
     Raises:
         PromotionError: there is none, or it is not of this spec.
     """
     fix = "promote a run that quorate tune made, or deploy the spec unverified"
-    answers = _EXPECTED if alternative is None else f"{_EXPECTED} {alternative}"
+    answers = _columns(spec, alternative)
     try:
         with pa.OSFile(str(folder / _FILE), "rb") as source:
             table = pa.ipc.open_file(source).read_all().combine_chunks()
-        columns = {name: table.column(name).chunk(0) for name in (*spec.inputs, answers)}
+        columns = {name: table.column(name).chunk(0) for name in (*spec.inputs, *answers.values())}
         inputs = {
             name: read_column(name, columns[name], tensor.datatype, tensor.shape)
             for name, tensor in spec.inputs.items()
         }
-        expected = read_column(answers, columns[answers], "FP32", (-1,))
+        expected = {output: read_column(name, columns[name], "FP32", (-1,)) for output, name in answers.items()}
         tolerance = float(table.schema.metadata[_TOLERANCE])
     except (OSError, pa.ArrowException, KeyError, IndexError, TypeError, ValueError, RequestError) as error:
         raise PromotionError(f"{folder / _FILE}", f"cannot be read ({error})", fix) from None
     return Probe(inputs, expected, tolerance)
+
+
+def _columns(spec: EnsembleSpec, alternative: str | Mapping[str, str] | None) -> dict[str, str]:
+    """The column of the answers of each output."""
+    if isinstance(alternative, str):
+        return {spec.output_name: f"{_EXPECTED} {alternative}"}
+    if not spec.outputs:
+        return {spec.output_name: _EXPECTED}
+    picked = {output: f"{output}={name}" for output, name in (alternative or {}).items()}
+    return {output: f"{_EXPECTED} {picked.get(output, output)}" for output in spec.outputs}

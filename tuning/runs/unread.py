@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 
-def without_the_unread(data: dict[str, Any], output: str) -> dict[str, Any]:
-    """The spec's fields without members, inner fusions and request inputs that nothing reads any more."""
+def without_the_unread(data: dict[str, Any], outputs: Collection[str]) -> dict[str, Any]:
+    """The spec's fields without members, inner fusions and request inputs that nothing reads any more.
+
+    Args:
+        data: the fields.
+        outputs: fusions whose values are the answer.
+    """
     data = dict(data)
-    fusions = {output: data["fusion"]} if "fusion" in data else data["fusions"]
+    fusions = dict.fromkeys(outputs, data["fusion"]) if "fusion" in data else data["fusions"]
     while True:
         read = {source for member in data["members"].values() for source in member["inputs"]}
         read.update(name for fusion in fusions.values() for name in fusion.get("members", ()))
         members = {name: member for name, member in data["members"].items() if name in read}
-        left = {name: fusion for name, fusion in fusions.items() if name in read or name == output}
+        left = {name: fusion for name, fusion in fusions.items() if name in read or name in outputs}
         if len(members) == len(data["members"]) and len(left) == len(fusions):
             break
         data["members"], fusions = members, left

@@ -96,12 +96,15 @@ class _Score:
         return -float(nn.functional.cross_entropy(logits, self.labels))
 
 
-def with_student(spec: EnsembleSpec, config: Mapping[str, Any], trained: Trained, place: Path) -> EnsembleSpec:
+def with_student(
+    spec: EnsembleSpec, config: Mapping[str, Any], trained: Trained, place: Path, called: str = "student"
+) -> EnsembleSpec:
     """An ensemble of the same name, inputs, classes and deadline that is one student.
 
     Args:
         config: the student's, whole.
         trained: the student; its weights are written to ``place``.
+        called: the member that it is.
     """
     weights = (place / "student.safetensors").resolve()
     first = spec.members[spec.output_fusion.members[0]]
@@ -116,11 +119,11 @@ def with_student(spec: EnsembleSpec, config: Mapping[str, Any], trained: Trained
         "max_batch_size": first.max_batch_size,
     }
     data = spec.model_dump(mode="json", exclude_defaults=True)
-    data["members"] = {"student": member}
+    data["members"] = {called: member}
     for several in ("fusions", "output"):
         data.pop(several, None)
-    data["fusion"] = {"rule": "mean", "members": ["student"], "deadline_s": spec.output_fusion.deadline_s}
-    return parse_spec(without_the_unread(data, "fused"))
+    data["fusion"] = {"rule": "mean", "members": [called], "deadline_s": spec.output_fusion.deadline_s}
+    return parse_spec(without_the_unread(data, ["fused"]))
 
 
 def _alike(spec: EnsembleSpec) -> list[list[str]]:

@@ -34,7 +34,7 @@ from quorate.tuning.predictions.answered_rows import answered_by_all, usable_row
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.runs.probe import save_probe
-from quorate.tuning.runs.run_folder import new_run_folder, save_deployable, save_report
+from quorate.tuning.runs.run_folder import SPEC, new_run_folder, save_deployable, save_report
 from quorate.tuning.scoring import Floats, true_class
 from quorate.tuning.search.members.formats import missing_library
 from quorate.tuning.solvers.simplex import simplex_weights
@@ -89,6 +89,11 @@ class Compression(Displayed):
     tolerance: float
     folder: Path
 
+    @property
+    def deployable(self) -> Path:
+        """The spec file of the pick."""
+        return self.candidates[self.pick].folder / SPEC
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON would hold it."""
         shown = {
@@ -100,6 +105,10 @@ class Compression(Displayed):
 
     def tables(self) -> Sequence[Table]:
         """The candidates, what each loses and saves, and what to do next."""
+        return [self.table(f"quorate deploy {self.deployable}")]
+
+    def table(self, *more: str, title: str = "") -> Table:
+        """The same as one table; further lines stand below it."""
         columns = ("", "log-loss", "lost, nats per row", "accuracy", "lost", "KiB", "ms at 1 row", "at 64")
         rows = [
             (
@@ -115,8 +124,7 @@ class Compression(Displayed):
         ]
         lines = [f"no {name}: {why}" for name, why in self.skipped.items()]
         lines.append(f"smallest that loses at most {self.tolerance:g} nats: {self.pick}")
-        lines.append(f"quorate deploy {self.candidates[self.pick].folder / 'spec.yaml'}")
-        return [Table(columns, rows, lines=lines)]
+        return Table(columns, rows, title, [*lines, *more])
 
 
 def _lost(found: Interval) -> str:
@@ -124,19 +132,11 @@ def _lost(found: Interval) -> str:
 
 
 def compress(
-    spec: EnsembleSpec,
-    folder: Path,
-    training: Labelled,
-    validation: Labelled,
-    held_out: Labelled,
-    *,
-    student: Mapping[str, Any] | None = None,
-    how: Distillation | None = None,
-    tolerance: float = 0.01,
-    runs: Path | str = "runs",
-    run: Runner = run_in_process,
+    spec: EnsembleSpec, folder: Path, training: Labelled, validation: Labelled, held_out: Labelled, *,
+    student: Mapping[str, Any] | None = None, how: Distillation | None = None, called: str = "student",
+    tolerance: float = 0.01, runs: Path | str = "runs", run: Runner = run_in_process,
     on_step: Callable[[str], None] | None = None,
-) -> Compression:
+) -> Compression:  # fmt: skip
     """Distil, quantise and average, and report what each loses and saves.
 
     Args:
@@ -147,6 +147,7 @@ def compress(
         held_out: yet other rows, to judge on.
         student: config of the student; no student when left out.
         how: temperature, alpha and training of the student.
+        called: the student, as a member.
         tolerance: nats per row that a smaller ensemble may lose.
         runs: where the run's folder is made.
         run: runs one member over rows.
@@ -175,7 +176,9 @@ def compress(
         say("running the teacher on the training rows")
         teacher = judge.fused("training", spec, folder, training, made["ensemble"].weights)
         say("training the student")
-        made["student"] = judge.candidate("student", _distilled(spec, student, judge, training, teacher, how), folder)
+        made["student"] = judge.candidate(
+            "student", _distilled(spec, student, judge, training, teacher, how, called), folder
+        )
     pick = min(
         (name for name, one in made.items() if one.log_loss_lost.high <= tolerance or name == "ensemble"),
         key=lambda name: made[name].bytes,
@@ -209,10 +212,11 @@ def _distilled(
     training: Labelled,
     teacher: Floats,
     how: Distillation | None,
+    called: str,
 ) -> EnsembleSpec:
     config = _whole(student, spec, training)
     trained = distil(config, _read_by(spec, training), teacher, _read_by(spec, judge.validation), how)
-    return with_student(spec, config, trained, judge.where / "student")
+    return with_student(spec, config, trained, judge.where / "student", called)
 
 
 class _Judge:

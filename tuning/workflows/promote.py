@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec
+from quorate.tuning.alternatives.unfitted import INCUMBENT
 from quorate.tuning.errors import PromotionError
 from quorate.tuning.runs.advice import check_advice, read_advice
+from quorate.tuning.runs.one_output import with_fusions_of
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.runs.run_folder import SPEC, other_spec
 from quorate.tuning.workflows.promotion import Promotion
@@ -18,12 +20,13 @@ if TYPE_CHECKING:
     from quorate.deployments.rollout.rollout import Candidate
 
 CANARY_S = 30.0
+Pick = str | int | Mapping[str, str] | None
 
 
 def promote(
     run: Path,
     *,
-    pick: str | int | None = None,
+    pick: Pick = None,
     anyway: bool = False,
     canary: float | None = None,
     canary_s: float = CANARY_S,
@@ -38,7 +41,7 @@ def promote(
     Args:
         run: the run's folder.
         pick: an alternative of a tuned fusion by its name, or the number of a sweep's Pareto set; what the verdict
-            recommends, or the best, when None.
+            recommends, or the best, when None. Of several outputs a mapping, or ``mood=stacking,topic=uniform``.
         anyway: also what the verdict advises against: an ensemble where one member is enough, anything where nothing
             is worth serving.
         canary: share of the requests, above 0 and below 1; None for none.
@@ -54,9 +57,9 @@ def promote(
     from quorate.deployments.control.deploy import deploy
     from quorate.deployments.rollout.canary import verify, watch
 
-    say = on_step or (lambda step: None)
+    say, pick = on_step or (lambda step: None), _by_output(run, pick)
     spec, folder, alternative = _read(run, pick)
-    loses = check_advice(folder, pick, anyway)
+    loses = check_advice(folder, _others(pick), anyway)
     if loses:
         say(loses)
     probe = load_probe(folder, spec, alternative)
@@ -67,7 +70,7 @@ def promote(
 
     def check(candidate: Candidate) -> None:
         say("comparing answers with the run's")
-        seen["difference"] = verify(candidate, probe.inputs, probe.expected, probe.tolerance)
+        seen["difference"] = verify(candidate, probe.inputs, probe.answers, probe.tolerance)
         if canary is not None:
             say(f"giving it {canary:.0%} of the requests for {canary_s:g} s")
             seen["canary"] = watch(candidate, live["revision"], canary, canary_s)
@@ -82,9 +85,11 @@ def promote(
     )  # fmt: skip
 
 
-def _read(run: Path, pick: str | int | None) -> tuple[EnsembleSpec, Path, str | None]:
+def _read(run: Path, pick: Pick) -> tuple[EnsembleSpec, Path, str | Mapping[str, str] | None]:
     """The spec, its folder, and the name of the alternative it is where it is not the folder's recommended one."""
     name = None if pick is None else str(pick)
+    if isinstance(pick, Mapping):
+        return _of_outputs(run, pick), run, pick
     if name is None or name == read_advice(run).get("recommended"):
         folder, file, other = run, SPEC, None
     elif name.isdecimal():
@@ -97,6 +102,64 @@ def _read(run: Path, pick: str | int | None) -> tuple[EnsembleSpec, Path, str | 
         fix = f"picks are {', '.join(sorted(known))}" if known else "give the folder that quorate tune named"
         raise PromotionError(str(folder), f"there is no {file}", fix)
     return load_spec(folder / file), folder, other
+
+
+def _others(pick: Pick) -> Pick:
+    """Without the outputs that are to stay as they were, on which there is no advice."""
+    if not isinstance(pick, Mapping):
+        return pick
+    return {output: name for output, name in pick.items() if name != INCUMBENT}
+
+
+def _by_output(run: Path, pick: Pick) -> Pick:
+    """Of a run of several outputs the picks by output: of ``mood=stacking,topic=tuned`` as of a mapping.
+
+    Raises:
+        PromotionError: one names no output, or no alternative of it.
+    """
+    outputs = read_advice(run).get("outputs")
+    if not outputs or pick is None:
+        return pick
+    if pick == INCUMBENT:
+        return dict.fromkeys(outputs, INCUMBENT)
+    pairs = pick.items() if isinstance(pick, Mapping) else [part.partition("=")[::2] for part in str(pick).split(",")]
+    picks = {str(output).strip(): str(name).strip() for output, name in pairs}
+    for output, name in picks.items():
+        known = _alternatives(run, output, outputs.get(output))
+        if name not in known:
+            fix = f"write {next(iter(outputs))}=NAME; outputs are {', '.join(outputs)}"
+            fix = f"picks of {output} are {', '.join(known)}" if known else fix
+            raise PromotionError("pick", f"'{output}={name}' is no alternative of an output", fix)
+    return picks
+
+
+def _alternatives(run: Path, output: str, report: Mapping[str, Any] | None) -> list[str]:
+    """What can be picked of one output: all that has a spec, without floors."""
+    if report is None:
+        return []
+    named = [name for name in report["alternatives"] if (run / other_spec(f"{output}={name}")).is_file()]
+    return list(dict.fromkeys([*named, report["recommended"], INCUMBENT]))
+
+
+def _of_outputs(run: Path, picks: Mapping[str, str]) -> EnsembleSpec:
+    """The run's ensemble with other alternatives for some outputs."""
+    if not (run / other_spec(INCUMBENT)).is_file():
+        fix = "leave pick out, or tune the run's spec: that keeps them"
+        raise PromotionError(str(run), "it keeps no alternatives by output", fix)
+    given, recommended = load_spec(run / other_spec(INCUMBENT)), load_spec(run / SPEC)
+    picked = {name: _picked(run, name, picks, given, recommended) for name in given.outputs}
+    return with_fusions_of(given, picked)
+
+
+def _picked(
+    run: Path, output: str, picks: Mapping[str, str], given: EnsembleSpec, recommended: EnsembleSpec
+) -> EnsembleSpec:
+    """A spec that fuses this output as it was picked."""
+    name = picks.get(output)
+    if name == INCUMBENT:
+        return given
+    file = run / other_spec(f"{output}={name}")
+    return load_spec(file) if name is not None and file.is_file() else recommended
 
 
 def _live(spec: EnsembleSpec) -> dict[str, Any]:

@@ -20,12 +20,18 @@ from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.answered_rows import rows_answered
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Inputs, Runner, tunable_members
+from quorate.tuning.predictions.some_rows import Predicted
 from quorate.tuning.predictions.store import FillReport, PredictionStore
 
 # Compared of one split at most: more show no gain that would matter.
 MOST_ROWS = 10_000
 VALIDATION, HELD_OUT = "validation", "held-out"
 Say = Callable[[str], None]
+
+
+def of_output(say: Say, output: str) -> Say:
+    """Tells what happens next with the name of one of several outputs before it."""
+    return lambda step: say(f"{output}: {step}")
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,21 @@ def run_members(
     Raises:
         PredictionError, MemberLoadError: a member cannot be run, or fails on most rows.
     """
-    splits, names = {VALIDATION: validation, HELD_OUT: held_out}, spec.output_fusion.members
+    splits = {VALIDATION: validation, HELD_OUT: held_out}
     filled = _fill(store, spec, folder, splits, run, say, out_of_fold)
+    return read_members(store, spec, filled, validation, held_out, memory_bytes, seed)
+
+
+def read_members(
+    store: Predicted, spec: EnsembleSpec, filled: Mapping[str, FillReport], validation: Labelled, held_out: Labelled,
+    memory_bytes: int, seed: int,
+) -> Answered:  # fmt: skip
+    """What members said of both splits, once they have been run.
+
+    Raises:
+        PredictionError: a member fails on most rows.
+    """
+    splits, names = {VALIDATION: validation, HELD_OUT: held_out}, spec.output_fusion.members
     answered = {split: rows_answered(store, split, names, len(rows)) for split, rows in splits.items()}
     task, levels = spec.inferred_task, spec.quantiles or ()
     compared = {
@@ -89,7 +108,7 @@ def _fill(
 
 
 def _compared(
-    store: PredictionStore, split: str, names: tuple[str, ...], data: Labelled,
+    store: Predicted, split: str, names: tuple[str, ...], data: Labelled,
     answered: NDArray[np.intp], memory_bytes: int, seed: int, task: Task,
 ) -> NDArray[np.intp]:  # fmt: skip
     """Numbers of the rows that every member answered, or of a sample of them, without those that do not count."""
@@ -100,7 +119,7 @@ def _compared(
 
 
 def _outputs(
-    store: PredictionStore, split: str, names: tuple[str, ...], data: Labelled, rows: NDArray[np.intp],
+    store: Predicted, split: str, names: tuple[str, ...], data: Labelled, rows: NDArray[np.intp],
     task: Task, levels: tuple[float, ...],
 ) -> Outputs:  # fmt: skip
     """Predictions of these rows; of rankings a list a row."""

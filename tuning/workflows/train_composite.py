@@ -143,7 +143,7 @@ def train_composite(
     say, how = on_step or (lambda step: None), training or Training()
     if spec.of_tokens:
         raise TuningError("task", str(spec.task), "train taggers by themselves: a composite's rows are no tokens")
-    part = trained_part(spec, what, lambda name: _is_network(spec, name, folder))
+    part = trained_part(spec, what, lambda name: is_network(spec, name, folder))
     _check_left_as_they_are(spec, part, folder)
     where = _where(resume, runs, spec.name)
     say("running what is not trained")
@@ -183,7 +183,8 @@ def _where(resume: Path | None, runs: Path | str, name: str) -> Path:
     return resume
 
 
-def _is_network(spec: EnsembleSpec, name: str, folder: Path) -> bool:
+def is_network(spec: EnsembleSpec, name: str, folder: Path) -> bool:
+    """Whether a member's factory makes a network that can be trained."""
     try:
         network_of(spec, name, folder, trained=True)
     except TuningError:

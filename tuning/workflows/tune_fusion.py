@@ -43,6 +43,7 @@ from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
+from quorate.tuning.predictions.some_rows import Predicted
 from quorate.tuning.predictions.store import FillReport, PredictionStore
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
@@ -117,10 +118,13 @@ class TuneResult(Displayed):
 
     def tables(self) -> Sequence[Table]:
         """Every alternative on held-out rows, and what follows from it."""
+        return [self.table(f"quorate deploy {self.folder / SPEC}")]
+
+    def table(self, *more: str, title: str = "") -> Table:
+        """The same as one table; further lines stand below it."""
         table = self.choice.table()
         lines = [*table.lines, *([] if self.outer is None else [self.outer.sentence()]), *guarantee_lines(self.choice)]
-        lines += [*self.warnings, f"quorate deploy {self.folder / SPEC}"]
-        return [Table(table.columns, table.rows, lines=lines)]
+        return Table(table.columns, table.rows, title, [*lines, *self.warnings, *more])
 
 
 def tune_fusion(
@@ -159,31 +163,108 @@ def tune_fusion(
         DataError, PredictionError, MemberLoadError: too few rows, or rows in both sets; a member that cannot be run.
     """
     say, here = on_step or (lambda step: None), out_of_fold is None
-    promised, names = _promise(spec, promised), tunable_members(spec, values=here, heads=here)
-    shared = check_rows(validation, held_out)
-    by = _metric(spec, metric, costs, validation, out_of_fold)
+    names = tunable_members(spec, values=here, heads=here)
+    question = checked_question(spec, validation, held_out, metric, costs, promised, out_of_fold)
     where = contest.where if contest else new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
-    found = run_members(store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed)
-    given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed}
-    found, was = _with_before(spec, folder, by, found, (validation, held_out), contest, given, say)
-    if prices is not None and prices.counted:
-        say("measuring members")
-        given["price"] = prices.measured(spec, folder, held_out.inputs)
-    choice, odd = _chosen(spec, found, given, out_of_fold is not None, say)
-    choice, gap = _linear_pool(choice, by, store, found, validation)
-    choice = with_guarantees(
-        choice, found.solve, found.judge, promised, is_multilabel(validation), **_limits(spec), seed=seed
-    )
+
+    def answered() -> Answered:
+        return run_members(store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed)
+
+    judged = judge_fusion(
+        spec, folder, question, answered, store, min_gain=min_gain, seed=seed, prices=prices, contest=contest, say=say
+    )  # fmt: skip
     say("writing the run")
     before = contest.before if contest else None
-    written, outer = write_specs(spec, folder, where, choice, before, by.of_labels), outer_interval(choice, found.judge)
-    result = TuneResult(written, where, choice, gap, found.left_out, found.filled, (*shared, *odd), outer)
+    written = write_specs(spec, folder, where, judged.choice, before, judged.by.of_labels)
+    result = judged.result(written, where)
     save_report(result.to_dict(), where)
-    _save_probe(result, store, names, held_out, found.rows[HELD_OUT][:PROBE_ROWS], before)
+    _save_probe(result, store, names, held_out, judged.found.rows[HELD_OUT][:PROBE_ROWS], before)
     say("drawing the report")
-    _draw(result, found.solve, found.judge, was)
+    draw(result, where, judged)
     return result
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a fusion, checked before anything runs.
+
+    Attributes:
+        by: the metric.
+        warnings: rows that are on both sides.
+        out_of_fold: the members were trained on the validation rows.
+    """
+
+    validation: Labelled
+    held_out: Labelled
+    by: RowMetric
+    promised: Promised | None
+    warnings: tuple[str, ...]
+    out_of_fold: bool
+
+
+def checked_question(
+    spec: EnsembleSpec, validation: Labelled, held_out: Labelled, metric: Metric | None, costs: ArrayLike | None,
+    promised: Promised | None, out_of_fold: OutOfFold | None = None,
+) -> Question:  # fmt: skip
+    """See ``tune_fusion``.
+
+    Raises:
+        TuningError, DataError: as there.
+    """
+    wanted, shared = _promise(spec, promised), check_rows(validation, held_out)
+    by = _metric(spec, metric, costs, validation, out_of_fold)
+    return Question(validation, held_out, by, wanted, tuple(shared), out_of_fold is not None)
+
+
+@dataclass(frozen=True)
+class JudgedFusion:
+    """The decision over a fusion's alternatives, and what it was taken on.
+
+    Attributes:
+        by: the metric.
+        gap, warnings: as of ``TuneResult``.
+        was: (N, C) what the ensemble as it was says of the judging rows, where it is another one.
+    """
+
+    by: RowMetric
+    choice: Choice
+    gap: float | None
+    found: Answered
+    warnings: tuple[str, ...]
+    was: NDArray[np.float32] | None
+
+    def result(self, spec: EnsembleSpec, folder: Path) -> TuneResult:
+        """With what was written."""
+        outer = outer_interval(self.choice, self.found.judge)
+        found = self.found
+        return TuneResult(
+            spec, folder, self.choice, self.gap, found.left_out, found.filled, self.warnings, outer
+        )  # fmt: skip
+
+
+def judge_fusion(
+    spec: EnsembleSpec, folder: Path, question: Question, answered: Callable[[], Answered], store: Predicted, *,
+    min_gain: float, seed: int, prices: Prices | None = None, contest: Contest | None = None,
+    say: Callable[[str], None],
+) -> JudgedFusion:  # fmt: skip
+    """Fit and judge; what is not said here is as in ``tune_fusion``.
+
+    Args:
+        answered: runs the members over the rows, or reads what they said.
+        store: what they said.
+    """
+    by, rows, out_of_fold = question.by, (question.validation, question.held_out), question.out_of_fold
+    given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed}
+    found, was = _with_before(spec, folder, by, answered(), rows, contest, given, say)
+    if prices is not None and prices.counted:
+        say("measuring members")
+        given["price"] = prices.measured(spec, folder, question.held_out.inputs)
+    choice, odd = _chosen(spec, found, given, out_of_fold, say)
+    choice, gap = _linear_pool(choice, by, store, found, question.validation)
+    several = is_multilabel(question.validation)
+    choice = with_guarantees(choice, found.solve, found.judge, question.promised, several, **_limits(spec), seed=seed)
+    return JudgedFusion(by, choice, gap, found, (*question.warnings, *odd), was)
 
 
 def _with_before(
@@ -247,7 +328,7 @@ def _limits(spec: EnsembleSpec) -> dict[str, Any]:
 
 
 def _linear_pool(
-    choice: Choice, by: RowMetric, store: PredictionStore, found: Answered, validation: Labelled
+    choice: Choice, by: RowMetric, store: Predicted, found: Answered, validation: Labelled
 ) -> tuple[Choice, float | None]:
     """The choice, its linear pool solved on all rows where only a sample of them was compared; and the pool's gap."""
     names, solve, recipe = found.solve.names, found.solve, choice.recipes.get("tuned")
@@ -309,11 +390,12 @@ def _save_probe(
         save_probe(result.folder, result.spec, held_out, rows, expected[choice.recommended], expected)
 
 
-def _draw(result: TuneResult, solve: Outputs, judge: Outputs, was: NDArray[np.float32] | None) -> None:
-    choice = result.choice
+def draw(result: TuneResult, folder: Path, judged: JudgedFusion) -> None:
+    """Write the report, with figures where classes were predicted."""
+    choice, solve, judge, was = result.choice, judged.found.solve, judged.found.judge, judged.was
     title, tables = f"Fusion: {result.spec.name}", {"Alternatives": choice_rows(choice)}
     if solve.of_values:
-        write_page(result.folder, title, choice.verdict, tables, [])
+        write_page(folder, title, choice.verdict, tables, [])
         return
     single = choice.recipes.get(choice.best_single) or Recipe("mean", judge.names[:1])
     recipe = choice.recipes.get(choice.recommended, single)
@@ -326,4 +408,4 @@ def _draw(result: TuneResult, solve: Outputs, judge: Outputs, was: NDArray[np.fl
         judge.names, columns, answers(judge.probs, judge.labels), uniform, served, judge.labels, best,
         result.spec.classes or (),
     )  # fmt: skip
-    write_page(result.folder, title, choice.verdict, tables, comparison(evidence))
+    write_page(folder, title, choice.verdict, tables, comparison(evidence))

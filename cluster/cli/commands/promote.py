@@ -14,7 +14,8 @@ def promote(
     pick: Annotated[
         str | None,
         typer.Option(
-            help="An alternative by its name, or the number of one in a Pareto set; what is recommended if left out.",
+            help="An alternative by its name, of several outputs mood=uniform,topic=tuned, or the number of one in a "
+            "Pareto set; what is recommended if left out.",
             show_default=False,
         ),
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quorate.cluster.arguments.by_output import of_the_only
 from quorate.cluster.arguments.labelled_rows import halves, read_rows
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, one_output, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
@@ -76,7 +77,7 @@ def sweep(
     found, place = (None, Path()) if spec is None else spec_and_folder(spec, folder)
     if found is not None:
         one_output(found)
-    rows = _Rows(found, data, label, seed, member_trials, dict(columns or {}))
+    rows = _Rows(found, data, of_the_only("label", label), seed, member_trials, dict(columns or {}))
     what = space or (SearchSpace(epochs=epochs) if found is None else SearchSpace(name=found.name, epochs=epochs))
     with connected_if_named(address):
         return search.sweep(

@@ -6,9 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from quorate.cluster.arguments.by_output import by_output, of_the_only
 from quorate.cluster.arguments.costs import as_costs
-from quorate.cluster.arguments.labelled_rows import halves, read_rows, read_tokens, read_training_rows
-from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, one_output, spec_and_folder
+from quorate.cluster.arguments.labelled_rows import (
+    LABEL,
+    halves,
+    of_one_output,
+    read_output_rows,
+    read_rows,
+    read_tokens,
+    read_training_rows,
+)
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 from quorate.tuning.errors import TuningError
@@ -19,15 +28,20 @@ if TYPE_CHECKING:
     from quorate.cluster.arguments.costs import Costs
     from quorate.cluster.arguments.labelled_rows import Rows
     from quorate.deployments.rows.column_names import ColumnNames
+    from quorate.deployments.rows.opening import RowsLike
     from quorate.deployments.spec.ensemble import EnsembleSpec
-    from quorate.tuning.data.labelled import Labelled
+    from quorate.tuning.data.labelled_outputs import LabelledOutputs
     from quorate.tuning.data.predictions_file import Predictions
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
     from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.workflows.guarantees import Promised
     from quorate.tuning.workflows.tune_fusion import TuneResult
+    from quorate.tuning.workflows.tune_outputs import OutputsResult
     from quorate.tuning.workflows.tune_predictions import PredictionsResult
 
+    Metrics = Metric | Mapping[str, Metric]
+    CostsLike = Costs | Mapping[str, Costs]
+    Numbers = float | Mapping[str, float]
     PredictionsLike = str | Path | Predictions | Mapping[str, ArrayLike]
 
 
@@ -43,6 +57,16 @@ def tune(
 
 @overload
 def tune(
+    spec: SpecLike, data: RowsLike | LabelledOutputs, *, label: Mapping[str, str], metric: Metrics | None = ...,
+    costs: CostsLike | None = ..., min_gain: Numbers = ..., coverage: Numbers | None = ..., by_class: bool = ...,
+    folder: str | Path | None = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
+    time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ...,
+    address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+) -> OutputsResult: ...  # fmt: skip
+
+
+@overload
+def tune(
     *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric | None = ...,
     costs: Costs | None = ..., min_gain: float = ..., coverage: float | None = ..., by_class: bool = ...,
     label: str = ..., runs: str | Path = ..., seed: int = ..., on_step: Callable[[str], None] | None = ...,
@@ -51,25 +75,26 @@ def tune(
 
 @naming_spec_lines
 def tune(
-    spec: SpecLike | None = None, data: Rows | None = None, *, predictions: PredictionsLike | None = None,
-    labels: ArrayLike | None = None, metric: Metric | None = None, costs: Costs | None = None, min_gain: float = 0.0,
-    latency_price: float = 0.0, device_price: float = 0.0, coverage: float | None = None, by_class: bool = False,
-    folder: str | Path | None = None, train: Rows | None = None, folds: int = 5, epochs: int = 30,
-    label: str = "label", columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None,
-    weight: str | None = None, runs: str | Path = "runs", seed: int = 0, address: str | None = None,
-    on_step: Callable[[str], None] | None = None,
-) -> TuneResult | PredictionsResult:  # fmt: skip
-    """Fit every alternative on half of the rows and judge them on the other half.
+    spec: SpecLike | None = None, data: Rows | LabelledOutputs | None = None, *,
+    predictions: PredictionsLike | None = None, labels: ArrayLike | None = None, metric: Metrics | None = None,
+    costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
+    coverage: Numbers | None = None, by_class: bool = False, folder: str | Path | None = None,
+    train: Rows | None = None, folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL,
+    columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None, weight: str | None = None,
+    runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
+) -> TuneResult | OutputsResult | PredictionsResult:  # fmt: skip
+    """Fit every alternative on half of the rows and judge them on the other half; of several outputs each by itself.
 
     Args:
         spec: path of a spec file, a spec, or what a spec file holds.
-        data: a table, a folder of IDX files, or ``Labelled`` rows, that no member was trained on. Of taggers a table
-            with one row a token and a column ``sequence``, which says of what sentence it is.
+        data: a table, a folder of IDX files, or ``Labelled`` rows (``LabelledOutputs`` of several outputs), that no
+            member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
         predictions: instead of both, what members predicted: a file (see ``read_predictions``), ``Predictions``, or
             (N, C) probabilities, or values (N,), by member.
         labels: (N,) index of the true class, or true values, for arrays by member.
         metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. log_loss
-            of classes and labels, rmse of values, pinball of quantiles, ndcg of rankings when None.
+            of classes and labels, rmse of values, pinball of quantiles, ndcg of rankings when None. Of several outputs
+            it may be a mapping by output, as costs, min_gain and coverage may.
         costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         latency_price, device_price: what a millisecond of latency, and of members' computing, counts in the metric's
@@ -79,7 +104,8 @@ def tune(
         folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
-        label, columns: the column of the class; of inputs that the table calls otherwise: ``{"price": "Price"}``.
+        label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
+            are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
         runs, seed: where the run's folder is made; of all that is drawn.
@@ -89,37 +115,81 @@ def tune(
         DataError, TuningError: rows that cannot be read or do not fit the spec; members without class probabilities.
     """
     require("tune", "tune")
-    asked: dict[str, Any] = {"min_gain": min_gain, "runs": runs, "seed": seed, "on_step": on_step}
-    asked["promised"] = _promised(coverage, by_class)
+    how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step}
+    wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     if predictions is not None:
         if spec is not None or data is not None:
             raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
-        return _of_predictions(predictions, labels, label, metric, costs, asked)
+        return _of_predictions(predictions, labels, label, wanted, how)
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
-    one_output(found)
+    read: dict[str, Any] = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
+    others = {"latency_price": latency_price or None, "device_price": device_price or None, "train": train}
+    if found.outputs:
+        return _of_outputs(found, place, data, read, wanted, how, address, others)
+    asked = {**_of_the_only(found, wanted), **how}
     if found.of_tokens:
-        others = {"train": train, "coverage": coverage, "groups": groups, "time": time}
-        others |= {"latency_price": latency_price or None, "device_price": device_price or None, "address": address}
-        asked |= {"metric": metric, "costs": as_costs(costs, found.classes or ())}
-        return _of_tokens(found, place, read_tokens(found, data, label, weight, columns), asked, others)
-    rows = read_rows(found, data, label, groups=groups, time=time, weight=weight, columns=columns)
-    if train is not None and time is not None:
-        raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
-    seen = None if train is None else read_training_rows(found, train, label, columns)
-    asked |= {"metric": metric, "costs": as_costs(costs, found.classes or ())}
+        others |= {"coverage": coverage, "groups": groups, "time": time, "address": address}
+        return _of_tokens(found, place, data, read, asked, others)
     with connected_if_named(address):
-        return _of_rows(found, place, rows, seen, (latency_price, device_price), (folds, epochs), asked)
+        return _of_rows(found, place, data, train, read, (latency_price, device_price), (folds, epochs), asked)
+
+
+def _of_outputs(
+    spec: EnsembleSpec, folder: Path, data: Rows | LabelledOutputs, read: Mapping[str, Any], wanted: Mapping[str, Any],
+    how: Mapping[str, Any], address: str | None, others: Mapping[str, Any],
+) -> OutputsResult:  # fmt: skip
+    from quorate.tuning.predictions.run_on_ray import pick_runner
+    from quorate.tuning.workflows.tune_outputs import Wanted, tune_outputs
+
+    _refuse_beside_outputs(others)
+    rows = read_output_rows(spec, data, **read)
+    given = {what: by_output(what, wanted[what], spec.outputs) for what in ("metric", "costs", "min_gain", "coverage")}
+    promises = {output: coverage for output, coverage in given["coverage"].items() if coverage is not None}
+    if not promises:
+        _promised(None, wanted["by_class"])
+    asked = {}
+    for output in spec.outputs:
+        promised = _promised(promises[output], wanted["by_class"]) if output in promises else None
+        costs = as_costs(given["costs"].get(output), spec.view(output).classes or ())
+        min_gain = given["min_gain"].get(output, 0.0)
+        asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised)
+    with connected_if_named(address):
+        return tune_outputs(spec, folder, rows, asked, run=pick_runner(), **how)
+
+
+def _of_the_only(spec: EnsembleSpec, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked of a spec's one output."""
+    given = {what: of_the_only(what, one) for what, one in wanted.items()}
+    return {
+        "metric": given["metric"],
+        "costs": as_costs(given["costs"], spec.classes or ()),
+        "min_gain": given["min_gain"],
+        "promised": _promised(given["coverage"], wanted["by_class"]),
+    }
+
+
+def _refuse_beside_outputs(given: Mapping[str, Any]) -> None:
+    why = {
+        "train": "members are trained anew by the labels of one",
+        "latency_price": "a member that two of them read is paid for once",
+        "device_price": "a member that two of them read is paid for once",
+    }
+    for name, value in given.items():
+        if value is not None:
+            fix = "leave it out, or tune a copy of the spec with one output"
+            raise TuningError(name, f"several outputs: {why[name]}", fix)
 
 
 def _of_rows(
-    spec: EnsembleSpec, folder: Path, rows: Labelled, seen: Labelled | None, prices: tuple[float, float],
-    trained: tuple[int, int], asked: dict[str, Any],
+    spec: EnsembleSpec, folder: Path, data: Rows | LabelledOutputs, train: Rows | None, read: Mapping[str, Any],
+    prices: tuple[float, float], trained: tuple[int, int], asked: dict[str, Any],
 ) -> TuneResult:  # fmt: skip
     """Members are run where this process is connected to a cluster, or here; out of fold on rows that they have seen.
 
     Args:
+        read: which columns are read, as of ``read_rows``.
         prices: of a millisecond of latency and of computing.
         trained: folds, and epochs of the members that are trained anew on them.
     """
@@ -127,18 +197,26 @@ def _of_rows(
     from quorate.tuning.workflows.measured_price import Prices, call_here
     from quorate.tuning.workflows.tune_fusion import tune_fusion
 
+    label = of_the_only("label", read["label"])
+    rows = read_rows(spec, of_one_output(data), **{**read, "label": label})
+    if train is not None and read["time"] is not None:
+        raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
     run = pick_runner()
     asked |= {"run": run, "prices": Prices(*prices, call_on_ray if run is run_on_ray else call_here)}
-    if seen is None:
+    if train is None:
         return tune_fusion(spec, folder, *halves(rows, asked["seed"]), **asked)
+    seen = read_training_rows(spec, train, label, read["columns"])
     return tune_fusion(spec, folder, seen, rows, out_of_fold=_out_of_fold(*trained, asked["seed"]), **asked)
 
 
 def _of_tokens(
-    spec: EnsembleSpec, folder: Path, rows: Labelled, asked: dict[str, Any], others: Mapping[str, Any]
-) -> TuneResult:
+    spec: EnsembleSpec, folder: Path, data: Rows | LabelledOutputs, read: Mapping[str, Any], asked: dict[str, Any],
+    others: Mapping[str, Any],
+) -> TuneResult:  # fmt: skip
     from quorate.tuning.workflows.tune_tokens import tune_tokens
 
+    label = of_the_only("label", read["label"])
+    rows = read_tokens(spec, of_one_output(data), label, read["weight"], read["columns"])
     _refuse_beside_tokens(others)
     del asked["promised"]
     return tune_tokens(spec, folder, rows, **asked)
@@ -160,14 +238,18 @@ def _promised(coverage: float | None, by_class: bool) -> Promised | None:
 
 
 def _of_predictions(
-    predictions: PredictionsLike, labels: ArrayLike | None, label: str, metric: Metric | None, costs: Costs | None,
-    asked: dict[str, Any],
+    predictions: PredictionsLike, labels: ArrayLike | None, label: str | Mapping[str, str], wanted: Mapping[str, Any],
+    how: Mapping[str, Any],
 ) -> PredictionsResult:  # fmt: skip
     from quorate.cluster.arguments.predictions import as_predictions
     from quorate.tuning.workflows.tune_predictions import tune_predictions
 
-    name, given = as_predictions(predictions, labels, label)
-    return tune_predictions(given, metric, as_costs(costs, given.classes), name=name, **asked)
+    given = {what: of_the_only(what, one) for what, one in wanted.items()}
+    name, found = as_predictions(predictions, labels, of_the_only("label", label))
+    return tune_predictions(
+        found, given["metric"], as_costs(given["costs"], found.classes), min_gain=given["min_gain"],
+        promised=_promised(given["coverage"], given["by_class"]), name=name, **how,
+    )  # fmt: skip
 
 
 def _out_of_fold(folds: int, epochs: int, seed: int) -> OutOfFold:

@@ -96,8 +96,8 @@ class FusionDeployment:
         """Instead of the second step: forget it."""
         self._server.with_revisions(lambda revisions: revisions.discard(revision))
 
-    def probe(self, revision: str, inputs: dict[str, Any]) -> Any:
-        """What a prepared revision answers, (B, C); requests go on with the live one."""
+    def probe(self, revision: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        """What a prepared revision answers, (B, C) by output; requests go on with the live one."""
         return self._server.probe(revision, inputs)
 
     def start_canary(self, revision: str, share: float) -> None:

@@ -35,6 +35,6 @@ def test_what_works_on_one_output_refuses_a_spec_of_several():
     several = parse_spec({key: value for key, value in WORDS.items() if key != "fusion"} | {
         "fusions": fusions, "outputs": ["one", "two"],
     })  # fmt: skip
-    with pytest.raises(SpecError, match="there are several, one, two, and one is worked on at a time"):
+    with pytest.raises(SpecError, match="there are several, one, two, and gains of one have no common unit"):
         one_output(several)
     assert one_output(parse_spec(WORDS)).name == "tiny"

@@ -27,6 +27,8 @@ def run(*words):
         ("tune s.yaml --data d.npz --epochs 3", "--epochs is for --train"),
         ("tune s.yaml --data d.npz --search architecture --folds 3", "--folds is for --search weights"),
         ("tune --resume run --seed 3", "--seed is for a new search, without --resume"),
+        ("tune s.yaml --data d.npz --label a=x --label b", "--label 'b' names no output, or one twice"),
+        ("tune s.yaml --data d.npz --min-gain a=much", "--min-gain 'much' is no number of 0 or more"),
         ("tune s.yaml", "give SPEC and --data, --predictions FILE, or --resume RUN"),
         ("train s.yaml --data d.npz --consistency 2", "--consistency is for --unlabelled"),
         ("train s.yaml --unlabelled u.npz --metric brier", "--metric is for --data"),

@@ -52,7 +52,14 @@ def candidate(**replies):
 
 def test_the_largest_difference_is_told_when_it_is_small_enough():
     served = EXPECTED + np.array([[0.0, 0.001], [-0.002, 0.0]])
-    assert verify(candidate(probe=[served]), {}, EXPECTED, 0.01) == pytest.approx(0.002)
+    assert verify(candidate(probe=[{"one": served}]), {}, {"one": EXPECTED}, 0.01) == pytest.approx(0.002)
+
+
+def test_each_of_several_outputs_must_answer_as_the_run_did():
+    served = {"one": EXPECTED, "two": EXPECTED + 0.001}
+    assert verify(candidate(probe=[served]), {}, dict.fromkeys(served, EXPECTED), 0.01) == pytest.approx(0.001)
+    with pytest.raises(CanaryError, match=r"its answers of two differ from the run's by 0\.001"):
+        verify(candidate(probe=[served]), {}, dict.fromkeys(served, EXPECTED), 0.0001)
 
 
 @pytest.mark.parametrize(
@@ -60,18 +67,18 @@ def test_the_largest_difference_is_told_when_it_is_small_enough():
     [
         (EXPECTED + np.array([[0.0, 0.0], [0.0, 0.2]]), "differ from the run's by 0.2, most in row 1 of the probe set"),
         (EXPECTED * np.nan, "differ from the run's by nan"),
-        (EXPECTED[:, :1], r"answers have shape \[2, 1\], the run's \[2, 2\]"),
+        (EXPECTED[:, :1], r"answers of one have shape \[2, 1\], the run's \[2, 2\]"),
     ],
 )
 def test_answers_that_are_not_what_was_expected_stop_a_revision(served, message):
     with pytest.raises(CanaryError, match=message):
-        verify(candidate(probe=[served]), {}, EXPECTED, 0.01)
+        verify(candidate(probe=[{"one": served}]), {}, {"one": EXPECTED}, 0.01)
 
 
 def test_a_first_call_that_is_late_is_tried_again():
-    assert verify(candidate(probe=[FAILURE, FAILURE, EXPECTED]), {}, EXPECTED, 0.01) == 0
+    assert verify(candidate(probe=[FAILURE, FAILURE, {"one": EXPECTED}]), {}, {"one": EXPECTED}, 0.01) == 0
     with pytest.raises(CanaryError, match="does not answer the probe set: too late"):
-        verify(candidate(probe=[FAILURE]), {}, EXPECTED, 0.01)
+        verify(candidate(probe=[FAILURE]), {}, {"one": EXPECTED}, 0.01)
 
 
 def seen(answers, errors=0):

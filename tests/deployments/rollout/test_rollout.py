@@ -15,7 +15,7 @@ class Told:
     """Fusion replicas that write down which methods were called.
 
     Attributes:
-        replies: by method, what all of them answer; None otherwise.
+        replies: by method, what all of them answer; nothing otherwise.
         recorded: what became live.
     """
 
@@ -25,7 +25,7 @@ class Told:
 
     def call(self, method, *arguments, timeout_s):
         self.calls.append(method)
-        return self.replies.get(method, [None] * self.answering)
+        return self.replies.get(method, [{} if method == "probe" else None] * self.answering)
 
     def count(self):
         return self.running
@@ -39,7 +39,7 @@ def attempt(replicas, found, check=None):
 
 @pytest.mark.parametrize("chained", [False, True])
 def test_a_revision_that_everyone_prepared_and_answers_zeros_is_recorded_and_then_used(chained):
-    found, replicas = publication(chained=chained), Told(probe=[np.zeros((1, 2))] * 2)
+    found, replicas = publication(chained=chained), Told(probe=[{"fused": np.zeros((1, 2))}] * 2)
     assert attempt(replicas, found) == [found.spec.revision]
     assert replicas.calls == ["prepare", "probe", "adopt"]
 
@@ -90,7 +90,7 @@ def test_a_replica_that_does_not_answer_keeps_the_old_revision(monkeypatch):
 
 def test_a_replica_that_has_just_died_is_waited_for_until_serve_knows(monkeypatch):
     monkeypatch.setattr(rollout, "_RETRY_S", 0.01)
-    replicas = Told(answering=1, probe=[np.zeros((1, 2))])
+    replicas = Told(answering=1, probe=[{"fused": np.zeros((1, 2))}])
     running = iter([2, 2, 1, 1])
     monkeypatch.setattr(replicas, "count", lambda: next(running))
     assert attempt(replicas, publication())

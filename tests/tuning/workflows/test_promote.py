@@ -112,7 +112,7 @@ def test_a_run_whose_members_answer_otherwise_than_when_it_was_made_is_refused(s
     changed = parse_spec(data)
     save_spec(changed, tmp_path / "spec.yaml")
     keep_probe(tmp_path, changed, probe.inputs["image"], probe.expected)
-    with pytest.raises(CanaryError, match="its answers differ from the run's by"):
+    with pytest.raises(CanaryError, match="its answers of fused differ from the run's by"):
         promote(tmp_path)
     assert asked(deployed.http, probe.inputs["image"]).parameters["revision"] == deployed.revision
 

@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, Spec, as_columns, refuse
+from quorate.cluster.cli.options import (
+    Columns,
+    Json,
+    Labels,
+    RunAddress,
+    Runs,
+    Seed,
+    Spec,
+    as_columns,
+    label_of,
+    refuse,
+)
 from quorate.cluster.cli.tables import progress, show
 
 
@@ -23,7 +34,7 @@ def compress(
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Share of the true labels in the loss.")] = 0.3,
     epochs: Annotated[int, typer.Option(min=1, help="Of the student's training.")] = 30,
     tolerance: Annotated[float, typer.Option(min=0, help="Nats per row that fewer bytes may cost.")] = 0.01,
-    label: Label = "label",
+    label: Labels = None,
     column: Columns = None,
     runs: Runs = Path("runs"),
     seed: Seed = 0,
@@ -41,8 +52,7 @@ def compress(
     with progress("running members", as_json) as tell:
         result = operation.compress(
             spec, train, data, student=student, width=width, temperature=temperature, alpha=alpha, epochs=epochs,
-            tolerance=tolerance, label=label, columns=as_columns(column), runs=runs, seed=seed,
-            address=address, on_step=tell,
+            tolerance=tolerance, columns=as_columns(column), runs=runs, seed=seed, address=address, on_step=tell,
+            **label_of(label),
         )  # fmt: skip
-    report = {**result.to_dict(), "spec": str(result.candidates[result.pick].folder / "spec.yaml")}
-    show(result, report, as_json)
+    show(result, {**result.to_dict(), "spec": str(result.deployable)}, as_json)

@@ -5,8 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from quorate.cluster.cli.commands.tuning.tune import MetricOption, MinGain
-from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, Spec, as_columns, refuse
+from quorate.cluster.cli.commands.tuning.tune import Metrics, MinGains
+from quorate.cluster.cli.options import (
+    Columns,
+    Json,
+    Labels,
+    RunAddress,
+    Runs,
+    Seed,
+    Spec,
+    as_columns,
+    by_output,
+    label_of,
+    numbers_by_output,
+    refuse,
+)
 from quorate.cluster.cli.tables import progress, show
 
 Data = Annotated[
@@ -61,7 +74,7 @@ def train(
     temperature: Annotated[float, typer.Option(min=0.01, help="With --teacher: softens answers.")] = 2.0,
     label_share: Annotated[float, typer.Option(min=0, max=1, help="With --teacher: what labels count.")] = 0.3,
     folds: Annotated[int, typer.Option(min=2, help="For a learned rule over members that are trained.")] = 5,
-    workers: Workers = None, metric: MetricOption = None, min_gain: MinGain = 0.0, label: Label = "label",
+    workers: Workers = None, metric: Metrics = None, min_gain: MinGains = None, label: Labels = None,
     column: Columns = None, groups: Groups = None, runs: Runs = Path("runs"), seed: Seed = 0, resume: Resume = None,
     address: RunAddress = None, as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -83,9 +96,9 @@ def train(
     if data is None:
         refuse(context, ["metric", "min_gain", "groups"], "--data")
     named = "heads" if not what else what[0] if what in (["heads"], ["all"]) else what
-    rows: dict[str, Any] = {"train": train, "unlabelled": unlabelled, "label": label, "groups": groups}
-    rows["columns"] = as_columns(column)
-    rows |= {"teacher": teacher, "what": named, "metric": metric, "min_gain": min_gain}
+    rows: dict[str, Any] = {"train": train, "unlabelled": unlabelled, "groups": groups, **label_of(label)}
+    rows |= {"teacher": teacher, "what": named, "columns": as_columns(column)}
+    rows |= {"metric": by_output(metric, "--metric"), "min_gain": numbers_by_output(min_gain, "--min-gain") or 0.0}
     with progress("training", as_json) as tell:
         result = operation.train(
             spec, data, **rows, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,

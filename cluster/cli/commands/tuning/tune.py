@@ -6,7 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from quorate.cluster.cli.options import Columns, Json, Label, RunAddress, Runs, Seed, as_columns, refuse, seconds_of
+from quorate.cluster.cli.options import (
+    Columns,
+    Json,
+    Labels,
+    RunAddress,
+    Runs,
+    Seed,
+    as_columns,
+    by_output,
+    label_of,
+    numbers_by_output,
+    refuse,
+    seconds_of,
+)
 from quorate.cluster.cli.tables import progress, show
 
 
@@ -67,26 +80,32 @@ TrainingRows = Annotated[
         show_default=False,
     ),
 ]
-MetricOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="What alternatives are compared by (weights). Classes: log_loss, brier, accuracy, balanced_accuracy, "
-        "f1_macro, roc_auc, average_precision. Several labels a row: log_loss, brier, f1_macro, f1_micro, roc_auc, "
-        "average_precision. Values: rmse, mae, r2, crps, pinball@LEVEL. Quantiles: pinball, crps. Rankings: ndcg, "
-        "ndcg@K. Tokens: span_f1 where classes are O, B-x and I-x, token_accuracy. The first of each when left out.",
-        show_default=False,
-    ),
+_METRICS = (
+    "What alternatives are compared by (weights). Classes: log_loss, brier, accuracy, balanced_accuracy, f1_macro, "
+    "roc_auc, average_precision. Several labels a row: log_loss, brier, f1_macro, f1_micro, roc_auc, "
+    "average_precision. Values: rmse, mae, r2, crps, pinball@LEVEL. Quantiles: pinball, crps. Rankings: ndcg, ndcg@K. "
+    "Tokens: span_f1 where classes are O, B-x and I-x, token_accuracy. The first of each when left out."
+)
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME|OUTPUT=NAME", help=_METRICS, show_default=False),
 ]
 CostsFile = Annotated[
-    Path | None,
+    list[str] | None,
     typer.Option(
+        metavar="FILE|OUTPUT=FILE",
         help="A .csv of what each decision costs (weights): the true class down, the decision across, both by name.",
         show_default=False,
     ),
 ]
-MinGain = Annotated[
-    float, typer.Option(min=0, help="The least gain, in the metric's unit, that is worth more members (weights).")
+MinGains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--min-gain",
+        metavar="NUMBER|OUTPUT=NUMBER",
+        help="The least gain, in the metric's unit, that is worth more members (weights).",
+        show_default="0",
+    ),
 ]
 LatencyPrice = Annotated[
     float,
@@ -96,8 +115,9 @@ DevicePrice = Annotated[
     float, typer.Option(min=0, help="What a millisecond of members' computing for a row counts (weights).")
 ]
 Coverage = Annotated[
-    float | None,
+    list[str] | None,
     typer.Option(
+        metavar="SHARE|OUTPUT=SHARE",
         help="Answers hold a set of classes, or an interval, with the truth in it with this probability (weights).",
         show_default=False,
     ),
@@ -143,10 +163,10 @@ def tune(
     train: TrainingRows = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
-    metric: MetricOption = None, costs: CostsFile = None, min_gain: MinGain = 0.0,
+    metric: Metrics = None, costs: CostsFile = None, min_gain: MinGains = None,
     latency_price: LatencyPrice = 0.0, device_price: DevicePrice = 0.0, coverage: Coverage = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
-    label: Label = "label", column: Columns = None, groups: Groups = None, time: Time = None, weight: Weight = None,
+    label: Labels = None, column: Columns = None, groups: Groups = None, time: Time = None, weight: Weight = None,
     runs: Runs = Path("runs"), seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
@@ -171,14 +191,13 @@ def tune(
         return _resume(resume, data, seconds_of(time, "--time"), workers, address, as_json)
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
-        asked: dict[str, Any] = {"min_gain": min_gain, "label": label, "runs": runs, "seed": seed, "costs": costs}
-        asked |= {"coverage": coverage, "by_class": by_class}
-        return _of_predictions(predictions, {**asked, "metric": metric}, as_json)
+        asked: dict[str, Any] = {"runs": runs, "seed": seed, "by_class": by_class, **label_of(label)}
+        return _of_predictions(predictions, asked | _wanted(metric, costs, min_gain, coverage), as_json)
     if data is None or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     _refuse_the_others(context, search, train)
-    asked = {"label": label, "columns": as_columns(column), "runs": runs, "seed": seed}
-    asked |= {"epochs": epochs, "address": address}
+    asked = {"columns": as_columns(column), "runs": runs, "seed": seed, "epochs": epochs, "address": address}
+    asked |= label_of(label)
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
@@ -186,14 +205,25 @@ def tune(
     assert spec is not None
     from quorate.cluster.operations.tuning import tune as operation
 
-    asked |= {"metric": metric, "costs": costs, "min_gain": min_gain, "train": train, "folds": folds}
-    asked |= {"coverage": coverage, "by_class": by_class}
+    asked |= {"train": train, "folds": folds, "by_class": by_class, **_wanted(metric, costs, min_gain, coverage)}
     asked |= {"latency_price": latency_price, "device_price": device_price}
     asked |= {"groups": groups, "time": time, "weight": weight}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
     return show(result, report, as_json)
+
+
+def _wanted(
+    metric: list[str] | None, costs: list[str] | None, min_gain: list[str] | None, coverage: list[str] | None
+) -> dict[str, Any]:
+    """What is asked of the answer, or of each of several."""
+    return {
+        "metric": by_output(metric, "--metric"),
+        "costs": by_output(costs, "--costs"),
+        "min_gain": numbers_by_output(min_gain, "--min-gain") or 0.0,
+        "coverage": numbers_by_output(coverage, "--coverage"),
+    }
 
 
 def _refuse_the_others(context: typer.Context, search: Search, train: Path | None) -> None:
