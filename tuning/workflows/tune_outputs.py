@@ -11,7 +11,8 @@ The verdict on an output is the one that tuning it alone would give, by the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,12 +147,10 @@ class _Part:
 def _part(spec: EnsembleSpec, output: str, data: LabelledOutputs, wanted: Wanted, seed: int) -> _Part:
     own = alone(spec, output)
     rows, numbers = data.of(output, own.inputs), data.labels[output].rows
-    try:
+    with _naming(output):
         first, second = halves(rows.labels, rows.groups, rows.times, seed)
         solve, judge = rows.rows(first), rows.rows(second)
         question = checked_question(own, solve, judge, wanted.metric, wanted.costs, wanted.promised)
-    except TuningError as error:
-        raise type(error)(f"{output}: {error.what}", error.found, error.fix) from None
     return _Part(output, own, question, {VALIDATION: numbers[first], HELD_OUT: numbers[second]}, wanted)
 
 
@@ -162,11 +161,23 @@ def _judge(
     computed = {name: why for name, why in filled.computed.items() if name in names}
     own = {ALL_ROWS: FillReport(tuple(name for name in filled.kept if name in names), computed)}
     said = SomeRows(store, ALL_ROWS, part.rows)
-    return judge_fusion(
-        part.spec, folder, question,
-        lambda: read_members(said, part.spec, own, question.validation, question.held_out, memory_bytes, seed),
-        said, min_gain=part.wanted.min_gain, seed=seed, say=of_output(say, part.output),
-    )  # fmt: skip
+    with _naming(part.output):
+        return judge_fusion(
+            part.spec, folder, question,
+            lambda: read_members(said, part.spec, own, question.validation, question.held_out, memory_bytes, seed),
+            said, min_gain=part.wanted.min_gain, seed=seed, say=of_output(say, part.output),
+        )  # fmt: skip
+
+
+@contextmanager
+def _naming(output: str) -> Iterator[None]:
+    """Errors about one output begin with its name; those about a member tell where it stands."""
+    try:
+        yield
+    except TuningError as error:
+        if error.what.startswith("members."):
+            raise
+        raise type(error)(f"{output}: {error.what}", error.found, error.fix) from None
 
 
 def _write(spec: EnsembleSpec, folder: Path, where: Path, judged: Mapping[str, JudgedFusion]) -> EnsembleSpec:

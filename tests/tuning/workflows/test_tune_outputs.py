@@ -273,6 +273,7 @@ def test_a_search_of_members_wants_one_output(folder, table):
         ({"label": {"sise": "Area"}}, "label: 'sise' is no output; did you mean 'size'"),
         ({"label": {"size": "Area"}, "metric": "accuracy"}, "size: metric: 'accuracy' of values"),
         ({"label": {"size": "kind"}}, "label 'benign' in row 0 is no finite number|is no finite number"),
+        ({"label": {"size": "Area"}, "coverage": 2}, "coverage: 2; give a share above 0 and below 1"),
         ({"label": {"size": "Area"}, "train": "rows.csv"}, "train: several outputs: members are trained anew by the"),
         ({"label": {"size": "Area"}, "latency_price": 1.0}, "a member that two of them read is paid for once"),
     ],
