@@ -54,8 +54,7 @@ def test_a_request_is_one_trace_of_spans_from_several_processes_on_two_nodes(nod
         found = [traced(place, spans()) for place in PLACES]
         mine = next(mine for mine in found if len({span["host"] for span in mine}) >= 2)
     finally:
-        receiver.stdin.close()
-        receiver.wait(30)
+        receiver.communicate(timeout=30)
         nodes.driver().do("down", name="traced")
     assert len({(span["host"], span["pid"]) for span in mine}) >= 3
     assert {span["service"] for span in mine} == {"traced", "traced/a", "traced/b", "traced/c"}
