@@ -61,29 +61,21 @@ class EnsembleSpec(EnsembleSchema):
     @property
     def wiring(self) -> str:
         """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
-        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *self._of_a_task})
+        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *_OF_A_TASK})
         if self.outputs:
             around["outputs"] = {name: self.view(name).classes for name in self.outputs}
             around |= {f"{name} is": own for name in self.outputs if (own := _own(self.all_fusions[name]))}
         return hashlib.sha256(json.dumps(around).encode()).hexdigest()[:12]
 
     @property
-    def _of_a_task(self) -> set[str]:
-        """Fields that few specs have; others keep the name that they had before there were any."""
-        return {field for field in ("task", "lengths", "quantiles") if getattr(self, field) is not None}
-
-    @property
     def revision(self) -> str:
         """Names this state of the fusion: the same spec gives the same revision on every node."""
         decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "outputs", "digests"}
-        state = self.model_dump(mode="json", include={*decides, *self._of_a_task})
-        for fusion in (state["fusion"] or {}, *state["fusions"].values()):
-            for field in [name for name in _OF_AN_OUTPUT if fusion.get(name) is None]:
-                fusion.pop(field, None)
+        state = self.model_dump(mode="json", include={*decides, *_OF_A_TASK})
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
 
 
-# Of a fusion, fields that few have; others keep the revision that they had before there were any.
+_OF_A_TASK = ("task", "lengths", "quantiles")
 _OF_AN_OUTPUT = ("task", "quantiles")
 
 

@@ -274,6 +274,8 @@ class FusionSpec(_Frozen):
         required: members without which there is no answer.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"task", "quantiles"})
+
     rule: Annotated[str, Field(min_length=1)]
     members: tuple[Name, ...] = ()
     classes: tuple[ClassName, ...] | None = None
@@ -345,6 +347,8 @@ class EnsembleSchema(_Frozen):
         outputs: several instead, each with its own rule, members, deadline, classes, task and quantiles.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles"})
 
     name: Name
     task: Task | None = None
