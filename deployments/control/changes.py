@@ -66,4 +66,5 @@ def _why(old: Record | None, part: str, app: ServeApp) -> str:
 
 
 def _differ(before: Any, after: Any, name: str) -> bool:
-    return json.dumps(before.model_dump(mode="json")[name]) != json.dumps(after.model_dump(mode="json")[name])
+    """Whether a field does; one that is younger than others is not written where it has its default."""
+    return json.dumps(before.model_dump(mode="json").get(name)) != json.dumps(after.model_dump(mode="json").get(name))
