@@ -61,8 +61,7 @@ def deploy(
         timeout_s: how long members may take to load.
         store: a URI of pyarrow's file systems (``s3://``, ``gs://``, ``file:///``) that keeps what the spec names, too,
             and that nodes have it from; None for the running ensemble's, or the cluster itself.
-        otlp_endpoint: URL of the OTLP receiver (gRPC) that traces go to; empty turns them off, None leaves them as
-            they are.
+        otlp_endpoint: URL of the OTLP receiver (gRPC) that traces go to; empty for none, None leaves them as they are.
         trace_ratio: the share of requests that is traced of those that come without a trace; 0.01 when traces are
             turned on without it.
         log_format: of what members and doors write, text or json; None leaves it as it is.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quorate.cluster.operations.manifest import RAY_VERSION
+from quorate.cluster.operations.exports.manifest import RAY_VERSION
 from tests.cluster.support.every_spec import ROOT
 from tests.image.steps import Builder, exec_form, stages_of
 

@@ -16,7 +16,7 @@ def dashboards(
 
     Example: quorate dashboards --out monitoring
     """
-    from quorate.cluster.operations import dashboards as operation
+    from quorate.cluster.operations.exports import dashboards as operation
 
     found = operation.dashboards(out)
     show(found, found.to_dict(), as_json)

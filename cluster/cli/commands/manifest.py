@@ -10,7 +10,7 @@ from quorate.cluster.cli.options import Json, Spec, refuse
 from quorate.cluster.cli.tables import show
 
 if TYPE_CHECKING:
-    from quorate.cluster.operations.manifest import Manifest
+    from quorate.cluster.operations.exports.manifest import Manifest
 
 
 class _Platform(str, Enum):
@@ -79,7 +79,7 @@ def manifest(
 
     Example: quorate manifest digits.yaml --for ray --head 10.0.0.1 --worker 10.0.0.2 --output cluster
     """
-    from quorate.cluster.operations import manifest as operation
+    from quorate.cluster.operations.exports import manifest as operation
 
     ray = platform == _Platform.ray
     refuse(context, _OF_KUBERNETES if ray else _OF_RAY, f"--for {'kuberay and helm' if ray else 'ray'}")
@@ -101,7 +101,7 @@ def manifest(
 def _for_ray(
     spec: Path, output: Path | None, head: str, workers: list[str], ssh_user: str, ssh_key: str, package: str | None
 ) -> Manifest:
-    from quorate.cluster.operations.ray_up import ray_up
+    from quorate.cluster.operations.exports.ray_up import ray_up
 
     if not head:
         raise typer.BadParameter("--for ray needs --head, the address of a machine")

@@ -8,6 +8,6 @@ def schema() -> None:
 
     Example: quorate schema > spec.schema.json
     """
-    from quorate.cluster.operations import schema as operation
+    from quorate.cluster.operations.exports import schema as operation
 
     print(json.dumps(operation.schema(), indent=2))

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from quorate.cluster.dashboards.rules import ALERTS, RECORDS
-from quorate.cluster.operations.dashboards import BOARDS
+from quorate.cluster.operations.exports.dashboards import BOARDS
 
 ROOT = Path(__file__).parents[3]
 WHERE = "no Prometheus here: apt-get install prometheus, or make test-prometheus"

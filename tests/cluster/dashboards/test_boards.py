@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 import quorate
 from quorate.cluster.dashboards.rules import ALERTS, RECORDS
-from quorate.cluster.operations.dashboards import BOARDS
+from quorate.cluster.operations.exports.dashboards import BOARDS
 from quorate.deployments import Client, Credentials
 from quorate.deployments.errors import ClusterError
 from quorate.deployments.security.doors import doors_from_files

@@ -20,7 +20,7 @@ from quorate.cluster.manifest.pods import head_pod
 from quorate.cluster.manifest.ray_service import ENTRY, ray_service, service_name
 from quorate.cluster.manifest.settings import Settings
 from quorate.cluster.manifest.worker_groups import worker_groups
-from quorate.cluster.operations.manifest import RAY_VERSION
+from quorate.cluster.operations.exports.manifest import RAY_VERSION
 from quorate.deployments import parse_spec
 from quorate.deployments.control.serve.ensemble_application import EnsembleArguments
 from quorate.deployments.errors import DeployError

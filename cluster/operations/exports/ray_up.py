@@ -9,7 +9,7 @@ from pathlib import Path
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.manifest.ray_service import service_name
 from quorate.cluster.manifest.ray_up import CLUSTER_FILE, ClusterSecrets, Machines, launcher_file, launcher_text
-from quorate.cluster.operations.manifest import Manifest, written
+from quorate.cluster.operations.exports.manifest import Manifest, written
 
 _SECRETS = "secrets"
 
