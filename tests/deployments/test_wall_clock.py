@@ -22,16 +22,26 @@ from tests.deployments.support.memory_store import MemoryStore
 ROOT = Path(__file__).parents[2]
 # Where the time of day is read, for people to see: since when a lease is held, when a model was last asked, the name of
 # a run's folder, a line of a log and when it was written; and files of logs that are older than a day are forgotten;
-# when a request was seen that stands for a bucket of a histogram.
+# when a request was seen that stands for a bucket of a histogram, and when a span began and ended; how old files are
+# that nobody needs; from when to when a certificate is good.
 STAMPS = {
     ("deployments/records/lease.py", "now"),
     ("deployments/metrics/statistics.py", "time_ns"),
     ("deployments/metrics/counters.py", "time"),
     ("tuning/runs/run_folder.py", "now"),
-    ("deployments/logs/files.py", "strftime"),
     ("deployments/logs/files.py", "time"),
+    ("deployments/logs/lines.py", "time"),
+    ("deployments/logs/lines.py", "strftime"),
+    ("deployments/logs/lines.py", "localtime"),
+    ("deployments/logs/lines.py", "gmtime"),
+    ("deployments/telemetry/spans.py", "time_ns"),
+    ("deployments/telemetry/otlp.py", "time_ns"),
+    ("deployments/records/content_cache.py", "time"),
+    ("deployments/records/kept_files.py", "time"),
+    ("cluster/operations/logs.py", "time"),
     ("cluster/operations/logs.py", "strftime"),
     ("cluster/operations/logs.py", "localtime"),
+    ("cluster/manifest/node_certificate.py", "now"),
 }
 WALL = {"time": {"time", "time_ns", "localtime", "gmtime", "ctime", "strftime", "clock_gettime"},
         "datetime": {"now", "utcnow", "today"}, "date": {"today"}}  # fmt: skip

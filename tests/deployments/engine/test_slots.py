@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _members(monkeypatch):
-    monkeypatch.setattr(engine_module, "Member", lambda name, connect, limits: Asked(name))
+    monkeypatch.setattr(engine_module, "Member", lambda name, *_: Asked(name))
 
 
 def rows(width):

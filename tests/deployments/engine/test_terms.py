@@ -45,7 +45,7 @@ class Asked(Member):
 
 
 def test_a_canary_that_was_stopped_leaves_the_live_revision_as_it_was(tmp_path, monkeypatch):
-    monkeypatch.setattr("quorate.deployments.engine.engine.Member", lambda name, connect, limits: Asked(name))
+    monkeypatch.setattr("quorate.deployments.engine.engine.Member", lambda name, *_: Asked(name))
     quiet, eager = spec(0.5, deadline_s=4.0), spec(0.25, deadline_s=0.5, hedge={"after": "p50"})
     own, foreign = (FAIR_SHARE * 4.0, None), (FAIR_SHARE * 0.5, 50)
 
@@ -74,7 +74,7 @@ def test_a_canary_that_was_stopped_leaves_the_live_revision_as_it_was(tmp_path, 
 
 
 def test_a_request_is_answered_by_the_revision_it_picked_though_another_goes_live_meanwhile(tmp_path, monkeypatch):
-    monkeypatch.setattr("quorate.deployments.engine.engine.Member", lambda name, connect, limits: Asked(name))
+    monkeypatch.setattr("quorate.deployments.engine.engine.Member", lambda name, *_: Asked(name))
 
     async def scenario():
         engine = Engine(spec(0.5), tmp_path)

@@ -114,7 +114,7 @@ def test_a_prepared_revision_answers_only_who_asks_for_it_until_it_is_committed(
     new = reweighted(spec, 0.9)
     assert server.prepare(served(new)) == new.revision
     assert revision_that_answers(server) == spec.revision
-    probed = server.probe(new.revision, {"x": X})
+    (probed,) = server.probe(new.revision, {"x": X}).values()
     np.testing.assert_allclose(probed.sum(axis=1), 1.0, atol=1e-6)
     server.with_revisions(lambda revisions: revisions.commit(new.revision))
     assert revision_that_answers(server) == new.revision
