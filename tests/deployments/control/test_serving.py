@@ -86,7 +86,7 @@ class Shared:
             "b": member(config={"shift": -2}),
             "reordered": member(config={"shift": 1}, classes=["blue", "red", "green"]),
             "wide": {**member("wide", config={"columns": 2}), "output": "logits", "classes": ["green", "red"]},
-            "slow": member("slow", config={"shift": 0, "switch": str(switch)}),
+            "slow": member("slow", config={"shift": 0, "switch": f"file:{switch}"}),
             "picky": member("picky", config={"shift": -1}),
         }
 
