@@ -6,6 +6,7 @@ it is switched off, or when whoever switched it on has died. Linux and root only
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -139,6 +140,8 @@ class Network:
     def plug_in(self, machine: Machine, place: int) -> None:
         """Give a machine that was just switched on the address ``address(place)``."""
         there, self._machines[place] = str(machine.pid), machine
+        with contextlib.suppress(OSError):  # of one that lost power the kernel takes the network down when it likes
+            self._ip("link", "del", f"port{place}")
         self._ip("link", "add", f"port{place}", "type", "veth", "peer", "name", "eth0", "netns", there)
         self._ip("link", "set", f"port{place}", "master", "bridge", "up")
         machine.run("ip", "addr", "add", f"{address(place)}/24", "dev", "eth0")
