@@ -202,10 +202,9 @@ class Service:
         self.check_model(request.model, request.version)
         statistics, started = self.statistics[request.model], time.perf_counter_ns()
         trace = request.trace
+        TRACE_ID.set("" if trace is None else trace.kept_as)
         if trace is not None:
             trace.named(request.id)
-            if trace.span is not None:  # one that was drawn here is as good an exemplar as one that came
-                TRACE_ID.set(f"{trace.context.trace_id:032x}")
         try:
             response, queued_s = await self._infer(request, hold)
         except BaseException as error:  # a cancelled request failed too

@@ -38,6 +38,11 @@ class RequestTrace:
         self.context, self.recorder, self.span = context, recorder, span
         self.request_id = ""
 
+    @property
+    def kept_as(self) -> str:
+        """The trace's id in hexadecimal digits, where it is recorded here or by whom it came from; else empty."""
+        return f"{self.context.trace_id:032x}" if self.context.sampled else ""
+
     def named(self, request_id: str) -> None:
         """The request has been read."""
         self.request_id = request_id

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from google.protobuf.message import DecodeError
 
 from quorate.deployments.errors import BodySizeError, OverloadedError, RequestError
-from quorate.deployments.metrics.exemplars import TRACE_ID, sampled_trace_id
 from quorate.deployments.security.access import Level
 from quorate.deployments.server.compression import unpack
 from quorate.deployments.server.connection_limits import ARRIVAL_S, MIN_BYTES_PER_S
@@ -96,15 +95,13 @@ class Call:
         method: Method,
         timeout_s: float | None,
         coding: bytes,
-        traceparent: bytes = b"",
         given: TraceContext | None = None,
     ):
         """Args:
-        traceparent: the trace that it came with, as it came, and ``given`` as it was read.
+        given: the trace that it came with.
         """
         self.given, self.answer_headers = given, _NO_HEADERS
         self._wire, self._stream, self._method, self._coding = wire, stream, method, coding
-        self._trace_id = sampled_trace_id(traceparent)
         self._loop, self._service = wire.loop, wire.service
         self._hold = self._service.budget.hold()
         self._reader = MessageReader(self._hold, wire.most_message_bytes)
@@ -252,7 +249,6 @@ class Call:
     async def _run(self) -> None:
         error: Exception | None = None
         self._runs = True
-        TRACE_ID.set(self._trace_id)
         try:
             await self._method.answer(self)
         except asyncio.CancelledError:

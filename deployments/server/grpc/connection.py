@@ -282,9 +282,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             method = self._admit(headers.get(b":path", b""), event.headers)
             timeout = headers.get(b"grpc-timeout")
             timeout_s = None if timeout is None else parse_timeout_s(timeout)
-            trace = headers.get(b"traceparent", b"")
-            given = context_of(event.headers) if trace else None
-            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers), trace, given)
+            given = context_of(event.headers) if b"traceparent" in headers else None
+            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers), given)
             self._lobby.calls += 1
         except QuorateError as error:
             self.finish(stream, event.stream_ended is not None, error.grpc_code, str(error))

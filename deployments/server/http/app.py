@@ -14,7 +14,6 @@ import orjson
 
 from quorate.deployments.errors import UnsupportedError
 from quorate.deployments.memory_budget import MemoryHold
-from quorate.deployments.metrics.exemplars import TRACE_ID, sampled_trace_id
 from quorate.deployments.metrics.prometheus import OPEN_METRICS, TEXT
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
@@ -135,7 +134,6 @@ class HttpDoor:
         if verb == "infer":
             if method != "POST":
                 return wrong_method(method, "POST")
-            TRACE_ID.set(sampled_trace_id(_header(scope, b"traceparent")))
             kind = _header(scope, b"content-type").partition(b";")[0].strip().lower()
             given = context_of(scope["headers"])
             if kind == _ARROW:
