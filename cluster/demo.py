@@ -25,7 +25,7 @@ from quorate.fusion.extras import require
 if TYPE_CHECKING:
     from quorate.tuning.data.labelled import Labelled, Splits
     from quorate.tuning.evaluation.verdict import Choice
-    from quorate.tuning.workflows.tune_fusion import TuneResult
+    from quorate.tuning.workflows.tune_result import TuneResult
 
 # Hyper-parameters, and how each is trained. On the 8x8 digits all three are small enough to train in seconds, and of
 # such different strength that the uniform mean is not the best that can be done with them.

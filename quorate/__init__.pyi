@@ -65,8 +65,8 @@ from .tuning.workflows.compress_outputs import OutputsCompression as OutputsComp
 from .tuning.workflows.promotion import Promotion as Promotion
 from .tuning.workflows.train_composite import TrainResult as TrainResult
 from .tuning.workflows.train_outputs import OutputsTraining as OutputsTraining
-from .tuning.workflows.tune_fusion import TuneResult as TuneResult
 from .tuning.workflows.tune_outputs import OutputsResult as OutputsResult
 from .tuning.workflows.tune_predictions import PredictionsResult as PredictionsResult
+from .tuning.workflows.tune_result import TuneResult as TuneResult
 
 __all__: list[str]

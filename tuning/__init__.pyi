@@ -58,7 +58,6 @@ from .workflows.promote import promote as promote
 from .workflows.promotion import Promotion as Promotion
 from .workflows.train_outputs import OutputsTraining as OutputsTraining
 from .workflows.train_outputs import train_outputs as train_outputs
-from .workflows.tune_fusion import TuneResult as TuneResult
 from .workflows.tune_fusion import tune_fusion as tune_fusion
 from .workflows.tune_outputs import OutputsResult as OutputsResult
 from .workflows.tune_outputs import tune_outputs as tune_outputs
@@ -66,6 +65,7 @@ from .workflows.tune_predictions import Judged as Judged
 from .workflows.tune_predictions import PredictionsResult as PredictionsResult
 from .workflows.tune_predictions import judge as judge
 from .workflows.tune_predictions import tune_predictions as tune_predictions
+from .workflows.tune_result import TuneResult as TuneResult
 from .workflows.tune_tokens import tune_tokens as tune_tokens
 
 __all__: list[str]

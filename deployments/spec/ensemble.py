@@ -61,7 +61,7 @@ class EnsembleSpec(EnsembleSchema):
     @property
     def wiring(self) -> str:
         """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
-        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *_OF_A_TASK})
+        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *self.later})
         if self.outputs:
             around["outputs"] = {name: self.view(name).classes for name in self.outputs}
             around |= {f"{name} is": own for name in self.outputs if (own := _own(self.all_fusions[name]))}
@@ -71,17 +71,13 @@ class EnsembleSpec(EnsembleSchema):
     def revision(self) -> str:
         """Names this state of the fusion: the same spec gives the same revision on every node."""
         decides = {"inputs", "classes", "members", "fusion", "fusions", "output", "outputs", "digests"}
-        state = self.model_dump(mode="json", include={*decides, *_OF_A_TASK})
+        state = self.model_dump(mode="json", include={*decides, *self.later})
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:12]
-
-
-_OF_A_TASK = ("task", "lengths", "quantiles")
-_OF_AN_OUTPUT = ("task", "quantiles")
 
 
 def _own(fusion: FusionSpec) -> dict[str, Any]:
     """What makes one of several outputs another kind of answer than its members say."""
-    return {field: found for field in _OF_AN_OUTPUT if (found := getattr(fusion, field)) is not None}
+    return fusion.model_dump(mode="json", include=set(fusion.later))
 
 
 def _check(spec: EnsembleSchema) -> None:

@@ -45,7 +45,8 @@ from quorate.tuning.ray_session import ray_session
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder
 from quorate.tuning.training.epochs import Epoch, Training
 from quorate.tuning.workflows.before import Before, Contest
-from quorate.tuning.workflows.tune_fusion import TuneResult, tune_fusion
+from quorate.tuning.workflows.tune_fusion import tune_fusion
+from quorate.tuning.workflows.tune_result import TuneResult
 
 Inputs = Mapping[str, NDArray[Any]]
 CHECKPOINTS, TRAINED = "training", "trained"

@@ -10,15 +10,14 @@ Entry point::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
 from quorate.deployments.spec.schema import Task
@@ -37,94 +36,27 @@ from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.evaluation.metrics.row_metrics import Metric, row_metric
-from quorate.tuning.evaluation.outer_interval import OuterInterval, outer_interval
+from quorate.tuning.evaluation.outer_interval import outer_interval
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.some_rows import Predicted
-from quorate.tuning.predictions.store import FillReport, PredictionStore
+from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
 from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
 from quorate.tuning.workflows.before import Before, Contest
-from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
+from quorate.tuning.workflows.guarantees import Promised, with_guarantees
 from quorate.tuning.workflows.measured_price import Prices
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
+from quorate.tuning.workflows.tune_result import TuneResult
 
 # Of one split's predictions: what is compared is a sample where there are more.
 MEMORY_BYTES = 64 << 20
-
-
-@dataclass(frozen=True, repr=False)
-class TuneResult(Displayed):
-    """What tuning gave.
-
-    Attributes:
-        spec: the recommended ensemble, deployable from ``folder``; the one that was given where nothing is worth
-            serving.
-        folder: holds spec.yaml with all it names, spec-NAME.yaml for every other alternative, report.json, report.html
-            and the predictions.
-        choice: the decision over all alternatives.
-        gap: no weights of a linear pool are better than those of ``tuned`` by more than this, in log-loss or in the
-            metric of values, on the rows they were solved on; None for a metric that has no such proof.
-        rows_left_out: rows on which some member failed, by split.
-        filled: which predictions were there and which were computed, by split.
-        warnings: what is odd about the rows, each as a sentence.
-        outer: how often the outer quantiles hold the truth, of members that predict quantiles.
-    """
-
-    spec: EnsembleSpec
-    folder: Path
-    choice: Choice
-    gap: float | None
-    rows_left_out: Mapping[str, int]
-    filled: Mapping[str, FillReport]
-    warnings: tuple[str, ...] = ()
-    outer: OuterInterval | None = None
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """Of the linear pool ``tuned``; the same for all where none was fitted."""
-        recipe = self.choice.recipes.get("tuned")
-        return dict(recipe.weights or {}) if recipe else dict.fromkeys(self.spec.output_fusion.members, 1.0)
-
-    @property
-    def patterns(self) -> tuple[Mapping[str, float], ...]:
-        """Of the same pool, weights for when exactly these members answered, where they serve held-out folds better
-        than the weights rescaled; every alternative's are in its spec.
-        """
-        recipe = self.choice.recipes.get("tuned")
-        return tuple(recipe.options.get(PATTERNS, ())) if recipe else ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON would hold it: everything but spec and folder."""
-        filled = {split: {"kept": one.kept, "computed": dict(one.computed)} for split, one in self.filled.items()}
-        return {
-            "ensemble": self.spec.name,
-            **self.choice.to_dict(),
-            "weights": dict(self.weights),
-            "gap": self.gap,
-            "patterns": [dict(pattern) for pattern in self.patterns],
-            "conformal": guarantee_report(self.choice),
-            "outer_interval": None if self.outer is None else asdict(self.outer),
-            "rows_left_out": dict(self.rows_left_out),
-            "filled": filled,
-            "warnings": list(self.warnings),
-        }
-
-    def tables(self) -> Sequence[Table]:
-        """Every alternative on held-out rows, and what follows from it."""
-        return [self.table(f"quorate deploy {self.folder / SPEC}")]
-
-    def table(self, *more: str, title: str = "") -> Table:
-        """The same as one table; further lines stand below it."""
-        table = self.choice.table()
-        lines = [*table.lines, *([] if self.outer is None else [self.outer.sentence()]), *guarantee_lines(self.choice)]
-        return Table(table.columns, table.rows, title, [*lines, *self.warnings, *more])
 
 
 def tune_fusion(

@@ -44,11 +44,11 @@ from quorate.tuning.workflows.tune_fusion import (
     MEMORY_BYTES,
     JudgedFusion,
     Question,
-    TuneResult,
     checked_question,
     draw,
     judge_fusion,
 )
+from quorate.tuning.workflows.tune_result import TuneResult
 
 # Of the store; where the pages with figures are.
 ALL_ROWS, PAGES = "rows", "outputs"

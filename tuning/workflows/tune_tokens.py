@@ -25,8 +25,9 @@ from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import new_run_folder, save_report
 from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.simplex import log_loss_gap
-from quorate.tuning.workflows.tune_fusion import TuneResult, write_specs
+from quorate.tuning.workflows.tune_fusion import write_specs
 from quorate.tuning.workflows.tune_predictions import Judged, judge
+from quorate.tuning.workflows.tune_result import TuneResult
 
 
 def tune_tokens(

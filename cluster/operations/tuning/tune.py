@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
     from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.workflows.guarantees import Promised
-    from quorate.tuning.workflows.tune_fusion import TuneResult
     from quorate.tuning.workflows.tune_outputs import OutputsResult
     from quorate.tuning.workflows.tune_predictions import PredictionsResult
+    from quorate.tuning.workflows.tune_result import TuneResult
 
     Metrics = Metric | Mapping[str, Metric]
     CostsLike = Costs | Mapping[str, Costs]

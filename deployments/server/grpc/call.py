@@ -16,7 +16,7 @@ from quorate.deployments.security.access import Level
 from quorate.deployments.server.compression import unpack
 from quorate.deployments.server.connection_limits import ARRIVAL_S, MIN_BYTES_PER_S
 from quorate.deployments.server.error_text import error_text
-from quorate.deployments.server.grpc.headers import Headers
+from quorate.deployments.server.grpc.headers import CODINGS, Headers
 from quorate.deployments.server.grpc.messages import MessageReader, prefix_of
 from quorate.deployments.server.service import Service
 from quorate.deployments.telemetry.trace_context import TraceContext
@@ -273,3 +273,15 @@ class Call:
             self._alarm.cancel()
         self._hold.close()
         self._wire.forget(self._stream)
+
+
+def coding_of(headers: dict[bytes, bytes]) -> bytes:
+    """How the messages of a call are packed.
+
+    Raises:
+        CallError: in a way that is not read here.
+    """
+    coding = headers.get(b"grpc-encoding", b"identity")
+    if coding not in CODINGS:
+        raise CallError("UNIMPLEMENTED", f"messages are packed as {coding[:40]!r}; use gzip, deflate or none")
+    return coding

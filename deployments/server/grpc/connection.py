@@ -33,8 +33,8 @@ from hyperframe.frame import GoAwayFrame
 
 from quorate.deployments.server.connection_limits import MIN_BYTES_PER_S, UNREAD_S
 from quorate.deployments.server.grpc.access import authorization
-from quorate.deployments.server.grpc.call import Call, CallError, Method
-from quorate.deployments.server.grpc.headers import ANSWER, CODINGS, Headers, parse_timeout_s, trailers
+from quorate.deployments.server.grpc.call import Call, CallError, Method, coding_of
+from quorate.deployments.server.grpc.headers import ANSWER, Headers, parse_timeout_s, trailers
 from quorate.deployments.server.grpc.http2 import (
     CONNECTION_WINDOW_BYTES,
     FRAME_BYTES,
@@ -283,7 +283,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             timeout = headers.get(b"grpc-timeout")
             timeout_s = None if timeout is None else parse_timeout_s(timeout)
             given = context_of(event.headers) if b"traceparent" in headers else None
-            self._calls[stream] = Call(self, stream, method, timeout_s, _coding(headers), given)
+            self._calls[stream] = Call(self, stream, method, timeout_s, coding_of(headers), given)
             self._lobby.calls += 1
         except QuorateError as error:
             self.finish(stream, event.stream_ended is not None, error.grpc_code, str(error))
@@ -395,10 +395,3 @@ class GrpcConnection(asyncio.BufferedProtocol):
         data = self._h2.data_to_send()
         if data and not self._closes:
             self._transport.write(data)
-
-
-def _coding(headers: dict[bytes, bytes]) -> bytes:
-    coding = headers.get(b"grpc-encoding", b"identity")
-    if coding not in CODINGS:
-        raise CallError("UNIMPLEMENTED", f"messages are packed as {coding[:40]!r}; use gzip, deflate or none")
-    return coding

@@ -17,6 +17,17 @@ def two_outputs(**second):
     return parse_spec({**data, "fusions": {"pair": pair, "one": one}, "outputs": ["pair", "one"]})
 
 
+def assert_counted(engine, asked, lost):
+    """Each output's answers and errors, as many as clients saw."""
+    full = metric(engine, "quorate_output_answers_total", output="pair", outcome="full")
+    assert full == asked["pair"] + asked["both"]
+    errors = sum(
+        metric(engine, "quorate_output_answers_total", output="one", outcome="error", reason=reason)
+        for reason in ("quorum", "deadline", "error")
+    )
+    assert errors >= lost["dead"]
+
+
 def test_a_killed_member_costs_its_own_output_and_the_other_stays_whole_until_all_is_back():
     """Clients ask for both outputs and for each alone all the while; the member is killed, and started again."""
     asked = dict.fromkeys(("pair", "one", "both"), 0)
@@ -72,13 +83,7 @@ def test_a_killed_member_costs_its_own_output_and_the_other_stays_whole_until_al
             await until(lambda: lost["back"] > since)
             over.set()
             await asyncio.gather(*clients)
-            full = metric(engine, "quorate_output_answers_total", output="pair", outcome="full")
-            assert full == asked["pair"] + asked["both"]
-            errors = sum(
-                metric(engine, "quorate_output_answers_total", output="one", outcome="error", reason=reason)
-                for reason in ("quorum", "deadline", "error")
-            )
-            assert errors >= lost["dead"]
+            assert_counted(engine, asked, lost)
             await until(lambda: engine.queued_rows == engine.unanswered_batches == 0)
 
     asyncio.run(scenario())
