@@ -52,7 +52,7 @@ test-cluster: setup
 test-own-clusters: setup
 	$(PYTEST) -m 'own_cluster and not slow and not docs and not gpu' tests/cluster
 
-# What the README says, as it says it: after a change of it or of the demo.
+# What the README and the pages behind it say, as they say it: after a change of them or of the demo.
 docs: setup
 	$(BIN)/python -m pytest -m 'docs and not slow'
 

@@ -9,8 +9,12 @@ from jsonschema import Draft202012Validator
 
 from quorate import schema
 
-README = Path(__file__).parents[3] / "README.md"
-SPECS = [text for text in re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL) if "members:" in text]
+ROOT = Path(__file__).parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SPECS = [
+    text for page in PAGES for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    if "\nmembers:" in text
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +24,7 @@ def validator():
 
 
 @pytest.mark.parametrize("text", SPECS)
-def test_the_specs_of_the_readme_are_valid(validator, text):
+def test_the_specs_of_the_pages_are_valid(validator, text):
     validator.validate(yaml.safe_load(text))
 
 

@@ -1,4 +1,4 @@
-"""The README is code: its blocks run, in order, in one empty folder."""
+"""The README and the pages behind it are code: their blocks run, in this order, in one empty folder."""
 
 import os
 import re
@@ -12,8 +12,17 @@ from tests.deployments.support.huggingface_folders import bert
 
 pytestmark = [pytest.mark.ray, pytest.mark.docs]
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(python|bash|yaml)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parents[1]
+# What one page leaves running, or writes, others go on with.
+PAGES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("data", "models", "graphs", "clusters", "operating", "tuning", "fusion")),
+]
+
+
+def blocks(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```(python|bash|yaml)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def run(kind, code, folder, env):
@@ -28,13 +37,14 @@ def run(kind, code, folder, env):
 
 
 @pytest.mark.timeout(1800)
-def test_every_block_of_the_readme_runs(tmp_path):
+def test_every_block_of_the_pages_runs(tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "QUORATE_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "TMPDIR": "/tmp"}
-    assert len(BLOCKS) > 5
+    assert all(blocks(page) for page in PAGES)
     bert(tmp_path / "tinybert")  # what its reader has
     try:
-        for kind, code in BLOCKS:
-            run(kind, code, tmp_path, env)
+        for page in PAGES:
+            for kind, code in blocks(page):
+                run(kind, code, tmp_path, env)
     finally:
         subprocess.run(["quorate", "down"], env=env, check=True, capture_output=True, timeout=100)
