@@ -23,6 +23,7 @@ from quorate.deployments.control.shared_members import claim, release
 from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.records.artifact_store import upload
+from quorate.deployments.records.door_failures import DoorFailures
 from quorate.deployments.records.kept_files import KeptFiles, keep_files
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
@@ -125,26 +126,24 @@ def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
         return earlier.spec
 
 
-def move_doors(name: str, doors: Doors | None = None, timeout_s: float = 300.0) -> None:
-    """Have doors on the nodes that are there now and on no others; what is live stays as it is.
+def change_doors(name: str, doors: Doors, timeout_s: float = 300.0) -> None:
+    """Admit others at the doors that there are; what is live stays as it is.
 
     Args:
-        doors: whom they admit from now on; as before when None.
-        timeout_s: how long new ones may take to start.
+        timeout_s: how long doors may take that have to start anew, because of another certificate.
 
     Raises:
         ClusterError: there is no such ensemble.
         DeployError: no node can hold a door, or one could not be started.
         ConflictError: somebody else is changing it.
     """
-    with changing(name, "a move of its doors") as change:
+    with changing(name, "a change of its doors") as change:
         old = change.record
         if old is None:
             raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
-        there = door_nodes(old.live.spec.serving.resources)
-        ports = old.http_port, old.grpc_port
-        record = _next_record(old, change.number, old.live, doors or old.doors, ports)
-        _go_live(change, replace(record, door_apps={node: record.door_apps[node] for node in there}), timeout_s)
+        record = replace(old, number=change.number, doors=doors)
+        there = [node for node in door_nodes(old.live.spec.serving.resources) if node in old.door_apps]
+        _go_live(change, _with_doors(record, old, there), timeout_s)
 
 
 def delete(name: str) -> None:
@@ -160,6 +159,7 @@ def delete(name: str) -> None:
         stop(change.record.door_apps.values())
         change.commit_down(name)
         change.registry.forget_telemetry(name)
+        DoorFailures(ClusterStore(), name).forget_all()
         stop(change.record.live.apps.values())
 
 
@@ -203,8 +203,12 @@ def _next_record(
         record = Record(number, publication, doors, ports[0], ports[1], {})
     else:
         record = replace(old.following(publication), doors=doors, http_port=ports[0], grpc_port=ports[1])
-    door_apps = _door_apps(record, door_nodes(publication.spec.serving.resources))
-    # A node that is away keeps its doors for when it is back, as long as they are the right ones.
+    return _with_doors(record, old, door_nodes(publication.spec.serving.resources))
+
+
+def _with_doors(record: Record, old: Record | None, nodes: list[str]) -> Record:
+    """With doors on nodes that are there. One that is away keeps its own for when it is back, if they are right."""
+    door_apps = _door_apps(record, nodes)
     away = {} if old is None else {n: app for n, app in old.door_apps.items() if n not in door_apps}
     kept = {n: app for n, app in away.items() if app == _door_apps(record, [n])[n]}
     return replace(record, door_apps={**kept, **door_apps})

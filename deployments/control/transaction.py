@@ -59,12 +59,13 @@ class Change:
 
 
 @contextmanager
-def changing(ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Change]:
+def changing(ensemble: str, what: str, wait_s: float = WAIT_S, by_itself: bool = False) -> Iterator[Change]:
     """Change an ensemble. However this ends, what was started and is not true is taken away, and what was stopped and
     is true is started again; if this process dies, the next change does so.
 
     Args:
         what: the change is, for others who want to change it too.
+        by_itself: whether nobody has asked for it; see ``hold``.
 
     Raises:
         ConflictError: somebody else changes it.
@@ -75,7 +76,7 @@ def changing(ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Chang
         raise ClusterError(f"no ensemble '{ensemble}' runs here; quorate status lists those that do")
     store = ClusterStore()
     registry = Registry(store)
-    with hold(store, ensemble, what, wait_s) as lease:
+    with hold(store, ensemble, what, wait_s, by_itself) as lease:
         restore(ensemble, registry.latest(ensemble))
         try:
             yield Change(registry.latest(ensemble), registry.number(ensemble) + 1, registry, lease)

@@ -46,17 +46,18 @@ class LogFile:
 
     Attributes:
         settings: what is written, and how.
+        path: of the file; None where there can be none.
     """
 
     def __init__(self, ensemble: str, member: str, replica: str, node: str = ""):
         self.settings, self._writer = LogSettings(), Writer(ensemble, member, replica, node)
-        self._path: Path | None = None
+        self.path: Path | None = None
         self._lock, self._touched = threading.Lock(), time.monotonic()
         with contextlib.suppress(OSError):
             forget_old()
             folder = state_folder() / "logs" / ensemble / member
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path = folder / f"{replica}@{node}.log"
+            self.path = folder / f"{replica}@{node}.log"
 
     def use(self, settings: LogSettings) -> None:
         """Write so from now on."""
@@ -64,22 +65,22 @@ class LogFile:
 
     def write(self, text: str, level: LogLevel = "info") -> None:
         """Append lines, the first with the time and for whom it is, where that is known."""
-        if self._path is None or not wanted(self.settings, level):
+        if self.path is None or not wanted(self.settings, level):
             return
         line = written(text.rstrip(), level, self.settings.format, self._writer)
         data = f"{line}\n".encode(errors="replace")[-MAX_BYTES:]
         with self._lock, contextlib.suppress(OSError):
-            if self._path.exists() and self._path.stat().st_size + len(data) > MAX_BYTES:
-                self._path.replace(older_of(self._path))
-            with os.fdopen(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as file:
+            if self.path.exists() and self.path.stat().st_size + len(data) > MAX_BYTES:
+                self.path.replace(older_of(self.path))
+            with os.fdopen(os.open(self.path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "ab") as file:
                 file.write(data)
 
     def touch(self) -> None:
         """Say that its replica lives: what nobody has written to for a day is forgotten."""
-        if self._path is not None and time.monotonic() - self._touched > _TOUCH_S:
+        if self.path is not None and time.monotonic() - self._touched > _TOUCH_S:
             self._touched = time.monotonic()
             with contextlib.suppress(OSError):
-                self._path.touch(0o600)
+                self.path.touch(0o600)
 
 
 def read_logs(ensembles: tuple[str, ...], member: str | None = None, since_s: float | None = None) -> list[ReplicaLog]:
@@ -109,6 +110,11 @@ def older_of(path: Path) -> Path:
     return path.with_suffix(".log.1")
 
 
+def sign_of(path: Path) -> Path:
+    """Where its process says that it lives, see ``lives``."""
+    return path.with_suffix(".alive")
+
+
 def replica_log(path: Path, text: str) -> ReplicaLog:
     """Of a replica's file what its place says, and this text."""
     replica, _, node = path.stem.partition("@")
@@ -127,6 +133,7 @@ def forget_old() -> None:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < until:
                 older_of(path).unlink(missing_ok=True)
+                sign_of(path).unlink(missing_ok=True)
                 path.unlink()
                 path.parent.rmdir()  # where it was the last
                 path.parent.parent.rmdir()

@@ -26,6 +26,8 @@ from quorate.deployments.records.registry import Store
 # A holder whose beat has stood still for this long is dead, or cut off from the store.
 LEASE_S = 15.0
 WAIT_S = 10.0
+# What the cluster does by itself ends soon, well or not: others wait for it longer than for each other.
+BY_ITSELF_S = 180.0
 _POLL_S = 0.05
 # Two looks further apart prove nothing of the time between them: the store may have been away.
 _LOOK_S = 2.0
@@ -38,9 +40,9 @@ class Lease:
         number: larger than that of every earlier lease of the ensemble.
     """
 
-    def __init__(self, store: Store, ensemble: str, number: int, holder: str):
+    def __init__(self, store: Store, ensemble: str, number: int, holder: str, by_itself: bool = False):
         self.number = number
-        self._store, self._ensemble, self._holder = store, ensemble, holder
+        self._store, self._ensemble, self._holder, self._by_itself = store, ensemble, holder, by_itself
         self._since = datetime.now(timezone.utc).strftime("%H:%M:%S UTC")
         self._beat, self._mark = 0, secrets.token_hex(8)
         self._over = threading.Event()
@@ -84,29 +86,31 @@ class Lease:
 
     def _value(self, over: bool = False) -> bytes:
         found = {"holder": self._holder, "since": self._since, "mark": self._mark, "beat": self._beat, "over": over}
-        return json.dumps(found).encode()
+        return json.dumps({**found, "by_itself": self._by_itself}).encode()
 
 
 @contextmanager
-def hold(store: Store, ensemble: str, what: str, wait_s: float = WAIT_S) -> Iterator[Lease]:
+def hold(store: Store, ensemble: str, what: str, wait_s: float = WAIT_S, by_itself: bool = False) -> Iterator[Lease]:
     """Be the only one who changes an ensemble.
 
     Args:
         what: is being done, for others who want to.
-        wait_s: how long to wait for another holder who is alive.
+        wait_s: how long to wait for another holder who is alive; for what a cluster does by itself at least
+            ``BY_ITSELF_S``, unless it is 0.
+        by_itself: whether this is such: nobody has asked for it, and nobody is to be refused because of it.
 
     Raises:
         ConflictError: another still holds it; the text names who and what.
         UnavailableError: the store does not answer.
     """
-    waiter, until = _Waiter(store, ensemble), time.monotonic() + wait_s
+    waiter, began = _Waiter(store, ensemble), time.monotonic()
     while True:
         number = waiter.free_number()
         if number is not None:
-            lease = Lease(store, ensemble, number, f"{what} by {_user()} on {socket.gethostname()}")
+            lease = Lease(store, ensemble, number, f"{what} by {_user()} on {socket.gethostname()}", by_itself)
             if lease.start():
                 break
-        elif time.monotonic() > until and not waiter.dying:
+        elif time.monotonic() > began + waiter.patience_s(wait_s) and not waiter.dying:
             raise ConflictError(
                 f"'{ensemble}' is being changed: {waiter.holder}, since {waiter.since}; wait until that has ended"
             )
@@ -133,6 +137,11 @@ class _Waiter:
         self._store, self._ensemble = store, ensemble
         self._seen, self._looked, self._still_s = b"", time.monotonic(), 0.0
         self.holder = self.since = ""
+        self._by_itself = False
+
+    def patience_s(self, wait_s: float) -> float:
+        """How long to wait for the holder there is, for who would wait ``wait_s`` for an operator."""
+        return max(wait_s, BY_ITSELF_S) if wait_s and self._by_itself else wait_s
 
     @property
     def dying(self) -> bool:
@@ -149,7 +158,7 @@ class _Waiter:
         if not stored:
             return number + 1
         found: dict[str, Any] = json.loads(stored)
-        self.holder, self.since = found["holder"], found["since"]
+        self.holder, self.since, self._by_itself = found["holder"], found["since"], found.get("by_itself", False)
         return number + 1 if found["over"] or self._still_s > LEASE_S else None
 
     def forget_before(self, number: int) -> None:

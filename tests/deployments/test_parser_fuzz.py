@@ -6,6 +6,7 @@ import random
 import time
 import wave
 import zipfile
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ import torch
 from onnx import TensorProto, helper
 from pyarrow import parquet
 
-from quorate.deployments import load_spec, parse_spec
+from quorate.deployments import load_spec
 from quorate.deployments.errors import RequestError
 from quorate.deployments.rows.column import Column, Place
 from quorate.deployments.rows.reading import Wanted, read_inputs
@@ -23,15 +24,12 @@ from quorate.deployments.spec.files import dump_spec
 from quorate.deployments.spec.model_files.check_torch_file import check_torch_file
 from quorate.deployments.spec.model_files.export_files import read_export
 from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
-from quorate.deployments.spec.patch import revise
-from quorate.deployments.wire.binary_tensors import parse_raw
 from quorate.deployments.wire.datatypes import bytes_array
-from quorate.deployments.wire.inference import Body
-from quorate.deployments.wire.json_tensors import parse_infer
 from quorate.fusion.errors import QuorateError
 from quorate.tuning.data.tables import read_table
 from quorate.tuning.latency.curves import Curve, Measured, load_measured
 from quorate.tuning.search.journal import Finished, Journal
+from tests.deployments.support.wire_parsers import ROWS, SPEC, WIRE
 
 # Processor seconds of one text, 5 times what the specification of these tests gives it.
 LIMIT_S = 5.0
@@ -51,14 +49,6 @@ INTERESTING = [
     b"%",
     b"PK\3\4",
 ]
-SPEC = parse_spec(
-    {
-        "name": "fuzzed", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "classes": ["0", "1"],
-        "members": {"a": {"model": "torch.nn:Identity", "inputs": ["x"], "config": {"deep": [1, {"a": None}]}}},
-        "fusion": {"rule": "weighted_mean", "weights": {"a": 1.0}, "deadline_s": 0.25},
-    }
-)  # fmt: skip
-ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 LABELLED = pa.table({"x": ROWS.tolist(), "label": ["0", "1", "0", "1"]})
 INPUTS = {"x": Wanted("FP32", (2,))}
 
@@ -146,23 +136,16 @@ def in_file(folder, name, data):
     return path
 
 
-def body(data):
-    return Body(memoryview(data), None)
+def _parse(parse, _folder, data):
+    return parse(data)
 
 
-ITEM = {"name": "x", "datatype": "FP32", "shape": [4, 2], "data": ROWS.ravel().tolist()}
-REQUEST = json.dumps({"id": "i", "inputs": [ITEM], "outputs": [{"name": "fused"}], "parameters": {"explain": True}})
-STRINGS = b"".join(len(item).to_bytes(4, "little") + item for item in (b"a", b"", b"\xff\x00"))
 NPZ = written(lambda file: np.savez(file, x=ROWS, label=np.array(["0", "1", "0", "1"])))
 ONLY_ROWS = written(lambda file: np.savez(file, x=ROWS))
 PARQUET = written(lambda file: parquet.write_table(LABELLED, file))
 # Each: a good text, and what parses it, given a folder and the text.
 PARSERS = {
-    "inference as JSON": (REQUEST.encode(), lambda folder, data: parse_infer(body(data), "fuzzed", "1")),
-    "binary strings": (STRINGS, lambda folder, data: parse_raw("x", "BYTES", (3,), data)),
-    "a revision": (
-        b'{"fusion": {"weights": {"a": 0.5}, "quorum": 1}}', lambda folder, data: revise(SPEC, data.decode("latin-1")),
-    ),
+    **{what: (wire.good, partial(_parse, wire.parse)) for what, wire in WIRE.items()},
     "a spec": (dump_spec(SPEC).encode(), lambda folder, data: load_spec(in_file(folder, "spec.yaml", data))),
     "rows as .npy": (
         written(lambda file: np.save(file, ROWS)), lambda f, data: read_inputs(in_file(f, "rows.npy", data), INPUTS),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,9 +17,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ray import serve
 
-from quorate.deployments.control.deploy import deploy, move_doors, plan
+from quorate.deployments.control.deploy import change_doors, deploy, plan
 from quorate.deployments.control.ports import door_nodes
 from quorate.deployments.control.ray_private import ClusterStore
+from quorate.deployments.control.serve.moving_doors import LOOK_S, NodeWatch, follow_nodes
+from quorate.deployments.control.serve.repeating import repeat
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.security.doors import Doors, doors_from_files
@@ -31,8 +32,6 @@ from quorate.deployments.spec.files import parse_spec
 
 _log = logging.getLogger(__name__)
 
-# Looks at nodes and token files so often; nodes that come or go have to be seen twice.
-LOOK_S = 5.0
 # What fits on some of the nodes waits so long for the others, lest all members start on the first.
 OTHER_NODES_S = 120.0
 # On the head's node, which has what is mounted for it; Ray gives that node this resource, 1.0 of it.
@@ -122,9 +121,9 @@ class EnsembleDeployment:
             self._remember(self._doors)
         elif admitted != _digest(self._doors):  # token files changed while nobody looked
             self._doors = None
-        self._seen: tuple[set[str], Doors] | None = None
+        self._node_watch = NodeWatch(gone_s=LOOK_S)  # a pod that comes back has another address
         self._looked = time.monotonic()
-        threading.Thread(target=self._look_after, name="ensemble", daemon=True).start()
+        repeat("ensemble", LOOK_S, self._look, f"{self._spec.name} goes on as it was")
 
     @property
     def _key(self) -> str:
@@ -152,28 +151,18 @@ class EnsembleDeployment:
             store=asked.store,
         )  # fmt: skip
 
-    def _look_after(self) -> None:
-        while True:
-            time.sleep(LOOK_S)
-            self._looked = time.monotonic()
-            try:
-                self._look()
-            except Exception as error:  # whatever it is, what comes after it is not to be missed
-                _log.warning("%s goes on as it was: %s", self._spec.name, error)
-
     def _look(self) -> None:
         """Have doors where the nodes are now, which let in whom the files name now."""
+        self._looked = time.monotonic()
         record = Registry(self._store).latest(self._spec.name)
         if record is None:  # somebody has taken it down
             return
-        nodes, doors = set(door_nodes(record.live.spec.serving.resources)), self._asked.doors()
-        twice, self._seen = self._seen == (nodes, doors), (nodes, doors)
-        moved = nodes != set(record.door_apps)
+        doors = self._asked.doors()
         if doors != self._doors:
-            move_doors(self._spec.name, doors, self._asked.timeout_s)
+            change_doors(self._spec.name, doors, self._asked.timeout_s)
             self._remember(doors)
-        elif moved and twice:
-            move_doors(self._spec.name, timeout_s=self._asked.timeout_s)
+        else:
+            follow_nodes(self._node_watch, record, LOOK_S)
 
 
 def _digest(doors: Doors) -> str:

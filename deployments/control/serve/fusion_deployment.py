@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import threading
-import time
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -17,14 +16,17 @@ from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.spreading import keep_copies
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
-from quorate.deployments.logs.files import LogFile
+from quorate.deployments.control.serve.moving_doors import LOOK_S, NodeWatch, follow_nodes
+from quorate.deployments.control.serve.repeating import repeat
+from quorate.deployments.logs.files import SHARED, LogFile
 from quorate.deployments.logs.handler import DOORS, keep_own
+from quorate.deployments.logs.lives import tell_ended
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import WILDCARDS, Doors, at_port, is_loopback, outward_address
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.telemetry.settings import Telemetry
+from quorate.deployments.telemetry.settings import LogSettings, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +70,12 @@ class FusionDeployment:
         self._ensemble, self._fingerprint, self._host = ensemble, fingerprint, host
         context = serve.get_replica_context()
         self._app = context.app_name
-        log = LogFile(ensemble, DOORS, str(context.replica_id.unique_id), ray.util.get_node_ip_address())
+        self._node = ray.util.get_node_ip_address()
+        log = LogFile(ensemble, DOORS, str(context.replica_id.unique_id), self._node)
         keep_own(log)
         self._registry = Registry(ClusterStore())
-        self._number, record = 0, self._registry.latest(ensemble)
+        self._number, self._record = 0, self._registry.latest(ensemble)
+        record = self._record
         ours = record is not None and self._app in record.door_apps.values()
         self._keeper = Doorkeeper(record.doors if record is not None and ours else doors, host)
         self._certificates = None if tls is None else Certificates(tls)
@@ -85,8 +89,13 @@ class FusionDeployment:
         self._telemetry, self._server.engine.on_logs = Telemetry(), log.use
         self._adopt_telemetry()
         self._adopting = threading.Lock()
-        threading.Thread(target=self._watch, name="registry", daemon=True).start()
-        threading.Thread(target=self._keep_copies, name="copies", daemon=True).start()
+        self._node_watch, self._turns = NodeWatch(), itertools.count(1)
+        self._copy_turns = itertools.count(1)
+        self._ends = (
+            repeat("registry", WATCH_S, self._follow_record, f"what is recorded of {ensemble} cannot be used"),
+            repeat("copies", COPIES_S, self._keep_copies, f"copies of the files of {ensemble} cannot be kept"),
+            repeat("nodes", LOOK_S, self._follow_nodes, f"the doors of {ensemble} stay where they are"),
+        )
 
     def prepare(self, publication: dict[str, Any]) -> str:
         """First step of publishing: build the revision and find its members; an error here changes nothing."""
@@ -114,7 +123,7 @@ class FusionDeployment:
             if not self._registry.follows(self._ensemble, self._number):
                 return
             number = self._registry.number(self._ensemble)
-            record = self._registry.latest(self._ensemble)
+            self._record = record = self._registry.latest(self._ensemble)
             if record is not None and self._app in record.door_apps.values():
                 self._keeper.change(record.doors)
                 self._tell_doors(record)
@@ -155,38 +164,35 @@ class FusionDeployment:
     def __del__(self) -> None:
         # Serve calls this when it stops the replica.
         if hasattr(self, "_server"):
+            for end in getattr(self, "_ends", ()):
+                end()
             self._server.stop()
             end_process_later()
 
-    def _watch(self) -> None:
-        """Take up what passed this replica by, because it was just starting or out of reach; again until it can."""
-        said = ""
-        while True:
-            time.sleep(WATCH_S)
-            try:
-                self.adopt()
-                self._adopt_telemetry()
-            except Exception as error:  # whatever it is, what comes after it is not to be missed
-                if said != str(error):
-                    said = str(error)
-                    _log.warning("%s goes on as it was, what is recorded cannot be used: %r", self._ensemble, error)
+    def _follow_record(self) -> None:
+        """Take up what passed this replica by, because it was just starting or out of reach."""
+        self.adopt()
+        self._adopt_telemetry()
+        tell_ended(self._ensemble, self._node, self._telemetry.logs)
+        tell_ended(SHARED, self._node, LogSettings())
 
     def _keep_copies(self) -> None:
         """Have enough nodes have the files of what may go live; a transfer may take minutes."""
-        said, number, record = "", 0, None
-        for turn in itertools.count(1):
-            time.sleep(COPIES_S)
-            try:
-                newest = self._registry.number(self._ensemble)
-                if newest != number:  # a record is much longer than its number
-                    number, record = newest, self._registry.latest(self._ensemble)
-                if record is not None:
-                    for publication in (record.live, *record.earlier):
-                        keep_copies(publication.files, anyway=turn % SEARCH_EVERY == 0)
-            except Exception as error:  # as above
-                if said != str(error):
-                    said = str(error)
-                    _log.warning("copies of the files of %s cannot be kept: %r", self._ensemble, error)
+        record, anyway = self._record, next(self._copy_turns) % SEARCH_EVERY == 0
+        if record is not None:
+            for publication in (record.live, *record.earlier):
+                keep_copies(publication.files, anyway=anyway)
+
+    def _follow_nodes(self) -> None:
+        """Have doors where nodes are. The first door looks each time, the others the less often the later they come."""
+        record, turn = self._record, next(self._turns)
+        nodes = [] if record is None else sorted(record.door_apps)
+        every = 1 + nodes.index(self._node) if self._node in nodes else 0
+        if record is None or not every or turn % every:
+            return
+        # Where the head is away the store says so at once, and Ray waits for it.
+        if not self._registry.follows(self._ensemble, self._number):
+            follow_nodes(self._node_watch, record, every * LOOK_S)
 
     def _adopt_telemetry(self) -> None:
         """Trace and log as is recorded."""

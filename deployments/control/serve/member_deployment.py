@@ -23,6 +23,7 @@ from quorate.deployments.control.ray_private import (
 from quorate.deployments.errors import MemberLoadError, MissingArtifactError, SentError
 from quorate.deployments.logs.capture import copy_output
 from quorate.deployments.logs.files import SHARED, LogFile
+from quorate.deployments.logs.lives import SignOfLife
 from quorate.deployments.records.kept_files import KeptFiles, drop_damaged
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.spec.schema import MemberJob
@@ -51,7 +52,15 @@ class MemberDeployment:
         if not self._job.member.resources.num_gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
         _forget_folders(Path(folder), Path(start_folder))
-        self._replica = _started(self._job, KeptFiles.from_json(json.loads(files)), Path(start_folder))
+        place = _place()
+        owner = SHARED if self._job.member.share else self._job.ensemble
+        log = LogFile(owner, self._job.name, place.replica_id, place.host)
+        self._life = SignOfLife(log)
+        try:
+            self._replica = _started(self._job, KeptFiles.from_json(json.loads(files)), Path(start_folder), place, log)
+        except BaseException:
+            self._life.end()
+            raise
         self._last_stats = (time.monotonic(), 0.0)
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -69,6 +78,7 @@ class MemberDeployment:
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""
+        self._life.renew(self._replica.memory["resident_bytes"])
         self._replica.check_health()
 
     def describe(self) -> dict[str, Any]:
@@ -94,17 +104,16 @@ class MemberDeployment:
     def __del__(self) -> None:
         # Serve calls this when it stops the replica, and waits for it.
         if hasattr(self, "_replica"):
+            self._life.end()
             self._replica.stop()
             end_process_later()
 
 
-def _started(job: MemberJob, files: KeptFiles, start_folder: Path) -> MemberReplica:
+def _started(job: MemberJob, files: KeptFiles, start_folder: Path, place: Place, log: LogFile) -> MemberReplica:
     """The replica, which writes into its log; what keeps it from starting too, and says so to the operator."""
     from quorate.deployments.members.replica import MemberReplica
     from quorate.deployments.sources.factory import search_in
 
-    place = _place()
-    log = LogFile(SHARED if job.member.share else job.ensemble, job.name, place.replica_id, place.host)
     log.use(Registry(ClusterStore()).telemetry(job.ensemble).logs)
     copy_output(log)
     try:

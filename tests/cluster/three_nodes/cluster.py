@@ -83,8 +83,8 @@ class ThreeNodes:
             for place in PLACES:
                 self.nodes[place] = self._machine(f"node{place}")
                 self.network.plug_in(self.nodes[place], place)
-            self._start_ray(HEAD)
-            self._start_ray(*PLACES[1:])
+            self.start_ray(HEAD)
+            self.start_ray(*PLACES[1:])
             self._stack = self._stack.pop_all()
         return self
 
@@ -141,7 +141,7 @@ class ThreeNodes:
     def asking(
         self, deployed: Mapping[str, Any], model: str, revisions: dict[str, Weights], seed: int, rate: float = RATE,
         places: tuple[int, ...] = PLACES, commanded: tuple[int, int, int] = (0, 0, 0), first: int = 0,
-        tries: int = 2, env: Mapping[str, str] | None = None,
+        tries: int = 2, env: Mapping[str, str] | None = None, width: int = 3,
     ) -> Iterator[Asking]:  # fmt: skip
         """Have clients ask while the context lasts.
 
@@ -152,12 +152,13 @@ class ThreeNodes:
             first: the number of the first request; one that nobody else has asked for where it is 0.
             tries: how many doors a client asks.
             env: of the clients, beside that of everything.
+            width: numbers of a row.
         """
         http_port, grpc_port = (int(deployed[door].rpartition(":")[2]) for door in ("http", "grpc"))
         run = next(_numbers) % (1 << 40)
         first, log = first or run, self.folder / f"load{run}.jsonl"
         doors = tuple((address(place), http_port, grpc_port) for place in places)
-        plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded, tries)
+        plan = Plan(model, doors, rate, first, DEADLINE_S + 2, seed, str(log), commanded, tries, width)
         errors = self.folder / "load.log"
         everywhere = {**self._env, **(env or {})}
         process = self.outside.python("tests.cluster.three_nodes.load", env=everywhere, log=errors)
@@ -172,6 +173,17 @@ class ThreeNodes:
         finally:
             asking.end(revisions)
 
+    def add(self, place: int) -> Machine:
+        """A new machine, which is no node until ``start_ray``."""
+        self.nodes[place] = self._machine(f"node{place}")
+        self.network.plug_in(self.nodes[place], place)
+        return self.nodes[place]
+
+    def remove(self, place: int) -> None:
+        """It is switched off for good."""
+        self.switch_off(place)
+        del self.nodes[place]
+
     def switch_off(self, place: int) -> None:
         """As when a node's power fails."""
         self._drivers.pop(place, None)
@@ -181,7 +193,7 @@ class ThreeNodes:
         """The node is back, with what was on its disk, and joins the cluster."""
         self.nodes[place].switch_on()
         self.network.plug_in(self.nodes[place], place)
-        self._start_ray(place)
+        self.start_ray(place)
 
     def kill_gcs(self) -> list[str]:
         """Kill the head's server of metadata; returns what ``start_gcs`` wants."""
@@ -218,10 +230,13 @@ class ThreeNodes:
         words = ("redis-server", "--port", "6379", "--bind", address(254), "--protected-mode", "no", "--save", "")
         self.outside.run("sh", "-c", f"cd {DISK}; {shlex.join(words)} >redis.log 2>&1 </dev/null &")
 
-    def _start_ray(self, *places: int, attempts: int = 3) -> None:
-        """Ray 2.60 gives its agents 15 s to start, however busy the machine is: then the node is started anew."""
+    def start_ray(self, *places: int, attempts: int = 3) -> None:
+        """Have machines be nodes.
+
+        Ray 2.60 gives its agents 15 s to start, however busy the machine is: then the node is started anew.
+        """
         starting = {place: self._starting_ray(place) for place in places}
-        said = {place: process.communicate(timeout=180)[0] for place, process in starting.items()}
+        said = {place: process.communicate(timeout=600)[0] for place, process in starting.items()}
         failed = [place for place, process in starting.items() if process.returncode]
         assert attempts > 1 or not failed, f"Ray does not start on nodes {failed}: {[said[place] for place in failed]}"
         for place in failed:
@@ -229,7 +244,7 @@ class ThreeNodes:
             self.nodes[place].switch_on()
             self.network.plug_in(self.nodes[place], place)
         if failed:
-            self._start_ray(*failed, attempts=attempts - 1)
+            self.start_ray(*failed, attempts=attempts - 1)
 
     def _starting_ray(self, place: int) -> subprocess.Popen[str]:
         me = ("--node-ip-address", address(place))

@@ -81,6 +81,24 @@ def record(name: str) -> tuple[int, str]:
     return registry.number(name), "" if found is None else found.live.spec.revision
 
 
+def doors(name: str) -> list[str]:
+    """The nodes that have doors, by the newest record of an ensemble."""
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.records.registry import Registry
+
+    found = Registry(ClusterStore()).latest(name)
+    return [] if found is None else sorted(found.door_apps)
+
+
+def holder(name: str) -> str:
+    """Who changes an ensemble now, and what is done; nothing where nobody does."""
+    from quorate.deployments.control.ray_private import ClusterStore
+
+    store = ClusterStore()
+    values = [json.loads(store.get(key) or b'{"over": true}') for key in store.keys(f"lease/{name}/")]
+    return next((value["holder"] for value in values if not value["over"]), "")
+
+
 def ensembles() -> list[str]:
     """What runs."""
     from quorate.deployments.control.describe import ensembles
@@ -148,8 +166,8 @@ def stop_foreign(name: str) -> None:
 _COMMANDS = {
     command.__name__: command
     for command in (
-        deploy, publish, rollback, down, fusion, member, record, ensembles, applications, nodes, drain, run_foreign,
-        ask_foreign, stop_foreign,
+        deploy, publish, rollback, down, fusion, member, record, doors, holder, ensembles, applications, nodes, drain,
+        run_foreign, ask_foreign, stop_foreign,
     )
 }  # fmt: skip
 

@@ -45,6 +45,7 @@ class Plan:
         patience_s: how long one door may take.
         commanded: (every how manieth request, command, mask of members), see ``factories/oracle``.
         tries: how many doors may be asked.
+        width: numbers of a row; those after the third say nothing.
     """
 
     model: str
@@ -56,11 +57,13 @@ class Plan:
     log: str
     commanded: tuple[int, int, int] = (0, 0, 0)
     tries: int = 2
+    width: int = 3
 
     def row(self, number: int) -> list[int]:
         """What is asked of the members."""
         every, command, mask = self.commanded
-        return [number, command, mask] if every and number % every == 0 else [number, 0, 0]
+        said = [number, command, mask] if every and number % every == 0 else [number, 0, 0]
+        return said + [0] * (self.width - len(said))
 
 
 class Door:
@@ -92,7 +95,7 @@ class Door:
         await self._channel.close()
 
     async def _ask_http(self, row: list[int]) -> dict[str, Any]:
-        body = {"inputs": [{"name": "row", "datatype": "INT64", "shape": [1, 3], "data": row}]}
+        body = {"inputs": [{"name": "row", "datatype": "INT64", "shape": [1, len(row)], "data": row}]}
         try:
             reply = await self._http.post(f"/v2/models/{self._plan.model}/infer", json=body)
         except httpx.ReadTimeout:
@@ -105,7 +108,7 @@ class Door:
         return _answer(found["outputs"][0]["data"], found["parameters"])
 
     async def _ask_grpc(self, row: list[int]) -> dict[str, Any]:
-        tensor = pb.ModelInferRequest.InferInputTensor(name="row", datatype="INT64", shape=[1, 3])
+        tensor = pb.ModelInferRequest.InferInputTensor(name="row", datatype="INT64", shape=[1, len(row)])
         raw = np.array(row, dtype=np.int64).tobytes()
         message = pb.ModelInferRequest(model_name=self._plan.model, inputs=[tensor], raw_input_contents=[raw])
         try:

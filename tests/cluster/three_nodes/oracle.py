@@ -20,13 +20,19 @@ Weights = Mapping[str, float]
 
 
 def ensemble(
-    name: str, weights: Weights = WEIGHTS, replicas: int = 1, deadline_s: float = DEADLINE_S, config: Any = None
+    name: str,
+    weights: Weights = WEIGHTS,
+    replicas: int = 1,
+    deadline_s: float = DEADLINE_S,
+    config: Any = None,
+    width: int = 3,
 ) -> dict[str, Any]:
     """As a spec file holds it.
 
     Args:
         replicas: of each member.
         config: of the members, beside their number; another one is another member.
+        width: numbers of a row, of which members look at the first three.
     """
     share = {"num_cpus": 0.1}
     members = {
@@ -39,7 +45,7 @@ def ensemble(
     }  # fmt: skip
     return {
         "name": name,
-        "inputs": {"row": {"datatype": "INT64", "shape": [3]}},
+        "inputs": {"row": {"datatype": "INT64", "shape": [width]}},
         "classes": ["one", "two", "three", "rest"],
         "members": members,
         "fusion": {"rule": "weighted_mean", "weights": dict(weights), "deadline_s": deadline_s},

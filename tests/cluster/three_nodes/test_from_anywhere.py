@@ -6,11 +6,20 @@ import shutil
 import pytest
 
 from tests.cluster.three_nodes.cluster import PLACES, ThreeNodes, interrupt
-from tests.cluster.three_nodes.machine import address, wait_for, why_not
+from tests.cluster.three_nodes.machine import DISK, address, wait_for, why_not
 from tests.cluster.three_nodes.oracle import WEIGHTS
 from tests.cluster.three_nodes.travelling import Travelling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SECRET, TOKEN = "canary-0dd5c0ffee42", "canary-token-0123456789abcdef0123456789abcdef"
+# What Ray's dashboard shows, and has for who asks for more.
+SHOWN = (
+    "/", "/api/serve/applications/", "/api/jobs/", "/api/cluster_status", "/nodes?view=summary", "/nodes?view=details",
+    "/logical/actors", "/api/component_activities", "/events", "/api/v0/nodes?detail=true",
+    *(f"/api/v0/{what}?detail=true&limit=1000" for what in ("actors", "tasks", "workers", "jobs", "runtime_envs")),
+    "/api/v0/placement_groups", "/api/v0/cluster_events", "/api/v0/tasks/summarize", "/api/prometheus/sd", "/metrics",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +28,8 @@ def nodes(tmp_path_factory):
     problem = why_not()
     if problem:
         pytest.skip(problem)
-    with ThreeNodes(tmp_path_factory.mktemp("from_anywhere"), dashboard=True) as nodes:
+    env = dict.fromkeys(("DATABASE_PASSWORD", "AWS_SECRET_ACCESS_KEY"), SECRET)
+    with ThreeNodes(tmp_path_factory.mktemp("from_anywhere"), env, dashboard=True) as nodes:
         yield nodes
 
 
@@ -80,6 +90,29 @@ def test_a_mistake_is_told_as_on_a_node_and_nothing_is_sent_for_it(nodes, operat
     wrong = nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json")
     errors = wrong.communicate(timeout=240)[1]
     assert (wrong.returncode, "members.a: " in errors, "AssertionError" in errors) == (1, True, True), errors
+
+
+def test_the_dashboard_shows_no_token_no_secret_of_a_request_and_none_of_the_environment(nodes, operator):
+    found = Travelling(operator, "kept")
+    (operator.disk / "kept" / "spec.json").write_text(json.dumps(found.spec()))
+    tokens = operator.disk / "tokens"
+    tokens.touch(mode=0o600)
+    tokens.write_text(TOKEN)
+    doors = ("--host", "0.0.0.0", "--auth-token-file", f"{DISK}/tokens", "--json")
+    deployed = json.loads(said(nodes.quorate_from(operator, "deploy", f"{found.folder}/spec.json", *doors)))
+    port = deployed["http"].rpartition(":")[2]
+    item = {"name": "row", "datatype": "INT64", "shape": [1, 3], "data": [1, 0, 0]}
+    for inputs in ([item], [{**item, "name": SECRET}]):
+        body = json.dumps({"id": SECRET, "inputs": inputs, "parameters": {SECRET: SECRET}})
+        for token in (TOKEN, SECRET):
+            headers = ("-H", f"Authorization: Bearer {token}", "-H", f"X-Api-Key: {SECRET}")
+            nodes.outside.run("curl", "-s", *headers, "-d", body, f"http://{address(2)}:{port}/v2/models/kept/infer")
+    shown = {path: nodes.outside.run("curl", "-s", f"http://{address(1)}:8265{path}") for path in SHOWN}
+    print({path: len(text) for path, text in shown.items()})
+    assert "kept.@" in shown["/api/serve/applications/"]
+    assert len([text for text in shown.values() if len(text) > 100]) > len(SHOWN) / 2
+    assert [path for path, text in shown.items() if SECRET in text or TOKEN in text] == []
+    assert said(nodes.quorate_from(operator, "down")).split() == ["stopped", "kept"]
 
 
 def test_nodes_without_quorate_have_the_operators(tmp_path_factory):

@@ -7,17 +7,19 @@ import time
 import pytest
 
 from tests.cluster.three_nodes.classify import FULL
-from tests.cluster.three_nodes.cluster import PLACES
+from tests.cluster.three_nodes.cluster import HEAD, PLACES
 from tests.cluster.three_nodes.faults import member_processes
-from tests.cluster.three_nodes.machine import address, wait_for
+from tests.cluster.three_nodes.machine import DISK, address, wait_for
 from tests.cluster.three_nodes.memory import titled_bytes
 from tests.cluster.three_nodes.oracle import DEADLINE_S, OTHER_WEIGHTS, WEIGHTS, ensemble
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(3600)]
 
-PUBLICATIONS, WARM = 1000, 20
+PUBLICATIONS, CHANGES, WARM = 1000, 200, 20
 REPLACED_S, MENDED_S = 30, 60
 DRAIN_RATE, DRAIN_REQUESTS = 200.0, 100_000
+# Of INT64: a row of 24 KB, of which a link of 1 Mbit/s takes five a second.
+WIDE, WIDE_RATE = 3000, 60.0
 
 
 def test_a_node_that_loses_power_has_its_door_back_when_it_is_back(nodes, deploy, seed):
@@ -96,6 +98,41 @@ def test_a_slow_link_costs_answers_in_full_and_no_answers(nodes, served, seed):
     asking.report.assert_answered(0.999)
 
 
+def test_a_replica_behind_a_slow_link_soon_gets_a_fraction_of_the_rows(nodes, deploy, seed):
+    calls = f"{DISK}/slow-{seed}"
+    deployed = deploy(ensemble("wide", replicas=2, config={"log": calls}, width=WIDE))
+    place = next(at for at, _ in reversed(member_processes(nodes, "wide")) if at != HEAD)
+    others = tuple(other for other in PLACES if other != place)  # what clients send would fill the link
+
+    def share(asking, seconds):
+        """Of the rows that replicas are asked for in so many seconds, those on the node."""
+        before = rows_asked(nodes, calls)
+        asking.last(seconds)
+        asked = {at: count - before[at] for at, count in rows_asked(nodes, calls).items()}
+        return asked[place] / sum(asked.values())
+
+    revisions = {deployed["revision"]: WEIGHTS}
+    with nodes.asking(deployed, "wide", revisions, seed, rate=WIDE_RATE, places=others, width=WIDE) as asking:
+        asking.last(10)
+        usual = share(asking, 10)
+        nodes.network.slow_down(place, "1mbit")
+        asking.last(10)
+        slow = share(asking, 10)
+        nodes.network.lift(place)
+        asking.last(5)
+    print(
+        f"{usual:.1%} of the rows before, {slow:.1%} from 10 s after the link had become slow: {slow / usual:.3f} of it"
+    )
+    asking.report.assert_answered(0.999)
+    assert slow < usual / 2
+
+
+def rows_asked(nodes, log):
+    """How many rows members were asked for so far, by place."""
+    count = f"cat {log} 2>/dev/null | wc -l"
+    return {place: int(node.run("sh", "-c", count)) for place, node in nodes.nodes.items()}
+
+
 def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served, seed):
     revisions = {served["revision"]: WEIGHTS}
     watched = ("ray::ServeController", "gcs/gcs_server", "ray::ServeReplica:served.@")
@@ -113,6 +150,25 @@ def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served
     print(f"grown by {growth} MiB in {PUBLICATIONS - WARM} publications")
     asking.report.assert_answered()
     assert len(revisions) == PUBLICATIONS + 1
+    assert max(growth.values()) <= 50
+
+
+def test_two_hundred_changes_of_a_member_lose_nothing_and_no_process_grows(nodes, served, seed):
+    watched = ("ray::ServeController", "gcs/gcs_server", "ray::ServeReplica:served.@")
+    revisions = {served["revision"]: WEIGHTS}
+    with nodes.asking(served, "served", revisions, seed) as asking:
+        for n in range(CHANGES):
+            if n == WARM:
+                before = titled_bytes(nodes, watched)
+            spec = ensemble("served")
+            spec["members"]["b"]["config"]["version"] = n  # another member, that starts beside the old one
+            revisions[nodes.driver().do("deploy", spec=spec)["revision"]] = WEIGHTS
+        after = titled_bytes(nodes, watched)
+        asking.answered(20)
+    growth = {name: (after[name] - before[name]) >> 20 for name in watched}
+    print(f"grown by {growth} MiB in {CHANGES - WARM} changes of a member")
+    asking.report.assert_answered()
+    assert asking.report.counts.keys() == {FULL}
     assert max(growth.values()) <= 50
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from quorate.deployments import Client, parse_spec
 from quorate.fusion.errors import QuorateError
+from tests.deployments.support.traffic import Traffic
 
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.array([[0.5, -1.0]], np.float32)
@@ -180,6 +181,7 @@ def limit_memory():
 
 def test_a_member_that_the_kernel_kills_for_its_memory_is_replaced_and_nothing_else_is(deploy, limit_memory):
     from quorate.deployments.control.describe import describe_fusion
+    from quorate.deployments.control.member_logs import logs_on_nodes
 
     leaky = {"model": "known:leaky", "config": {"shift": 0, "kept_bytes": 1 << 20}}
     words = ensemble("starved", switch="none").model_dump(mode="json", exclude_unset=True)
@@ -190,12 +192,19 @@ def test_a_member_that_the_kernel_kills_for_its_memory_is_replaced_and_nothing_e
         return member_pids("starved", "a") | {replica["pid"] for replica in describe_fusion("starved")}
 
     [first], before = member_pids("starved", "b"), others()
-    killed = limit_memory(first, 32 << 20)
-    with load(deployed.http, "starved") as counts:
+    with Traffic(deployed.http, "starved", {"x": ROWS}) as traffic:
+        wait_for(lambda: len(traffic.took_s) > 300)
+        alone = list(traffic.took_s)
+        killed = limit_memory(first, 32 << 20)
         wait_for(killed)
-    with Client(deployed.http) as client:
-        wait_for(lambda: not client.infer("starved", {"x": ROWS}).parameters["degraded"])
-    assert set(counts) == {"answered"}
+        wait_for(lambda: not traffic.answers[-1].parameters["degraded"] and len(member_pids("starved", "b") - {first}))
+    assert traffic.failures == []
+    usual, then = np.quantile(alone, 0.99), np.quantile(traffic.took_s[len(alone) :], 0.99)
+    print(f"99 % of answers within {usual * 1000:.1f} ms before, {then * 1000:.1f} ms while it was killed and replaced")
+    said = f"its process {first} has ended without a word, when it held some "
+    wait_for(lambda: any(said in log.text for log in logs_on_nodes(("starved",), "b")[0]))
+    (log,) = (log.text for log in logs_on_nodes(("starved",), "b")[0] if said in log.text)
+    assert "the kernel has killed a process of this machine for memory since it started" in log
     assert first not in member_pids("starved", "b")
     assert others() == before
 

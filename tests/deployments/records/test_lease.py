@@ -61,6 +61,27 @@ def test_a_second_change_goes_on_when_the_first_is_done(store):
     assert order == ["first", "second"]
 
 
+def test_who_does_something_waits_for_what_a_cluster_does_by_itself_and_not_the_other_way_round(store, monkeypatch):
+    order, waiting = [], threading.Event()
+    monkeypatch.setattr(lease_module, "BY_ITSELF_S", 60.0)
+
+    def operator():
+        waiting.set()
+        with hold(store, "kept", "a deployment", wait_s=0.01):
+            order.append("operator")
+
+    thread = threading.Thread(target=operator)
+    with hold(store, "kept", "a move of its doors", by_itself=True):
+        thread.start()
+        waiting.wait(5)
+        with pytest.raises(ConflictError), hold(store, "kept", "a move of its doors", wait_s=0, by_itself=True):
+            pass
+        thread.join(0.1)
+        order.append("itself")
+    thread.join(20)
+    assert order == ["itself", "operator"]
+
+
 def test_of_many_who_want_a_dead_holders_lease_one_gets_it_at_a_time(store, monkeypatch):
     monkeypatch.setattr(lease_module, "LEASE_S", 0.2)
     leave_behind(store)

@@ -209,9 +209,13 @@ def test_a_thousand_requests_whose_clients_leave_are_not_worked_on(open_doors, t
             await asyncio.gather(*[leave_grpc(infer) if n % 2 else leave_http() for n in range(1000)])
 
     asyncio.run(scenario())
+    left = time.monotonic()
     until(lambda: slow.doors.engine.queued_rows == slow.doors.service.budget.held_bytes == 0)
+    forgotten = time.monotonic()
     slow.take(0)
     until(slow.nothing_is_under_way)
+    ended_s = time.monotonic() - forgotten
+    print(f"nothing is held {forgotten - left:.3f} s after the last left, nor under way {ended_s:.3f} s after the pass")
     reply = httpx.post(f"{slow.doors.http}/v2/models/slow/infer", content=body(), timeout=60)
     assert reply.json()["outputs"] == slow.right["outputs"]
     assert len(slow.begun()) - before <= 10

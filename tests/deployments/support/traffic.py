@@ -1,6 +1,7 @@
 """Clients that ask all the time while something else is done to the ensemble."""
 
 import threading
+import time
 
 from quorate.deployments import Client
 
@@ -10,6 +11,7 @@ class Traffic:
 
     Attributes:
         answers: all of theirs.
+        took_s: how long each took.
         failures: what was raised instead of an answer.
     """
 
@@ -18,7 +20,7 @@ class Traffic:
         url: of the HTTP door.
         per_connection: requests before a client connects anew, perhaps to another replica; None for one connection.
         """
-        self.answers, self.failures = [], []
+        self.answers, self.took_s, self.failures = [], [], []
         self._url, self._model, self._inputs, self._per_connection = url, model, inputs, per_connection
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(3)]
@@ -32,10 +34,13 @@ class Traffic:
         asked = 0
         while not self._stop.is_set() and asked != self._per_connection:
             asked += 1
+            began = time.monotonic()
             try:
                 self.answers.append(client.infer(**self._inputs))
             except Exception as error:
                 self.failures.append(error)
+            else:
+                self.took_s.append(time.monotonic() - began)
 
     def __enter__(self):
         for thread in self._threads:

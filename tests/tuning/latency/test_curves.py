@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from quorate.deployments import parse_spec
 from quorate.tuning.errors import PredictionError
@@ -74,6 +75,18 @@ def test_a_prediction_counts_members_and_serving_and_is_compared(sleepers, overh
     assert check.predicted_s - check.serving_s > at_least_s
     assert check.serving_s > 0
     assert check.error_s == pytest.approx(check.predicted_s - check.measured_s)
+
+
+def test_what_is_measured_on_one_thread_leaves_the_callers_threads_as_they_were(sleepers):
+    job = ensemble("quick").job("quick")
+    job = job.model_copy(update={"member": job.member.model_copy(update={"max_batch_size": 1})})
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        measure(job, sleepers, ROWS)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_member_that_cannot_be_served_is_named(tmp_path):

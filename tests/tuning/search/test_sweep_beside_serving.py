@@ -60,10 +60,13 @@ def served_in_full(url):
     """Meanwhile clients ask, and are all answered, right and by all members, from the same processes."""
     pids = serving_pids()
     with Traffic(url, "beside", {"x": ROWS}) as traffic:
-        until(lambda: len(traffic.answers) > 100)
+        until(lambda: len(traffic.answers) > 300)
+        alone = np.quantile(list(traffic.took_s), (0.5, 0.99))
         began = len(traffic.answers)
         yield
+        beside = np.quantile(traffic.took_s[began:], (0.5, 0.99))
         assert len(traffic.answers) > began + 100
+    print(f"half and 99 % within {alone * 1000} ms alone, {beside * 1000} ms beside it: {beside / alone} times as long")
     assert traffic.failures == []
     for answer in traffic.answers:
         assert answer.parameters["degraded"] is False
