@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
-from quorate.deployments.spec.schema import Task
+from quorate.deployments.spec.fields.types import Task
 from quorate.fusion.registry import PATTERNS, RULES
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.by_task.quantiles import quantile_gap
