@@ -5,10 +5,13 @@ import json
 import joblib
 import lightgbm
 import numpy as np
+import pandas as pd
 import pytest
+import skops.io
 import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -204,3 +207,15 @@ def test_columns_of_a_model_that_only_numbers_its_classes_get_the_names_that_lab
     (tmp_path / "m.txt").unlink()
     with pytest.raises(QuorateError, match=r"holds no model; other.joblib is a pickle, .* --to skops; give a folder"):
         init(tmp_path, table, label="diagnosis", replace=True)
+
+
+def test_what_a_member_has_to_be_configured_with_is_said_as_the_option(tmp_path):
+    rows = pd.DataFrame(ROWS, columns=list("abcd"))
+    forest = RandomForestClassifier(2, random_state=0).fit(rows, ["x", "y"] * 20)
+    skops.io.dump(forest, tmp_path / "m.skops")
+    table = rows.assign(label=["x", "y"] * 20)
+    said = r"say --config 'm=\{trusted: \[sklearn.tree._tree.Tree\]\}'"
+    with pytest.raises(QuorateError, match=said):
+        init(tmp_path, table)
+    done = init(tmp_path, table, configs={"m": {"trusted": ["sklearn.tree._tree.Tree"]}})
+    assert load_spec(done.path).members["m"].config == {"trusted": ["sklearn.tree._tree.Tree"]}
