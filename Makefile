@@ -74,8 +74,15 @@ $(VENV)-triton/installed:
 	$(VENV)-triton/bin/pip install --quiet --disable-pip-version-check 'tritonclient[http,grpc]>=2.73,<3'
 	touch $@
 
-test-triton: setup $(VENV)-triton/installed
+# So has the server, which a package of Triton's makers carries; its stub reads NumPy 1's structures.
+$(VENV)-tritonserver/installed:
+	$(PYTHON) -m venv $(VENV)-tritonserver
+	$(VENV)-tritonserver/bin/pip install --quiet --disable-pip-version-check 'nvidia-pytriton>=0.7,<0.8' 'numpy<2'
+	touch $@
+
+test-triton: setup $(VENV)-triton/installed $(VENV)-tritonserver/installed
 	$(BIN)/python -m pytest -m 'not slow' tests/deployments/server/test_protocol_stock_client.py
+	$(BIN)/python -m pytest -m '' -k triton tests/deployments/sources/remote/test_other_servers.py
 
 # AutoGluon asks for an older pandas than ours: it has an environment of its own, with Quorate in it.
 $(VENV)-autogluon/installed: pyproject.toml

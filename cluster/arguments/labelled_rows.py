@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from quorate.cluster.arguments.by_output import by_output
 from quorate.deployments.errors import SpecError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from quorate.tuning.data.labelled_outputs import LabelledOutputs
 
     Rows = RowsLike | Labelled
+    R = TypeVar("R", Labelled, LabelledOutputs)
 
 LABEL = "label"  # what the column of labels is called, unless something else is said
 
@@ -30,17 +31,20 @@ def read_rows(
     time: str | None = None,
     weight: str | None = None,
     columns: ColumnNames | None = None,
+    uneven: bool = False,
 ) -> Labelled:
     """The labelled rows of a table, of a folder of IDX files the test file, or rows in memory: as the spec's datatypes.
 
     Args:
         label, groups, time, weight: names of the table's columns.
         columns: of inputs that the table calls otherwise.
+        uneven: rows of an input of free sizes may have other ones.
 
     Raises:
         DataError, SpecError: they cannot be read, or do not fit the spec.
     """
-    return _read(spec, data, label, "test", groups, time, weight, columns)
+    found = _read(spec, data, label, "test", groups, time, weight, columns)
+    return found if uneven else _of_one_length(found)
 
 
 def read_output_rows(
@@ -52,13 +56,14 @@ def read_output_rows(
     time: str | None = None,
     weight: str | None = None,
     columns: ColumnNames | None = None,
+    uneven: bool = False,
 ) -> LabelledOutputs:
     """Rows with the labels of several outputs: each in a column that is called as the output is, or as ``label`` says.
 
     Args:
         data: a table, or such rows in memory.
         label: columns by output; what is no mapping says nothing here.
-        groups, time, weight, columns: as of ``read_rows``.
+        groups, time, weight, columns, uneven: as of ``read_rows``.
 
     Raises:
         DataError, SpecError, TuningError: they cannot be read, or do not fit the spec.
@@ -74,7 +79,8 @@ def read_output_rows(
             if output not in data.labels:
                 found = f"labels of {', '.join(data.labels)}, none of {output}"
                 raise TuningError("data", found, "give labels of each output of the spec")
-        return replace(data, inputs=served_inputs(data.inputs, spec.inputs))
+        served = replace(data, inputs=served_inputs(data.inputs, spec.inputs))
+        return served if uneven else _of_one_length(served)
     if isinstance(data, Labelled):
         fix = "give a table, or LabelledOutputs: labels by output"
         raise TuningError("data", "rows that have labels of one output", fix)
@@ -86,9 +92,10 @@ def read_output_rows(
     for output in spec.outputs:
         _check_matched(spec.view(output), spec.field_of(output))
     classes = {output: spec.view(output).classes or () for output in spec.outputs}
-    return read_outputs(
+    found = read_outputs(
         data, spec.inputs, classes, named, groups=groups, times=time, weights=weight, columns=columns
     )  # fmt: skip
+    return found if uneven else _of_one_length(found)
 
 
 def of_one_output(data: Rows | LabelledOutputs) -> Rows:
@@ -108,7 +115,7 @@ def of_one_output(data: Rows | LabelledOutputs) -> Rows:
 
 def read_training_rows(spec: EnsembleSpec, data: Rows, label: str, columns: ColumnNames | None = None) -> Labelled:
     """The same, but of a folder of IDX files the training file."""
-    return _read(spec, data, label, "train", columns=columns)
+    return _of_one_length(_read(spec, data, label, "train", columns=columns))
 
 
 def read_tokens(
@@ -173,6 +180,22 @@ def _read(
     return read_table(
         data, spec.inputs, spec.classes or (), label, groups=groups, times=time, weights=weight, columns=columns
     )
+
+
+def _of_one_length(rows: R) -> R:
+    """Rows for what trains on them, whose batches are tensors.
+
+    Raises:
+        DataError: they have other lengths.
+    """
+    from quorate.deployments.rows.uneven import is_uneven
+    from quorate.tuning.errors import DataError
+
+    for name, array in rows.inputs.items():
+        if is_uneven(array):
+            fix = "pad them in the table, or make the members elsewhere: tune and serve take rows of any length"
+            raise DataError(f"input '{name}'", "rows of several lengths, and training reads one", fix)
+    return rows
 
 
 def _check_matched(spec: EnsembleSpec, field: str) -> None:

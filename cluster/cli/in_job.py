@@ -84,7 +84,7 @@ def _watch_for_stop(job: str, done: threading.Event) -> None:
     from quorate.cluster.jobs.receiving import is_there
 
     while not done.wait(_STOP_POLL_S):
-        with suppress(QuorateError, AttributeError):  # the head is away, or this process connects anew
+        with suppress(QuorateError):  # the head is away, or this process connects anew
             if is_there(stop_name(job)):
                 os.kill(os.getpid(), signal.SIGINT)
                 return

@@ -19,7 +19,7 @@ from quorate.deployments.rows.values import own_datatype
 from quorate.deployments.rows.written import typed
 from quorate.deployments.wire.class_names import class_name
 
-TRIED_ROWS = 8
+TRIED_ROWS = 64
 # More distinct whole numbers than these are values, not classes.
 _MOST_CLASSES = 1000
 
@@ -94,6 +94,16 @@ class Data:
         """
         first = next(input_batches(self._table, inputs, {name: tuple(found) for name, found in columns.items()}))
         return {name: array[:TRIED_ROWS] for name, array in first.items()}
+
+    def names(self) -> list[str | None]:
+        """Of the first rows the class that the label names; None where it is missing."""
+        found: list[str | None] = []
+        for batch in self._table.batches([self._label]):
+            values = batch[self._label].array().ravel().tolist()
+            found += [None if value is None or value != value else class_name(value) for value in values]
+            if len(found) >= TRIED_ROWS:
+                break
+        return found[:TRIED_ROWS]
 
 
 def _number(word: str) -> float | None:

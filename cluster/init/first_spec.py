@@ -24,6 +24,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.schema import TensorSpec
 from quorate.deployments.spec.text.yaml_text import write_yaml
+from quorate.tuning.evaluation.class_order import fitting_order
 
 
 def write_first_spec(
@@ -42,7 +43,7 @@ def write_first_spec(
         "name": name if name not in {*read, *names.values()} else f"{name}-ensemble",
         "inputs": {given: _short(tensor) for given, tensor in tensors.items()},
         "classes": list(found),
-        "members": {names[trial.model.name]: _member(trial, found, tuple(tensors)) for trial in trials},
+        "members": {names[trial.model.name]: _member(trial, found, tuple(tensors), table) for trial in trials},
         "fusion": {"rule": "mean"},
     }
     if not found:
@@ -131,6 +132,19 @@ def _short(tensor: TensorSpec) -> Any:
     return tensor.model_dump(mode="json", exclude_defaults=True) if tensor.shape else tensor.datatype
 
 
-def _member(trial: Trial, classes: Sequence[str], inputs: tuple[str, ...]) -> dict[str, Any]:
+def _member(trial: Trial, classes: Sequence[str], inputs: tuple[str, ...], table: Data | None) -> dict[str, Any]:
     read = [ALL] if trial.inputs == inputs and len(inputs) > 1 else list(trial.inputs)
-    return {**trial.model.member(), "inputs": read, "output": trial.kind(len(classes))}
+    found = {**trial.model.member(), "inputs": read, "output": trial.kind(len(classes))}
+    named = bool(trial.classes) and set(trial.classes or ()) <= set(classes)
+    order = None if named or table is None or not classes else _order(trial, classes, table)
+    return found if order is None else {**found, "classes": order}
+
+
+def _order(trial: Trial, classes: Sequence[str], table: Data) -> list[str] | None:
+    """The classes in the order of the columns of a model that does not name them, where labels show another one."""
+    places = [classes.index(name) if name in classes else -1 for name in table.names()[: len(trial.output)]]
+    rows = [row for row, place in enumerate(places) if place >= 0]
+    if trial.output.ndim != 2 or trial.width != len(classes) or not rows:
+        return None
+    order = fitting_order(trial.output[rows].astype(np.float64), np.array(places)[rows])
+    return None if order is None else [classes[place] for place in order]

@@ -11,13 +11,22 @@ from typing import Any
 
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.checks.check_factory import classes_and_functions
-from quorate.deployments.spec.model_formats import CHECKPOINTS, FACTORY, FORMATS, TORCHSCRIPT, WEIGHTS_SUFFIX, format_of
+from quorate.deployments.spec.model_formats import (
+    CHECKPOINTS,
+    FACTORY,
+    FORMATS,
+    SKOPS,
+    TORCHSCRIPT,
+    WEIGHTS_SUFFIX,
+    format_of,
+)
 
 # A folder with such a file in it is a model of this scheme.
 _FOLDERS = {"config.json": "hf", "adapter_config.json": "hf", "MLmodel": "mlflow"}
 # Suffixes that other files have, too: what stands at the beginning of a model.
 _BEGINNINGS = {".json": b'"learner"', ".txt": b"tree"}
 _LOOKED_AT = 1 << 16
+_PICKLES = (".joblib", ".pkl", ".pickle")
 # Functions that make a model, and what a network's base classes are called.
 _MAKERS, _BASES = re.compile(r"^(build|make|create|get|load)(_|$)|^(model|net|network)$"), re.compile(r"Module$|Net$")
 
@@ -59,8 +68,18 @@ def find_models(
         raise SpecError(f"members.{name}", f"no file of {folder} is called so", f"it has {', '.join(names) or 'none'}")
     if not found:
         kinds = ", ".join(dict.fromkeys(suffix for known in FORMATS for suffix in known.suffixes))
-        raise SpecError(str(folder), "holds no model", f"give a folder of {kinds} or {WEIGHTS_SUFFIX} files")
+        fix = f"give a folder of {kinds} or {WEIGHTS_SUFFIX} files"
+        raise SpecError(str(folder), "holds no model", "; ".join([*pickles(folder), fix]))
     return found
+
+
+def pickles(folder: Path) -> list[str]:
+    """Files that may hold a model, and are not read, each with what makes one of it that is."""
+    return [
+        f"{path.name} is a pickle, whose code would run: if you trust it, quorate convert {path} --to skops"
+        for path in sorted(folder.iterdir())
+        if path.suffix in _PICKLES and not path.with_suffix(SKOPS.suffixes[0]).exists()
+    ]
 
 
 def _in(folder: Path, factories: Mapping[str, str], configs: Mapping[str, Mapping[str, Any]]) -> Iterator[FoundModel]:

@@ -54,7 +54,8 @@ def asked(options: Sequence[str], data: Data | None) -> Layout:
 
 
 def of_columns(columns: Mapping[str, Column]) -> Iterator[Layout]:
-    """An input for each column, of its own type; the same with all numbers as FP32; and all numbers as one vector.
+    """An input for each column, of its own type; the same with fractions as FP32; with all numbers as FP32; and all
+    numbers as one vector.
 
     Columns are found by the plain names of theirs, where these tell them apart.
     """
@@ -63,6 +64,9 @@ def of_columns(columns: Mapping[str, Column]) -> Iterator[Layout]:
     alike = Counter(map(plain_name, columns))
     renamed = {name: (column,) for column, name in called.items() if plain_name(name) != plain_name(column)}
     renamed |= {name: (column,) for column, name in called.items() if column != name and alike[plain_name(column)] > 1}
+    whole = {called[name]: _tensor(column.datatype, column.shape) for name, column in columns.items()}
+    if whole != own:  # a tree's thresholds lie between two float64
+        yield Layout(whole, renamed)
     yield Layout(own, renamed)
     if all(tensor.datatype == "BYTES" for tensor in own.values()):
         return

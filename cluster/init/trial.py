@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,13 @@ def run(model: FoundModel, folder: Path, inputs: Mapping[str, TensorSpec], rows:
                 if "the model gives" not in error.found:  # of several outputs another may be the member's
                     break
     assert first is not None
-    raise first
+    raise _by_option(first) from None
+
+
+def _by_option(error: MemberLoadError) -> MemberLoadError:
+    """There is no spec yet to write something in."""
+    fix = re.sub(r"write config: (\{.*\})$", rf"say --config '{error.member}=\1'", error.fix)
+    return MemberLoadError(error.member, error.found, fix, error.trace)
 
 
 def _choices(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

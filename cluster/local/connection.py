@@ -92,8 +92,6 @@ def _started() -> LocalCluster:
 
 
 def _init(address: str, runtime_env: Mapping[str, Any] | None) -> Any:
-    if _joined():
-        raise ClusterError(f"this process is on another Ray cluster than {address}; call ray.shutdown() first")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray import serve  # noqa: F401  (importing it sets its logger up)
@@ -107,6 +105,8 @@ def _init(address: str, runtime_env: Mapping[str, Any] | None) -> Any:
         shown = reach_head(address)
         if not shown.accepted:
             raise refused(address, shown.token)
+        if ray.is_initialized():
+            raise ClusterError(f"this process is on another Ray cluster than {address}; call ray.shutdown() first")
         ray.init(address=address, runtime_env=runtime_env, log_to_driver=False, configure_logging=False)
     except AuthenticationError:
         raise refused(address, shown=False) from None

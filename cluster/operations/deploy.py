@@ -17,7 +17,7 @@ from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.security.doors import Doors, bind, is_loopback
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.notes import notes
+from quorate.deployments.spec.model_files.notes import notes
 from quorate.deployments.telemetry.settings import Telemetry, check_told, told
 from quorate.fusion.extras import require
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.deployments.display import Displayed, Table
-from quorate.deployments.spec.notes import notes
+from quorate.deployments.spec.model_files.notes import notes
 
 if TYPE_CHECKING:
     from quorate.deployments.control.placement import PlannedApp

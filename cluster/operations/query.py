@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.input_rows import is_read, wanted_by
 from quorate.deployments.client.client import Client
+from quorate.deployments.client.joined_results import joined
 from quorate.deployments.client.result import Result
 from quorate.deployments.errors import RequestError
 from quorate.deployments.rows.reading import read_inputs
+from quorate.deployments.rows.uneven import is_uneven, runs
 from quorate.deployments.security.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def query(
 
     Args:
         name: of the ensemble.
-        rows: a file or folder of any kind that ``quorate.deployments.rows`` reads, a data frame, or arrays by input.
+        rows: a file or folder of any kind that ``quorate.deployments.rows`` reads, a data frame, or arrays by input. Of
+            a file or a frame, rows of other lengths are asked about one length after the other.
         member: ask this member alone.
         deadline_ms: answer within this time.
         explain: also give each member's output and contribution.
@@ -50,8 +53,11 @@ def query(
         RequestError: the rows cannot be read, or are not the model's inputs.
         RemoteError: the server refused.
     """
+    asked = _asked(deadline_ms, explain, outputs)
     with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
-        return client.infer(_inputs(rows, client, columns), **_asked(deadline_ms, explain, outputs))
+        if not is_read(rows):
+            return client.infer(_inputs(rows, client, columns), **asked)
+        return joined([client.infer(part, **asked) for part in runs(_inputs(rows, client, columns))])
 
 
 def curl(
@@ -74,11 +80,14 @@ def curl(
         ClusterError: as ``query``, likewise RemoteError.
     """
     with Client(url or urls_of(name, address), credentials=credentials, model=member or name) as client:
-        return client.curl(_inputs(rows, client, columns), **_asked(deadline_ms, explain, outputs))
+        inputs = _inputs(rows, client, columns)
+        if is_read(rows) and any(map(is_uneven, inputs.values())):
+            raise RequestError("a request holds rows of one length, and these have several; give those of one")
+        return client.curl(inputs, **_asked(deadline_ms, explain, outputs))
 
 
-def _inputs(rows: str | Path | Inputs, client: Client, columns: ColumnNames | None) -> Inputs:
-    if isinstance(rows, str | Path) or is_read(rows):
+def _inputs(rows: Any, client: Client, columns: ColumnNames | None) -> Any:
+    if is_read(rows):
         return read_inputs(rows, wanted_by(client.metadata()["inputs"]), columns)
     if columns:
         raise RequestError("columns are given for arrays by name; name the arrays as the inputs")

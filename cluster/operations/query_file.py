@@ -16,6 +16,7 @@ from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.reading import Wanted, input_batches
+from quorate.deployments.rows.uneven import runs
 from quorate.deployments.security.credentials import Credentials
 from quorate.fusion.extras import require
 
@@ -63,7 +64,8 @@ def query_file(
     """Send a file's rows and write the answers as they come; arguments not named here are those of ``query``.
 
     Args:
-        rows: any kind of file, folder or frame, with a column for each of the model's inputs; others do not count.
+        rows: any kind of file, folder or frame, with a column for each of the model's inputs; others do not count. Of
+            an input of a free size rows may have other lengths.
         output: .parquet or .arrow; a column for each output, and ``revision`` and ``members_missing``.
 
     Raises:
@@ -87,15 +89,16 @@ def query_file(
 
 
 def _batches(rows: RowsLike, inputs: Mapping[str, Wanted], columns: ColumnNames | None) -> Iterator[pa.RecordBatch]:
-    """Record batches in exactly the model's types, which is what a stream takes."""
+    """Record batches in exactly the model's types, and of rows of one length, which is what a stream takes."""
     import pyarrow as pa
 
     from quorate.deployments.wire.arrow_tensors import write_column
 
     for batch in input_batches(open_rows(rows), inputs, columns):
-        yield pa.record_batch(
-            {name: write_column(array, -1 in (inputs[name].shape or ())) for name, array in batch.items()}
-        )
+        for part in runs(batch):
+            yield pa.record_batch(
+                {name: write_column(array, -1 in (inputs[name].shape or ())) for name, array in part.items()}
+            )
 
 
 def _counting(answers: Iterator[ArrowResult], counted: dict[str, int]) -> Iterator[pa.RecordBatch]:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from quorate.cluster.arguments.input_rows import is_read, wanted_by
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.deployments.client.inputs import as_input, by_name
+from quorate.deployments.client.joined_results import joined
 from quorate.deployments.client.result import Result
 from quorate.deployments.display import Table
 from quorate.deployments.errors import RequestError
 from quorate.deployments.rows.reading import read_inputs
+from quorate.deployments.rows.uneven import runs
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.suggestions import suggest
 from quorate.fusion.extras import require
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.server.in_process import InProcess
     from quorate.deployments.spec.ensemble import EnsembleSpec
+    from quorate.deployments.wire.inference import InferResponse
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,23 @@ def try_spec(
     ensemble = InProcess(found, place)
     inputs = _read(rows, ensemble.inputs(model), columns)
     with ensemble:
-        response = ensemble.infer(model, inputs, {"explain": True} if explain else {}, outputs)
-        several = response.output_parameters if found.outputs and model == found.name else {}
+        asked: dict[str, Any] = {"explain": True} if explain else {}
+        answer = joined([_answer(ensemble.infer(model, part, asked, outputs), found, model) for part in runs(inputs)])
         return Tried(
-            response.outputs, response.parameters, found.classes or (), output_parameters=several,
+            answer.outputs, answer.parameters, answer.classes, output_parameters=answer.output_parameters,
             members=_members(ensemble, found), deadline_s=max(_deadlines(found, found.output_names)),
         )  # fmt: skip
+
+
+def _answer(response: InferResponse, spec: EnsembleSpec, model: str) -> Result:
+    several = response.output_parameters if spec.outputs and model == spec.name else {}
+    return Result(response.outputs, response.parameters, spec.classes or (), output_parameters=several)
 
 
 def _read(
     rows: str | Path | Inputs, described: Sequence[Mapping[str, Any]], columns: ColumnNames | None
 ) -> Mapping[str, Any]:
-    if isinstance(rows, str | Path) or is_read(rows):
+    if is_read(rows):
         return read_inputs(rows, wanted_by(described), columns)
     if columns:
         raise RequestError("columns are given for arrays by name; name the arrays as the inputs")

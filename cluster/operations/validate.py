@@ -10,7 +10,7 @@ from typing import Any
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.spec.digests import pin
-from quorate.deployments.spec.notes import notes
+from quorate.deployments.spec.model_files.notes import notes
 from quorate.fusion.extras import require
 
 

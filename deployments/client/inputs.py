@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.errors import RequestError
-from quorate.deployments.rows.column import UNEVEN_FIX, Place
+from quorate.deployments.rows.column import Place
 from quorate.deployments.rows.tables.numpy_files import column_of
 from quorate.deployments.rows.values import fitted
 
 Metadata = Mapping[str, Any]  # of one input: name, datatype and shape, (-1, ...)
+_ONE_SHAPE = "a request has rows of one shape: stream them, or query a file or a data frame, which sends each by itself"
 
 
 class Frame(Protocol):
@@ -63,6 +64,8 @@ def _fitted(name: str, array: NDArray[Any], datatype: str) -> NDArray[Any]:
     """The same values as the model's datatype, judged as those of files are."""
     place = Place(f"input '{name}'", "")
     column = column_of(array.reshape(1) if array.ndim == 0 else array, place)
+    if column.shapes is not None:
+        raise RequestError(f"input '{name}' has rows of several shapes; {_ONE_SHAPE}")
     shape = (column.rows, *column.sizes) if array.ndim else ()
     return fitted(column, datatype, place).reshape(shape)
 
@@ -74,4 +77,4 @@ def _as_array(name: str, given: Any) -> NDArray[Any]:
     try:
         return np.asarray(given)
     except (ValueError, TypeError) as error:
-        raise RequestError(f"input '{name}' is no array ({error}); {UNEVEN_FIX}") from None
+        raise RequestError(f"input '{name}' is no array ({error}); {_ONE_SHAPE}") from None

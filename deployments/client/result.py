@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
+from quorate.deployments.rows.uneven import is_uneven
 from quorate.deployments.wire.class_names import read_classes
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Result(Displayed):
     """An answer.
 
     Attributes:
-        outputs: by name, (B, ...) each.
+        outputs: by name, (B, ...) each; (B,) arrays where rows have other shapes.
         parameters: what the server says about it: revision, members_used, ...
         classes: what the columns of the first output stand for; none where it has no classes.
         task: ``multilabel`` where several classes are true of a row.
@@ -214,5 +215,7 @@ def _plain(array: Array) -> Any:
     """Lists of numbers or text."""
     if array.dtype != object:
         return array.tolist()
+    if is_uneven(array):
+        return [_plain(row) for row in array]
     text = [item.decode(errors="replace") if isinstance(item, bytes) else item for item in array.ravel().tolist()]
     return np.array(text, dtype=object).reshape(array.shape).tolist()

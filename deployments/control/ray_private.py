@@ -139,8 +139,11 @@ def _asked_store(method: str, *arguments: Any) -> Any:
     from ray.exceptions import RpcError
     from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
+    head = internal_kv_get_gcs_client()
+    if head is None:
+        raise UnavailableError("this process is connected to no cluster's head; connect first")
     try:
-        return getattr(internal_kv_get_gcs_client(), method)(*arguments)
+        return getattr(head, method)(*arguments)
     except RpcError as error:
         timeout_s = arguments[-1]
         raise UnavailableError(

@@ -24,7 +24,7 @@ from quorate.deployments.errors import ClusterError, UnavailableError
 from quorate.deployments.records.kept_files import drop_all_but
 from quorate.deployments.records.lease import WAIT_S, Lease, hold
 from quorate.deployments.records.registry import Record, Registry
-from quorate.deployments.spec.schema import NAME_PATTERN
+from quorate.deployments.spec.fields.types import NAME_PATTERN
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from quorate.deployments.engine.fusions.widths import check_gates, check_tokens,
 from quorate.deployments.members.output_alignment import Alignment
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import FusionSpec, token_input
+from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.spec.schema import token_input
 from quorate.deployments.transport.messages import Kind
 from quorate.fusion.registry import RULES
 

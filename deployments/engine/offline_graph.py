@@ -20,6 +20,7 @@ from quorate.deployments.engine.graph import fuser_of
 from quorate.deployments.members.output_alignment import Alignment
 from quorate.deployments.members.predictor import Predictor, join
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.rows.uneven import batches
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.row_state import RowState
@@ -53,7 +54,7 @@ class OfflineGraph:
     def __init__(self, spec: EnsembleSpec, folder: Path, inputs: Mapping[str, Array]):
         """Args:
         folder: what the spec's paths start from.
-        inputs: (N, *shape) each request input that is read.
+        inputs: (N, *shape) each request input that is read; (N,) arrays where rows have other sizes.
         """
         self._spec, self._folder, self._inputs = spec, folder, dict(inputs)
         self._rows = len(next(iter(self._inputs.values())))
@@ -87,9 +88,8 @@ class OfflineGraph:
         job, (arrays, states) = self._spec.job(name), self.read_by(name)
         ready = np.flatnonzero(states == OK)
         predictor = Predictor(load_model(name, job.member, self._folder), job)
-        starts = range(0, len(ready), job.member.max_batch_size)
-        batches = [ready[at : at + job.member.max_batch_size] for at in starts]
-        parts = [predictor.run({key: array[rows] for key, array in arrays.items()}, False) for rows in batches]
+        given = {key: array[ready] for key, array in arrays.items()}
+        parts = [predictor.run(batch, False) for batch in batches(given, job.member.max_batch_size)]
         found, found_states = join(parts) if parts else (np.zeros((0, 1), np.float32), states[:0])
         raw = np.zeros((self._rows, *found.shape[1:]), found.dtype)
         raw[ready], states[ready] = found, found_states

@@ -18,7 +18,7 @@ from quorate.deployments.engine.graph import Graph, build_graph
 from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.digests import check_fusions
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.wire.limits import CLASSES_IN_ANSWERS
 from quorate.fusion.base import FusedArrays
 

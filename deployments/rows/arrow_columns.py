@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from quorate.deployments.rows.column import UNEVEN_FIX, Column, Place
+from quorate.deployments.rows.column import UNEVEN_FIX, Column, Place, of_shapes
 
 _FILL = {"b": False, "i": 0, "u": 0, "f": 0.0}
 
@@ -25,27 +25,65 @@ def column_of(array: Any, place: Place, written: bool = False) -> Column:
         written: it is text because its source has no types.
 
     Raises:
-        RowsError: rows of different lengths, a list that is missing, or a type that holds neither numbers nor text.
+        RowsError: lists of different lengths within a row, a list that is missing, or a type that holds neither numbers
+            nor text.
     """
-    inner = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    kind = str(inner.type)
-    rows, sizes = len(inner), list[int]()
-    while True:
-        inner = _plain(inner)
-        if isinstance(inner.type, pa.FixedShapeTensorType):
-            _refuse_null_lists(inner, rows, sizes, place)
-            sizes += _tensor_shape(inner.type, place)
-            inner = inner.storage.flatten()
-        elif _is_list(inner.type):
-            _refuse_null_lists(inner, rows, sizes, place)
-            sizes.append(_length(inner, sizes, place))
-            inner = inner.flatten()
-        else:
-            break
+    whole = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    kind, rows = str(whole.type), len(whole)
+    inner, sizes = _flat(whole, place)
+    shapes = None
+    if sizes is None:
+        inner, shapes = _flat_uneven(whole, place)
     values = _leaves(inner, kind, place)
     missing = inner.is_null().to_numpy(zero_copy_only=False) if inner.null_count else None
     leaf_kind = str(inner.type) if pa.types.is_fixed_size_binary(inner.type) else kind
-    return Column(values, tuple(sizes), rows, missing, leaf_kind, written)
+    if shapes is not None:
+        return of_shapes(values, shapes, missing=missing, kind=leaf_kind, written=written)
+    return Column(values, tuple(sizes or ()), rows, missing, leaf_kind, written)
+
+
+def _flat(array: Any, place: Place) -> tuple[Any, list[int] | None]:
+    """The leaves, and the shape of a row; None where lists of one level have other lengths."""
+    inner, sizes = array, list[int]()
+    while True:
+        inner = _plain(inner)
+        per_row = max(math.prod(sizes), 1)
+        if isinstance(inner.type, pa.FixedShapeTensorType):
+            _refuse_null_lists(inner, np.arange(len(inner)) // per_row, place)
+            sizes += _tensor_shape(inner.type, place)
+            inner = inner.storage.flatten()
+        elif _is_list(inner.type):
+            _refuse_null_lists(inner, np.arange(len(inner)) // per_row, place)
+            lengths = _lengths(inner)
+            if len(lengths) and (lengths != lengths[0]).any():
+                return inner, None
+            sizes.append(int(lengths[0]) if len(lengths) else 0)
+            inner = inner.flatten()
+        else:
+            return inner, sizes
+
+
+def _flat_uneven(array: Any, place: Place) -> tuple[Any, NDArray[np.int64]]:
+    """The leaves, and (R, d) the shapes of the rows, each of which is even."""
+    rows = len(array)
+    inner, sizes, owner = array, list[NDArray[np.int64]](), np.arange(rows)
+    while True:
+        inner = _plain(inner)
+        if isinstance(inner.type, pa.FixedShapeTensorType):
+            found = _tensor_shape(inner.type, place)
+            sizes += [np.full(rows, size) for size in found]
+            owner, inner = owner.repeat(math.prod(found)), inner.storage.flatten()
+        elif _is_list(inner.type):
+            _refuse_null_lists(inner, owner, place)
+            lengths = _lengths(inner)
+            of_row = np.zeros(rows, np.int64)
+            of_row[owner] = lengths
+            if (odd := np.flatnonzero(lengths != of_row[owner])).size:
+                raise place.error(int(owner[odd[0]]), "lists of other lengths in it", UNEVEN_FIX)
+            sizes.append(of_row)
+            owner, inner = owner.repeat(lengths), inner.flatten()
+        else:
+            return inner, np.stack(sizes, axis=1)
 
 
 def _plain(array: Any) -> Any:
@@ -78,21 +116,18 @@ def _tensor_shape(kind: Any, place: Place) -> list[int]:
     return list(kind.shape)
 
 
-def _refuse_null_lists(array: Any, rows: int, sizes: list[int], place: Place) -> None:
+def _refuse_null_lists(array: Any, owner: NDArray[np.int64], place: Place) -> None:
+    """Args: owner: the row that each list is of."""
     if array.null_count:
         first = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-        raise place.error(first // max(math.prod(sizes), 1), "a list is missing", "give every row a list")
+        raise place.error(int(owner[first]), "a list is missing", "give every row a list")
 
 
-def _length(lists: Any, sizes: list[int], place: Place) -> int:
+def _lengths(lists: Any) -> NDArray[np.int64]:
+    """Of each list."""
     if pa.types.is_fixed_size_list(lists.type):
-        return int(lists.type.list_size)
-    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-    uneven = np.flatnonzero(lengths != lengths[0]) if len(lengths) else lengths
-    if len(uneven):
-        found = f"a list of {lengths[uneven[0]]}, and of {lengths[0]} before"
-        raise place.error(int(uneven[0]) // max(math.prod(sizes), 1), found, UNEVEN_FIX)
-    return int(lengths[0]) if len(lengths) else 0
+        return np.full(len(lists), lists.type.list_size, np.int64)
+    return np.asarray(lists.value_lengths().to_numpy(zero_copy_only=False), np.int64)
 
 
 def _leaves(array: Any, kind: str, place: Place) -> NDArray[Any]:

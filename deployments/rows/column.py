@@ -42,11 +42,12 @@ class Column:
 
     Attributes:
         values: (n,) leaves in row-major order: numbers, or objects that are str, bytes or Python's own numbers.
-        sizes: the shape of a row; () where it is one leaf.
+        sizes: the shape of a row; () where it is one leaf, -1 where rows have other sizes.
         rows: R, how many there are.
         missing: (n,) bool, which leaves are missing; None where none is.
         kind: what the source calls its type.
         written: values are text because the source has no types, as in .csv.
+        shapes: (R, d) of each row, where they differ.
     """
 
     values: Array
@@ -55,13 +56,23 @@ class Column:
     missing: NDArray[np.bool_] | None = None
     kind: str = ""
     written: bool = False
+    shapes: NDArray[np.int64] | None = None
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """(R,) behind the last leaf of each row."""
+        if self.shapes is None:
+            return np.arange(1, self.rows + 1) * math.prod(self.sizes)
+        return np.asarray(self.shapes.prod(axis=1).cumsum())
 
     def row_of(self, leaf: int) -> int:
         """The row that a leaf is of."""
+        if self.shapes is not None:
+            return int(np.searchsorted(self.ends, leaf, side="right"))
         return int(leaf) // max(math.prod(self.sizes), 1)
 
     def array(self) -> Array:
-        """(R, *sizes) as it is; what is missing is NaN among floats, None among everything else."""
+        """(R, *sizes) of rows of one shape; what is missing is NaN among floats, None among everything else."""
         values = self.values
         if self.missing is not None and self.missing.any():
             if values.dtype.kind == "f":
@@ -78,6 +89,26 @@ UNEVEN_FIX = (
 )
 
 
+def even(place: Place, column: Column) -> Column:
+    """A column whose rows have one shape.
+
+    Raises:
+        RowsError: they have not.
+    """
+    if column.shapes is None:
+        return column
+    row = int(np.flatnonzero((column.shapes != column.shapes[0]).any(axis=1))[0])
+    found = f"shape {column.shapes[row].tolist()}, and {column.shapes[0].tolist()} before"
+    raise place.error(row, found, UNEVEN_FIX)
+
+
+def of_shapes(values: Array, shapes: NDArray[np.int64], **words: Any) -> Column:
+    """A column of rows of these (R, d) shapes."""
+    alike = (shapes == shapes[:1]).all(axis=0)
+    sizes = tuple(int(size) if same else -1 for size, same in zip(shapes[0], alike, strict=True))
+    return Column(values, sizes, len(shapes), shapes=None if alike.all() else shapes, **words)
+
+
 def joined(place: Place, parts: Sequence[Column]) -> Column:
     """One column of all parts, which follow each other.
 
@@ -85,8 +116,8 @@ def joined(place: Place, parts: Sequence[Column]) -> Column:
         RowsError: a part has rows of another shape.
     """
     if len(parts) == 1:
-        return parts[0]
-    start, first = 0, parts[0]
+        return even(place, parts[0])
+    start, first = 0, even(place, parts[0])
     for part in parts:
         if part.sizes != first.sizes:
             found = f"shape {list(part.sizes)}, and {list(first.sizes)} before"

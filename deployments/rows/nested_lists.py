@@ -1,50 +1,81 @@
-"""Python's lists, as JSON has them, as a column: evenly nested, None where a value is missing."""
+"""Python's lists, as JSON has them, as a column: each row evenly nested, None where a value is missing."""
 
 # R rows, n leaves
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from quorate.deployments.rows.column import UNEVEN_FIX, Column, Place
+from quorate.deployments.rows.column import UNEVEN_FIX, Column, Place, of_shapes
 
 _KINDS = {bool: "true and false", int: "whole numbers", float: "numbers", str: "text", dict: "objects"}
 
 
 def column_of(rows: Sequence[Any], place: Place) -> Column:
-    """A column of R values, or of R nested lists of one shape.
+    """A column of R values, or of R nested lists, each of which is even.
 
     Raises:
-        RowsError: rows of different shapes, or elements that are no numbers and no text.
+        RowsError: rows of other numbers of dimensions, or elements that are no numbers and no text.
     """
-    sizes: list[int] = []
-    leaves: list[Any] = list(rows)
-    while any(isinstance(leaf, list | tuple | np.ndarray) for leaf in leaves):
-        sizes.append(_length(leaves, len(rows), place))
-        leaves = list(chain.from_iterable(leaf.tolist() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves))
+    leaves, sizes = _flat(list(rows), len(rows), place)
+    shapes = None
+    if sizes is None:
+        leaves, shapes = _row_by_row(rows, place)
     missing = np.array([_is_missing(leaf) for leaf in leaves], bool)
     values = _values([None if gone else leaf for leaf, gone in zip(leaves, missing, strict=True)])
     kinds = {type(leaf) for leaf, gone in zip(leaves, missing, strict=True) if not gone}
     kind = " and ".join(sorted(_KINDS.get(one, one.__name__) for one in kinds)) or "nothing"
-    return Column(values, tuple(sizes), len(rows), missing if missing.any() else None, kind)
+    absent = missing if missing.any() else None
+    if shapes is not None:
+        return of_shapes(values, shapes, missing=absent, kind=kind)
+    return Column(values, tuple(sizes or ()), len(rows), absent, kind)
 
 
-def _length(lists: list[Any], rows: int, place: Place) -> int:
-    """How long all of these lists are."""
+def _flat(leaves: list[Any], rows: int, place: Place) -> tuple[list[Any], list[int] | None]:
+    """All leaves, and the shape of a row; None where lists of one level have other lengths."""
+    sizes: list[int] = []
+    while any(isinstance(leaf, list | tuple | np.ndarray) for leaf in leaves):
+        size = _length(leaves, rows, place)
+        if size is None:
+            return leaves, None
+        sizes.append(size)
+        leaves = list(chain.from_iterable(leaf.tolist() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves))
+    return leaves, sizes
+
+
+def _row_by_row(rows: Sequence[Any], place: Place) -> tuple[list[Any], NDArray[np.int64]]:
+    """All leaves, and the shapes of the rows."""
+    leaves, shapes = list[Any](), list[list[int]]()
+    for row, value in enumerate(rows):
+        of_row, sizes = _flat([value], 1, replace(place, start=place.start + row))
+        if sizes is None:
+            raise place.error(row, "lists of other lengths in it", UNEVEN_FIX)
+        leaves += of_row
+        shapes.append(sizes)
+    levels = max(map(len, shapes))
+    for row, sizes in enumerate(shapes):
+        if 0 in sizes:  # nothing says how wide what is not there would be
+            shapes[row] = [0] * levels
+        elif len(sizes) < levels:
+            raise place.error(row, f"{len(sizes)} levels of lists, and {levels} in another row", UNEVEN_FIX)
+    return leaves, np.array(shapes, np.int64)
+
+
+def _length(lists: list[Any], rows: int, place: Place) -> int | None:
+    """How long all of these lists are; None where they are not of one length."""
     per_row = max(len(lists) // max(rows, 1), 1)
-    size = next(len(leaf) for leaf in lists if isinstance(leaf, list | tuple | np.ndarray))
     for at, leaf in enumerate(lists):
         if not isinstance(leaf, list | tuple | np.ndarray):
             found = "a list is missing" if leaf is None else f"{leaf!r:.40} among lists"
             raise place.error(at // per_row, found, "give every row a list")
-        if len(leaf) != size:
-            found = f"a list of {len(leaf)}, and of {size} before"
-            raise place.error(at // per_row, found, UNEVEN_FIX)
-    return size
+    sizes = {len(leaf) for leaf in lists}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _is_missing(leaf: Any) -> bool:

@@ -13,9 +13,10 @@ from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.column import UNEVEN_FIX, Array, Column, Place
 from quorate.deployments.rows.column_names import ColumnNames, sources_of
 from quorate.deployments.rows.opening import RowsLike, open_rows
-from quorate.deployments.rows.shapes import shaped
+from quorate.deployments.rows.shapes import shaped, shaped_rows
 from quorate.deployments.rows.sounds import is_wav, samples_of
 from quorate.deployments.rows.tables.table import UNNAMED, Table
+from quorate.deployments.rows.uneven import concatenated
 from quorate.deployments.rows.values import fitted
 
 
@@ -39,7 +40,7 @@ def read_inputs(given: RowsLike, inputs: Mapping[str, Wanted], columns: ColumnNa
         columns: of inputs that are called otherwise there.
 
     Returns:
-        (R, *shape) each.
+        (R, *shape) each; of an input of free sizes, where rows have other ones, (R,) arrays (see ``uneven``).
 
     Raises:
         RowsError: they cannot be read, or do not hold the inputs.
@@ -51,21 +52,21 @@ def read_inputs(given: RowsLike, inputs: Mapping[str, Wanted], columns: ColumnNa
     start = 0
     for part in parts:
         for name, array in part.items():
-            check_alike(Place(table.source, name, start), parts[0][name], array)
+            check_alike(Place(table.source, name, start), inputs[name], parts[0][name], array)
         start += len(next(iter(part.values())))
-    return {name: np.concatenate([part[name] for part in parts]) if parts[1:] else parts[0][name] for name in inputs}
+    return {name: concatenated([part[name] for part in parts]) for name in inputs}
 
 
-def check_alike(place: Place, first: Array, part: Array) -> None:
-    """Refuse a batch of an input that has another size, or type where it is the source's own, than the first batch.
+def check_alike(place: Place, wanted: Wanted, first: Array, part: Array) -> None:
+    """Refuse a batch of an input whose shape or type is the source's own, and another than that of the first batch.
 
     Raises:
-        RowsError: it has.
+        RowsError: it is.
     """
-    if part.shape[1:] != first.shape[1:]:
+    if wanted.shape is None and part.shape[1:] != first.shape[1:]:
         found = f"shape {list(part.shape[1:])}, and {list(first.shape[1:])} before"
         raise place.error(0, found, UNEVEN_FIX)
-    if part.dtype != first.dtype:
+    if wanted.datatype is None and part.dtype != first.dtype:
         raise place.error(0, f"{part.dtype}, and {first.dtype} before", "say in the spec which datatype is meant")
 
 
@@ -85,7 +86,7 @@ def input_batches(
 
 
 def as_input(parts: Sequence[Column], wanted: Wanted, places: Sequence[Place]) -> Array:
-    """(R, *shape) of a column, or of several with a number each.
+    """(R, *shape) of a column, or of several with a number each; (R,) arrays where rows have other sizes, free ones.
 
     Raises:
         RowsError: values or shapes are not what the model reads.
@@ -95,6 +96,8 @@ def as_input(parts: Sequence[Column], wanted: Wanted, places: Sequence[Place]) -
         if wanted.datatype not in ("BYTES", None) and len(column.values) and is_wav(column.values[0]):
             column = samples_of(column, places[0])
         leaves = fitted(column, wanted.datatype, places[0])
+        if column.shapes is not None:
+            return shaped_rows(leaves, column, wanted.shape, places[0])
         return np.ascontiguousarray(shaped(leaves, column.rows, column.sizes, wanted.shape, places[0]))
     arrays = []
     for column, place in zip(parts, places, strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.rows.column import Column, Place
+from quorate.deployments.rows.column import Column, Place, of_shapes
 
 # What the samples are, of the header's codes; 0xFFFE says it further behind.
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -26,30 +26,33 @@ def is_wav(value: Any) -> bool:
 def samples_of(column: Column, place: Place) -> Column:
     """A column of .wav files as their samples from -1 to 1, float32: (n,) of one channel, (K, n) of several.
 
-    Nothing is resampled, so all have to be of one rate; and of one length, since they are rows of one tensor.
+    Nothing is resampled, so all have to be of one rate, and of as many channels.
 
     Raises:
         RowsError: a file is none of these.
     """
-    rate, sizes, rows = 0, (0,), list[NDArray[np.float32]]()
+    rate, rows = 0, list[NDArray[np.float32]]()
     for row, data in enumerate(column.values.tolist()):
         try:
-            found, own = _samples(data if isinstance(data, bytes) else b"")
+            found, own = read_wav(data if isinstance(data, bytes) else b"")
         except (ValueError, struct.error) as error:
             raise place.error(row, f"no .wav file that can be read ({error})", _FIX) from None
         if row and own != rate:
             raise place.error(row, f"{own} samples a second, and {rate} before", "give all one rate")
-        if row and found.shape != sizes:
-            raise place.error(
-                row, f"shape {list(found.shape)}, and {list(sizes)} before", "cut or pad all to one length"
-            )
-        rate, sizes = own, found.shape
-        rows.append(found.reshape(-1))
-    return Column(np.concatenate(rows), sizes, len(rows), kind="samples")
+        if row and found.shape[:-1] != rows[0].shape[:-1]:
+            raise place.error(row, "another number of channels than before", "give all one number")
+        rate = own
+        rows.append(found)
+    shapes = np.array([found.shape for found in rows], np.int64)
+    return of_shapes(np.concatenate([found.reshape(-1) for found in rows]), shapes, kind="samples")
 
 
-def _samples(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """(n,) or (K, n) samples, and how many a second."""
+def read_wav(data: bytes) -> tuple[NDArray[np.float32], int]:
+    """(n,) or (K, n) samples of a .wav file, and how many a second.
+
+    Raises:
+        ValueError, struct.error: it is none, or of a kind that is not read.
+    """
     chunks = dict(_chunks(data))
     if b"fmt " not in chunks or b"data" not in chunks:
         raise ValueError("it has no samples")

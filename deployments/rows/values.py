@@ -7,6 +7,7 @@ Numbers between two of a floating-point type are rounded to the nearer one, as e
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -106,7 +107,7 @@ def _numbers(column: Column, datatype: str, place: Place) -> Column:
         column = found
     if _no_leaf(column):
         missing = np.ones(len(column.values), bool)
-        return Column(np.zeros(len(missing)), column.sizes, column.rows, missing, column.kind)
+        return replace(column, values=np.zeros(len(missing)), missing=missing, written=False)
     if column.values.dtype.kind in "biuf" or column.values.dtype == ml_dtypes.bfloat16:
         return column
     if column.values.dtype != object:

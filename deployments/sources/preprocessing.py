@@ -15,7 +15,7 @@ from quorate.deployments.sources.content.pictures import pictures
 from quorate.deployments.sources.content.row_errors import each_row, one_a_row
 from quorate.deployments.sources.content.texts import text, texts
 from quorate.deployments.sources.content.tokenizing import model_max_length, padded, tokenizer_of
-from quorate.deployments.spec.preprocess import ImageStep, PreprocessSpec, StandardiseStep
+from quorate.deployments.spec.fields.preprocess import ImageStep, PreprocessSpec, StandardiseStep
 
 if TYPE_CHECKING:
     from PIL.Image import Image

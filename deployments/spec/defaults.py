@@ -5,7 +5,8 @@ from __future__ import annotations
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from quorate.deployments.spec.schema import DEADLINE_S, with_input_names
+from quorate.deployments.spec.fields.fusion import DEADLINE_S
+from quorate.deployments.spec.schema import with_input_names
 
 # In a member's inputs it stands for all inputs of the request, where nothing else is called so.
 ALL = "all"

@@ -25,7 +25,8 @@ from quorate.deployments.spec.defaults import (
     with_inner_deadlines,
     with_members_inputs,
 )
-from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberJob
+from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.spec.schema import EnsembleSchema, MemberJob
 from quorate.deployments.spec.suggestions import suggest
 
 

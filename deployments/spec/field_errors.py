@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.schema import NAME_PATTERN
+from quorate.deployments.spec.fields.types import NAME_PATTERN
 from quorate.deployments.spec.suggestions import suggest, suggest_key
 
 _SHOWN = 80

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from quorate.deployments.spec import preprocess
-from quorate.deployments.spec import schema as models
+from quorate.deployments.spec import schema
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.fields import fusion, preprocess
 from quorate.fusion.registry import RULES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -39,7 +39,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _model(name: str) -> Any:
-    return getattr(preprocess if hasattr(preprocess, name) else models, name)
+    return getattr(next(part for part in (preprocess, fusion, schema) if hasattr(part, name)), name)
 
 
 def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.spec.model_files.onnx_files import OnnxFileError, read_onnx
 from quorate.deployments.spec.model_formats import ONNX, REMOTE, format_of, model_path, with_model_path
-from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, MemberSpec
+from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import orjson
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.spec.files import parse_spec
 from quorate.deployments.spec.named_files import named_files
-from quorate.deployments.spec.schema import FusionSpec
 
 _CHANGEABLE = tuple(name for name in FusionSpec.model_fields if name != "state")
 

@@ -6,45 +6,25 @@ The graph is the ``inputs`` lists: a member reads request inputs, other members,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    model_serializer,
-    model_validator,
+from pydantic import Field, model_validator
+
+from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.spec.fields.preprocess import PreprocessSpec
+from quorate.deployments.spec.fields.types import (
+    ClassName,
+    Count,
+    Datatype,
+    Digest,
+    Frozen,
+    Name,
+    Output,
+    OutputName,
+    Seconds,
+    Task,
 )
-
-from quorate.deployments.spec.preprocess import PreprocessSpec
 from quorate.fusion.registry import RULES
-
-Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32", "FP64",
-    "BYTES",
-]  # fmt: skip
-Output = Literal["logits", "probabilities", "features", "values"]
-Task = Literal["classification", "binary", "multilabel", "regression", "quantiles", "ranking", "tagging", "tokens"]
-NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-# What Python has of a class list of digits are numbers; a file gives their text.
-ClassName = Annotated[
-    str,
-    BeforeValidator(lambda v: str(v) if type(v) in (int, float) else v),
-    Field(min_length=1),
-    # An editor does not see the text of a scalar, but what YAML takes it for.
-    WithJsonSchema({"type": ["string", "number", "boolean", "null"], "minLength": 1}),
-]
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-DEADLINE_S = 1.0  # of a fusion that gives none
-Count = Annotated[int, Field(ge=1, le=100_000)]
-# YAML reads the place of an output in a tuple as a number.
-OutputName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v), Field(min_length=1)]
-
 
 S = TypeVar("S", bound="EnsembleSchema")
 
@@ -58,23 +38,7 @@ def with_input_names(member: Any) -> Any:
     return {**member, "inputs": list(read.values()), "input_names": {**member.get("input_names", {}), **called}}
 
 
-class _Frozen(BaseModel):
-    # Infinity in a factory's config stays what it is, on its way to a replica too.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-    # Fields that came after names of revisions and applications were made of those before: with their defaults they are
-    # in no dump, so that names stay what they were, and an older version reads what it knows.
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data: dict[str, Any] = dump(self)
-        for name in self.later & data.keys():
-            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
-                del data[name]
-        return data
-
-
-class TensorSpec(_Frozen):
+class TensorSpec(Frozen):
     """One request input.
 
     Attributes:
@@ -102,7 +66,7 @@ class TensorSpec(_Frozen):
         return {"datatype": data, "shape": ()} if isinstance(data, str) else data
 
 
-class Resources(_Frozen):
+class Resources(Frozen):
     """What one replica holds. ``num_gpus`` below 1 shares a GPU; ``labels`` select nodes by Ray node label."""
 
     num_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -111,7 +75,7 @@ class Resources(_Frozen):
     labels: dict[str, str] = Field(default_factory=dict)
 
 
-class Replicas(_Frozen):
+class Replicas(Frozen):
     """How many, and how long more or fewer must have been wanted before Serve starts or stops one."""
 
     min: Count = 1
@@ -120,7 +84,7 @@ class Replicas(_Frozen):
     downscale_delay_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 600.0
 
 
-class MemberSpec(_Frozen):
+class MemberSpec(Frozen):
     """One model.
 
     Attributes:
@@ -184,117 +148,7 @@ def token_input(member: MemberSpec, lengths: str | None) -> str | None:
     return next((name for name in member.inputs if name != lengths), None)
 
 
-class Hedge(_Frozen):
-    """Send a batch that is later than this percentile of recent calls to a second replica."""
-
-    after: Annotated[str, Field(pattern=r"^p(50|[5-9][0-9])$")]
-
-
-class CalibrationSpec(_Frozen):
-    """softmax(scale * log q + bias) with q = (1 - floor) p + floor / C, see ``quorate.fusion.Calibration``.
-
-    Numbers of classes go by their names.
-
-    Attributes:
-        floor: the share of each row that all classes get alike, for members that say exactly 0.
-        temperature: 1 / scale, for all classes.
-        scale: by class (vector scaling).
-        bias: by class.
-        state: instead of numbers here a safetensors file of ``scale`` and ``bias``, in the order of the classes.
-    """
-
-    floor: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    scale: dict[ClassName, float] | None = None
-    bias: dict[ClassName, float] | None = None
-    state: Annotated[str, Field(min_length=1)] | None = None
-
-
-class DecisionSpec(_Frozen):
-    """What follows from the fused probabilities.
-
-    Attributes:
-        thresholds: one for all classes, or by class: the answer is 1 for each class that reaches its own, else 0.
-        reject_below: a row whose largest probability is less abstains.
-    """
-
-    thresholds: Annotated[float, Field(allow_inf_nan=False)] | dict[ClassName, float] | None = None
-    reject_below: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-
-
-class ConformalThreshold(_Frozen):
-    """What belongs to the set, or how far the interval reaches, where exactly these members answered.
-
-    Attributes:
-        threshold: a class belongs whose probability is 1 - threshold at least, one for all classes or by class; an
-            interval reaches so far to either side of the value (one for each of several), so many standard deviations
-            where members give variances, or beyond the outer quantiles, of which it may also leave some out, below 0.
-    """
-
-    members: Annotated[tuple[Name, ...], Field(min_length=1)]
-    threshold: (
-        Annotated[float, Field(allow_inf_nan=False)]
-        | dict[ClassName, float]
-        | tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...]
-    )
-
-
-class ConformalSpec(_Frozen):
-    """Sets of classes, or intervals of values, that hold the truth with this probability, beside the answer.
-
-    Attributes:
-        coverage: the probability, over rows like those that thresholds were fitted on.
-        by_class: it holds for the rows of each class.
-        thresholds: fitted by ``quorate tune``, for each set of members that may be left; rows that others answered
-            get no set.
-    """
-
-    coverage: Annotated[float, Field(gt=0, lt=1)]
-    by_class: bool = False
-    thresholds: tuple[ConformalThreshold, ...] = ()
-
-
-class FusionSpec(_Frozen):
-    """A rule over members, and how long and for whom it waits.
-
-    Attributes:
-        members: whose outputs it reads; every member that nothing else reads when left out.
-        classes: of one of several outputs; the ensemble's when left out.
-        task, quantiles: of one of several outputs, as the ensemble's are of its only one.
-        options: the rule's own settings.
-        state: a safetensors file with the parameters of a learned rule.
-        member_calibration: of members' probabilities before they are fused. It stands here, not with the member:
-            other numbers are another revision, and no member restarts.
-        calibration: of the fused probabilities.
-        decision: taken on those last.
-        conformal: what is said beside them of how sure they are.
-        deadline_s: an answer is due this long after the request arrived; a fusion that members read closes then, by
-            its share of the answer's deadline when left out.
-        quorum: the fewest members a row is fused from.
-        required: members without which there is no answer.
-    """
-
-    later: ClassVar[frozenset[str]] = frozenset({"task", "quantiles"})
-
-    rule: Annotated[str, Field(min_length=1)]
-    members: tuple[Name, ...] = ()
-    classes: tuple[ClassName, ...] | None = None
-    task: Task | None = None
-    quantiles: tuple[float, ...] | None = None
-    weights: dict[Name, float] | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    state: Annotated[str, Field(min_length=1)] | None = None
-    member_calibration: dict[Name, CalibrationSpec] = Field(default_factory=dict)
-    calibration: CalibrationSpec | None = None
-    decision: DecisionSpec | None = None
-    conformal: ConformalSpec | None = None
-    deadline_s: Seconds = DEADLINE_S
-    quorum: Annotated[int, Field(ge=1)] = 1
-    required: tuple[Name, ...] = ()
-    hedge: Hedge | None = None
-
-
-class Serving(_Frozen):
+class Serving(Frozen):
     """The fusion replicas.
 
     Attributes:
@@ -316,7 +170,7 @@ class Serving(_Frozen):
     max_request_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
 
 
-class MemberJob(_Frozen):
+class MemberJob(Frozen):
     """All that a member's replicas need to know: when this stays the same, nothing restarts.
 
     Attributes:
@@ -335,7 +189,7 @@ class MemberJob(_Frozen):
     lengths: Name | None = None
 
 
-class EnsembleSchema(_Frozen):
+class EnsembleSchema(Frozen):
     """The fields of an ensemble's spec, each of its type; ``ensemble.EnsembleSpec`` checks what they say together.
 
     Attributes:

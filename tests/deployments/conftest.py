@@ -26,12 +26,12 @@ class Doors:
         certificates: what they show, with TLS.
     """
 
-    def __init__(self, spec, folder, settings=None):
+    def __init__(self, spec, sockets, settings=None, folder=FACTORIES):
         settings = settings or DoorSettings()
         self.keeper = Doorkeeper(settings)
         self.certificates = settings.tls and Certificates(settings.tls)
         spec = parse_spec(spec)
-        self._members, self._spec = MemberThreads(spec, folder), spec
+        self._members, self._spec, self._folder = MemberThreads(spec, sockets, folder), spec, folder
         self._start(0, 0)
         self.http = f"{'https' if self.certificates else 'http'}://127.0.0.1:{self.server.http_port}"
         self.grpc = f"127.0.0.1:{self.server.grpc_port}"
@@ -58,7 +58,7 @@ class Doors:
     def _start(self, http_port, grpc_port):
         settings = ServerSettings("127.0.0.1", http_port, grpc_port, self.keeper, self.certificates)
         self.server = FusionServer(settings, _make_engine, self._members.find)
-        self.server.start(Served(self._spec, FACTORIES, {name: name for name in self._spec.members}))
+        self.server.start(Served(self._spec, self._folder, {name: name for name in self._spec.members}))
 
     def close(self):
         self.server.stop()
@@ -86,11 +86,13 @@ def _nothing_is_held_for_ever(request):
 
 @pytest.fixture(scope="session")
 def open_doors(tmp_path_factory):
-    """Give it a spec as a dict, and how its doors are guarded; what it opens stays open until the session ends."""
+    """Give it a spec as a dict, how its doors are guarded, and where its files are; what it opens stays open until the
+    session ends.
+    """
     opened = []
 
-    def run(spec, settings=None):
-        doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]), settings)
+    def run(spec, settings=None, folder=FACTORIES):
+        doors = Doors(spec, tmp_path_factory.mktemp(spec["name"]), settings, folder)
         opened.append(doors)
         return doors
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.spec.schema import Task
+from quorate.deployments.spec.fields.types import Task
 from quorate.tuning.alternatives.recipe import Recipe
 
 Kind = Literal["floor", "single", "ensemble"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from quorate.deployments.engine.state_file import load_state
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.fields.fusion import CalibrationSpec
 from quorate.deployments.spec.files import parse_spec
-from quorate.deployments.spec.schema import CalibrationSpec
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.calibration.decision import Decision
 from quorate.fusion.registry import RULES

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from quorate.deployments.engine.state_file import load_state
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.fusion.base import Rule
 from quorate.fusion.errors import FusionError
 from quorate.fusion.loading import build_rule, load_feature_rule

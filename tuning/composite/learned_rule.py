@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.fusion.errors import FusionError
 from quorate.fusion.learned.base import LearnedRule
 from quorate.fusion.learned.dynamic_selection import fit_dynamic_selection

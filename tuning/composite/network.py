@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from quorate.deployments.sources.named_inputs import by_names
 from quorate.deployments.sources.outputs import pick
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import FusionSpec, MemberSpec
+from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.spec.schema import MemberSpec
 from quorate.fusion.base import Rule
 from quorate.fusion.features.base import FeatureRule, by_member
 from quorate.tuning.composite.trained_part import TrainedPart

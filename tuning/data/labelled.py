@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.rows.uneven import is_uneven
 from quorate.tuning.data.class_names import ClassNames
 from quorate.tuning.data.mapped_arrays import taken_rows
 from quorate.tuning.errors import DataError
@@ -20,7 +21,7 @@ class Labelled:
     """Rows with their true class, or value.
 
     Attributes:
-        inputs: request input name -> (N, ...) array.
+        inputs: request input name -> (N, ...) array, or (N,) arrays where rows have other sizes.
         labels: (N,) int64, an index into ``classes``; (N, C) float64 of 0 and 1, which of them hold; where there are
             no classes the true value or (N, K) values, float64.
         classes: class names; none for values.
@@ -56,10 +57,22 @@ class Labelled:
         for name in sorted(self.inputs):
             array = np.ascontiguousarray(self.inputs[name])
             digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            if is_uneven(array):
+                for row in array:
+                    digest.update(row_content(row))
+                continue
             # Text has no fixed width in memory: hash what it says, not where it lies.
             digest.update(repr(array.tolist()).encode() if array.dtype == object else array.data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
+
+
+def row_content(row: Any) -> bytes:
+    """What a row says: of an array its type, shape and elements, of text that."""
+    if not isinstance(row, np.ndarray):
+        return repr(row).encode()
+    said = repr(row.tolist()).encode() if row.dtype == object else row.tobytes()
+    return f"{row.dtype.str} {row.shape} ".encode() + said
 
 
 def check_labelled(name: str, data: Labelled) -> None:

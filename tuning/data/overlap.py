@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.tuning.data.labelled import Labelled, check_labelled
+from quorate.tuning.data.labelled import Labelled, check_labelled, row_content
 from quorate.tuning.errors import DataError
 
 # Near copies differ by less than this share of what an input's numbers span.
@@ -70,7 +70,7 @@ def _row_digests(data: Labelled, spans: Mapping[str, float] | None = None) -> ND
     for place, name in enumerate(sorted(data.inputs)):
         array, span = data.inputs[name], (spans or {}).get(name)
         if array.dtype == object:
-            digests = [hashlib.blake2b(repr(value).encode(), digest_size=8).digest() for value in array.tolist()]
+            digests = [hashlib.blake2b(row_content(value), digest_size=8).digest() for value in array.tolist()]
             total = _mixed(total + np.frombuffer(b"".join(digests), dtype=np.uint64), place)
             continue
         step = max(1, _BLOCK_BYTES // max(1, array[:1].nbytes))

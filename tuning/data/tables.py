@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RowsError
-from quorate.deployments.rows.column import Column, Place, joined
+from quorate.deployments.rows.column import Column, Place, even, joined
 from quorate.deployments.rows.column_names import ColumnNames, check_named, sources_of
 from quorate.deployments.rows.opening import RowsLike, open_rows
 from quorate.deployments.rows.reading import Wanted, as_input, check_alike
@@ -197,11 +197,11 @@ def read_parts(
     start = 0
     names = dict.fromkeys([*(one for part in sources.values() for one in part), *beside])
     for batch in table.batches(tuple(names)):
-        others.append({name: batch[name] for name in beside})
+        others.append({name: even(Place(table.source, name, start), batch[name]) for name in beside})
         for name, one in wanted.items():
             places = [Place(table.source, column, start) for column in sources[name]]
             part = as_input([batch[column] for column in sources[name]], one, places)
-            check_alike(places[0], first.setdefault(name, part[:0]), part)
+            check_alike(places[0], one, first.setdefault(name, part[:0]), part)
             spools[name].append(part)
         start += next(iter(batch.values())).rows
     if not start:

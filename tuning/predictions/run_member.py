@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.rows.uneven import batches
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.row_state import RowState
@@ -35,7 +36,7 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
     Args:
         job: the member, as its replicas would get it.
         folder: what its paths start from.
-        inputs: (N, *shape) each of its inputs; others are ignored.
+        inputs: (N, *shape) each of its inputs; others are ignored. Rows of other lengths run with those of their own.
 
     Returns:
         (N, C) over the ensemble's classes, or (N, 1) values; a row that the member failed on is NaN.
@@ -49,10 +50,8 @@ def run_in_process(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.f
 
     inputs = {**inputs, **served_inputs(inputs, job.inputs)}
     predictor = Predictor(load_model(job.name, job.member, folder), job)
-    rows = len(next(iter(inputs.values())))
-    size = job.member.max_batch_size
-    batches = ({n: inputs[n][at : at + size] for n in job.member.inputs} for at in range(0, rows, size))
-    probs = _joined([predict_batch(predictor, job, batch) for batch in batches])
+    read = {name: inputs[name] for name in job.member.inputs}
+    probs = _joined([predict_batch(predictor, job, batch) for batch in batches(read, job.member.max_batch_size)])
     if np.isnan(probs).all():
         why = predictor.last_error or "no output is finite"
         raise MemberPredictionError(job.name, f"every row failed ({why})", predictor.last_trace)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.members.predictor import Predictor
+from quorate.deployments.rows.uneven import is_uneven
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.schema import MemberJob, Resources
 from quorate.tuning.data.served_inputs import served_inputs
@@ -74,7 +75,8 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
 
     rows = len(next(iter(inputs.values())))
     needed = {name: inputs[name] for name in job.member.inputs} | served_inputs(inputs, job.inputs)
-    if job.member.replicas.max == 1 and sum(array.nbytes for array in needed.values()) <= _BLOCK_BYTES:
+    few = job.member.replicas.max == 1 and sum(array.nbytes for array in needed.values()) <= _BLOCK_BYTES
+    if few or any(map(is_uneven, needed.values())):
         return _run_as_task(job, folder, needed)
     rows_of = {name: (array.shape[1:], array.dtype) for name, array in needed.items()}
     probs = np.full((rows, len(job.classes or ())), np.nan, dtype=np.float32)

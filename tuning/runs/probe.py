@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.atomic_files import writing_whole
 from quorate.deployments.errors import RequestError
+from quorate.deployments.rows.uneven import like_first, runs
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.wire.arrow_tensors import read_column, write_column
 from quorate.tuning.data.labelled import Labelled
@@ -100,9 +101,11 @@ def save_output_probes(
 def _save(
     folder: Path, spec: EnsembleSpec, inputs: Mapping[str, NDArray[Any]], answers: Mapping[str, NDArray[Any]]
 ) -> None:
-    columns = {name: write_column(np.ascontiguousarray(inputs[name])) for name in spec.inputs}
+    kept = like_first({name: inputs[name] for name in spec.inputs})  # it is one request
+    (rows,) = runs({name: inputs[name][kept] for name in spec.inputs})
+    columns = {name: write_column(np.ascontiguousarray(array)) for name, array in rows.items()}
     for name, found in answers.items():
-        columns[name] = write_column(np.asarray(found[:PROBE_ROWS], dtype=np.float32))
+        columns[name] = write_column(np.asarray(found[:PROBE_ROWS][kept], dtype=np.float32))
     table = pa.table(columns).replace_schema_metadata({_TOLERANCE: repr(_tolerance(spec)).encode()})
     with (
         writing_whole(folder / _FILE) as fresh,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from quorate.deployments.spec.schema import Name, Resources, Seconds
+from quorate.deployments.spec.fields.types import Name, Seconds
+from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
 
 SamplerName = Literal["tpe", "nsga2", "random"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.offline_graph import OfflineGraph
+from quorate.deployments.rows.uneven import runs
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.price import Price
@@ -59,7 +60,7 @@ class Prices:
         behind = {name: _members(spec, spec.upstream(name)) | {name} for name in spec.output_fusion.members}
         curves: dict[str, Curve] = {}
         for name in sorted(frozenset[str]().union(*behind.values())):
-            job, (arrays, _) = spec.job(name), graph.read_by(name)
+            job, arrays = spec.job(name), next(runs(graph.read_by(name)[0]))
             threads = max(1, int(job.member.resources.num_cpus))
             curves[name] = self.call(job.member.resources, measure, job, folder.resolve(), arrays, threads)
 

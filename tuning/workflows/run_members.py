@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import MemberJob, Task
+from quorate.deployments.spec.fields.types import Task
+from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.data.labelled import Labelled

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.fields.types import Task
 from quorate.deployments.spec.files import save_spec
-from quorate.deployments.spec.schema import Task
 from quorate.fusion.registry import PATTERNS, RULES
 from quorate.tuning.alternatives.base import Outputs
 from quorate.tuning.alternatives.by_task.quantiles import quantile_gap
@@ -32,6 +32,7 @@ from quorate.tuning.data.labelled import Labelled, is_multilabel
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
+from quorate.tuning.evaluation.class_order import misplaced
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.metrics.metric import RowMetric
@@ -196,7 +197,8 @@ def judge_fusion(
     choice, gap = _linear_pool(choice, by, store, found, question.validation)
     several = is_multilabel(question.validation)
     choice = with_guarantees(choice, found.solve, found.judge, question.promised, several, **_limits(spec), seed=seed)
-    return JudgedFusion(by, choice, gap, found, (*question.warnings, *odd), was)
+    names = misplaced(found.judge, spec.classes or ())
+    return JudgedFusion(by, choice, gap, found, (*question.warnings, *names, *odd), was)
 
 
 def _with_before(

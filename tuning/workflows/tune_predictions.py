@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.atomic_files import write_whole
 from quorate.deployments.display import Displayed, Table
-from quorate.deployments.spec.schema import Task
+from quorate.deployments.spec.fields.types import Task
 from quorate.fusion.sequences.decoding import first_tokens
 from quorate.fusion.sequences.tags import tag_scheme
 from quorate.tuning.alternatives.base import Outputs, as_lists

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.schema import NAME_PATTERN
+from quorate.deployments.spec.fields.types import NAME_PATTERN
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
     from quorate.deployments.rows.opening import RowsLike
 
 SPEC_NAME = "quorate.yaml"
+_SHOWN = ("model", "inputs", "output", "classes")
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,9 +27,10 @@ class FirstSpec(Displayed):
 
     Attributes:
         inputs: datatype and shape by name.
-        members: model, inputs and output by name.
+        members: model, inputs and output by name, and classes where labels show another order of them.
         columns: of inputs that the data calls otherwise, for ``--column``.
         data: the file that was read; empty for none.
+        left_out: files that may hold models and are not read, each with what to do.
     """
 
     path: str
@@ -38,6 +40,7 @@ class FirstSpec(Displayed):
     classes: tuple[str, ...]
     columns: Mapping[str, str]
     data: str = ""
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
@@ -51,8 +54,11 @@ class FirstSpec(Displayed):
         inputs = ", ".join(f"{name} {kind}" for name, kind in self.inputs.items())
         classes = f"classes {', '.join(self.classes[:10])}{' ...' if len(self.classes) > 10 else ''}"
         columns = "".join(f" --column {quote(f'{name}={found}')}" for name, found in self.columns.items())
+        seen = {name: member["classes"] for name, member in self.members.items() if "classes" in member}
         lines = [
             f"reads {inputs}; {classes if self.classes else 'gives values'}",
+            *(f"columns of {name} are {', '.join(order)}, as the labels show" for name, order in seen.items()),
+            *(f"left out: {file}" for file in self.left_out),
             f"wrote {self.path}; next: quorate try {self.path} --input {self.data or 'ROWS'}{columns}",
         ]
         return [Table(("member", "model", "reads", "gives"), rows, self.name, lines)]
@@ -91,6 +97,7 @@ def init(
     """
     require("serve", "running models")
     from quorate.cluster.init.first_spec import write_first_spec
+    from quorate.cluster.init.found_models import pickles
 
     place = Path(models)
     if not place.is_dir():
@@ -107,7 +114,7 @@ def init(
     return FirstSpec(
         str(path), spec.name,
         {given: f"{tensor.datatype}{list(tensor.shape)}" for given, tensor in spec.inputs.items()},
-        {given: member.model_dump(include={"model", "inputs", "output"}) for given, member in spec.members.items()},
+        {given: member.model_dump(include=set(_SHOWN), exclude_none=True) for given, member in spec.members.items()},
         spec.classes or (), {given: ",".join(found) for given, found in columns.items()},
-        str(data) if isinstance(data, str | Path) else "",
+        str(data) if isinstance(data, str | Path) else "", tuple(pickles(place)),
     )  # fmt: skip

@@ -144,7 +144,7 @@ def _of_outputs(
     from quorate.tuning.workflows.tune_outputs import Wanted, tune_outputs
 
     _refuse_beside_outputs(others)
-    rows = read_output_rows(spec, data, **read)
+    rows = read_output_rows(spec, data, **read, uneven=True)
     given = {what: by_output(what, wanted[what], spec.outputs) for what in ("metric", "costs", "min_gain", "coverage")}
     promises = {output: coverage for output, coverage in given["coverage"].items() if coverage is not None}
     if not promises:
@@ -198,7 +198,7 @@ def _of_rows(
     from quorate.tuning.workflows.tune_fusion import tune_fusion
 
     label = of_the_only("label", read["label"])
-    rows = read_rows(spec, of_one_output(data), **{**read, "label": label})
+    rows = read_rows(spec, of_one_output(data), **{**read, "label": label}, uneven=train is None)
     if train is not None and read["time"] is not None:
         raise TuningError("time", "an order of rows, with rows of training", "leave one out: folds have no order")
     run = pick_runner()

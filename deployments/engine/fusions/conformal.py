@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.fusions.presence import Mask
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.schema import ConformalSpec
+from quorate.deployments.spec.fields.fusion import ConformalSpec
 from quorate.fusion.calibration.conformal import Columns, prediction_intervals, prediction_sets
 from quorate.fusion.registry import RULES
 

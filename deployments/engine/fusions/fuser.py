@@ -21,7 +21,7 @@ from quorate.deployments.engine.fusions.presence import DEADLINE, OK, Mask, Stat
 from quorate.deployments.engine.state_file import load_state
 from quorate.deployments.errors import SpecError
 from quorate.deployments.routing.reply import MemberReply
-from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.base import Fused, FusedArrays, Rule
 from quorate.fusion.errors import FusionError

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from quorate.deployments.engine.state_file import load_state
-from quorate.deployments.spec.schema import CalibrationSpec, FusionSpec
+from quorate.deployments.spec.fields.fusion import CalibrationSpec, FusionSpec
 from quorate.fusion.base import Fused
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.calibration.decision import Decision

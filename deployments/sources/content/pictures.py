@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.sources.content.base64_text import from_base64
 from quorate.deployments.sources.content.row_errors import each_row, one_a_row
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def decoded(content: Any, mode: str) -> Image:
     if not isinstance(content, bytes):
         raise ValueError(f"a picture has to be BYTES, and not {type(content).__name__}")
     try:
-        image = Image.open(io.BytesIO(_from_base64(content)), formats=FORMATS)
+        image = Image.open(io.BytesIO(from_base64(content)), formats=FORMATS)
         if image.width * image.height <= MAX_PIXELS:
             return ImageOps.exif_transpose(image).convert(mode)
     except UnidentifiedImageError:
@@ -67,14 +67,6 @@ def decoded(content: Any, mode: str) -> Image:
     except Exception as error:  # its readers raise whatever a broken file makes them raise
         raise ValueError(f"a picture cannot be decoded: {error}") from None
     raise ValueError(f"a picture of {image.width} x {image.height} pixels; at most {MAX_PIXELS} are read")
-
-
-def _from_base64(content: bytes) -> bytes:
-    """The bytes of base64; of anything else, such as a picture, what it is."""
-    try:
-        return base64.b64decode(content, validate=True)
-    except ValueError:
-        return content
 
 
 def of_pixels(pixels: NDArray[np.uint8], mode: str) -> Image:

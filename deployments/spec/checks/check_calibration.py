@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.fields.fusion import CalibrationSpec, ConformalSpec, FusionSpec
 from quorate.deployments.spec.model_formats import WEIGHTS_SUFFIX
-from quorate.deployments.spec.schema import CalibrationSpec, ConformalSpec, EnsembleSchema, FusionSpec
+from quorate.deployments.spec.schema import EnsembleSchema
 from quorate.fusion.registry import RuleEntry
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.checks.check_calibration import check_calibration
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.spec.model_formats import WEIGHTS_SUFFIX
-from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec
+from quorate.deployments.spec.schema import EnsembleSchema
 from quorate.deployments.spec.suggestions import suggest
 from quorate.fusion.registry import RULES, RuleEntry
 

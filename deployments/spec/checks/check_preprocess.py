@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.fields.preprocess import PreprocessSpec
 from quorate.deployments.spec.model_formats import format_of
-from quorate.deployments.spec.preprocess import PreprocessSpec
 from quorate.deployments.spec.schema import EnsembleSchema, MemberSpec, TensorSpec
 from quorate.deployments.spec.suggestions import suggest
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from quorate.deployments.errors import SpecError
-from quorate.deployments.spec.schema import EnsembleSchema, FusionSpec, Task, TensorSpec, token_input
+from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.spec.fields.types import Task
+from quorate.deployments.spec.schema import EnsembleSchema, TensorSpec, token_input
 from quorate.fusion.registry import RULES
 
 # What a task's answer is fused from.

@@ -12,7 +12,7 @@ import pytest
 import quorate
 from quorate.cluster.jobs.api import JobsApi
 from quorate.cluster.local.connection import connected
-from quorate.deployments.errors import ClusterError
+from quorate.deployments.errors import ClusterError, UnavailableError
 from quorate.deployments.own_code.archive import own_archive, own_digest
 from quorate.deployments.own_code.boot import code_digest
 
@@ -88,3 +88,13 @@ def test_the_archive_of_quorate_is_quorate_wherever_it_is_unpacked(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd="/")
     file, version = done.stdout.split()
     assert (file.startswith(str(tmp_path)), version) == (True, quorate.__version__)
+
+
+def test_a_job_that_connects_anew_is_on_no_cluster_for_a_moment_and_is_told_so(monkeypatch):
+    from ray.experimental import internal_kv
+
+    from quorate.cluster.jobs.receiving import is_there
+
+    monkeypatch.setattr(internal_kv, "global_gcs_client", None)
+    with pytest.raises(UnavailableError, match="this process is connected to no cluster's head; connect first"):
+        is_there("quorate-0-stop.json")

@@ -2,10 +2,17 @@
 
 import json
 
+import joblib
+import lightgbm
 import numpy as np
+import pandas as pd
 import pytest
+import skops.io
 import torch
 from safetensors.torch import save_file
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from quorate.cluster.operations.models.init import init
@@ -181,3 +188,34 @@ def test_the_probabilities_of_a_classifier_as_sklearn_onnx_writes_it_are_found(t
     done = init(tmp_path, tmp_path / "rows.csv", label="species", name="irises")
     found = try_spec(done.path, tmp_path / "rows.csv")
     np.testing.assert_allclose(found.outputs["fused"], model.predict_proba(iris.data.to_numpy()), atol=1e-5)
+
+
+def test_columns_of_a_model_that_only_numbers_its_classes_get_the_names_that_labels_show(tmp_path):
+    data = load_breast_cancer(as_frame=True)  # 0 is malignant there, and benign comes first by name
+    rows = data.data.iloc[:, :6]
+    model = lightgbm.LGBMClassifier(n_estimators=10, verbose=-1).fit(rows[:400], data.target[:400])
+    model.booster_.save_model(tmp_path / "m.txt")
+    joblib.dump(LogisticRegression(), tmp_path / "other.joblib")
+    table = rows[400:].assign(diagnosis=data.target_names[data.target[400:]])
+    done = init(tmp_path, table, label="diagnosis")
+    assert (done.classes, done.members["m"]["classes"]) == (("benign", "malignant"), ("malignant", "benign"))
+    said = "\n".join(line for shown in done.tables() for line in shown.lines)
+    assert "columns of m are malignant, benign, as the labels show" in said
+    assert "left out: other.joblib is a pickle, whose code would run: if you trust it, quorate convert" in said
+    shares = try_spec(done.path, table.drop(columns="diagnosis")).outputs["fused"]
+    np.testing.assert_allclose(shares, model.predict_proba(rows[400:])[:, ::-1], atol=1e-6)
+    (tmp_path / "m.txt").unlink()
+    with pytest.raises(QuorateError, match=r"holds no model; other.joblib is a pickle, .* --to skops; give a folder"):
+        init(tmp_path, table, label="diagnosis", replace=True)
+
+
+def test_what_a_member_has_to_be_configured_with_is_said_as_the_option(tmp_path):
+    rows = pd.DataFrame(ROWS, columns=list("abcd"))
+    forest = RandomForestClassifier(2, random_state=0).fit(rows, ["x", "y"] * 20)
+    skops.io.dump(forest, tmp_path / "m.skops")
+    table = rows.assign(label=["x", "y"] * 20)
+    said = r"say --config 'm=\{trusted: \[sklearn.tree._tree.Tree\]\}'"
+    with pytest.raises(QuorateError, match=said):
+        init(tmp_path, table)
+    done = init(tmp_path, table, configs={"m": {"trusted": ["sklearn.tree._tree.Tree"]}})
+    assert load_spec(done.path).members["m"].config == {"trusted": ["sklearn.tree._tree.Tree"]}

@@ -61,7 +61,7 @@ def test_a_missing_string_is_empty(given):
         ([1e300], "FP32", "input 'x': row 0: 1e+300 is beyond FP32"),
         ([1, None], "INT64", "input 'x': row 1: missing, and INT64 knows no missing values"),
         (["a"], "FP32", "input 'x': row 0: 'a', the model reads FP32"),
-        ([[1, 2], [3]], "FP32", "give rows of one length"),
+        ([[1, 2], [3]], "FP32", "a request has rows of one shape"),
     ],
 )
 def test_what_is_not_of_the_datatype_is_refused_with_a_sentence(given, datatype, sentence):

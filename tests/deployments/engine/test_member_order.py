@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from quorate.deployments import parse_spec
 from quorate.deployments.engine.fusions.fuser import build_fuser
 from quorate.deployments.routing.reply import MemberReply
-from quorate.deployments.spec.schema import FusionSpec
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion import (
     RULES,

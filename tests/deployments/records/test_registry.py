@@ -9,7 +9,7 @@ import pytest
 from quorate.deployments import Doors
 from quorate.deployments.errors import ConflictError, RecordVersionError, UnavailableError
 from quorate.deployments.records.registry import KEPT, Publication, Registry
-from quorate.deployments.spec.schema import _Frozen
+from quorate.deployments.spec.fields.types import Frozen
 from tests.deployments.support.memory_store import MemoryStore
 from tests.deployments.support.publications import publication, record
 
@@ -246,14 +246,14 @@ def test_a_spec_keeps_its_names_in_later_versions():
 
 
 def test_a_field_that_came_later_is_in_no_dump_with_its_default_and_else_in_all():
-    class Older(_Frozen):
+    class Older(Frozen):
         name: str
 
     class Newer(Older):
         later = frozenset({"colours"})
         colours: tuple[str, ...] = ()
 
-    class Outer(_Frozen):
+    class Outer(Frozen):
         inner: Newer
 
     plain = Outer(inner=Newer(name="a"))

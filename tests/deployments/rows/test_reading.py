@@ -3,6 +3,7 @@
 import gzip
 import json
 import wave
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from pyarrow import feather, parquet
 
 from quorate.deployments.errors import RowsError
 from quorate.deployments.rows.reading import Wanted, read_inputs
+from quorate.deployments.rows.uneven import runs
 
 FRAME = pd.DataFrame({"age": [39, 50, None], "job": ["clerk", None, "cook"], "n": [1, 2, 3], "label": ["a", "b", "a"]})
 PERSON = {"age": Wanted("FP32", ()), "job": Wanted("BYTES", (1,)), "n": Wanted("INT64", (1,))}
@@ -202,12 +204,60 @@ def test_samples_of_24_bits_in_a_file_with_other_parts_are_what_scipy_reads(tmp_
     np.testing.assert_allclose(read_inputs(tmp_path, {"audio": Wanted("FP32", (-1,))})["audio"][0], expected, rtol=1e-6)
 
 
-def test_sounds_of_other_lengths_or_rates_are_named(tmp_path):
-    write_wav(tmp_path / "a.wav", np.zeros(50, "<i2"), 2)
-    for samples, rate, said in ((40, 8000, r"row 1: shape \[40\], and \[50\]"), (50, 16000, "row 1: 16000 samples")):
-        write_wav(tmp_path / "b.wav", np.zeros(samples, "<i2"), 2, rate)
-        with pytest.raises(RowsError, match=said):
-            read_inputs(tmp_path, {"audio": Wanted("FP32", (-1,))})
+def test_sounds_of_another_rate_are_named_and_of_other_lengths_only_where_the_model_reads_one(tmp_path):
+    write_wav(tmp_path / "a.wav", np.arange(50, dtype="<i2"), 2)
+    write_wav(tmp_path / "b.wav", np.arange(40, dtype="<i2"), 2)
+    found = read_inputs(tmp_path, {"audio": Wanted("FP32", (-1,))})["audio"]
+    assert [(row * 2**15).tolist() for row in found] == [list(range(50)), list(range(40))]
+    with pytest.raises(RowsError, match=r"row 1: shape \[40\], and \[50\] before; rows of one tensor"):
+        read_inputs(tmp_path, {"audio": Wanted("FP32", (50,))})
+    write_wav(tmp_path / "b.wav", np.zeros(50, "<i2"), 2, 16000)
+    with pytest.raises(RowsError, match="row 1: 16000 samples"):
+        read_inputs(tmp_path, {"audio": Wanted("FP32", (-1,))})
+
+
+SEQUENCES = [[[1.5, 2], [3, 4]], [[5, 6]], [], [[7, 8]]]  # (steps, 2)
+
+
+def ragged(kind, folder) -> Any:
+    (folder / "rows.json").write_text(json.dumps({"x": SEQUENCES}))
+    (folder / "rows.jsonl").write_text("\n".join(json.dumps({"x": row}) for row in SEQUENCES))
+    pairs = pa.array(SEQUENCES, pa.large_list(pa.list_(pa.float32(), 2)))
+    return {
+        "lists": pa.table({"x": SEQUENCES}), "pairs": pa.table({"x": pairs}), "polars": pl.DataFrame({"x": SEQUENCES}),
+        "pandas": pd.DataFrame({"x": [np.array(row).reshape(-1, 2) for row in SEQUENCES]}),
+        "slices": pa.table({"x": [[[0, 0]], *SEQUENCES, [[9, 9]]]}).slice(1, 4),
+        "objects": {"x": pd.Series(SEQUENCES).to_numpy()},
+        "json": folder / "rows.json", "jsonl": folder / "rows.jsonl",
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["lists", "pairs", "polars", "pandas", "slices", "objects", "json", "jsonl"])
+def test_rows_of_other_lengths_are_arrays_of_their_own_where_a_size_is_free(tmp_path, kind):
+    given = ragged(kind, tmp_path)
+    found = read_inputs(given, {"x": Wanted("FP32", (-1, 2))})["x"]
+    assert [(row.dtype, row.shape[1:]) for row in found] == [(np.float32, (2,))] * 4
+    assert [row.tolist() for row in found] == SEQUENCES
+    assert [len(part["x"]) for part in runs({"x": found})] == [1] * 4
+    with pytest.raises(RowsError, match=r"row 1: shape .*, and .* before; rows of one tensor have one shape"):
+        read_inputs(given, {"x": Wanted("FP32", (2, 2))})
+    with pytest.raises(RowsError, match=r"row 0: shape \[2, 2\], the model reads \[-1, 3\]"):
+        read_inputs(given, {"x": Wanted("FP32", (-1, 3))})
+
+
+def test_batches_of_one_length_each_are_rows_of_other_lengths_together():
+    table = pa.Table.from_batches([pa.record_batch({"x": [[1, 2]] * 2}), pa.record_batch({"x": [[3]]})])
+    found = read_inputs(table, {"x": Wanted("INT32", (-1,))})["x"]
+    assert [row.tolist() for row in found] == [[1, 2], [1, 2], [3]]
+    assert [part["x"].tolist() for part in runs({"x": found})] == [[[1, 2], [1, 2]], [[3]]]
+
+
+def test_what_is_uneven_within_a_row_or_too_large_in_one_is_named_by_its_row():
+    for given in ({"x": pd.Series([[[1, 2]], [[1, 2], [3]]]).to_numpy()}, pa.table({"x": [[[1, 2]], [[1, 2], [3]]]})):
+        with pytest.raises(RowsError, match="row 1: lists of other lengths in it"):
+            read_inputs(given, {"x": Wanted("FP32", (-1, -1))})
+    with pytest.raises(RowsError, match="row 1: 300 is beyond INT8"):
+        read_inputs(pa.table({"x": [[1], [2, 300], [3]]}), {"x": Wanted("INT8", (-1,))})
 
 
 def save_like_hugging_face(folder, table):

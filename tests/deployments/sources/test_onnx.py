@@ -23,7 +23,7 @@ from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.check_files import check_files
 from quorate.deployments.spec.digests import check_member, pin
-from quorate.deployments.spec.notes import notes
+from quorate.deployments.spec.model_files.notes import notes
 
 CLASSES = ["setosa", "versicolor", "virginica"]
 

@@ -19,17 +19,17 @@ FACTORIES = Path(__file__).parent / "factories"
 
 
 class MemberThreads:
-    """One replica of each member of an ensemble."""
+    """One replica of each member of an ensemble; ``sockets`` is a folder for theirs."""
 
-    def __init__(self, spec, folder):
-        self._spec, self._folder = spec, folder
+    def __init__(self, spec, sockets, folder=FACTORIES):
+        self._spec, self._sockets, self._folder = spec, sockets, folder
         torch.set_num_threads(1)
         self._outputs = {}
         self._loops = {name: self._start(name) for name in spec.members}
 
     def _start(self, name):
         member = self._spec.members[name]
-        predictor = Predictor(load_model(name, member, FACTORIES), self._spec.job(name))
+        predictor = Predictor(load_model(name, member, self._folder), self._spec.job(name))
         predictor.warm_up()
         self._outputs[name] = {"datatype": predictor.datatype, "dims": predictor.dims}
         listener = UnixListener(self._path(name))
@@ -38,7 +38,7 @@ class MemberThreads:
         return loop
 
     def _path(self, name):
-        return Path(self._folder) / name
+        return Path(self._sockets) / name
 
     def find(self, name, on_replicas):
         """Tell where a member's replica is; it stays there, so nobody need tell again."""
@@ -47,7 +47,7 @@ class MemberThreads:
 
     async def engine(self):
         """An engine that reaches all of them."""
-        engine = Engine(self._spec, FACTORIES, "here")
+        engine = Engine(self._spec, self._folder, "here")
         for name in self._spec.members:
             self.find(name, functools.partial(engine.revisions.set_replicas, name))
         while not all(engine.ready().values()):

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from quorate.deployments.spec.schema import Datatype
+from quorate.deployments.spec.fields.types import Datatype
 from quorate.deployments.wire.datatypes import (
     BY_CODE,
     CODES,

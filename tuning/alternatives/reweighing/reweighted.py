@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from quorate.deployments.spec.schema import Task
+from quorate.deployments.spec.fields.types import Task
 from quorate.tuning.alternatives.base import Kind, Outputs, answers_of
 from quorate.tuning.alternatives.pools import SHRINKAGES
 from quorate.tuning.alternatives.recipe import Recipe

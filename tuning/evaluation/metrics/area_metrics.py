@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.spec.schema import Task
+from quorate.deployments.spec.fields.types import Task
 from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.scoring import Floats
 

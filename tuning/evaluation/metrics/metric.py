@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.spec.schema import Task
+from quorate.deployments.spec.fields.types import Task
 from quorate.fusion.sequences.decoding import decode_flat, first_tokens
 from quorate.fusion.sequences.tags import TagScheme
 from quorate.tuning.alternatives.base import Outputs

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.spec.schema import Task
+from quorate.deployments.spec.fields.types import Task
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.metrics.class_metrics import CLASS_METRICS, class_metric, cost_metric
 from quorate.tuning.evaluation.metrics.label_metrics import LABEL_METRICS, label_metric

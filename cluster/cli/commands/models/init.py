@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,10 @@ def init(
     factory: Annotated[
         list[str] | None, typer.Option(help="MEMBER=MODULE:FACTORY, what builds the network of a weights file.")
     ] = None,
-    config: Annotated[list[str] | None, typer.Option(help="MEMBER={...}, what its factory is called with.")] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(help="MEMBER={...}, its config as a spec says it, such as what a factory is called with."),
+    ] = None,
     replace: Annotated[bool, typer.Option(help="Write it anew where it is there already.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -53,10 +55,16 @@ def _by_member(option: str, given: list[str] | None) -> dict[str, str]:
 
 
 def _mapping(member: str, text: str) -> dict[str, Any]:
+    """As a spec says it."""
+    from quorate.deployments.errors import SpecError
+    from quorate.deployments.spec.schema import MemberSpec
+    from quorate.deployments.spec.text.scalars import resolved
+    from quorate.deployments.spec.text.yaml_text import read_yaml
+
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = resolved({"config": read_yaml(text)}, MemberSpec)["config"]
+    except SpecError:
         found = None
     if not isinstance(found, dict):
-        raise typer.BadParameter(f"--config {member} is '{text}'; write JSON, such as {member}={{\"width\": 8}}")
+        raise typer.BadParameter(f"--config {member} is '{text}'; write a mapping, such as {member}={{width: 8}}")
     return found

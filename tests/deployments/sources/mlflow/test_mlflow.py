@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.impute import SimpleImputer
@@ -15,13 +16,18 @@ from quorate.deployments.spec.files import save_spec
 from tests.deployments.support.boosters import LIBRARIES, estimator
 from tests.deployments.support.patients import PLAIN, answers, near, patients, predictor_of, served, spec_of
 
-pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
+# Advice of MLflow on models that are saved here as users save them.
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:(?s).*contains integer column:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*input example was not provided:UserWarning"),
+]
 TENSORS = {name: {"datatype": "FP64", "shape": []} for name in PLAIN[:2]} | {
     "points": {"datatype": "INT64", "shape": []}
 }
 
 
-def doubled(self, context, model_input, params=None):
+def doubled(self, context, model_input: pd.DataFrame, params=None):
     """A model of one's own: a method that takes a frame."""
     return 2 * model_input[["points"]].to_numpy() + model_input[["mean radius"]].to_numpy()
 

@@ -9,7 +9,7 @@ from quorate.deployments import load_model, parse_spec
 from quorate.deployments.errors import MemberLoadError, SpecError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.check_files import check_files
-from quorate.deployments.spec.notes import notes
+from quorate.deployments.spec.model_files.notes import notes
 
 pytestmark = pytest.mark.long
 

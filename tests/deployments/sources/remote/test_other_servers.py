@@ -1,7 +1,11 @@
-"""Members that MLServer and KServe serve, each in an environment of its own (`make test-servers`), by HTTP and gRPC."""
+"""Members that MLServer, KServe and Triton serve, each in an environment of its own, by HTTP and gRPC.
+
+`make test-servers` runs the first two, `make test-triton` the last: the ``tritonserver`` that nvidia-pytriton carries.
+"""
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -50,13 +54,39 @@ class Margins(Model):
 ModelServer(http_port=int(sys.argv[1]), grpc_port=int(sys.argv[2]), workers=1).start([Margins()])
 """
 
+TRITON = """
+import numpy as np
+import triton_python_backend_utils as pb
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self._answer(pb.get_input_tensor_by_name(request, "rows").as_numpy()) for request in requests]
+
+    def _answer(self, rows):
+        margins = pb.Tensor("margins", rows - rows.mean(axis=1, keepdims=True))
+        return pb.InferenceResponse([margins, pb.Tensor("sum", rows.sum(axis=1, keepdims=True))])
+"""
+TRITON_CONFIG = """
+name: "margins"
+backend: "python"
+max_batch_size: 4
+input [ { name: "rows" data_type: TYPE_FP64 dims: [ 4 ] } ]
+output [ { name: "margins" data_type: TYPE_FP64 dims: [ 4 ] }, { name: "sum" data_type: TYPE_FP64 dims: [ 1 ] } ]
+dynamic_batching { }
+"""
+# Of the environment of Triton: its Python's version, its packages and its library.
+FIND = """
+import json, sys, sysconfig
+print(json.dumps(["%d.%d" % sys.version_info[:2], sysconfig.get_path("purelib"), sysconfig.get_config_var("LIBDIR")]))
+"""
+
 pytestmark = pytest.mark.slow
 
 
-def python_of(name):
+def python_of(name, target="test-servers"):
     found = ROOT / f".venv-{name}/bin/python"
     if not found.exists():
-        pytest.skip(f"{name} is not installed: it has an environment of its own, make test-servers")
+        pytest.skip(f"{name} is not installed: it has an environment of its own, make {target}")
     return found
 
 
@@ -71,19 +101,18 @@ def free_ports(count):
 class Server:
     """A process of another server; ``http`` and ``grpc`` are its ports."""
 
-    def __init__(self, folder, *command):
+    def __init__(self, folder, *command, **environment):
         self._folder, self._command = folder, command
         self.http, self.grpc, metrics = free_ports(3)
-        self._ports = {"MLSERVER_HTTP_PORT": self.http, "MLSERVER_GRPC_PORT": self.grpc,
-                       "MLSERVER_METRICS_PORT": metrics}  # fmt: skip
+        self._environment = {"MLSERVER_HTTP_PORT": str(self.http), "MLSERVER_GRPC_PORT": str(self.grpc),
+                             "MLSERVER_METRICS_PORT": str(metrics), **environment}  # fmt: skip
         self._process = None
 
     def start(self, model):
         words = [str(word).format(http=self.http, grpc=self.grpc) for word in self._command]
-        ports = {name: str(port) for name, port in self._ports.items()}
         with (self._folder / "log").open("w") as log:
             self._process = subprocess.Popen(
-                words, cwd=self._folder, env={**os.environ, **ports}, stdout=log, stderr=subprocess.STDOUT
+                words, cwd=self._folder, env={**os.environ, **self._environment}, stdout=log, stderr=subprocess.STDOUT
             )
         until = time.monotonic() + 120
         while not self._ready(model):
@@ -124,6 +153,31 @@ def kserve(tmp_path):
     server.stop()
 
 
+@pytest.fixture
+def triton(tmp_path):
+    python = python_of("tritonserver", "test-triton")
+    version, packages, libraries = json.loads(subprocess.check_output([python, "-c", FIND]))
+    home, backend, model = (
+        Path(packages) / "pytriton/tritonserver",
+        tmp_path / "backends/python",
+        tmp_path / "models/margins",
+    )
+    shutil.copytree(home / "backends/python", backend)
+    shutil.copy(home / f"python_backend_stubs/{version}/triton_python_backend_stub", backend)
+    (model / "1").mkdir(parents=True)
+    (model / "config.pbtxt").write_text(TRITON_CONFIG)
+    # The stub starts its interpreter without the environment's packages.
+    (model / "1/model.py").write_text(f"import sys\nsys.path.insert(0, {packages!r})\n{TRITON}")
+    server = Server(
+        tmp_path, home / "bin/tritonserver", f"--model-repository={model.parent}",
+        f"--backend-directory={backend.parent}", "--http-address=127.0.0.1", "--grpc-address=127.0.0.1",
+        "--http-port={http}", "--grpc-port={grpc}", "--allow-metrics=false",
+        LD_LIBRARY_PATH=os.pathsep.join([libraries, str(Path(packages) / "nvidia_pytriton.libs")]),
+    )  # fmt: skip
+    yield server
+    server.stop()
+
+
 def spec(server, model, classes=None, **member):
     """Two members, one a protocol, of the same model."""
     both = {"http": f"http:127.0.0.1:{server.http}/{model}", "grpc": f"grpc:127.0.0.1:{server.grpc}/{model}"}
@@ -147,6 +201,20 @@ def test_a_model_of_kserves_server_answers_by_the_output_that_is_meant(kserve):
     kserve.start("margins")
     found = quorate.try_spec(spec(kserve, "margins", output="values", output_name="margins"), {"x": ROWS})
     np.testing.assert_allclose(found.outputs["fused"], ROWS - ROWS.mean(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_a_model_of_triton_answers_over_http_whatever_its_batches(triton, open_doors):
+    triton.start("margins")
+    asked = spec(triton, "margins", output="values", output_name="margins")
+    for rows in (ROWS, ROWS[:1], np.tile(ROWS, (5, 1))):  # Triton takes four at a time
+        found = quorate.try_spec(asked, {"x": rows})
+        np.testing.assert_allclose(found.outputs["fused"], rows - rows.mean(axis=1, keepdims=True), atol=1e-6)
+        assert found.parameters["members_used"] == "grpc,http"
+    doors = open_doors({**asked, "name": "before-triton"})
+    tensor = {"name": "x", "datatype": "FP64", "shape": list(ROWS.shape), "data": ROWS.tolist()}
+    answer = httpx.post(f"{doors.http}/v2/models/before-triton/infer", json={"inputs": [tensor]}).json()
+    (output,) = answer["outputs"]
+    np.testing.assert_allclose(np.reshape(output["data"], (6, 4)), ROWS - ROWS.mean(axis=1, keepdims=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
