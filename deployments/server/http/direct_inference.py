@@ -13,7 +13,6 @@ from time import monotonic, perf_counter_ns
 from typing import NamedTuple
 
 from quorate.deployments.engine.request import Answer, Request
-from quorate.deployments.errors import OverloadedError
 from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.server.compression import COMPRESS_FROM_BYTES, Headers, accepted_coding
@@ -69,11 +68,13 @@ class DirectInference:
     """Answers plain requests for one door.
 
     Attributes:
+        budget: what requests hold.
         known: heads as they came, letter by letter; a client sends the same again and again, but for a length.
     """
 
     def __init__(self, service: Service, keeper: Doorkeeper, dump: Dump):
         self._service, self._keeper, self._dump = service, keeper, dump
+        self.budget = service.budget
         self.known: dict[bytes, PlainHead] = {}
 
     def know(self, raw: bytes, head: PlainHead) -> None:
@@ -112,15 +113,6 @@ class DirectInference:
         if not max(json_bytes or 0, 1) <= length <= min(MAX_BODY_BYTES, service.most_body_bytes(model, version)):
             return None
         return PlainHead(path, model, version, headers, length, json_bytes, packs, context_of(headers))
-
-    def hold(self, head: PlainHead) -> MemoryHold | None:
-        """Room for a request's body; None where there is none."""
-        hold = self._service.budget.hold()
-        try:
-            hold.add(head.body_bytes)
-        except OverloadedError:
-            return None
-        return hold
 
     def take(self, head: PlainHead, body: bytes, hold: MemoryHold, write: Write) -> DirectRequest | None:
         """Answer a request, later, by ``write``; None, and nothing has happened, where it is not plain.

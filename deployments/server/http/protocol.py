@@ -99,6 +99,7 @@ class JoinedHttpProtocol(HttpToolsProtocol):
 
     _peer = ""
     _whole = False  # the last bytes ended a request
+    _between = True  # what comes next begins one
     _since = 0.0  # when it was first seen that a request did not come in whole
     _fed_bytes = _body_bytes = 0  # of this request
     _alarm: asyncio.TimerHandle | None = None
@@ -144,12 +145,10 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._direct is not None and not self._fed_bytes:
+        if self._direct is not None and self._between:
             if self._take_known(self._direct, data):
                 return
             self._first = data
-        else:
-            self._first = b""
         self._fed_bytes += len(data)
         self._whole = False
         self._parse(data)
@@ -163,19 +162,30 @@ class JoinedHttpProtocol(HttpToolsProtocol):
 
     def _take_known(self, direct: DirectInference, data: bytes) -> bool:
         """Take a plain request that came in one piece behind a head that was read before, letter by letter the same."""
-        if self.pipeline or not (self.cycle is None or self.cycle.response_complete) or self.transport.is_closing():
+        if not (self.cycle is None or self.cycle.response_complete) or self.transport.is_closing():
+            return False
+        if self.pipeline or self.flow.write_paused:  # the application waits until its client reads
             return False
         head_bytes = data.find(HEAD_END) + len(HEAD_END)
         head = direct.known.get(data[:head_bytes])
         if head is None or len(data) != head_bytes + head.body_bytes:
             return False
-        hold = direct.hold(head)
-        if hold is None:
+        hold = direct.budget.hold()
+        if not hold.has_added(head.body_bytes):
             return False
         cycle = RequestResponseCycle(
-            _SCOPE, self.transport, self.flow, self.logger, self.access_logger, False,  # type: ignore[arg-type]
-            self.server_state.default_headers, _NO_EVENT, False, True, self.on_response_complete,
-        )  # fmt: skip
+            scope=_SCOPE,  # type: ignore[arg-type]
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=_NO_EVENT,
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
         taken = direct.take(head, data[head_bytes:], hold, partial(self._write_answer, cycle))
         if taken is None:
             hold.close()
@@ -237,32 +247,42 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _hold_back(self, direct: DirectInference, cycle: RequestResponseCycle) -> bool:
-        """Wait with a plain request for its body, which is counted from now on; whether it is one."""
+        """Wait with a plain request for its body; whether it is one."""
         scope = cycle.scope
-        head = direct.read_head(scope["method"], scope["path"], self.headers)
-        hold = None if head is None else direct.hold(head)
-        if head is None or hold is None:
+        head = None if self.flow.write_paused else direct.read_head(scope["method"], scope["path"], self.headers)
+        if head is None:
             return False
-        self._held = _Held(cycle, head, hold)
+        self._held = _Held(cycle, head, direct.budget.hold())
         return True
+
+    def _release(self, held: _Held) -> None:
+        """Have the application answer it, which counts what has come by itself."""
+        self._held = None
+        held.hold.close()
+        super()._start_asgi_task(held.cycle, self.app)
+
+    def on_message_begin(self) -> None:
+        self._between = False
+        super().on_message_begin()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
+        if self._held is not None and not self._held.hold.has_added(len(body)):
+            self._release(self._held)
 
     def on_message_complete(self) -> None:
         if self._offers:
             return
-        self._whole = True
+        self._whole = self._between = True
         self._fed_bytes = self._body_bytes = 0
         super().on_message_complete()
         held, self._held = self._held, None
         if held is not None and self._direct is not None:
             write = partial(self._write_answer, held.cycle)
             self._under_way = self._direct.take(held.head, bytes(held.cycle.body), held.hold, write)
-            if self._under_way is None:  # the application's
-                held.hold.close()
-                super()._start_asgi_task(held.cycle, self.app)
+            if self._under_way is None:
+                self._release(held)
             elif self._first:
                 self._learn(held)
 

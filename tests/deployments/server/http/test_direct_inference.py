@@ -123,13 +123,45 @@ def test_a_body_in_pieces_behind_a_known_head_is_waited_for(pair, taken):
         whole = request()
         line.sendall(whole)
         first = read_answer(line)
-        for size in (len(whole) - 5, whole.index(b"\r\n\r\n") + 4):
+        for size in (20, whole.index(b"\r\n\r\n") + 4):
             line.sendall(whole[:size])
-            until(lambda: pair.service.budget.held_bytes == len(BODY))
             line.sendall(whole[size:])
             assert read_answer(line) == first
-    assert len(taken) == 3
+        line.sendall(whole[:-5])
+        until(lambda: pair.service.budget.held_bytes == len(BODY) - 5)  # what has come, and not what is to come
+        line.sendall(whole[-5:])
+        assert read_answer(line) == first
+    assert len(taken) == 4
     until(lambda: not pair.service.budget.held_bytes)
+
+
+def test_a_known_head_inside_of_another_head_is_no_request(pair, taken):
+    with connect(pair.http) as line:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        whole = request()
+        line.sendall(whole)
+        first = read_answer(line)
+        # What comes behind the first of these requests is the value of a header, though it arrives by itself.
+        line.sendall(whole + b"GET /v2/health/live HTTP/1.1\r\nHost: b\r\nX: ")
+        assert read_answer(line) == first
+        line.sendall(whole)
+        assert read_answer(line)[0][0] == "HTTP/1.1 400 Bad Request"  # two Host headers
+    assert len(taken) == 2
+
+
+def test_a_client_that_does_not_read_is_answered_by_the_application_which_waits(pair, taken):
+    with connect(pair.http) as line:
+        line.sendall(request())
+        first = read_answer(line)
+        state, port = pair.server._http.server_state, line.getsockname()[1]
+        (connection,) = [one for one in state.connections if one.client[1] == port]
+        pair.server._loop.call_soon_threadsafe(connection.flow.pause_writing)
+        until(lambda: connection.flow.write_paused)
+        line.sendall(request())
+        until(lambda: not connection.cycle.response_complete)
+        pair.server._loop.call_soon_threadsafe(connection.flow.resume_writing)
+        assert read_answer(line) == first
+    assert len(taken) == 1
 
 
 def test_a_connection_that_is_to_close_is_closed_behind_the_answer(pair, taken):
