@@ -59,7 +59,7 @@ def serve(folder: Path) -> None:
     from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
 
     names = list(SPEC.members)
-    members = [_child("--member", name, str(folder / name)) for name in names]
+    members = [start_child(__file__, "--member", name, str(folder / name)) for name in names]
     settings = ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors()))
 
     def find(app, on_replicas):  # type: ignore[no-untyped-def]
@@ -97,9 +97,11 @@ def receive() -> None:
     print(receiver.spans, flush=True)
 
 
-def _child(*words: str, python: str = sys.executable, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """A process of this script that has said its first line, which is then its ``said``."""
-    command = [python, __file__, *words]
+def start_child(
+    script: str, *words: str, python: str = sys.executable, env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """A process of a script that has said its first line, which is then its ``said``."""
+    command = [python, script, *words]
     child = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
     )
@@ -173,12 +175,12 @@ def report(found: Sequence[dict[str, dict[str, float]]]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="q") as folder:
-        receiver = _child("--receive")
+        receiver = start_child(__file__, "--receive")
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.said.strip()}"}  # type: ignore[attr-defined]
-        children = [receiver, _child("--serve", tempfile.mkdtemp(dir=folder), env=env)]
+        children = [receiver, start_child(__file__, "--serve", tempfile.mkdtemp(dir=folder), env=env)]
         servers = {way: Server(children[1]) for way in WAYS}
         if arguments.absent:
-            children.append(_child("--serve", tempfile.mkdtemp(dir=folder), python=arguments.absent))
+            children.append(start_child(__file__, "--serve", tempfile.mkdtemp(dir=folder), python=arguments.absent))
             servers[ABSENT] = Server(children[-1])
         found = []
         for _ in range(arguments.rounds):

@@ -57,7 +57,7 @@ async def serve(keys: ClusterKeys) -> None:
 
 async def measure(peer: Peer, kind: Kind, tensor: np.ndarray[Any, Any], calls: int, at_once: int) -> float:
     """Calls per second."""
-    payload, loop = Payload.of([tensor]), asyncio.get_running_loop()
+    payload, loop = Payload([tensor]), asyncio.get_running_loop()
 
     async def client() -> None:
         for _ in range(calls // at_once):

@@ -64,11 +64,17 @@ class MemoryHold:
         Raises:
             OverloadedError: they are not free; nothing is added.
         """
+        if not self.has_added(size):
+            raise self._budget.full()
+
+    def has_added(self, size: int) -> bool:
+        """The same, saying whether there was room instead of raising."""
         budget = self._budget
         if budget.held_bytes + size > budget.limit_bytes:
-            raise budget.full()
+            return False
         budget.held_bytes += size
         self.held_bytes += size
+        return True
 
     def give_back(self, size: int) -> None:
         """Hold ``size`` bytes less."""

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.engine.deadlines import Deadlines
 from quorate.deployments.engine.fan_out import SLACK_S, Asked, FanOut, Parallel
 from quorate.deployments.engine.fusions.presence import OK, UNASKED, Account, Mask, Presence, States, discount
 from quorate.deployments.engine.graph_run import GraphRun
@@ -45,9 +46,11 @@ class Batch:
         members: Mapping[str, Asked],
         metrics: Metrics,
         on_first: Callable[[], None],
+        deadlines: Deadlines[Batch],
         columns: Mapping[str, Array] | None = None,
     ):
         """Args:
+        deadlines: calls ``settle`` at the next of its requests' deadlines.
         columns: the requests' inputs, joined; done here when None.
         """
         self._open, self._began = list(requests), time.monotonic()
@@ -56,27 +59,26 @@ class Batch:
         self._fused = revision.asked if chosen is None else tuple(n for n in revision.asked if n in chosen)
         # Those whom the answer names: members that other members read count as well.
         self._nodes = (*revision.asked, *graph.upstream)
-        self._rows = sum(request.rows for request in requests)
         self._starts: dict[Request, int] = {}
-        at = 0
+        at, due, expires = 0, math.inf, 0.0
         for request in requests:
             self._starts[request] = at
             at += request.rows
+            due, expires = min(due, request.deadline), max(expires, request.deadline)
+        self._rows = at
         columns = join_columns(requests) if columns is None else columns
         self._members = members
         self._columns = columns if graph.selects(graph.output) or graph.output.reads_inputs else {}
-        expires = max(request.deadline for request in requests)
         self._trace = self._traced(requests)
         self._fan_out: FanOut
         if graph.flat:
             self._fan_out = Parallel(graph, self._fused, members, metrics, columns, expires, self._changed, self._trace)
         else:
-            due = min(request.deadline for request in requests)
             self._fan_out = GraphRun(
                 graph, self._fused, members, metrics, columns, due, expires, self._changed, self._trace
             )
         self._replies: Mapping[str, MemberReply] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadlines = deadlines
 
     def _traced(self, requests: Sequence[Request]) -> BatchTrace | None:
         traces = [(r.trace, r.deadline - r.allowed_s) for r in requests if r.trace is not None]
@@ -88,46 +90,42 @@ class Batch:
     def start(self) -> None:
         """Send the rows to every member."""
         self._fan_out.start()
-        self._settle()
+        self.settle()
 
     def abandon(self, request: Request) -> None:
         """The client is gone; after the last one, the calls to the members are cancelled."""
         if request in self._open:
             self._open.remove(request)
             if not self._open:
-                self._settle()
+                self.settle()
 
     def fail(self, requests: Sequence[Request], error: QuorateError) -> None:
         """End requests that can have no answer."""
         for request in requests:
-            if not request.future.done():
-                request.future.set_exception(error)
+            if not request.promise.done():
+                request.promise.set_exception(error)
 
     def _changed(self) -> None:
         self._on_first()
         if self._fan_out.complete:  # before that only a deadline ends a request, and the timer is set for those
-            self._settle()
+            self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Answer the requests that can be answered, and set a timer for the next deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         now = time.monotonic()
-        due, waiting = self._open, []
+        due, self._open = self._open, []
         if not self._fan_out.complete:
-            due = [request for request in self._open if request.deadline <= now + SLACK_S]
-            waiting = [request for request in self._open if request.deadline > now + SLACK_S]
-        self._open = waiting
+            self._open = [request for request in due if request.deadline > now + SLACK_S]
+            due = [request for request in due if request.deadline <= now + SLACK_S]
         if due:
             self._answer(due)
         if self._open:
-            delay = min(request.deadline for request in self._open) - now
-            self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._settle)
+            self._deadlines.set(self, min([request.deadline for request in self._open]))
         else:
             self._end()
 
     def _end(self) -> None:
+        self._deadlines.drop(self)
         try:
             self._fan_out.stop()
         finally:
@@ -168,7 +166,8 @@ class Batch:
         there = presence.cut(start, start + rows)
         output = self._revision.graph.output
         states = there.first(len(output.asked))
-        enough = output.enough(states) if np.count_nonzero(states) else None  # nearly always all are there: OK is 0
+        # Nearly always all are there.
+        enough = None if there.complete or not np.count_nonzero(states) else output.enough(states)
         all_enough = enough is None or bool(enough.all())
         fused: FusedArrays | None = None
         if outputs is not None and (enough is None or enough.any()):
@@ -185,14 +184,14 @@ class Batch:
         for request in due:
             at = self._starts[request]
             cut = slice(at - start, at - start + request.rows)
-            if request.future.done():
+            if request.promise.done():
                 continue
             if fused is None or not (all_enough or (enough is not None and enough[cut].all())):
                 own = presence.cut(at, at + request.rows)
-                request.future.set_exception(shortage(output, own, len(self._fused), request.inputs, self._back_s))
+                request.promise.set_exception(shortage(output, own, len(self._fused), request.inputs, self._back_s))
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
-                request.future.set_result(self._cut(request, fused, presence, own_account, at, cut))
+                request.promise.set_result(self._cut(request, fused, presence, own_account, at, cut))
         if fused is not None and outputs is not None:
             self._look(outputs[:, start : start + rows], states, enough, fused)
 

@@ -10,6 +10,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.batch import Batch
+from quorate.deployments.engine.deadlines import Deadlines
 from quorate.deployments.engine.member_inference import check_reply, infer_member
 from quorate.deployments.engine.queue import RequestQueue
-from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Request
+from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Promise, Request, Tell
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import RevisionSet, ServedRevision
 from quorate.deployments.engine.several_outputs import Answers, SeveralBatches
@@ -96,7 +98,10 @@ class Engine:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._loop = asyncio.get_running_loop()
-        self._batches: dict[Request, Batch | SeveralBatches] = {}
+        self._open: dict[Request, Batch | SeveralBatches | None] = {}  # the batch of each, once it has one
+        self._settled: list[Request] = []  # of these, those whose result is there
+        self._deadlines: Deadlines[Batch] = Deadlines(Batch.settle)
+        self._overdue: Deadlines[Request] = Deadlines(self._give_up)
 
     @property
     def revision(self) -> Revision:
@@ -197,11 +202,31 @@ class Engine:
             NonFiniteRowError: they can, but not with finite numbers.
         """
         served = served or self.revisions.choose(named=members is not None)
-        started, longest_s = time.monotonic(), served.revision.deadline_s
-        allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
-        request = Request(inputs, served, started + allowed_s, explain, members, allowed_s, priority, (), trace)
-        answer: Answer = await self._answered(request, started, (served,))
+        submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace)
+        answer: Answer = await self._answered(submit)
         return answer
+
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        served: ServedRevision,
+        deadline_s: float | None,
+        explain: bool,
+        members: tuple[str, ...] | None,
+        priority: int,
+        trace: RequestTrace | None,
+        tell: Tell,
+    ) -> Request:
+        """Ask the ensemble; arguments and errors are those of ``infer``.
+
+        Args:
+            tell: called once, on a later turn of the event loop, unless the request is abandoned before.
+        """
+        now, longest_s = time.monotonic(), served.revision.deadline_s
+        allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
+        request = Request(inputs, served, now + allowed_s, explain, members, allowed_s, priority, (), trace, tell)
+        self._enter(request, now, (served,))
+        return request
 
     async def infer_outputs(
         self,
@@ -225,43 +250,91 @@ class Engine:
         views = {name: served.views[name] for name in outputs}
         if members is not None:
             views = {name: view for name, view in views.items() if set(members) & set(view.revision.asked)}
-        started, longest_s = time.monotonic(), max(view.revision.deadline_s for view in views.values())
+        longest_s = max(view.revision.deadline_s for view in views.values())
         allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
-        request = Request(
-            inputs, served, started + allowed_s, explain, members, allowed_s, priority, tuple(views), trace
-        )  # fmt: skip
-        answers: Answers = await self._answered(request, started, views.values())
+
+        def submit(tell: Tell) -> Request:
+            now = time.monotonic()
+            request = Request(
+                inputs, served, now + allowed_s, explain, members, allowed_s, priority, tuple(views), trace, tell
+            )  # fmt: skip
+            self._enter(request, now, views.values())
+            return request
+
+        answers: Answers = await self._answered(submit)
         return answers
 
-    async def _answered(self, request: Request, started: float, asked: Iterable[ServedRevision]) -> Any:
-        last_resort = self._loop.call_later(request.allowed_s + LAST_RESORT_S, self._give_up, request)
+    def abandon(self, request: Request) -> None:
+        """The client is gone; nothing happens once it has been told."""
+        if request in self._open:
+            self._leave_batch(request)
+            self._leave(request)
+            request.promise.drop()
+            self.metrics.answered("cancelled")
+
+    async def _answered(self, submit: Callable[[Tell], Request]) -> Any:
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        request = submit(partial(_settle, answer))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.abandon(request)
+            raise
+
+    def _enter(self, request: Request, now: float, asked: Iterable[ServedRevision]) -> None:
+        """A request is here, and ends by a call of its ``tell``, whatever becomes of it."""
+        request.promise = Promise(partial(self._ended, request))
+        self._open[request] = None
+        self._overdue.set(request, request.deadline + LAST_RESORT_S)
         try:
             for one in asked:
                 one.revision.graph.check(request.inputs)
-            self._submit(request, started)
-            answer = await request.future
-        except asyncio.CancelledError:
-            self._abandon(request)
-            self.metrics.answered("cancelled")
-            raise
+            self._submit(request, now)
         except QuorateError as error:
-            self._count(outcome_of(error), request, started)
-            for output in request.outputs:
-                self.metrics.output_answered(output, outcome_of(error))
+            _fail(request, error)
+        except BaseException:
+            request.promise.drop()
+            self._leave(request)
             raise
-        finally:
-            last_resort.cancel()
-            self._batches.pop(request, None)
-        self._count("degraded" if answer.degraded else "full", request, started, answer.members_missing.values())
-        if isinstance(answer, Answers):
-            self._count_outputs(answer)
-        self.metrics.total(time.monotonic() - started)
-        return answer
 
-    def _count(self, outcome: str, request: Request, started: float, missing: Collection[str] = ()) -> None:
+    def _ended(self, request: Request) -> None:
+        """There is a result or an error; who waits is told behind what goes on now, with all that end meanwhile."""
+        if not self._settled:
+            self._loop.call_soon(self._tell_settled)
+        self._settled.append(request)
+
+    def _tell_settled(self) -> None:
+        settled, self._settled = self._settled, []
+        for request in settled:
+            if request in self._open:  # else it has been abandoned meanwhile
+                self._leave(request)
+                try:  # whatever goes wrong with one, the others are told
+                    try:
+                        self._account(request)
+                    finally:
+                        request.tell(request.promise.result, request.promise.error)
+                except Exception:
+                    _log.exception("a request has ended, and something went wrong with that")
+
+    def _account(self, request: Request) -> None:
+        """Count what became of a request."""
+        answer, error = request.promise.result, request.promise.error
+        seconds = time.monotonic() - (request.deadline - request.allowed_s)
+        if error is not None:
+            outcome = outcome_of(error) if isinstance(error, QuorateError) else "error"
+            self._count(outcome, request, seconds)
+            for output in request.outputs:
+                self.metrics.output_answered(output, outcome)
+            return
+        self._count("degraded" if answer.degraded else "full", request, seconds, answer.members_missing.values())
+        if request.outputs:
+            self._count_outputs(answer)
+        self.metrics.total(seconds, "" if request.trace is None else request.trace.kept_as)
+
+    def _count(self, outcome: str, request: Request, seconds: float, missing: Collection[str] = ()) -> None:
         self.metrics.answered(outcome, missing)
         if request.members is None:  # others are not drawn for the canary, so they are not compared either
-            self.revisions.count(request.served, outcome, time.monotonic() - started)
+            self.revisions.count(request.served, outcome, seconds)
 
     def _count_outputs(self, found: Answers) -> None:
         for name, answer in found.answers.items():
@@ -302,6 +375,8 @@ class Engine:
         for request in self._queue.take_all():
             _fail(request, UnavailableError("the server is stopping; retry"))
         self.revisions.close()
+        self._deadlines.close()
+        self._overdue.close()
         self.tracer.close()
 
     def _submit(self, request: Request, now: float) -> None:
@@ -311,13 +386,13 @@ class Engine:
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._queue and not self._flush_due and self._slots.free():
+        if not self._flush_due and self._queue.waiting and self._slots.free():
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_due = False
-        while self._queue and self._slots.free():
+        while self._queue.waiting and self._slots.free():
             self._start_batch(self._next_requests())
 
     def _start_batch(self, requests: list[Request]) -> None:
@@ -327,7 +402,7 @@ class Engine:
             with self._slots.take() as slot:
                 batch = self._batch(requests, served, slot.release)
                 for request in requests:
-                    self._batches[request] = batch
+                    self._open[request] = batch
                 batch.start()
         except FusionError as error:  # the rule cannot read these rows
             self._refuse(requests, RequestError(str(error)))
@@ -339,15 +414,14 @@ class Engine:
         self, requests: list[Request], served: ServedRevision, on_first: Callable[[], None]
     ) -> Batch | SeveralBatches:
         if requests[0].outputs:
-            return SeveralBatches(requests, served, self.metrics, on_first)
-        return Batch(requests, served.revision, served.members, self.metrics, on_first)
+            return SeveralBatches(requests, served, self.metrics, on_first, self._deadlines)
+        return Batch(requests, served.revision, served.members, self.metrics, on_first, self._deadlines)
 
     def _refuse(self, requests: list[Request], error: QuorateError) -> None:
         """End requests whose batch could not start, and what of it has started."""
         for request in requests:
             _fail(request, error)
-            if request in self._batches:
-                self._batches[request].abandon(request)
+            self._leave_batch(request)
 
     def _next_requests(self) -> list[Request]:
         """The oldest requests that can travel together."""
@@ -363,13 +437,19 @@ class Engine:
 
     def _give_up(self, request: Request) -> None:
         """The last resort: nothing has ended a request that is long overdue."""
-        _log.error("a request had neither an answer nor an error %g s after its deadline", LAST_RESORT_S)
-        _fail(request, DeadlineError("an answer", "none in time"))
-        self._abandon(request)
+        if not request.promise.done():
+            _log.error("a request had neither an answer nor an error %g s after its deadline", LAST_RESORT_S)
+            _fail(request, DeadlineError("an answer", "none in time"))
+            self._leave_batch(request)
 
-    def _abandon(self, request: Request) -> None:
-        """The client is gone."""
-        batch = self._batches.get(request)
+    def _leave(self, request: Request) -> None:
+        """Nobody waits for it any more."""
+        del self._open[request]
+        self._overdue.drop(request)
+
+    def _leave_batch(self, request: Request) -> None:
+        """Nobody waits for it, in the queue or in its batch."""
+        batch = self._open.get(request)
         if batch is not None:
             batch.abandon(request)
         else:
@@ -394,5 +474,15 @@ class Engine:
 
 
 def _fail(request: Request, error: QuorateError) -> None:
-    if not request.future.done():
-        request.future.set_exception(error)
+    if not request.promise.done():
+        request.promise.set_exception(error)
+
+
+def _settle(waiting: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    """Tell a coroutine, unless it has been cancelled a moment ago."""
+    if waiting.done():
+        return
+    if error is not None:
+        waiting.set_exception(error)
+    else:
+        waiting.set_result(result)

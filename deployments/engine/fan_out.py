@@ -99,7 +99,7 @@ class Parallel:
         for name in self._asked:
             sources, member = self._graph.spec.members[name].inputs, self._members[name]
             if sources not in payloads:
-                payloads[sources] = Payload.of([self._columns[source] for source in sources])
+                payloads[sources] = Payload([self._columns[source] for source in sources])
             terms = traced(self._trace, self._graph.terms(name, self._expires), name, payloads[sources])
             call = member.ask(_QUESTION, payloads[sources], terms, partial(self._take, name))
             if call is None:
@@ -132,7 +132,10 @@ class Parallel:
 
 def traced(trace: BatchTrace | None, terms: Terms, name: str, payload: Payload) -> Terms:
     """The terms of a call, which tell of it where its batch is traced."""
-    return terms if trace is None else terms._replace(trace=trace.call(name, payload.rows))
+    if trace is None:
+        return terms
+    expires, patience_s, percentile, _ = terms
+    return Terms(expires, patience_s, percentile, trace.call(name, payload.rows))
 
 
 def not_asked(terms: Terms, reason: str) -> None:

@@ -165,7 +165,7 @@ class GraphRun:
             tensors.append(column if len(rows) == self._rows else column[rows])
         token = next(self._tokens)
         done = partial(self._take, name, rows, token)
-        payload = Payload.of(tensors)
+        payload = Payload(tensors)
         terms = traced(self._trace, self._graph.terms(name, self._expires), name, payload)
         call = member.ask(self._graph.kinds[name], payload, terms, done)
         if call is None:

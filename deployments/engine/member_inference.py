@@ -44,7 +44,7 @@ async def infer_member(
         if not done.done():
             done.set_result(reply)
 
-    payload = Payload.of(list(inputs.values()))
+    payload = Payload(list(inputs.values()))
     call = member.ask(Kind.CALL, payload, terms, on_reply)
     if call is None:
         if terms.trace is not None:

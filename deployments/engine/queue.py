@@ -22,6 +22,7 @@ class RequestQueue:
     Attributes:
         rows: of all that wait.
         nbytes: of their inputs.
+        waiting: they, by number.
     """
 
     def __init__(self, max_rows: int, max_bytes: int = 1 << 29):
@@ -32,7 +33,7 @@ class RequestQueue:
             OrderedDict() for _ in range(PRIORITY_LEVELS)
         )
         self._numbers = itertools.count()
-        self._waiting: dict[int, Request] = {}  # by number
+        self.waiting: dict[int, Request] = {}
         self._deadlines: list[tuple[float, int]] = []  # a heap, also of requests that wait no more
 
     def __iter__(self) -> Iterator[Request]:
@@ -40,7 +41,7 @@ class RequestQueue:
             yield from level
 
     def __bool__(self) -> bool:
-        return any(self._levels)
+        return bool(self.waiting)
 
     def add(self, request: Request, now: float) -> list[Request]:
         """Let a request wait. A full queue sheds requests of lower priority for it: they are returned.
@@ -50,11 +51,11 @@ class RequestQueue:
         Raises:
             OverloadedError: they are too few, and it is this request that goes.
         """
-        rows, nbytes = self._surplus(request)
-        shed = self._make_room(request, rows, nbytes) if (rows > 0 or nbytes > 0) and self._waiting else []
+        rows, nbytes = self.rows + request.rows - self._max_rows, self.nbytes + request.nbytes - self._max_bytes
+        shed = self._make_room(request, rows, nbytes) if (rows > 0 or nbytes > 0) and self.waiting else []
         number = next(self._numbers)
         self._levels[request.priority - 1][request] = now, number
-        self._waiting[number] = request
+        self.waiting[number] = request
         heapq.heappush(self._deadlines, (request.deadline, number))
         self.rows += request.rows
         self.nbytes += request.nbytes
@@ -78,10 +79,14 @@ class RequestQueue:
         Returns:
             The requests, and when the first of them arrived.
         """
-        level = next(level for level in self._levels if level)
+        for level in self._levels:
+            if level:
+                break
         first, (arrived, number) = level.popitem(last=False)
         self._leave(first, number)
         chosen, rows = [first], first.rows
+        if not self.waiting:
+            return chosen, arrived
         for request in self:
             if rows + request.rows > max_rows or not joins(request, first):
                 break
@@ -95,14 +100,14 @@ class RequestQueue:
         """Take out those whose deadline has passed."""
         expired = []
         while (deadline := self.next_deadline()) is not None and deadline <= now:
-            request = self._waiting[self._deadlines[0][1]]
+            request = self.waiting[self._deadlines[0][1]]
             self.remove(request)
             expired.append(request)
         return expired
 
     def next_deadline(self) -> float | None:
         """The earliest of all deadlines; None where nobody waits."""
-        while self._deadlines and self._deadlines[0][1] not in self._waiting:
+        while self._deadlines and self._deadlines[0][1] not in self.waiting:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
@@ -114,16 +119,12 @@ class RequestQueue:
         return waiting
 
     def _leave(self, request: Request, number: int) -> None:
-        del self._waiting[number]
+        del self.waiting[number]
         self.rows -= request.rows
         self.nbytes -= request.nbytes
-        if len(self._deadlines) > 2 * len(self._waiting) + _STALE:
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._waiting]
+        if len(self._deadlines) > 2 * len(self.waiting) + _STALE:
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self.waiting]
             heapq.heapify(self._deadlines)
-
-    def _surplus(self, request: Request) -> tuple[int, int]:
-        """Rows and bytes over the limits, were this request to wait as well."""
-        return self.rows + request.rows - self._max_rows, self.nbytes + request.nbytes - self._max_bytes
 
     def _make_room(self, request: Request, rows: int, nbytes: int) -> list[Request]:
         shed = []

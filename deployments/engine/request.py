@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Signature = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
+# Takes a result, or an error instead of one.
+Tell = Callable[[Any, "BaseException | None"], None]
 # 1 is the highest. In a full queue the lowest are shed first.
 PRIORITY_LEVELS, DEFAULT_PRIORITY = 3, 2
+
+
+def _nobody(result: Any, error: BaseException | None) -> None:
+    """Nobody waits."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,43 @@ class Answer:
         return parameters
 
 
+class Promise:
+    """A result to come, or an error. Unlike with a future, who waits for it is told at once, by a call.
+
+    Attributes:
+        result: None before it is there.
+        error: instead of a result.
+    """
+
+    __slots__ = ("_then", "error", "result")
+
+    def __init__(self, then: Callable[[], None]):
+        self._then: Callable[[], None] | None = then
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def done(self) -> bool:
+        """Whether it is there."""
+        return self._then is None
+
+    def set_result(self, result: Any) -> None:
+        self.result = result
+        self._tell()
+
+    def set_exception(self, error: BaseException) -> None:
+        self.error = error
+        self._tell()
+
+    def drop(self) -> None:
+        """Nobody waits any more: what still comes is not wanted."""
+        self._then = None
+
+    def _tell(self) -> None:
+        then, self._then = self._then, None
+        assert then is not None
+        then()
+
+
 @dataclass(eq=False, slots=True)
 class Request:
     """Rows on their way through the engine.
@@ -94,8 +136,9 @@ class Request:
         served: the revision that answers it, from the queue to the fusion.
         members: ask only these; None for all.
         priority: from 1, the highest, to PRIORITY_LEVELS.
-        outputs: of several, those that are asked for; the future's result is then of each of them.
+        outputs: of several, those that are asked for; the promise's result is then of each of them.
         trace: that it belongs to; None for nearly all.
+        tell: called in the end, by who has made it, with the result or the error.
     """
 
     inputs: Mapping[str, Array]
@@ -107,15 +150,20 @@ class Request:
     priority: int = DEFAULT_PRIORITY
     outputs: tuple[str, ...] = ()
     trace: RequestTrace | None = None
-    future: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    tell: Tell = _nobody
+    promise: Promise = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)
     signature: Signature = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows = len(next(iter(self.inputs.values())))
-        self.nbytes = sum([a.nbytes if a.dtype.kind != "O" else _text_bytes(a) for a in self.inputs.values()])
-        self.signature = tuple([(name, a.shape[1:], a.dtype) for name, a in self.inputs.items()])
+        nbytes, signature, array = 0, [], None
+        for name, array in self.inputs.items():
+            shape, dtype = array.shape, array.dtype
+            nbytes += array.nbytes if dtype.kind != "O" else _text_bytes(array)
+            signature.append((name, shape[1:], dtype))
+        assert array is not None
+        self.rows, self.nbytes, self.signature = len(next(iter(self.inputs.values()))), nbytes, tuple(signature)
 
     def joins(self, other: Request) -> bool:
         """Whether both fit one batch: rows of the same shapes, asked of the same members by the same revision."""

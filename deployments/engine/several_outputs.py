@@ -16,8 +16,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.batch import Batch, join_columns
+from quorate.deployments.engine.deadlines import Deadlines
 from quorate.deployments.engine.fan_out import Waiting
-from quorate.deployments.engine.request import Answer, Request
+from quorate.deployments.engine.request import Answer, Promise, Request
 from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.errors import DeadlineError, NonFiniteRowError
 from quorate.deployments.metrics.prometheus import Metrics
@@ -80,7 +81,12 @@ class SeveralBatches:
     """A ``Batch`` for each output of the same requests."""
 
     def __init__(
-        self, requests: Sequence[Request], served: ServedRevision, metrics: Metrics, on_first: Callable[[], None]
+        self,
+        requests: Sequence[Request],
+        served: ServedRevision,
+        metrics: Metrics,
+        on_first: Callable[[], None],
+        deadlines: Deadlines[Batch],
     ):
         columns = join_columns(requests)
         members = {name: _SharedMember(member, requests) for name, member in served.members.items()}
@@ -90,10 +96,12 @@ class SeveralBatches:
         self._batches: dict[str, Batch] = {}
         for name in requests[0].outputs:
             parts = [self._parts[request][name] for request in requests]
-            self._batches[name] = Batch(parts, served.views[name].revision, members, metrics, on_first, columns)
+            self._batches[name] = Batch(
+                parts, served.views[name].revision, members, metrics, on_first, deadlines, columns
+            )
         for request, parts_of in self._parts.items():
             for part in parts_of.values():
-                part.future.add_done_callback(partial(self._done, request))
+                part.promise = Promise(partial(self._done, request))
 
     def start(self) -> None:
         """Send the rows to every member of every output."""
@@ -105,17 +113,17 @@ class SeveralBatches:
         for name, part in self._parts[request].items():
             self._batches[name].abandon(part)
 
-    def _done(self, request: Request, _: object) -> None:
+    def _done(self, request: Request) -> None:
         """One of a request's outputs has ended: with the last of them the request does."""
-        futures = {name: part.future for name, part in self._parts[request].items()}
-        if request.future.done() or not all(future.done() for future in futures.values()):
+        parts = {name: part.promise for name, part in self._parts[request].items()}
+        if request.promise.done() or not all(part.done() for part in parts.values()):
             return
-        errors = {name: error for name, future in futures.items() if (error := future.exception()) is not None}
-        answers = {name: future.result() for name, future in futures.items() if name not in errors}
+        errors = {name: part.error for name, part in parts.items() if part.error is not None}
+        answers = {name: part.result for name, part in parts.items() if name not in errors}
         if answers:
-            request.future.set_result(Answers(answers, errors))
+            request.promise.set_result(Answers(answers, errors))
         else:
-            request.future.set_exception(next(iter(errors.values())))
+            request.promise.set_exception(next(iter(errors.values())))
 
 
 def _reasons(output: str, error: BaseException) -> dict[str, str]:

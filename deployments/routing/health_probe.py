@@ -41,7 +41,7 @@ class HealthProbe:
     def remember(self, kind: Kind, payload: Payload) -> None:
         """Keep a row of a call that was answered well; the first will do."""
         if self._question is None:
-            self._question = kind, Payload.of([tensor[:1].copy() for tensor in payload.tensors])
+            self._question = kind, Payload([tensor[:1].copy() for tensor in payload.tensors])
 
     def check(self, peer: Peer, reason: str) -> None:
         """Ask a replica that failed, unless that is being done; bad rows sent on purpose cost one row at a time."""

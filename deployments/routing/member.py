@@ -95,12 +95,12 @@ class Member:
 
     def ask(self, kind: Kind, payload: Payload, terms: Terms, done: OnReply) -> Call | None:
         """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
-        held = self.quarantine.held(payload) if self.quarantine else None
+        held = self.quarantine.held(payload) if self.quarantine.deaths else None
         if held is not None and held.any():
             if held.all():
                 self.reason = RowState.QUARANTINED.reason
                 return None
-            payload = Payload.of([tensor[~held] for tensor in payload.tensors])
+            payload = Payload([tensor[~held] for tensor in payload.tensors])
             done = partial(_with_held_rows, done, held)
         if self.breaker.left_out:
             due = self.breaker.due()
@@ -133,7 +133,7 @@ class Member:
     def read(self, peer: Peer, message: Message, kind: Kind, payload: Payload, latency_s: float) -> MemberReply:
         """Check an answer, judge the replica by it, and keep a row that was answered well."""
         reply = read_reply(message, payload.rows, latency_s)
-        if self.quarantine and reply.status is not None:
+        if self.quarantine.deaths and reply.status is not None:
             self.quarantine.clear(payload)
         if reply.status is None:
             if reply.reason == "shape":

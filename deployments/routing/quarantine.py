@@ -29,40 +29,40 @@ KEY_BYTES = 64 << 10
 
 
 class Quarantine:
-    """The rows of one member, by what they hold."""
+    """The rows of one member, by what they hold.
+
+    Attributes:
+        deaths: of each row that is known; while there are none, nothing need be looked up.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         # How many, when the last was, and which replica's.
-        self._deaths: OrderedDict[int, tuple[int, float, Hashable]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        """Whether any row is known; while none is, nothing need be looked up."""
-        return bool(self._deaths)
+        self.deaths: OrderedDict[int, tuple[int, float, Hashable]] = OrderedDict()
 
     def add(self, payload: Payload, replica: Hashable) -> None:
         """A replica died that had these rows, maybe several times."""
         now = self._clock()
         for key in _keys(payload):
-            count, last, before = self._deaths.pop(key, (0, now, None))
+            count, last, before = self.deaths.pop(key, (0, now, None))
             recent = count if now - last < COUNTS_S else 0
-            self._deaths[key] = (recent + (before != replica or not recent), now, replica)
-        while len(self._deaths) > MAX_ROWS:
-            self._deaths.popitem(last=False)
+            self.deaths[key] = (recent + (before != replica or not recent), now, replica)
+        while len(self.deaths) > MAX_ROWS:
+            self.deaths.popitem(last=False)
 
     def clear(self, payload: Payload) -> None:
         """These rows have been run, and nobody died."""
         for key in _keys(payload):
-            self._deaths.pop(key, None)
+            self.deaths.pop(key, None)
 
     def held(self, payload: Payload) -> NDArray[np.bool_]:
         """(B,) the rows that are to be held back now."""
         now = self._clock()
-        while self._deaths and now - next(iter(self._deaths.values()))[1] >= COUNTS_S:
-            self._deaths.popitem(last=False)
-        if not self._deaths:
+        while self.deaths and now - next(iter(self.deaths.values()))[1] >= COUNTS_S:
+            self.deaths.popitem(last=False)
+        if not self.deaths:
             return np.zeros(payload.rows, bool)
-        counts = [self._deaths[key][0] if key in self._deaths else 0 for key in _keys(payload)]
+        counts = [self.deaths[key][0] if key in self.deaths else 0 for key in _keys(payload)]
         return np.array(counts) >= DEATHS_TO_HOLD_BACK
 
 

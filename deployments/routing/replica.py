@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.transport.connection import Connection
+from quorate.deployments.transport.framing import call_to_stream, to_stream
 from quorate.deployments.transport.messages import (
     Frame,
     FramingError,
@@ -125,9 +126,18 @@ class Peer:
         return call_id
 
     def _send(self, call_id: int, kind: Kind, expires: float, context: bytes, payload: Payload) -> None:
+        left_s = max(expires - time.monotonic(), 0.0)
+        message = call_to_stream(kind, call_id, left_s, payload)
         if context and self.version >= TELEMETRY_SINCE:
-            self._connection.send(pack_text(Kind.CONTEXT, context, call_id))
-        self._connection.send(pack(kind, call_id, max(expires - time.monotonic(), 0.0), payload))
+            about = pack_text(Kind.CONTEXT, context, call_id)
+            if message is None:
+                self._connection.send(about)
+            else:
+                message = b"".join([*to_stream(about), message])
+        if message is not None:
+            self._connection.send_stream(message)
+        else:
+            self._connection.send(pack(kind, call_id, left_s, payload))
 
     def drop(self, call_id: int) -> None:
         """Nobody waits any more: the replica need not start it, and its answer will be ignored."""

@@ -56,11 +56,16 @@ async def pack_answer(body: bytes, headers: Headers, heavy: HeavyWork) -> tuple[
     """Compress an answer if the client takes it so; returns it with the header that says how."""
     if len(body) < COMPRESS_FROM_BYTES:
         return body, []
-    coding = _accepted(b",".join(value for name, value in headers if name == b"accept-encoding"))
+    coding = accepted_coding(headers)
     if not coding:
         return body, []
     packed = await heavy.run(len(body), partial(_pack, body, coding), PACK_INLINE_BYTES)
     return packed, [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
+
+
+def accepted_coding(headers: Headers) -> bytes:
+    """Of the codings we have, the one that a client likes best; empty for none."""
+    return _accepted(b",".join([value for name, value in headers if name == b"accept-encoding"]))
 
 
 def _pack(body: bytes, coding: bytes) -> bytes:
@@ -69,7 +74,7 @@ def _pack(body: bytes, coding: bytes) -> bytes:
 
 
 def _accepted(header: bytes) -> bytes:
-    """Of the codings we have, the one that an Accept-Encoding header likes best; empty for none."""
+    """The same by an Accept-Encoding header."""
     best, weight = b"", 0.0
     for item in header.lower().split(b","):
         coding, _, parameter = item.partition(b";")

@@ -23,7 +23,8 @@ def log_request(
     """
     rows, took_ms = len(next(iter(request.inputs.values()), ())), (time.perf_counter_ns() - started_ns) / 1e6
     asked = (trace.request_id, f"{trace.context.trace_id:032x}")
-    token = work_for(CallContext(trace.context, revision, (asked,)))
+    whom = CallContext(trace.context, revision, (asked,))
+    token = work_for(lambda: whom)
     try:
         outcome = "answered" if error is None else f"{type(error).__name__}: {error}"
         _log.info("%d rows for %s in %.2f ms: %s", rows, request.model, took_ms, outcome)

@@ -13,18 +13,18 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
 
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
+from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
-from quorate.deployments.metrics.exemplars import TRACE_ID
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.metrics.statistics import Statistics
 from quorate.deployments.server.classification import classes_bytes, top_classes
@@ -43,6 +43,7 @@ from quorate.deployments.wire.inference import EXAMPLE_SHAPE, VERSION, InferRequ
 from quorate.deployments.wire.limits import MAX_BODY_BYTES, MAX_ROWS
 
 Array = NDArray[Any]
+_Named = Mapping[str, Mapping[str, Scalar]]
 # Makes live, on every fusion replica, what a function makes of the spec that is live then.
 Publish = Callable[[Callable[[EnsembleSpec], EnsembleSpec]], Awaitable[None]]
 EXTENSIONS = (
@@ -59,6 +60,17 @@ class DoorAddresses:
 
     http: tuple[str, ...] = ()
     grpc: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a request asks of the engine; see ``Engine.infer``."""
+
+    served: ServedRevision
+    deadline_s: float | None
+    explain: bool = False
+    members: tuple[str, ...] | None = None
+    priority: int = DEFAULT_PRIORITY
 
 
 class Reading:
@@ -106,7 +118,7 @@ class Service:
 
     @property
     def _spec(self) -> EnsembleSpec:
-        return self.engine.revision.spec
+        return self.engine.revisions.live.revision.spec
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -144,6 +156,15 @@ class Service:
             "inputs": inputs,
             "outputs": self._output_tensors(model),
         }
+
+    @cached_property
+    def infer_paths(self) -> Mapping[str, tuple[str, str]]:
+        """Model and version by the path where the ensemble is asked; none where it has more to say than the engine."""
+        spec = self._spec
+        if spec.outputs or spec.of_tokens:
+            return {}
+        path = f"/v2/models/{spec.name}"
+        return {f"{path}/infer": (spec.name, ""), f"{path}/versions/{VERSION}/infer": (spec.name, VERSION)}
 
     def check_model(self, model: str, version: str = "") -> None:
         """Raise UnknownModelError unless the model and version are served."""
@@ -200,25 +221,31 @@ class Service:
             QuorateError: what the engine raises.
         """
         self.check_model(request.model, request.version)
-        statistics, started = self.statistics[request.model], time.perf_counter_ns()
-        trace = request.trace
-        TRACE_ID.set("" if trace is None else trace.kept_as)
-        if trace is not None:
-            trace.named(request.id)
+        started = time.perf_counter_ns()
+        if request.trace is not None:
+            request.trace.named(request.id)
         try:
             response, queued_s = await self._infer(request, hold)
         except BaseException as error:  # a cancelled request failed too
-            statistics.fail(time.perf_counter_ns() - started)
-            if trace is not None and self.engine.tracer.settings.logs.verbose:
-                log_request(trace, request, self.engine.revision.name, started, error)
+            self.failed(request, started, error)
             raise
-        if trace is not None:
-            answered(trace, response)
-            if self.engine.tracer.settings.logs.verbose:
-                log_request(trace, request, str(response.parameters.get("revision", "")), started)
-        rows, elapsed_ns = len(next(iter(request.inputs.values()))), time.perf_counter_ns() - started
-        statistics.succeed(rows, elapsed_ns, min(int(queued_s * 1e9), elapsed_ns))
+        self.succeeded(request, response, queued_s, started)
         return response
+
+    def failed(self, request: InferRequest, started_ns: int, error: BaseException) -> None:
+        """Count a request that ended without an answer; ``started_ns`` is of ``time.perf_counter_ns``."""
+        self.statistics[request.model].fail(time.perf_counter_ns() - started_ns)
+        if request.trace is not None and self.engine.tracer.settings.logs.verbose:
+            log_request(request.trace, request, self.engine.revision.name, started_ns, error)
+
+    def succeeded(self, request: InferRequest, response: InferResponse, queued_s: float, started_ns: int) -> None:
+        """Count one that was answered; it waited for its turn so long."""
+        if request.trace is not None:
+            answered(request.trace, response)
+            if self.engine.tracer.settings.logs.verbose:
+                log_request(request.trace, request, str(response.parameters.get("revision", "")), started_ns)
+        rows, elapsed_ns = len(next(iter(request.inputs.values()))), time.perf_counter_ns() - started_ns
+        self.statistics[request.model].succeed(rows, elapsed_ns, min(int(queued_s * 1e9), elapsed_ns))
 
     def reading(self) -> Reading:
         """A context in which a request is read off the wire: one that is wrong is counted."""
@@ -229,22 +256,52 @@ class Service:
         self.engine.metrics.door(input_s + output_s)
         self.statistics[model].carry(int(input_s * 1e9), int(output_s * 1e9))
 
+    def asked(self, request: InferRequest) -> Asked:
+        """What a request asks of the engine, checked.
+
+        Raises:
+            RequestError: the request does not fit the model.
+        """
+        parameters, model, spec = request.parameters, request.model, self._spec
+        ensemble = model == spec.name
+        # Picked once: names, labels and deadline are those of the revision that answers.
+        served = self.engine.revisions.choose(named=not ensemble or "members" in parameters)
+        revision = served.revision
+        check_inputs(request, spec.inputs if ensemble else spec.members[model].inputs, revision.spec.inputs)
+        if request.outputs:
+            known = revision.outputs(model)
+            for name in request.outputs:
+                if name not in known:
+                    raise RequestError(
+                        f"unexpected inference output '{name}' for model '{model}'; it gives {', '.join(known)}"
+                    )
+        deadline_s = read_deadline_s(request)
+        if not parameters or not ensemble:
+            return Asked(served, deadline_s)
+        explain, priority = read_explain(parameters), read_priority(parameters)
+        return Asked(served, deadline_s, explain, read_members(parameters, revision.fused), priority)
+
+    def plain_response(self, request: InferRequest, asked: Asked, answer: Answer) -> InferResponse:
+        """The engine's answer as it is: to a request at one of ``infer_paths`` without classification."""
+        revision = asked.served.revision
+        name = revision.output(request.model)
+        outputs = {name: answer.values}
+        return self._explained(request, outputs, answer, _named(revision, request, answer.values))
+
+    def _explained(
+        self, request: InferRequest, outputs: dict[str, Array], answer: Answer, named: _Named
+    ) -> InferResponse:
+        if answer.explanation is not None:
+            outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
+            outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
+        return InferResponse(request.model, outputs, request.id, answer.parameters(), named)
+
     async def _infer(self, request: InferRequest, hold: MemoryHold) -> tuple[InferResponse, float]:
         """The answer, and how long the request waited for its turn."""
-        parameters = request.parameters
-        # Picked once: names, labels and deadline are those of the revision that answers.
-        served = self.engine.revisions.choose(named=request.model != self._spec.name or "members" in parameters)
-        spec = served.revision.spec
-        ensemble = request.model == spec.name
-        check_inputs(request, self._inputs(request.model), spec.inputs)
-        output, known = served.revision.output(request.model), served.revision.outputs(request.model)
-        for name in request.outputs or ():
-            if name not in known:
-                raise RequestError(
-                    f"unexpected inference output '{name}' for model '{request.model}'; it gives {', '.join(known)}"
-                )
-        deadline_s = read_deadline_s(request)
-        if not ensemble:
+        asked = self.asked(request)
+        served, deadline_s = asked.served, asked.deadline_s
+        spec, output = served.revision.spec, served.revision.output(request.model)
+        if request.model != spec.name:
             started = time.perf_counter()
             reply = await self.engine.infer_member(request.model, request.inputs, deadline_s, request.trace)
             assert reply.values is not None
@@ -252,8 +309,7 @@ class Service:
             waited_s = time.perf_counter() - started - reply.inference_s
             named = _named(served.revision, request, outputs.get(output))
             return InferResponse(request.model, outputs, request.id, output_parameters=named), max(waited_s, 0.0)
-        explain, priority = read_explain(parameters), read_priority(parameters)
-        members = read_members(parameters, served.revision.fused)
+        explain, members, priority = asked.explain, asked.members, asked.priority
         if served.views:
             return await self._infer_several(served, request, hold, deadline_s, explain, members, priority)
         answer = await self.engine.infer(
@@ -264,10 +320,7 @@ class Service:
             outputs = await self._tagged(spec, request, outputs, hold)
         outputs = await self._classified(served.revision, request, outputs, hold)
         named = _named(served.revision, request, outputs.get(output))
-        if answer.explanation is not None:
-            outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
-            outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
-        return InferResponse(request.model, outputs, request.id, answer.parameters(), named), answer.queued_s
+        return self._explained(request, outputs, answer, named), answer.queued_s
 
     async def _infer_several(
         self,

@@ -27,14 +27,19 @@ def context_of(headers: Iterable[Header]) -> TraceContext | None:
     return read_context([value.decode("latin-1") for value in parents], states)
 
 
-def begin_http(tracer: Tracer, model: str, given: TraceContext | None, route: str) -> RequestTrace | None:
+def begin_http(
+    tracer: Tracer, model: str, given: TraceContext | None, route: str, began_s: float | None = None
+) -> RequestTrace | None:
     """An HTTP request for an inference has come in; None where it is not traced.
+
+    Args:
+        began_s: when (monotonic time); now when None.
 
     Source of the names: OpenTelemetry semantic conventions, "HTTP server".
     """
     if given is None and not tracer.looks():
         return None
-    return tracer.begin(model, given, f"POST {route}", partial(_http_attributes, model, route))
+    return tracer.begin(model, given, f"POST {route}", partial(_http_attributes, model, route), began_s)
 
 
 def begin_grpc(tracer: Tracer, model: str, given: TraceContext | None, rpc: str) -> RequestTrace | None:

@@ -94,11 +94,15 @@ class Model:
         return np.concatenate(parts)[: len(arrays[0])]
 
     def _run(self, arrays: Sequence[Any]) -> Array:
+        if torch.is_inference_mode_enabled():
+            return self._inferred(arrays)
         with torch.inference_mode():
-            if self._tensors:
-                arrays = [self._tensor(a, dtype) for a, dtype in zip(arrays, self._dtypes, strict=True)]
-            output = self._call(*arrays)
-            array, classes = as_array(pick(output, self._spec))
+            return self._inferred(arrays)
+
+    def _inferred(self, arrays: Sequence[Any]) -> Array:
+        if self._tensors:
+            arrays = [self._tensor(a, dtype) for a, dtype in zip(arrays, self._dtypes, strict=True)]
+        array, classes = as_array(pick(self._call(*arrays), self._spec))
         self.classes = classes or self.classes
         return array
 

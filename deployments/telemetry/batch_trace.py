@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from quorate.deployments.telemetry.call_context import CallContext
+from quorate.deployments.telemetry.call_context import AskedBy
 from quorate.deployments.telemetry.spans import Attributes, Recorder, Span, SpanKind, Value, wall_ns
 from quorate.deployments.telemetry.trace_context import TraceContext
 from quorate.deployments.telemetry.tracer import RequestTrace
@@ -24,25 +24,24 @@ class CallTrace:
         context: to be sent with it.
     """
 
-    __slots__ = ("_again", "_span", "context")
+    __slots__ = ("_again", "_replica", "_span", "context")
 
     def __init__(self, span: Span | None, context: bytes):
-        self._span, self.context, self._again = span, context, False
+        self._span, self.context, self._again, self._replica = span, context, False, ""
 
     def sent(self, replica: str, why: str) -> None:
         """It goes to a replica: first, as a hedge, or as a retry."""
-        if self._span is not None:
-            if why:
-                self._span.event(why, {"quorate.replica": replica})
-                self._span.set({f"quorate.{why}": True})
-                self._again = True
-            else:
-                self._span.set({"quorate.replica": replica})
+        if not why:
+            self._replica = replica
+        elif self._span is not None:
+            self._span.event(why, {"quorate.replica": replica})
+            self._span.set({f"quorate.{why}": True})
+            self._again = True
 
     def answered(self, rows: int, failed_rows: int, inference_s: float, replica: str) -> None:
         """A replica has answered. What goes without saying is not said: each attribute has its price."""
         if self._span is not None:
-            self._span.set({"quorate.inference_s": inference_s})
+            self._span.set({"quorate.replica": self._replica, "quorate.inference_s": inference_s})
             if self._again:
                 self._span.set({"quorate.answered_by": replica})
             if failed_rows:
@@ -54,7 +53,8 @@ class CallTrace:
     def failed(self, reason: str) -> None:
         """It has come to nothing: left out, dead, shed, deadline, gone, or what the replica says."""
         if self._span is not None:
-            self._span.set({"quorate.reason": reason})
+            told = {"quorate.replica": self._replica} if self._replica else {}
+            self._span.set({**told, "quorate.reason": reason})
             if reason not in _NO_FAULT:
                 self._span.event(reason, {})
                 self._span.set({"error.type": reason})
@@ -102,8 +102,8 @@ class BatchTrace:
         first = recorded[0][0] if recorded else traces[0][0]
         self._recorder: Recorder | None = first.recorder
         self._span: Span | None = None
-        self._asked = tuple((trace.request_id, f"{trace.context.trace_id:032x}") for trace, _ in traces)
-        self._revision, self._context = revision, first.context
+        asked = tuple([(trace.request_id, f"{trace.context.trace_id:032x}") for trace, _ in traces])
+        self._asked, self._context = AskedBy(revision, asked), first.context
         if self._recorder is not None:
             self._begin(recorded, self._recorder, {**attributes, "quorate.revision": revision})
 
@@ -113,7 +113,7 @@ class BatchTrace:
         links = [trace.context for trace, _ in recorded[1:]]
         self._span = span = recorder.start("batch", self._context, attributes=attributes, links=links)
         for number, (trace, arrived) in enumerate(recorded):
-            queued = recorder.start("queue", trace.context, start_ns=wall_ns(arrived))
+            queued = recorder.start("queue", trace.context, start_ns=wall_ns(arrived), within=span)
             if number:
                 queued.link(span.context)
             queued.end()
@@ -124,16 +124,16 @@ class BatchTrace:
         span, context = None, self._context
         if self._recorder is not None:
             attributes: Attributes = {"quorate.member": member, "quorate.rows": rows}
-            span = self._recorder.start(f"call {member}", context, SpanKind.CLIENT, attributes)
+            span = self._recorder.start(f"call {member}", context, SpanKind.CLIENT, attributes, within=self._span)
             context = span.context
-        return CallTrace(span, CallContext(context, self._revision, self._asked).to_json())
+        return CallTrace(span, self._asked.of(context))
 
     def fuse(self, rule: str, rows: int) -> Timed:
         """The members' answers are fused."""
         if self._recorder is None:
             return NOT_TRACED
         attributes: Attributes = {"quorate.rule": rule, "quorate.rows": rows}
-        return Timed(self._recorder.start("fuse", self._context, attributes=attributes))
+        return Timed(self._recorder.start("fuse", self._context, attributes=attributes, within=self._span))
 
     def end(self) -> None:
         """Every request of the batch has its answer."""
@@ -150,7 +150,7 @@ def direct_call(trace: RequestTrace, member: str, rows: int, revision: str) -> C
         span = trace.recorder.start(f"call {member}", context, SpanKind.CLIENT, attributes)
         context = span.context
     asked = ((trace.request_id, f"{context.trace_id:032x}"),)
-    return CallTrace(span, CallContext(context, revision, asked).to_json())
+    return CallTrace(span, AskedBy(revision, asked).of(context))
 
 
 def linked(contexts: Sequence[TraceContext]) -> tuple[TraceContext, list[TraceContext]]:

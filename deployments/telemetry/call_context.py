@@ -24,12 +24,22 @@ class CallContext:
     revision: str
     requests: tuple[tuple[str, str], ...]
 
-    def to_json(self) -> bytes:
-        return orjson.dumps((self.span.traceparent, self.span.state, self.revision, self.requests))
+
+class AskedBy:
+    """What the contexts of all calls of a batch have in common, written once; see ``CallContext``."""
+
+    __slots__ = ("_written",)
+
+    def __init__(self, revision: str, requests: tuple[tuple[str, str], ...]):
+        self._written = orjson.dumps((revision, requests))
+
+    def of(self, span: TraceContext) -> bytes:
+        """The context of one call, as it travels."""
+        return b"%b,%b" % (orjson.dumps((span.traceparent, span.state))[:-1], self._written[1:])
 
 
 def read_call_context(text: str) -> CallContext | None:
-    """What ``to_json`` gave; None for anything else."""
+    """What ``AskedBy.of`` gave; None for anything else."""
     try:
         parent, state, revision, requests = orjson.loads(text)
         span = read_context([parent], [state])

@@ -6,6 +6,7 @@ Headers, certificates, limits and delays are what the SDK's own environment vari
 from __future__ import annotations
 
 import os
+import random
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +21,12 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from quorate.deployments.telemetry.spans import Attributes, SpanKind, Value
+from quorate.deployments.telemetry.spans import Attributes, Span, SpanKind, Value
 from quorate.deployments.telemetry.trace_context import TraceContext
 
-_IDS, _SCOPE = RandomIdGenerator(), InstrumentationScope("quorate", version("quorate"))
+_SCOPE = InstrumentationScope("quorate", version("quorate"))
 _KINDS = {kind: otlp.Span.SpanKind.Value(f"SPAN_KIND_{kind.value}") for kind in SpanKind}
 _SAMPLED = int(trace.TraceFlags.SAMPLED)
 _SAMPLED_CONTEXT = trace.SpanContext(1, 1, False, trace.TraceFlags(_SAMPLED))
@@ -36,10 +36,13 @@ _REMOTE = _SAID | otlp.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 
 
 class OtlpSpan:
-    """A span that is written as OTLP has it when it is sent: to make and encode the SDK's takes ten times as long."""
+    """A span that is written as OTLP has it when it is sent: to make and encode the SDK's takes ten times as long.
 
-    __slots__ = ("_attributes", "_end_ns", "_error", "_events", "_kind", "_links", "_name", "_parent", "_recorder",
-                 "_start_ns", "context")  # fmt: skip
+    What others need not know is not even thought of before: ids, and spans that are sent with another.
+    """
+
+    __slots__ = ("_attributes", "_context", "_end_ns", "_error", "_events", "_kind", "_links", "_name", "_parent",
+                 "_parts", "_recorder", "_start_ns", "_within")  # fmt: skip
 
     def __init__(
         self,
@@ -50,36 +53,51 @@ class OtlpSpan:
         attributes: Attributes | None,
         links: Sequence[TraceContext],
         start_ns: int | None,
+        within: OtlpSpan | None,
     ):
         self._recorder, self._name, self._parent, self._kind = recorder, name, parent, kind
         self._attributes: dict[str, Value] = dict(attributes or {})
-        self._links, self._events, self._error = list(links), list[tuple[str, Attributes, int]](), ""
+        self._links: Sequence[TraceContext] = links
+        self._events: Sequence[tuple[str, Attributes, int]] = ()
+        self._error, self._within, self._parts = "", within, list[OtlpSpan]()
         self._start_ns, self._end_ns = time.time_ns() if start_ns is None else start_ns, 0
-        trace_id, flags, state = (
-            (_IDS.generate_trace_id(), _SAMPLED, "")
-            if parent is None
-            else (parent.trace_id, parent.flags, parent.state)
-        )
-        self.context = TraceContext(trace_id, _IDS.generate_span_id(), flags, state)
+        self._context: TraceContext | None = None
+
+    @property
+    def context(self) -> TraceContext:
+        if self._context is None:
+            parent, span_id = self._parent, random.getrandbits(64) or 1
+            self._context = (
+                TraceContext(random.getrandbits(128) or 1, span_id, _SAMPLED)
+                if parent is None
+                else TraceContext(parent.trace_id, span_id, parent.flags, parent.state)
+            )
+        return self._context
 
     def set(self, attributes: Attributes) -> None:
         self._attributes.update(attributes)
 
     def event(self, name: str, attributes: Attributes) -> None:
-        self._events.append((name, attributes, time.time_ns()))
+        self._events = [*self._events, (name, attributes, time.time_ns())]
 
     def link(self, context: TraceContext) -> None:
-        self._links.append(context)
+        self._links = [*self._links, context]
 
     def fail(self, sentence: str) -> None:
         self._error = sentence
 
     def end(self, end_ns: int | None = None) -> None:
         self._end_ns = time.time_ns() if end_ns is None else end_ns
-        self._recorder.ended(_Ended(_SAMPLED_CONTEXT, self))
+        if self._within is None or self._within._end_ns:  # it has been sent without this one
+            self._recorder.ended(_Ended(_SAMPLED_CONTEXT, self))
+        else:
+            self._within._parts.append(self)
 
-    def encoded(self) -> otlp.Span:
-        """As it is sent."""
+    def encoded(self) -> list[otlp.Span]:
+        """As it is sent, with those that are sent with it."""
+        return [self._encoded(), *(span for part in self._parts for span in part.encoded())]
+
+    def _encoded(self) -> otlp.Span:
         context, parent = self.context, self._parent
         found = otlp.Span(
             trace_id=context.trace_id.to_bytes(16, "big"), span_id=context.span_id.to_bytes(8, "big"),
@@ -99,11 +117,27 @@ class OtlpSpan:
         return found
 
 
+class _Deferred:
+    """A span that is made when it is sent."""
+
+    __slots__ = ("_end_ns", "_make")
+
+    def __init__(self, make: Callable[[], Span | None], end_ns: int):
+        self._make, self._end_ns = make, end_ns
+
+    def encoded(self) -> list[otlp.Span]:
+        span = self._make()
+        if not isinstance(span, OtlpSpan):
+            return []
+        span._end_ns = self._end_ns
+        return span.encoded()
+
+
 class _Ended(NamedTuple):
     """A span for the SDK's processor, which looks at nothing but the flags of a context."""
 
     context: trace.SpanContext
-    span: OtlpSpan
+    span: OtlpSpan | _Deferred
 
 
 class _Exporter(OTLPSpanExporter):
@@ -119,7 +153,7 @@ class _Exporter(OTLPSpanExporter):
         request.CopyFrom(self._around)
         spans = request.resource_spans[0].scope_spans[0].spans
         del spans[:]
-        spans.extend([ended.span.encoded() for ended in data])
+        spans.extend([span for ended in data for span in ended.span.encoded()])
         return request
 
 
@@ -159,8 +193,13 @@ class OtlpRecorder:
         attributes: Attributes | None = None,
         links: Sequence[TraceContext] = (),
         start_ns: int | None = None,
+        within: Span | None = None,
     ) -> OtlpSpan:
-        return OtlpSpan(self, name, parent, kind, attributes, links, start_ns)
+        assert within is None or isinstance(within, OtlpSpan)
+        return OtlpSpan(self, name, parent, kind, attributes, links, start_ns, within)
+
+    def defer(self, make: Callable[[], Span | None], end_ns: int) -> None:
+        self.ended(_Ended(_SAMPLED_CONTEXT, _Deferred(make, end_ns)))
 
     def close(self) -> None:
         self._processor.shutdown()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -55,8 +55,16 @@ class Recorder(Protocol):
         attributes: Attributes | None = None,
         links: Sequence[TraceContext] = (),
         start_ns: int | None = None,
+        within: Span | None = None,
     ) -> Span:
-        """Begin a span, of a new trace where it has no parent."""
+        """Begin a span, of a new trace where it has no parent.
+
+        Args:
+            within: one that ends later, and which it is sent with.
+        """
+
+    def defer(self, make: Callable[[], Span | None], end_ns: int) -> None:
+        """Take a span that has ended then and is made only when it is sent; None where it turns out to be none."""
 
     def close(self) -> None:
         """Send what is there, and no more."""

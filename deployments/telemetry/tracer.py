@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from quorate.deployments.telemetry.settings import Telemetry, TraceSettings
-from quorate.deployments.telemetry.spans import Attributes, Recorder, Span, SpanKind
+from quorate.deployments.telemetry.spans import Attributes, Recorder, Span, SpanKind, wall_ns
 from quorate.deployments.telemetry.trace_context import TraceContext, new_context
 from quorate.fusion.errors import MissingExtraError
 from quorate.fusion.extras import require
@@ -100,17 +100,24 @@ class Tracer:
             self.use(replace(settings, trace=TraceSettings(), models={}))
 
     def begin(
-        self, model: str, given: TraceContext | None, name: str, attributes: Callable[[], Attributes]
+        self,
+        model: str,
+        given: TraceContext | None,
+        name: str,
+        attributes: Callable[[], Attributes],
+        began_s: float | None = None,
     ) -> RequestTrace | None:
         """A request has come in; None where nothing of it is to be traced.
 
         Args:
             given: the trace that it came with; of those without one ask only about ``share``, drawn by ``looks``.
             attributes: of its span, asked for only where it is recorded.
+            began_s: when it has come in (monotonic time); now when None.
         """
         recorder = self._recorder
         if recorder is not None and self._recorded(model, given):
-            span = recorder.start(name, given, SpanKind.SERVER, attributes())
+            start_ns = None if began_s is None else wall_ns(began_s)
+            span = recorder.start(name, given, SpanKind.SERVER, attributes(), start_ns=start_ns)
             return RequestTrace(span.context, recorder, span)
         if given is not None:
             return RequestTrace(given)
@@ -139,6 +146,8 @@ class Tracer:
         return (self.share < 1 or random.random() < settings.ratio) and self._draw(model)
 
     def _draw(self, model: str) -> bool:
+        if self.settings.of(model).count < 0:
+            return True
         key = self._counted(model)
         left = self._left.get(key, self.settings.of(model).count)
         if left > 0:

@@ -47,6 +47,8 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, on_frames: OnFrames, on_lost: OnLost, tls: TlsSession | None = None):
         self._on_frames, self._on_lost, self._tls = on_frames, on_lost, tls
         self._cutter = StreamCutter()
+        if tls is None:
+            self.get_buffer = self._cutter.buffer  # type: ignore[method-assign]
         self._transport: asyncio.Transport | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._unsent: deque[Frame] = deque()
@@ -78,14 +80,22 @@ class Connection(asyncio.BufferedProtocol):
 
     def send(self, frames: list[Frame]) -> None:
         """Send a message, in order, without waiting. A connection that cannot takes no more and is lost soon."""
-        if self._closed:
+        if not self._closed:
+            self._put(to_stream(frames))
+
+    def send_stream(self, message: bytes) -> None:
+        """The same of a message that is one run of bytes already."""
+        if self._writable and not self._closed:
+            self._write(message)
+        elif not self._closed:
+            self._put([message])
+
+    def _put(self, parts: list[Frame]) -> None:
+        if self._writable and len(parts) == 1:
+            self._write(parts[0])
             return
         if self.unsent_bytes - self._largest_unsent > MAX_UNREAD_BYTES:
             self.abort()
-            return
-        parts = to_stream(frames)
-        if self._writable and len(parts) == 1:
-            self._write(parts[0])
             return
         self._unsent.extend(parts)
         size = sum(map(len, parts))
@@ -119,6 +129,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._tls is None:
+            self._write = self._transport.write  # type: ignore[method-assign, assignment]
         self._transport.set_write_buffer_limits(high=_WRITE_AHEAD_BYTES)
         if self._closed:
             self._transport.abort()
@@ -137,12 +149,15 @@ class Connection(asyncio.BufferedProtocol):
             self.room()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._cutter.buffer() if self._tls is None else self._tls.buffer()
+        assert self._tls is not None
+        return self._tls.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
             if self._tls is None:
-                self._deliver(nbytes)
+                for frames in self._cutter.filled(nbytes):
+                    if not self._closed:
+                        self._on_frames(self, frames)
             else:
                 self._decrypt(self._tls, nbytes)
         except (FramingError, ssl.SSLError):
@@ -192,8 +207,9 @@ class Connection(asyncio.BufferedProtocol):
             cast(asyncio.Transport, self._transport).close()
 
     def _write(self, part: Frame) -> None:
-        transport = cast(asyncio.Transport, self._transport)
-        transport.write(part if self._tls is None else self._tls.encrypt(part))
+        assert self._transport is not None
+        assert self._tls is not None
+        self._transport.write(self._tls.encrypt(part))
 
     def _drop_unsent(self) -> None:
         self._unsent.clear()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quorate.deployments.transport.messages import Frame, FramingError
+from quorate.deployments.transport.messages import HEADER_BYTES, Frame, FramingError, Kind, Payload, pack, pack_header
 
 _PREFIX = struct.Struct("<4sI")  # magic, number of frames
 _MAGIC = b"QST1"
@@ -35,13 +35,27 @@ class _Layout(NamedTuple):
 
 def to_stream(frames: Sequence[Frame]) -> list[Frame]:
     """A message as buffers to be written one after the other; long tensors are not copied."""
-    sizes = [len(frame) for frame in frames]
-    parts: list[Frame] = [_PREFIX.pack(_MAGIC, len(sizes)) + _sizes(len(sizes)).pack(*sizes)]
-    for frame, size in zip(frames, sizes, strict=True):
-        parts.append(frame)
-        if size % _ALIGNMENT:
-            parts.append(_PADDING[size % _ALIGNMENT :])
+    sizes = tuple([len(frame) for frame in frames])
+    lead, paddings = _lead(sizes)
+    parts: list[Frame] = [lead]
+    for frame, padding in zip(frames, paddings, strict=True):
+        parts += [frame, padding] if padding else [frame]
     return parts if sum(sizes) > CHUNK_BYTES else [b"".join(parts)]
+
+
+def call_to_stream(kind: Kind, call_id: int, number: float, payload: Payload) -> bytes | None:
+    """A call as one run of bytes; None for a long one, whose tensors are not to be copied.
+
+    What is the same in the calls to all members is put together once.
+    """
+    if payload.stream is None:
+        if payload.nbytes > CHUNK_BYTES // 2:
+            return None
+        (whole,) = to_stream(pack(kind, call_id, number, payload))
+        at = _PREFIX.size + 8 * (1 + len(payload.frames))
+        payload.stream = bytes(whole[:at]), bytes(whole[at + HEADER_BYTES :])
+    before, behind = payload.stream
+    return before + pack_header(kind, len(payload.frames), call_id, number) + behind
 
 
 class StreamCutter:
@@ -57,8 +71,8 @@ class StreamCutter:
         self._large: memoryview | None = None
         self._end = 0  # bytes that are in the buffer now in use
 
-    def buffer(self) -> memoryview:
-        """Where the next bytes go; never empty."""
+    def buffer(self, sizehint: int = -1) -> memoryview:
+        """Where the next bytes go; never empty, however many are expected."""
         return (self._shared if self._large is None else self._large)[self._end :]
 
     def filled(self, size: int) -> list[list[Frame]]:
@@ -69,6 +83,10 @@ class StreamCutter:
         """
         self._end += size
         if self._large is None:
+            layout = _layout(self._shared, 0, self._end)
+            if layout is not None and layout.size == self._end:  # one message and nothing more, as nearly always
+                message, self._end = _copied(self._shared[: layout.size]), 0
+                return [[message[frame] for frame in layout.frames]]
             return self._cut_shared()
         if self._end < len(self._large):
             return []
@@ -82,7 +100,7 @@ class StreamCutter:
         at, end = 0, self._end
         layout = None
         while at < end and (layout := _layout(self._shared, at, end)) is not None and at + layout.size <= end:
-            message = memoryview(bytearray(self._shared[at : at + layout.size]))  # writable, as a model may want it
+            message = _copied(self._shared[at : at + layout.size])
             messages.append([message[frame] for frame in layout.frames])
             at += layout.size
             layout = None
@@ -95,6 +113,10 @@ class StreamCutter:
         elif at and self._end:
             self._shared[: self._end] = bytes(self._shared[at:end])
         return messages
+
+
+def _copied(message: memoryview) -> memoryview:
+    return memoryview(bytearray(message))  # writable, as a model may want it
 
 
 def _layout(data: memoryview, at: int, end: int) -> _Layout | None:
@@ -121,6 +143,13 @@ def _lay_out(sizes: bytes) -> _Layout:
     if at > MAX_MESSAGE_BYTES:
         raise FramingError(f"a message of {at} bytes; {MAX_MESSAGE_BYTES} are allowed")
     return _Layout(tuple(frames), at)
+
+
+@lru_cache(_REMEMBERED)
+def _lead(sizes: tuple[int, ...]) -> tuple[bytes, tuple[bytes, ...]]:
+    """What stands before frames of these sizes, and behind each."""
+    lead = _PREFIX.pack(_MAGIC, len(sizes)) + _sizes(len(sizes)).pack(*sizes)
+    return lead, tuple(_PADDING[size % _ALIGNMENT :] if size % _ALIGNMENT else b"" for size in sizes)
 
 
 @lru_cache(MAX_FRAMES + 1)

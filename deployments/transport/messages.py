@@ -26,6 +26,7 @@ Array = NDArray[Any]
 Frame = bytes | memoryview
 
 _HEADER = struct.Struct("<2sBBQf")  # magic, kind, number of tensors, call id, Message.number
+HEADER_BYTES = _HEADER.size
 _TENSOR = struct.Struct("<BB")  # datatype code, number of dimensions
 _DIM = struct.Struct("<q")
 _MAGIC = b"Q1"
@@ -72,28 +73,27 @@ class Message:
     text: str = ""
 
 
-class Payload(NamedTuple):
+class Payload:
     """Tensors ready to be sent, as often as need be: the same rows go to every member.
 
     Attributes:
+        tensors: as they were given.
         rows: B, of the first.
         nbytes: of all of them.
         described: datatypes and shapes.
         frames: the bytes of each.
+        stream: what stands before and behind the header in a message of them, once one has been sent (``framing``).
     """
 
-    tensors: Sequence[Array]
-    rows: int
-    nbytes: int
-    described: bytes
-    frames: list[Frame]
+    __slots__ = ("described", "frames", "nbytes", "rows", "stream", "tensors")
 
-    @classmethod
-    def of(cls, tensors: Sequence[Array]) -> Payload:
-        described = b"".join([_describe(tensor.dtype, tensor.shape) for tensor in tensors])
-        rows = len(tensors[0]) if tensors and tensors[0].ndim else 0
-        frames: list[Frame] = [encode(tensor) for tensor in tensors]
-        return cls(tensors, rows, sum(map(len, frames)), described, frames)
+    def __init__(self, tensors: Sequence[Array]):
+        self.tensors = tensors
+        self.described = b"".join([_describe(tensor.dtype, tensor.shape) for tensor in tensors])
+        self.rows = len(tensors[0]) if tensors and tensors[0].ndim else 0
+        self.frames: list[Frame] = [encode(tensor) for tensor in tensors]
+        self.nbytes = sum(map(len, self.frames))
+        self.stream: tuple[bytes, bytes] | None = None
 
 
 class FramingError(ValueError):
@@ -101,9 +101,13 @@ class FramingError(ValueError):
 
 
 def pack(kind: Kind, call_id: int = 0, number: float = 0.0, tensors: Sequence[Array] | Payload = ()) -> list[Frame]:
-    body = tensors if isinstance(tensors, Payload) else Payload.of(tensors)
-    header = _HEADER.pack(_MAGIC, kind, len(body.frames), call_id, number)
-    return [header + body.described, *body.frames]
+    body = tensors if isinstance(tensors, Payload) else Payload(tensors)
+    return [pack_header(kind, len(body.frames), call_id, number) + body.described, *body.frames]
+
+
+def pack_header(kind: Kind, count: int, call_id: int, number: float) -> bytes:
+    """What every message begins with, ``HEADER_BYTES`` long; it has ``count`` tensors."""
+    return _HEADER.pack(_MAGIC, kind, count, call_id, number)
 
 
 def pack_greeting(kind: Kind) -> list[Frame]:

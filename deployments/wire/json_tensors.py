@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import orjson
 from numpy.typing import NDArray
@@ -28,6 +30,10 @@ Array = NDArray[Any]
 # How far down a request has fields: inputs, one of them, its parameters, one of these.
 DEPTH = 4
 _DATA = ("data", "instances")
+_LARGEST = {numpy_dtype(name): float(np.finfo(numpy_dtype(name)).max) for name in ("FP16", "FP32")}
+_LARGEST[numpy_dtype("BF16")] = float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)  # type: ignore[no-untyped-call]
+# Numbers whose squares add up to less are in the range of their type.
+_SQUARES = {dtype: most**2 for dtype, most in _LARGEST.items()} | {numpy_dtype("FP64"): math.inf}
 _JSON_TYPES: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
 
@@ -239,8 +245,12 @@ def _number_array(name: str, datatype: str, flat: list[Any], types: set[type]) -
             return np.array(flat, dtype)
         except OverflowError:
             raise out_of_range(name, datatype) from None
+    values = np.array(flat, np.float64)
+    # The sum of squares tells of nearly all rows at once, in a third of the time of the rest, that they fit.
+    if values.dot(values) < _SQUARES[dtype]:
+        return values.astype(dtype, copy=False)
     with np.errstate(over="ignore"):
-        values = np.array(flat, np.float64).astype(dtype, copy=False)
+        values = values.astype(dtype, copy=False)
     if not np.isfinite(values).all():
         raise out_of_range(name, datatype)
     return values

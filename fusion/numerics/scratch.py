@@ -23,7 +23,15 @@ from quorate.fusion.numerics.tracing import for_numpy
 # 4 MiB in float64: eight members, 64 rows, 1,000 classes and a little more.
 TERMS = 1 << 19
 
-_kept = threading.local()
+
+class _Kept(threading.local):
+    """Arrays of one thread, by use and type."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[tuple[str, Any], NDArray[Any]] = {}
+
+
+_kept = _Kept()
 
 
 def scratch(shape: tuple[int, ...], dtype: DTypeLike, use: str = "terms") -> NDArray[Any]:
@@ -34,10 +42,10 @@ def scratch(shape: tuple[int, ...], dtype: DTypeLike, use: str = "terms") -> NDA
     size = math.prod(shape)
     if size > TERMS:
         return np.empty(shape, dtype=dtype)
-    name = f"{use} {np.dtype(dtype)}"
-    if not hasattr(_kept, name):
-        setattr(_kept, name, np.empty(TERMS, dtype=dtype))
-    kept: NDArray[Any] = getattr(_kept, name)
+    arrays = _kept.arrays
+    kept = arrays.get((use, dtype))
+    if kept is None:
+        kept = arrays[use, dtype] = np.empty(TERMS, dtype=dtype)
     return kept[:size].reshape(shape)
 
 

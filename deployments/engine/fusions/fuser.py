@@ -64,7 +64,7 @@ class Fuser:
     lengths: str | None = None
     width: int | None = None
 
-    @property
+    @cached_property
     def reads_inputs(self) -> bool:
         """Whether it reads the request's inputs, too."""
         return isinstance(self.rule, Gate) or self.lengths is not None
@@ -92,13 +92,18 @@ class Fuser:
                 states[i] = reply.status
                 if reply.values is not None:
                     usable.append((i, reply.values))
-        if isinstance(self.rule, FeatureRule):
-            return self._join_features(self.rule, usable, states), states
+        if self._feature_rule is not None:
+            return self._join_features(self._feature_rule, usable, states), states
         return self._stack(usable, states), states
+
+    @cached_property
+    def _feature_rule(self) -> FeatureRule | None:
+        return self.rule if isinstance(self.rule, FeatureRule) else None
 
     def _stack(self, usable: Sequence[tuple[int, Array]], states: States) -> NDArray[np.float32] | None:
         """(M, B, ...) as most members gave or the spec says; others' rows count as of a wrong shape."""
-        shapes = [values.shape[1:] if values.size and self._fits(values) else () for _, values in usable]
+        fewest, most = (3, 3) if self.tokens else (2, math.inf)
+        shapes = [v.shape[1:] if v.size and fewest <= v.ndim <= most else () for _, v in usable]
         shape = max(shapes, default=())
         if not shape:
             for i, _ in usable:
@@ -116,9 +121,6 @@ class Fuser:
             else:
                 refuse_shape(states[i])
         return outputs
-
-    def _fits(self, values: Array) -> bool:
-        return values.ndim == 3 if self.tokens else values.ndim > 1
 
     def _join_features(
         self, rule: FeatureRule, usable: Sequence[tuple[int, Array]], states: States

@@ -41,32 +41,33 @@ class Presence:
     Attributes:
         nodes: N names.
         states: (N, B) RowState.
+        complete: every node gave every row.
     """
 
-    __slots__ = ("nodes", "states")
+    __slots__ = ("complete", "nodes", "states")
 
-    def __init__(self, nodes: tuple[str, ...], states: States):
+    def __init__(self, nodes: tuple[str, ...], states: States, complete: bool = False):
+        """Args:
+        complete: known already; looked at here where it is not.
+        """
         self.nodes, self.states = nodes, states
+        self.complete = complete or not np.count_nonzero(states)  # OK is 0
 
     def cut(self, start: int, stop: int) -> Presence:
         """The same nodes at some rows."""
-        return Presence(self.nodes, self.states[:, start:stop])
+        return Presence(self.nodes, self.states[:, start:stop], self.complete)
 
     def first(self, count: int) -> States:
         """(count, B) states of the first nodes."""
         return self.states[:count]
 
-    def complete(self) -> bool:
-        """Whether every node gave every row."""
-        return not np.count_nonzero(self.states)  # OK is 0
-
     def alike(self) -> bool:
         """Whether all rows have the same members."""
-        return self.complete() or bool((self.states == self.states[:, :1]).all())
+        return self.complete or bool((self.states == self.states[:, :1]).all())
 
     def account(self) -> Account:
         """Who is used, who is missing and why."""
-        if self.complete():  # as nearly always
+        if self.complete:  # as nearly always
             return Account(self.nodes, {}, {})
         used, missing, rows_missing = [], {}, {}
         for name, states in zip(self.nodes, self.states, strict=True):

@@ -17,12 +17,13 @@ from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.metrics.prometheus import OPEN_METRICS, TEXT
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
-from quorate.deployments.server.compression import pack_answer
+from quorate.deployments.server.compression import Headers, pack_answer
 from quorate.deployments.server.http import json_lines
 from quorate.deployments.server.http.access import SERVE_HEALTH, check_management, check_request
 from quorate.deployments.server.http.arrow_answers import dump_stream
 from quorate.deployments.server.http.arrow_inference import StreamInference
 from quorate.deployments.server.http.bodies import IncomingBody
+from quorate.deployments.server.http.direct_inference import DirectInference
 from quorate.deployments.server.http.disconnect import DisconnectWatcher
 from quorate.deployments.server.http.kserve_v1 import KserveV1
 from quorate.deployments.server.http.management import Route, find_route
@@ -30,8 +31,11 @@ from quorate.deployments.server.http.openapi import openapi
 from quorate.deployments.server.http.pages import docs, home
 from quorate.deployments.server.http.replies import (
     JSON,
+    TEXT_PER_BINARY,
+    InferReply,
     Reply,
     error_reply,
+    infer_reply,
     json_reply,
     not_found,
     serve_health,
@@ -47,7 +51,7 @@ from quorate.deployments.telemetry.tracer import RequestTrace
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.byte_stream import Receive
 from quorate.deployments.wire.inference import Body, InferRequest, InferResponse
-from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response, parse_infer
+from quorate.deployments.wire.json_tensors import BinaryOutputs, parse_infer
 
 Scope = MutableMapping[str, Any]
 
@@ -55,8 +59,6 @@ _MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer)
 _ARROW = CONTENT_TYPE.encode()
 # A spec of numbers; tensors do not come this way.
 MAX_MANAGEMENT_BYTES = 16 << 20
-# A number of FP32 is up to 16 characters of JSON, and packed once more.
-TEXT_PER_BINARY = 5
 
 
 class HttpDoor:
@@ -64,6 +66,7 @@ class HttpDoor:
 
     Attributes:
         budget: what requests hold; all doors of a server have the same.
+        direct: answers what is plain without coming here.
     """
 
     def __init__(self, service: Service, keeper: Doorkeeper | None = None):
@@ -75,6 +78,7 @@ class HttpDoor:
         self.budget, self._heavy = service.budget, service.heavy
         self._clients = DisconnectWatcher()
         self._v1 = KserveV1(service, self._clients)
+        self.direct = DirectInference(service, self._keeper, self.dump)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -175,7 +179,7 @@ class HttpDoor:
             parsed = perf_counter()
             request.trace = trace
             response = await self._clients.work_for(receive, service.infer(request, incoming.hold))
-            return await self._dump(response, binary, scope, parsed - started, incoming.hold)
+            return 200, *await self.dump(response, binary, scope["headers"], parsed - started, incoming.hold)
 
     async def _infer_lines(
         self, model: str, version: str, scope: Scope, receive: Receive, given: TraceContext | None
@@ -191,22 +195,24 @@ class HttpDoor:
         assert body.binary is not None
         return self._service.raw_input(model, body.binary, version), BinaryOutputs(default=True)
 
-    async def _dump(
-        self, response: InferResponse, binary: BinaryOutputs, scope: Scope, parse_s: float, hold: MemoryHold
-    ) -> Reply:
+    async def dump(
+        self, response: InferResponse, binary: BinaryOutputs, asked: Headers, parse_s: float, hold: MemoryHold
+    ) -> InferReply:
+        """Write an answer, a long one on another thread, as its client wants it.
+
+        Args:
+            asked: the request's headers.
+            parse_s: how long that has taken to read.
+        """
         fused = perf_counter()
         size = TEXT_PER_BINARY * sum(array.nbytes for array in response.outputs.values())
         hold.add(size)
-        if _ARROW in _header(scope, b"accept").lower():
-            return 200, [(b"content-type", _ARROW)], await self._heavy.run(size, partial(dump_stream, response))
-        reply, header_length = await self._heavy.run(size, partial(dump_response, response, binary))
-        headers = JSON
-        if header_length is not None:
-            length = str(header_length).encode()
-            headers = [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", length)]
+        if any(_ARROW in value.lower() for name, value in asked if name == b"accept"):
+            return [(b"content-type", _ARROW)], await self._heavy.run(size, partial(dump_stream, response))
+        headers, body = await self._heavy.run(size, partial(infer_reply, response, binary))
         self._service.carried(response.model, parse_s, perf_counter() - fused)
-        reply, coding = await pack_answer(reply, scope["headers"], self._heavy)
-        return 200, [*headers, *coding], reply
+        body, coding = await pack_answer(body, asked, self._heavy)
+        return [*headers, *coding], body
 
 
 def _metrics(service: Service, scope: Scope) -> Reply:

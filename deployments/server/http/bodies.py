@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 # A number of a JSON array, as Python's object and its places in two lists and two arrays. Each ends with a comma.
 PARSED_BYTES_PER_NUMBER = 56
+# What stays of a number is at most as long as an element of FP64.
+NUMBER_BYTES = 8
 MAX_CHUNKS = 1024
 
 
@@ -59,18 +61,18 @@ class IncomingBody:
             RequestError: wrongly packed, or wrongly cut.
             asyncio.CancelledError: the client hung up before the end.
         """
-        coding, header_length = b"", None
+        coding, json_bytes = b"", None
         for name, value in headers:
             if name == b"content-encoding":
                 coding = value.strip().lower()
             elif name == b"inference-header-content-length":
-                header_length = _header_length(value, header_length)
+                json_bytes = header_length(value, json_bytes)
             elif name == b"content-length" and int(value) > self._limit_bytes:  # httptools has seen that it is a number
                 raise BodySizeError("is", self._limit_bytes)
         body = await self._receive(receive)
         if coding and coding != b"identity":
             body = await self._unpack(body, coding)
-        return _cut(body, header_length)
+        return cut(body, json_bytes)
 
     async def _receive(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
@@ -110,25 +112,24 @@ class IncomingBody:
         numbers = 0 if text is None else bytes(text).count(b",")
         self.hold.add(numbers * PARSED_BYTES_PER_NUMBER)
         found = await self._heavy.run(0 if text is None else len(text), work)
-        # What stays of a number is at most as long as an element of FP64.
-        self.hold.give_back(numbers * (PARSED_BYTES_PER_NUMBER - 8))
+        self.hold.give_back(numbers * (PARSED_BYTES_PER_NUMBER - NUMBER_BYTES))
         return found
 
 
-def _cut(body: bytes, header_length: int | None) -> Body:
+def cut(body: bytes, json_bytes: int | None) -> Body:
     """The JSON part of a body and the bytes behind it."""
-    if header_length is None:
+    if json_bytes is None:
         return Body(body)
-    if header_length > len(body):
+    if json_bytes > len(body):
         raise RequestError(
-            f"Inference-Header-Content-Length is {header_length} but the body has {len(body)} bytes; "
+            f"Inference-Header-Content-Length is {json_bytes} but the body has {len(body)} bytes; "
             "give the length of its JSON part"
         )
     view = memoryview(body)
-    return Body(view[:header_length], view[header_length:]) if header_length else Body(None, view)
+    return Body(view[:json_bytes], view[json_bytes:]) if json_bytes else Body(None, view)
 
 
-def _header_length(value: bytes, before: int | None) -> int:
+def header_length(value: bytes, before: int | None) -> int:
     if before is not None:
         raise RequestError("Inference-Header-Content-Length is given twice; give it once")
     if not value.isdigit() or len(value) > 18:

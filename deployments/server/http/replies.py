@@ -15,15 +15,30 @@ from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.http.streams import Begun
 from quorate.deployments.server.tracing import answer_headers, ended, failed
 from quorate.deployments.telemetry.tracer import RequestTrace
+from quorate.deployments.wire.inference import InferResponse
+from quorate.deployments.wire.json_tensors import BinaryOutputs, dump_response
 from quorate.fusion.errors import QuorateError, QuorumError
 
 Reply = tuple[int, Headers, "bytes | Begun"]
 
 JSON: Headers = [(b"content-type", b"application/json")]
+# Of an inference that was answered.
+InferReply = tuple[Headers, bytes]
+# A number of FP32 is up to 16 characters of JSON, and packed once more.
+TEXT_PER_BINARY = 5
 # Tells a client what its gRPC sister is told: the status alone does not tell a full queue from members that are gone.
 ERROR_CODE = b"error-code"
 # Nor does it tell a quorum that was not reached from a change under way: the error's class.
 ERROR_KIND = b"error-kind"
+
+
+def infer_reply(response: InferResponse, binary: BinaryOutputs) -> InferReply:
+    """As the protocol has it: JSON, and behind it the bytes of outputs that go so."""
+    body, header_length = dump_response(response, binary)
+    if header_length is None:
+        return JSON, body
+    length = str(header_length).encode()
+    return [(b"content-type", b"application/octet-stream"), (b"inference-header-content-length", length)], body
 
 
 def json_reply(data: Any) -> Reply:

@@ -1,6 +1,5 @@
 """The order in which requests wait, and who is shed when too many do."""
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,10 @@ from quorate.deployments.errors import OverloadedError
 
 
 def request(rows=1, priority=2, deadline=100.0, size=3):
-    return Request({"x": np.zeros((rows, size))}, LIVE, deadline, priority=priority, future=asyncio.Future(loop=LOOP))
+    return Request({"x": np.zeros((rows, size))}, LIVE, deadline, priority=priority)
 
 
 LIVE: Any = object()  # the revision that answers them
-LOOP = asyncio.new_event_loop()
-LOOP.close()
 
 
 def queue(*requests, max_rows=100, max_bytes=1 << 20):
@@ -103,7 +100,7 @@ def test_a_queue_full_of_bytes_sheds_for_a_higher_priority():
 
 def test_strings_count_by_their_length():
     texts = np.array([[b"a" * 1000], [b"b" * 500]], dtype=object)
-    found = Request({"text": texts}, LIVE, 1.0, future=asyncio.Future(loop=LOOP))
+    found = Request({"text": texts}, LIVE, 1.0)
     assert found.nbytes == 1500 + texts.nbytes
 
 

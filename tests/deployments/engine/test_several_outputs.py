@@ -54,7 +54,7 @@ def shared(member):
 
 def test_the_same_rows_are_asked_once_until_the_last_deadline_and_all_get_the_reply(member, shared):
     heard: list[MemberReply] = []
-    waiting = [shared.ask(Kind.CALL, Payload.of([ROWS]), terms, heard.append) for terms in (SOON, LATE)]
+    waiting = [shared.ask(Kind.CALL, Payload([ROWS]), terms, heard.append) for terms in (SOON, LATE)]
     (call,) = member.calls
     assert call.terms.expires == 2.0
     assert [one.terms for one in waiting] == [SOON, LATE]
@@ -65,15 +65,15 @@ def test_the_same_rows_are_asked_once_until_the_last_deadline_and_all_get_the_re
 
 def test_who_asks_after_the_reply_gets_it_at_once(member, shared):
     heard: list[MemberReply] = []
-    shared.ask(Kind.CALL, Payload.of([ROWS]), SOON, heard.append)
+    shared.ask(Kind.CALL, Payload([ROWS]), SOON, heard.append)
     member.calls[0].done(REPLY)
-    assert shared.ask(Kind.CALL, Payload.of([ROWS]), LATE, heard.append).finished
+    assert shared.ask(Kind.CALL, Payload([ROWS]), LATE, heard.append).finished
     assert (len(heard), len(member.calls)) == (2, 1)
 
 
 def test_a_call_goes_on_while_anyone_waits_and_is_given_up_with_the_last(member, shared):
     heard: list[MemberReply] = []
-    first, second = (shared.ask(Kind.CALL, Payload.of([ROWS]), terms, heard.append) for terms in (SOON, LATE))
+    first, second = (shared.ask(Kind.CALL, Payload([ROWS]), terms, heard.append) for terms in (SOON, LATE))
     (call,) = member.calls
     first.give_up("deadline")
     first.give_up("deadline")
@@ -85,11 +85,11 @@ def test_a_call_goes_on_while_anyone_waits_and_is_given_up_with_the_last(member,
 
 
 def test_after_all_have_given_up_the_rows_are_asked_anew(member, shared):
-    one, other = (shared.ask(Kind.CALL, Payload.of([ROWS]), terms, unheard) for terms in (SOON, LATE))
+    one, other = (shared.ask(Kind.CALL, Payload([ROWS]), terms, unheard) for terms in (SOON, LATE))
     one.give_up("gone")
     other.give_up("deadline")
     assert member.calls[0].given_up == ["deadline"]
-    shared.ask(Kind.CALL, Payload.of([ROWS]), LATE, unheard)
+    shared.ask(Kind.CALL, Payload([ROWS]), LATE, unheard)
     assert len(member.calls) == 2
 
 
@@ -97,14 +97,14 @@ def test_after_all_have_given_up_the_rows_are_asked_anew(member, shared):
     ("kind", "rows"), [(Kind.CALL_PROBABILITIES, ROWS), (Kind.CALL, ROWS[:1]), (Kind.CALL, ROWS.copy())]
 )
 def test_other_questions_and_other_rows_are_calls_of_their_own(member, shared, kind, rows):
-    shared.ask(Kind.CALL, Payload.of([ROWS]), SOON, unheard)
-    shared.ask(kind, Payload.of([rows]), SOON, unheard)
+    shared.ask(Kind.CALL, Payload([ROWS]), SOON, unheard)
+    shared.ask(kind, Payload([rows]), SOON, unheard)
     assert len(member.calls) == 2
 
 
 def test_a_member_that_cannot_be_asked_is_asked_again_by_the_next(member, shared):
     member.here = False
-    assert shared.ask(Kind.CALL, Payload.of([ROWS]), SOON, unheard) is None
+    assert shared.ask(Kind.CALL, Payload([ROWS]), SOON, unheard) is None
     assert shared.reason == "dead"
     member.here = True
-    assert shared.ask(Kind.CALL, Payload.of([ROWS]), SOON, unheard) is not None
+    assert shared.ask(Kind.CALL, Payload([ROWS]), SOON, unheard) is not None

@@ -98,7 +98,7 @@ def test_a_rule_that_learned_other_classes_is_refused_when_it_is_built(folder):
 
 
 @pytest.mark.parametrize(
-    "broken", [(Batch, "__init__"), (Batch, "start"), (Metrics, "batched"), (Batch, "_settle"), (Batch, "_changed")]
+    "broken", [(Batch, "__init__"), (Batch, "start"), (Metrics, "batched"), (Batch, "settle"), (Batch, "_changed")]
 )
 def test_whatever_fails_in_a_batch_its_requests_end_and_the_next_are_answered(folder, monkeypatch, broken):
     owner, name = broken

@@ -30,7 +30,7 @@ def lines():
 
 def write(log, text, **settings):
     log.use(LogSettings(**settings))
-    token = work_for(WHOM)
+    token = work_for(lambda: WHOM)
     try:
         log.write(text, "error")
     finally:

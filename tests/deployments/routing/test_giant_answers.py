@@ -55,7 +55,7 @@ def test_a_replica_that_announces_a_gigabyte_is_cut_before_memory_is_taken(tmp_p
             replies: list[Any] = []
             peer = Peer(Address("r", "here", str(path)), "here", None, lambda peer: lost.set())
             far, _ = await loop.run_in_executor(None, listening.accept)
-            peer.call(Kind.CALL, Payload.of(ROWS), 1e12, replies.append)
+            peer.call(Kind.CALL, Payload(ROWS), 1e12, replies.append)
             head = b"".join(map(bytes, to_stream(pack(Kind.ANSWER, 1, 0.0, ROWS))))[:8]
             far.sendall(head[:4] + (2).to_bytes(4, "little") + (64).to_bytes(8, "little") + GIANT.to_bytes(8, "little"))
             before = psutil.Process().memory_info().vms

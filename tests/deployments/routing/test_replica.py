@@ -318,7 +318,7 @@ def test_replica_that_reads_nothing_for_a_while_is_neither_cut_nor_fed_and_goes_
             peer = Peer(replica.address, "node", None, lost.append)
             await until(lambda: peer.ready)
             replica.stop()
-            payload = Payload.of([np.zeros((100_000, 3), np.int64)])
+            payload = Payload([np.zeros((100_000, 3), np.int64)])
             replies: list[Any] = []
             calls = [peer.call(Kind.CALL, payload, 1e12, replies.append) for _ in range(200)]
             await asyncio.sleep(0.1)
@@ -343,7 +343,7 @@ def test_calls_that_wait_to_be_sent_end_when_the_replica_is_lost():
             peer = Peer(replica.address, "node", None, lambda peer: None)
             await until(lambda: peer.ready)
             replica.stop()
-            payload = Payload.of([np.zeros((100_000, 3), np.int64)])
+            payload = Payload([np.zeros((100_000, 3), np.int64)])
             replies: list[Any] = []
             for _ in range(10):
                 peer.call(Kind.CALL, payload, 1e12, replies.append)
@@ -367,11 +367,11 @@ def test_an_answer_that_cannot_be_used_ends_neither_the_connection_nor_other_cal
             replies: list[Any] = []
             for _ in range(2):
                 for on_reply in (fail, replies.append):
-                    peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, on_reply)
+                    peer.call(Kind.CALL, Payload([np.zeros((1, 3), np.int64)]), 1e12, on_reply)
                 await until(lambda: not peer.outstanding_rows)
             assert [reply.kind for reply in replies] == [Kind.ANSWER] * 2
-            peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, fail)
-            peer.call(Kind.CALL, Payload.of([np.zeros((1, 3), np.int64)]), 1e12, replies.append)
+            peer.call(Kind.CALL, Payload([np.zeros((1, 3), np.int64)]), 1e12, fail)
+            peer.call(Kind.CALL, Payload([np.zeros((1, 3), np.int64)]), 1e12, replies.append)
             peer.close()
             assert replies[-1] is None
 

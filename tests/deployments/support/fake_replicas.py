@@ -79,4 +79,4 @@ class FakeReplica:
 
 def payload(rows=1):
     """Rows to ask for; which ones, the first number of each says."""
-    return Payload.of([np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)])
+    return Payload([np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)])

@@ -39,7 +39,7 @@ class RecordedSpans:
     def __init__(self):
         self.spans = []
 
-    def start(self, name, parent, kind=None, attributes=None, links=(), start_ns=None):
+    def start(self, name, parent, kind=None, attributes=None, links=(), start_ns=None, within=None):
         self.spans.append(RecordedSpan(name, parent, attributes, links))
         return self.spans[-1]
 

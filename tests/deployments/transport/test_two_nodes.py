@@ -151,7 +151,7 @@ def test_member_that_computes_for_longer_than_silence_may_last_is_not_cut(nodes)
         first = asyncio.create_task(engine.infer(slow))
         await until(lambda: peer.outstanding_rows == 1)
         second = asyncio.get_running_loop().create_future()
-        peer.call(Kind.CALL, Payload.of([LARGE, LARGE[:, :1]]), math.inf, second.set_result)
+        peer.call(Kind.CALL, Payload([LARGE, LARGE[:, :1]]), math.inf, second.set_result)
         assert_right(await first, slow)
         assert (await second).text == "2 tensors for 1 inputs"
         assert list(engine.revisions.live.members["a"].replicas.values()) == [peer]

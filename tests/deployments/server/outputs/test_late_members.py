@@ -46,7 +46,7 @@ def test_clients_that_hang_up_leave_nothing_behind(desk, switch):
 
     try:
         asyncio.run(hang_up())
-        until(lambda: not desk.engine._batches)
+        until(lambda: not desk.engine._open)
         until(lambda: desk.service.budget.held_bytes == 0)
     finally:
         switch.write_text("0")
