@@ -51,7 +51,7 @@ def test_it_is_pinned_runs_as_nobody_in_particular_and_has_a_health_check():
     assert {"cpu", "cuda"} <= stages.keys()
     bases = {image for image, _ in stages.values() if image not in stages}
     assert bases == {"python:${PYTHON}"}
-    assert re.search(r"^ARG PYTHON=3\.11\.\d+-slim-bookworm$", DOCKERFILE, re.MULTILINE)
+    assert re.search(r"^ARG PYTHON=3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
     installs = [rest for _, steps in stages.values() for step, rest in steps if step == "RUN" and "pip install" in rest]
     assert all("--constraint /constraints.txt" in rest for rest in installs)
     assert all(f"torch=={CONSTRAINTS['torch']}" in rest for rest in installs if "torch==" in rest)

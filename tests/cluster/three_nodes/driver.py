@@ -88,6 +88,14 @@ def ensembles() -> list[str]:
     return ensembles()
 
 
+def kept() -> dict[str, str]:
+    """All that Quorate keeps in the cluster's store, by its keys."""
+    from quorate.deployments.control.ray_private import ClusterStore
+
+    store = ClusterStore()
+    return {key: store.get(key).decode("latin-1") for key in store.keys("")}
+
+
 def applications() -> dict[str, str]:
     """The status of every application of Serve, ours or not."""
     from ray import serve
@@ -148,8 +156,8 @@ def stop_foreign(name: str) -> None:
 _COMMANDS = {
     command.__name__: command
     for command in (
-        deploy, publish, rollback, down, fusion, member, record, ensembles, applications, nodes, drain, run_foreign,
-        ask_foreign, stop_foreign,
+        deploy, publish, rollback, down, fusion, member, record, kept, ensembles, applications, nodes, drain,
+        run_foreign, ask_foreign, stop_foreign,
     )
 }  # fmt: skip
 
