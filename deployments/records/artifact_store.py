@@ -117,10 +117,9 @@ def check_uri(uri: str) -> None:
     user = parts.netloc.rpartition("@")[0]
     named = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)} & _SECRETS
     if named or ":" in user or (user and parts.scheme == "s3"):
+        found = f"--store {parts.scheme}://... has credentials in it, which records would keep"
         where = "in the environment of this machine and of the nodes (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say)"
-        raise DeployError(
-            f"--store {parts.scheme}://... has credentials in it, which records would keep; give them {where}"
-        )
+        raise DeployError(f"{found}; give them {where}")
 
 
 def _patient(system: Any) -> Any:

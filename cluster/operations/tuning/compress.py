@@ -81,8 +81,8 @@ def compress(
         columns: of inputs that the tables call otherwise: ``{"price": "Price"}``.
         runs: where the run's folder is made.
         seed: of the halves and the training.
-        address: a Ray cluster to run the members on; this process when None. Of a Jobs address all of it runs there, and
-            what is returned is a ``JobRun``.
+        address: a Ray cluster to run the members on; this process when None. Of a Jobs address all of it runs there,
+            and what is returned is a ``JobRun``.
         on_step: told what happens next.
 
     Raises:
