@@ -1,4 +1,4 @@
-"""Runs of tune, train, compress and sweep from a machine that is no node: rows go there, the run's folder comes here."""
+"""Runs of tune, train, compress and sweep from a machine that is no node: rows go there, the run comes here."""
 
 import json
 
