@@ -26,7 +26,7 @@ def packed(given: Mapping[str, Any], untrained: bool) -> Iterator[tuple[Told, Pa
     """The arguments, and the parcel that they are in; good while the context lasts.
 
     Args:
-        given: by name; None is left out.
+        given: by name.
         untrained: learned rules of the spec need no state yet.
 
     Raises:
@@ -37,9 +37,11 @@ def packed(given: Mapping[str, Any], untrained: bool) -> Iterator[tuple[Told, Pa
     parcel = Parcel()
     with ExitStack() as lasting:
         for name, value in given.items():
-            if value is None or name == "folder":
+            if name == "folder":
                 continue
-            if name in _SPECS:
+            if value is None:
+                told[name] = ("value", None)
+            elif name in _SPECS:
                 found, place = spec_and_folder(value, given.get("folder") if name == "spec" else None, untrained)
                 told[name] = ("file", f"{name}/{SPEC}")
                 parcel += lasting.enter_context(spec_parcel(found, place)).below(name)

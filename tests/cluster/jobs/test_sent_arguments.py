@@ -43,16 +43,9 @@ def sent(place, given):
 
 def test_a_spec_travels_with_all_that_it_names_and_rows_as_files_or_folders(place):
     here = place / "here"
-    given = {
-        "spec": here / "spec.json",
-        "data": here / "rows.csv",
-        "train": str(here / "images"),
-        "seed": 3,
-        "label": None,
-    }
-    found = sent(place, given)
-    assert found["seed"] == 3
-    assert "label" not in found
+    rows = {"data": here / "rows.csv", "train": str(here / "images")}
+    found = sent(place, {"spec": here / "spec.json", **rows, "seed": 3, "teacher": None})
+    assert (found["seed"], found["teacher"]) == (3, None)
     assert found["data"].read_text() == "x,label"
     assert (found["train"] / "1.png").read_text() == "one"
     assert {path.name for path in found["spec"].parent.iterdir()} == {"spec.yaml", "a.bin", "mine.py"}
