@@ -28,12 +28,15 @@ class Home:
         taken_up: the one run's that went to the job and comes back; None for new ones.
         say: told what is waited for.
         say_last: told where the rest of a run is that was cut off.
+        settle: called with the folder of each run that has come.
     """
 
     def __init__(
-        self, runs: Path, taken_up: Path | None, say: Callable[[str], None], say_last: Callable[[str], None]
+        self, runs: Path, taken_up: Path | None, say: Callable[[str], None], say_last: Callable[[str], None],
+        settle: Callable[[Path], None] = lambda run: None,
     ):  # fmt: skip
         self._runs, self._taken_up, self._say, self._say_last = runs, taken_up, say, say_last
+        self._settle = settle
         # What the job calls each, and where it is here.
         self.places: dict[str, Path] = {}
 
@@ -51,6 +54,7 @@ class Home:
                     archive.extractall(Path(place, "runs"))
                 for name in about["names"]:
                     self._put(Path(place, "runs", name), f"{about['place']}/{name}")
+                    self._settle(self.places[f"{about['place']}/{name}"])
         except OSError as error:
             raise ClusterError(
                 f"the run cannot be written to {self._runs} ({error}); make room and try again"

@@ -42,7 +42,9 @@ def _run_in_job(operation: str, given: Mapping[str, Any]) -> JobRun:
     say, on_progress = given.get("on_step") or (lambda step: None), given.get("on_progress")
     say_last = say if on_progress is None else partial(_said, on_progress)
     taken_up = _path(given.get("run" if operation == "resume" else "resume"))
-    home = Home(Path(given.get("runs", "runs")) if taken_up is None else taken_up.parent, taken_up, say, say_last)
+    runs = Path(given.get("runs", "runs")) if taken_up is None else taken_up.parent
+    settle = partial(_keep_origin, given) if operation == "sweep" else lambda run: None
+    home = Home(runs, taken_up, say, say_last, settle)
     asked = {name: value for name, value in given.items() if name not in _HERE}
     if operation == "resume":
         asked |= _rows_of(Path(given["run"]), given.get("data"))
@@ -50,8 +52,6 @@ def _run_in_job(operation: str, given: Mapping[str, Any]) -> JobRun:
         hear = {"runs": home.take, "progress": lambda api, words: _tell(on_progress, words)}
         done = call_in_job(given["address"], operation, {"told": told}, parcel, say, hear, computes=True)
     folder = home.places[done["folder"]]
-    if operation == "sweep":
-        _keep_origin(folder, given)
     tables = tuple(Table(**table) for table in _here(done["tables"], home.places))
     return JobRun(folder, _here(done["report"], home.places), tables)
 
@@ -71,7 +71,7 @@ def _rows_of(run: Path, data: Any) -> dict[str, Any]:
     return {"data": found}
 
 
-def _keep_origin(run: Path, given: Mapping[str, Any]) -> None:
+def _keep_origin(given: Mapping[str, Any], run: Path) -> None:
     """Have the sweep say where its rows and its spec are here, to be taken up from here."""
     from quorate.tuning.search.settings import read_settings, save_settings
 
