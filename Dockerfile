@@ -3,7 +3,8 @@
 #   docker build --target cpu  -t quorate:0.1.0 .
 #   docker build --target cuda -t quorate:0.1.0-cuda .
 # Versions of Python's packages are those that the tests ran with (constraints.txt).
-ARG PYTHON=3.11.13-slim-bookworm
+# The base by the digest of its index, which a tag could leave. Another: --build-arg PYTHON=3.12-slim-bookworm
+ARG PYTHON=3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 
 FROM python:${PYTHON} AS wheel
 WORKDIR /src

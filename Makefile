@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-prometheus test-autogluon test-servers lint format clean
+.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-stores test-prometheus test-autogluon test-servers lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
 # where the environment says not to keep what was compiled: many tests start a process.
@@ -116,6 +116,15 @@ $(VENV)-openapi/installed:
 
 test-openapi: setup $(VENV)-openapi/installed
 	$(BIN)/python -m pytest tests/deployments/server/http/test_openapi_schemathesis.py
+
+# A bucket: servers of S3's and of GCS's protocol, whose packages ask for older ones than ours.
+$(VENV)-stores/installed:
+	$(PYTHON) -m venv $(VENV)-stores
+	$(VENV)-stores/bin/pip install --quiet --disable-pip-version-check 'moto[s3]>=5.2,<6' 'flask>=3,<4' 'flask-cors>=4,<7' 'gcp-storage-emulator>=2026.7,<2027'
+	touch $@
+
+test-stores: setup $(VENV)-stores/installed
+	$(BIN)/python -m pytest -m '' tests/deployments/records/test_object_stores.py tests/cluster/three_nodes/test_object_store.py
 
 # Debian's Prometheus, unpacked and not installed.
 $(VENV)-prometheus/installed:

@@ -1,4 +1,5 @@
 from .cluster.demo import demo as demo
+from .cluster.jobs.job_run import JobRun as JobRun
 from .cluster.operations.bench import bench as bench
 from .cluster.operations.connect import Ensemble as Ensemble
 from .cluster.operations.connect import connect as connect

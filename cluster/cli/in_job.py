@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,17 @@ def main(job: str) -> None:
             request, done = json.loads(take(request_name(job))), threading.Event()
             threading.Thread(target=_watch_for_stop, args=(job, done), name="stop", daemon=True).start()
             try:
-                starts = request["operation"] in _STARTING
-                if starts:
+                operation = request["operation"]
+                if operation in _SPREAD:
                     _bring_code(cluster, address)
-                with received(job, request, say, spread=starts) as folder:
-                    result = _OPERATIONS[request["operation"]](folder, **request["arguments"])
+                with received(job, request, say, _SPREAD.get(operation, "")) as folder:
+                    try:
+                        if operation in _RUNS:
+                            result = _run(job, operation, folder, **request["arguments"])
+                        else:
+                            result = _OPERATIONS[operation](folder, **request["arguments"])
+                    except QuorateError as error:
+                        raise _without_folder(error, folder) from None
             finally:
                 done.set()
                 forget(job)
@@ -150,8 +157,48 @@ def _logs(_: Path, **options: Any) -> Any:
     return logs(**options).to_dict()
 
 
-# Those that have nodes start something.
-_STARTING = {"deploy", "promote", "rollback"}
+def _run(job: str, operation: str, folder: Path, told: dict[str, Any]) -> Any:
+    """What makes a run: it goes to the operator's machine, as far as it got where it can be taken up."""
+    from importlib import import_module
+
+    from quorate.cluster.jobs.handing_over import hand_over, runs_folder
+    from quorate.cluster.jobs.sent_arguments import unpacked
+
+    call = getattr(import_module(f"quorate.cluster.operations.tuning.{_RUNS[operation]}"), operation)
+    with runs_folder(job) as runs:
+        asked = unpacked(told, folder, runs)
+        if _RUNS[operation] == "sweep":
+            asked["on_progress"] = lambda progress: say(progress=asdict(progress))
+        else:
+            asked["on_step"] = step
+        try:
+            result = call(**asked, **({} if operation == "resume" else {"runs": runs}))
+        except (KeyboardInterrupt, QuorateError):
+            if any((path / mark).exists() for path in runs.iterdir() for mark in _TAKEN_UP_BY):
+                hand_over(job, runs, say, whole=False)
+            raise
+        tables = [asdict(table) for table in result.tables()]
+        hand_over(job, runs, say, whole=True)
+        recommended = getattr(result, "deployable", result.folder / SPEC)
+        report = {"spec": str(recommended), **result.to_dict()}
+        return {"folder": str(result.folder), "report": report, "tables": tables}
+
+
+def _without_folder(error: QuorateError, folder: Path) -> QuorateError:
+    """An error in which files are called as the operator has them."""
+    here = f"{folder}/"
+    shown = [one.replace(here, "") if isinstance(one, str) else one for one in error.args]
+    return error if shown == list(error.args) else type(error)(*shown)
+
+
+# What has nodes start something: what was sent goes to others, too.
+_SPREAD: Mapping[str, Any] = {
+    "deploy": "copies", "promote": "copies", "rollback": "copies", "tune": "everywhere", "train": "everywhere",
+    "compress": "everywhere", "sweep": "everywhere", "resume": "everywhere",
+}  # fmt: skip
+# In which file of operations each is; and what a run has that can be taken up.
+_RUNS = {"tune": "tune", "train": "train", "compress": "compress", "sweep": "sweep", "resume": "sweep"}
+_TAKEN_UP_BY = ("sweep.json", "training")
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "deploy": _deploy, "promote": _promote, "plan": _plan, "rollback": _rollback, "status": _status,
     "connect": _connect, "down": _down, "logs": _logs,

@@ -21,7 +21,12 @@ Address = Annotated[
 ]
 RunAddress = Annotated[
     str | None,
-    typer.Option("--address", help="Run on this Ray cluster; without it, on this machine.", show_default=False),
+    typer.Option(
+        "--address",
+        help="Run on this Ray cluster; without it, on this machine. Through its Jobs address http://HEAD:8265 all of "
+        "it runs there, and the run's folder comes here.",
+        show_default=False,
+    ),
 ]
 Label = Annotated[str, typer.Option(help="The column that holds the class.")]
 Labels = Annotated[

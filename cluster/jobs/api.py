@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,6 +11,10 @@ from quorate.cluster.local.ray_token import ray_token, refused
 from quorate.deployments.errors import ClusterError
 
 _TIMEOUT_S = 60.0
+# What a node may take to send a file: Ray ends the stream then, whatever has arrived.
+_FILE_TIMEOUT_S = 86_400
+# Less than any member asks for: a node that has CPUs at all. A head often has none, and little memory.
+_SOME_CPU = 0.01
 _REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
@@ -25,9 +30,10 @@ class JobsApi:
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
         self._http = httpx.Client(base_url=address.rstrip("/"), headers=headers, timeout=_TIMEOUT_S)
 
-    def submit(self, job: str, entrypoint: str) -> None:
-        """Start a job of this name."""
-        self._ask("POST", "/api/jobs/", json={"entrypoint": entrypoint, "submission_id": job})
+    def submit(self, job: str, entrypoint: str, computes: bool = False) -> None:
+        """Start a job of this name, on the head; one that computes by itself on a node that has CPUs."""
+        asked: dict[str, Any] = {"entrypoint": entrypoint, "submission_id": job}
+        self._ask("POST", "/api/jobs/", json=asked | ({"entrypoint_num_cpus": _SOME_CPU} if computes else {}))
 
     def status(self, job: str) -> tuple[str, str]:
         """PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED, and Ray's words for it."""
@@ -50,6 +56,18 @@ class JobsApi:
         """Put something there."""
         self._ask("PUT", f"/api/packages/gcs/{name}", content=data)
 
+    def read_file(self, node_id: str, name: str) -> Iterator[bytes]:
+        """What a file in the folder of Ray's logs on a node holds, in pieces: the only way out that Ray has."""
+        asked = {"node_id": node_id, "filename": name, "lines": "-1", "timeout": str(_FILE_TIMEOUT_S)}
+        try:
+            with self._http.stream("GET", "/api/v0/logs/file", params=asked) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._refusal(answer, "GET", "/api/v0/logs/file")
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise ClusterError(f"{self._address} does not send {name} to its end ({error}); try again") from None
+
     def close(self) -> None:
         self._http.close()
 
@@ -63,9 +81,12 @@ class JobsApi:
         answer = self._answer(method, path, **body)
         if answer.is_success:
             return answer
+        raise self._refusal(answer, method, path)
+
+    def _refusal(self, answer: httpx.Response, method: str, path: str) -> ClusterError:
         said = answer.text.strip().splitlines()
         reason = f"{answer.status_code}: {said[-1][:200] if said else 'no reason given'}"
-        raise ClusterError(f"{self._address} refused {method} {path} ({reason}); is it a cluster's Jobs address?")
+        return ClusterError(f"{self._address} refused {method} {path} ({reason}); is it a cluster's Jobs address?")
 
     def _answer(self, method: str, path: str, **body: Any) -> httpx.Response:
         """The answer, whatever it is.

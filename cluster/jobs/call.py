@@ -23,6 +23,8 @@ from quorate.fusion.errors import QuorateError
 from quorate.tuning import errors as tuning_errors
 
 OnStep = Callable[[str], None]
+# By the word that a line of the job starts with, what is done with the rest.
+Hear = Mapping[str, Callable[[JobsApi, Any], None]]
 _ERRORS = (deployments_errors, tuning_errors, fusion_errors)
 _POLL_S = 0.3
 _STOP_TIMEOUT_S = 60.0
@@ -54,6 +56,8 @@ def call_in_job(
     arguments: Mapping[str, Any],
     parcel: Parcel | None = None,
     on_step: OnStep | None = None,
+    hear: Hear | None = None,
+    computes: bool = False,
 ) -> Any:
     """What an operation says, in JSON's types.
 
@@ -63,6 +67,8 @@ def call_in_job(
         arguments: of it, in JSON's types.
         parcel: files that it needs.
         on_step: told what is waited for.
+        hear: what else this operation says.
+        computes: the job does more than to wait for others.
 
     Raises:
         QuorateError: what the operation raised.
@@ -73,8 +79,8 @@ def call_in_job(
         request = {"operation": operation, "arguments": dict(arguments), "files": parcel.to_json()}
         api.put_package(request_name(job), json.dumps(request).encode())
         source = Path(boot.__file__).read_text()
-        api.submit(job, f"{_PYTHON} -c {shlex.quote(source)} {job} {own_digest()}")
-        running = _Running(api, job, parcel, on_step or (lambda step: None))
+        api.submit(job, f"{_PYTHON} -c {shlex.quote(source)} {job} {own_digest()}", computes)
+        running = _Running(api, job, parcel, on_step or (lambda step: None), hear or {})
         try:
             return running.result()
         except KeyboardInterrupt:
@@ -87,8 +93,8 @@ def call_in_job(
 class _Running:
     """A job that was submitted."""
 
-    def __init__(self, api: JobsApi, job: str, parcel: Parcel, say: OnStep):
-        self._api, self._job, self._parcel, self._say = api, job, parcel, say
+    def __init__(self, api: JobsApi, job: str, parcel: Parcel, say: OnStep, others: Hear):
+        self._api, self._job, self._parcel, self._say, self._others = api, job, parcel, say, others
         self._read, self._said = 0, dict[str, Any]()
         self.stopped = Event()
         self._failed: QuorateError | None = None
@@ -98,8 +104,13 @@ class _Running:
         self._say("waiting for the cluster to start the job")
         while True:
             status, message = self._api.status(self._job)
-            for said in self._news():
-                self._hear(said)
+            try:
+                for said in self._news():
+                    self._hear(said)
+            except QuorateError:
+                self._others = {}
+                self.stop()
+                raise
             if self._failed is not None:
                 self.stop()
                 raise self._failed
@@ -117,6 +128,9 @@ class _Running:
         self._api.put_package(stop_name(self._job), b"{}")
         until = time.monotonic() + _STOP_TIMEOUT_S
         while self._api.status(self._job)[0] not in _ENDED:
+            for said in self._news():
+                self._hear(said)  # what there is of a run comes here first
+                until = time.monotonic() + _STOP_TIMEOUT_S
             if time.monotonic() > until:
                 self._api.stop(self._job)
                 return
@@ -132,7 +146,10 @@ class _Running:
                 yield json.loads(line.removeprefix(boot.SAYS))
 
     def _hear(self, said: dict[str, Any]) -> None:
-        if "step" in said:
+        (word,) = said
+        if word in self._others:
+            self._others[word](self._api, said[word])
+        elif "step" in said:
             self._say(said["step"])
         elif "code" in said:
             self._api.put_package(boot.code_key(own_digest()), own_archive())

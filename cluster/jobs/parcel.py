@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,13 @@ class Parcel:
     """Files, each where it lies here, and as it is on the other side."""
 
     files: Sequence[tuple[Path, KeptFile]] = ()
+
+    def below(self, folder: str) -> Parcel:
+        """The same in a folder of its own."""
+        return Parcel([(path, replace(file, path=f"{folder}/{file.path}")) for path, file in self.files])
+
+    def __add__(self, other: Parcel) -> Parcel:
+        return Parcel([*self.files, *other.files])
 
     def store(self, uri: str) -> None:
         """Have the contents in a store, where the cluster has them from.
@@ -50,6 +57,13 @@ def spec_parcel(spec: EnsembleSpec, folder: Path) -> Iterator[Parcel]:
         taken = {SPEC: (path, _file(path, SPEC))}
         taken |= {file.path: (source, file) for source, file in revision_files(pin(named, place), place)}
         yield Parcel(tuple(taken.values()))
+
+
+def path_parcel(path: Path) -> Parcel:
+    """A file, or all of a folder, each below the name that it has here."""
+    if path.is_dir():
+        return folder_parcel(path).below(path.resolve().name)
+    return Parcel([(path, _file(path, path.name))])
 
 
 def folder_parcel(folder: Path) -> Parcel:

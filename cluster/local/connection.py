@@ -47,7 +47,7 @@ def connected(address: str | None, start: bool = False, runtime_env: Mapping[str
     """
     require("serve", "a cluster")
     if is_jobs_address(address):
-        what = "deploy, plan, promote, rollback, status, logs, query, bench and down work through it"
+        what = "commands, and the calls of Python that are called as they are, work through it"
         raise ClusterError(f"{address} is a Jobs address: {what}; this needs a node of the cluster and its address")
     if address is None and _joined():
         yield

@@ -66,7 +66,7 @@ def _pod(
 ) -> dict[str, Any]:  # fmt: skip
     mounts, volumes = _mounted(settings, container_name == HEAD)
     secured = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    ray = {
+    ray: dict[str, Any] = {
         "name": container_name,
         "image": settings.image,
         "env": [{"name": key, "value": value} for key, value in _ENVIRONMENT.items()],
@@ -75,6 +75,8 @@ def _pod(
         "volumeMounts": mounts,
         **container,
     }
+    if settings.store_secret:
+        ray["envFrom"] = [{"secretRef": {"name": settings.store_secret}}]
     user = {"runAsNonRoot": True, "runAsUser": USER_ID, "runAsGroup": USER_ID, "fsGroup": USER_ID}
     return {
         "metadata": {"labels": {ENSEMBLE_LABEL: name}},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from quorate.deployments.errors import DeployError
+from quorate.deployments.records.artifact_store import check_uri
 
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -23,6 +24,8 @@ class Settings:
         volume: the PersistentVolumeClaim that is mounted there for the head, read-only, which gives its files to the
             others; empty where the image has the files.
         store: a URI of pyarrow's file systems that keeps the files too; others then take them from there.
+        store_secret: the Secret whose keys are variables of every pod's environment, such as AWS_ACCESS_KEY_ID and
+            AWS_SECRET_ACCESS_KEY; empty where pods may read the store as they are.
         namespace: empty for that of whoever applies the manifest.
         token_secret: the Secret whose keys ``tokens`` and, if anybody may manage over the network,
             ``management-tokens`` hold bearer tokens; empty with ``insecure`` alone.
@@ -41,6 +44,7 @@ class Settings:
     models: str = "/models"
     volume: str = ""
     store: str = ""
+    store_secret: str = ""
     namespace: str = ""
     http_port: int = 8000
     grpc_port: int = 8001
@@ -61,10 +65,12 @@ class Settings:
         _check(self.http_port == self.grpc_port, "grpc_port", self.grpc_port, "another than the HTTP door's")
         _check(bool(self.redis and self.gcs_volume), "gcs_volume", self.gcs_volume, "one of it and redis")
         _check(bool(self.redis_secret and not self.redis), "redis_secret", self.redis_secret, "redis, too")
+        _check(bool(self.store_secret and not self.store), "store_secret", self.store_secret, "store, too")
+        check_uri(self.store)
         _check(self.insecure == bool(self.token_secret), "insecure", self.insecure, "a token secret, or insecure")
         given = bool(self.gcs_volume) and not _QUANTITY.fullmatch(self.gcs_volume)
         _check(given, "gcs_volume", self.gcs_volume, "a size such as 2Gi")
-        for name in ("volume", "namespace", "token_secret", "tls_secret", "redis_secret", "gateway"):
+        for name in ("volume", "namespace", "store_secret", "token_secret", "tls_secret", "redis_secret", "gateway"):
             value = getattr(self, name)
             _check(bool(value) and not _NAME.fullmatch(value), name, value, "a name as Kubernetes has them")
         for kind, label in self.accelerators.items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 from uuid import uuid4
 
 from quorate.deployments.errors import DeployError
@@ -15,6 +18,15 @@ from quorate.fusion.extras import require
 
 # Stores in which an object is there when all of it is, and not before.
 _WHOLE = ("s3", "gcs", "abfs")
+# Arrow gives S3 3 s to answer, in which a slow link takes no part of a file, and tries GCS for a quarter of an hour.
+_PATIENCE: dict[str, dict[str, Any]] = {
+    "s3": {"connect_timeout": 10, "request_timeout": 60},
+    "gcs": {"retry_time_limit": timedelta(seconds=60)},
+}
+# What a URI of one of pyarrow's file systems may say that others are not to know.
+_SECRETS = frozenset(
+    {"access_key", "secret_key", "session_token", "access_token", "account_key", "client_secret", "sas_token", "sig"}
+)
 
 
 class ArtifactStore:
@@ -32,18 +44,20 @@ class ArtifactStore:
         """Have a file's content there; whether it had to be written.
 
         Raises:
-            DeployError: it cannot be written.
+            DeployError: it cannot be written, or the file is not of that digest any more.
         """
         path = self._path(digest)
         try:
             found = self._system.get_file_info(path)
             if found.is_file and found.size == size_bytes:
                 return False
-            self._system.create_dir(self._folder, recursive=True)
-            partial = path if self._system.type_name in _WHOLE else f"{path}.{uuid4().hex}"
-            with self._system.open_output_stream(partial) as stream:
-                for piece in read_pieces(source, 0):
-                    stream.write(piece)
+            whole = self._system.type_name in _WHOLE
+            partial = path if whole else f"{path}.{uuid4().hex}"
+            if not whole:
+                self._system.create_dir(self._folder, recursive=True)
+            if self._write(source, partial) != digest:
+                self._system.delete_file(partial)
+                raise DeployError(f"{source.name} was changed while it was deployed; deploy again")
             if partial != path:
                 self._system.move(partial, path)
         except OSError as error:
@@ -61,6 +75,15 @@ class ArtifactStore:
             while piece := file.read(PIECE_BYTES):
                 yield piece
 
+    def _write(self, source: Path, path: str) -> str:
+        """Returns the digest of what was written."""
+        written = hashlib.sha256()
+        with self._system.open_output_stream(path) as stream:
+            for piece in read_pieces(source, 0):
+                written.update(piece)
+                stream.write(piece)
+        return f"sha256:{written.hexdigest()}"
+
     def _path(self, digest: str) -> str:
         return f"{self._folder}/{digest.removeprefix('sha256:')}"
 
@@ -70,9 +93,10 @@ def open_store(uri: str) -> ArtifactStore:
     """The store of a URI such as ``s3://bucket/models``, ``gs://bucket/models`` or ``file:///nfs/models``.
 
     Raises:
-        DeployError: it is none.
+        DeployError: it is none, or holds a secret.
     """
     require("arrow", "--store")
+    check_uri(uri)
     from pyarrow import fs
 
     try:
@@ -80,7 +104,30 @@ def open_store(uri: str) -> ArtifactStore:
     except (ValueError, OSError, NotImplementedError) as error:
         fix = "give s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
         raise DeployError(f"--store {uri} cannot be used ({_short(error)}); {fix}") from None
-    return ArtifactStore(uri, system, folder)
+    return ArtifactStore(uri, _patient(system), folder)
+
+
+def check_uri(uri: str) -> None:
+    """Refuse credentials in it: records, manifests and logs say where a store is.
+
+    Raises:
+        DeployError: there are some; the text does not repeat them.
+    """
+    parts = urlsplit(uri)
+    user = parts.netloc.rpartition("@")[0]
+    named = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)} & _SECRETS
+    if named or ":" in user or (user and parts.scheme == "s3"):
+        found = f"--store {parts.scheme}://... has credentials in it, which records would keep"
+        where = "in the environment of this machine and of the nodes (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say)"
+        raise DeployError(f"{found}; give them {where}")
+
+
+def _patient(system: Any) -> Any:
+    """The same file system, which waits as long as we want it to; URIs cannot say that of S3."""
+    if system.type_name not in _PATIENCE:
+        return system
+    make, (options,) = system.__reduce__()
+    return make({**options, **_PATIENCE[system.type_name]})
 
 
 def upload(files: KeptFiles, place: Path) -> int:

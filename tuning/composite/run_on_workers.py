@@ -14,6 +14,7 @@ from quorate.tuning.composite.composite_run import CompositeRun
 from quorate.tuning.composite.run_job import job_digest, restore, save
 from quorate.tuning.composite.share import Share
 from quorate.tuning.errors import TuningError, from_ray
+from quorate.tuning.ray_session import held_to
 from quorate.tuning.training.checkpoint import load_checkpoint
 
 # A worker that dies is started again, with all others, from the last epoch: so often.
@@ -36,10 +37,11 @@ def run_on_workers(job: CompositeJob, place: Path, workers: int) -> CompositeRun
     from ray.train.torch import TorchTrainer
 
     asked = job_digest(job)
+    place.mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(
         _train,
         train_loop_config={"job": ray.put(job), "asked": asked},
-        scaling_config=ScalingConfig(num_workers=workers),
+        scaling_config=ScalingConfig(num_workers=workers, label_selector=held_to(place) or None),  # type: ignore[call-arg]
         run_config=RunConfig(
             name=asked[:12],
             storage_path=str(place.resolve()),

@@ -30,7 +30,7 @@ from quorate.deployments.spec.schema import MemberJob, Resources
 from quorate.tuning.data.served_inputs import served_inputs
 from quorate.tuning.errors import PredictionError, from_ray
 from quorate.tuning.predictions.run_member import Inputs, Runner, predict_batch, run_in_process
-from quorate.tuning.ray_session import MODULES, use_own_cpus
+from quorate.tuning.ray_session import MODULES, check_room, held_to, use_own_cpus
 
 _ROW = "__row__"
 # Small enough that a few blocks in flight per actor stay far below an object store, large enough to be worth a call.
@@ -60,7 +60,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
 
     Args:
         job: the member; its resources and the upper bound of its replicas size the pool.
-        folder: what its paths start from, the same on every node that runs an actor.
+        folder: what its paths start from; it runs on nodes that see it.
         inputs: (N, *shape) each of its inputs.
 
     Returns:
@@ -87,8 +87,7 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
             batch_size=job.member.max_batch_size,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=job.member.replicas.max),
-            **actor_options(job.member.resources),
-            **worker_options(MODULES),
+            **_options(job, folder),
         )
         try:
             for batch in answers.iter_batches(batch_format="numpy", batch_size=None):
@@ -108,12 +107,21 @@ def run_on_ray(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float
 def _run_as_task(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
     import ray
 
-    task = ray.remote(_run_with_own_cpus).options(**actor_options(job.member.resources), **worker_options(MODULES))
+    task = ray.remote(_run_with_own_cpus).options(**_options(job, folder))
     try:
         found: NDArray[np.float32] = ray.get(task.remote(job, folder.resolve(), ray.put(inputs)))
     except ray.exceptions.RayError as error:
         raise from_ray(error, f"members.{job.name}", _FIX) from error
     return found
+
+
+def _options(job: MemberJob, folder: Path) -> dict[str, Any]:
+    """Ray's, for a worker that runs a member."""
+    options, held = actor_options(job.member.resources) | worker_options(MODULES), held_to(folder)
+    if held:
+        check_room(job.member.resources, held)
+        options["label_selector"] = {**options.get("label_selector", {}), **held}
+    return options
 
 
 def _run_with_own_cpus(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:

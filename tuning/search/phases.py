@@ -76,7 +76,7 @@ class SweepRun:
         self._complete = True
         self._done = self._rounds_done()
         self._found_heads: HeadSearch | None = None
-        self._pool = WorkerPool(options.workers or 2 * settings.parallel)
+        self._pool = WorkerPool(options.workers or 2 * settings.parallel, folder)
         self._callbacks = Callbacks(options.callbacks, folder)
 
     def run(self, given: Measured) -> SweepResult:

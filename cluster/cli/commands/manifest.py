@@ -21,9 +21,9 @@ class _Platform(str, Enum):
 
 _OF_RAY = ("head", "worker", "ssh_user", "ssh_key", "package")
 _OF_KUBERNETES = (
-    "image", "models", "volume", "store", "namespace", "http_port", "grpc_port", "token_secret", "tls_secret",
-    "insecure", "redis", "redis_secret", "gcs_volume", "gateway", "ray_tls", "gpus_per_worker", "cpus_per_worker",
-    "accelerator",
+    "image", "models", "volume", "store", "store_secret", "namespace", "http_port", "grpc_port", "token_secret",
+    "tls_secret", "insecure", "redis", "redis_secret", "gcs_volume", "gateway", "ray_tls", "gpus_per_worker",
+    "cpus_per_worker", "accelerator",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def manifest(
     models: Annotated[str, typer.Option(help="Folder in every pod that the spec's paths start from.")] = "/models",
     volume: Annotated[str, typer.Option(help="PersistentVolumeClaim that is mounted there.")] = "",
     store: Annotated[str, typer.Option(help="URI that keeps the files too, as of deploy: s3://, gs://.")] = "",
+    store_secret: Annotated[str, typer.Option(help="Secret of variables that open the store, for all pods.")] = "",
     namespace: Annotated[str, typer.Option(help="Of all objects.")] = "",
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the HTTP doors.")] = 8000,
     grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Of the gRPC doors.")] = 8001,

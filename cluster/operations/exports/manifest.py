@@ -76,6 +76,7 @@ def manifest(
     models: str = "/models",
     volume: str = "",
     store: str = "",
+    store_secret: str = "",
     namespace: str = "",
     http_port: int = 8000,
     grpc_port: int = 8001,
@@ -110,7 +111,7 @@ def manifest(
     found, place = spec_and_folder(spec, folder)
     found, target = pin(found, place), None if output is None else Path(output)
     settings = Settings(
-        image or _image(found), models, volume, store, namespace, http_port, grpc_port,
+        image or _image(found), models, volume, store, store_secret, namespace, http_port, grpc_port,
         _token_secret(found, token_secret, insecure), tls_secret, insecure, redis, redis_secret, gcs_volume, gateway,
         ray_tls, gpus_per_worker, cpus_per_worker, accelerators or {},
     )  # fmt: skip

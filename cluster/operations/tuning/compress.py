@@ -16,11 +16,13 @@ from quorate.cluster.arguments.labelled_rows import (
     read_training_rows,
 )
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.jobs.through_jobs import through_jobs
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
     from quorate.cluster.arguments.labelled_rows import Rows
+    from quorate.cluster.jobs.job_run import JobRun
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.spec.ensemble import EnsembleSpec
     from quorate.tuning.data.labelled_outputs import LabelledOutputs
@@ -34,7 +36,7 @@ def compress(
     spec: SpecLike, train: Rows, data: Rows, *, folder: str | Path | None = ..., student: str | None = ...,
     width: int | None = ..., temperature: float = ..., alpha: float = ..., epochs: int = ..., tolerance: float = ...,
     label: str = ..., columns: ColumnNames | None = ..., runs: str | Path = ..., seed: int = ...,
-    address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+    address: None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> Compression: ...  # fmt: skip
 
 
@@ -43,11 +45,18 @@ def compress(
     spec: SpecLike, train: Rows | LabelledOutputs, data: Rows | LabelledOutputs, *, label: Mapping[str, str],
     folder: str | Path | None = ..., student: str | None = ..., width: int | None = ..., temperature: float = ...,
     alpha: float = ..., epochs: int = ..., tolerance: float = ..., columns: ColumnNames | None = ...,
-    runs: str | Path = ..., seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+    runs: str | Path = ..., seed: int = ..., address: None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> OutputsCompression: ...  # fmt: skip
 
 
+@overload
+def compress(
+    spec: SpecLike, train: Rows | LabelledOutputs, data: Rows | LabelledOutputs, *, address: str, **asked: Any
+) -> Compression | OutputsCompression | JobRun: ...  # fmt: skip
+
+
 @naming_spec_lines
+@through_jobs
 def compress(
     spec: SpecLike, train: Rows | LabelledOutputs, data: Rows | LabelledOutputs, *, folder: str | Path | None = None,
     student: str | None = None, width: int | None = None, temperature: float = 2.0, alpha: float = 0.3,
@@ -72,7 +81,8 @@ def compress(
         columns: of inputs that the tables call otherwise: ``{"price": "Price"}``.
         runs: where the run's folder is made.
         seed: of the halves and the training.
-        address: a Ray cluster to run the members on; this process when None.
+        address: a Ray cluster to run the members on; this process when None. Of a Jobs address all of it runs there,
+            and what is returned is a ``JobRun``.
         on_step: told what happens next.
 
     Raises:

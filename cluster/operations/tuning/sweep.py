@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from quorate.cluster.arguments.by_output import of_the_only
 from quorate.cluster.arguments.labelled_rows import halves, read_rows
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, one_output, spec_and_folder
+from quorate.cluster.jobs.through_jobs import through_jobs
 from quorate.cluster.local.connection import connected_if_named
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.extras import require
 from quorate.tuning.errors import SweepError
 
 if TYPE_CHECKING:
+    from quorate.cluster.jobs.job_run import JobRun
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.rows.opening import RowsLike
     from quorate.tuning.data.labelled import Labelled, Splits
@@ -28,7 +30,22 @@ if TYPE_CHECKING:
     SweepRows = RowsLike | Labelled | Splits
 
 
+@overload
+def sweep(
+    spec: SpecLike | None, data: SweepRows, *, folder: str | Path | None = ..., space: SearchSpace | None = ...,
+    trials: int = ..., member_trials: int = ..., epochs: int = ..., objectives: Sequence[Objective] = ...,
+    time_s: float | None = ..., workers: int | None = ..., label: str = ..., columns: ColumnNames | None = ...,
+    runs: str | Path = ..., seed: int = ..., address: None = ..., callbacks: Sequence[Any] = ...,
+    on_progress: Callable[[Progress], None] | None = ...,
+) -> SweepResult: ...  # fmt: skip
+
+
+@overload
+def sweep(spec: SpecLike | None, data: SweepRows, *, address: str, **asked: Any) -> SweepResult | JobRun: ...
+
+
 @naming_spec_lines
+@through_jobs
 def sweep(
     spec: SpecLike | None, data: SweepRows, *, folder: str | Path | None = None, space: SearchSpace | None = None,
     trials: int = 200, member_trials: int = 16, epochs: int = 30,
@@ -60,7 +77,8 @@ def sweep(
         columns: of the spec's inputs that the table calls otherwise: ``{"price": "Price"}``.
         runs: where the run's folder is made.
         seed: of all that is drawn.
-        address: a Ray cluster to search on; one of its own, or the one that this process is on, when None.
+        address: a Ray cluster to search on; one of its own, or the one that this process is on, when None. Of a Jobs
+            address the driver is there, too, and what is returned is a ``JobRun``.
         callbacks: ``ray.tune.Callback`` objects, told of every trial.
         on_progress: told what happens.
 
@@ -87,6 +105,20 @@ def sweep(
         )  # fmt: skip
 
 
+@overload
+def resume(
+    run: str | Path, data: SweepRows | None = ..., *, time_s: float | None = ..., workers: int | None = ...,
+    address: None = ..., callbacks: Sequence[Any] = ..., on_progress: Callable[[Progress], None] | None = ...,
+) -> SweepResult: ...  # fmt: skip
+
+
+@overload
+def resume(
+    run: str | Path, data: SweepRows | None = ..., *, address: str, **asked: Any
+) -> SweepResult | JobRun: ...  # fmt: skip
+
+
+@through_jobs
 def resume(
     run: str | Path,
     data: SweepRows | None = None,
@@ -109,8 +141,8 @@ def resume(
         DataError: the rows are not what they were.
     """
     require("tune", "resume")
-    from quorate.deployments.spec.files import load_spec
     from quorate.tuning.data.labelled import Splits
+    from quorate.tuning.runs.input_spec import read_input_spec
     from quorate.tuning.search.budget import Budget
     from quorate.tuning.search.settings import read_settings
     from quorate.tuning.search.sweep import resume_sweep
@@ -122,7 +154,7 @@ def resume(
     if isinstance(data, Splits):
         splits = data
     elif "spec" in origin and (data is not None or "data" in origin):
-        spec = load_spec(Path(origin["spec"])) if origin["spec"] else None
+        spec = read_input_spec(folder) if origin["spec"] else None
         given = origin["data"] if data is None else data
         splits = _Rows(
             spec, given, origin["label"], settings.seed, settings.member_trials, origin.get("columns", {})

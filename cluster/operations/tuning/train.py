@@ -18,6 +18,7 @@ from quorate.cluster.arguments.labelled_rows import (
     read_training_rows,
 )
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.jobs.through_jobs import through_jobs
 from quorate.cluster.local.connection import connected_if_named
 from quorate.deployments.rows.opening import RowsLike
 from quorate.deployments.rows.reading import read_inputs
@@ -26,6 +27,7 @@ from quorate.tuning.errors import TuningError
 
 if TYPE_CHECKING:
     from quorate.cluster.arguments.labelled_rows import Rows
+    from quorate.cluster.jobs.job_run import JobRun
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.spec.ensemble import EnsembleSpec
     from quorate.tuning.data.labelled import Labelled
@@ -47,7 +49,7 @@ def train(
     member_dropout: float = ..., consistency: float = ..., temperature: float = ..., label_share: float = ...,
     folds: int = ..., workers: int | None = ..., metric: Metric | None = ..., min_gain: float = ...,
     folder: str | Path | None = ..., label: str = ..., groups: str | None = ..., columns: ColumnNames | None = ...,
-    runs: str | Path = ..., seed: int = ..., address: str | None = ..., resume: str | Path | None = ...,
+    runs: str | Path = ..., seed: int = ..., address: None = ..., resume: str | Path | None = ...,
     on_step: Callable[[str], None] | None = ...,
 ) -> TrainResult: ...  # fmt: skip
 
@@ -61,11 +63,18 @@ def train(
     consistency: float = ..., temperature: float = ..., label_share: float = ..., folds: int = ...,
     workers: int | None = ..., metric: Metrics | None = ..., min_gain: Numbers = ..., folder: str | Path | None = ...,
     groups: str | None = ..., columns: ColumnNames | None = ..., runs: str | Path = ..., seed: int = ...,
-    address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+    address: None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> OutputsTraining: ...  # fmt: skip
 
 
+@overload
+def train(
+    spec: SpecLike, data: Rows | LabelledOutputs | None = ..., *, address: str, **asked: Any
+) -> TrainResult | OutputsTraining | JobRun: ...  # fmt: skip
+
+
 @naming_spec_lines
+@through_jobs
 def train(
     spec: SpecLike, data: Rows | LabelledOutputs | None = None, *, train: Rows | LabelledOutputs | None = None,
     unlabelled: RowsLike | None = None, teacher: SpecLike | None = None, what: str | Sequence[str] = "heads",
@@ -104,7 +113,8 @@ def train(
         label, groups, columns: of the class (as of ``tune``); by which rows belong together; of inputs that are called
             otherwise there.
         seed: of all that is drawn: the same gives the same, on one machine and number of workers.
-        address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None.
+        address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None. Of a Jobs
+            address all of it runs there, and what is returned is a ``JobRun``.
         resume, on_step: folder of a run that was cut off, everything else as it was; told what happens next.
 
     Raises:

@@ -18,6 +18,7 @@ from quorate.cluster.arguments.labelled_rows import (
     read_training_rows,
 )
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.cluster.jobs.through_jobs import through_jobs
 from quorate.cluster.local.connection import connected_if_named
 from quorate.fusion.extras import require
 from quorate.tuning.errors import TuningError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from quorate.cluster.arguments.costs import Costs
     from quorate.cluster.arguments.labelled_rows import Rows
+    from quorate.cluster.jobs.job_run import JobRun
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.rows.opening import RowsLike
     from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -51,7 +53,7 @@ def tune(
     latency_price: float = ..., device_price: float = ..., coverage: float | None = ..., by_class: bool = ...,
     folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
     columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
-    runs: str | Path = ..., seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+    runs: str | Path = ..., seed: int = ..., address: None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> TuneResult: ...  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def tune(
     costs: CostsLike | None = ..., min_gain: Numbers = ..., coverage: Numbers | None = ..., by_class: bool = ...,
     folder: str | Path | None = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
     time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ...,
-    address: str | None = ..., on_step: Callable[[str], None] | None = ...,
+    address: None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> OutputsResult: ...  # fmt: skip
 
 
@@ -73,7 +75,14 @@ def tune(
 ) -> PredictionsResult: ...  # fmt: skip
 
 
+@overload
+def tune(
+    spec: SpecLike, data: Rows | LabelledOutputs, *, address: str, **asked: Any
+) -> TuneResult | OutputsResult | JobRun: ...  # fmt: skip
+
+
 @naming_spec_lines
+@through_jobs
 def tune(
     spec: SpecLike | None = None, data: Rows | LabelledOutputs | None = None, *,
     predictions: PredictionsLike | None = None, labels: ArrayLike | None = None, metric: Metrics | None = None,
@@ -109,7 +118,8 @@ def tune(
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
         runs, seed: where the run's folder is made; of all that is drawn.
-        address, on_step: a Ray cluster to run the members on, this process when None; told what happens next.
+        address, on_step: a Ray cluster to run the members on, this process when None; told what happens next. Of a
+            Jobs address the whole runs there, and what is returned is a ``JobRun``.
 
     Raises:
         DataError, TuningError: rows that cannot be read or do not fit the spec; members without class probabilities.

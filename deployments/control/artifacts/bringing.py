@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from quorate.deployments.control.artifacts.holders import Holders, alive
 from quorate.deployments.control.artifacts.transfer import pieces_from
 from quorate.deployments.control.ray_private import ClusterStore, content_cache, kept_root
-from quorate.deployments.errors import DamagedContentError, MissingArtifactError, UnavailableError
+from quorate.deployments.errors import DeployError, MissingArtifactError, UnavailableError
 from quorate.deployments.records.artifact_store import open_store
 from quorate.deployments.records.claims import Claims
 from quorate.deployments.records.kept_files import KeptFile, KeptFiles, drop_unrecorded
@@ -88,7 +88,7 @@ class _Way:
         for source in self._sources():
             try:
                 cache.add(file.digest, file.size_bytes, partial(self._pieces, source, file))
-            except (RayError, GetTimeoutError, UnavailableError, DamagedContentError, OSError) as error:
+            except (RayError, GetTimeoutError, UnavailableError, DeployError, OSError) as error:
                 self.failed[source] = _reason(error)
                 _log.warning("%s does not come from %s: %s", file.path, source, self.failed[source])
                 continue
@@ -121,4 +121,4 @@ class _Way:
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     last = lines[-1] if lines else type(error).__name__
-    return "has it not" if "FileNotFoundError" in last else last[:160]
+    return "has it not" if isinstance(error, FileNotFoundError) or "FileNotFoundError" in last else last[:160]

@@ -21,15 +21,16 @@ class Spreading:
     Each node has them from the one before, which passes on what arrives.
     """
 
-    def __init__(self, files: KeptFiles, to_stay: bool = True):
+    def __init__(self, files: KeptFiles, to_stay: bool = True, copies: int = COPIES):
         """Args:
         to_stay: these are files of a revision; no folder that only shows what is on its way.
+        copies: on so many nodes, this one among them.
         """
         here, held = ray.util.get_node_ip_address(), set(Holders(ClusterStore()).of(files.name))
         others = sorted(set(alive()) - {here}, key=lambda node: (node not in held, node))
         self._waiting: dict[str, Any] = {}
         before = here
-        for node in others[: COPIES - 1] if files.files else ():
+        for node in others[: copies - 1] if files.files else ():
             remote: Any = ray.remote(num_cpus=0, max_retries=0)(bring_all if to_stay else bring)
             self._waiting[node] = remote.options(resources={f"node:{node}": 0.001}).remote(files, (before, here))
             before = node

@@ -75,7 +75,7 @@ def test_an_address_where_nobody_answers_is_told_in_a_sentence():
 
 
 def test_what_needs_a_node_says_what_works_through_the_jobs_api():
-    sentence = "is a Jobs address: deploy, plan, .* this needs a node"
+    sentence = "is a Jobs address: commands, .* this needs a node"
     with pytest.raises(ClusterError, match=sentence), connected("http://127.0.0.1:9"):
         pass
 

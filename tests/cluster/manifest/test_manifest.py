@@ -96,6 +96,7 @@ def test_the_manifest_of_every_spec_is_valid(place, tmp_path):
         {"token_secret": "", "insecure": True, "http_port": 80, "grpc_port": 81},
         {"redis": "redis:6379", "redis_secret": "redis", "gateway": "istio"},
         {"gcs_volume": "2Gi", "ray_tls": True, "gpus_per_worker": 4},
+        {"store": "s3://bucket/models", "store_secret": "bucket"},
     ],
 )
 def test_what_can_be_asked_for_is_valid(changes, tmp_path):
@@ -164,6 +165,7 @@ def test_pods_with_other_files_than_the_manifest_was_made_of_are_told_by_digests
         ({"insecure": True, "token_secret": "t"}, "insecure is True; give a token secret, or insecure"),
         ({"redis": "r:1", "gcs_volume": "1Gi"}, "gcs_volume is '1Gi'; give one of it and redis"),
         ({"redis_secret": "r"}, "redis_secret is 'r'; give redis, too"),
+        ({"store_secret": "s"}, "store_secret is 's'; give store, too"),
         ({"gcs_volume": "much"}, "gcs_volume is 'much'; give a size such as 2Gi"),
         ({"namespace": "Mine"}, "namespace is 'Mine'; give a name as Kubernetes has them"),
     ],

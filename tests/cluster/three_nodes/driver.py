@@ -106,6 +106,14 @@ def ensembles() -> list[str]:
     return ensembles()
 
 
+def kept() -> dict[str, str]:
+    """All that Quorate keeps in the cluster's store, by its keys."""
+    from quorate.deployments.control.ray_private import ClusterStore
+
+    store = ClusterStore()
+    return {key: store.get(key).decode("latin-1") for key in store.keys("")}
+
+
 def applications() -> dict[str, str]:
     """The status of every application of Serve, ours or not."""
     from ray import serve
@@ -166,7 +174,7 @@ def stop_foreign(name: str) -> None:
 _COMMANDS = {
     command.__name__: command
     for command in (
-        deploy, publish, rollback, down, fusion, member, record, doors, holder, ensembles, applications, nodes, drain,
+        deploy, publish, rollback, down, fusion, member, record, doors, kept, holder, ensembles, applications, nodes, drain,
         run_foreign, ask_foreign, stop_foreign,
     )
 }  # fmt: skip

@@ -68,14 +68,15 @@ def versions(nodes, place=HEAD):
     return {door["http"].rpartition(":")[0]: door.get("quorate", "before") for door in doors}
 
 
-def upgrade(nodes, place):
-    """As docs/upgrading.md has it: move away what runs there, stop Ray, install, start Ray."""
-    nodes.driver(HEAD).do("drain", address=address(place))
+def upgrade(nodes, place, by=HEAD):
+    """As docs/upgrading.md has it: move away what runs there, stop Ray, install, start Ray; looked at from another."""
+    nodes.driver(by).do("drain", address=address(place))
     wait_for(lambda: all(at != place for at, _ in member_processes(nodes, QUORATE)), "no member there", 120)
     nodes.switch_off(place)
     del nodes.own[place]
     nodes.switch_on(place)
-    wait_for(lambda: versions(nodes).get(address(place), "before") != "before", f"{address(place)} is upgraded", 240)
+    upgraded = f"{address(place)} is upgraded"
+    wait_for(lambda: versions(nodes, by).get(address(place), "before") != "before", upgraded, 240)
 
 
 def test_nodes_are_upgraded_one_by_one_and_no_request_is_lost(nodes, seed):
@@ -99,5 +100,11 @@ def test_nodes_are_upgraded_one_by_one_and_no_request_is_lost(nodes, seed):
             asking.answered(60)
         nodes.driver(2).do("rollback", name=QUORATE)
         asking.answered(60)
+        if nodes.with_redis:
+            upgrade(nodes, HEAD, by=2)
+            asking.door_answers(address(HEAD), 120)
+            assert set(versions(nodes, 2).values()) == {"0.1.0"}
+            until_done(partial(publish, HEAD, WEIGHTS))
+            asking.answered(100)
     print(f"{len(asking.report.requests)} requests: {dict(asking.report.counts)}")
     asking.report.assert_answered()

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -20,7 +21,7 @@ from quorate.deployments.control.forked_workers import worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.spec.schema import Resources
 from quorate.tuning.errors import SweepError
-from quorate.tuning.ray_session import MODULES, check_room, use_own_cpus
+from quorate.tuning.ray_session import MODULES, check_room, held_to, use_own_cpus
 
 # Until Ray gives up a node that is lost (health checks every 3 s, five missed) it may start workers there, which die.
 _FAILED_STARTS, _RETRY_S = 12, 3.0
@@ -74,8 +75,10 @@ class _Process:
 class _Worker:
     """The driver's end: starting until its first answer, idle, or running the trial ``number``."""
 
-    def __init__(self, resources: Resources):
+    def __init__(self, resources: Resources, held: Mapping[str, str]):
         options = actor_options(resources) | worker_options(MODULES)
+        if held:
+            options["label_selector"] = {**options.get("label_selector", {}), **held}
         if "label_selector" not in options:
             options["scheduling_strategy"] = "SPREAD"
         actor: Any = ray.remote(_Process)
@@ -95,10 +98,11 @@ class _Worker:
 
 
 class WorkerPool:
-    """Workers of one size, at most ``most`` of them, on the cluster this process is connected to."""
+    """Workers of one size, at most ``most`` of them, on those nodes of the cluster that see the run's folder."""
 
-    def __init__(self, most: int):
-        self._most = most
+    def __init__(self, most: int, folder: Path):
+        self._most, self._folder = most, folder
+        self._held: Mapping[str, str] | None = None
         self._resources: Resources | None = None
         self._workers: list[_Worker] = []
         self._failed_starts, self._start_after = 0, 0.0
@@ -119,7 +123,9 @@ class WorkerPool:
         Raises:
             SweepError: no node has as much.
         """
-        check_room(resources)
+        if self._held is None:
+            self._held = held_to(self._folder)
+        check_room(resources, self._held)
         if resources != self._resources:
             self.close()
             self._resources = resources
@@ -136,9 +142,10 @@ class WorkerPool:
         if time.monotonic() < self._start_after:
             return
         assert self._resources is not None
+        assert self._held is not None
         free = sum(worker.number is None for worker in self._workers)
         for _ in range(min(tasks - free, self._most - len(self._workers))):
-            self._workers.append(_Worker(self._resources))
+            self._workers.append(_Worker(self._resources, self._held))
 
     def idle(self) -> bool:
         """Whether a worker waits for something to do."""

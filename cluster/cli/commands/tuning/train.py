@@ -21,6 +21,7 @@ from quorate.cluster.cli.options import (
     refuse,
 )
 from quorate.cluster.cli.tables import progress, show
+from quorate.cluster.local.connection import is_jobs_address
 
 Data = Annotated[
     Path | None,
@@ -91,7 +92,7 @@ def train(
         refuse(context, ["consistency"], "--unlabelled")
     if teacher is None:
         refuse(context, ["temperature", "label_share"], "--teacher")
-    if workers is None:
+    if workers is None and not is_jobs_address(address):
         refuse(context, ["address"], "--workers")
     if data is None:
         refuse(context, ["metric", "min_gain", "groups"], "--data")

@@ -11,8 +11,8 @@ ONE = Resources(num_cpus=1.0)
 
 
 @pytest.fixture
-def pool(cluster):
-    with WorkerPool(1) as pool:
+def pool(cluster, tmp_path):
+    with WorkerPool(1, tmp_path) as pool:
         yield pool
 
 
