@@ -30,7 +30,7 @@ import uvicorn
 PEERS = Path(__file__).parent / "serving_peers"
 sys.path.insert(0, str(PEERS))
 
-from child import free_port, start_ray  # noqa: E402
+from child import free_port, ray_cluster  # noqa: E402
 
 from quorate.deployments import Client  # noqa: E402
 from quorate.deployments.control.deploy import Deployed, delete, deploy  # noqa: E402
