@@ -29,6 +29,8 @@ from typing import Any
 
 import psutil
 
+from quorate.cluster.local.state import LocalCluster, belongs
+
 SCENES = ("nothing", "running", "weight", "many")
 FACTORY = """
 import torch
@@ -46,13 +48,16 @@ NOTED = (
     ("quorate.deployments.control.serve_apps", "begin", "applications asked for"),
     ("quorate.deployments.control.serve_apps", "wait_until_running", "applications run"),
     ("quorate.deployments.control.deploy", "roll_out", "published"),
+    ("quorate.deployments.control.deploy", "_deployed", "described"),
+    ("quorate.cluster.operations.deploy", "_deployed", "changes taken away or kept"),
+    ("quorate.cluster.cli.commands.deploy", "show", "left the cluster"),
 )
 # Processes by a part of their command line.
 PROCESSES = {
     "quorate.cluster.local.host": "host started",
     "gcs/gcs_server": "GCS started",
     "raylet/raylet": "raylet started",
-    "fork_server/server.py": "fork server started",
+    "fork_server/": "fork server started",
     "ServeController": "controller started",
 }
 
@@ -134,16 +139,17 @@ def deploy(file: Path, home: Path) -> list[tuple[str, float]]:
     done = subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"deploy failed: {done.stdout}{done.stderr}")
-    marks = [*json.loads(done.stderr.splitlines()[-1]), *began(started)]
+    marks = [*json.loads(done.stderr.splitlines()[-1]), *began(started, home)]
     return sorted(((says, at - started) for says, at in marks), key=lambda mark: mark[1])
 
 
-def began(since: float) -> Iterator[tuple[str, float]]:
+def began(since: float, home: Path) -> Iterator[tuple[str, float]]:
     """When processes of the cluster began that are younger; of replicas the first and the last."""
+    cluster = LocalCluster(**json.loads((home / "local.json").read_text()))
     replicas: dict[str, list[float]] = {"member": [], "door": []}
     for process in psutil.process_iter(["cmdline", "create_time"]):
         line, created = " ".join(process.info["cmdline"] or ()), process.info["create_time"]
-        if created < since:
+        if created < since or not (process.pid == cluster.pid or belongs(process, cluster)):
             continue
         for part, says in PROCESSES.items():
             if part in line and "start_worker" not in line:
