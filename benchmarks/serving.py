@@ -22,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 import grpc
@@ -59,11 +60,11 @@ def peers(arguments: argparse.Namespace, folder: Path) -> list[Peer]:
         Peer("serve_manual", "Serve composition, as in the manual", ("serve_composition.py",), ray),
         Peer(
             "serve_tuned", "Serve composition, throughput flags + HAProxy", ("serve_composition.py",),
-            (*ray, *haproxy(folder / "tuned"), ("SERVE_TUNED", "1")),
+            (*ray, *haproxy(folder / "tuned", 0), ("SERVE_TUNED", "1")),
         ),
         Peer(
             "serve_batched", "the same, batched once in the fusion", ("serve_composition.py",),
-            (*ray, *haproxy(folder / "batched"), ("SERVE_BATCHED", "1")),
+            (*ray, *haproxy(folder / "batched", 1), ("SERVE_BATCHED", "1")),
         ),
     ]  # fmt: skip
     if PLACEMENTS:
@@ -82,15 +83,20 @@ def peers(arguments: argparse.Namespace, folder: Path) -> list[Peer]:
     return found
 
 
-def haproxy(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Ray Serve's throughput flags, and HAProxy in front of it."""
+def haproxy(folder: Path, number: int) -> tuple[tuple[str, str], ...]:
+    """Ray Serve's throughput flags, and HAProxy in front of it; ports and files are none of another ``number``'s."""
     folder.mkdir()
+    ports = [f"RAY_SERVE_{name}_PORT" for name in (
+        "HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC",
+    )]  # fmt: skip
+    first = {"HTTP": 30_000 + 1000 * number, "GRPC": 40_000 + 1000 * number}
     return (
         ("RAY_SERVE_THROUGHPUT_OPTIMIZED", "1"),
         ("RAY_SERVE_ENABLE_HA_PROXY", "1"),
         ("RAY_SERVE_HAPROXY_NBTHREAD", "2"),
-        ("RAY_SERVE_HAPROXY_STATS_PORT", str(free_port())),
-        ("RAY_SERVE_HAPROXY_METRICS_PORT", str(free_port())),
+        *((name, str(free_port())) for name in ports),
+        *((f"RAY_SERVE_DIRECT_INGRESS_MIN_{wire}_PORT", str(port)) for wire, port in first.items()),
+        *((f"RAY_SERVE_DIRECT_INGRESS_MAX_{wire}_PORT", str(port + 999)) for wire, port in first.items()),
         ("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC", str(folder / "haproxy.cfg")),
         ("RAY_SERVE_HAPROXY_SOCKET_PATH", str(folder / "admin.sock")),
         ("RAY_SERVE_HAPROXY_SERVER_STATE_BASE", str(folder)),
@@ -105,7 +111,6 @@ def running(found: Sequence[Peer], *arguments: str) -> Iterator[list[System]]:
     try:
         for peer in found:
             systems.append(peer.start(*arguments))
-            systems[-1].pause()
         yield systems
     finally:
         stop_all(systems)
@@ -135,20 +140,34 @@ def check_same_answers(systems: Sequence[System], cells: Cells, row: Rows) -> No
     """Comparing speeds means something only when all compute the same."""
     first: Rows | None = None
     for system in systems:
-        system.resume()
         for wire in dict.fromkeys(wire or system.peer.wire for wire, _ in cells):
             if not system.has(wire):
                 continue
-            values = answer(system, wire, row)
+            values = answer_soon(system, wire, row)
             first = values if first is None else first
             if values.shape != (1, NUM_CLASSES) or not np.allclose(values, first, atol=1e-5):
                 sys.exit(f"{system.name} answers {values} over {wire}, {systems[0].name} {first}: not the same ensemble")
-        system.pause()
 
 
-def measure(loads: Loads, systems: Sequence[System], cells: Cells, rounds: int, seconds: int) -> Found:
+def answer_soon(system: System, wire: str, row: Rows) -> Rows:
+    """What it says; asked again for a while, since Ray starts anew what did not answer while it was stopped."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return answer(system, wire, row)
+        except (OSError, grpc.RpcError, HTTPException) as error:
+            if time.monotonic() > until:
+                sys.exit(f"{system.name} does not answer over {wire}: {error}")
+            time.sleep(0.2)
+
+
+def measure(
+    loads: Loads, systems: Sequence[System], cells: Cells, row: Rows, rounds: int, seconds: int
+) -> Found:  # fmt: skip
     """Visit the systems in turn, and of each all cells that it has."""
     found: Found = {}
+    for system in systems:
+        system.pause()
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for system in systems:
@@ -157,6 +176,7 @@ def measure(loads: Loads, systems: Sequence[System], cells: Cells, rounds: int, 
             system.resume()
             if asked:
                 wire, clients = asked[-1]
+                answer_soon(system, wire, row)
                 loads.run(system, wire, clients, 1 if number else 3)  # warm caches, and heartbeats that were missed
             for wire, clients in asked:
                 found.setdefault((system.name, wire, clients), []).append(loads.run(system, wire, clients, seconds))
@@ -172,7 +192,7 @@ def compare(
     loads, rows = bodies_of(features, folder)
     with running(found, "--members", str(members), "--features", str(features)) as systems:
         check_same_answers(systems, cells, rows[0])
-        measured = measure(loads, systems, cells, arguments.rounds, arguments.seconds)
+        measured = measure(loads, systems, cells, rows[0], arguments.rounds, arguments.seconds)
     for title, columns in tables.items():
         wires = {peer.name: peer.wire for peer in found if any((peer.name, c[2] or peer.wire, c[3]) in measured for c in columns)}
         print(f"### {title}\n\n{table(measured, wires, columns)}\n", flush=True)
