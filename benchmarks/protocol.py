@@ -198,8 +198,11 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--rows", type=int, default=1_000_000, help="of the Arrow stream")
     arguments = options.parse_args()
-    rounds, rows = arguments.rounds, arguments.rows
-    start_ray()
+    with ray_cluster():
+        compare_all(arguments.rounds, arguments.rows)
+
+
+def compare_all(rounds: int, rows: int) -> None:
     one, three = deploy_echo("one", COLUMNS, 1), deploy_echo("three", COLUMNS, 3)
     small = deploy_echo("small", SMALL, 3)
     ways = {

@@ -77,7 +77,9 @@ def peers(arguments: argparse.Namespace, folder: Path) -> list[Peer]:
         if arguments.triton_onnx:
             onnx = (*command, "--onnx-backend", arguments.triton_onnx)
             found.append(Peer("triton_onnx", "Triton ensemble, ONNX Runtime backend, gRPC", onnx, wire="grpc"))
-    left_out = [f"--{name.replace('_', '-')}" for name in ("triton", "triton_onnx", "mosec") if not vars(arguments)[name]]
+    left_out = [
+        f"--{name.replace('_', '-')}" for name in ("triton", "triton_onnx", "mosec") if not vars(arguments)[name]
+    ]
     if left_out:
         print(f"left out, since nothing was given for them: {', '.join(left_out)}", file=sys.stderr)
     return found
@@ -110,7 +112,7 @@ def running(found: Sequence[Peer], *arguments: str) -> Iterator[list[System]]:
     systems: list[System] = []
     try:
         for peer in found:
-            systems.append(peer.start(*arguments))
+            systems.append(peer.start(*arguments))  # noqa: PERF401 (those that have started are to be stopped)
         yield systems
     finally:
         stop_all(systems)
@@ -146,7 +148,9 @@ def check_same_answers(systems: Sequence[System], cells: Cells, row: Rows) -> No
             values = answer_soon(system, wire, row)
             first = values if first is None else first
             if values.shape != (1, NUM_CLASSES) or not np.allclose(values, first, atol=1e-5):
-                sys.exit(f"{system.name} answers {values} over {wire}, {systems[0].name} {first}: not the same ensemble")
+                sys.exit(
+                    f"{system.name} answers {values} over {wire}, {systems[0].name} {first}: not the same ensemble"
+                )
 
 
 def answer_soon(system: System, wire: str, row: Rows) -> Rows:
@@ -194,9 +198,10 @@ def compare(
         check_same_answers(systems, cells, rows[0])
         measured = measure(loads, systems, cells, rows[0], arguments.rounds, arguments.seconds)
     for title, columns in tables.items():
-        wires = {peer.name: peer.wire for peer in found if any((peer.name, c[2] or peer.wire, c[3]) in measured for c in columns)}
+        shown = [peer for peer in found if any((peer.name, c[2] or peer.wire, c[3]) in measured for c in columns)]
+        wires = {peer.name: peer.wire for peer in shown}
         print(f"### {title}\n\n{table(measured, wires, columns)}\n", flush=True)
-        for peer in found:
+        for peer in shown:
             if peer.key.startswith("quorate"):
                 print(ratios(measured, peer.name, wires, columns) + "\n", flush=True)
     return measured
@@ -299,7 +304,9 @@ def asked_for() -> argparse.Namespace:
     options.add_argument("--seconds", type=int, default=2, help="length of each measurement")
     options.add_argument("--json", type=Path, metavar="FILE", help="medians of the part peers")
     options.add_argument("--deadline-s", type=float, default=0.05, help="of the straggler rows")
-    options.add_argument("--memory-requests", type=int, default=1_000_000, help="that the fusion's memory is watched for")
+    options.add_argument(
+        "--memory-requests", type=int, default=1_000_000, help="that the fusion's memory is watched for"
+    )
     options.add_argument("--only", choices=PARTS, nargs="+", default=("peers",), help="parts; peers if left out")
     options.add_argument("--keys", nargs="+", help="of systems, as --json has them; all if left out")
     return options.parse_args()

@@ -1,11 +1,11 @@
-"""How long ``quorate deploy`` takes, and where the time goes: from nothing, onto a running cluster, 32 members, a weight.
+"""How long ``quorate deploy`` takes and where the time goes: from nothing, on a running cluster, 32 members, a weight.
 
     python benchmarks/startup.py [--rounds 3] [--only nothing running weight many]
 
-Each deployment is the command line in a process of its own, against a local cluster of its own (QUORATE_HOME). ``nothing``
-starts that cluster, too; ``running`` finds it; ``weight`` deploys the same spec with one other fusion weight; ``many``
-deploys 32 members. Members are tiny, so that all of it is start-up. The table says when, in seconds from the command's
-start, each step was done; where processes begin, their own start is what is shown.
+Each deployment is the command line in a process of its own, against a local cluster of its own (QUORATE_HOME).
+``nothing`` starts that cluster, too; ``running`` finds it; ``weight`` deploys the same spec with other fusion weights;
+``many`` deploys 32 members. Members are tiny, so that all of it is start-up. The table says when, in seconds from the
+command's start, each step was done; where processes begin, their own start is what is shown.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def spec(name: str, members: int, weight: float = 0.5) -> dict[str, Any]:
             for number, member in enumerate(names)
         },
         "fusion": {
-            "rule": "weighted_mean", "deadline_s": 5, "weights": {m: rest if n else weight for n, m in enumerate(names)},
+            "rule": "weighted_mean", "deadline_s": 5,
+            "weights": {m: rest if n else weight for n, m in enumerate(names)},
         },
     }  # fmt: skip
 
@@ -177,7 +178,8 @@ def one_round(folder: Path, scenes: Sequence[str]) -> dict[str, list[tuple[str, 
     home = Path(tempfile.mkdtemp(dir=folder))
     (home / "startup_factory.py").write_text(FACTORY)
     files = {
-        "nothing": spec("first", 3), "running": spec("second", 3), "weight": spec("second", 3, 0.6), "many": spec("many", 32),
+        "nothing": spec("first", 3), "running": spec("second", 3), "weight": spec("second", 3, 0.6),
+        "many": spec("many", 32),
     }  # fmt: skip
     found = {}
     try:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bodies import GRPC_INFER, HEAD_LENGTH, INFER, Rows, binary_body, grpc_message, json_body
 from system import System

@@ -1,9 +1,9 @@
 """The same ensemble composed with Ray Serve's deployment handles, as Ray's manual shows it.
 
 https://docs.ray.io/en/latest/serve/model_composition.html and .../serve/advanced-guides/dyn-req-batch.html. With
-``--tuned``, what the performance guide offers on top: the throughput flags and HAProxy (which the benchmark sets in the
-environment, since Serve reads them at import), no waiting timer in the batches and more concurrent requests than 5. With
-``--batched`` requests are put together once, where they arrive, instead of by each member.
+SERVE_TUNED=1, what the performance guide offers on top: the throughput flags and HAProxy (which the benchmark sets in
+the environment, since Serve reads them at import), no waiting timer in the batches and more concurrent requests than 5.
+With SERVE_BATCHED=1 requests are put together once, where they arrive, instead of by each member.
 """
 
 from __future__ import annotations

@@ -44,7 +44,9 @@ def table(found: Measured, systems: Mapping[str, str], columns: Sequence[Column]
     """
     lines = _head("system", [*(column[0] for column in columns), "errors"])
     for name, own in systems.items():
-        cells = [_cell(found.get((name, wire or own, clients)), figure, unit) for _, unit, wire, clients, figure in columns]
+        cells = [
+            _cell(found.get((name, wire or own, clients)), figure, unit) for _, unit, wire, clients, figure in columns
+        ]
         errors = sum(one.errors for (system, *_), runs in found.items() if system == name for one in runs)
         lines.append(_row(name, [*cells, str(errors)]))
     return "\n".join(lines)
@@ -55,7 +57,9 @@ def ratios(found: Measured, ours: str, systems: Mapping[str, str], columns: Sequ
     lines = _head(f"{ours} against", [column[0] for column in columns])
     for name, own in systems.items():
         if name != ours:
-            both = [(found.get((ours, w or systems[ours], c)), found.get((name, w or own, c))) for _, _, w, c, _ in columns]
+            both = [
+                (found.get((ours, w or systems[ours], c)), found.get((name, w or own, c))) for _, _, w, c, _ in columns
+            ]
             lines.append(_row(name, [_ratio(*pair, column[4]) for pair, column in zip(both, columns, strict=True)]))
     return "\n".join(lines)
 

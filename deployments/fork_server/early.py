@@ -1,6 +1,6 @@
-"""A fork server that begins before its node: it imports what does not read Ray's settings, and waits to be told the rest.
+"""A fork server that begins before its node: it imports what reads none of Ray's settings, and waits for the rest.
 
-python early.py <path of a Unix socket to listen at> <modules>
+python early.py <descriptor of a listening Unix socket> <modules>
 
 The first worker of the node that has the same environment, but for Ray's own variables, makes it the server. Until then
 it ends when whoever started it has ended.
@@ -34,12 +34,17 @@ def begun(folder: Path, modules: Sequence[str]) -> Iterator[None]:
         folder: for its socket; its path must be short.
         modules: what may be imported before Ray's settings are known.
     """
-    path = folder / "early"
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__)), str(path), ",".join(modules)], stdin=subprocess.DEVNULL,
-        env={**os.environ, VARIABLE: str(path)}, start_new_session=True,
-    )  # fmt: skip
-    os.environ[VARIABLE] = str(path)
+    if not sys.platform.startswith("linux"):  # elsewhere nothing is forked
+        yield
+        return
+    os.environ[VARIABLE] = str(folder / "early")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.environ[VARIABLE])
+        listener.listen(8)
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(listener.fileno()), ",".join(modules)], stdin=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()], start_new_session=True,
+        )  # fmt: skip
     try:
         yield
     finally:
@@ -48,21 +53,18 @@ def begun(folder: Path, modules: Sequence[str]) -> Iterator[None]:
         process.wait()
 
 
-def main(path: str, modules: Sequence[str]) -> None:
+def main(descriptor: int, modules: Sequence[str]) -> None:
     """Import, and be the server when a worker says for which environment."""
     starter, environment = os.pidfd_open(os.getppid()), dict(os.environ)
     prepare_environment()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(8)
+    with socket.socket(fileno=descriptor) as listener:
         for name in modules:
             with contextlib.suppress(Exception):  # a worker will meet it again, and say so
                 importlib.import_module(name)
-        descriptor = _wait(listener, starter, environment)
-    os.unlink(path)
+        told = _wait(listener, starter, environment)
     os.close(starter)
-    if descriptor is not None:
-        run(descriptor)
+    if told is not None:
+        run(told)
 
 
 def _wait(listener: socket.socket, starter: int, environment: Mapping[str, str]) -> int | None:
@@ -94,4 +96,4 @@ def _imported_alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2].split(","))
+    main(int(sys.argv[1]), sys.argv[2].split(","))

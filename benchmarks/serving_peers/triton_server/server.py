@@ -1,9 +1,9 @@
 """The ensemble on Triton, with its Python or its ONNX Runtime backend, as its documentation on ensembles has it.
 
 Runs the ``tritonserver`` that the PyPI package nvidia-pytriton carries, from an environment of its own: its stub reads
-NumPy 1's structures. Members' processes of the Python backend find torch in this interpreter's packages, so both must be
-the same Python. The package has no ONNX Runtime backend; a folder with one (``libtriton_onnxruntime.so`` of the same
-release) is named by ``--onnx-backend``.
+NumPy 1's structures. Members' processes of the Python backend find torch in this interpreter's packages, so both must
+be the same Python. The package has no ONNX Runtime backend; a folder with one (``libtriton_onnxruntime.so`` of the same
+release, and what it is linked with) is named by ``--onnx-backend``.
 """
 
 from __future__ import annotations
