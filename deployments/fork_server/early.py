@@ -43,6 +43,7 @@ def begun(folder: Path, modules: Sequence[str]) -> Iterator[None]:
         listener.listen(8)
         process = subprocess.Popen(
             [sys.executable, __file__, str(listener.fileno()), ",".join(modules)], stdin=subprocess.DEVNULL,
+            env=dict(os.environ),  # as Ray starts a node; libraries in C may have set more, readline does
             pass_fds=[listener.fileno()], start_new_session=True,
         )  # fmt: skip
     try:
