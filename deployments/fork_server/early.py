@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from quorate.deployments.fork_server.server import prepare_environment, received, run
 
@@ -70,8 +71,9 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
 
 def _wait(listener: socket.socket, starter: int, environment: Mapping[str, str]) -> int | None:
     """The socket to serve at; None when it is time to end."""
+    watched: list[Any] = [listener, starter]
     while True:
-        ready, _, _ = select.select([listener, starter], [], [])
+        ready, _, _ = select.select(watched, [], [])
         if starter in ready:
             return None
         connection, _ = listener.accept()

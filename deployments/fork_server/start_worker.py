@@ -27,7 +27,12 @@ def _forked(modules: list[str], arguments: list[str]) -> bool:
     folder = _folder(arguments)
     if folder is None or "RAY_RAYLET_PID" not in os.environ:
         return False
-    request = {"modules": modules, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
+    request: dict[str, object] = {
+        "modules": modules,
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+    }
     try:
         with _connection(folder) as connection:
             return _taken(connection, request, [0, 1, 2])
