@@ -30,7 +30,7 @@ import uvicorn
 PEERS = Path(__file__).parent / "serving_peers"
 sys.path.insert(0, str(PEERS))
 
-from child import free_port, start_ray  # noqa: E402
+from child import free_port, ray_cluster  # noqa: E402
 
 from quorate.deployments import Client  # noqa: E402
 from quorate.deployments.control.deploy import Deployed, delete, deploy  # noqa: E402
@@ -198,8 +198,11 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--rows", type=int, default=1_000_000, help="of the Arrow stream")
     arguments = options.parse_args()
-    rounds, rows = arguments.rounds, arguments.rows
-    start_ray()
+    with ray_cluster():
+        compare_all(arguments.rounds, arguments.rows)
+
+
+def compare_all(rounds: int, rows: int) -> None:
     one, three = deploy_echo("one", COLUMNS, 1), deploy_echo("three", COLUMNS, 3)
     small = deploy_echo("small", SMALL, 3)
     ways = {

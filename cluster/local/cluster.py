@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ from quorate.cluster.local.state import (
     sweep,
     write_state,
 )
-from quorate.deployments.control.forked_workers import REPLICA_MODULES, start_ray
+from quorate.deployments.control.forked_workers import BEFORE_RAY, REPLICA_MODULES, start_ray
 from quorate.deployments.control.placement import logical_gpus
 from quorate.deployments.control.ray_private import app_states, on_loopback
-from quorate.deployments.control.serve_apps import is_door
 from quorate.deployments.errors import ClusterError
+from quorate.deployments.fork_server import early
 from quorate.deployments.state_folder import state_folder
 
 START_TIMEOUT_S = 240.0  # on a busy machine; a host that fails says so at once
@@ -68,6 +69,7 @@ def start() -> LocalCluster:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         until = time.monotonic() + START_TIMEOUT_S
+        import_module("quorate.deployments.control.deploy")  # and Ray: what the command will need, while it waits
         while time.monotonic() < until and host.poll() is None:
             found = find()
             if found is not None:
@@ -101,7 +103,11 @@ def hosting(folder: Path, announce: bool = True) -> Iterator[LocalCluster]:
     """
     _set_environment()
     os.environ[MARK] = str(folder)
-    with showing_token(_make_token(folder / "token")), _running(folder, announce) as cluster:
+    with (
+        early.begun(folder, BEFORE_RAY),
+        showing_token(_make_token(folder / "token")),
+        _running(folder, announce) as cluster,
+    ):
         yield cluster
 
 
@@ -158,6 +164,8 @@ def _start_ray(folder: Path, others: set[psutil.Process], attempts: int = START_
 def _stop_serving() -> None:
     """Replicas finish what they have, which Ray's shutdown would cut off: first doors, while members are there."""
     from ray import serve
+
+    from quorate.deployments.control.serve_apps import is_door
 
     until = time.monotonic() + DRAIN_TIMEOUT_S
     for doors in (True, False):

@@ -232,8 +232,7 @@ def _go_live(
         release(record.live.spec.name, {*old.apps, *record.apps} - making_room)
     claim(record.live)
     spreading = Spreading(record.live.files)
-    serve_apps.start([app for app in apps if not app.node], timeout_s, progress)
-    serve_apps.start([app for app in apps if app.node in there], timeout_s, progress)
+    serve_apps.start([app for app in apps if not app.node or app.node in there], timeout_s, progress)
     spreading.wait(timeout_s)
     if old is not None and replace(old, number=record.number, earlier=record.earlier) == record:
         return  # all of it is live already

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.control.ray_private import without_log_monitor
-from quorate.deployments.fork_server.command import LABEL, forking_runtime_env, nodes_that_fork
+from quorate.deployments.fork_server.command import LABEL, OF_EVERY_WORKER, forking_runtime_env, nodes_that_fork
 
 # What replicas of both kinds, and Serve's own processes, import before they answer.
 REPLICA_MODULES = (
@@ -15,6 +15,8 @@ REPLICA_MODULES = (
     "quorate.deployments.server.fusion_server",
     "quorate.deployments.control.serve_in_workers",
 )
+# Of these and what every worker imports, what does not import Ray.
+BEFORE_RAY = (*(name for name in OF_EVERY_WORKER if name != "ray"), *REPLICA_MODULES[:2])
 
 
 def start_ray(folder: Path, modules: Sequence[str], **options: Any) -> Any:

@@ -36,7 +36,7 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
             return None
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError):
-            request = _received(connection)
+            request = received(connection)
             if request["environment"].get("RAY_JOB_ID") != os.environ.get("RAY_JOB_ID"):
                 # Ray's library has read the id of this server's job, once for all: a fork would get no work of another.
                 _close(request["descriptors"])
@@ -51,7 +51,8 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
             _close(request["descriptors"])
 
 
-def _received(connection: socket.socket) -> dict[str, Any]:
+def received(connection: socket.socket) -> dict[str, Any]:
+    """What ``start_worker`` sends: a dictionary, and descriptors that go with it."""
     connection.settimeout(10)  # of one that asks and then stops; the others wait
     head, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
     size = int.from_bytes(head, "big")
@@ -114,16 +115,22 @@ def become_worker(request: dict[str, Any]) -> None:
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def main() -> None:
+def prepare_environment() -> None:
+    """Before anything is imported."""
     # Asked whether there is a GPU, torch is not to start CUDA: what is forked after that cannot use it.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     # OpenMP and OpenBLAS read it once, as they are loaded; Ray's value for a worker would come too late for them.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with socket.socket(fileno=int(sys.argv[1])) as listener:
+
+
+def run(descriptor: int) -> None:
+    """Serve at a listening socket; in a worker, be that."""
+    with socket.socket(fileno=descriptor) as listener:
         request = serve(listener)
     if request is not None:
         become_worker(request)
 
 
 if __name__ == "__main__":
-    main()
+    prepare_environment()
+    run(int(sys.argv[1]))

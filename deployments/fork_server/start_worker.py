@@ -27,15 +27,25 @@ def _forked(modules: list[str], arguments: list[str]) -> bool:
     folder = _folder(arguments)
     if folder is None or "RAY_RAYLET_PID" not in os.environ:
         return False
-    request = {"modules": modules, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
-    body = json.dumps(request).encode()
+    request: dict[str, object] = {
+        "modules": modules,
+        "arguments": arguments,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+    }
     try:
         with _connection(folder) as connection:
-            socket.send_fds(connection, [len(body).to_bytes(4, "big")], [0, 1, 2])
-            connection.sendall(body)
-            return connection.recv(1) == b"\1"
+            return _taken(connection, request, [0, 1, 2])
     except OSError:
         return False
+
+
+def _taken(connection: socket.socket, request: dict[str, object], descriptors: list[int]) -> bool:
+    """Whether the other side takes a request and its descriptors."""
+    body = json.dumps(request).encode()
+    socket.send_fds(connection, [len(body).to_bytes(4, "big")], descriptors)
+    connection.sendall(body)
+    return connection.recv(1) == b"\1"
 
 
 def _folder(arguments: list[str]) -> str | None:
@@ -83,12 +93,22 @@ def _start_server(path: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(1024)
-    if os.fork() == 0:
+    if not _begun_early(listener) and os.fork() == 0:
         os.setsid()
         listener.set_inheritable(True)
         server = os.path.join(os.path.dirname(os.path.abspath(__file__)), "server.py")
         os.execv(sys.executable, [sys.executable, server, str(listener.fileno())])
     listener.close()
+
+
+def _begun_early(listener: socket.socket) -> bool:
+    """Whether a process that the node's host has started before it is the server from now on; see ``early``."""
+    path = os.environ.get("QUORATE_EARLY_FORK_SERVER")
+    try:
+        with _connected(path or "") as connection:
+            return _taken(connection, {"environment": dict(os.environ)}, [listener.fileno()])
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

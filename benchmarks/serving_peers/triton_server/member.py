@@ -12,7 +12,7 @@ class TritonPythonModel:
     def initialize(self, args):
         parameters = json.loads(args["model_config"])["parameters"]
         torch.set_num_threads(1)
-        self._model = build(int(parameters["seed"]["string_value"]))
+        self._model = build(*(int(parameters[name]["string_value"]) for name in ("seed", "features")))
 
     def execute(self, requests):
         rows = [pb_utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]

@@ -1,12 +1,14 @@
 """The last step of the Triton ensemble: the mean of what the members gave."""
 
+import json
+
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
     def initialize(self, args):
-        self._inputs = ("probabilities0", "probabilities1", "probabilities2")
+        self._inputs = [tensor["name"] for tensor in json.loads(args["model_config"])["input"]]
 
     def execute(self, requests):
         members = [
