@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.rows.opening import RowsLike
     from quorate.deployments.spec.ensemble import EnsembleSpec
+    from quorate.tuning.alternatives.risk import Risk
     from quorate.tuning.data.labelled_outputs import LabelledOutputs
     from quorate.tuning.data.predictions_file import Predictions
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 def tune(
     spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
     latency_price: float = ..., device_price: float = ..., coverage: float | None = ..., by_class: bool = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
     folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
     columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
     runs: str | Path = ..., seed: int = ..., address: str | None = ..., on_step: Callable[[str], None] | None = ...,
@@ -59,6 +61,7 @@ def tune(
 def tune(
     spec: SpecLike, data: RowsLike | LabelledOutputs, *, label: Mapping[str, str], metric: Metrics | None = ...,
     costs: CostsLike | None = ..., min_gain: Numbers = ..., coverage: Numbers | None = ..., by_class: bool = ...,
+    max_loss: Numbers | None = ..., max_error: Numbers | None = ..., confidence: float = ...,
     folder: str | Path | None = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
     time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ...,
     address: str | None = ..., on_step: Callable[[str], None] | None = ...,
@@ -69,6 +72,7 @@ def tune(
 def tune(
     *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric | None = ...,
     costs: Costs | None = ..., min_gain: float = ..., coverage: float | None = ..., by_class: bool = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
     label: str = ..., runs: str | Path = ..., seed: int = ..., on_step: Callable[[str], None] | None = ...,
 ) -> PredictionsResult: ...  # fmt: skip
 
@@ -78,7 +82,8 @@ def tune(
     spec: SpecLike | None = None, data: Rows | LabelledOutputs | None = None, *,
     predictions: PredictionsLike | None = None, labels: ArrayLike | None = None, metric: Metrics | None = None,
     costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
-    coverage: Numbers | None = None, by_class: bool = False, folder: str | Path | None = None,
+    coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
+    max_error: Numbers | None = None, confidence: float = 0.95, folder: str | Path | None = None,
     train: Rows | None = None, folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL,
     columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None, weight: str | None = None,
     runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
@@ -101,6 +106,10 @@ def tune(
             unit for a row: members are measured then, and a gain has to be worth its milliseconds.
         coverage, by_class: answers have a set of classes, or an interval, that holds the truth with this probability,
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
+        max_loss: an ensemble is served as a cascade, which asks few members for rows that they are sure of, where it is
+            shown to have at most so much less accuracy; the share may be by output, as ``max_error`` may.
+        max_error: rows that answers are not sure of abstain, so that of the others at most this share is wrong.
+        confidence: of both, over the draw of the rows that thresholds are fitted on.
         folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
@@ -117,6 +126,7 @@ def tune(
     require("tune", "tune")
     how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step}
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
+    wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
     if predictions is not None:
         if spec is not None or data is not None:
             raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
@@ -131,6 +141,7 @@ def tune(
     asked = {**_of_the_only(found, wanted), **how}
     if found.of_tokens:
         others |= {"coverage": coverage, "groups": groups, "time": time, "address": address}
+        others |= {"max_loss": max_loss, "max_error": max_error}
         return _of_tokens(found, place, data, read, asked, others)
     with connected_if_named(address):
         return _of_rows(found, place, data, train, read, (latency_price, device_price), (folds, epochs), asked)
@@ -145,7 +156,8 @@ def _of_outputs(
 
     _refuse_beside_outputs(others)
     rows = read_output_rows(spec, data, **read)
-    given = {what: by_output(what, wanted[what], spec.outputs) for what in ("metric", "costs", "min_gain", "coverage")}
+    several = ("metric", "costs", "min_gain", "coverage", "max_loss", "max_error")
+    given = {what: by_output(what, wanted[what], spec.outputs) for what in several}
     promises = {output: coverage for output, coverage in given["coverage"].items() if coverage is not None}
     if not promises:
         _promised(None, wanted["by_class"])
@@ -154,7 +166,8 @@ def _of_outputs(
         promised = _promised(promises[output], wanted["by_class"]) if output in promises else None
         costs = as_costs(given["costs"].get(output), spec.view(output).classes or ())
         min_gain = given["min_gain"].get(output, 0.0)
-        asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised)
+        risk = _risk(given["max_loss"].get(output), given["max_error"].get(output), wanted["confidence"])
+        asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised, risk)
     with connected_if_named(address):
         return tune_outputs(spec, folder, rows, asked, run=pick_runner(), **how)
 
@@ -167,6 +180,7 @@ def _of_the_only(spec: EnsembleSpec, wanted: Mapping[str, Any]) -> dict[str, Any
         "costs": as_costs(given["costs"], spec.classes or ()),
         "min_gain": given["min_gain"],
         "promised": _promised(given["coverage"], wanted["by_class"]),
+        "risk": _risk(given["max_loss"], given["max_error"], wanted["confidence"]),
     }
 
 
@@ -218,7 +232,7 @@ def _of_tokens(
     label = of_the_only("label", read["label"])
     rows = read_tokens(spec, of_one_output(data), label, read["weight"], read["columns"])
     _refuse_beside_tokens(others)
-    del asked["promised"]
+    del asked["promised"], asked["risk"]
     return tune_tokens(spec, folder, rows, **asked)
 
 
@@ -237,6 +251,13 @@ def _promised(coverage: float | None, by_class: bool) -> Promised | None:
     return None if coverage is None else Promised(coverage, by_class)
 
 
+def _risk(max_loss: float | None, max_error: float | None, confidence: float) -> Risk | None:
+    from quorate.tuning.alternatives.risk import Risk
+
+    risk = Risk(max_loss, max_error, confidence)
+    return None if max_loss is None and max_error is None else risk
+
+
 def _of_predictions(
     predictions: PredictionsLike, labels: ArrayLike | None, label: str | Mapping[str, str], wanted: Mapping[str, Any],
     how: Mapping[str, Any],
@@ -248,7 +269,8 @@ def _of_predictions(
     name, found = as_predictions(predictions, labels, of_the_only("label", label))
     return tune_predictions(
         found, given["metric"], as_costs(given["costs"], found.classes), min_gain=given["min_gain"],
-        promised=_promised(given["coverage"], given["by_class"]), name=name, **how,
+        promised=_promised(given["coverage"], given["by_class"]),
+        risk=_risk(given["max_loss"], given["max_error"], given["confidence"]), name=name, **how,
     )  # fmt: skip
 
 
