@@ -31,7 +31,7 @@ _FOLDS, _KINDS = 3, ("temperature", "vector")
 
 
 class Calibrator:
-    """For each member a floor, and then a temperature, or a scale and a bias by class where those do better on rows left
+    """For each member a floor, then a temperature, or a scale and a bias by class where those do better on rows left
     out; of the rows asked for last they are kept.
     """
 

@@ -21,14 +21,14 @@ from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs,
 from quorate.tuning.alternatives.by_task.moments import moment_alternatives
 from quorate.tuning.alternatives.by_task.quantiles import quantile_alternatives
 from quorate.tuning.alternatives.by_task.rankings import ranking_alternatives
-from quorate.tuning.alternatives.cascaded import CASCADE, Cascaded, can_be_cascaded, fit_cascaded
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided, label_decisions
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
+from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded, can_be_cascaded, fit_cascaded
+from quorate.tuning.alternatives.promises.risk import Risk, check_risk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.reweighing.reweighted import reweighted_of
-from quorate.tuning.alternatives.risk import Risk, check_risk
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.evaluation.bayesian_bootstrap import bounds

@@ -9,14 +9,14 @@ from typing import Any, Literal
 from quorate.deployments.display import Table
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Kind
-from quorate.tuning.alternatives.cascaded import CASCADE, Cascaded
+from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded
+from quorate.tuning.alternatives.promises.rejected import Rejected
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.alternatives.rejected import Rejected
 from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES, INCUMBENT, UNIFORM
 from quorate.tuning.evaluation.bayesian_bootstrap import FEW
 from quorate.tuning.evaluation.price import Cost
 
-Decision = Literal["nothing", "single", "ensemble"]
+Decision = Literal["nothing", "single", "undecided", "ensemble"]
 # Below this two alternatives are the same in all but the order of their sums.
 SAME = 1e-9
 # A member that says less of a class rules it out.
@@ -70,7 +70,8 @@ class Choice:
     Attributes:
         metric: by which.
         recommended: a name among ``alternatives``.
-        decision: nothing, one member, or an ensemble.
+        decision: nothing, one member, or an ensemble, as was shown; undecided where neither was, and an ensemble is the
+            better guess.
         best_single: the best of one member, calibrated or not.
         proof: what showed that an ensemble is better than the best single one (of a cascade the ensemble that it
             stands for), or that one better than class frequencies; None where nothing is worth serving.
@@ -129,7 +130,13 @@ class Choice:
                 f"{said}: no ensemble is shown to be better, which does not say that none is; the nearest is {near}, "
                 f"{self._over(near, self.recommended)}{self._rows}"
             )
-        said = f"ensemble, serve {self.recommended}: {self._by(self.best_single)} over {self.best_single}"
+        by = f"{self._by(self.best_single)} over {self.best_single}"
+        if self.decision == "undecided":
+            return (
+                f"serve {self.recommended} until more rows say more: {by}, which may be chance; no ensemble is shown "
+                f"to be better, which does not say that none is{self._rows}"
+            )
+        said = f"ensemble, serve {self.recommended}: {by}"
         if self.cascade is not None and self.recommended == CASCADE:
             return f"{said}; {self.cascade.sentence()}{self._rows}"
         proof = self.proof

@@ -25,8 +25,8 @@ from quorate.fusion.registry import PATTERNS, RULES
 from quorate.tuning.alternatives.base import Outputs, answers_of
 from quorate.tuning.alternatives.by_task.quantiles import quantile_gap
 from quorate.tuning.alternatives.by_task.values import value_gap
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.alternatives.risk import Risk
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 from quorate.tuning.alternatives.unfitted import INCUMBENT, UNIFORM, Incumbent
 from quorate.tuning.data.flat_inputs import flat_inputs
@@ -52,9 +52,8 @@ from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
 from quorate.tuning.workflows.before import Before, Contest
-from quorate.tuning.workflows.guarantees import Promised, with_guarantees
+from quorate.tuning.workflows.guarantees import Promised, with_guarantees, with_rejections
 from quorate.tuning.workflows.measured_price import Prices
-from quorate.tuning.workflows.rejections import with_rejections
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
 from quorate.tuning.workflows.tune_result import TuneResult
 

@@ -26,7 +26,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
 from quorate.deployments.spec.schema import MemberJob
 from quorate.tuning.alternatives.base import Outputs, answers_of
-from quorate.tuning.alternatives.risk import Risk
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.spec_fusion import with_recipe
 from quorate.tuning.alternatives.unfitted import INCUMBENT
 from quorate.tuning.data.flat_inputs import flat_inputs

@@ -19,8 +19,8 @@ from quorate.deployments.spec.schema import Task
 from quorate.fusion.sequences.decoding import first_tokens
 from quorate.fusion.sequences.tags import tag_scheme
 from quorate.tuning.alternatives.base import Outputs, as_lists
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.alternatives.risk import Risk
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.predictions_file import Predictions
 from quorate.tuning.errors import DataError, PredictionError, TuningError
@@ -32,8 +32,13 @@ from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.answered_rows import check_usable
 from quorate.tuning.runs.run_folder import new_run_folder, save_report, save_state
 from quorate.tuning.solvers.decisions import check_costs
-from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
-from quorate.tuning.workflows.rejections import with_rejections
+from quorate.tuning.workflows.guarantees import (
+    Promised,
+    guarantee_lines,
+    guarantee_report,
+    with_guarantees,
+    with_rejections,
+)
 
 # Rows of probabilities from many libraries sum to one in float16 only.
 _SUM_WITHIN = 1e-2

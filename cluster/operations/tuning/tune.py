@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.rows.opening import RowsLike
     from quorate.deployments.spec.ensemble import EnsembleSpec
-    from quorate.tuning.alternatives.risk import Risk
+    from quorate.tuning.alternatives.promises.risk import Risk
     from quorate.tuning.data.labelled_outputs import LabelledOutputs
     from quorate.tuning.data.predictions_file import Predictions
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
@@ -252,7 +252,7 @@ def _promised(coverage: float | None, by_class: bool) -> Promised | None:
 
 
 def _risk(max_loss: float | None, max_error: float | None, confidence: float) -> Risk | None:
-    from quorate.tuning.alternatives.risk import Risk
+    from quorate.tuning.alternatives.promises.risk import Risk
 
     risk = Risk(max_loss, max_error, confidence)
     return None if max_loss is None and max_error is None else risk

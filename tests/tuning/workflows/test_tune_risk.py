@@ -10,9 +10,9 @@ import quorate
 from quorate.deployments import load_spec, parse_spec, save_spec
 from quorate.deployments.server.in_process import InProcess
 from quorate.tuning import Labelled, Outputs, choose, tune_fusion
-from quorate.tuning.alternatives.cascaded import fit_cascaded
 from quorate.tuning.alternatives.out_of_sample import out_of_sample
-from quorate.tuning.alternatives.risk import Risk
+from quorate.tuning.alternatives.promises.cascaded import fit_cascaded
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.unfitted import Uniform
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.metrics.row_metrics import row_metric

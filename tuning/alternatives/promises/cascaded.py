@@ -20,8 +20,8 @@ from torch import Tensor
 from quorate.fusion.learned.cascade import NEVER, Cascade, fit_cascade
 from quorate.tuning.alternatives.base import Kind, Outputs, recipe_of
 from quorate.tuning.alternatives.out_of_sample import Numbers, OutOfSample
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.alternatives.risk import Risk
 from quorate.tuning.errors import TuningError
 
 CASCADE = "cascade"
