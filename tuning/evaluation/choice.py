@@ -1,7 +1,8 @@
 """One decision over all alternatives: what is worth serving, by how much over what, and how sure that is.
 
-Every alternative is judged on rows that it was not fitted on: held-out rows, and solving rows out of fold. More members
-have to be better beyond chance; of ensembles, which cost the same, a better guess is enough.
+Every alternative is judged on rows that it was not fitted on: held-out rows, and solving rows out of fold. That more
+members are better is only said where it is beyond chance; which to serve, of ensembles, which cost the same, or where
+nothing is beyond chance, is a better guess.
 """
 
 # A alternatives, N rows, F numbers a row
@@ -39,7 +40,7 @@ from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1
 from quorate.tuning.evaluation.price import Price
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
-# Between ensembles of one cost: four to one is a reason to move to the more elaborate.
+# Four to one is a reason to move to the more elaborate, between ensembles of one cost and where nothing is shown.
 _LIKELY = 0.8
 
 
@@ -141,7 +142,8 @@ def _with_cascade(
     by_name = {one.alternative.name: one for one in found}
     gains = {name: choice.alternatives[name].gain.difference for name in by_name}
     pools = [name for name, one in by_name.items() if can_be_cascaded(recipe_of(one.fitted))]
-    if choice.decision != "ensemble" or not pools or recipe_of(by_name[choice.recommended].fitted) is None:
+    asks_several = choice.decision in ("ensemble", "undecided")
+    if not asks_several or not pools or recipe_of(by_name[choice.recommended].fitted) is None:
         return choice.without(CASCADE, f"{CASCADE}: no ensemble is recommended that it could stand for")
     price, pool = options["price"], min(pools, key=lambda name: gains[name])
     costs = None if price is None else price.device_ms
@@ -307,7 +309,13 @@ def _decide(
         over = floor if worthy is None else single
         chosen = _simplest_likely(evidence.all, ensembles, over)
         return _cheaper(evidence.all, found, chosen, single), "ensemble", single, shown
-    return (floor, "nothing", single, None) if worthy is None else (single, "single", single, worthy)
+    if worthy is None:
+        return floor, "nothing", single, None
+    # What is served until more rows say more is what did best on these, if likely better on others too.
+    guess, least = evidence.all.best([single, *ensembles]), max(min_gain, SAME)
+    if guess != single and (evidence.all.gains(single)[1][:, guess] > least).mean() >= _LIKELY:
+        return _cheaper(evidence.all, found, guess, single), "undecided", single, worthy
+    return single, "single", single, worthy
 
 
 def _cascades(found: Sequence[OutOfSample]) -> Iterator[Cascaded]:

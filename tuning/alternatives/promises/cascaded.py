@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quorate.fusion.learned.cascade import NEVER, Cascade, fit_cascade
-from quorate.tuning.alternatives.base import Kind, Outputs, recipe_of
+from quorate.tuning.alternatives.base import Kind, Outputs, answers_of, recipe_of
 from quorate.tuning.alternatives.out_of_sample import Numbers, OutOfSample
 from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.recipe import Recipe
@@ -93,7 +93,7 @@ def fit_cascaded(
     fit = _Fit(linear, risk.max_loss, risk.confidence, seed)
     stages = fit.stages(_read(linear, solve), torch.from_numpy(solve.labels), costs)
     read, labels = _read(linear, judge), torch.from_numpy(judge.labels)
-    right = torch.from_numpy(_answers(beside, judge).argmax(axis=1) == judge.labels)
+    right = torch.from_numpy(answers_of(beside.fitted, judge).argmax(axis=1) == judge.labels)
     whole = fit.proven(stages, read, labels, right)
     if not _leaves(whole):
         found = f"no threshold is shown to lose at most {risk.max_loss:g} with probability {risk.confidence:g}"
@@ -158,10 +158,6 @@ def _asked_only(recipe: Recipe) -> Recipe:
 
 def _read(linear: Recipe, outputs: Outputs) -> Tensor:
     return torch.from_numpy(linear.calibrated(outputs.names, outputs.probs))
-
-
-def _answers(one: OutOfSample, outputs: Outputs) -> NDArray[np.float32]:
-    return one.fitted.fuse(outputs.names, outputs.probs)
 
 
 def _leaves(rule: Cascade) -> bool:
