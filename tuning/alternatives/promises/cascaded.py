@@ -188,10 +188,11 @@ def _solving(made: Recipe, pool: OutOfSample, solve: Outputs, numbers: Numbers) 
     for part in pool.parts:
         recipe, held_out = recipe_of(part.fitted), solve.rows(part.fold)
         assert recipe is not None
-        weights = None if recipe.weights is None else {name: recipe.weights.get(name, 0.0) for name in made.members}
+        given = recipe.weights
+        own_weights = None if given is None else {name: given.get(name, 0.0) for name in made.members}
         calibration = {name: one for name, one in recipe.member_calibration.items() if name in made.members}
-        if weights is not None and not sum(weights.values()) > 0:
-            weights = made.weights and dict(made.weights)
-        own = replace(made, weights=weights, member_calibration=calibration)
+        if own_weights is not None and not sum(own_weights.values()) > 0:  # this fold left these members nothing
+            own_weights = dict(made.weights or {})
+        own = replace(made, weights=own_weights, member_calibration=calibration)
         found[part.fold] = numbers(held_out, own.fuse(held_out.names, held_out.probs))
     return found
