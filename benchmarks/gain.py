@@ -232,7 +232,7 @@ def kept_predictions(task: Task, seed: int, permuted: bool, file: Path | None) -
     if file is None or not file.is_file():
         found = predicted(task, seed, permuted)
         if file is not None:
-            arrays = {f"{part}_probs": one.probs for part, one in zip(parts, found, strict=True)}
+            arrays: dict[str, Any] = {f"{part}_probs": one.probs for part, one in zip(parts, found, strict=True)}
             arrays |= {f"{part}_labels": one.labels for part, one in zip(parts, found, strict=True)}
             np.savez_compressed(file, names=np.array(found[0].names), **arrays)
         return found

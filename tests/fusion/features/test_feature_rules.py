@@ -86,7 +86,9 @@ class TestWeightedFeatureMeanWithAdapters(FeatureContract):
             rows.double().numpy() @ state[f"adapters.member_{name}.weight"].T + state[f"adapters.member_{name}.bias"]
             for name, rows in given.items()
         ]
-        expected = np.average(adapted, axis=0, weights=[rule.spec_weights[name] for name in given])
+        own = rule.spec_weights
+        assert own is not None
+        expected = np.average(adapted, axis=0, weights=[own[name] for name in given])
         np.testing.assert_allclose(rule.fuse(given).values.detach(), expected, rtol=1e-5, atol=1e-6)
 
     def test_member_of_weight_zero_is_skipped_whatever_it_says(self) -> None:

@@ -1,5 +1,6 @@
 """What answers may lose: from labelled rows to a cascade, and to rows that abstain, as they are served."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_what_cannot_be_shown_or_is_not_asked_of_such_rows_is_said():
     assert few.recommended != "cascade"
     assert "cascade" in few.left_out
     assert any(line.startswith("not tried: cascade: ") for line in few.table().lines)
-    grouped = Outputs(NAMES, *said(100, 1), groups=np.arange(100) // 5)
+    grouped = replace(outputs(100, 1), groups=np.arange(100) // 5)
     with pytest.raises(TuningError, match="max_loss: rows that belong together; leave the groups out"):
         choose(outputs(100, 0), grouped, risk=Risk(max_loss=0.01))
     with pytest.raises(TuningError, match="max_error: 2; give a share from 0 to below 1"):
