@@ -85,8 +85,7 @@ def choose(
 
     Args:
         solve, judge: rows to fit on and other rows to judge on, which no member was trained on.
-        metric: see ``row_metric``, the first of ``row_metrics.NAMES`` of the task when None; or a ``RowMetric``, such
-            as one of tags.
+        metric: see ``row_metric``, the first of the task when None; or a ``RowMetric``, such as one of tags.
         incumbent: what is served now.
         given: other alternatives, of which there are answers and no more.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
@@ -121,7 +120,6 @@ def choose(
     if by.of_values:
         return choice
     if risk is not None and risk.max_loss is not None:
-        (on_step or (lambda step: None))(f"fitting {CASCADE}")
         choice = _with_cascade(choice, found, solve, judge, by, risk, options)
     for one in found:
         recipe = with_patterns(one, solve, quorum, required)

@@ -94,22 +94,18 @@ def tune(
         spec: path of a spec file, a spec, or what a spec file holds.
         data: a table, a folder of IDX files, or ``Labelled`` rows (``LabelledOutputs`` of several outputs), that no
             member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
-        predictions: instead of both, what members predicted: a file (see ``read_predictions``), ``Predictions``, or
-            (N, C) probabilities, or values (N,), by member.
+        predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member.
         labels: (N,) index of the true class, or true values, for arrays by member.
-        metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. log_loss
-            of classes and labels, rmse of values, pinball of quantiles, ndcg of rankings when None. Of several outputs
-            it may be a mapping by output, as costs, min_gain and coverage may.
+        metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. Of several
+            outputs it may be a mapping by output, as costs, min_gain, coverage, max_loss and max_error may.
         costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         latency_price, device_price: what a millisecond of latency, and of members' computing, counts in the metric's
             unit for a row: members are measured then, and a gain has to be worth its milliseconds.
         coverage, by_class: answers have a set of classes, or an interval, that holds the truth with this probability,
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
-        max_loss: an ensemble is served as a cascade, which asks few members for rows that they are sure of, where it is
-            shown to have at most so much less accuracy; the share may be by output, as ``max_error`` may.
-        max_error: rows that answers are not sure of abstain, so that of the others at most this share is wrong.
-        confidence: of both, over the draw of the rows that thresholds are fitted on.
+        max_loss, max_error: accuracy that an ensemble may lose as a cascade, which asks few members where sure;
+            errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
         folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
@@ -128,8 +124,7 @@ def tune(
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
     if predictions is not None:
-        if spec is not None or data is not None:
-            raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
+        _refuse_beside_predictions(spec, data)
         return _of_predictions(predictions, labels, label, wanted, how)
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
@@ -141,10 +136,14 @@ def tune(
     asked = {**_of_the_only(found, wanted), **how}
     if found.of_tokens:
         others |= {"coverage": coverage, "groups": groups, "time": time, "address": address}
-        others |= {"max_loss": max_loss, "max_error": max_error}
         return _of_tokens(found, place, data, read, asked, others)
     with connected_if_named(address):
         return _of_rows(found, place, data, train, read, (latency_price, device_price), (folds, epochs), asked)
+
+
+def _refuse_beside_predictions(spec: SpecLike | None, data: Rows | LabelledOutputs | None) -> None:
+    if spec is not None or data is not None:
+        raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
 
 
 def _of_outputs(
@@ -231,7 +230,7 @@ def _of_tokens(
 
     label = of_the_only("label", read["label"])
     rows = read_tokens(spec, of_one_output(data), label, read["weight"], read["columns"])
-    _refuse_beside_tokens(others)
+    _refuse_beside_tokens({**others, "max_loss or max_error": asked["risk"]})
     del asked["promised"], asked["risk"]
     return tune_tokens(spec, folder, rows, **asked)
 
