@@ -256,11 +256,7 @@ def fit_cascade(
         FusionError: arguments do not fit together.
         QuorumError: no row has a member.
     """
-    if not 0 <= max_loss <= 1:
-        raise RuleOptionError(Cascade.name, "max_loss", max_loss, "give a share of rows in [0, 1]")
-    check_confidence(Cascade.name, confidence)
-    if beside is not None and confidence is None:
-        raise RuleOptionError(Cascade.name, "beside", "given without a confidence", "give both, or none")
+    _check_fit(max_loss, confidence, beside)
     order = sorted(members)
     place = {name: index for index, name in enumerate(members)}
     by_name = None if weights is None else [weights[place[name]] for name in order]
@@ -277,6 +273,14 @@ def fit_cascade(
         other = right[-1] if beside is None else beside[data.kept].double()
         thresholds = _proven(scores, right, other, max_loss, 1 - confidence, seed)
     return Cascade(members, stages, thresholds, measure, weights)
+
+
+def _check_fit(max_loss: float, confidence: float | None, beside: Tensor | None) -> None:
+    if not 0 <= max_loss <= 1:
+        raise RuleOptionError(Cascade.name, "max_loss", max_loss, "give a share of rows in [0, 1]")
+    check_confidence(Cascade.name, confidence)
+    if beside is not None and confidence is None:
+        raise RuleOptionError(Cascade.name, "beside", "given without a confidence", "give both, or none")
 
 
 def _greedy(scores: Tensor, right: Tensor, max_loss: float) -> list[float]:
