@@ -6,7 +6,8 @@ Worlds are simulated, so what is true is known. Members see the true logits of t
 as many rows are solved on as are judged on. In ``exact`` and ``sharp`` one member knows the true probabilities and
 nothing can be better; in ``permuted`` labels are drawn anew; in ``small`` and ``large`` equally noisy members gain by
 being averaged; ``groups`` is ``exact`` with five equal rows a group, told to the verdict. Beside it stands what was
-done before: tuned weights against the best member by the paired bootstrap on the judging rows, 95 %, two sides.
+done before: tuned weights against the best member by the paired bootstrap on the judging rows, 95 %, two sides. And no
+verdict may be "do not ensemble" while an ensemble is better beyond chance: such ones are counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from quorate.fusion.evaluation.significance import paired_bootstrap
-from quorate.tuning import Outputs, choose, simplex_weights
+from quorate.tuning import Choice, Outputs, choose, simplex_weights
+from quorate.tuning.evaluation.verdict import SAME
 from quorate.tuning.scoring import true_class
 
 NAMES, CLASSES, A_GROUP = ("a", "b", "c"), 3, 5
@@ -75,15 +77,21 @@ def before(solve: Outputs, judge: Outputs) -> bool:
     return paired_bootstrap(-np.log(columns[best]), -np.log(weights @ columns)).low > 0
 
 
-def trial(world: World, count: int, seed: int) -> tuple[str, bool]:
-    """The verdict's decision, and whether an ensemble was claimed before."""
+def trial(world: World, count: int, seed: int) -> tuple[Choice, bool]:
+    """The verdict, and whether an ensemble was claimed before."""
     random = np.random.default_rng(seed)
     halves = []
     for half in range(2):
         probs, labels = world.draw(random, count)
         groups = np.arange(count) // A_GROUP + half * count if world.grouped else None
         halves.append(Outputs(NAMES, probs, labels, groups=groups))
-    return choose(*halves, seed=seed).decision, before(*halves)
+    return choose(*halves, seed=seed), before(*halves)
+
+
+def contradicts_itself(choice: Choice) -> bool:
+    """Whether one member is recommended while its own intervals say that an ensemble is better."""
+    ensembles = [one for one in choice.alternatives.values() if one.kind == "ensemble"]
+    return choice.decision == "single" and any(one.gain.high < -SAME for one in ensembles)
 
 
 def main() -> None:
@@ -93,12 +101,15 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    verdicts = contradictions = 0
     print(f"{'world':10} {'rows':>5} {'trials':>6}  an ensemble is better   claimed   claimed before   decisions")
     for name in arguments.worlds:
         for count in arguments.rows:
             started = time.perf_counter()
             found = [trial(WORLDS[name], count, seed) for seed in range(arguments.trials)]
-            decisions = Counter(decision for decision, _ in found)
+            decisions = Counter(choice.decision for choice, _ in found)
+            verdicts += len(found)
+            contradictions += sum(contradicts_itself(choice) for choice, _ in found)
             claimed, was = decisions["ensemble"] / len(found), sum(old for _, old in found) / len(found)
             truth = "yes" if WORLDS[name].gain else "no"
             shown = ", ".join(f"{key} {value}" for key, value in sorted(decisions.items()))
@@ -106,6 +117,7 @@ def main() -> None:
             print(
                 f"{name:10} {count:5} {len(found):6}  {truth:21}   {claimed:7.1%}   {was:14.1%}   {shown}", flush=True
             )
+    print(f"one member recommended while an ensemble is better beyond chance: {contradictions} of {verdicts}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Is what the verdict recommends better than what people do without it, on many tasks?
 
-    python benchmarks/gain.py [--data DIR] [--seeds 5] [--tasks digits iris ...] [--permuted]
+    python benchmarks/gain.py [--data DIR] [--seeds 5] [--tasks digits iris ...] [--permuted] [--keep DIR]
+        [--autogluon PYTHON]
 
 Each task's rows are split anew with every seed: 40 % to train scikit-learn's models on, 20 % to solve on, 20 % to
 judge on and 20 % to test on, which nothing else sees. Quorate chooses by solving and judging rows and serves what it
@@ -8,13 +9,18 @@ fitted on solving rows; the others have both for their choice and their fit: the
 with replacement as AutoGluon's weighted ensemble does it (ours gives its weights, see tests/tuning/solvers), and a
 logistic regression over the members' probabilities as scikit-learn's StackingClassifier with prefit members has. All
 are compared by log-loss (rmse for values) on test rows. With ``--permuted``, labels of all but the training rows are
-drawn anew, so that any ensemble that is claimed is a false claim. DIR has the folders of real_data.py; without it those
-tasks are left out.
+drawn anew, so that any ensemble that is claimed is a false claim. The data's DIR has the folders of real_data.py;
+without it those tasks are left out. What members predicted is kept in the other DIR, where one is given, and read from
+there the next time: only the choice is made again. PYTHON is the interpreter of an environment that has autogluon.core:
+its own EnsembleSelection is asked for the same rows, and compared with ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -220,6 +226,61 @@ def predicted(task: Task, seed: int, permuted: bool) -> tuple[Outputs, Outputs, 
     return solving, judging, testing
 
 
+def kept_predictions(task: Task, seed: int, permuted: bool, file: Path | None) -> tuple[Outputs, Outputs, Outputs]:
+    """The same, from the file where there is one, or into it."""
+    parts = ("solve", "judge", "test")
+    if file is None or not file.is_file():
+        found = predicted(task, seed, permuted)
+        if file is not None:
+            arrays: dict[str, Any] = {f"{part}_probs": one.probs for part, one in zip(parts, found, strict=True)}
+            arrays |= {f"{part}_labels": one.labels for part, one in zip(parts, found, strict=True)}
+            np.savez_compressed(file, names=np.array(found[0].names), **arrays)
+        return found
+    with np.load(file) as data:
+        names = tuple(map(str, data["names"]))
+        solve, judge, test = (Outputs(names, data[f"{part}_probs"], data[f"{part}_labels"]) for part in parts)
+    return solve, judge, test
+
+
+AUTOGLUON = """
+import json, sys
+import numpy as np
+from autogluon.core.metrics import log_loss, root_mean_squared_error
+from autogluon.core.models.greedy_ensemble.ensemble_selection import EnsembleSelection
+for line in sys.stdin:
+    data = np.load(line.strip())
+    probs, labels = data["probs"], data["labels"]
+    if labels.dtype.kind == "f":
+        kind, metric, said = "regression", root_mean_squared_error, list(probs[:, :, 0])
+    elif probs.shape[2] == 2:
+        kind, metric, said = "binary", log_loss, list(probs[:, :, 1])
+    else:
+        kind, metric, said = "multiclass", log_loss, list(probs)
+    fitted = EnsembleSelection(25, kind, metric).fit(said, labels)
+    print(json.dumps(fitted.weights_.tolist()), flush=True)
+"""
+
+
+class AutoGluon:
+    """Its weighted ensemble, asked in another interpreter."""
+
+    def __init__(self, python: str) -> None:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen([python, "-c", AUTOGLUON], **pipes)
+        self.same: list[bool] = []
+
+    def weights(self, seen: Outputs, ours: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(M,) for these rows; whether they are ours is kept."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with tempfile.TemporaryDirectory() as folder:
+            np.savez(Path(folder) / "data.npz", probs=seen.probs, labels=seen.labels)
+            print(f"{folder}/data.npz", file=self._process.stdin, flush=True)
+            found = np.array(json.loads(self._process.stdout.readline()))
+        self.same.append(bool(np.allclose(found, ours, atol=1e-9)))
+        return found
+
+
 def joined(first: Outputs, second: Outputs) -> Outputs:
     return Outputs(
         first.names,
@@ -257,21 +318,25 @@ def stacked(seen: Outputs, test: Outputs) -> NDArray[Any]:
     return answers
 
 
-def trial(task: Task, seed: int, permuted: bool) -> tuple[Choice, dict[str, NDArray[np.float64]]]:
+def trial(
+    task: Task, seed: int, permuted: bool, file: Path | None, autogluon: AutoGluon | None
+) -> tuple[Choice, dict[str, NDArray[np.float64]]]:
     """The verdict, and (N,) losses on test rows of each way."""
-    solve, judge, test = predicted(task, seed, permuted)
+    solve, judge, test = kept_predictions(task, seed, permuted, file)
     seen = joined(solve, judge)
     choice = choose(solve, judge, metric="rmse" if task.values else "log_loss", seed=seed)
     best = int(np.argmin([losses(seen, said).mean() for said in seen.probs]))
     metric = "rmse" if task.values else "log_loss"
     data = seen.probs[:, :, 0] if task.values else seen.probs
     greedy = greedy_weights(data, seen.labels, metric=metric).values
+    theirs = {} if autogluon is None else {"autogluon": autogluon.weights(seen, greedy)}
     return choice, {
         "quorate": losses(test, served(choice, solve, test)),
         "best single": losses(test, test.probs[best]),
         "uniform": losses(test, test.probs.mean(axis=0)),
         "greedy": losses(test, np.tensordot(greedy, test.probs, axes=1)),
         "stacking": losses(test, stacked(seen, test)),
+        **{way: losses(test, np.tensordot(weights, test.probs, axes=1)) for way, weights in theirs.items()},
     }
 
 
@@ -281,7 +346,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", nargs="+", help="all, by default")
     parser.add_argument("--permuted", action="store_true", help="labels drawn anew: what is claimed is false")
+    parser.add_argument("--keep", type=Path, help="a folder for what members predicted")
+    parser.add_argument("--autogluon", metavar="PYTHON", help="compare with autogluon.core of this interpreter")
     arguments = parser.parse_args()
+    autogluon = None if arguments.autogluon is None else AutoGluon(arguments.autogluon)
+    if arguments.keep is not None:
+        arguments.keep.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")  # scikit-learn's, about steps that were not enough: members may be bad
     known = tasks(arguments.data)
@@ -289,7 +359,9 @@ def main() -> None:
     for name in arguments.tasks or known:
         for seed in range(arguments.seeds):
             started = time.perf_counter()
-            choice, found = trial(known[name], seed, arguments.permuted)
+            stem = f"{name}-{seed}-permuted.npz" if arguments.permuted else f"{name}-{seed}.npz"
+            file = None if arguments.keep is None else arguments.keep / stem
+            choice, found = trial(known[name], seed, arguments.permuted, file, autogluon)
             trials.append((name, choice, found))
             means = "  ".join(f"{way} {_mean(choice, loss):.4f}" for way, loss in found.items())
             print(
@@ -297,6 +369,8 @@ def main() -> None:
                 flush=True,
             )
     report([choice for _, choice, _ in trials], [found for *_, found in trials])
+    if autogluon is not None:
+        print(f"AutoGluon's weights are those of greedy in {np.mean(autogluon.same):.1%} of task-seeds")
 
 
 def _mean(choice: Choice, loss: NDArray[np.float64]) -> float:

@@ -37,10 +37,16 @@ class FeatureRule(nn.Module, ABC):
     name: ClassVar[str]
     required: ClassVar[tuple[str, ...]] = ()
     """Options without a default, ``widths`` excepted."""
+    of_spec: ClassVar[tuple[str, ...]] = ()
+    """Parameters that stand in fields of the spec, and not in the file of the state."""
     width: int
     _order: Tensor
     _back: Tensor
-    spec_weights: dict[str, float] | None = None
+
+    @property
+    def spec_weights(self) -> dict[str, float] | None:
+        """As a spec holds them; None where it has none."""
+        return None
 
     def __init__(self, widths: Mapping[str, int]):
         super().__init__()
@@ -97,22 +103,23 @@ class FeatureRule(nn.Module, ABC):
         return cls({name: widths[name] for name in members}, **arguments)
 
     def _load(self, state: Mapping[str, Tensor]) -> None:
-        wanted = {key: tensor.shape for key, tensor in self.state_dict().items()}
+        wanted = {key: tensor.shape for key, tensor in self.state().items()}
         if not state and not self._must_learn():
             return
         found = {key: tensor.shape for key, tensor in state.items()}
         if found != wanted:
             wrong = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
             raise RuleOptionError(self.name, "state", wrong, "give the state of this rule, trained for these members")
-        self.load_state_dict(dict(state))
+        self.load_state_dict({**self.state_dict(), **state})
 
     def _must_learn(self) -> bool:
         """Whether the rule means nothing before it is trained."""
-        return bool(self.state_dict())
+        return bool(self.state())
 
     def state(self) -> dict[str, Tensor]:
         """What the rule has learned, by name, for safetensors."""
-        return {key: tensor.detach().clone() for key, tensor in self.state_dict().items()}
+        found = self.state_dict()
+        return {key: tensor.detach().clone() for key, tensor in found.items() if key not in self.of_spec}
 
     def options(self) -> dict[str, Any]:
         """The options it was made with, as a spec holds them, ``widths`` excepted."""
@@ -124,8 +131,9 @@ class FeatureRule(nn.Module, ABC):
             raise RuleOptionError(self.name, "members", list(members), f"give {', '.join(self.members)}, in any order")
         widths = {name: self.widths[name] for name in members}
         spec: dict[str, Any] = {"rule": self.name, "members": list(members)}
-        if self.spec_weights is not None:
-            spec["weights"] = {name: self.spec_weights[name] for name in members}
+        weights = self.spec_weights
+        if weights is not None:
+            spec["weights"] = {name: weights[name] for name in members}
         return {**spec, "options": {"widths": widths, **self.options()}}
 
     def fuse(self, features: Mapping[str, Tensor], present: Tensor | None = None) -> Fused:

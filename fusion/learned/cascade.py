@@ -145,6 +145,19 @@ class Cascade(Rule):
         outputs = torch.where(present.unsqueeze(-1), outputs, 0.0)
         return self._stage_by_stage(outputs, present, stage)[stage].leaves
 
+    def reached(self, outputs: Tensor) -> list[float]:
+        """Of rows that all members answered, the share that gets to each stage.
+
+        Args:
+            outputs: (M, N, C) probabilities.
+        """
+        left, everyone = torch.ones(outputs.shape[1], dtype=torch.bool), torch.ones(outputs.shape[:2], dtype=torch.bool)
+        shares = [1.0]
+        for stage in self._stage_by_stage(outputs.float(), everyone, len(self.stages) - 1)[:-1]:
+            left = left & ~stage.leaves
+            shares.append(float(left.float().mean()))
+        return shares
+
     def reweighted(self, weights: Sequence[float], outputs: Tensor) -> Cascade:
         """The same with other weights, by member; as many of these rows leave at each stage as do now.
 
@@ -213,6 +226,7 @@ def fit_cascade(
     measure: str = "confidence",
     weights: Sequence[float] | None = None,
     confidence: float | None = None,
+    beside: Tensor | None = None,
     seed: int = 0,
 ) -> Cascade:
     """Choose for each stage the lowest threshold at which the rows that leave lose no accuracy.
@@ -234,15 +248,15 @@ def fit_cascade(
         measure: ``confidence`` or ``agreement``.
         weights: by member, in their order; equal when left out.
         confidence: over the draw of these rows, such as 0.95; None where the loss is to hold on these rows.
+        beside: (N,) bool, whether what would answer instead is right, for a confidence; the mean of all members when
+            None.
         seed: of the order in which rows are bet on.
 
     Raises:
         FusionError: arguments do not fit together.
         QuorumError: no row has a member.
     """
-    if not 0 <= max_loss <= 1:
-        raise RuleOptionError(Cascade.name, "max_loss", max_loss, "give a share of rows in [0, 1]")
-    check_confidence(Cascade.name, confidence)
+    _check_fit(max_loss, confidence, beside)
     order = sorted(members)
     place = {name: index for index, name in enumerate(members)}
     by_name = None if weights is None else [weights[place[name]] for name in order]
@@ -256,8 +270,17 @@ def fit_cascade(
     if confidence is None:
         thresholds = _greedy(scores, right, max_loss)
     else:
-        thresholds = _proven(scores, right, max_loss, 1 - confidence, seed)
+        other = right[-1] if beside is None else beside[data.kept].double()
+        thresholds = _proven(scores, right, other, max_loss, 1 - confidence, seed)
     return Cascade(members, stages, thresholds, measure, weights)
+
+
+def _check_fit(max_loss: float, confidence: float | None, beside: Tensor | None) -> None:
+    if not 0 <= max_loss <= 1:
+        raise RuleOptionError(Cascade.name, "max_loss", max_loss, "give a share of rows in [0, 1]")
+    check_confidence(Cascade.name, confidence)
+    if beside is not None and confidence is None:
+        raise RuleOptionError(Cascade.name, "beside", "given without a confidence", "give both, or none")
 
 
 def _greedy(scores: Tensor, right: Tensor, max_loss: float) -> list[float]:
@@ -275,10 +298,10 @@ def _greedy(scores: Tensor, right: Tensor, max_loss: float) -> list[float]:
     return thresholds
 
 
-def _proven(scores: Tensor, right: Tensor, max_loss: float, delta: float, seed: int) -> list[float]:
+def _proven(scores: Tensor, right: Tensor, other: Tensor, max_loss: float, delta: float, seed: int) -> list[float]:
     """The riskiest thresholds that are shown to lose no more than that, of some that no label has had a part in."""
     order = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(seed))
-    scores, right = scores[:, order], right[:, order]
+    scores, right, other = scores[:, order], right[:, order], other[order]
     proposed = [_leaving(scores, [share] * (len(scores) - 1)) for share in _SHARES]
 
     def p_value(number: int) -> float:
@@ -286,7 +309,7 @@ def _proven(scores: Tensor, right: Tensor, max_loss: float, delta: float, seed: 
         for score, one, threshold in zip(scores[:-1], right[:-1], proposed[number], strict=True):
             leaves = left & (score >= threshold)
             answered, left = torch.where(leaves, one, answered), left & ~leaves
-        return mean_p_value((right[-1] - answered).numpy(), max_loss, delta)
+        return mean_p_value((other - answered).numpy(), max_loss, delta)
 
     good = passed(p_value, [0], len(proposed), delta)
     return proposed[good[-1]] if good else [NEVER] * (len(scores) - 1)

@@ -60,7 +60,8 @@ def first_steps() -> None:
 def tuning(labelled: quorate.Labelled, splits: quorate.Splits) -> None:
     assert_type(quorate.tune("digits.yaml", "rows.npz"), quorate.TuneResult)
     assert_type(quorate.tune("digits.yaml", labelled, metric="f1_macro").choice.recommended, str)
-    assert_type(quorate.tune(predictions="oof.parquet", min_gain=0.01), quorate.PredictionsResult)
+    assert_type(quorate.tune(predictions="oof.parquet", max_error=0.01), quorate.PredictionsResult)
+    assert_type(quorate.tune("digits.yaml", labelled, max_loss=0.01, confidence=0.9), quorate.TuneResult)
     assert_type(quorate.train("digits.yaml", "rows.npz", what="all").tuned, quorate.TuneResult | None)
     assert_type(quorate.train("digits.yaml", train=labelled, what=["head"], workers=2), quorate.TrainResult)
     found = quorate.sweep("digits.yaml", splits, space=quorate.SearchSpace(name="digits"), trials=3)

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.spec.fields.types import Task
+from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.recipe import Recipe
 
 Kind = Literal["floor", "single", "ensemble"]
@@ -33,6 +34,7 @@ class Outputs:
         lists: a row is a list of up to K entries, NaN behind its last one: labels say how relevant each is, members
             score it.
         moments: the values are K means and behind them K variances.
+        inputs: (N, D) each, by name: request inputs that a rule may choose members by.
     """
 
     names: tuple[str, ...]
@@ -45,6 +47,7 @@ class Outputs:
     levels: tuple[float, ...] = ()
     lists: bool = False
     moments: bool = False
+    inputs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,6 +84,7 @@ class Outputs:
         return replace(
             self, probs=self.probs[:, index], labels=self.labels[index], weights=of(self.weights),
             groups=of(self.groups), times=of(self.times), sequences=of(self.sequences),
+            inputs={name: column[index] for name, column in self.inputs.items()},
         )  # fmt: skip
 
     def sample(self, most: int, seed: int) -> Outputs:
@@ -149,6 +153,8 @@ def answers_of(fitted: Fitted, outputs: Outputs) -> NDArray[np.float32]:
     """(N, C) what it answers these rows; to lists each by itself, NaN behind its last entry."""
     if isinstance(fitted, Recipe) and fitted.classes:
         return fitted.fuse_sequences(outputs.names, outputs.probs, outputs.sequences)
+    if isinstance(fitted, Recipe) and RULES[fitted.rule].reads_inputs:
+        return fitted.fuse(outputs.names, outputs.probs, inputs=outputs.inputs)
     if not outputs.lists:
         return fitted.fuse(outputs.names, outputs.probs)
     found = np.full(outputs.labels.shape, np.nan, dtype=np.float32)

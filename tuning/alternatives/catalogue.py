@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from quorate.fusion.sequences.tags import TagScheme
 from quorate.tuning.alternatives.attended import FEWEST_ROWS, Attended
@@ -10,6 +13,7 @@ from quorate.tuning.alternatives.base import Alternative
 from quorate.tuning.alternatives.by_task.spans import BiasedPool, BiasedSingle, Biases, SpanVoted
 from quorate.tuning.alternatives.by_task.values import Constant, LeastAbsolute, LeastLogLoss, LeastSquares, Loss, Median
 from quorate.tuning.alternatives.calibrated import CalibratedPool, CalibratedSingle, Calibrator
+from quorate.tuning.alternatives.chosen_by_row import by_row_alternatives
 from quorate.tuning.alternatives.decided import Decided
 from quorate.tuning.alternatives.pools import LinearPool, LogPool
 from quorate.tuning.alternatives.stacked import Stacked
@@ -46,6 +50,7 @@ def alternatives(
     decided: Decided | None = None,
     rows: int = 0,
     scheme: TagScheme | None = None,
+    inputs: Mapping[str, NDArray[Any]] | None = None,
 ) -> list[Alternative]:
     """Everything that can be made of these members' class probabilities.
 
@@ -55,6 +60,7 @@ def alternatives(
         decided: for a metric of decisions.
         rows: how many there are to fit on.
         scheme: for a metric of spans: how the classes say them.
+        inputs: (N, D) each, by name, that members may be chosen by.
     """
     calibrator = Calibrator()
     found: list[Alternative] = [ClassFrequencies(), *(Member(name) for name in names), CalibratedSingle(calibrator)]
@@ -69,6 +75,8 @@ def alternatives(
         found += [LinearPool(), LogPool(), CalibratedPool(calibrator), Stacked()]
     if len(names) > 1 and rows >= FEWEST_ROWS:
         found.append(Attended())
+    if len(names) > 1:
+        found += by_row_alternatives(inputs or {}, rows)
     if decided is not None:
         found.append(decided)
     if biases is not None and len(names) > 1:

@@ -44,6 +44,7 @@ class OutOfSample:
             in none.
         judging: (J, F).
         parts: what it was without each fold.
+        reached: of a cascade, the share of rows that gets to each stage.
     """
 
     alternative: Alternative
@@ -51,6 +52,7 @@ class OutOfSample:
     solving: NDArray[np.float64]
     judging: NDArray[np.float64]
     parts: list[Part] = field(default_factory=list)
+    reached: tuple[float, ...] = ()
 
     @property
     def kind(self) -> Kind:

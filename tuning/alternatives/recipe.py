@@ -15,11 +15,12 @@ from torch import Tensor
 
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.calibration.decision import Decision
+from quorate.fusion.learned.gate import Gate
 from quorate.fusion.loading import build_rule
 from quorate.fusion.registry import RULES
 from quorate.fusion.sequences.decoding import padded
 from quorate.fusion.sequences.token_fusion import fuse_tokens
-from quorate.tuning.alternatives.guarantee import Guarantee
+from quorate.tuning.alternatives.promises.guarantee import Guarantee
 
 # Fused at once: what rules compute in between stays small beside the predictions.
 _ROWS = 4096
@@ -57,12 +58,17 @@ class Recipe:
         return self.members if weights is None else tuple(n for n in self.members if weights.get(n, 0) > 0)
 
     def fuse(
-        self, names: Sequence[str], probs: NDArray[Any], left: Collection[str] | None = None
+        self,
+        names: Sequence[str],
+        probs: NDArray[Any],
+        left: Collection[str] | None = None,
+        inputs: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> NDArray[np.float32]:
         """(M, N, C) probabilities of the members ``names`` to the (N, C) that would be served.
 
         Args:
             left: the members that answered; None when all did.
+            inputs: (N, D) each, for a rule that chooses members by one.
 
         Raises:
             FusionError: the rule cannot be built, or cannot fuse them.
@@ -73,7 +79,12 @@ class Recipe:
         size = max(1, probs.shape[1]) if RULES[self.rule].lists else _ROWS
         for at in range(0, probs.shape[1], size):
             block = torch.from_numpy(self.calibrated(names, probs[:, at : at + size]))
-            answer = rule.fuse(block, None if left is None else there.expand(-1, block.shape[1]))
+            mask = None if left is None else there.expand(-1, block.shape[1])
+            if isinstance(rule, Gate) and inputs is not None and rule.input_name in inputs:
+                read = torch.from_numpy(np.ascontiguousarray(inputs[rule.input_name][at : at + size]))
+                answer = rule.fuse(block, mask, read)
+            else:
+                answer = rule.fuse(block, mask)
             if self.calibration is not None:
                 answer = self.calibration.apply_fused(answer)
             if self.decision is not None:

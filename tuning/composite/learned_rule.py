@@ -24,6 +24,7 @@ from quorate.fusion.training import Training
 from quorate.tuning.composite.composite_job import CompositeJob
 from quorate.tuning.composite.composite_run import CompositeRun
 from quorate.tuning.composite.network import Given
+from quorate.tuning.data.flat_inputs import flat_input
 from quorate.tuning.data.folds import folds_of
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import TuningError
@@ -90,8 +91,7 @@ def fit_rule(fusion: FusionSpec, outputs: Sequence[Given], data: Labelled, dropo
 
 def _inputs(data: Labelled, name: str) -> Tensor:
     """(N, D) of a request input."""
-    array = data.inputs[name]
-    return torch.from_numpy(array.reshape(len(array), -1).astype("float32"))
+    return torch.from_numpy(flat_input(data.inputs[name]))
 
 
 def fold_folder(place: Path, title: str) -> Path:

@@ -64,7 +64,7 @@ def _write_node(data: dict[str, Any], run: CompositeRun, name: str, place: Path)
     rule = composite.module(name)
     assert isinstance(rule, FeatureRule)
     fields = rule.to_spec(found.members)
-    data["fusions"][name]["options"] = fields["options"]
+    data["fusions"][name] |= {field: fields[field] for field in ("options", "weights") if field in fields}
     state = save_state(rule.state(), place, name)
     if state is not None:
         data["fusions"][name]["state"] = state

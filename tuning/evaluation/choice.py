@@ -1,20 +1,22 @@
 """One decision over all alternatives: what is worth serving, by how much over what, and how sure that is.
 
-Every alternative is judged on rows that it was not fitted on: held-out rows, and solving rows out of fold. More members
-have to be better beyond chance; of ensembles, which cost the same, a better guess is enough.
+Every alternative is judged on rows that it was not fitted on: held-out rows, and solving rows out of fold. That more
+members are better is only said where it is beyond chance; which to serve, of ensembles, which cost the same, or where
+nothing is beyond chance, is a better guess.
 """
 
 # A alternatives, N rows, F numbers a row
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.fusion.errors import QuorateError
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Alternative, Fitted, Kind, Outputs, answers_of, recipe_of
 from quorate.tuning.alternatives.by_task.moments import moment_alternatives
@@ -24,6 +26,8 @@ from quorate.tuning.alternatives.catalogue import alternatives, value_alternativ
 from quorate.tuning.alternatives.decided import Decided, label_decisions
 from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
+from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded, can_be_cascaded, fit_cascaded
+from quorate.tuning.alternatives.promises.risk import Risk, check_risk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.reweighing.reweighted import reweighted_of
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
@@ -36,7 +40,7 @@ from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1
 from quorate.tuning.evaluation.price import Price
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
-# Between ensembles of one cost: four to one is a reason to move to the more elaborate.
+# Four to one is a reason to move to the more elaborate, between ensembles of one cost and where nothing is shown.
 _LIKELY = 0.8
 
 
@@ -74,28 +78,30 @@ def choose(
     required: Collection[str] = (),
     seed: int = 0,
     price: Price | None = None,
+    risk: Risk | None = None,
     on_step: Callable[[str], None] | None = None,
 ) -> Choice:
     """Fit every alternative and choose.
 
     Args:
         solve, judge: rows to fit on and other rows to judge on, which no member was trained on.
-        metric: see ``row_metric``, the first of ``row_metrics.NAMES`` of the task when None; or a ``RowMetric``, such
-            as one of tags.
+        metric: see ``row_metric``, the first of the task when None; or a ``RowMetric``, such as one of tags.
         incumbent: what is served now.
         given: other alternatives, of which there are answers and no more.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
         quorum, required: the fewest members that are ever fused, and those without which nothing is: for which sets of
             members recipes have weights of their own.
         price: what serving an alternative costs: gains are net of it.
+        risk: with a loss that is allowed, an ensemble is served as a cascade that is shown to lose no more.
         on_step: told what happens next.
 
     Raises:
         DataError: too few rows to make folds of.
-        TuningError: no metric of this name.
+        TuningError: no metric of this name, or a risk of rows that no test of it is valid for.
         PredictionError: outputs that are no probabilities.
     """
     by = metric if isinstance(metric, RowMetric) else _metric_of(metric, solve)
+    check_risk(risk, judge)
     for part in (solve, judge):
         _check_widths(part)
     if by.of_values != solve.of_values:
@@ -105,7 +111,7 @@ def choose(
         fix = "say which rows are the tokens of one sequence: column 'sequence'"
         raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
     served = Incumbent(incumbent) if isinstance(incumbent, Recipe) else incumbent
-    tried = tried_alternatives(solve.names, by, served, len(solve))
+    tried = tried_alternatives(solve, by, served)
     found, left_out = out_of_sample(tried, solve, judge, by.numbers, seed, on_step)
     first = next((n for n, one in enumerate(found) if one.alternative.kind == "ensemble"), len(found))
     found[first:first] = [one.out_of_sample(solve, judge, by) for one in given]
@@ -113,10 +119,40 @@ def choose(
     choice = compare(found, solve, judge, by, **options)
     if by.of_values:
         return choice
+    if risk is not None and risk.max_loss is not None:
+        choice = _with_cascade(choice, found, solve, judge, by, risk, options)
     for one in found:
         recipe = with_patterns(one, solve, quorum, required)
         choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
     return choice
+
+
+def _with_cascade(
+    choice: Choice, found: list[OutOfSample], solve: Outputs, judge: Outputs, by: RowMetric, risk: Risk,
+    options: dict[str, Any],
+) -> Choice:  # fmt: skip
+    """The choice with a cascade that loses little against what it recommends, where that is an ensemble.
+
+    Args:
+        found: the alternatives; the cascade is added.
+        options: of ``compare``.
+    """
+    by_name = {one.alternative.name: one for one in found}
+    gains = {name: choice.alternatives[name].gain.difference for name in by_name}
+    pools = [name for name, one in by_name.items() if can_be_cascaded(recipe_of(one.fitted))]
+    asks_several = choice.decision in ("ensemble", "undecided")
+    if not asks_several or not pools or recipe_of(by_name[choice.recommended].fitted) is None:
+        return choice.without(CASCADE, f"{CASCADE}: no ensemble is recommended that it could stand for")
+    price, pool = options["price"], min(pools, key=lambda name: gains[name])
+    costs = None if price is None else price.device_ms
+    try:
+        made = fit_cascaded(
+            by_name[pool], by_name[choice.recommended], solve, judge, by.numbers, risk, costs, options["seed"]
+        )  # fmt: skip
+    except QuorateError as error:
+        return choice.without(CASCADE, str(error))
+    found.append(made)
+    return compare(found, solve, judge, by, **options)
 
 
 def _metric_of(metric: Metric | None, solve: Outputs) -> RowMetric:
@@ -138,19 +174,18 @@ def _check_widths(outputs: Outputs) -> None:
         raise PredictionError("predictions", found, fix)
 
 
-def tried_alternatives(
-    names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int
-) -> list[Alternative]:
+def tried_alternatives(solve: Outputs, by: RowMetric, incumbent: Incumbent | None) -> list[Alternative]:
     """What is fitted and judged; the incumbent's rule with other weights is next to it."""
-    found = _of_task(names, by, incumbent, rows)
+    found = _of_task(solve, by, incumbent)
     reweighted = None if incumbent is None else reweighted_of(incumbent.recipe, by.task, by.name, by.loss)
     if incumbent is not None and reweighted is not None:
         found.insert(found.index(incumbent) + 1, reweighted)
     return found
 
 
-def _of_task(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, rows: int) -> list[Alternative]:
+def _of_task(solve: Outputs, by: RowMetric, incumbent: Incumbent | None) -> list[Alternative]:
     """By what members predict."""
+    names = solve.names
     if by.moments:
         return moment_alternatives(names, by.loss, incumbent)
     if by.task == "quantiles":
@@ -164,7 +199,8 @@ def _of_task(names: Sequence[str], by: RowMetric, incumbent: Incumbent | None, r
         absolute = by.name in ("mae", "crps") or by.name.startswith("pinball")
         return value_alternatives(names, "absolute" if absolute else "squared", incumbent, by.level)
     decided = Decided(by.name, by.costs) if by.decides else None
-    return alternatives(names, incumbent, decided, rows, by.scheme if by.name == SPAN_F1 else None)
+    scheme = by.scheme if by.name == SPAN_F1 else None
+    return alternatives(names, incumbent, decided, len(solve), scheme, solve.inputs)
 
 
 def compare(
@@ -192,7 +228,7 @@ def compare(
         seed: of the draws.
         price: as of ``choose``.
     """
-    costs = None if price is None else [price.cost(recipe_of(one.fitted)) for one in found]
+    costs = None if price is None else [price.cost(recipe_of(one.fitted), one.reached) for one in found]
     prices = None if price is None or costs is None else np.array([price.of(cost) for cost in costs])
     evidence = Evidence(found, solve, judge, metric, pool, seed, prices)
     unbounded = _unbounded(solve, judge) if metric.name == "log_loss" and not metric.of_values else ()
@@ -212,7 +248,7 @@ def compare(
     return Choice(
         metric.name, metric.unit, names[chosen], decision, names[single], proof, len(judge), len(sample.numbers),
         sample.count, min_gain, standings, recipes, dict(left_out or {}), unbounded,
-        "lists" if judge.lists else "rows",
+        "lists" if judge.lists else "rows", next(_cascades(found), None),
     )  # fmt: skip
 
 
@@ -256,7 +292,8 @@ def _decide(
     """The chosen alternative, the decision, the best single one, and what was shown that speaks for it."""
     of_kind: dict[str, list[int]] = {"floor": [], "single": [], "ensemble": []}
     for number, one in enumerate(found):
-        of_kind[one.kind].append(number)
+        if not isinstance(one.alternative, Cascaded):
+            of_kind[one.kind].append(number)
     floor, ensembles = of_kind["floor"][0], of_kind["ensemble"]
     # An ensemble that came out as one member is that member once more.
     meant = [number for number in of_kind["single"] if found[number].alternative.kind == "single"]
@@ -268,8 +305,25 @@ def _decide(
     shown = evidence.shown([floor] if worthy is None else singles, ensembles, min_gain)
     if shown is not None:
         over = floor if worthy is None else single
-        return _simplest_likely(evidence.all, ensembles, over), "ensemble", single, shown
-    return (floor, "nothing", single, None) if worthy is None else (single, "single", single, worthy)
+        chosen = _simplest_likely(evidence.all, ensembles, over)
+        return _cheaper(evidence.all, found, chosen, single), "ensemble", single, shown
+    if worthy is None:
+        return floor, "nothing", single, None
+    # What is served until more rows say more is what did best on these, if likely better on others too.
+    guess, least = evidence.all.best([single, *ensembles]), max(min_gain, SAME)
+    if guess != single and (evidence.all.gains(single)[1][:, guess] > least).mean() >= _LIKELY:
+        return _cheaper(evidence.all, found, guess, single), "undecided", single, worthy
+    return single, "single", single, worthy
+
+
+def _cascades(found: Sequence[OutOfSample]) -> Iterator[Cascaded]:
+    return (one.alternative for one in found if isinstance(one.alternative, Cascaded))
+
+
+def _cheaper(sample: Sample, found: Sequence[OutOfSample], chosen: int, single: int) -> int:
+    """The cascade that stands for what was chosen, unless one member alone has done as well."""
+    made = [number for number, one in enumerate(found) if isinstance(one.alternative, Cascaded)]
+    return made[0] if made and sample.gains(single)[0][made[0]] > SAME else chosen
 
 
 def _unbounded(solve: Outputs, judge: Outputs) -> tuple[str, ...]:

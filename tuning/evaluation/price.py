@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from quorate.tuning.alternatives.recipe import Recipe
@@ -38,12 +38,25 @@ class Price:
     device_ms: Mapping[str, float]
     behind: Mapping[str, frozenset[str]]
 
-    def cost(self, recipe: Recipe | None) -> Cost:
-        """Of an alternative; of one that asks nobody nothing."""
+    def cost(self, recipe: Recipe | None, reached: Sequence[float] = ()) -> Cost:
+        """Of an alternative; of one that asks nobody nothing.
+
+        Args:
+            reached: of a cascade, the share of rows that gets to each stage: its cost is a row's on average.
+        """
         asked = () if recipe is None else recipe.asked
-        computing = frozenset[str]().union(*(self.behind[name] for name in asked))
-        latency = max((self.latency_ms[name] for name in asked), default=0.0)
-        return Cost(latency, sum(self.device_ms[name] for name in sorted(computing)))
+        stages = recipe.options["stages"] if recipe is not None and reached else [asked]
+        latency = device = 0.0
+        computed: frozenset[str] = frozenset()
+        for share, stage in zip(reached or (1.0,), stages, strict=True):
+            computing = frozenset[str]().union(*(self.behind[name] for name in stage))
+            latency += share * max((self.latency_ms[name] for name in stage), default=0.0)
+            device += share * self._device(computing - computed)
+            computed |= computing
+        return Cost(latency, device)
+
+    def _device(self, computing: Collection[str]) -> float:
+        return sum(self.device_ms[name] for name in sorted(computing))
 
     def of(self, cost: Cost) -> float:
         """In the unit of the metric."""

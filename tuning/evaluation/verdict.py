@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from quorate.deployments.display import Table
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Kind
+from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded
+from quorate.tuning.alternatives.promises.rejected import Rejected
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES, INCUMBENT, UNIFORM
 from quorate.tuning.evaluation.bayesian_bootstrap import FEW
 from quorate.tuning.evaluation.price import Cost
 
-Decision = Literal["nothing", "single", "ensemble"]
+Decision = Literal["nothing", "single", "undecided", "ensemble"]
 # Below this two alternatives are the same in all but the order of their sums.
 SAME = 1e-9
 # A member that says less of a class rules it out.
@@ -68,10 +70,11 @@ class Choice:
     Attributes:
         metric: by which.
         recommended: a name among ``alternatives``.
-        decision: nothing, one member, or an ensemble.
+        decision: nothing, one member, or an ensemble, as was shown; undecided where neither was, and an ensemble is the
+            better guess.
         best_single: the best of one member, calibrated or not.
-        proof: what showed that an ensemble is better than the best single one, or that one better than class
-            frequencies; None where nothing is worth serving.
+        proof: what showed that an ensemble is better than the best single one (of a cascade the ensemble that it
+            stands for), or that one better than class frequencies; None where nothing is worth serving.
         rows: held-out rows.
         evidence_rows: rows that the comparisons are made on; ``groups`` where rows belong together.
         min_gain: the least gain that is worth asking more members for.
@@ -79,6 +82,8 @@ class Choice:
         unbounded: members that say next to 0 of classes, so that a single row may cost more log-loss than all others:
             no best single one, but calibrated with a floor.
         counted: what rows are called: lists, where each of them is one.
+        cascade: what stands for the recommended ensemble at a stated risk, where one was asked for and shown.
+        rejected: rows that alternatives do not answer, so that few of the others are wrong, where that was asked for.
     """
 
     metric: str
@@ -96,6 +101,8 @@ class Choice:
     left_out: Mapping[str, str]
     unbounded: tuple[str, ...] = ()
     counted: str = "rows"
+    cascade: Cascaded | None = None
+    rejected: Mapping[str, Rejected] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -123,7 +130,15 @@ class Choice:
                 f"{said}: no ensemble is shown to be better, which does not say that none is; the nearest is {near}, "
                 f"{self._over(near, self.recommended)}{self._rows}"
             )
-        said = f"ensemble, serve {self.recommended}: {self._by(self.best_single)} over {self.best_single}"
+        by = f"{self._by(self.best_single)} over {self.best_single}"
+        if self.decision == "undecided":
+            return (
+                f"serve {self.recommended} until more rows say more: {by}, which may be chance; no ensemble is shown "
+                f"to be better, which does not say that none is{self._rows}"
+            )
+        said = f"ensemble, serve {self.recommended}: {by}"
+        if self.cascade is not None and self.recommended == CASCADE:
+            return f"{said}; {self.cascade.sentence()}{self._rows}"
         proof = self.proof
         if proof is not None and self.alternatives[self.best_single].gain.low <= SAME:
             said += f"; chosen on one half of the rows and judged on the other, {signed(proof.gain.difference)}"
@@ -134,6 +149,10 @@ class Choice:
                 said += f"; {self._by(UNIFORM)} over the uniform mean"
                 said += ", which may be chance" if gain.low <= SAME else ""
         return said + self._rows
+
+    def without(self, name: str, why: str) -> Choice:
+        """The same with an alternative that was asked for and is none, and why."""
+        return replace(self, left_out={**self.left_out, name: why})
 
     def with_recipe(self, name: str, recipe: Recipe) -> Choice:
         """The same with other numbers for an alternative that answers as it did where every member does."""
@@ -154,6 +173,8 @@ class Choice:
             "best_single": self.best_single, "rows": self.rows, "evidence_rows": self.evidence_rows,
             "groups": self.groups, "min_gain": self.min_gain, "alternatives": alternatives,
             "left_out": dict(self.left_out), "unbounded": list(self.unbounded),
+            **({} if self.cascade is None else {"cascade": asdict(self.cascade)}),
+            **({"rejected": {name: asdict(one) for name, one in self.rejected.items()}} if self.rejected else {}),
         }  # fmt: skip
 
     def table(self) -> Table:
@@ -178,6 +199,10 @@ class Choice:
             said = [("", "") if cost is None else (f"{cost.latency_ms:.3f}", f"{cost.device_ms:.3f}") for cost in costs]
             rows = [(*row, *more) for row, more in zip(rows, said, strict=True)]
             lines.append("gains are net of what milliseconds cost")
+        if self.cascade is not None and self.recommended != CASCADE:
+            lines.append(self.cascade.sentence())
+        if self.recommended in self.rejected:
+            lines.append(self.rejected[self.recommended].sentence())
         lines += [f"not tried: {why}" for why in self.left_out.values()]
         if self.unbounded:
             named = ", ".join(self.unbounded)

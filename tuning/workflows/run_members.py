@@ -17,6 +17,7 @@ from quorate.deployments.spec.fields.types import Task
 from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.base import Outputs, as_lists
+from quorate.tuning.data.flat_inputs import flat_inputs
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.answered_rows import rows_answered
 from quorate.tuning.predictions.out_of_fold import OutOfFold
@@ -126,7 +127,10 @@ def _outputs(
     """Predictions of these rows; of rankings a list a row."""
     weights, groups, times = (None if c is None else c[rows] for c in (data.weights, data.groups, data.times))
     weights = None if weights is None else weights / weights.mean()
-    found = Outputs(names, store.take(split, names, rows), data.labels[rows], weights, groups, times, levels=levels)
+    inputs = flat_inputs(data.inputs, rows) if data.labels.dtype.kind in "iu" else {}
+    found = Outputs(
+        names, store.take(split, names, rows), data.labels[rows], weights, groups, times, levels=levels, inputs=inputs
+    )  # fmt: skip
     return as_lists(found, groups) if task == "ranking" and groups is not None else found
 
 

@@ -22,12 +22,14 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.types import Task
 from quorate.deployments.spec.files import save_spec
 from quorate.fusion.registry import PATTERNS, RULES
-from quorate.tuning.alternatives.base import Outputs
+from quorate.tuning.alternatives.base import Outputs, answers_of
 from quorate.tuning.alternatives.by_task.quantiles import quantile_gap
 from quorate.tuning.alternatives.by_task.values import value_gap
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 from quorate.tuning.alternatives.unfitted import INCUMBENT, UNIFORM, Incumbent
+from quorate.tuning.data.flat_inputs import flat_inputs
 from quorate.tuning.data.labelled import Labelled, is_multilabel
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
@@ -51,7 +53,7 @@ from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
 from quorate.tuning.workflows.before import Before, Contest
-from quorate.tuning.workflows.guarantees import Promised, with_guarantees
+from quorate.tuning.workflows.guarantees import Promised, with_guarantees, with_rejections
 from quorate.tuning.workflows.measured_price import Prices
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
 from quorate.tuning.workflows.tune_result import TuneResult
@@ -66,7 +68,7 @@ def tune_fusion(
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
     out_of_fold: OutOfFold | None = None, promised: Promised | None = None, memory_bytes: int = MEMORY_BYTES,
-    prices: Prices | None = None, contest: Contest | None = None,
+    prices: Prices | None = None, contest: Contest | None = None, risk: Risk | None = None,
 ) -> TuneResult:  # fmt: skip
     """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
 
@@ -90,6 +92,7 @@ def tune_fusion(
         prices: what a millisecond of serving counts, in the metric's unit: members are measured then, and gains are net
             of what alternatives cost.
         contest: what is served now, where that is another ensemble than the spec: it is the incumbent then.
+        risk: what answers may lose to ask fewer members, or how many of them may be wrong before others abstain.
 
     Raises:
         TuningError: members that give neither probabilities nor values, another metric, or costs that do not fit.
@@ -97,7 +100,7 @@ def tune_fusion(
     """
     say, here = on_step or (lambda step: None), out_of_fold is None
     names = tunable_members(spec, values=here, heads=here)
-    question = checked_question(spec, validation, held_out, metric, costs, promised, out_of_fold)
+    question = checked_question(spec, validation, held_out, metric, costs, promised, out_of_fold, risk)
     where = contest.where if contest else new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
 
@@ -134,20 +137,21 @@ class Question:
     promised: Promised | None
     warnings: tuple[str, ...]
     out_of_fold: bool
+    risk: Risk | None = None
 
 
 def checked_question(
     spec: EnsembleSpec, validation: Labelled, held_out: Labelled, metric: Metric | None, costs: ArrayLike | None,
-    promised: Promised | None, out_of_fold: OutOfFold | None = None,
+    promised: Promised | None, out_of_fold: OutOfFold | None = None, risk: Risk | None = None,
 ) -> Question:  # fmt: skip
     """See ``tune_fusion``.
 
     Raises:
         TuningError, DataError: as there.
     """
-    wanted, shared = _promise(spec, promised), check_rows(validation, held_out)
+    wanted, shared = _promise(spec, promised, risk), check_rows(validation, held_out)
     by = _metric(spec, metric, costs, validation, out_of_fold)
-    return Question(validation, held_out, by, wanted, tuple(shared), out_of_fold is not None)
+    return Question(validation, held_out, by, wanted, tuple(shared), out_of_fold is not None, risk)
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ def judge_fusion(
         store: what they said.
     """
     by, rows, out_of_fold = question.by, (question.validation, question.held_out), question.out_of_fold
-    given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed}
+    given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed, "risk": question.risk}
     found, was = _with_before(spec, folder, by, answered(), rows, contest, given, say)
     if prices is not None and prices.counted:
         say("measuring members")
@@ -197,6 +201,7 @@ def judge_fusion(
     choice, gap = _linear_pool(choice, by, store, found, question.validation)
     several = is_multilabel(question.validation)
     choice = with_guarantees(choice, found.solve, found.judge, question.promised, several, **_limits(spec), seed=seed)
+    choice = with_rejections(choice, found.judge, question.risk, seed)
     names = misplaced(found.judge, spec.classes or ())
     return JudgedFusion(by, choice, gap, found, (*question.warnings, *names, *odd), was)
 
@@ -286,12 +291,15 @@ def _gap(solve: Outputs, weights: Mapping[str, float], by: RowMetric) -> float |
     return quantile_gap(solve, weights, by.name) if solve.levels else value_gap(solve, weights, by.name, by.level)
 
 
-def _promise(spec: EnsembleSpec, promised: Promised | None) -> Promised | None:
+def _promise(spec: EnsembleSpec, promised: Promised | None, risk: Risk | None) -> Promised | None:
     """How sure answers are to be: what is asked for, else what the spec says."""
+    decision = spec.output_fusion.decision
+    if risk is not None and risk.max_error is not None and decision is not None and decision.thresholds is not None:
+        raise TuningError("max_error", "a fusion that decides by thresholds", "remove one of the two")
     conformal = spec.output_fusion.conformal
     if promised is None and conformal is not None:
         promised = Promised(conformal.coverage, conformal.by_class)
-    if promised and spec.output_fusion.decision:
+    if promised and (decision or (risk is not None and risk.max_error is not None)):
         raise TuningError("coverage", "a fusion that takes a decision", "remove one of the two: it is of probabilities")
     return promised
 
@@ -317,7 +325,8 @@ def _save_probe(
 ) -> None:  # fmt: skip
     choice = result.choice
     probs = store.read_rows("held-out", names, slice(0, int(rows[-1]) + 1))[:, rows]
-    expected = {name: recipe.fuse(names, probs) for name, recipe in choice.recipes.items()}
+    said = Outputs(names, probs, held_out.labels[rows], inputs=flat_inputs(held_out.inputs, rows))
+    expected = {name: answers_of(recipe, said) for name, recipe in choice.recipes.items()}
     if before is not None:
         expected[INCUMBENT] = before.expected(held_out, rows)
     if choice.recommended in expected:
@@ -333,7 +342,7 @@ def draw(result: TuneResult, folder: Path, judged: JudgedFusion) -> None:
         return
     single = choice.recipes.get(choice.best_single) or Recipe("mean", judge.names[:1])
     recipe = choice.recipes.get(choice.recommended, single)
-    fused = recipe.fuse(judge.names, judge.probs) if choice.recommended != INCUMBENT or was is None else was
+    fused = answers_of(recipe, judge) if choice.recommended != INCUMBENT or was is None else was
     pool = choice.recipes.get(UNIFORM, recipe).fuse(judge.names, judge.probs)
     uniform, served = answers([pool, fused], judge.labels)
     best = choice.best_single if choice.best_single in judge.names else single.members[0]

@@ -25,8 +25,11 @@ from quorate.deployments.engine.offline_graph import OfflineGraph
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import save_spec
 from quorate.deployments.spec.schema import MemberJob
+from quorate.tuning.alternatives.base import Outputs, answers_of
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.spec_fusion import with_recipe
 from quorate.tuning.alternatives.unfitted import INCUMBENT
+from quorate.tuning.data.flat_inputs import flat_inputs
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.labelled_outputs import LabelledOutputs
 from quorate.tuning.errors import TuningError
@@ -62,6 +65,7 @@ class Wanted:
     costs: ArrayLike | None = None
     min_gain: float = 0.0
     promised: Promised | None = None
+    risk: Risk | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,7 +154,7 @@ def _part(spec: EnsembleSpec, output: str, data: LabelledOutputs, wanted: Wanted
     with _naming(output):
         first, second = halves(rows.labels, rows.groups, rows.times, seed)
         solve, judge = rows.rows(first), rows.rows(second)
-        question = checked_question(own, solve, judge, wanted.metric, wanted.costs, wanted.promised)
+        question = checked_question(own, solve, judge, wanted.metric, wanted.costs, wanted.promised, risk=wanted.risk)
     return _Part(output, own, question, {VALIDATION: numbers[first], HELD_OUT: numbers[second]}, wanted)
 
 
@@ -217,12 +221,15 @@ def _save_probe(
     rows = np.flatnonzero(answered)[:PROBE_ROWS]
     if not len(rows):
         return
-    inputs = {name: data.inputs[name][rows] for name in spec.inputs}
+    inputs, every = {name: data.inputs[name][rows] for name in spec.inputs}, np.arange(len(rows))
     before = OfflineGraph(spec, folder, inputs)
     recommended, others = {}, {}
     for output, names in members.items():
-        said, choice = store.take(ALL_ROWS, names, rows), judged[output].choice
-        others[output] = {name: recipe.fuse(names, said) for name, recipe in choice.recipes.items()}
+        some = Outputs(
+            names, store.take(ALL_ROWS, names, rows), np.zeros(len(rows), np.int64), inputs=flat_inputs(inputs, every)
+        )  # fmt: skip
+        choice = judged[output].choice
+        others[output] = {name: answers_of(recipe, some) for name, recipe in choice.recipes.items()}
         if INCUMBENT not in others[output]:  # a rule that reads more than what members say
             others[output][INCUMBENT] = before.node(output).aligned
         recommended[output] = others[output].get(choice.recommended, others[output][INCUMBENT])

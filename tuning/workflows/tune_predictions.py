@@ -19,6 +19,7 @@ from quorate.deployments.spec.fields.types import Task
 from quorate.fusion.sequences.decoding import first_tokens
 from quorate.fusion.sequences.tags import tag_scheme
 from quorate.tuning.alternatives.base import Outputs, as_lists
+from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.predictions_file import Predictions
@@ -31,7 +32,13 @@ from quorate.tuning.evaluation.verdict import Choice
 from quorate.tuning.predictions.answered_rows import check_usable
 from quorate.tuning.runs.run_folder import new_run_folder, save_report, save_state
 from quorate.tuning.solvers.decisions import check_costs
-from quorate.tuning.workflows.guarantees import Promised, guarantee_lines, guarantee_report, with_guarantees
+from quorate.tuning.workflows.guarantees import (
+    Promised,
+    guarantee_lines,
+    guarantee_report,
+    with_guarantees,
+    with_rejections,
+)
 
 # Rows of probabilities from many libraries sum to one in float16 only.
 _SUM_WITHIN = 1e-2
@@ -83,6 +90,7 @@ def tune_predictions(
     *,
     min_gain: float = 0.0,
     promised: Promised | None = None,
+    risk: Risk | None = None,
     name: str = "predictions",
     runs: Path | str = "runs",
     seed: int = 0,
@@ -94,7 +102,7 @@ def tune_predictions(
         predictions: of labelled rows; without a split of their own halves are made.
         metric: as of ``tune_fusion``; span_f1 or token_accuracy for tokens, span_f1 when None where their classes are
             tags (O, B-x and I-x).
-        costs, min_gain, promised, seed: as of ``tune_fusion``.
+        costs, min_gain, promised, risk, seed: as of ``tune_fusion``.
         name: what the run's folder is called by.
         runs: where it is made.
         on_step: told what happens next.
@@ -105,7 +113,7 @@ def tune_predictions(
         TuningError: another metric.
     """
     judged = judge(
-        predictions, metric, costs, min_gain=min_gain, promised=promised, seed=seed, on_step=on_step
+        predictions, metric, costs, min_gain=min_gain, promised=promised, risk=risk, seed=seed, on_step=on_step
     )  # fmt: skip
     where = new_run_folder(runs, name)
     _write(judged.choice, predictions.classes, where)
@@ -140,6 +148,7 @@ def judge(
     incumbent: Recipe | None = None,
     min_gain: float = 0.0,
     promised: Promised | None = None,
+    risk: Risk | None = None,
     quorum: int = 1,
     required: Collection[str] = (),
     seed: int = 0,
@@ -162,13 +171,16 @@ def judge(
     pool = not (odd or seen)
     limits: dict[str, Any] = {"quorum": quorum, "required": required, "seed": seed}
     choice = choose(
-        solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, on_step=on_step, **limits
+        solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, risk=risk, on_step=on_step, **limits
     )  # fmt: skip
     labels = by.task == "multilabel" or _task(predictions) == "multilabel"
     if promised and promised.by_class and labels:
         found = "predictions of labels, whose names a spec has"
         raise TuningError("by_class", found, "leave it out, or tune the spec on labelled rows")
+    if promised is not None and risk is not None and risk.max_error is not None:
+        raise TuningError("coverage", "max_error beside it", "leave one out: coverage is of probabilities")
     choice = with_guarantees(choice, solve, judge, promised, labels, **limits)
+    choice = with_rejections(choice, judge, risk, seed)
     warnings = (*odd, *seen, *([] if pool else [ONLY_JUDGING]))
     answered = int((~np.isnan(outputs.labels)).sum()) if outputs.lists else len(outputs)
     return Judged(choice, solve, judge, len(predictions) - answered, warnings)

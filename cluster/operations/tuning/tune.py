@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from quorate.deployments.rows.column_names import ColumnNames
     from quorate.deployments.rows.opening import RowsLike
     from quorate.deployments.spec.ensemble import EnsembleSpec
+    from quorate.tuning.alternatives.promises.risk import Risk
     from quorate.tuning.data.labelled_outputs import LabelledOutputs
     from quorate.tuning.data.predictions_file import Predictions
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 def tune(
     spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
     latency_price: float = ..., device_price: float = ..., coverage: float | None = ..., by_class: bool = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
     folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
     columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
     runs: str | Path = ..., seed: int = ..., address: None = ..., on_step: Callable[[str], None] | None = ...,
@@ -61,6 +63,7 @@ def tune(
 def tune(
     spec: SpecLike, data: RowsLike | LabelledOutputs, *, label: Mapping[str, str], metric: Metrics | None = ...,
     costs: CostsLike | None = ..., min_gain: Numbers = ..., coverage: Numbers | None = ..., by_class: bool = ...,
+    max_loss: Numbers | None = ..., max_error: Numbers | None = ..., confidence: float = ...,
     folder: str | Path | None = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
     time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ...,
     address: None = ..., on_step: Callable[[str], None] | None = ...,
@@ -71,6 +74,7 @@ def tune(
 def tune(
     *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric | None = ...,
     costs: Costs | None = ..., min_gain: float = ..., coverage: float | None = ..., by_class: bool = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
     label: str = ..., runs: str | Path = ..., seed: int = ..., on_step: Callable[[str], None] | None = ...,
 ) -> PredictionsResult: ...  # fmt: skip
 
@@ -87,7 +91,8 @@ def tune(
     spec: SpecLike | None = None, data: Rows | LabelledOutputs | None = None, *,
     predictions: PredictionsLike | None = None, labels: ArrayLike | None = None, metric: Metrics | None = None,
     costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
-    coverage: Numbers | None = None, by_class: bool = False, folder: str | Path | None = None,
+    coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
+    max_error: Numbers | None = None, confidence: float = 0.95, folder: str | Path | None = None,
     train: Rows | None = None, folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL,
     columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None, weight: str | None = None,
     runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
@@ -98,21 +103,20 @@ def tune(
         spec: path of a spec file, a spec, or what a spec file holds.
         data: a table, a folder of IDX files, or ``Labelled`` rows (``LabelledOutputs`` of several outputs), that no
             member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
-        predictions: instead of both, what members predicted: a file (see ``read_predictions``), ``Predictions``, or
-            (N, C) probabilities, or values (N,), by member.
+        predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member.
         labels: (N,) index of the true class, or true values, for arrays by member.
-        metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. log_loss
-            of classes and labels, rmse of values, pinball of quantiles, ndcg of rankings when None. Of several outputs
-            it may be a mapping by output, as costs, min_gain and coverage may.
+        metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. Of several
+            outputs it may be a mapping by output, as costs, min_gain, coverage, max_loss and max_error may.
         costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).
         min_gain: the least gain, in the metric's unit, that is worth asking more members for.
         latency_price, device_price: what a millisecond of latency, and of members' computing, counts in the metric's
             unit for a row: members are measured then, and a gain has to be worth its milliseconds.
         coverage, by_class: answers have a set of classes, or an interval, that holds the truth with this probability,
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
+        max_loss, max_error: accuracy that an ensemble may lose as a cascade, which asks few members where sure;
+            errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
         folder: what the spec's paths start from; that of the file when None.
-        train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
-        folds, epochs: of the members trained anew on folds of ``train``.
+        train, folds, epochs: the members' training rows, fitted on out of fold by members trained anew; ``data`` judges.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
             are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
@@ -127,9 +131,9 @@ def tune(
     require("tune", "tune")
     how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step}
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
+    wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
     if predictions is not None:
-        if spec is not None or data is not None:
-            raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
+        _refuse_beside_predictions(spec, data)
         return _of_predictions(predictions, labels, label, wanted, how)
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
@@ -146,6 +150,11 @@ def tune(
         return _of_rows(found, place, data, train, read, (latency_price, device_price), (folds, epochs), asked)
 
 
+def _refuse_beside_predictions(spec: SpecLike | None, data: Rows | LabelledOutputs | None) -> None:
+    if spec is not None or data is not None:
+        raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
+
+
 def _of_outputs(
     spec: EnsembleSpec, folder: Path, data: Rows | LabelledOutputs, read: Mapping[str, Any], wanted: Mapping[str, Any],
     how: Mapping[str, Any], address: str | None, others: Mapping[str, Any],
@@ -155,7 +164,8 @@ def _of_outputs(
 
     _refuse_beside_outputs(others)
     rows = read_output_rows(spec, data, **read, uneven=True)
-    given = {what: by_output(what, wanted[what], spec.outputs) for what in ("metric", "costs", "min_gain", "coverage")}
+    several = ("metric", "costs", "min_gain", "coverage", "max_loss", "max_error")
+    given = {what: by_output(what, wanted[what], spec.outputs) for what in several}
     promises = {output: coverage for output, coverage in given["coverage"].items() if coverage is not None}
     if not promises:
         _promised(None, wanted["by_class"])
@@ -164,7 +174,8 @@ def _of_outputs(
         promised = _promised(promises[output], wanted["by_class"]) if output in promises else None
         costs = as_costs(given["costs"].get(output), spec.view(output).classes or ())
         min_gain = given["min_gain"].get(output, 0.0)
-        asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised)
+        risk = _risk(given["max_loss"].get(output), given["max_error"].get(output), wanted["confidence"])
+        asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised, risk)
     with connected_if_named(address):
         return tune_outputs(spec, folder, rows, asked, run=pick_runner(), **how)
 
@@ -177,6 +188,7 @@ def _of_the_only(spec: EnsembleSpec, wanted: Mapping[str, Any]) -> dict[str, Any
         "costs": as_costs(given["costs"], spec.classes or ()),
         "min_gain": given["min_gain"],
         "promised": _promised(given["coverage"], wanted["by_class"]),
+        "risk": _risk(given["max_loss"], given["max_error"], wanted["confidence"]),
     }
 
 
@@ -227,8 +239,8 @@ def _of_tokens(
 
     label = of_the_only("label", read["label"])
     rows = read_tokens(spec, of_one_output(data), label, read["weight"], read["columns"])
-    _refuse_beside_tokens(others)
-    del asked["promised"]
+    _refuse_beside_tokens({**others, "max_loss or max_error": asked["risk"]})
+    del asked["promised"], asked["risk"]
     return tune_tokens(spec, folder, rows, **asked)
 
 
@@ -247,6 +259,13 @@ def _promised(coverage: float | None, by_class: bool) -> Promised | None:
     return None if coverage is None else Promised(coverage, by_class)
 
 
+def _risk(max_loss: float | None, max_error: float | None, confidence: float) -> Risk | None:
+    from quorate.tuning.alternatives.promises.risk import Risk
+
+    risk = Risk(max_loss, max_error, confidence)
+    return None if max_loss is None and max_error is None else risk
+
+
 def _of_predictions(
     predictions: PredictionsLike, labels: ArrayLike | None, label: str | Mapping[str, str], wanted: Mapping[str, Any],
     how: Mapping[str, Any],
@@ -258,7 +277,8 @@ def _of_predictions(
     name, found = as_predictions(predictions, labels, of_the_only("label", label))
     return tune_predictions(
         found, given["metric"], as_costs(given["costs"], found.classes), min_gain=given["min_gain"],
-        promised=_promised(given["coverage"], given["by_class"]), name=name, **how,
+        promised=_promised(given["coverage"], given["by_class"]),
+        risk=_risk(given["max_loss"], given["max_error"], given["confidence"]), name=name, **how,
     )  # fmt: skip
 
 

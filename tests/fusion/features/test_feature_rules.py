@@ -86,7 +86,9 @@ class TestWeightedFeatureMeanWithAdapters(FeatureContract):
             rows.double().numpy() @ state[f"adapters.member_{name}.weight"].T + state[f"adapters.member_{name}.bias"]
             for name, rows in given.items()
         ]
-        expected = np.average(adapted, axis=0, weights=[1.0, 2.0, 3.0])
+        own = rule.spec_weights
+        assert own is not None
+        expected = np.average(adapted, axis=0, weights=[own[name] for name in given])
         np.testing.assert_allclose(rule.fuse(given).values.detach(), expected, rtol=1e-5, atol=1e-6)
 
     def test_member_of_weight_zero_is_skipped_whatever_it_says(self) -> None:
@@ -99,6 +101,13 @@ class TestWeightedFeatureMeanWithAdapters(FeatureContract):
             assert (fused.coverage == 1).all()
         with pytest.raises(QuorumError):
             rule.fuse({"audio": given["audio"]})
+
+    def test_weights_are_those_that_were_given_to_the_last_digit_and_no_part_of_the_state(self) -> None:
+        weights = {"train": 0.3, "audio": 0.0, "type-2": 1 / 3}
+        rule = FeatureMean(EQUAL, weights)
+        assert rule.spec_weights == pytest.approx(weights, abs=1e-12)
+        assert rule.to_spec(list(EQUAL))["weights"]["train"] == 0.3
+        assert not rule.state()
 
     def test_weights_that_are_no_weights_are_refused(self) -> None:
         for weights in (
@@ -234,6 +243,20 @@ def test_two_halves_of_a_digit_say_more_than_one_and_one_alone_still_answers(rul
     assert both > 0.9
     assert both > max(alone)
     assert min(alone) > 0.6
+
+
+def test_given_weights_of_a_mean_are_trained_and_a_modality_that_is_noise_comes_to_count_less() -> None:
+    torch.manual_seed(0)
+    rule = FeatureMean({"top": 32, "noise": 32}, {"top": 1.0, "noise": 1.0})
+    _, labels, pixels = predictions("rule")
+    top = halves(pixels)["top"]
+    given = {"top": top, "noise": 4 * torch.randn_like(top)}
+    training = Training(steps=300, batch_rows=128, member_dropout=0.0, learning_rate=0.01)
+    fit_features(rule, nn.Linear(32, 10), given, labels, training=training)
+    weights = rule.to_spec(["top", "noise"])["weights"]
+    assert weights["noise"] < 0.5 * weights["top"]
+    again = FeatureMean.from_spec(["top", "noise"], weights, {"widths": {"top": 32, "noise": 32}})
+    torch.testing.assert_close(again.fuse(given).values, rule.fuse(given).values)
 
 
 def test_stand_in_learned_with_member_dropout_makes_a_missing_modality_cost_less() -> None:

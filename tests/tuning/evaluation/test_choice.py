@@ -171,6 +171,20 @@ def test_do_not_ensemble_is_never_said_while_an_ensemble_is_better_beyond_chance
             assert all(choice.alternatives[name].gain.high >= 0 for name in ("e0", "e1", "e2"))
 
 
+def test_where_nothing_is_beyond_chance_the_better_guess_is_served_and_no_gain_is_claimed():
+    random = np.random.default_rng(0)
+    member, noise = random.exponential(size=60), random.normal(0, 0.5, (2, 60))
+    noise -= noise.mean(axis=1, keepdims=True)
+    ahead = compared(np.stack([member, member + noise[0] - 0.08, member + noise[1] - 0.02]))
+    assert (ahead.decision, ahead.recommended, ahead.best_single) == ("undecided", "e0", "member")
+    assert ahead.verdict.startswith("serve e0 until more rows say more: +0.0800 nats per row (")
+    assert "which may be chance; no ensemble is shown to be better, which does not say that none is" in ahead.verdict
+    even = compared(np.stack([member, member + noise[0] - 0.01, member + noise[1] + 0.04]))
+    assert (even.decision, even.recommended) == ("single", "member")
+    dearer = compared(np.stack([member, member + noise[0] - 0.08]), min_gain=0.09)
+    assert dearer.decision == "single"
+
+
 def test_without_solving_rows_the_last_ensemble_is_judged_against_the_best_member():
     random = np.random.default_rng(0)
     best = random.exponential(size=400)
@@ -187,7 +201,8 @@ def test_without_solving_rows_the_last_ensemble_is_judged_against_the_best_membe
         for name, kind in kinds
     ]
     choice = compare(found, rows, rows, row_metric("log_loss"), pool=False)
-    assert (choice.decision, choice.recommended) == ("single", "good")
+    assert choice.decision != "ensemble"
+    assert choice.best_single == "good"
 
 
 def test_an_alternative_that_cannot_be_fitted_is_left_out_in_words():

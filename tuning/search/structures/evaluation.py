@@ -129,11 +129,7 @@ def _reached(structure: Structure, table: Table) -> list[float]:
     outputs = table.rows_of(structure.members)
     rule = fit_rule(structure, outputs, table.labels)
     assert isinstance(rule, Cascade)
-    tensors, reached, left = torch.from_numpy(outputs), [1.0], torch.ones(outputs.shape[1], dtype=torch.bool)
-    for stage in range(len(structure.stages) - 1):
-        left = left & ~rule.decide(stage, tensors, torch.ones(outputs.shape[:2], dtype=torch.bool))
-        reached.append(float(left.float().mean()))
-    return reached
+    return rule.reached(torch.from_numpy(outputs))
 
 
 def _pruned(structure: Structure, table: Table) -> Structure:

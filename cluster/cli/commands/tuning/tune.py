@@ -40,13 +40,17 @@ _WEIGHTS = {
     "device_price",
     "coverage",
     "by_class",
+    "max_loss",
+    "max_error",
+    "confidence",
     "train",
     "folds",
     "groups",
     "weight",
 }
 _PREDICTIONS = {
-    "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "label", "runs", "seed", "as_json"
+    "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "max_loss", "max_error", "confidence",
+    "label", "runs", "seed", "as_json"
 }  # fmt: skip
 _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
@@ -122,6 +126,28 @@ Coverage = Annotated[
         show_default=False,
     ),
 ]
+MaxLoss = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--max-loss",
+        metavar="SHARE|OUTPUT=SHARE",
+        help="An ensemble is served as a cascade, which asks few members for rows that they are sure of and is shown "
+        "to have at most this much less accuracy (weights).",
+        show_default=False,
+    ),
+]
+MaxError = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--max-error",
+        metavar="SHARE|OUTPUT=SHARE",
+        help="Rows that answers are not sure of abstain: of the others at most this share is wrong (weights).",
+        show_default=False,
+    ),
+]
+Confidence = Annotated[
+    float, typer.Option(help="With --max-loss or --max-error: how surely they hold on new rows (weights).")
+]
 Groups = Annotated[
     str | None,
     typer.Option(
@@ -166,6 +192,7 @@ def tune(
     metric: Metrics = None, costs: CostsFile = None, min_gain: MinGains = None,
     latency_price: LatencyPrice = 0.0, device_price: DevicePrice = 0.0, coverage: Coverage = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
+    max_loss: MaxLoss = None, max_error: MaxError = None, confidence: Confidence = 0.95,
     label: Labels = None, column: Columns = None, groups: Groups = None, time: Time = None, weight: Weight = None,
     runs: Runs = Path("runs"), seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
@@ -186,13 +213,16 @@ def tune(
     """
     if coverage is None:
         refuse(context, ["by_class"], "--coverage")
+    if max_loss is None and max_error is None:
+        refuse(context, ["confidence"], "--max-loss or --max-error")
     if resume is not None:
         refuse(context, set(context.params) - _RESUME, "a new search, without --resume")
         return _resume(resume, data, seconds_of(time, "--time"), workers, address, as_json)
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
         asked: dict[str, Any] = {"runs": runs, "seed": seed, "by_class": by_class, **label_of(label)}
-        return _of_predictions(predictions, asked | _wanted(metric, costs, min_gain, coverage), as_json)
+        asked |= _wanted(metric, costs, min_gain, coverage) | _risk(max_loss, max_error, confidence)
+        return _of_predictions(predictions, asked, as_json)
     if data is None or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
     _refuse_the_others(context, search, train)
@@ -206,7 +236,7 @@ def tune(
     from quorate.cluster.operations.tuning import tune as operation
 
     asked |= {"train": train, "folds": folds, "by_class": by_class, **_wanted(metric, costs, min_gain, coverage)}
-    asked |= {"latency_price": latency_price, "device_price": device_price}
+    asked |= {"latency_price": latency_price, "device_price": device_price, **_risk(max_loss, max_error, confidence)}
     asked |= {"groups": groups, "time": time, "weight": weight}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)
@@ -223,6 +253,15 @@ def _wanted(
         "costs": by_output(costs, "--costs"),
         "min_gain": numbers_by_output(min_gain, "--min-gain") or 0.0,
         "coverage": numbers_by_output(coverage, "--coverage"),
+    }
+
+
+def _risk(max_loss: list[str] | None, max_error: list[str] | None, confidence: float) -> dict[str, Any]:
+    """What answers may lose."""
+    return {
+        "max_loss": numbers_by_output(max_loss, "--max-loss"),
+        "max_error": numbers_by_output(max_error, "--max-error"),
+        "confidence": confidence,
     }
 
 

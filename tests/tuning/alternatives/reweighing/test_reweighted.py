@@ -112,7 +112,7 @@ FITTERS = {"reweighted", "tuned", "tuned_ranks", "tuned_precision", "span_vote"}
 def fitter(rule):
     """Rows to solve and to judge on, the metric, the incumbent, and what fits its weights."""
     make, metric, incumbent = scene(rule)
-    tried = tried_alternatives(NAMES, metric, Incumbent(incumbent), 600)
+    tried = tried_alternatives(make(seed=1), metric, Incumbent(incumbent))
     for one in tried:
         if one.fitted and one.kind == "ensemble" and one.name in FITTERS:
             recipe = one.fit(make(seed=1), 0)
