@@ -1,4 +1,4 @@
-"""Answers to rows that follow each other, as one: rows are counted from the first, and who is named anywhere is named."""
+"""Answers to rows that follow each other, as one: rows count from the first, and whoever is named stays named."""
 
 import json
 
