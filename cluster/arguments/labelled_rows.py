@@ -92,10 +92,10 @@ def read_output_rows(
     for output in spec.outputs:
         _check_matched(spec.view(output), spec.field_of(output))
     classes = {output: spec.view(output).classes or () for output in spec.outputs}
-    found = read_outputs(
+    rows = read_outputs(
         data, spec.inputs, classes, named, groups=groups, times=time, weights=weight, columns=columns
     )  # fmt: skip
-    return found if uneven else _of_one_length(found)
+    return rows if uneven else _of_one_length(rows)
 
 
 def of_one_output(data: Rows | LabelledOutputs) -> Rows:

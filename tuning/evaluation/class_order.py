@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from quorate.tuning.alternatives.base import Outputs
+if TYPE_CHECKING:
+    from quorate.tuning.alternatives.base import Outputs
 
 # How many standard deviations of a count of rows, at most, an order gains by chance.
 _SIGMAS = 3.0
