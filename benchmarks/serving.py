@@ -202,7 +202,7 @@ def compare(
         wires = {peer.name: peer.wire for peer in shown}
         print(f"### {title}\n\n{table(measured, wires, columns)}\n", flush=True)
         for peer in shown:
-            if peer.key.startswith("quorate"):
+            if peer.key.startswith("quorate") and len(shown) > 1:
                 print(ratios(measured, peer.name, wires, columns) + "\n", flush=True)
     return measured
 
