@@ -174,8 +174,8 @@ def stop_foreign(name: str) -> None:
 _COMMANDS = {
     command.__name__: command
     for command in (
-        deploy, publish, rollback, down, fusion, member, record, doors, kept, holder, ensembles, applications, nodes, drain,
-        run_foreign, ask_foreign, stop_foreign,
+        deploy, publish, rollback, down, fusion, member, record, doors, kept, holder, ensembles, applications, nodes,
+        drain, run_foreign, ask_foreign, stop_foreign,
     )
 }  # fmt: skip
 
