@@ -70,7 +70,7 @@ def test_what_one_call_raises_keeps_no_other_from_its_own():
 @pytest.mark.parametrize("key", ["a", ("b", 1)])
 def test_nothing_is_called_once_they_are_closed(key):
     async def scenario():
-        called = []
+        called: list[object] = []
         deadlines = Deadlines(called.append)
         deadlines.set(key, 0.0)
         deadlines.close()

@@ -19,7 +19,6 @@ from quorate.deployments.engine.engine import Engine
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.server import fusion_server
 from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
-from quorate.deployments.server.service import Service
 from quorate.deployments.wire import open_inference_pb2 as pb
 from tests.deployments.support.http2_client import INFER, Http2Client
 from tests.deployments.support.lines import connect, is_refused
@@ -124,13 +123,13 @@ def test_doors_that_are_told_to_stop_answer_what_came_in_and_close_what_is_kept_
     open_doors, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(fusion_server, "GRACE_S", 30)
-    slow, infer, came = Slow(open_doors, tmp_path), Service.infer, []
+    slow, submit, came = Slow(open_doors, tmp_path), Engine.submit, []
 
-    async def count(service, request, hold):
-        came.append(request)
-        return await infer(service, request, hold)
+    def count(engine, *arguments):
+        came.append(arguments)
+        return submit(engine, *arguments)
 
-    monkeypatch.setattr(Service, "infer", count)
+    monkeypatch.setattr(Engine, "submit", count)
     with contextlib.ExitStack() as stack:
         lines = [stack.enter_context(connect(slow.doors.http)) for _ in range(40)]
         calls = [stack.enter_context(Http2Client(slow.doors.grpc)) for _ in range(40)]
