@@ -20,7 +20,7 @@ from quorate.fusion.loading import build_rule
 from quorate.fusion.registry import RULES
 from quorate.fusion.sequences.decoding import padded
 from quorate.fusion.sequences.token_fusion import fuse_tokens
-from quorate.tuning.alternatives.promises.guarantee import Guarantee
+from quorate.tuning.alternatives.guarantee import Guarantee
 
 # Fused at once: what rules compute in between stays small beside the predictions.
 _ROWS = 4096

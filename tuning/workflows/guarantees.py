@@ -11,8 +11,8 @@ from functools import partial
 from quorate.fusion.calibration.conformal import Columns
 from quorate.fusion.registry import RULES
 from quorate.tuning.alternatives.base import Outputs, answers_of
+from quorate.tuning.alternatives.guarantee import Fit, fit_guarantee, scales_of
 from quorate.tuning.alternatives.patterns import sets_left
-from quorate.tuning.alternatives.promises.guarantee import Fit, fit_guarantee, scales_of
 from quorate.tuning.alternatives.promises.rejected import Rejected, fit_rejected
 from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.errors import TuningError

@@ -116,7 +116,7 @@ def tune(
         max_loss, max_error: accuracy that an ensemble may lose as a cascade, which asks few members where sure;
             errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
         folder: what the spec's paths start from; that of the file when None.
-        train, folds, epochs: the members' training rows, fitted on out of fold by members trained anew; ``data`` judges.
+        train, folds, epochs: the members' training rows, fitted on out of fold by others like them; ``data`` judges.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
             are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.

@@ -1,1 +1,1 @@
-"""What answers promise on new rows: sets that hold the truth, what few members lose, errors among answered rows."""
+"""What answers lose at a stated risk: accuracy by asking few members, errors among the rows that are answered."""
