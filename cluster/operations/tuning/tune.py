@@ -110,14 +110,13 @@ def tune(
             unit for a row: members are measured then, and a gain has to be worth its milliseconds.
         coverage, by_class: answers have a set of classes, or an interval, that holds the truth with this probability,
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
-        folder: what the spec's paths start from; that of the file when None.
         train: the rows that the members were trained on: fitted on, out of fold, and all of ``data`` judges.
         folds, epochs: of the members trained anew on folds of ``train``.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
             are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
-        runs, seed: where the run's folder is made; of all that is drawn.
+        folder, runs, seed: what the spec's paths start from (its file's when None); where the run is made; of all drawn.
         address, on_step: a Ray cluster to run the members on, this process when None; told what happens next. Of a
             Jobs address the whole runs there, and what is returned is a ``JobRun``.
 
