@@ -112,7 +112,7 @@ def train(
         folder, runs, seed: what the spec's paths start from (its file's); where the run is made; of all that is drawn.
         label, groups, columns: of the class (as of ``tune``); by which rows belong together; of inputs that are called
             otherwise there.
-        address: a Ray cluster for the workers (this process's, or one of its own, when None). Of a Jobs address all of it
+        address: a Ray cluster for the workers (this process's, or one of its own, when None). Of a Jobs address it all
             runs there, and what is returned is a ``JobRun``.
         resume, on_step: folder of a run that was cut off, everything else as it was; told what happens next.
 
