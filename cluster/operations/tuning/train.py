@@ -109,12 +109,11 @@ def train(
         folds: of the rows, where a learned rule reads members that are trained.
         workers: processes on a Ray cluster that share each batch; this process when None.
         metric, min_gain: by what alternatives are compared, and the least gain that is worth more members.
-        folder, runs: what the spec's paths start from, that of the file when None; where the run's folder is made.
+        folder, runs, seed: what the spec's paths start from (its file's); where the run is made; of all that is drawn.
         label, groups, columns: of the class (as of ``tune``); by which rows belong together; of inputs that are called
             otherwise there.
-        seed: of all that is drawn: the same gives the same, on one machine and number of workers.
-        address: a Ray cluster for the workers; the one that this process is on, or one of its own, when None. Of a Jobs
-            address all of it runs there, and what is returned is a ``JobRun``.
+        address: a Ray cluster for the workers (this process's, or one of its own, when None). Of a Jobs address it all
+            runs there, and what is returned is a ``JobRun``.
         resume, on_step: folder of a run that was cut off, everything else as it was; told what happens next.
 
     Raises:

@@ -121,7 +121,7 @@ def tune(
             are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
-        runs, seed: where the run's folder is made; of all that is drawn.
+        folder, runs, seed: what the spec's paths start from (its file's); where the run is made; of all that is drawn.
         address, on_step: a Ray cluster to run the members on, this process when None; told what happens next. Of a
             Jobs address the whole runs there, and what is returned is a ``JobRun``.
 
