@@ -115,7 +115,6 @@ def tune(
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
         max_loss, max_error: accuracy that an ensemble may lose as a cascade, which asks few members where sure;
             errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
-        folder: what the spec's paths start from; that of the file when None.
         train, folds, epochs: the members' training rows, fitted on out of fold by others like them; ``data`` judges.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
             are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
