@@ -128,8 +128,8 @@ def pack_for_members(calls: Sequence[tuple[int, int, Kind]], number: float, payl
         calls: of each its number, the member's place in the process, and CALL or CALL_PROBABILITIES.
         number: seconds left.
     """
-    asked = Payload.of([np.array(calls, np.int64)])
-    header = _HEADER.pack(_MAGIC, Kind.CALL_MEMBERS, 1 + len(payload.frames), 0, number)
+    asked = Payload([np.array(calls, np.int64)])
+    header = pack_header(Kind.CALL_MEMBERS, 1 + len(payload.frames), 0, number)
     return [header + asked.described + payload.described, *asked.frames, *payload.frames]
 
 
