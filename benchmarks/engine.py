@@ -33,6 +33,7 @@ from mlp import NUM_CLASSES, NUM_FEATURES, SEEDS  # noqa: E402
 from quorate.deployments import load_model, parse_spec  # noqa: E402
 from quorate.deployments.engine.engine import Engine  # noqa: E402
 from quorate.deployments.members.inference_loop import InferenceLoop  # noqa: E402
+from quorate.deployments.members.member_group import MemberGroup  # noqa: E402
 from quorate.deployments.members.predictor import Predictor  # noqa: E402
 from quorate.deployments.routing.replica import Address  # noqa: E402
 from quorate.deployments.transport.unix import UnixListener  # noqa: E402
@@ -55,7 +56,7 @@ def serve_member(name: str, path: Path) -> None:
     member = SPEC.members[name]
     predictor = Predictor(load_model(name, member, PEERS), SPEC.job(name))
     predictor.warm_up()
-    loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [UnixListener(path)])
+    loop = InferenceLoop(MemberGroup([predictor]), [UnixListener(path)])
     loop.start()
     print("up", flush=True)
     sys.stdin.read()

@@ -76,6 +76,7 @@ def start_ensemble(folder: Path) -> FusionServer:
     # Here, and not above, so that the clients are quick to start on a starved machine.
     from quorate.deployments.engine.engine import Engine
     from quorate.deployments.members.inference_loop import InferenceLoop
+    from quorate.deployments.members.member_group import MemberGroup
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.routing.replica import Address
     from quorate.deployments.security.access import Doorkeeper
@@ -96,7 +97,7 @@ def start_ensemble(folder: Path) -> FusionServer:
     )
     predictor = Predictor(load_model("m", spec.members["m"], PEERS), spec.job("m"))
     predictor.warm_up()
-    InferenceLoop(predictor, ("x",), 64, [UnixListener(folder / "m")]).start()
+    InferenceLoop(MemberGroup([predictor]), [UnixListener(folder / "m")]).start()
     dims = predictor.dims
     address = Address("m0", "here", str(folder / "m"), datatype=predictor.datatype, dims=dims)
 

@@ -20,7 +20,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from quorate.deployments.routing.replica import Address, Peer
+from quorate.deployments.routing.replica import Address, ConnectedPeer
 from quorate.deployments.transport.connection import Connection
 from quorate.deployments.transport.keys import ClusterKeys
 from quorate.deployments.transport.messages import Frame, Kind, Message, Payload, pack, unpack
@@ -55,7 +55,7 @@ async def serve(keys: ClusterKeys) -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-async def measure(peer: Peer, kind: Kind, tensor: np.ndarray[Any, Any], calls: int, at_once: int) -> float:
+async def measure(peer: ConnectedPeer, kind: Kind, tensor: np.ndarray[Any, Any], calls: int, at_once: int) -> float:
     """Calls per second."""
     payload, loop = Payload([tensor]), asyncio.get_running_loop()
 
@@ -71,7 +71,7 @@ async def measure(peer: Peer, kind: Kind, tensor: np.ndarray[Any, Any], calls: i
 
 
 async def ask(keys: ClusterKeys, port: int) -> None:
-    peer = Peer(Address("far", "far", host=FAR, port=port), "near", keys.for_client(), lambda _: None)
+    peer = ConnectedPeer(Address("far", "far", host=FAR, port=port), "near", keys.for_client(), lambda _: None)
     while not peer.ready:  # noqa: ASYNC110 (a peer tells nobody)
         await asyncio.sleep(0.01)
     found = {}

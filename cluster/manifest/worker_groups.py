@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from quorate.deployments.control.processes.grouping import group_members, resources_of
 from quorate.deployments.errors import DeployError
+from quorate.deployments.records.measurements import Measurements
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.named_files import files_in, found_files, member_files
 from quorate.deployments.spec.schema import Resources
@@ -94,40 +96,43 @@ def worker_groups(spec: EnsembleSpec, folder: Path, gpus_per_worker: int, cpus_p
         DeployError: a replica asks for one and a half GPUs, or similar.
     """
     sizes = {name: _memory_bytes(spec, name, folder) for name in spec.members}
-    kinds: dict[tuple[str, tuple[tuple[str, str], ...], bool], list[str]] = {}
     for name, member in sorted(spec.members.items()):
-        asked = member.resources
-        _check_gpus(name, asked.num_gpus)
+        _check_gpus(name, member.resources.num_gpus)
+    kinds: dict[tuple[str, tuple[tuple[str, str], ...], bool], list[tuple[str, ...]]] = {}
+    for group in group_members(spec, Measurements()):  # what is inside of doors later needs no room of its own
+        asked = resources_of(spec, group.members)
         kind = asked.accelerator_type or "", tuple(sorted(asked.labels.items())), asked.num_gpus > 0
-        kinds.setdefault(kind, []).append(name)
+        kinds.setdefault(kind, []).append(group.members)
     if not any(_may_have_doors(spec.serving.resources, *kind) for kind in kinds):
         asked = spec.serving.resources
         kinds[asked.accelerator_type or "", tuple(sorted(asked.labels.items())), asked.num_gpus > 0] = []
     groups: list[WorkerGroup] = []
-    for kind, members in kinds.items():
+    for kind, processes in kinds.items():
         name = _group_name(kind[0] or ("gpu" if kind[2] else "cpu"), [group.name for group in groups])
-        groups.append(_group(spec, name, kind, members, sizes, gpus_per_worker, cpus_per_worker))
+        groups.append(_group(spec, name, kind, processes, sizes, gpus_per_worker, cpus_per_worker))
     return groups
 
 
 def _group(
-    spec: EnsembleSpec, name: str, kind: tuple[str, tuple[tuple[str, str], ...], bool], members: Sequence[str],
+    spec: EnsembleSpec, name: str, kind: tuple[str, tuple[tuple[str, str], ...], bool],
+    processes: Sequence[tuple[str, ...]],
     sizes: Mapping[str, int], gpus_per_worker: int, cpus_per_worker: int,
 ) -> WorkerGroup:  # fmt: skip
     doors = _may_have_doors(spec.serving.resources, *kind)
     door, doors_each = spec.serving.resources, spec.serving.replicas.max if doors else 0
-    needs = [spec.members[member].resources for member in members]
+    needs = [resources_of(spec, members) for members in processes]
     door_gpus = math.ceil(door.num_gpus * doors_each)
     gpus = max(gpus_per_worker, *(math.ceil(need.num_gpus) for need in needs), 0) if kind[2] and needs else 0
     most_cpus = math.inf if kind[2] else max([float(cpus_per_worker), *(need.num_cpus for need in needs)])
-    least, most = (_pack(_replicas(spec, members, sizes, at_most), gpus, most_cpus) for at_most in (False, True))
+    least, most = (_pack(_replicas(spec, processes, sizes, at_most), gpus, most_cpus) for at_most in (False, True))
     least = least or [_Pod([])]
     pods = [*least, *most]
     cpus = max(pod.cpus for pod in pods) + door.num_cpus * doors_each
     memory = _NODE_BYTES + doors_each * _REPLICA_BYTES + max(pod.memory_bytes for pod in pods)
     return WorkerGroup(
         name, kind[0], dict(kind[1]), max(1, math.ceil(cpus - _LEAST)), gpus + door_gpus,
-        math.ceil(memory / _GIB) * _GIB, len(least), max(len(least), len(most)), doors, tuple(members),
+        math.ceil(memory / _GIB) * _GIB, len(least), max(len(least), len(most)), doors,
+        tuple(name for members in processes for name in members),
     )  # fmt: skip
 
 
@@ -141,11 +146,13 @@ def _pack(wanted: Iterable[_Wanted], gpus: int, most_cpus: float) -> list[_Pod]:
     return pods
 
 
-def _replicas(spec: EnsembleSpec, members: Iterable[str], sizes: Mapping[str, int], at_most: bool) -> Iterable[_Wanted]:
-    for name in members:
-        member = spec.members[name]
-        for _ in range(member.replicas.max if at_most else member.replicas.min):
-            yield _Wanted(name, member.resources, sizes[name])
+def _replicas(
+    spec: EnsembleSpec, processes: Iterable[tuple[str, ...]], sizes: Mapping[str, int], at_most: bool
+) -> Iterable[_Wanted]:
+    for members in processes:
+        replicas, resources = spec.members[members[0]].replicas, resources_of(spec, members)
+        for _ in range(replicas.max if at_most else replicas.min):
+            yield _Wanted(", ".join(members), resources, sum(sizes[name] for name in members))
 
 
 def _may_have_doors(door: Resources, accelerator_type: str, labels: tuple[tuple[str, str], ...], gpus: bool) -> bool:

@@ -8,61 +8,101 @@ from typing import Any
 
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.placement import Action, PlannedApp, Rooms, Wanted, nodes_free
+from quorate.deployments.control.processes.grouping import resources_of
 from quorate.deployments.control.serve_apps import ServeApp, alive_apps
 from quorate.deployments.control.shared_members import runs_for_others
-from quorate.deployments.records.registry import Record
+from quorate.deployments.records.registry import Publication, Record, is_inside
 from quorate.deployments.spec.schema import MemberJob, Resources
 
 
 def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedApp]:
     """Compare applications with those that run, and place those that are new on what nodes have free now."""
-    rooms = Rooms(nodes_free())
-    running = {} if old is None else {app.split(".")[1]: app for app in old.apps}
+    rooms, given = Rooms(nodes_free()), set[str]()
     alive = alive_apps() if any(app.shared for app in apps) else set()
+    wanted_apps = {app.name for app in apps}
     planned = []
     for app in sorted(apps, key=lambda app: -app.resources.num_gpus):
-        key = app.name.split(".")[1]
-        part = f"doors on {app.node}" if app.node else key
-        before = running.get(key)
-        if before == app.name or (app.shared and app.name in alive):
-            planned.append(PlannedApp(part, app.name, "stays", "" if before == app.name else "shared", ()))
+        part = f"doors on {app.node}" if app.node else ", ".join(app.members)
+        runs = old is not None and app.name in old.apps
+        if runs or (app.shared and app.name in alive):
+            planned.append(PlannedApp(part, app.name, "stays", "" if runs else "shared", ()))
             continue
+        before = _before(old, app) - wanted_apps
         wanted = [Wanted(part, number, app.resources, app.node) for number in range(app.replicas.min)]
         trial = rooms.copy()
         places = trial.place(wanted)
-        action: Action = "starts" if before is None else "starts beside the old one"
+        action: Action = "starts beside the old one" if before else "starts"
         stuck = any(place.problem for place in places)
-        if old is not None and before is not None and stuck and not runs_for_others(before, old.live.spec.name):
+        free = {one for one in before if old is not None and not runs_for_others(one, old.live.spec.name)}
+        if old is not None and free and stuck:
             trial, action = rooms.copy(), "takes the old one's place"
-            for replica in describe([before]):
-                trial.give_back(replica["node"], _held(old, key, app))
+            for one in sorted(free - given):
+                for replica in describe([one]):
+                    trial.give_back(replica["node"], _held(old, one))
+            given |= free
             places = trial.place(wanted)
         rooms = trial
-        planned.append(PlannedApp(part, app.name, action, _why(old, key, app) if before else "", tuple(places)))
+        replaces = tuple(sorted(free)) if action == "takes the old one's place" else ()
+        why = _why(old, app) if old is not None and before else ""
+        planned.append(PlannedApp(part, app.name, action, why, tuple(places), replaces))
     order = {app.name: index for index, app in enumerate(apps)}
     return sorted(planned, key=lambda found: order[found.app])
 
 
-def _held(old: Record | None, part: str, app: ServeApp) -> Resources:
-    """What a replica of the old application holds."""
-    if old is None or part not in old.live.spec.members:
-        return app.resources if old is None else old.live.spec.serving.resources
-    return old.live.spec.members[part].resources
+def plan_inside(old: Record | None, publication: Publication) -> list[PlannedApp]:
+    """The members that fusion replicas run themselves: no application of Serve."""
+    found = []
+    for app, members in publication.members_by_app.items():
+        if is_inside(app):
+            stays = old is not None and app in old.live.apps.values()
+            found.append(PlannedApp(", ".join(members), app, "stays" if stays else "runs inside the doors", "", ()))
+    return found
 
 
-def _why(old: Record | None, part: str, app: ServeApp) -> str:
+def _before(old: Record | None, app: ServeApp) -> set[str]:
+    """The old applications that one follows: those of its members, or the doors of its node."""
+    if old is None:
+        return set()
+    if app.node:
+        return {one for one in old.door_apps.values() if one.split(".")[1] == app.name.split(".")[1]}
+    return {old.live.apps[name] for name in app.members if name in old.live.apps} & old.apps
+
+
+def _held(old: Record, app: str) -> Resources:
+    """What a replica of an old application holds."""
+    members = old.live.members_by_app.get(app)
+    return resources_of(old.live.spec, members) if members else old.live.spec.serving.resources
+
+
+def _why(old: Record, app: ServeApp) -> str:
     """The fields that differ."""
-    if old is None or part not in old.live.spec.members:
+    if app.node:
         return "inputs, classes, serving, address or ports have changed"
-    before, after = old.live.spec.job(part), MemberJob.model_validate_json(app.arguments[0])
+    read = json.loads(app.arguments[0])
+    jobs = [MemberJob.model_validate(job) for job in (read if isinstance(read, list) else [read])]
+    changed = {job.name: found for job in jobs if (found := _changed(old, job))}
+    if len(jobs) == 1 and changed:
+        return f"changed: {', '.join(changed[jobs[0].name])}"
+    if changed:
+        said = (f"{name}: {', '.join(fields)}" for name, fields in changed.items())
+        return f"changed: {'; '.join(said)}"
+    if app.members in old.live.members_by_app.values():
+        return "another version of Quorate started it"
+    return "its members shared no process, or another one"
+
+
+def _changed(old: Record, after: MemberJob) -> list[str]:
+    """The fields of a member that differ."""
+    if after.name not in old.live.spec.members:
+        return ["new"]
+    before = old.live.spec.job(after.name)
     fields = [name for name in type(after.member).model_fields if _differ(before.member, after.member, name)]
     fields += [name for name in ("inputs", "classes") if _differ(before, after, name)]
-    prefix = f"members.{part}."
+    prefix = f"members.{after.name}."
     files = {
         field for field in {*before.digests, *after.digests} if before.digests.get(field) != after.digests.get(field)
     }
-    changed = sorted({*fields, *(field.removeprefix(prefix) for field in files)} - {"digest"})
-    return f"changed: {', '.join(changed)}" if changed else "another version of Quorate started it"
+    return sorted({*fields, *(field.removeprefix(prefix) for field in files)} - {"digest"})
 
 
 def _differ(before: Any, after: Any, name: str) -> bool:

@@ -12,10 +12,13 @@ from quorate.deployments.control import serve_apps
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.holders import Holders
 from quorate.deployments.control.artifacts.spreading import Spreading
-from quorate.deployments.control.changes import plan_changes
+from quorate.deployments.control.changes import plan_changes, plan_inside
 from quorate.deployments.control.describe import describe_fusion, describe_members
 from quorate.deployments.control.placement import PlannedApp
 from quorate.deployments.control.ports import choose_ports, door_nodes
+from quorate.deployments.control.processes.grouping import group_members
+from quorate.deployments.control.processes.measuring import known, measurements
+from quorate.deployments.control.processes.sharing import with_sharing
 from quorate.deployments.control.ray_private import ClusterStore, content_cache, kept_root
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.serve_apps import Progress
@@ -25,6 +28,7 @@ from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.records.artifact_store import upload
 from quorate.deployments.records.door_failures import DoorFailures
 from quorate.deployments.records.kept_files import KeptFiles, keep_files
+from quorate.deployments.records.measurements import Measurements
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
 from quorate.deployments.security.doors import Doors, at_port
@@ -102,7 +106,10 @@ def deploy(
             Holders(ClusterStore()).add(files.name)
             if telemetry is not None:  # before anything starts, so that it writes its first line in the right way
                 change.registry.change_telemetry(spec.name, telemetry)
-            record = _planned(change, _published(pinned, folder.resolve(), files), doors, (http_port, grpc_port))
+            before = change.record.live.measured if change.record is not None else Measurements()
+            measured = measurements(pinned, files, before, timeout_s)
+            publication = _published(pinned, folder.resolve(), files, measured)
+            record = _planned(change, publication, doors, (http_port, grpc_port))
             _go_live(change, record, timeout_s, progress, check)
             return _deployed(record)
 
@@ -120,7 +127,8 @@ def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
         if old is None or not old.earlier:
             raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
         earlier = old.earlier[-1]
-        record = old.following(_published(earlier.spec, earlier.folder, earlier.files), dropping=old.live.spec.revision)
+        again = _published(earlier.spec, earlier.folder, earlier.files, earlier.measured)
+        record = old.following(again, dropping=old.live.spec.revision)
         record = replace(record, door_apps=_door_apps(record, list(old.door_apps)))
         _go_live(change, record, timeout_s)
         return earlier.spec
@@ -160,7 +168,7 @@ def delete(name: str) -> None:
         change.commit_down(name)
         change.registry.forget_telemetry(name)
         DoorFailures(ClusterStore(), name).forget_all()
-        stop(change.record.live.apps.values())
+        stop(change.record.live.serve_apps)
 
 
 def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[PlannedApp]:
@@ -174,8 +182,10 @@ def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[P
     old = Registry(ClusterStore()).latest(spec.name)
     opened = doors or (old.doors if old else Doors())
     ports = (0, 0) if old is None else (old.http_port, old.grpc_port)
-    publication = _published(spec, folder.resolve(), KeptFiles(Path()))
-    return plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)))
+    measured = Measurements() if old is None else known(spec, old.live.measured)
+    publication = _published(spec, folder.resolve(), KeptFiles(Path()), measured)
+    found = plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)))
+    return with_sharing([*plan_inside(old, publication), *found], publication)
 
 
 def _start_serve() -> None:
@@ -226,8 +236,7 @@ def _go_live(
             raise DeployError(f"no place for {found.part}: {found.problem}; change its resources or add nodes")
     change.lease.check()
     if old is not None:
-        parts = {found.app.split(".")[1] for found in planned if found.action == "takes the old one's place"}
-        making_room = {app for app in old.apps if app.split(".")[1] in parts}
+        making_room = {app for found in planned for app in found.replaces}
         stop(making_room)
         release(record.live.spec.name, {*old.apps, *record.apps} - making_room)
     claim(record.live)
@@ -247,9 +256,15 @@ def _store(change: Change) -> str:
     return "" if change.record is None else change.record.live.files.store
 
 
-def _published(spec: EnsembleSpec, folder: Path, files: KeptFiles) -> Publication:
-    apps = {name: serve_apps.member_application(spec, name, folder, files).name for name in spec.members}
-    return Publication(spec, folder, files, apps)
+def _published(spec: EnsembleSpec, folder: Path, files: KeptFiles, measured: Measurements) -> Publication:
+    apps: dict[str, str] = {}
+    for group in group_members(spec, measured):
+        if group.inside:
+            app = serve_apps.inside_application(spec, group.members)
+        else:
+            app = serve_apps.group_application(spec, group.members, folder, files).name
+        apps |= dict.fromkeys(group.members, app)
+    return Publication(spec, folder, files, {name: apps[name] for name in spec.members}, measured)
 
 
 def _door_apps(record: Record, nodes: list[str]) -> Mapping[str, str]:
@@ -265,8 +280,9 @@ def _deployed(record: Record) -> Deployed:
     for replica in describe_fusion(spec.name)[:1]:  # says the address that others reach, where the host stands for all
         http, grpc = replica["http"], replica["grpc"]
     url = f"{'https' if doors.tls else 'http'}://{http}"
-    running = Replicas(record.live.apps.values()).counts()
-    counts = {name: running[app] for name, app in record.live.apps.items()}
+    running = Replicas({*record.live.serve_apps, *record.door_apps.values()}).counts()
+    doors_up = sum(running[app] for app in record.door_apps.values())  # each runs what is inside
+    counts = {name: running.get(app, doors_up) for name, app in record.live.apps.items()}
     wanting = {name for name, member in spec.members.items() if member.resources.num_gpus}
     elsewhere = {name for name, member in spec.members.items() if format_of(member.model) is REMOTE}
     found = describe_members(spec.name) if wanting or elsewhere else {}

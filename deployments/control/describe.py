@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from quorate.deployments.control.ray_private import ClusterStore, app_states
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.errors import DeployError
-from quorate.deployments.records.registry import Registry
+from quorate.deployments.records.registry import Record, Registry, is_inside
 from quorate.deployments.rollout.rollout import CONTROL_TIMEOUT_S
 
 VIEW_TIMEOUT_S = 5.0
+# Of a member that fusion replicas are to run themselves, and one has not loaded.
+_NOT_YET: dict[str, Any] = {"device": "", "memory": {}, "failures": 0, "last_error": "", "busy_s": 0.0}
 
 
 def ensembles() -> list[str]:
@@ -53,15 +56,35 @@ def describe_members(ensemble: str) -> dict[str, list[dict[str, Any]]]:
     record = Registry(ClusterStore()).latest(ensemble)
     if record is None:
         return {}
-    apps = record.live.apps
+    apps = record.live.members_by_app
     with ThreadPoolExecutor(len(apps)) as pool:  # a member that is late makes the others' views no later
-        return dict(zip(apps, pool.map(lambda app: _view([app]), apps.values()), strict=True))
+        views = dict(zip(apps, pool.map(partial(_view_app, record), apps), strict=True))
+    return {name: [_of(name, found) for found in views[app]] for name, app in record.live.apps.items()}
 
 
 def describe_member(ensemble: str, member: str) -> list[dict[str, Any]]:
     """The same of one member; nothing where there is none of its name."""
     record = Registry(ClusterStore()).latest(ensemble)
-    return [] if record is None or member not in record.live.apps else _view([record.live.apps[member]])
+    if record is None or member not in record.live.apps:
+        return []
+    return [_of(member, found) for found in _view_app(record, record.live.apps[member])]
+
+
+def _view_app(record: Record, app: str) -> list[dict[str, Any]]:
+    """What replicas of an application say, those of the doors where they run its members themselves."""
+    return _view(record.door_apps.values() if is_inside(app) else [app])
+
+
+def _of(member: str, found: dict[str, Any]) -> dict[str, Any]:
+    """What a replica says of one of the members that it runs."""
+    if "inside" in found:
+        place = {"replica": "inside the doors", "gpu_ids": [], "queued_rows": found["queued_rows"]}
+        kept = {key: found[key] for key in ("pid", "quorate", "node", "fingerprint")}
+        return {**kept, **place, **found["inside"].get(member, _NOT_YET)}
+    return {
+        **{key: said for key, said in found.items() if key != "members"},
+        **found.get("members", {}).get(member, {}),
+    }
 
 
 def _run(apps: Iterable[str]) -> bool:

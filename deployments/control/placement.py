@@ -11,7 +11,7 @@ from quorate.deployments.spec.schema import Resources
 
 LOGICAL_GPUS = 8
 _LEAST = 1e-9
-Action = Literal["stays", "starts", "starts beside the old one", "takes the old one's place"]
+Action = Literal["stays", "starts", "starts beside the old one", "takes the old one's place", "runs inside the doors"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ class PlannedApp:
     """An application of the ensemble as it will be.
 
     Attributes:
-        part: the member, or ``doors`` of a node.
-        why: what has changed, where an old one is followed; ``shared`` of one that another ensemble has started.
+        part: the members, or ``doors`` of a node.
+        why: what has changed, where an old one is followed; ``shared`` of one that another ensemble has started; and
+            what it means that members share a process.
         places: of its first replicas; none where it stays.
+        replaces: the old applications whose place it takes.
     """
 
     part: str
@@ -71,6 +73,7 @@ class PlannedApp:
     action: Action
     why: str
     places: tuple[Placed, ...]
+    replaces: tuple[str, ...] = ()
 
     @property
     def problem(self) -> str:

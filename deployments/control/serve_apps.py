@@ -11,7 +11,7 @@ import json
 import pkgutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,10 +23,11 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouter
 from quorate.deployments.control.describe import describe
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
 from quorate.deployments.control.placement import actor_options
+from quorate.deployments.control.processes.grouping import resources_of
 from quorate.deployments.control.ray_private import app_states
 from quorate.deployments.errors import DeployError, MemberLoadError, MemberStartError
 from quorate.deployments.records.kept_files import KeptFiles
-from quorate.deployments.records.registry import Publication
+from quorate.deployments.records.registry import INSIDE, Publication, is_inside
 from quorate.deployments.rollout.rollout import is_own, own_message, sent_error
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -66,6 +67,7 @@ class ServeApp:
         arguments: of the deployment's constructor.
         circumstances: arguments that call for no restart when they change.
         node: the address of the only node that it may run on; any node when empty.
+        members: that it runs; none where it is the doors of a node.
     """
 
     name: str
@@ -75,6 +77,7 @@ class ServeApp:
     resources: Resources
     circumstances: tuple[Any, ...] = ()
     node: str = ""
+    members: tuple[str, ...] = ()
 
     @property
     def shared(self) -> bool:
@@ -119,12 +122,41 @@ def member_application(spec: EnsembleSpec, name: str, folder: Path, files: KeptF
     member, job = spec.members[name], spec.job(name)
     if member.share:
         job = job.model_copy(update={"ensemble": _SHARED})
-    app = ServeApp("", _MEMBER, (job.model_dump_json(),), member.replicas, member.resources)
+    app = ServeApp("", _MEMBER, (job.model_dump_json(),), member.replicas, member.resources, members=(name,))
     app = replace(app, name=f"{'@' if member.share else ''}{job.ensemble}.{name}.{app.fingerprint[:_IN_NAME]}")
     own = files.of(name)
     if member.share:
         own = replace(own, name=Path(app.name))
     return replace(app, circumstances=(json.dumps(own.to_json()), str(folder), str(Path.cwd())))
+
+
+def group_application(spec: EnsembleSpec, members: Sequence[str], folder: Path, files: KeptFiles) -> ServeApp:
+    """That of members that share a process; a change of one is another application of all. Of one it is its own."""
+    if len(members) == 1:
+        return member_application(spec, members[0], folder, files)
+    jobs = json.dumps([json.loads(spec.job(name).model_dump_json()) for name in members])
+    replicas, resources = spec.members[members[0]].replicas, resources_of(spec, members)
+    app = ServeApp("", _MEMBER, (jobs,), replicas, resources, members=tuple(members))
+    name = f"{spec.name}.{_part(members)}.{app.fingerprint[:_IN_NAME]}"
+    own = files.of_parts(members)
+    return replace(app, name=name, circumstances=(json.dumps(own.to_json()), str(folder), str(Path.cwd())))
+
+
+def inside_application(spec: EnsembleSpec, members: Sequence[str]) -> str:
+    """The name of members that fusion replicas run themselves: of this state of all of them."""
+    jobs = "".join(spec.job(name).model_dump_json() for name in members)
+    return f"{spec.name}.{INSIDE}{_part(members)}.{hashlib.sha256(jobs.encode()).hexdigest()[:_IN_NAME]}"
+
+
+def _part(members: Sequence[str]) -> str:
+    """What stands for members in the name of an application; no member's name has a plus."""
+    return members[0] if len(members) == 1 else f"{members[0]}+{len(members) - 1}"
+
+
+def member_applications(publication: Publication) -> list[ServeApp]:
+    """All of a publication, as they were started."""
+    groups = [members for app, members in publication.members_by_app.items() if not is_inside(app)]
+    return [group_application(publication.spec, one, publication.folder, publication.files) for one in groups]
 
 
 def health_check_period_s(applications: int) -> float:

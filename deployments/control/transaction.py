@@ -106,7 +106,7 @@ def restore(ensemble: str, record: Record | None) -> None:
 
 def stop(apps: Iterable[str]) -> None:
     """Stop those applications that are one ensemble's, and wait until they have drained."""
-    apps = [app for app in apps if not is_shared(app)]
+    apps = sorted({app for app in apps if not is_shared(app)})
     with ThreadPoolExecutor(max(1, len(apps))) as pool:
         list(pool.map(serve.delete, apps))
 
@@ -118,8 +118,7 @@ def recorded_apps(record: Record) -> list[serve_apps.ServeApp]:
         serve_apps.door_application(live, record.doors, record.http_port, record.grpc_port, node)
         for node in record.door_apps
     ]
-    members = [serve_apps.member_application(live.spec, name, live.folder, live.files) for name in live.spec.members]
-    return [*members, *doors]
+    return [*serve_apps.member_applications(live), *doors]
 
 
 def _restore_if_held(ensemble: str, registry: Registry, lease: Lease) -> None:

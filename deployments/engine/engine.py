@@ -33,6 +33,7 @@ from quorate.deployments.routing.limits import Limits
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.routing.shared_replica import Connections, Inside
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.telemetry.batch_trace import direct_call
@@ -71,7 +72,11 @@ class Engine:
         node_id: str = "",
         tls: ssl.SSLContext | None = None,
         apps: Mapping[str, str] | None = None,
+        inside: Callable[[str], Inside | None] = lambda replica: None,
     ):
+        """Args:
+        node_id, tls, inside: see ``Connections``.
+        """
         self.spec = spec
         share_port = spec.serving.replicas.max > 1
         self.metrics = Metrics(spec.name, spec.members, spec.outputs, share_port=share_port)
@@ -81,18 +86,24 @@ class Engine:
 
         own = secrets.token_hex(8)
 
-        def connect(address: Address, on_lost: Callable[[Peer], None]) -> Peer:
-            peer = Peer(address, node_id, tls, on_lost)
+        connections = Connections(node_id, tls, inside)
+
+        def connect(name: str, address: Address, on_lost: Callable[[Peer], None]) -> Peer:
+            peer = connections.connect(name, address, on_lost)
             if self._told:
                 peer.tell(self._told)
             return peer
 
-        self.revisions = RevisionSet(spec, folder, lambda name: Member(name, connect, limits, node_id, own), apps)
+        def member(name: str) -> Member:
+            return Member(name, partial(connect, name), limits, node_id, own)
+
+        self.revisions = RevisionSet(spec, folder, member, apps)
         self._queue = RequestQueue(*limits)
         # When asked: nothing is done as the queue grows while all places for batches are taken.
         state = self.metrics.state
         state.queued_rows, state.queue_limit_rows = (lambda: self._queue.rows), limits.rows
         state.revision, state.ready = (lambda: self.revision.name), self.answerable
+        state.processes = lambda: {name: m.process() for name, m in self.revisions.live.members.items() if m.ready()}
         self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -145,13 +156,13 @@ class Engine:
             Applications of members that no revision asks any more: they need not be found again.
         """
         closed = self.revisions.reconcile()
-        for name in closed.values():
+        for _, name in closed:
             if not self.revisions.asks(name):
                 self.metrics.forget(name)
         for name, member in self.revisions.live.members.items():
             self.metrics.members(name, member.ready(), member.left_out())
         self._slots.limit = UNANSWERED_PER_REPLICA * max(min(self.ready().values()), 1)
-        return closed.keys()
+        return {app for app, _ in closed}
 
     def answerable(self) -> bool:
         """Whether enough members take calls for an answer."""

@@ -62,33 +62,37 @@ class RevisionSet:
             apps: by member, the application that runs it; its own name where none are given.
         """
         self._wiring, self._folder, self._connect = spec.wiring, folder, connect
-        self._members: dict[str, Member] = {}  # by application
+        self._members: dict[tuple[str, str], Member] = {}  # by application, and name: several may have one
         self._needed_until: dict[str, float] = {}
         self._prepared: dict[str, ServedRevision] = {}
         self._canary: ServedRevision | None = None
         self.live = self._build(spec, folder, apps or {name: name for name in spec.members})
 
     def set_replicas(self, app: str, addresses: Mapping[str, Address]) -> None:
-        """Say where the replicas of a member's application are now."""
-        if app in self._members:
-            self._members[app].set_replicas(addresses)
+        """Say where the replicas of an application are now; all members that it runs are told."""
+        for (of, name), member in self._members.items():
+            if of == app:
+                there = {replica_id: one for replica_id, one in addresses.items() if name in (one.members or (name,))}
+                member.set_replicas({replica_id: one.of(name) for replica_id, one in there.items()})
 
-    def reconcile(self) -> dict[str, str]:
+    def reconcile(self) -> list[tuple[str, str]]:
         """Connect again where connections were lost, and close those to members that no revision asks any more.
 
         Returns:
-            The names of members that were closed, by application.
+            Of the members that were closed their applications and names.
         """
-        closed: dict[str, str] = {}
+        closed: list[tuple[str, str]] = []
         needed = {app for served in (self.live, *self._prepared.values()) for app in served.apps.values()}
-        for app, member in list(self._members.items()):
+        for key, member in list(self._members.items()):
+            app = key[0]
             if app in needed or time.monotonic() < self._needed_until.get(app, 0.0):
                 member.reconcile()
             else:
-                self._needed_until.pop(app, None)
-                del self._members[app]
+                del self._members[key]
                 member.close()
-                closed[app] = member.name
+                closed.append(key)
+        for app, _ in closed:
+            self._needed_until.pop(app, None)
         return closed
 
     def members(self) -> list[Member]:
@@ -115,15 +119,15 @@ class RevisionSet:
         self._prepared = {served.revision.name: served}
         return served
 
-    def knows(self, name: str) -> bool:
-        """Whether a revision is live or prepared."""
-        return name == self.live.revision.name or name in self._prepared
+    def knows(self, name: str, apps: Mapping[str, str]) -> bool:
+        """Whether a revision is live or prepared, with members in these applications."""
+        return any(one.revision.name == name and one.apps == apps for one in (self.live, *self._prepared.values()))
 
     def commit(self, name: str) -> None:
         """Use a prepared revision for every request from now on."""
-        if name == self.live.revision.name:
+        if name == self.live.revision.name and self.get(name).apps == self.live.apps:
             self.discard(name)
-        else:
+        else:  # of the live one's name, too, whose members have been placed otherwise
             served = self.get(name)
             del self._prepared[name]
             self._retire(self.live)
@@ -182,9 +186,10 @@ class RevisionSet:
     def _build(self, spec: EnsembleSpec, folder: Path, apps: Mapping[str, str]) -> ServedRevision:
         revision = build_revision(spec, folder)
         for name in spec.members:
-            if apps[name] not in self._members:
-                self._members[apps[name]] = self._connect(name)
-        return ServedRevision(revision, dict(apps), {name: self._members[apps[name]] for name in spec.members})
+            if (apps[name], name) not in self._members:
+                self._members[apps[name], name] = self._connect(name)
+        members = {name: self._members[apps[name], name] for name in spec.members}
+        return ServedRevision(revision, dict(apps), members)
 
     def _retire(self, served: ServedRevision) -> None:
         """Its batches may still be on their way to its members."""

@@ -1,7 +1,8 @@
 """A member replica's inference thread: it drains the queue, runs it as one batch, answers rows to whom they belong.
 
 There is no waiting timer: while the device is busy the queue grows, and the next batch takes all of it. A model that
-only waits for another server has several batches under way, each on a thread of its own.
+only waits for another server has several batches under way, each on a thread of its own. Members that share the process
+are run one after another, and who is late keeps no other's answer back.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,13 @@ import torch
 import uvloop
 from numpy.typing import NDArray
 
-from quorate.deployments.members.predictor import Predictor, join
-from quorate.deployments.members.telemetry import MemberTelemetry
-from quorate.deployments.sources.outputs import OutputError
-from quorate.deployments.sources.remote.call_deadline import set_deadline
+from quorate.deployments.members.member_group import MemberGroup, Outcome, Question, read_alone
 from quorate.deployments.transport.connection import Connection, Listener
 from quorate.deployments.transport.messages import (
     Frame,
     FramingError,
     Kind,
     Message,
-    max_answer_bytes,
     pack,
     pack_failure,
     pack_greeting,
@@ -45,29 +41,38 @@ Array = NDArray[Any]
 _log = logging.getLogger(__name__)
 
 # Looking a name up in an enum takes Python 3.11 longer than comparing with it.
-_CALLS, _PROBABILITIES, _ANSWER = (Kind.CALL, Kind.CALL_PROBABILITIES), Kind.CALL_PROBABILITIES, Kind.ANSWER
-_NOBODY_KNOWN = contextlib.nullcontext()
-# More than what stands around the values of an answer, its states included.
-_FRAMING_BYTES = 1 << 20
+_CALLS = (Kind.CALL, Kind.CALL_PROBABILITIES, Kind.CALL_MEMBERS)
+_PROBABILITIES, _ANSWER, _MEMBERS = Kind.CALL_PROBABILITIES, Kind.ANSWER, Kind.CALL_MEMBERS
+# A batch of several members that has taken so long lets go what is answered before it goes on.
+PAUSE_S = 0.001
 # After telling everyone that we leave, how long no call may arrive before we believe that all have heard.
 QUIET_S = 0.2
 
 
 @dataclass(slots=True)
 class _Call:
+    """Rows for one or several members, each of whom answers by itself.
+
+    Attributes:
+        ids: of each member's call its number.
+        asked: of each the member's place, and whether it is to give probabilities.
+        contexts: whose rows they are, by number of the call.
+        cancelled: numbers that nobody waits for any more.
+    """
+
     connection: Connection
-    call_id: int
-    kind: Kind
+    ids: tuple[int, ...]
+    asked: tuple[tuple[int, bool], ...]
     tensors: tuple[Array, ...]
     rows: int
     arrived: float
     expires: float
-    context: str = ""
-    cancelled: bool = False
+    contexts: dict[int, str]
+    cancelled: set[int] = field(default_factory=set)
 
     def joins(self, other: _Call) -> bool:
         """Whether both can be one batch: the same question about rows of the same shape and type."""
-        return self.kind == other.kind and all(
+        return self.asked == other.asked and all(
             a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(self.tensors, other.tensors, strict=True)
         )
 
@@ -80,21 +85,11 @@ class InferenceLoop(threading.Thread):
         busy_s: seconds spent in forward passes so far, of as many as may be under way at once.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        input_names: Sequence[str],
-        max_batch_size: int,
-        listeners: Sequence[Listener],
-        num_threads: int = 1,
-        telemetry: MemberTelemetry | None = None,
-    ):
-        super().__init__(name=f"inference-{predictor.model.name}", daemon=True)
-        self._predictor, self._input_names, self._max_batch_size = predictor, tuple(input_names), max_batch_size
-        self._num_threads = num_threads
-        self._listeners = tuple(listeners)
-        self._telemetry = telemetry or MemberTelemetry(predictor.model.name)
-        self._contexts: dict[Connection, Message] = {}  # of the call that comes next
+    def __init__(self, group: MemberGroup, listeners: Sequence[Listener]):
+        super().__init__(name=f"inference-{'-'.join(group.names)}"[:60], daemon=True)
+        self._group, self._listeners = group, tuple(listeners)
+        self._max_batch_size = max(one.max_batch_size for one in group.members)
+        self._contexts: dict[Connection, dict[int, str]] = {}  # of calls that come next, by their numbers
         self._queue: deque[_Call] = deque()
         self._waiting: dict[tuple[Connection, int], _Call] = {}
         self._connections: set[Connection] = set()
@@ -103,7 +98,7 @@ class InferenceLoop(threading.Thread):
         self._leaving = False
         self._batch_due = False
         self._heard_at = 0.0
-        self._at_once = predictor.model.at_once
+        self._at_once = max(one.model.at_once for one in group.members)
         self._pool = ThreadPoolExecutor(self._at_once, "waiting") if self._at_once > 1 else None
         self._running: dict[int, float] = {}  # since when, by the number of each batch under way
         self._batches = 0
@@ -111,7 +106,9 @@ class InferenceLoop(threading.Thread):
         self.busy_s = 0.0
 
     def stalled_s(self) -> float:
-        """Seconds that the longest forward pass under way has been running; 0 between batches."""
+        """Seconds that the longest forward pass under way has been running, of ``MemberGroup.running`` where there are
+        several members; 0 between batches.
+        """
         since = min(list(self._running.values()), default=None)
         return 0.0 if since is None else time.monotonic() - since
 
@@ -122,9 +119,6 @@ class InferenceLoop(threading.Thread):
         self.join(timeout_s)
 
     def run(self) -> None:
-        # OpenMP keeps its number of threads per calling thread: set anywhere else, a batch of 64 rows through a small
-        # layer took 20 ms instead of 0.1 on two busy cores, its threads waiting for each other.
-        torch.set_num_threads(self._num_threads)
         # Once for all batches: to enter the mode takes a tenth of the time of a small model.
         with contextlib.closing(self._loop), torch.inference_mode():
             self._loop.run_until_complete(self._serve())
@@ -155,11 +149,11 @@ class InferenceLoop(threading.Thread):
         elif message.kind == Kind.CANCEL:
             call = self._waiting.get((connection, message.call_id))
             if call is not None:
-                call.cancelled = True
+                call.cancelled.add(message.call_id)
         elif message.kind == Kind.CONTEXT:
-            self._contexts[connection] = message
+            self._contexts.setdefault(connection, {})[message.call_id] = message.text
         elif message.kind == Kind.TELEMETRY:
-            self._telemetry.use(message.text)
+            self._group.use_telemetry(message.text)
 
     def _greet(self, connection: Connection, hello: Message) -> None:
         if not agreed(hello.number, hello.call_id):
@@ -171,27 +165,41 @@ class InferenceLoop(threading.Thread):
         connection.send(pack(Kind.LEAVING) if self._leaving else pack_greeting(Kind.WELCOME))
 
     def _queue_call(self, connection: Connection, message: Message) -> None:
-        context = self._contexts.pop(connection, None) if self._contexts else None
-        found = _unfit(message.tensors, len(self._input_names))
-        if found:
-            connection.send(pack_failure(message.call_id, found))
-            return
+        contexts = self._contexts.pop(connection, {}) if self._contexts else {}
         tensors, arrived = message.tensors, self._heard_at
-        text = context.text if context is not None and context.call_id == message.call_id else ""
+        ids: tuple[int, ...] = (message.call_id,)
+        asked: tuple[tuple[int, bool], ...] = ((0, message.kind == _PROBABILITIES),)
+        if message.kind == _MEMBERS:
+            ids, asked = _read_members(message)
+            tensors = tensors[1:]
+        found = self._unfit(asked, tensors)
+        if found:
+            for call_id in ids or (message.call_id,):
+                connection.send(pack_failure(call_id, found))
+            return
         call = _Call(
-            connection, message.call_id, message.kind, tensors, len(tensors[0]), arrived, arrived + message.number, text
+            connection, ids, asked, tensors, len(tensors[0]), arrived, arrived + message.number, contexts
         )  # fmt: skip
         self._queue.append(call)
-        self._waiting[connection, call.call_id] = call
+        for call_id in ids:
+            self._waiting[connection, call_id] = call
         self.queued_rows += call.rows
         self._schedule()
+
+    def _unfit(self, asked: tuple[tuple[int, bool], ...], tensors: Sequence[Array]) -> str:
+        """What makes these tensors no call for these members; empty when nothing does."""
+        members = self._group.members
+        if not asked or any(not 0 <= place < len(members) for place, _ in asked) or len(dict(asked)) < len(asked):
+            return f"calls for members {[place for place, _ in asked]} of {len(members)}"
+        return next(filter(None, (_unfit(tensors, len(members[place].inputs)) for place, _ in asked)), "")
 
     def _lose(self, connection: Connection) -> None:
         """A fusion replica is gone: nobody waits for what it asked."""
         self._connections.discard(connection)
         self._contexts.pop(connection, None)
         for call in self._queue:
-            call.cancelled = call.cancelled or call.connection == connection
+            if call.connection == connection:
+                call.cancelled.update(call.ids)
 
     def _leave(self) -> None:
         self._leaving = True
@@ -223,10 +231,10 @@ class InferenceLoop(threading.Thread):
 
     def _start(self, batch: list[_Call], number: int) -> None:
         if self._pool is not None:
-            work = asyncio.wrap_future(self._pool.submit(self._computed, batch), loop=self._loop)
-            work.add_done_callback(lambda done: self._finish(batch, number, done.result))
+            work = asyncio.wrap_future(self._pool.submit(lambda: list(self._outcomes(batch))), loop=self._loop)
+            work.add_done_callback(lambda done: self._go_on(batch, number, _of_result(done.result)))
         else:
-            self._finish(batch, number, lambda: self._computed(batch))
+            self._go_on(batch, number, self._outcomes(batch))
 
     def _next_batch(self) -> list[_Call]:
         """The oldest calls that fit together, without those nobody waits for any more."""
@@ -235,70 +243,74 @@ class InferenceLoop(threading.Thread):
         now = time.monotonic()
         while self._queue:
             call = self._queue[0]
-            dropped = call.cancelled or not call.expires >= now
+            dropped = len(call.cancelled) == len(call.ids) or not call.expires >= now
             if not dropped and batch and (rows + call.rows > self._max_batch_size or not call.joins(batch[0])):
                 break
             self._queue.popleft()
-            self._waiting.pop((call.connection, call.call_id), None)
+            for call_id in call.ids:
+                self._waiting.pop((call.connection, call_id), None)
             self.queued_rows -= call.rows
             if not dropped:
                 batch.append(call)
                 rows += call.rows
         return batch
 
-    def _computed(self, batch: list[_Call]) -> tuple[Array, NDArray[np.uint8]]:
+    def _outcomes(self, batch: list[_Call]) -> Iterator[Outcome]:
+        """What each member gives to the whole batch."""
         columns: Sequence[Array] = batch[0].tensors
         if len(batch) > 1:
             columns = [np.concatenate(parts) for parts in zip(*[call.tensors for call in batch], strict=True)]
-        set_deadline(max([call.expires for call in batch]))
-        with self._traced(batch, time.monotonic()):
-            return self._in_chunks(dict(zip(self._input_names, columns, strict=True)), batch[0].kind)
+        expires, waited_s = max([call.expires for call in batch]), time.monotonic() - min([c.arrived for c in batch])
+        asked = batch[0].asked
+        questions = []
+        for at, (place, probabilities) in enumerate(asked):
+            contexts = [call.contexts[call.ids[at]] for call in batch if call.ids[at] in call.contexts]
+            own = read_alone(columns) if len(asked) > 1 else columns
+            questions.append(Question(place, own, probabilities, expires, contexts, waited_s))
+        return self._group.run(questions)
 
-    def _finish(self, batch: list[_Call], number: int, result: Callable[[], tuple[Array, NDArray[np.uint8]]]) -> None:
-        """Answer every call of a batch."""
+    def _go_on(self, batch: list[_Call], number: int, outcomes: Iterator[Outcome]) -> None:
+        """Answer with what there is; what takes longer first lets go what is answered."""
+        began = time.monotonic()
         try:
-            values, status = result()
+            for outcome in outcomes:
+                self._answer(batch, outcome)
+                now = self._running[number] = time.monotonic()
+                if now - began > PAUSE_S and len(batch[0].ids) > 1:
+                    self._loop.call_soon(self._go_on, batch, number, outcomes)
+                    return
         except BaseException as error:  # a model may end the thread; Serve then replaces the replica
             if not self._ended.done():
                 self._ended.set_exception(error)
             return
-        elapsed = time.monotonic() - self._running.pop(number)
-        self.busy_s += elapsed / self._at_once
+        del self._running[number]
+        self._schedule()
+
+    def _answer(self, batch: Sequence[_Call], outcome: Outcome) -> None:
+        """Send one member's answer to every call of a batch."""
+        self.busy_s += outcome.seconds / self._at_once
         at = 0
         for call in batch:
-            rows = slice(at, at + call.rows)
-            call.connection.send(self._answer(call, elapsed, values[rows], status[rows]))
+            rows, call_id = slice(at, at + call.rows), call.ids[outcome.question]
+            if outcome.values is None:
+                call.connection.send(pack_failure(call_id, outcome.refusal))
+            else:
+                parts = (outcome.values[rows], outcome.status[rows])
+                call.connection.send(pack(_ANSWER, call_id, outcome.seconds, parts))
             at += call.rows
-        if self._pool is not None:
-            self._schedule()
 
-    def _traced(self, batch: Sequence[_Call], started: float) -> AbstractContextManager[None]:
-        """A context for a forward pass: as long as it lasts it is known for whom."""
-        contexts = [call.context for call in batch if call.context]
-        if not contexts:
-            return _NOBODY_KNOWN
-        rows, waited_s = sum(call.rows for call in batch), started - min(call.arrived for call in batch)
-        return self._telemetry.forward(contexts, rows, waited_s, str(self._predictor.model.device))
 
-    def _answer(self, call: _Call, elapsed: float, values: Array, status: NDArray[np.uint8]) -> list[Frame]:
-        limit = max_answer_bytes(call.rows) - _FRAMING_BYTES
-        if values.nbytes <= limit:
-            return pack(_ANSWER, call.call_id, elapsed, (values, status))
-        found = f"the model's answer to {call.rows} rows has {values.nbytes} bytes; at most {limit} are sent"
-        self._predictor.note(OutputError(found))
-        return pack_failure(call.call_id, found)
+def _of_result(result: Callable[[], list[Outcome]]) -> Iterator[Outcome]:
+    """What another thread has computed, or the error that it ended with."""
+    yield from result()
 
-    def _in_chunks(self, inputs: dict[str, Array], kind: Kind) -> tuple[Array, NDArray[np.uint8]]:
-        """A single call may hold more rows than the model takes at once."""
-        rows = len(next(iter(inputs.values())))
-        probabilities = kind is _PROBABILITIES
-        if rows <= self._max_batch_size:
-            return self._predictor.run(inputs, probabilities)
-        parts = [
-            self._predictor.run({n: a[at : at + self._max_batch_size] for n, a in inputs.items()}, probabilities)
-            for at in range(0, rows, self._max_batch_size)
-        ]
-        return join(parts)
+
+def _read_members(message: Message) -> tuple[tuple[int, ...], tuple[tuple[int, bool], ...]]:
+    """Numbers of the calls that ``pack_for_members`` was given, and of each the member and whether in probabilities."""
+    found = message.tensors[0] if message.tensors else np.empty((0, 3), np.int64)
+    table = found.tolist() if found.dtype == np.int64 and found.ndim == 2 and found.shape[1] == 3 else []
+    ids = tuple(call_id for call_id, _, _ in table)
+    return ids, tuple((place, kind == _PROBABILITIES) for _, place, kind in table)
 
 
 def _unknown(message: Message) -> str:

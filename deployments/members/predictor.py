@@ -37,6 +37,10 @@ class Predictor:
     """Runs a model over a batch and says of each row whether it may be used.
 
     Attributes:
+        name: the member's.
+        inputs: what it reads, in its order.
+        max_batch_size: rows that the model takes at once.
+        threads: that it may compute with.
         datatype: of what the model returned when it was warmed up; empty before.
         dims: the shape of a row of it, -1 where a size is free.
         last_error: what it failed with last; empty for nothing. ``last_trace`` has the lines of its own code.
@@ -47,6 +51,8 @@ class Predictor:
         self.model = model
         self._job = job
         self._spec = job.member
+        self.name, self.inputs, self.max_batch_size = job.name, job.member.inputs, job.member.max_batch_size
+        self.threads = max(1, int(job.member.resources.num_cpus))
         self._alignment = Alignment(job.member, job.classes)
         self._order: ClassOrder | None = None
         self._tokens = token_input(job.member, job.lengths) if job.of_tokens else None
@@ -62,9 +68,9 @@ class Predictor:
         Raises:
             MemberLoadError: the model fails on it, or its output does not fit the spec.
         """
-        example = self.model.example(self._job.inputs, rows=2, lengths=self._job.lengths)
-        if len(example) < len(self._spec.inputs):
-            return  # reads other members: what they give is not known before they run
+        example = self.example(rows=2)
+        if example is None:
+            return
         try:
             self._remember(self._forward(example))
         except DownError as error:  # another server's, which may be up before anybody asks
@@ -74,6 +80,11 @@ class Predictor:
         except Exception as error:
             what = "the model fails on an example input"
             raise load_error(self.model.name, what, error, self._fix_of_example()) from error
+
+    def example(self, rows: int) -> dict[str, Array] | None:
+        """Rows to try it on; None of one that reads other members: what they give is not known before they run."""
+        example = self.model.example(self._job.inputs, rows=rows, lengths=self._job.lengths)
+        return None if len(example) < len(self._spec.inputs) else example
 
     def _fix_of_example(self) -> str:
         """What to do where the model fails on the example."""
@@ -96,6 +107,14 @@ class Predictor:
         dims = output.shape[1:]
         self.dims = tuple(-1 if free and place < len(dims) - known else size for place, size in enumerate(dims))
 
+    def run_chunked(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
+        """The same as ``run`` of more rows than the model takes at once."""
+        rows, most = len(next(iter(inputs.values()))), self.max_batch_size
+        if rows <= most:
+            return self.run(inputs, probabilities)
+        cuts = [slice(at, at + most) for at in range(0, rows, most)]
+        return join([self.run({name: array[cut] for name, array in inputs.items()}, probabilities) for cut in cuts])
+
     def run(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
         """Run a batch.
 
@@ -108,7 +127,8 @@ class Predictor:
             (B, ...) the output with unusable rows zeroed, and (B,) RowState.
         """
         rows = len(next(iter(inputs.values())))
-        raw, status = self._run_halves(inputs, rows)
+        whole = None if self.device_lost else self._try(inputs, rows)
+        raw, status = self._run_halves(inputs, rows) if whole is None else whole
         raw = self._without_padding(raw, inputs)
         finite = blank_nonfinite(raw, status)
         if finite is not raw:
@@ -124,14 +144,17 @@ class Predictor:
         return np.where(padding.reshape(*padding.shape, *[1] * (raw.ndim - 2)), raw.dtype.type(0), raw)
 
     def _run_halves(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]]:
-        """Run all rows at once, and the halves of what raises: a poison row is found in 2 log2(B) passes.
+        """Run the halves of rows that raise together, and of these halves again: a poison row is found in 2 log2(B)
+        passes.
 
         Larger parts come first, so that the good rows are found even where several are bad; what is still undecided
         when the passes are spent fails.
         """
-        left = 1 + 2 * (rows - 1).bit_length() + SPARE_PASSES
+        left = 2 * (rows - 1).bit_length() + SPARE_PASSES
         parts: dict[int, tuple[Array, NDArray[np.uint8]]] = {}  # by first row
-        undecided = deque([(0, rows)])
+        if rows == 1 or self.device_lost:
+            return _failed(rows, RowState.ERROR)
+        undecided = deque([(0, rows // 2), (rows // 2, rows)])
         while undecided:
             start, stop = undecided.popleft()
             part = None

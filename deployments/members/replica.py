@@ -1,26 +1,19 @@
-"""What a process of a member runs: one model on one device, one inference thread, a socket file and a port."""
+"""What a process of members runs: models on one device, one inference thread, a socket file and a port."""
 
 from __future__ import annotations
 
-import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
-
 from quorate.deployments.errors import MemberLoadError
-from quorate.deployments.logs.failures import Failures
 from quorate.deployments.logs.files import LogFile
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.members.telemetry import MemberTelemetry
-from quorate.deployments.sources.loading import load_model
-from quorate.deployments.spec.digests import check_member
+from quorate.deployments.members.loaded_member import LoadedMember, load_all, resident_bytes
+from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.connection import Listener
 from quorate.deployments.transport.keys import ClusterKeys
@@ -49,38 +42,35 @@ class Place:
 
 
 class MemberReplica:
-    """Loads and warms up the model, then answers batches until it is stopped.
+    """Loads and warms up the models, then answers batches until it is stopped.
 
     Attributes:
         address: what a fusion replica needs to know to reach it; see ``routing.replica.Address``.
-        failures: of its model on requests.
+        members: that it runs.
+        forward_s: by member, seconds that one row takes; of members that share the process, where that is known.
 
     Raises:
-        SpecError: its files or its code are not those that were deployed.
-        MemberLoadError: the model cannot be loaded, or fails on an example.
+        SpecError: files or code are not those that were deployed.
+        MemberLoadError: a model cannot be loaded, or fails on an example.
     """
 
-    def __init__(self, job: MemberJob, folder: Path, place: Place, log: LogFile):
+    def __init__(self, jobs: Sequence[tuple[MemberJob, LogFile]], folder: Path, place: Place):
+        """Args:
+        jobs: of each member what it is, and where it writes.
+        """
         started = time.monotonic()
-        threads = max(1, int(job.member.resources.num_cpus))
-        torch.set_num_threads(threads)
-        self._job = job
-        check_member(job, folder)
-        before = _resident_bytes(None)
-        self._predictor = Predictor(load_model(job.name, job.member, folder), job)
-        self._log, self.failures = log, Failures(partial(log.write, level="error"))
-        self._predictor.on_failure = self.failures.note
-        self._predictor.warm_up()
-        self._model_bytes = max(0, self._held_bytes - before)
+        self.members = load_all(jobs, folder, place.replica_id)
+        self._limit_bytes = memory_limit_bytes([member.job for member in self.members])
         self._check_first_memory()
+        measured = {one.job.name: one.measure_s() for one in self.members} if len(self.members) > 1 else {}
+        self.forward_s = {name: seconds for name, seconds in measured.items() if seconds is not None}
         listeners = self._listen(place)
-        self._telemetry = MemberTelemetry(f"{job.ensemble}/{job.name}", place.replica_id, log.use, log.write)
-        self._inference = InferenceLoop(
-            self._predictor, job.member.inputs, job.member.max_batch_size, listeners, threads, self._telemetry
-        )
+        self._group = MemberGroup([one.predictor for one in self.members], [one.telemetry for one in self.members])
+        self._inference = InferenceLoop(self._group, listeners)
         spare_loaded()
         self._inference.start()
-        log.write(f"serves on {self.device}, after {time.monotonic() - started:.1f} s")
+        for member in self.members:
+            member.log.write(f"serves on {member.predictor.model.device}, after {time.monotonic() - started:.1f} s")
 
     def _listen(self, place: Place) -> list[Listener]:
         between_nodes = TcpListener(place.host, place.keys.for_server())
@@ -92,8 +82,7 @@ class MemberReplica:
             "path": str(path),
             "host": place.host,
             "port": between_nodes.port,
-            "datatype": self._predictor.datatype,
-            "dims": self._predictor.dims,
+            **announced(self.members),
         }
         return [UnixListener(path), between_nodes]
 
@@ -106,61 +95,71 @@ class MemberReplica:
     def queued_rows(self) -> int:
         return self._inference.queued_rows
 
-    @property
-    def device(self) -> str:
-        return str(self._predictor.model.device)
-
-    @property
-    def memory(self) -> dict[str, int]:
-        """Bytes that the process keeps (resident), that came with its model, and that torch holds of a GPU."""
-        on_gpu = self._predictor.model.device.type == "cuda"
-        held = torch.cuda.memory_reserved(self._predictor.model.device) if on_gpu else 0
-        return {"resident_bytes": self._held_bytes, "model_bytes": self._model_bytes, "gpu_bytes": held}
-
     def check_health(self) -> None:
         """Raise RuntimeError when the process had better be replaced."""
-        self._log.touch()
-        stalled_s = self._inference.stalled_s()
-        if stalled_s > self._job.member.stall_timeout_s:
-            raise RuntimeError(f"member '{self._job.name}' has made no progress for {stalled_s:.0f} s")
-        if self._predictor.device_lost:
-            raise RuntimeError(f"member '{self._job.name}' lost its device: {self._predictor.last_error}")
+        for member in self.members:
+            member.log.touch()
+        check_progress(self.members[self._group.running], self._inference.stalled_s())
+        for member in self.members:
+            check_device(member)
         if not self._inference.is_alive():
-            raise RuntimeError(f"member '{self._job.name}' has no inference thread any more")
+            raise RuntimeError(f"{self._who} has no inference thread any more")
         if held := self._bytes_over_limit():
-            limit = self._job.member.max_memory_bytes
-            raise RuntimeError(
-                f"member '{self._job.name}' holds {held:,} bytes, over its max_memory_bytes of {limit:,}"
-            )
+            raise RuntimeError(f"{self._who} holds {held:,} bytes, over its max_memory_bytes of {self._limit_bytes:,}")
+
+    @property
+    def _who(self) -> str:
+        names = [f"'{member.job.name}'" for member in self.members]
+        return f"member {names[0]}" if len(names) == 1 else f"the process of members {', '.join(names)}"
+
+    @property
+    def held_bytes(self) -> int:
+        """What the process keeps in memory (resident), and others that run its models."""
+        return resident_bytes(*(member.predictor.model.pid for member in self.members))
 
     def _check_first_memory(self) -> None:
-        """A limit that the model alone passes would have replicas replaced for ever."""
+        """A limit that the models alone pass would have replicas replaced for ever."""
         if held := self._bytes_over_limit():
-            limit = self._job.member.max_memory_bytes
-            found = f"max_memory_bytes is {limit:,} but a replica holds {held:,} once its model is loaded"
-            raise MemberLoadError(self._job.name, found, "give the limit room for requests, or remove it")
+            found = f"max_memory_bytes is {self._limit_bytes:,} but a replica holds {held:,} once its model is loaded"
+            raise MemberLoadError(self.members[0].job.name, found, "give the limit room for requests, or remove it")
 
     def _bytes_over_limit(self) -> int:
         """What the process holds where that is more than it may; else 0."""
-        limit = self._job.member.max_memory_bytes
-        held = 0 if limit is None else self._held_bytes
-        return held if limit is not None and held > limit else 0
-
-    @property
-    def _held_bytes(self) -> int:
-        return _resident_bytes(self._predictor.model.pid)
+        if self._limit_bytes is None:
+            return 0
+        held = self.held_bytes
+        return held if held > self._limit_bytes else 0
 
     def stop(self) -> None:
         """Answer what comes while others learn of the successor, finish, and leave."""
         if self._inference.is_alive():
             time.sleep(HANDOVER_S)
             self._inference.drain(timeout_s=DRAIN_TIMEOUT_S)
-        self._telemetry.close()
+        for member in self.members:
+            member.telemetry.close()
 
 
-def _resident_bytes(other: int | None) -> int:
-    """What this process holds in memory, and another that runs its model."""
-    resident: int = psutil.Process().memory_info().rss
-    with contextlib.suppress(psutil.NoSuchProcess):
-        resident += psutil.Process(other).memory_info().rss if other is not None else 0
-    return resident
+def announced(members: Sequence[LoadedMember]) -> dict[str, Any]:
+    """What an ``Address`` says of the members of a replica."""
+    if len(members) == 1:
+        datatype, dims = members[0].output
+        return {"datatype": datatype, "dims": dims}
+    return {"members": tuple(m.job.name for m in members), "outputs": tuple(m.output for m in members)}
+
+
+def memory_limit_bytes(jobs: Sequence[MemberJob]) -> int | None:
+    """What a process of these members may hold: all that they may together, where they have a limit."""
+    limits = [job.member.max_memory_bytes for job in jobs]
+    return None if None in limits else sum(filter(None, limits))
+
+
+def check_progress(member: LoadedMember, stalled_s: float) -> None:
+    """Raise RuntimeError where a member's pass has been under way for longer than it may."""
+    if stalled_s > member.job.member.stall_timeout_s:
+        raise RuntimeError(f"member '{member.job.name}' has made no progress for {stalled_s:.0f} s")
+
+
+def check_device(member: LoadedMember) -> None:
+    """Raise RuntimeError where a member's device is of no use to this process any more."""
+    if member.predictor.device_lost:
+        raise RuntimeError(f"member '{member.job.name}' lost its device: {member.predictor.last_error}")

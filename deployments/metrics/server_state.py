@@ -18,6 +18,7 @@ class ServerState(Collector):
     Attributes:
         revision: the name of the live one.
         ready: whether enough members take calls for an answer.
+        processes: by member, where it computes: its ``own`` process, one ``shared`` with others, ``inside`` of this.
         record_number: of the registry's record that is followed; 0 where there is no registry.
         certificates_expire: by kind of file, when its first certificate ceases to be valid, in seconds since 1970.
     """
@@ -31,6 +32,7 @@ class ServerState(Collector):
         self.held_bytes: Callable[[], int] | None = None
         self.limit_bytes = 0
         self.event_loop_cpu_s: Callable[[], float] | None = None
+        self.processes: Callable[[], Mapping[str, str]] | None = None
         self.record_number = 0
         self.certificates_expire: Callable[[], Mapping[str, float]] | None = None
 
@@ -53,7 +55,17 @@ class ServerState(Collector):
             loop = CounterMetricFamily(name, said, labels=["ensemble"])
             loop.add_metric([self._ensemble], self.event_loop_cpu_s())
             yield loop
+        yield from self._processes()
         yield from self._certificates()
+
+    def _processes(self) -> Iterable[Metric]:
+        found = {} if self.processes is None else self.processes()
+        said = "In whose process a member computes"
+        family = GaugeMetricFamily("quorate_member_process_info", said, labels=["ensemble", "member", "process"])
+        for member, process in found.items():
+            family.add_metric([self._ensemble, member, process], 1)
+        if found:
+            yield family
 
     def _certificates(self) -> Iterable[Metric]:
         found = {} if self.certificates_expire is None else self.certificates_expire()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,11 @@ class KeptFiles:
 
     def of(self, part: str) -> KeptFiles:
         """Those of one member; of the ensemble itself for an empty name."""
-        return replace(self, files=tuple(file for file in self.files if file.part == part))
+        return self.of_parts((part,))
+
+    def of_parts(self, parts: Collection[str]) -> KeptFiles:
+        """Those of several members."""
+        return replace(self, files=tuple(file for file in self.files if file.part in parts))
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""

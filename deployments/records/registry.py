@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from quorate.deployments.errors import ConflictError, RecordVersionError, SpecError, UnavailableError
 from quorate.deployments.records.kept_files import KeptFiles
+from quorate.deployments.records.measurements import Measurements
 from quorate.deployments.security.doors import WILDCARDS, Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.telemetry.settings import Telemetry
@@ -32,6 +33,8 @@ KEPT = 10
 FORMAT, LEAST_FORMAT = 1, 1
 _VERSION = version("quorate")  # of the code that runs, whatever is installed since
 _DOORS = TypeAdapter(Doors)
+# Behind the ensemble's name in that of an application that Serve does not know: fusion replicas run it themselves.
+INSIDE = "="
 
 
 class Store(Protocol):
@@ -57,24 +60,41 @@ class Publication:
     Attributes:
         folder: what its relative paths started from on the machine that it was deployed from.
         files: all that it needs of there.
-        apps: the application of each member.
+        apps: the application of each member; those of one application share a process.
+        measured: by what members were placed, where the spec leaves that open.
     """
 
     spec: EnsembleSpec
     folder: Path
     files: KeptFiles
     apps: Mapping[str, str]
+    measured: Measurements = field(default_factory=Measurements)
+
+    @property
+    def members_by_app(self) -> dict[str, tuple[str, ...]]:
+        """The members of each application, in the order of their names."""
+        found: dict[str, list[str]] = {}
+        for name, app in self.apps.items():
+            found.setdefault(app, []).append(name)
+        return {app: tuple(sorted(names)) for app, names in found.items()}
+
+    @property
+    def serve_apps(self) -> set[str]:
+        """The applications of members that are no part of fusion replicas."""
+        return {app for app in self.apps.values() if not is_inside(app)}
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
         files = self.files.to_json()
-        return {"spec": _plain(self.spec), "folder": str(self.folder), "files": files, "apps": dict(self.apps)}
+        data = {"spec": _plain(self.spec), "folder": str(self.folder), "files": files, "apps": dict(self.apps)}
+        return {**data, "measured": self.measured.to_json()} if self.measured.hop_s else data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Publication:
         """What ``to_json`` gave."""
         spec = EnsembleSpec.model_validate(data["spec"])
-        return cls(spec, Path(data["folder"]), KeptFiles.from_json(data["files"]), data["apps"])
+        measured = Measurements.from_json(data["measured"]) if "measured" in data else Measurements()
+        return cls(spec, Path(data["folder"]), KeptFiles.from_json(data["files"]), data["apps"], measured)
 
 
 @dataclass(frozen=True)
@@ -100,8 +120,8 @@ class Record:
 
     @property
     def apps(self) -> set[str]:
-        """Every application that it needs."""
-        return {*self.live.apps.values(), *self.door_apps.values()}
+        """Every application of Serve that it needs."""
+        return {*self.live.serve_apps, *self.door_apps.values()}
 
     @property
     def door_hosts(self) -> tuple[str, ...]:
@@ -164,6 +184,11 @@ class Record:
             data["door_apps"],
             tuple(Publication.from_json(old) for old in data["earlier"]),
         )
+
+
+def is_inside(app: str) -> bool:
+    """Whether fusion replicas run the members of the application of this name themselves."""
+    return app.partition(".")[2].startswith(INSIDE)
 
 
 def _plain(spec: EnsembleSpec) -> dict[str, Any]:

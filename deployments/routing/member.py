@@ -93,6 +93,11 @@ class Member:
         known = (address for address in self._announced.values() if address.datatype)
         return next(((address.datatype, tuple(address.dims)) for address in known), None)
 
+    def process(self) -> str:
+        """In whose process it computes: its ``own``, one ``shared`` with other members, or ``inside`` of this one."""
+        address = next(iter(self._announced.values()), None)
+        return "own" if address is None or not address.members else "shared" if address.path else "inside"
+
     def ask(self, kind: Kind, payload: Payload, terms: Terms, done: OnReply) -> Call | None:
         """Send a batch to the least loaded replica; None when the member is dead or left out (see ``reason``)."""
         held = self.quarantine.held(payload) if self.quarantine.deaths else None

@@ -6,9 +6,10 @@ import itertools
 import logging
 import ssl
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ class Address:
     port: int = 0
     datatype: str = ""  # of what the model returns; empty where it has not been run yet
     dims: tuple[int, ...] = ()  # and the shape of a row of it, -1 where a size is free
+    members: tuple[str, ...] = ()  # that share the replica, in its order; none where there is one alone
+    outputs: tuple[tuple[str, tuple[int, ...]], ...] = ()  # of each of them datatype and shape
+
+    def of(self, member: str) -> Address:
+        """The same, of one of the members that share the replica."""
+        if member not in self.members:
+            return self
+        datatype, dims = self.outputs[self.members.index(member)]
+        return replace(self, datatype=datatype, dims=tuple(dims))
 
     @classmethod
     def announced(cls, said: Mapping[str, Any]) -> Address:
@@ -58,18 +68,116 @@ class Address:
         return cls(**{name: value for name, value in said.items() if name in cls.__dataclass_fields__})
 
 
-class Peer:
-    """One replica and the connection to it. All methods run on the event loop's thread.
+class Peer(ABC):
+    """One replica of a member, as it is called. All methods run on the event loop's thread.
 
     Attributes:
         outstanding_rows: rows of calls that are not answered yet, sent or waiting to be sent.
         outstanding_bytes: of these calls.
         failures: calls that failed running, the last of them at ``failed_at`` (monotonic time).
-        ready: the replica has greeted back; before that nothing is sent to it.
-        version: of the wire, that both speak; 0 before that.
+        ready: it takes calls; before that nothing is sent to it.
+        leaving: but only those that it has.
     """
 
     _ids = itertools.count(1)
+
+    def __init__(self, address: Address, on_lost: Callable[[Peer], None]):
+        self.address = address
+        self.outstanding_rows = 0
+        self.outstanding_bytes = 0
+        self.failures = 0
+        self.failed_at = 0.0
+        self.ready = False
+        self.leaving = False
+        self.closed = False
+        self._pending: dict[int, tuple[OnReply, Payload]] = {}
+        self._on_lost = on_lost
+
+    @abstractmethod
+    def tell(self, telemetry: bytes) -> None:
+        """Have it trace and log so; see ``telemetry.settings``."""
+
+    def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply, context: bytes = b"") -> int:
+        """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time.
+
+        Args:
+            context: whose rows they are, see ``telemetry.call_context``; empty where they are not traced.
+        """
+        call_id = next(self._ids)
+        self._expect(call_id, payload, on_reply)
+        self._start(call_id, kind, payload, expires, context)
+        return call_id
+
+    def drop(self, call_id: int) -> None:
+        """Nobody waits any more: the replica need not start it, and its answer will be ignored."""
+        if self._forget(call_id) is None or self.closed:
+            return
+        self._cancel(call_id)
+        self._close_if_left()
+
+    def close(self) -> None:
+        """Cut the connection; calls under way end as lost."""
+        if self.closed:
+            return
+        self.closed = True
+        self._cut()
+        pending, self._pending = self._pending, {}
+        self.outstanding_rows = self.outstanding_bytes = 0
+        self._on_lost(self)
+        for on_reply, _ in pending.values():
+            _tell(on_reply, None)
+
+    @abstractmethod
+    def _start(self, call_id: int, kind: Kind, payload: Payload, expires: float, context: bytes) -> None:
+        """Send a call."""
+
+    @abstractmethod
+    def _cancel(self, call_id: int) -> None:
+        """Nobody waits any more for a call that was sent."""
+
+    @abstractmethod
+    def _cut(self) -> None:
+        """Send and read no more."""
+
+    def _expect(self, call_id: int, payload: Payload, on_reply: OnReply) -> None:
+        self._pending[call_id] = (on_reply, payload)
+        self.outstanding_rows += payload.rows
+        self.outstanding_bytes += payload.nbytes
+
+    def take(self, message: Message) -> None:
+        """An answer, or a failure, has come."""
+        on_reply = self._forget(message.call_id)
+        if on_reply is not None:
+            _tell(on_reply, message)
+            if self.leaving:
+                self._close_if_left()
+
+    def leave(self) -> None:
+        """It sends word that it leaves."""
+        self.leaving = True
+        self._close_if_left()
+
+    def _forget(self, call_id: int) -> OnReply | None:
+        found = self._pending.pop(call_id, None)
+        if found is None:
+            return None
+        on_reply, payload = found
+        self.outstanding_rows -= payload.rows
+        self.outstanding_bytes -= payload.nbytes
+        return on_reply
+
+    def _close_if_left(self) -> None:
+        if self.leaving and not self._pending:
+            self.close()
+
+
+class ConnectedPeer(Peer):
+    """A replica in a process of its own, and the connection to it.
+
+    Attributes:
+        ready: the replica has greeted back.
+        version: of the wire, that both speak; 0 before that.
+    """
 
     def __init__(
         self,
@@ -78,18 +186,9 @@ class Peer:
         tls: ssl.SSLContext | None,
         on_lost: Callable[[Peer], None],
     ):
-        self.address = address
-        self.outstanding_rows = 0
-        self.outstanding_bytes = 0
-        self.failures = 0
-        self.failed_at = 0.0
-        self.ready = False
+        super().__init__(address, on_lost)
         self.version, self._telemetry = 0, b""
-        self.leaving = False
-        self.closed = False
-        self._pending: dict[int, tuple[OnReply, Payload]] = {}
         self._waiting: OrderedDict[int, tuple[Kind, float, bytes]] = OrderedDict()  # pending, but not sent yet
-        self._on_lost = on_lost
         if address.path and node_id == address.node_id:
             self._connection = connect_unix(Path(address.path), self._read, self._lose)
         else:
@@ -101,29 +200,23 @@ class Peer:
         self._connection.send(pack_greeting(Kind.HELLO))
 
     def tell(self, telemetry: bytes) -> None:
-        """Have it trace and log so, once it has greeted back; see ``telemetry.settings``."""
+        """Have it trace and log so, once it has greeted back."""
         self._telemetry = telemetry
         if telemetry and self.version >= TELEMETRY_SINCE and not self.closed:
             self._connection.send(pack_text(Kind.TELEMETRY, telemetry))
 
-    def call(self, kind: Kind, payload: Payload, expires: float, on_reply: OnReply, context: bytes = b"") -> int:
-        """Send rows; ``on_reply`` is called exactly once unless the call is dropped. ``expires`` is monotonic time.
-
-        Args:
-            context: whose rows they are, see ``telemetry.call_context``; empty where they are not traced.
-        """
-        call_id = next(self._ids)
-        self._pending[call_id] = (on_reply, payload)
-        self.outstanding_rows += payload.rows
-        self.outstanding_bytes += payload.nbytes
-        if payload.rows > self._most_rows:
-            self._most_rows = payload.rows
-            self._connection.allow(max_answer_bytes(payload.rows))
+    def _start(self, call_id: int, kind: Kind, payload: Payload, expires: float, context: bytes) -> None:
+        self._allow(payload)
         if self._connection.unsent_bytes > SEND_AHEAD_BYTES:
             self._waiting[call_id] = kind, expires, context
         else:
             self._send(call_id, kind, expires, context, payload)
-        return call_id
+
+    def _allow(self, payload: Payload) -> None:
+        """Let in an answer about so many rows."""
+        if payload.rows > self._most_rows:
+            self._most_rows = payload.rows
+            self._connection.allow(max_answer_bytes(payload.rows))
 
     def _send(self, call_id: int, kind: Kind, expires: float, context: bytes, payload: Payload) -> None:
         left_s = max(expires - time.monotonic(), 0.0)
@@ -139,26 +232,17 @@ class Peer:
         else:
             self._connection.send(pack(kind, call_id, left_s, payload))
 
-    def drop(self, call_id: int) -> None:
-        """Nobody waits any more: the replica need not start it, and its answer will be ignored."""
-        if self._forget(call_id) is None or self.closed:
-            return
+    def _send_context(self, call_id: int, context: bytes) -> None:
+        if context and self.version >= TELEMETRY_SINCE:
+            self._connection.send(pack_text(Kind.CONTEXT, context, call_id))
+
+    def _cancel(self, call_id: int) -> None:
         if self._waiting.pop(call_id, None) is None:
             self._connection.send(pack(Kind.CANCEL, call_id))
-        self._close_if_left()
 
-    def close(self) -> None:
-        """Cut the connection; calls under way end as lost."""
-        if self.closed:
-            return
-        self.closed = True
+    def _cut(self) -> None:
         self._connection.close()
-        pending, self._pending = self._pending, {}
         self._waiting.clear()
-        self.outstanding_rows = self.outstanding_bytes = 0
-        self._on_lost(self)
-        for on_reply, _ in pending.values():
-            _tell(on_reply, None)
 
     def _send_waiting(self) -> None:
         """Send calls that wait, for as long as the socket takes them."""
@@ -178,16 +262,11 @@ class Peer:
         if message.kind == Kind.FAILURE and not self.ready:
             self._refused(message.text)
         elif message.kind in _REPLIES:
-            on_reply = self._forget(message.call_id)
-            if on_reply is not None:
-                _tell(on_reply, message)
-                if self.leaving:
-                    self._close_if_left()
+            self.take(message)
         elif message.kind == Kind.WELCOME:
             self._welcome(message)
         elif message.kind == Kind.LEAVING:
-            self.leaving = True
-            self._close_if_left()
+            self.leave()
 
     def _welcome(self, message: Message) -> None:
         self.version = agreed(message.number, message.call_id)
@@ -200,19 +279,6 @@ class Peer:
     def _refused(self, why: str) -> None:
         """It is left connected and asked nothing: connecting again would change nothing."""
         _log.error("replica %s is not asked: %s", self.address.replica_id, why)
-
-    def _forget(self, call_id: int) -> OnReply | None:
-        found = self._pending.pop(call_id, None)
-        if found is None:
-            return None
-        on_reply, payload = found
-        self.outstanding_rows -= payload.rows
-        self.outstanding_bytes -= payload.nbytes
-        return on_reply
-
-    def _close_if_left(self) -> None:
-        if self.leaving and not self._pending:
-            self.close()
 
 
 def _tell(on_reply: OnReply, message: Message | None) -> None:

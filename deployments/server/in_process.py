@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import MemberFailedError, UnavailableError
 from quorate.deployments.members.inference_loop import InferenceLoop
+from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.server.service import Service
@@ -108,10 +109,7 @@ class InProcess:
         started, member = time.monotonic(), self._spec.members[name]
         predictor = Predictor(load_model(name, member, self._folder), self._spec.job(name))
         predictor.warm_up()
-        threads = max(1, int(member.resources.num_cpus))
-        loop = InferenceLoop(
-            predictor, member.inputs, member.max_batch_size, [UnixListener(self._socket(name))], threads
-        )
+        loop = InferenceLoop(MemberGroup([predictor]), [UnixListener(self._socket(name))])
         loop.start()
         return MemberRun(time.monotonic() - started, predictor, loop)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -51,6 +52,22 @@ def search_in(*folders: Path) -> None:
     for folder in map(str, (f.resolve() for f in folders)):
         if folder not in sys.path:
             sys.path.append(folder)
+
+
+def search_only_in(folder: Path, below: Path) -> None:
+    """Let factories be imported from a folder, and no more from others below the one that revisions lie in.
+
+    A process that loads members of one revision after another would else import, or have imported, code of an earlier
+    one. What that has made goes on with what it has.
+    """
+    here, others = str(folder.resolve()), f"{below.resolve()}{os.sep}"
+    sys.path[:] = [entry for entry in sys.path if not entry.startswith(others)]
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if file.startswith(others) and not file.startswith(f"{here}{os.sep}"):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+    search_in(folder)
 
 
 def _built(request: LoadRequest, calls: AsyncCalls) -> Any:

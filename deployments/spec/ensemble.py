@@ -19,6 +19,7 @@ from quorate.deployments.spec.checks.check_members import (
     check_tensors,
 )
 from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs, check_task_of
+from quorate.deployments.spec.checks.check_placement import check_placement
 from quorate.deployments.spec.defaults import (
     with_all_inputs,
     with_default_fusion_members,
@@ -62,7 +63,8 @@ class EnsembleSpec(EnsembleSchema):
     @property
     def wiring(self) -> str:
         """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
-        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *self.later})
+        later = self.later - self.of_placement
+        around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *later})
         if self.outputs:
             around["outputs"] = {name: self.view(name).classes for name in self.outputs}
             around |= {f"{name} is": own for name in self.outputs if (own := _own(self.all_fusions[name]))}
@@ -101,6 +103,7 @@ def _check(spec: EnsembleSchema) -> None:
         check_task_of(spec, name)
     check_graph(spec)
     check_inner(spec)
+    check_placement(spec)
     if spec.outputs:
         check_output_classes(spec)
     check_resources("serving.resources", spec.serving.resources)

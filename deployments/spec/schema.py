@@ -21,6 +21,7 @@ from quorate.deployments.spec.fields.types import (
     Name,
     Output,
     OutputName,
+    Placement,
     Seconds,
     Task,
 )
@@ -199,10 +200,16 @@ class EnsembleSchema(Frozen):
         quantiles: the levels that members predict, of the task of this name, ascending.
         output: the fusion whose value is the answer; the last when left out.
         outputs: several instead, each with its own rule, members, deadline, classes, task and quantiles.
+        placement: members have a process each (``apart``), share processes (``together``), inside of the fusion replica
+            those whose pass is shorter than a message, or as they were measured when it is deployed (``auto``).
+        together: lists of members that share a process, whatever ``placement`` says.
+        apart: members that have a process of their own, whatever ``placement`` says.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles"})
+    # What places members, and changes no answer and no door.
+    of_placement: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart"})
+    later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles", *of_placement})
 
     name: Name
     task: Task | None = None
@@ -216,6 +223,9 @@ class EnsembleSchema(Frozen):
     output: Name | None = None
     outputs: tuple[Name, ...] = ()
     serving: Serving = Serving()
+    placement: Placement = "apart"
+    together: tuple[Annotated[tuple[Name, ...], Field(min_length=2)], ...] = ()
+    apart: tuple[Name, ...] = ()
     digests: dict[str, Digest] = Field(default_factory=dict)
 
     @property

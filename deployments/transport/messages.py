@@ -45,6 +45,7 @@ class Kind(IntEnum):
     HELLO = 4  # a fusion replica says that it is there
     CONTEXT = 5  # of the call of this number, which comes next: whose it is, as ``telemetry.call_context`` has it
     TELEMETRY = 6  # what is traced and how logs are written, as ``telemetry.settings`` has it
+    CALL_MEMBERS = 7  # the same rows for several members of one process, each a call: see ``pack_for_members``
     ANSWER = 16
     FAILURE = 17  # the whole call failed; the second frame says why
     WELCOME = 18  # the answer to HELLO
@@ -118,6 +119,18 @@ def pack_greeting(kind: Kind) -> list[Frame]:
 def max_answer_bytes(rows: int) -> int:
     """What an answer about so many rows may take: a model may return anything at all."""
     return _ANSWER_BYTES + rows * _ANSWER_ROW_BYTES
+
+
+def pack_for_members(calls: Sequence[tuple[int, int, Kind]], number: float, payload: Payload) -> list[Frame]:
+    """Calls that ask members of one process about the same rows, which travel once.
+
+    Args:
+        calls: of each its number, the member's place in the process, and CALL or CALL_PROBABILITIES.
+        number: seconds left.
+    """
+    asked = Payload([np.array(calls, np.int64)])
+    header = pack_header(Kind.CALL_MEMBERS, 1 + len(payload.frames), 0, number)
+    return [header + asked.described + payload.described, *asked.frames, *payload.frames]
 
 
 def pack_failure(call_id: int, text: str) -> list[Frame]:

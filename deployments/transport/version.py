@@ -9,7 +9,8 @@ from __future__ import annotations
 
 # 2: versions are said; unknown kinds of messages, and frames behind the tensors, are passed over.
 # 3: whose a call is, and what is to be traced and logged.
-VERSION = 3
+# 4: members that share a process are asked together.
+VERSION = 4
 OLDEST = 1
 # Since when kinds of messages are there that are not sent to older ones.
 TELEMETRY_SINCE = 3

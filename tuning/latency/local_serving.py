@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
+from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.sources.loading import load_model
@@ -83,15 +84,14 @@ def _wait(name: str, near: Connection) -> None:
 def _serve(spec: EnsembleSpec, name: str, folder: Path, path: Path, far: Connection) -> None:
     """One member's replica, until the other end of the pipe is gone."""
     member = spec.members[name]
-    threads = max(1, int(member.resources.num_cpus))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, int(member.resources.num_cpus)))
     try:
         predictor = Predictor(load_model(name, member, folder), spec.job(name))
         predictor.warm_up()
     except QuorateError as error:
         far.send(str(error))
         return
-    loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [UnixListener(path)], threads)
+    loop = InferenceLoop(MemberGroup([predictor]), [UnixListener(path)])
     loop.start()
     far.send("")
     with contextlib.suppress(EOFError):

@@ -27,4 +27,13 @@ def without_the_unread(data: dict[str, Any], outputs: Collection[str]) -> dict[s
         data["fusions"] = fusions
     read.update(str(fusion.get("options", {}).get("input_name")) for fusion in fusions.values())  # a gate's
     read.add(str(data.get("lengths")))  # a fusion of tokens reads it
-    return {**data, "inputs": {name: one for name, one in data["inputs"].items() if name in read}}
+    placed = with_placed_members(data)
+    return {**placed, "inputs": {name: one for name, one in data["inputs"].items() if name in read}}
+
+
+def with_placed_members(data: dict[str, Any]) -> dict[str, Any]:
+    """The spec's fields, of which those that say where members run name only members that are there."""
+    together = [[name for name in group if name in data["members"]] for group in data.get("together", ())]
+    apart = [name for name in data.get("apart", ()) if name in data["members"]]
+    lists = {"together": [group for group in together if len(group) > 1], "apart": apart}
+    return {**data, **{field: found for field, found in lists.items() if field in data}}

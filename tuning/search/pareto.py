@@ -126,7 +126,9 @@ class Picker:
 
     def spec(self, structure: Structure, rule: Rule, state: str | None) -> EnsembleSpec:
         """The structure as a spec whose paths start from the run's folder."""
-        data = self._base.model_dump(mode="json", exclude_defaults=True, include={"name", "classes", "serving"})
+        data = self._base.model_dump(
+            mode="json", exclude_defaults=True, include={"name", "classes", "serving", "placement"}
+        )
         members = self.table.closure(structure.members)
         dumped = {name: self._members[name].model_dump(mode="json", exclude_defaults=True) for name in members}
         read = {source for member in dumped.values() for source in member["inputs"]}

@@ -22,7 +22,7 @@ from quorate.tuning.architectures import BUILD
 from quorate.tuning.architectures.networks import build
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.errors import ArchitectureError
-from quorate.tuning.runs.unread import without_the_unread
+from quorate.tuning.runs.unread import with_placed_members, without_the_unread
 from quorate.tuning.training.checkpoint import save_weights
 from quorate.tuning.training.training_run import Trained
 
@@ -72,7 +72,7 @@ def with_soups(spec: EnsembleSpec, folder: Path, training: Labelled, validation:
         merged = True
     if not merged:
         raise MergeError("members: no two share a configuration; a soup takes networks of one shape and one start")
-    return parse_spec(data)
+    return parse_spec(with_placed_members(data))
 
 
 class _Score:

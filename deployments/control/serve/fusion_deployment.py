@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import threading
+import time
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -15,24 +16,28 @@ from typing import TYPE_CHECKING, Any
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.spreading import keep_copies
 from quorate.deployments.control.publish import publish
-from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
+from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later, kept_root
 from quorate.deployments.control.serve.moving_doors import LOOK_S, NodeWatch, follow_nodes
 from quorate.deployments.control.serve.repeating import repeat
+from quorate.deployments.errors import SentError
 from quorate.deployments.logs.files import SHARED, LogFile
 from quorate.deployments.logs.handler import DOORS, keep_own
 from quorate.deployments.logs.lives import tell_ended
-from quorate.deployments.records.registry import Publication, Record, Registry
+from quorate.deployments.records.registry import Publication, Record, Registry, is_inside
+from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.certificates import Certificates, Tls
 from quorate.deployments.security.doors import WILDCARDS, Doors, at_port, is_loopback, outward_address
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.telemetry.settings import LogSettings, Telemetry
+from quorate.fusion.errors import QuorateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from quorate.deployments.engine.engine import Engine
-    from quorate.deployments.routing.replica import Address
+    from quorate.deployments.members.inside import InsideMembers
+    from quorate.deployments.members.inside_thread import InsideThread
     from quorate.deployments.server.fusion_server import Served
 
 _log = logging.getLogger(__name__)
@@ -43,6 +48,8 @@ _VERSION = version("quorate")
 STALL_S = 10.0
 # How long a replica that was not told of a change may go on as before.
 WATCH_S = 2.0
+# Of a member that this process does not run, see ``InsideMembers``.
+_KEPT_OUT = {"device": "", "memory": {}, "busy_s": 0.0, "failures": 2, "last_error": "it ended the process twice"}
 # How often it is looked whether enough nodes have the files of what may go live.
 COPIES_S = 30.0
 # Of how many such looks one is also for files that no node has all of.
@@ -74,6 +81,8 @@ class FusionDeployment:
         log = LogFile(ensemble, DOORS, str(context.replica_id.unique_id), self._node)
         keep_own(log)
         self._registry = Registry(ClusterStore())
+        self._replica_id = str(context.replica_id.unique_id)
+        self._last_inside = (time.monotonic(), 0.0)
         self._number, self._record = 0, self._registry.latest(ensemble)
         record = self._record
         ours = record is not None and self._app in record.door_apps.values()
@@ -81,9 +90,12 @@ class FusionDeployment:
         self._certificates = None if tls is None else Certificates(tls)
         self._handles: dict[str, Any] = {}  # by application of a member
         settings = ServerSettings(host, http_port, grpc_port, self._keeper, self._certificates)
-        self._server = FusionServer(settings, _make_engine, self._find_member, self._publish, self._configure)
+        self._inside: dict[str, InsideMembers] = {}  # by application
+        make_engine = partial(_make_engine, inside=self._inside_thread)
+        self._server = FusionServer(settings, make_engine, self._find_member, self._publish, self._configure)
         fits = record is not None and record.live.spec.wiring == wiring
         first = record.live if record is not None and fits else Publication.from_json(json.loads(publication))
+        self._load_inside(first)
         self._server.start(_served(first), opening=ours)
         self._tell_doors(record if ours else None)
         self._telemetry, self._server.engine.on_logs = Telemetry(), log.use
@@ -99,7 +111,7 @@ class FusionDeployment:
 
     def prepare(self, publication: dict[str, Any]) -> str:
         """First step of publishing: build the revision and find its members; an error here changes nothing."""
-        return self._server.prepare(_served(Publication.from_json(publication)))
+        return self._prepare(Publication.from_json(publication))
 
     def discard(self, revision: str) -> None:
         """Instead of the second step: forget it."""
@@ -144,6 +156,12 @@ class FusionDeployment:
             "fingerprint": self._fingerprint,
             "spec": engine.revision.spec.model_dump(mode="json"),
             "ready": engine.ready(),
+            "inside": {
+                member.job.name: {"busy_s": inside.thread.busy_s, **member.describe()}
+                for inside in list(self._inside.values())
+                for member in inside.members
+            }
+            | {name: _KEPT_OUT for inside in list(self._inside.values()) for name in inside.kept_out},
             "queued_rows": engine.queued_rows,
             "http": at_port(host, self._server.http_port),
             "grpc": at_port(host, self._server.grpc_port),
@@ -153,13 +171,18 @@ class FusionDeployment:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What ``autoscaling`` reads."""
-        return {"busy_share": self._server.busy_share()}
+        now, busy_s = time.monotonic(), sum(inside.thread.busy_s for inside in list(self._inside.values()))
+        (then, before_s), self._last_inside = self._last_inside, (now, busy_s)
+        inside_share = max(busy_s - before_s, 0.0) / max(now - then, 1e-9)
+        return {"busy_share": min(self._server.busy_share() + inside_share, 1.0)}
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises. Nothing that it would have to ask of others is looked at."""
         stalled_s = self._server.stalled_s()
         if stalled_s > STALL_S:
             raise RuntimeError(f"the fusion's event loop has not run for {stalled_s:.0f} s")
+        for inside in list(self._inside.values()):
+            inside.check_health()
 
     def __del__(self) -> None:
         # Serve calls this when it stops the replica.
@@ -221,9 +244,9 @@ class FusionDeployment:
 
     def _use(self, publication: Publication) -> None:
         name = publication.spec.revision
-        known = self._server.with_revisions(lambda revisions: revisions.knows(name))
+        known = self._server.with_revisions(lambda revisions: revisions.knows(name, publication.apps))
         if not known:
-            self._server.prepare(_served(publication))
+            self._prepare(publication)
         self._server.with_revisions(lambda revisions: revisions.commit(name))
 
     async def _publish(self, revise: Callable[[EnsembleSpec], EnsembleSpec]) -> None:
@@ -239,6 +262,10 @@ class FusionDeployment:
         await asyncio.to_thread(publish, self._ensemble, revised)
 
     def _find_member(self, app: str, on_replicas: Callable[[dict[str, Address]], None]) -> Callable[[], None]:
+        if is_inside(app):
+            address = Address.announced(self._inside[app].address)
+            on_replicas({address.replica_id: address} if address.members else {})
+            return partial(self._forget_inside, app)
         from ray.serve.handle import DeploymentHandle
 
         from quorate.deployments.control.serve.directory import listen
@@ -250,6 +277,30 @@ class FusionDeployment:
             handle: Any = DeploymentHandle(member, app)
             self._handles[app] = handle.options()  # connects the handle, and with it the directory
         return partial(self._forget_member, app)
+
+    def _prepare(self, publication: Publication) -> str:
+        new = self._load_inside(publication)
+        try:
+            return self._server.prepare(_served(publication))
+        except BaseException:
+            for app in new:
+                self._inside.pop(app).stop()
+            raise
+
+    def _load_inside(self, publication: Publication) -> list[str]:
+        """Have the members in this process that a publication wants here; returns the applications that were not."""
+        new = [app for app in publication.members_by_app if is_inside(app) and app not in self._inside]
+        for app in new:
+            self._inside[app] = _load(publication, app, publication.members_by_app[app], self._replica_id)
+        return new
+
+    def _inside_thread(self, app: str) -> InsideThread | None:
+        found = self._inside.get(app)
+        return None if found is None else found.thread
+
+    def _forget_inside(self, app: str) -> None:
+        """Called on the server's event loop: no revision asks these members any more."""
+        asyncio.get_running_loop().run_in_executor(None, self._inside.pop(app).stop)
 
     def _forget_member(self, app: str) -> None:
         """Called on the server's event loop: what holds a handle's router and its long poll is let go."""
@@ -265,14 +316,36 @@ def _served(publication: Publication) -> Served:
     return Served(publication.spec, bring(publication.files.of("")), publication.apps)
 
 
-def _make_engine(served: Served) -> Engine:
+def _load(publication: Publication, app: str, members: Sequence[str], replica_id: str) -> InsideMembers:
+    """Load members into this process, with the code of their own publication.
+
+    Raises:
+        SentError: one cannot be loaded; its log says more.
+    """
+    import ray
+
+    from quorate.deployments.members.inside import InsideMembers
+    from quorate.deployments.sources.factory import search_only_in
+
+    folder, node = bring(publication.files.of_parts(members)), ray.util.get_node_ip_address()
+    search_only_in(folder, kept_root())
+    jobs = [publication.spec.job(name) for name in members]
+    logs = [LogFile(job.ensemble, job.name, replica_id, node) for job in jobs]
+    try:
+        node_id = ray.get_runtime_context().get_node_id()
+        return InsideMembers(list(zip(jobs, logs, strict=True)), folder, app, node_id)
+    except QuorateError as error:
+        raise SentError(type(error).__name__, error.args) from None
+
+
+def _make_engine(served: Served, inside: Callable[[str], InsideThread | None]) -> Engine:
     import ray
 
     from quorate.deployments.engine.engine import Engine
 
     tls = Registry(ClusterStore()).cluster_keys().for_client()
     node_id = ray.get_runtime_context().get_node_id()
-    return Engine(served.spec, served.folder, node_id, tls, served.apps)
+    return Engine(served.spec, served.folder, node_id, tls, served.apps, inside)
 
 
 def _reachable(host: str) -> str:

@@ -30,6 +30,8 @@ from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from quorate.deployments.members.replica import MemberReplica, Place
 
 # Of the code that runs, whatever is installed since.
@@ -37,29 +39,34 @@ _VERSION = version("quorate")
 
 
 class MemberDeployment:
-    """One replica of a member.
+    """One replica of a member, or of several that share a process.
 
     Args:
-        job_json: a ``MemberJob``.
-        files: its ``KeptFiles`` as JSON, which come to this node where it lacks them.
+        job_json: a ``MemberJob``, or a list of them.
+        files: their ``KeptFiles`` as JSON, which come to this node where it lacks them.
         folder: what the spec's relative paths started from on the machine that it was deployed from.
         start_folder: where the operator stood when deploying; factories are looked for there too.
     """
 
     def __init__(self, job_json: str, files: str, folder: str, start_folder: str, fingerprint: str):
         bind_serve_to_node()
-        self._job, self._fingerprint = MemberJob.model_validate_json(job_json), fingerprint
-        if not self._job.member.resources.num_gpus:
+        read = json.loads(job_json)
+        jobs = [MemberJob.model_validate(job) for job in (read if isinstance(read, list) else [read])]
+        self._jobs, self._fingerprint = jobs, fingerprint
+        if not any(job.member.resources.num_gpus for job in jobs):
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none
         _forget_folders(Path(folder), Path(start_folder))
         place = _place()
-        owner = SHARED if self._job.member.share else self._job.ensemble
-        log = LogFile(owner, self._job.name, place.replica_id, place.host)
-        self._life = SignOfLife(log)
+        logs = [
+            LogFile(SHARED if job.member.share else job.ensemble, job.name, place.replica_id, place.host)
+            for job in jobs
+        ]
+        self._lives = [SignOfLife(log) for log in logs]
         try:
-            self._replica = _started(self._job, KeptFiles.from_json(json.loads(files)), Path(start_folder), place, log)
+            self._replica = _started(jobs, KeptFiles.from_json(json.loads(files)), Path(start_folder), place, logs)
         except BaseException:
-            self._life.end()
+            for life in self._lives:
+                life.end()
             raise
         self._last_stats = (time.monotonic(), 0.0)
 
@@ -73,19 +80,23 @@ class MemberDeployment:
         then, before_s = self._last_stats
         self._last_stats = (now, busy_s)
         share = (busy_s - before_s) / max(now - then, 1e-9)
-        queued = self._replica.queued_rows / self._job.member.max_batch_size
+        queued = self._replica.queued_rows / max(job.member.max_batch_size for job in self._jobs)
         return {"busy_share": min(share, 1.0), "queued_batches": queued}
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""
-        self._life.renew(self._replica.memory["resident_bytes"])
+        for life in self._lives:
+            life.renew(self._replica.held_bytes)
         self._replica.check_health()
 
     def describe(self) -> dict[str, Any]:
-        """For ``quorate status``."""
+        """For ``quorate status``; of members that share the process also each by itself, under ``members``."""
         import ray
 
         accelerators = ray.get_runtime_context().get_accelerator_ids()
+        members = {member.job.name: member.describe() for member in self._replica.members}
+        first = next(iter(members.values()))
+        own = {"members": members} if len(members) > 1 else {}
         return {
             "fingerprint": self._fingerprint,
             "replica": self._replica.address["replica_id"],
@@ -93,40 +104,49 @@ class MemberDeployment:
             "quorate": _VERSION,
             "node": self._replica.address["node_id"],
             "gpu_ids": accelerators.get("GPU", []),
-            "device": self._replica.device,
-            "memory": self._replica.memory,
             "queued_rows": self._replica.queued_rows,
             "busy_s": self._replica.busy_s,
-            "failures": self._replica.failures.count,
-            "last_error": self._replica.failures.last,
+            **first,
+            **own,
         }
 
     def __del__(self) -> None:
         # Serve calls this when it stops the replica, and waits for it.
         if hasattr(self, "_replica"):
-            self._life.end()
+            for life in self._lives:
+                life.end()
             self._replica.stop()
             end_process_later()
 
 
-def _started(job: MemberJob, files: KeptFiles, start_folder: Path, place: Place, log: LogFile) -> MemberReplica:
-    """The replica, which writes into its log; what keeps it from starting too, and says so to the operator."""
+def _started(
+    jobs: Sequence[MemberJob], files: KeptFiles, start_folder: Path, place: Place, logs: Sequence[LogFile]
+) -> MemberReplica:
+    """The replica, which writes into its log; what keeps it from starting too, and says so to the operator.
+
+    What members that share the process print is in the log of the first: nobody can tell whose it is.
+    """
     from quorate.deployments.members.replica import MemberReplica
     from quorate.deployments.sources.factory import search_in
 
-    log.use(Registry(ClusterStore()).telemetry(job.ensemble).logs)
-    copy_output(log)
+    settings = Registry(ClusterStore()).telemetry(jobs[0].ensemble).logs
+    for log in logs:
+        log.use(settings)
+    copy_output(logs[0])
     try:
         folder = bring(files)
         search_in(folder, start_folder)
-        return MemberReplica(job, folder, place, log)
+        return MemberReplica(list(zip(jobs, logs, strict=True)), folder, place)
     except Exception as error:
         for file in drop_damaged(files.files, kept_root() / files.name, content_cache()):
-            log.write(f"{file.path} is damaged on this node; it is fetched anew")
+            logs[0].write(f"{file.path} is damaged on this node; it is fetched anew")
         cause = error.__cause__ or error  # the member's own
+        log = next(
+            (log for log, job in zip(logs, jobs, strict=True) if job.name == getattr(error, "member", "")), logs[0]
+        )
         log.write(f"did not start: {error}\n{''.join(traceback.format_exception(cause))}", "error")
         if isinstance(error, MissingArtifactError):
-            raise SentError(MemberLoadError.__name__, (job.name, error.found, error.fix)) from None
+            raise SentError(MemberLoadError.__name__, (jobs[0].name, error.found, error.fix)) from None
         if isinstance(error, QuorateError):
             raise SentError(type(error).__name__, error.args) from None
         raise

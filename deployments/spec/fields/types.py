@@ -30,6 +30,7 @@ ClassName = Annotated[
     # An editor does not see the text of a scalar, but what YAML takes it for.
     WithJsonSchema({"type": ["string", "number", "boolean", "null"], "minLength": 1}),
 ]
+Placement = Literal["auto", "apart", "together"]
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=100_000)]

@@ -26,6 +26,7 @@ from quorate.deployments.control.serve.ensemble_application import EnsembleArgum
 from quorate.deployments.errors import DeployError
 from tests.cluster.support.every_spec import every_spec
 from tests.cluster.support.kubernetes_schemas import check_objects
+from tests.deployments.spec.test_check_placement import spec
 
 SPECS = every_spec()
 GPUS: dict[str, Any] = {
@@ -123,6 +124,15 @@ def test_replicas_are_packed_by_the_kind_of_node_and_what_scales_has_pods_of_its
     terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert terms[0]["matchExpressions"][0]["values"] == ["NVIDIA-H200", "NVIDIA-H200-NVL"]
     assert arguments_of(made)["nodes"] == 3
+
+
+def test_members_that_share_a_process_fit_into_one_pod(tmp_path):
+    halves = {name: {"resources": {"num_cpus": 3}} for name in "abc"}
+    apart, together = spec(halves), spec(halves, together=[["a", "b", "c"]])
+    [found] = worker_groups(apart, tmp_path, 1, 4)
+    assert (found.least, found.cpus) == (3, 4)  # a door beside each
+    [found] = worker_groups(together, tmp_path, 1, 4)
+    assert (found.least, found.cpus, found.parts) == (1, 10, ("a", "b", "c"))
 
 
 def test_a_door_that_only_some_nodes_may_have_gets_pods_of_its_own_where_no_member_is(tmp_path):

@@ -9,11 +9,12 @@ from scipy.special import softmax
 
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import DeadlineError, NonFiniteRowError, SpecError
-from quorate.fusion.errors import QuorumError
+from quorate.fusion.errors import QuorateError, QuorumError
 from tests.deployments.support.factories.graph import evaluate
 from tests.deployments.support.factories.oracle import NAN, NONE, RAISE, SLEEP
 from tests.deployments.support.graphs import PLAIN, ask, ask_all, first, member, rows_of, spec_of
 from tests.deployments.support.member_processes import serving
+from tests.deployments.support.member_threads import PLACEMENTS
 
 
 def test_member_reads_a_member():
@@ -247,20 +248,53 @@ def _evaluate(spec, inputs, failed):
     return mean(spec["fusions"]["answer"])
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_any_graph_answers_as_its_definition_says_whoever_fails_in_whichever_row(seed):
-    random = np.random.default_rng(seed)
-    spec = _random_graph(random)
+def _failing(random, spec, command=NAN):
+    """Rows of which some members fail on some, and (B, M) who does."""
     failed = random.random((12, len(spec["members"]))) < 0.12
     masks = failed @ (1 << np.arange(failed.shape[1]))
-    inputs = rows_of(*((n + 1, NAN, int(mask)) for n, mask in enumerate(masks)))
+    return rows_of(*((n + 1, command, int(mask)) for n, mask in enumerate(masks))), failed
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("seed", range(8))
+def test_any_graph_answers_as_its_definition_says_whoever_fails_in_whichever_row(seed, placement):
+    random = np.random.default_rng(seed)
+    spec = _random_graph(random)
+    inputs, failed = _failing(random, spec)
     expected = _evaluate(spec, inputs, failed)
     singles = [{"row": inputs["row"][n : n + 1]} for n in range(12)]
-    for row, answer in zip(expected, ask_all(spec, singles), strict=True):
+    for row, answer in zip(expected, ask_all(spec, singles, placement), strict=True):
         if np.isfinite(row).all():
             np.testing.assert_allclose(answer.values[0], row, atol=1e-5)
         else:
             assert isinstance(answer, (QuorumError, NonFiniteRowError))
+
+
+def _told(spec, inputs, placement):
+    """All that an answer says of rows, to the bit; what an error says where there is none."""
+    try:
+        answer = ask(spec, inputs, placement, explain=True)
+    except QuorateError as error:
+        return repr(error)
+    assert answer.explanation is not None
+    outputs = {name: values.tobytes() for name, values in answer.explanation.outputs.items()}
+    contributions = {name: values.tobytes() for name, values in answer.explanation.contributions.items()}
+    missing = dict(answer.members_missing), dict(answer.rows_missing)
+    return answer.values.tobytes(), answer.coverage.tobytes(), answer.members_used, missing, outputs, contributions
+
+
+@pytest.mark.parametrize("command", [NAN, RAISE])
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_where_members_of_any_graph_run_changes_no_bit_of_what_is_told(seed, command):
+    random = np.random.default_rng(seed)
+    spec = _random_graph(random)
+    spec["fusions"]["answer"]["quorum"] = 1
+    inputs, _ = _failing(random, spec, command)
+    inputs["row"] = inputs["row"][:4]  # of more there is nearly always one that nobody answers
+    inputs["row"] = np.concatenate([inputs["row"], PLAIN["row"]])
+    apart, *others = [_told(spec, inputs, placement) for placement in PLACEMENTS]
+    for other in others:
+        assert other == apart
 
 
 # -- what a spec must hold

@@ -38,7 +38,7 @@ class Chaos:
             if harm == "publish":
                 self._engine.revisions.commit(self._engine.prepare(next(publications)))
             else:
-                await getattr(self, f"_{harm}")(self._random.choice(MEMBERS))
+                await getattr(self, f"_{harm}")(self._random.choice(list(self._fleet.replicas)))
             self.done[harm] += 1
             await asyncio.sleep(0.02)
 
@@ -68,11 +68,11 @@ class Chaos:
         await until(lambda: fresh.replica_id in self._fleet.ready(self._engine, name))
 
 
-async def storm(requests, seed):
+async def storm(requests, seed, together=False):
     """Send ``requests`` requests, no two alike, while harm is done, and check every answer."""
     specs = [ensemble(deadline_s=DEADLINE_S), ensemble(deadline_s=DEADLINE_S, weights=OTHER_WEIGHTS)]
     weights = {spec.revision: spec.output_fusion.weights for spec in specs}
-    async with serving(specs[0], dict.fromkeys(MEMBERS, 2)) as (engine, fleet):
+    async with serving(specs[0], dict.fromkeys(MEMBERS, 2), together) as (engine, fleet):
         chaos = Chaos(engine, fleet, specs[::-1], seed)
         numbers = itertools.count(1)
         counts = {"full": 0, "degraded": 0, "late": 0, "lost": 0, "error": 0}
@@ -110,6 +110,12 @@ def assert_all_were_answered(counts, requests):
 
 def test_ten_thousand_requests_through_kills_stops_drains_and_publications():
     assert_all_were_answered(asyncio.run(storm(10_000, seed=0)), 10_000)
+
+
+def test_of_members_that_share_processes_a_kill_costs_all_and_no_answer_is_wrong():
+    counts = asyncio.run(storm(5_000, seed=0, together=True))
+    assert counts["lost"] == 0
+    assert counts["full"] > 4_000
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from quorate.deployments import parse_spec
 from quorate.deployments.engine.revision_set import RevisionSet
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+from quorate.deployments.routing.replica import Address
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 
 
@@ -127,10 +128,10 @@ def test_members_of_a_retired_revision_stay_until_its_last_batch_must_have_ended
     revisions.commit(new)
     [old_b] = [member for member in connections.made if member is not revisions.live.members["a"]][:1]
     now[0] += 2.9  # its deadline and a second
-    assert revisions.reconcile() == {}
+    assert revisions.reconcile() == []
     assert not old_b.closed
     now[0] += 0.2
-    assert revisions.reconcile() == {"b": "b"}
+    assert revisions.reconcile() == [("b", "b")]
     assert old_b.closed
     assert revisions.asks("b")  # of the new application
     assert not any(member.closed for member in revisions.live.members.values())
@@ -138,9 +139,10 @@ def test_members_of_a_retired_revision_stay_until_its_last_batch_must_have_ended
 
 def test_replicas_are_announced_to_the_member_of_their_application(revisions, connections):
     revisions.prepare(spec(0.25), None, {"a": "a", "b": "b2"})
-    revisions.set_replicas("b2", {"r": "address"})
-    revisions.set_replicas("unknown", {"r": "address"})
-    assert [member.addresses for member in connections.made] == [None, None, {"r": "address"}]
+    address = Address("r", "node")
+    revisions.set_replicas("b2", {"r": address})
+    revisions.set_replicas("unknown", {"r": address})
+    assert [member.addresses for member in connections.made] == [None, None, {"r": address}]
 
 
 def test_a_canary_gets_its_share_of_requests_and_of_those_that_name_members_none(revisions, monkeypatch):

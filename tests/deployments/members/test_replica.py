@@ -36,7 +36,7 @@ def place(tmp_path):
 @pytest.fixture
 def replica(place, monkeypatch):
     monkeypatch.setattr(replica_module, "HANDOVER_S", 0.0)
-    replica = MemberReplica(job(shift=1), FACTORIES, place, LogFile("known", "m", "r"))
+    replica = MemberReplica([(job(shift=1), LogFile("known", "m", "r"))], FACTORIES, place)
     yield replica
     replica.stop()
 
@@ -50,10 +50,25 @@ def connects(path):
         return True
 
 
+def test_members_that_share_a_process_have_their_limits_together_and_one_that_eats_memory_ends_it(place, monkeypatch):
+    monkeypatch.setattr(replica_module, "HANDOVER_S", 0.0)
+    held = psutil.Process().memory_info().rss
+    halves = [limited(held // 2 + (32 << 20)).model_copy(update={"name": name}) for name in "ab"]
+    replica = MemberReplica([(one, LogFile("known", one.name, "r")) for one in halves], FACTORIES, place)
+    assert replica.address["members"] == ("a", "b")
+    assert replica.address["outputs"] == (("FP32", (3,)),) * 2
+    replica.check_health()
+    kept = np.ones(128 << 20, np.uint8)
+    with pytest.raises(RuntimeError, match=r"the process of members 'a', 'b' holds .* over its max_memory_bytes"):
+        replica.check_health()
+    del kept
+    replica.stop()
+
+
 def test_a_replica_over_its_memory_limit_is_unhealthy(place, monkeypatch):
     monkeypatch.setattr(replica_module, "HANDOVER_S", 0.0)
     held = psutil.Process().memory_info().rss
-    replica = MemberReplica(limited(held + (64 << 20)), FACTORIES, place, LogFile("known", "m", "r"))
+    replica = MemberReplica([(limited(held + (64 << 20)), LogFile("known", "m", "r"))], FACTORIES, place)
     replica.check_health()
     kept = np.ones(128 << 20, np.uint8)
     with pytest.raises(RuntimeError, match="over its max_memory_bytes"):
@@ -64,7 +79,7 @@ def test_a_replica_over_its_memory_limit_is_unhealthy(place, monkeypatch):
 
 def test_a_limit_that_the_model_alone_passes_is_refused_in_words(place):
     with pytest.raises(MemberLoadError, match="max_memory_bytes is 1,000,000 but a replica holds"):
-        MemberReplica(limited(1_000_000), FACTORIES, place, LogFile("known", "m", "r"))
+        MemberReplica([(limited(1_000_000), LogFile("known", "m", "r"))], FACTORIES, place)
 
 
 def limited(max_memory_bytes):
@@ -80,7 +95,8 @@ def test_it_says_where_it_is_and_what_its_rows_are(replica, place):
     assert address["port"] > 0
     assert address["path"] == str(place.socket_folder / "r1")
     until(lambda: connects(address["path"]))
-    assert (replica.device, replica.queued_rows, replica.failures.last) == ("cpu", 0, "")
+    said = replica.members[0].describe()
+    assert (said["device"], replica.queued_rows, said["last_error"]) == ("cpu", 0, "")
     replica.check_health()
 
 
@@ -94,5 +110,5 @@ def test_a_replica_that_has_stopped_is_not_healthy_and_takes_no_connection(repli
 
 def test_a_model_that_does_not_fit_its_spec_never_listens(place):
     with pytest.raises(MemberLoadError):
-        MemberReplica(job(no_such_option=1), FACTORIES, place, LogFile("known", "m", "r"))
+        MemberReplica([(job(no_such_option=1), LogFile("known", "m", "r"))], FACTORIES, place)
     assert not list(place.socket_folder.iterdir())

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from quorate.deployments import parse_spec
-from quorate.deployments.routing.replica import Address, Peer
+from quorate.deployments.routing.replica import Address, ConnectedPeer
 from quorate.deployments.transport.framing import to_stream
 from quorate.deployments.transport.messages import Kind, Payload, max_answer_bytes, pack
 from tests.deployments.support.member_processes import serving
@@ -53,7 +53,7 @@ def test_a_replica_that_announces_a_gigabyte_is_cut_before_memory_is_taken(tmp_p
             listening.listen()
             lost = asyncio.Event()
             replies: list[Any] = []
-            peer = Peer(Address("r", "here", str(path)), "here", None, lambda peer: lost.set())
+            peer = ConnectedPeer(Address("r", "here", str(path)), "here", None, lambda peer: lost.set())
             far, _ = await loop.run_in_executor(None, listening.accept)
             peer.call(Kind.CALL, Payload(ROWS), 1e12, replies.append)
             head = b"".join(map(bytes, to_stream(pack(Kind.ANSWER, 1, 0.0, ROWS))))[:8]

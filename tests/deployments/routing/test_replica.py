@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
+from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.members.predictor import Predictor
-from quorate.deployments.routing.replica import SEND_AHEAD_BYTES, Address, Peer
+from quorate.deployments.routing.replica import SEND_AHEAD_BYTES, Address, ConnectedPeer, Peer
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.transport.connection import MAX_UNREAD_BYTES
 from quorate.deployments.transport.framing import StreamCutter, to_stream
@@ -34,7 +35,7 @@ ONE_MEMBER = ensemble(("a",), deadline_s=30.0)
 
 def inference_loop(listener):
     job = ONE_MEMBER.job("a")
-    loop = InferenceLoop(Predictor(load_model("a", job.member, FACTORIES), job), ("row",), 64, [listener])
+    loop = InferenceLoop(MemberGroup([Predictor(load_model("a", job.member, FACTORIES), job)]), [listener])
     loop.start()
     return loop
 
@@ -245,7 +246,7 @@ def test_a_replica_is_asked_in_the_version_that_both_speak_or_not_at_all(tmp_pat
             speaker.receive()
 
     async def greet():
-        peer = Peer(Address("r", "here", f"{tmp_path}/member"), "here", None, lambda peer: None)
+        peer = ConnectedPeer(Address("r", "here", f"{tmp_path}/member"), "here", None, lambda peer: None)
         await until(lambda: peer.leaving)
         assert (peer.version, peer.ready) == (version, version > 0)
         peer.close()
@@ -315,7 +316,7 @@ def test_replica_that_reads_nothing_for_a_while_is_neither_cut_nor_fed_and_goes_
         async with serving(ONE_MEMBER) as (_, fleet):
             [replica] = fleet.replicas["a"]
             lost: list[Peer] = []
-            peer = Peer(replica.address, "node", None, lost.append)
+            peer = ConnectedPeer(replica.address, "node", None, lost.append)
             await until(lambda: peer.ready)
             replica.stop()
             payload = Payload([np.zeros((100_000, 3), np.int64)])
@@ -340,7 +341,7 @@ def test_calls_that_wait_to_be_sent_end_when_the_replica_is_lost():
     async def scenario():
         async with serving(ONE_MEMBER) as (_, fleet):
             [replica] = fleet.replicas["a"]
-            peer = Peer(replica.address, "node", None, lambda peer: None)
+            peer = ConnectedPeer(replica.address, "node", None, lambda peer: None)
             await until(lambda: peer.ready)
             replica.stop()
             payload = Payload([np.zeros((100_000, 3), np.int64)])
@@ -362,7 +363,7 @@ def test_an_answer_that_cannot_be_used_ends_neither_the_connection_nor_other_cal
     async def scenario():
         async with serving(ONE_MEMBER) as (_, fleet):
             [replica] = fleet.replicas["a"]
-            peer = Peer(replica.address, "node", None, lambda peer: None)
+            peer = ConnectedPeer(replica.address, "node", None, lambda peer: None)
             await until(lambda: peer.ready)
             replies: list[Any] = []
             for _ in range(2):

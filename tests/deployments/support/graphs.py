@@ -33,21 +33,21 @@ def first(inputs):
     return inputs["row"][:, :1]
 
 
-def ask(spec, inputs, **options):
+def ask(spec, inputs, placement="apart", **options):
     """The answer of an ensemble that runs for this one question."""
 
     async def scenario():
-        async with running(spec) as engine:
+        async with running(spec, placement) as engine:
             return await engine.infer(inputs, **options)
 
     return asyncio.run(scenario())
 
 
-def ask_all(spec, questions):
+def ask_all(spec, questions, placement="apart"):
     """The answers to many questions asked at once; errors are returned."""
 
     async def scenario():
-        async with running(spec) as engine:
+        async with running(spec, placement) as engine:
             return await asyncio.gather(*map(engine.infer, questions), return_exceptions=True)
 
     return asyncio.run(scenario())

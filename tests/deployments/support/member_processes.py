@@ -10,6 +10,7 @@ import signal
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.deployments.support.factories import oracle
 FACTORIES = Path(__file__).parent / "factories"
 MEMBERS = ("a", "b", "c")
 BIT = {name: 1 << i for i, name in enumerate(MEMBERS)}
+TOGETHER = "abc"  # what stands for all of them, where they share processes
 WEIGHTS = {"a": 0.5, "b": 0.3, "c": 0.2}
 
 # A fork of a process that has imported everything starts in a tenth of a second, a new interpreter in three.
@@ -29,10 +31,11 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__, "quorate.deployments.members.replica"])
 
 
-def _serve(job, path, started):
+def _serve(jobs, path, started):
     import torch
 
     from quorate.deployments.members.inference_loop import InferenceLoop
+    from quorate.deployments.members.member_group import MemberGroup
     from quorate.deployments.members.predictor import Predictor
     from quorate.deployments.sources.loading import load_model
     from quorate.deployments.transport.unix import UnixListener
@@ -41,9 +44,10 @@ def _serve(job, path, started):
     signal.signal(signal.SIGTERM, lambda *_: drain.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    predictor = Predictor(load_model(job.name, job.member, FACTORIES), job)
-    predictor.warm_up()
-    loop = InferenceLoop(predictor, job.member.inputs, job.member.max_batch_size, [UnixListener(path)])
+    predictors = [Predictor(load_model(job.name, job.member, FACTORIES), job) for job in jobs]
+    for predictor in predictors:
+        predictor.warm_up()
+    loop = InferenceLoop(MemberGroup(predictors), [UnixListener(path)])
     loop.start()
     started.send(True)
     while loop.is_alive() and not drain.wait(0.2):
@@ -53,15 +57,17 @@ def _serve(job, path, started):
 
 
 class MemberProcess:
-    """One replica of one member."""
+    """One replica of one member, or of all where they are together."""
 
     _numbers = itertools.count()
 
     def __init__(self, spec, name, folder):
         self.replica_id = f"{name}{next(self._numbers)}"
         self.path = Path(folder) / self.replica_id
+        self._names = tuple(spec.members) if name == TOGETHER else (name,)
         self._started, far_end = _FORKS.Pipe()
-        self._process = _FORKS.Process(target=_serve, args=(spec.job(name), self.path, far_end), daemon=True)
+        jobs = [spec.job(member) for member in self._names]
+        self._process = _FORKS.Process(target=_serve, args=(jobs, self.path, far_end), daemon=True)
         self._process.start()
         far_end.close()
         assert self._process.pid is not None
@@ -74,7 +80,10 @@ class MemberProcess:
 
     @property
     def address(self):
-        return Address(self.replica_id, "node", str(self.path))
+        address = Address(self.replica_id, "node", str(self.path))
+        if len(self._names) == 1:
+            return address
+        return replace(address, members=self._names, outputs=(("FP32", (4,)),) * len(self._names))
 
     def signal(self, number):
         os.kill(self.pid, number)
@@ -107,10 +116,11 @@ def _thread_state(stat):
 class Fleet:
     """The replicas of every member of one ensemble, and the directory that an engine learns their addresses from."""
 
-    def __init__(self, spec):
+    def __init__(self, spec, together=False):
         self.spec = spec
         self._folder = tempfile.mkdtemp(prefix="q")
-        self.replicas: dict[str, list[MemberProcess]] = {name: [] for name in spec.members}
+        self.apps = {name: TOGETHER if together else name for name in spec.members}
+        self.replicas: dict[str, list[MemberProcess]] = {app: [] for app in self.apps.values()}
         self._all = []
 
     def launch(self, name):
@@ -126,9 +136,8 @@ class Fleet:
 
     def ready(self, engine, name):
         """The replicas that the engine sends calls to."""
-        return {
-            i for i, peer in engine.revisions.live.members[name].replicas.items() if peer.ready and not peer.leaving
-        }
+        member = engine.revisions.live.members["a" if name == TOGETHER else name]
+        return {i for i, peer in member.replicas.items() if peer.ready and not peer.leaving}
 
     def seen(self):
         """(pid, number) of every row that a member of this fleet began to work on."""
@@ -199,20 +208,25 @@ async def until(condition, timeout_s=20.0):
 
 
 @contextlib.asynccontextmanager
-async def serving(spec, replicas=None):
-    """An engine in front of as many processes per member as ``replicas`` says (one each), all ready."""
-    fleet = Fleet(spec)
+async def serving(spec, replicas=None, together=False):
+    """An engine in front of as many processes per member as ``replicas`` says (one each), all ready.
+
+    Where members are ``together`` they have the same processes, as many as ``replicas`` says of any.
+    """
+    fleet = Fleet(spec, together)
+    replicas = {TOGETHER: max((replicas or {"": 1}).values())} if together else replicas
     try:
-        for name in spec.members:
+        for name in fleet.replicas:
             for _ in range((replicas or {}).get(name, 1)):
                 fleet.launch(name)
         for processes in fleet.replicas.values():
             for process in processes:
                 process.wait()
-        engine = Engine(spec, FACTORIES, "node")
+        engine = Engine(spec, FACTORIES, "node", None, fleet.apps)
         try:
             fleet.announce(engine)
-            await until(lambda: engine.ready() == {name: len(found) for name, found in fleet.replicas.items()})
+            ready = {name: len(fleet.replicas[app]) for name, app in fleet.apps.items()}
+            await until(lambda: engine.ready() == ready)
             yield engine, fleet
         finally:
             engine.close()

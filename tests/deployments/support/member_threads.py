@@ -11,6 +11,8 @@ import torch
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
+from quorate.deployments.members.inside_thread import InsideThread
+from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.transport.unix import UnixListener
@@ -18,22 +20,47 @@ from quorate.deployments.transport.unix import UnixListener
 FACTORIES = Path(__file__).parent / "factories"
 
 
-class MemberThreads:
-    """One replica of each member of an ensemble; ``sockets`` is a folder for theirs."""
+PLACEMENTS = ("apart", "together", "inside")
 
-    def __init__(self, spec, sockets, folder=FACTORIES):
+
+class MemberThreads:
+    """One replica of each member of an ensemble, of all together, or all inside of the process of the engine.
+
+    ``sockets`` is a folder for theirs.
+
+    Attributes:
+        apps: what runs each member.
+    """
+
+    def __init__(self, spec, sockets, folder=FACTORIES, placement="apart"):
         self._spec, self._sockets, self._folder = spec, sockets, folder
         torch.set_num_threads(1)
         self._outputs = {}
-        self._loops = {name: self._start(name) for name in spec.members}
+        names = list(spec.members)
+        self.apps = {name: name if placement == "apart" else "all" for name in names}
+        self._inside = None
+        if placement == "inside":
+            self._inside = InsideThread(MemberGroup([self._predictor(name) for name in names]))
+            self._outputs["all"] = self._shared(self._inside.group)
+            self._inside.start()
+            self._loops = {}
+        else:
+            groups = [[name] for name in names] if placement == "apart" else [names]
+            self._loops = {self.apps[group[0]]: self._start(group) for group in groups}
 
-    def _start(self, name):
-        member = self._spec.members[name]
-        predictor = Predictor(load_model(name, member, self._folder), self._spec.job(name))
+    def _predictor(self, name):
+        predictor = Predictor(load_model(name, self._spec.members[name], self._folder), self._spec.job(name))
         predictor.warm_up()
-        self._outputs[name] = {"datatype": predictor.datatype, "dims": predictor.dims}
-        listener = UnixListener(self._path(name))
-        loop = InferenceLoop(predictor, member.inputs, member.max_batch_size, [listener])
+        return predictor
+
+    def _shared(self, group):
+        return {"members": group.names, "outputs": tuple((one.datatype, one.dims) for one in group.members)}
+
+    def _start(self, names):
+        app, group = self.apps[names[0]], MemberGroup([self._predictor(name) for name in names])
+        alone = {"datatype": group.members[0].datatype, "dims": group.members[0].dims}
+        self._outputs[app] = alone if app != "all" else self._shared(group)
+        loop = InferenceLoop(group, [UnixListener(self._path(app))])
         loop.start()
         return loop
 
@@ -41,14 +68,15 @@ class MemberThreads:
         return Path(self._sockets) / name
 
     def find(self, name, on_replicas):
-        """Tell where a member's replica is; it stays there, so nobody need tell again."""
-        on_replicas({"only": Address("only", "here", str(self._path(name)), **self._outputs[name])})
+        """Tell where an application's replica is; it stays there, so nobody need tell again."""
+        path = "" if self._inside else str(self._path(name))
+        on_replicas({"only": Address("only", "here", path, **self._outputs[name])})
         return lambda: None
 
     async def engine(self):
         """An engine that reaches all of them."""
-        engine = Engine(self._spec, self._folder, "here")
-        for name in self._spec.members:
+        engine = Engine(self._spec, self._folder, "here", None, self.apps, lambda replica: self._inside)
+        for name in dict.fromkeys(self.apps.values()):
             self.find(name, functools.partial(engine.revisions.set_replicas, name))
         while not all(engine.ready().values()):
             engine.reconcile()
@@ -57,6 +85,9 @@ class MemberThreads:
 
     def stop(self, *names):
         """Let these members, or all, finish and leave, as Serve does when it stops a replica."""
+        if self._inside is not None:
+            self._inside.stop()
+            self._inside.join(5)
         loops = [self._loops[name] for name in names or self._loops]
         for loop in loops:
             loop.drain(0)  # all at the same time
@@ -65,10 +96,10 @@ class MemberThreads:
 
 
 @contextlib.asynccontextmanager
-async def running(spec):
+async def running(spec, placement="apart"):
     """An engine in front of members that are all there."""
     with tempfile.TemporaryDirectory(prefix="q") as folder:
-        members = MemberThreads(parse_spec(spec), folder)
+        members = MemberThreads(parse_spec(spec), folder, placement=placement)
         try:
             engine = await members.engine()
             try:

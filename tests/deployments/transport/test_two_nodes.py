@@ -11,6 +11,7 @@ import pytest
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
+from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.sources.loading import load_model
@@ -44,7 +45,7 @@ def nodes():
 @contextlib.contextmanager
 def member(listener):
     job = SPEC.job("a")
-    loop = InferenceLoop(Predictor(load_model("a", job.member, FACTORIES), job), ("row",), 64, [listener])
+    loop = InferenceLoop(MemberGroup([Predictor(load_model("a", job.member, FACTORIES), job)]), [listener])
     loop.start()
     try:
         yield loop

@@ -1,0 +1,143 @@
+"""The thread of members that a fusion replica runs itself, and how its event loop hands rows over to it.
+
+The event loop stands still while the thread computes: both need the interpreter, and two hand-overs, 20 us together,
+are all that it costs. That is for passes shorter than a message takes to another process. One that takes longer is not
+waited for: the event loop goes on, answers other requests, keeps deadlines, and takes what comes later when it comes.
+"""
+
+# B rows
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from quorate.deployments.members.member_group import MemberGroup, Outcome, Question, read_alone
+from quorate.deployments.transport.member_call import MemberCall
+from quorate.deployments.transport.messages import Kind, Message
+
+_log = logging.getLogger(__name__)
+# The event loop waits for a batch so long, and not at all while an earlier one takes longer.
+WAIT_S = 0.002
+_PROBABILITIES, _ANSWER = Kind.CALL_PROBABILITIES, Kind.ANSWER
+
+# Called with what members gave; with None when the thread has ended, and nothing more will come.
+Take = Callable[["Sequence[Message] | None"], None]
+
+
+class _Batch:
+    """Calls that were made at one time, and the answers that nobody has taken yet."""
+
+    def __init__(self, calls: list[MemberCall], take: Take):
+        self.calls, self.take = calls, take
+        self.loop = asyncio.get_running_loop()
+        self.answers: deque[Message] = deque()
+        self.late = False
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def deliver(self) -> None:
+        """Hand on what is there, on the event loop."""
+        found = []
+        while self.answers:
+            found.append(self.answers.popleft())
+        if found:
+            self.take(found)
+
+
+class InsideThread(threading.Thread):
+    """Runs the members of a group for the event loop of this process.
+
+    Attributes:
+        group: what it runs.
+        busy_s: seconds spent in forward passes so far.
+    """
+
+    def __init__(self, group: MemberGroup):
+        super().__init__(name="inside", daemon=True)
+        self.group = group
+        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._asked = self._done = 0  # batches; each counted by one thread alone
+        self._cancelled: set[int] = set()
+        self._since: float | None = None
+        self._listeners: dict[Take, asyncio.AbstractEventLoop] = {}
+        self.busy_s = 0.0
+
+    def ask(self, calls: list[MemberCall], take: Take) -> None:
+        """Run calls. ``take`` gets the answers, the first of them before this returns if that is soon."""
+        batch = _Batch(calls, take)
+        self._listeners.setdefault(take, batch.loop)
+        idle, self._asked = self._asked == self._done, self._asked + 1
+        self._batches.put(batch)
+        if idle:
+            batch.done.acquire(timeout=WAIT_S)
+        batch.late = True  # before looking: what comes after this look is announced
+        batch.deliver()
+
+    def cancel(self, call_id: int) -> None:
+        """Nobody waits for a call any more: it need not be run."""
+        if self._asked != self._done:
+            self._cancelled.add(call_id)
+
+    def tell(self, telemetry: bytes) -> None:
+        """Have the members trace and log by these settings."""
+        self.group.use_telemetry(telemetry.decode())
+
+    def stalled_s(self) -> float:
+        """Seconds that the pass under way, of ``group.running``, has been running; 0 between passes."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def stop(self) -> None:
+        """End when what was handed over is done."""
+        self._batches.put(None)
+
+    def run(self) -> None:
+        try:
+            with torch.inference_mode():  # once for all batches: to enter it takes a tenth of a small model's time
+                while (batch := self._batches.get()) is not None:
+                    self._run(batch)
+        except BaseException:  # a model may end the thread; Serve then replaces the fusion replica
+            _log.exception("member %s has ended the thread of all", self.group.names[self.group.running])
+        finally:  # who waits learns of it at once
+            self._since = None
+            for take, loop in list(self._listeners.items()):
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(take, None)
+
+    def _run(self, batch: _Batch) -> None:
+        now = time.monotonic()
+        calls = [call for call in batch.calls if call.expires >= now and call.call_id not in self._cancelled]
+        questions = [
+            Question(
+                call.member, read_alone(call.payload.tensors), call.kind is _PROBABILITIES, call.expires,
+                [call.context.decode()] if call.context else (),
+            )
+            for call in calls
+        ]  # fmt: skip
+        self._since = now
+        for outcome in self.group.run(questions):
+            self.busy_s += outcome.seconds
+            batch.answers.append(_answer(calls[outcome.question].call_id, outcome))
+            self._since = time.monotonic()
+            if batch.late:
+                batch.loop.call_soon_threadsafe(batch.deliver)
+        self._since = None
+        self._done += 1
+        if self._asked == self._done:
+            self._cancelled.clear()
+        batch.done.release()
+
+
+def _answer(call_id: int, outcome: Outcome) -> Message:
+    if outcome.values is None:
+        return Message(Kind.FAILURE, call_id, outcome.seconds, (), outcome.refusal)
+    # A copy: a model may give the same array again, with other numbers, while this one is still looked at.
+    return Message(_ANSWER, call_id, outcome.seconds, (outcome.values.copy(), outcome.status))
