@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage test-gpu test-triton test-openapi test-stores test-prometheus test-autogluon test-servers lint format clean
+.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage gpu test-gpu test-triton test-openapi test-stores test-prometheus test-autogluon test-servers lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
 # where the environment says not to keep what was compiled: many tests start a process.
@@ -64,6 +64,10 @@ coverage: setup
 	$(PYTEST) -n 2 -m 'not slow and not ray and not gpu' --cov --cov-report=
 	$(PYTEST) -m 'ray and not own_cluster and not slow and not docs and not gpu' --cov --cov-append --cov-report=
 	$(PYTEST) -m 'own_cluster and not slow and not docs and not gpu' --cov --cov-append --cov-report=term-missing:skip-covered tests/cluster
+
+# Some minutes on one CUDA card, for RESULTS.md; without one it says so.
+gpu: setup
+	$(BIN)/python benchmarks/gpu.py
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu

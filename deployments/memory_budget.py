@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from quorate.deployments.errors import OverloadedError
@@ -11,8 +12,10 @@ from quorate.deployments.errors import OverloadedError
 SHARE_OF_MEMORY = 8
 MIN_BUDGET_BYTES = 256 << 20
 RETRY_AFTER_S = 1.0
-# cgroup v2, then v1: as a container sees its own limit.
+# cgroup v2, then v1: as a container sees itself.
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_CGROUP_USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+_CGROUP_STATES = (Path("/sys/fs/cgroup/memory.stat"), Path("/sys/fs/cgroup/memory/memory.stat"))
 
 
 class MemoryBudget:
@@ -90,16 +93,42 @@ class MemoryHold:
 def default_limit_bytes() -> int:
     """A share of the machine's memory, or of the container's where that is less."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(min([machine, *_container_limits()]) // SHARE_OF_MEMORY, MIN_BUDGET_BYTES)
+    return max(min([machine, *_numbers(_CGROUP_LIMITS)]) // SHARE_OF_MEMORY, MIN_BUDGET_BYTES)
 
 
-def _container_limits() -> list[int]:
+def free_memory_bytes() -> int:
+    """What processes may take yet of the machine's memory, or of the container's where that is less.
+
+    Files that are only kept in memory for whoever reads them again count as free, as Kubernetes counts them.
+    """
+    import psutil
+
+    free = [psutil.virtual_memory().available]
+    for limit, used, states in zip(_CGROUP_LIMITS, _CGROUP_USED, _CGROUP_STATES, strict=True):
+        found = _numbers([limit, used])
+        if len(found) == 2:
+            free.append(found[0] - found[1] + _unread_bytes(states))
+    return max(min(free), 0)
+
+
+def _unread_bytes(states: Path) -> int:
+    """Of files in a container's memory that nobody has read for a while."""
+    try:
+        lines = (line.split() for line in states.read_text().splitlines())
+    except OSError:
+        return 0
+    said = {words[0]: int(words[1]) for words in lines if len(words) == 2}
+    return said.get("total_inactive_file", said.get("inactive_file", 0))
+
+
+def _numbers(paths: Sequence[Path]) -> list[int]:
+    """What stands in those of the files that hold a number: version 2 of cgroups says "max" for no limit."""
     found = []
-    for path in _CGROUP_LIMITS:
+    for path in paths:
         try:
             text = path.read_text().strip()
         except OSError:
             continue
-        if text.isdigit():  # version 2 says "max" for no limit
+        if text.isdigit():
             found.append(int(text))
     return found

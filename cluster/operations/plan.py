@@ -38,10 +38,17 @@ class Plan(Displayed):
 
     def tables(self) -> Sequence[Table]:
         rows = [
-            (app.part, app.action, ", ".join(place.node for place in app.places), app.problem or app.why)
-            for app in self.apps
+            (
+                one.part,
+                one.action,
+                ", ".join(place.node for place in one.places),
+                str(one.needs),
+                one.problem or one.why,
+            )
+            for one in self.apps
         ]
-        return [Table(("part", "what happens", "node of each replica", "why"), rows, lines=self.notes)]
+        columns = ("part", "what happens", "node of each replica", "memory of each", "why")
+        return [Table(columns, rows, lines=self.notes)]
 
 
 @naming_spec_lines
@@ -74,8 +81,11 @@ def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | Non
 def _from_dict(told: dict[str, Any]) -> Plan:
     """What ``to_dict`` gave."""
     from quorate.deployments.control.placement import Placed, PlannedApp
+    from quorate.deployments.records.memory_needs import Needs
 
-    def planned(part: str, app: str, action: Any, why: str, places: list[dict[str, Any]], **_: str) -> PlannedApp:
-        return PlannedApp(part, app, action, why, tuple(Placed(**place) for place in places))
+    def planned(places: list[dict[str, Any]], needs: dict[str, Any], replaces: list[str], **one: Any) -> PlannedApp:
+        del one["problem"]
+        found = tuple(Placed(**place) for place in places)
+        return PlannedApp(places=found, needs=Needs(**needs), replaces=tuple(replaces), **one)
 
     return Plan(tuple(planned(**app) for app in told["apps"]), tuple(told["notes"]))

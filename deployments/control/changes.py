@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quorate.deployments.control.describe import describe
-from quorate.deployments.control.placement import Action, PlannedApp, Rooms, Wanted, nodes_free
+from quorate.deployments.control.placement import (
+    Action,
+    Node,
+    PlannedApp,
+    Rooms,
+    Wanted,
+    nodes_free,
+    with_memory,
+)
 from quorate.deployments.control.processes.grouping import resources_of
 from quorate.deployments.control.serve_apps import ServeApp, alive_apps
 from quorate.deployments.control.shared_members import runs_for_others
+from quorate.deployments.records.memory_needs import Needs
 from quorate.deployments.records.registry import Publication, Record, is_inside
 from quorate.deployments.spec.schema import MemberJob, Resources
 
+# Below this share of a node's memory nobody asks what is free: what nodes say of it takes a process on each.
+SMALL_SHARE = 0.05
 
-def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedApp]:
-    """Compare applications with those that run, and place those that are new on what nodes have free now."""
-    rooms, given = Rooms(nodes_free()), set[str]()
+
+def plan_changes(
+    old: Record | None, apps: Sequence[ServeApp], needs: Mapping[str, Needs] | None = None
+) -> list[PlannedApp]:
+    """Compare applications with those that run, and place those that are new on what nodes have free now.
+
+    Args:
+        needs: of memory, what each replica of an application needs, by its name.
+    """
+    needs = defaultdict(Needs, needs or {})
+    rooms, given = Rooms(_nodes([app for app in apps if old is None or app.name not in old.apps], needs)), set[str]()
     alive = alive_apps() if any(app.shared for app in apps) else set()
     wanted_apps = {app.name for app in apps}
     planned = []
@@ -25,10 +45,11 @@ def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedAp
         part = f"doors on {app.node}" if app.node else ", ".join(app.members)
         runs = old is not None and app.name in old.apps
         if runs or (app.shared and app.name in alive):
-            planned.append(PlannedApp(part, app.name, "stays", "" if runs else "shared", ()))
+            planned.append(PlannedApp(part, app.name, "stays", "" if runs else "shared", (), needs=needs[app.name]))
             continue
         before = _before(old, app) - wanted_apps
-        wanted = [Wanted(part, number, app.resources, app.node) for number in range(app.replicas.min)]
+        need = needs[app.name]
+        wanted = [Wanted(part, number, app.resources, app.node, need) for number in range(app.replicas.min)]
         trial = rooms.copy()
         places = trial.place(wanted)
         action: Action = "starts beside the old one" if before else "starts"
@@ -38,15 +59,25 @@ def plan_changes(old: Record | None, apps: Sequence[ServeApp]) -> list[PlannedAp
             trial, action = rooms.copy(), "takes the old one's place"
             for one in sorted(free - given):
                 for replica in describe([one]):
-                    trial.give_back(replica["node"], _held(old, one))
+                    memory_bytes = replica.get("memory", {}).get("model_bytes", 0)
+                    trial.give_back(replica["node"], _held(old, one), memory_bytes)
             given |= free
             places = trial.place(wanted)
         rooms = trial
         replaces = tuple(sorted(free)) if action == "takes the old one's place" else ()
         why = _why(old, app) if old is not None and before else ""
-        planned.append(PlannedApp(part, app.name, action, why, tuple(places), replaces))
+        planned.append(PlannedApp(part, app.name, action, why, tuple(places), replaces, need))
     order = {app.name: index for index, app in enumerate(apps)}
     return sorted(planned, key=lambda found: order[found.app])
+
+
+def _nodes(starting: Sequence[ServeApp], needs: Mapping[str, Needs]) -> list[Node]:
+    """What nodes have free; of their memory too, where what starts may be too much for it."""
+    nodes = nodes_free()
+    needed = [(needs[app.name], app.replicas.min) for app in starting]
+    memory, on_gpus = sum(one.memory_bytes * count for one, count in needed), any(one.gpu_bytes for one, _ in needed)
+    smallest = min((node.whole_bytes for node in nodes), default=0.0)
+    return with_memory(nodes) if on_gpus or memory > SMALL_SHARE * smallest else nodes
 
 
 def plan_inside(old: Record | None, publication: Publication) -> list[PlannedApp]:

@@ -29,6 +29,7 @@ from quorate.deployments.records.artifact_store import upload
 from quorate.deployments.records.door_failures import DoorFailures
 from quorate.deployments.records.kept_files import KeptFiles, keep_files
 from quorate.deployments.records.measurements import Measurements
+from quorate.deployments.records.memory_needs import MemoryNeeds, Needs, file_bytes, needs_of
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
 from quorate.deployments.security.doors import Doors, at_port
@@ -179,12 +180,14 @@ def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[P
     """
     with inside(spec, folder) as (named, place):
         spec = pin(named, place)
+        sizes = {name: file_bytes(name, member, place) for name, member in spec.members.items()}
     old = Registry(ClusterStore()).latest(spec.name)
     opened = doors or (old.doors if old else Doors())
     ports = (0, 0) if old is None else (old.http_port, old.grpc_port)
     measured = Measurements() if old is None else known(spec, old.live.measured)
     publication = _published(spec, folder.resolve(), KeptFiles(Path()), measured)
-    found = plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)))
+    needs = _needs(publication, sizes)
+    found = plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)), needs)
     return with_sharing([*plan_inside(old, publication), *found], publication)
 
 
@@ -230,7 +233,7 @@ def _go_live(
     """Start what is new, have every fusion replica prepare the revision, record it, and open the new doors."""
     old, apps = change.record, recorded_apps(record)
     there = set(door_nodes(record.live.spec.serving.resources))
-    planned = plan_changes(old, apps)
+    planned = plan_changes(old, apps, _needs(record.live, _file_sizes(record.live)))
     for found in planned:
         if found.problem:
             raise DeployError(f"no place for {found.part}: {found.problem}; change its resources or add nodes")
@@ -249,6 +252,19 @@ def _go_live(
         check = None
     candidate = Candidate(record.live, Replicas(record.door_apps.values()), bring(record.live.files.of("")))
     roll_out(candidate, lambda: change.commit(record), check)
+
+
+def _file_sizes(publication: Publication) -> dict[str, int]:
+    """Of each member's files, in bytes."""
+    files = {name: publication.files.of(name).files for name in publication.spec.members}
+    return {name: sum(file.size_bytes for file in found) for name, found in files.items()}
+
+
+def _needs(publication: Publication, sizes: Mapping[str, int]) -> dict[str, Needs]:
+    """What a replica of each application needs of memory, as it was measured, or by the size of its members' files."""
+    known, spec = MemoryNeeds(ClusterStore()), publication.spec
+    groups = {app: [spec.job(name) for name in names] for app, names in publication.members_by_app.items()}
+    return {app: needs_of(jobs, sizes, known) for app, jobs in groups.items()}
 
 
 def _store(change: Change) -> str:

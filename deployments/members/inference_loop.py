@@ -23,7 +23,7 @@ import torch
 import uvloop
 from numpy.typing import NDArray
 
-from quorate.deployments.members.member_group import MemberGroup, Outcome, Question, read_alone
+from quorate.deployments.members.member_group import MemberGroup, Outcome, Question
 from quorate.deployments.transport.connection import Connection, Listener
 from quorate.deployments.transport.messages import (
     Frame,
@@ -265,8 +265,8 @@ class InferenceLoop(threading.Thread):
         questions = []
         for at, (place, probabilities) in enumerate(asked):
             contexts = [call.contexts[call.ids[at]] for call in batch if call.ids[at] in call.contexts]
-            own = read_alone(columns) if len(asked) > 1 else columns
-            questions.append(Question(place, own, probabilities, expires, contexts, waited_s))
+            question = Question(place, columns, probabilities, expires, contexts, waited_s, shared=len(asked) > 1)
+            questions.append(question)
         return self._group.run(questions)
 
     def _go_on(self, batch: list[_Call], number: int, outcomes: Iterator[Outcome]) -> None:

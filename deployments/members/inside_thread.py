@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from quorate.deployments.members.member_group import MemberGroup, Outcome, Question, read_alone
+from quorate.deployments.members.member_group import MemberGroup, Outcome, Question
 from quorate.deployments.transport.member_call import MemberCall
 from quorate.deployments.transport.messages import Kind, Message
 
@@ -117,8 +117,8 @@ class InsideThread(threading.Thread):
         calls = [call for call in batch.calls if call.expires >= now and call.call_id not in self._cancelled]
         questions = [
             Question(
-                call.member, read_alone(call.payload.tensors), call.kind is _PROBABILITIES, call.expires,
-                [call.context.decode()] if call.context else (),
+                call.member, call.payload.tensors, call.kind is _PROBABILITIES, call.expires,
+                [call.context.decode()] if call.context else (), shared=True,
             )
             for call in calls
         ]  # fmt: skip

@@ -15,8 +15,10 @@ import torch
 
 from quorate.deployments.logs.failures import Failures
 from quorate.deployments.logs.files import LogFile
+from quorate.deployments.members.gpu_memory import cap_memory, peak_bytes
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.members.telemetry import MemberTelemetry
+from quorate.deployments.records.memory_needs import Needs
 from quorate.deployments.sources.loading import load_model
 from quorate.deployments.spec.digests import check_member
 from quorate.deployments.spec.schema import MemberJob
@@ -103,10 +105,20 @@ def resident_bytes(*others: int | None) -> int:
     return resident
 
 
+def needs_of_process(members: Sequence[LoadedMember], passes: str) -> Needs:
+    """What a process of members has been seen to need so far, and how their passes are run."""
+    own: int = psutil.Process().memory_full_info().uss
+    for pid in {member.predictor.model.pid for member in members} - {None}:
+        with contextlib.suppress(psutil.Error):
+            own += psutil.Process(pid).memory_full_info().uss
+    return Needs(own, max(peak_bytes(member.predictor.model.device) for member in members), True, passes)
+
+
 def load_all(jobs: Sequence[tuple[MemberJob, LogFile]], folder: Path, replica_id: str) -> tuple[LoadedMember, ...]:
     """Load the members that a process runs, one after another; one without a GPU of its own stays on the CPU."""
 
     def device(job: MemberJob) -> torch.device | None:
         return None if len(jobs) == 1 or job.member.resources.num_gpus else torch.device("cpu")
 
+    cap_memory(sum(job.member.resources.num_gpus for job, _ in jobs))
     return tuple(LoadedMember(job, folder, replica_id, log, device(job)) for job, log in jobs)

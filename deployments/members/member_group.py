@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quorate.deployments.members.packing.alike import stack_members
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.members.telemetry import MemberTelemetry
 from quorate.deployments.sources.outputs import OutputError
@@ -34,10 +35,11 @@ class Question:
 
     Attributes:
         member: its place in the group.
-        tensors: what it reads, (B, *shape) each, in its order; nobody else has these arrays.
+        tensors: what it reads, (B, *shape) each, in its order.
         probabilities: what a fusion reads is wanted, instead of what the model returns.
         expires: until when somebody waits (monotonic time).
         contexts: whose rows they are, where that is traced; they have waited for ``waited_s``.
+        shared: others read these arrays too, so that the model, which may write into them, gets copies.
     """
 
     member: int
@@ -46,6 +48,7 @@ class Question:
     expires: float
     contexts: Sequence[str] = ()
     waited_s: float = 0.0
+    shared: bool = False
 
 
 class Outcome(NamedTuple):
@@ -72,6 +75,7 @@ class MemberGroup:
         members: in the order by which questions name them.
         running: the place of the one that computes now, or did last.
         on_running: told the place of each that is about to compute, and -1 behind it.
+        stacks: those that run as one, being of one architecture; of the others ``alone`` says why not, by place.
     """
 
     def __init__(self, members: Sequence[Predictor], telemetry: Sequence[MemberTelemetry] = ()):
@@ -84,11 +88,21 @@ class MemberGroup:
         self._telemetry = tuple(telemetry) or tuple(MemberTelemetry(one.name) for one in members)
         self._needs_s = [0.0] * len(self.members)
         self._threads = 0
+        self.stacks, self.alone = stack_members(self.members) if len(self.members) > 1 else ([], {})
 
     @property
     def names(self) -> tuple[str, ...]:
         """The members' names, in their order."""
         return tuple(one.name for one in self.members)
+
+    def passes(self) -> str:
+        """Whose forward passes are run as one and whose are not, and why; empty for a single member."""
+        said = [f"{self._listed(stack.places)}: {stack.how}" for stack in self.stacks]
+        said += [f"{self.members[place].name}: one by one, {reason}" for place, reason in self.alone.items()]
+        return "; ".join(said)
+
+    def _listed(self, places: Sequence[int]) -> str:
+        return ", ".join(self.members[place].name for place in places)
 
     def use_telemetry(self, stored: str) -> None:
         """Have all of them trace and log by these settings."""
@@ -100,30 +114,60 @@ class MemberGroup:
 
         Who needs the least time comes first: one that is late keeps none of the others from their answers.
         """
-        order = sorted(range(len(questions)), key=lambda place: self._needs_s[questions[place].member])
+        ready = self._stacked(questions) if self.stacks else {}
+        needs_s = self._needs_s
+        order = sorted(range(len(questions)), key=lambda at: (at not in ready, needs_s[questions[at].member]))
         for number, place in enumerate(order):
             if number and questions[place].expires < time.monotonic():
                 continue  # nobody waits any more
-            yield self._run(place, questions[place])
+            yield self._run(place, questions[place], *ready.get(place, (None, 0.0)))
 
-    def _run(self, place: int, question: Question) -> Outcome:
-        member = self.members[question.member]
-        self.running = question.member
-        self.on_running(question.member)
-        if member.threads != self._threads:
+    def _stacked(self, questions: Sequence[Question]) -> dict[int, tuple[Array, float]]:
+        """What members give that are asked the same and run as one, with the seconds of each, by place of question."""
+        asked = {question.member: place for place, question in enumerate(questions)}
+        ready: dict[int, tuple[Array, float]] = {}
+        for stack in self.stacks:
+            if not all(member in asked for member in stack.places):
+                continue
+            places = [asked[member] for member in stack.places]
+            tensors = questions[places[0]].tensors
+            if len(tensors[0]) > stack.max_rows or not all(_same(tensors, questions[at].tensors) for at in places[1:]):
+                continue
+            self._begin(stack.places[0])
+            started = time.monotonic()
+            with suppress(Exception):  # run one by one, each says what is the matter with it
+                outputs = stack.run(self._inputs(questions[places[0]]))
+                seconds = (time.monotonic() - started) / len(outputs)
+                ready |= {place: (output, seconds) for place, output in zip(places, outputs, strict=True)}
+            self.on_running(-1)
+        return ready
+
+    def _inputs(self, question: Question) -> dict[str, Array]:
+        tensors = [np.array(one, order="C") for one in question.tensors] if question.shared else question.tensors
+        return dict(zip(self.members[question.member].inputs, tensors, strict=True))
+
+    def _begin(self, place: int) -> None:
+        """Say that a member computes from now on, and have it use as many threads as it may."""
+        self.running, threads = place, self.members[place].threads
+        self.on_running(place)
+        if threads != self._threads:
             # OpenMP keeps its number of threads per calling thread: set anywhere else, a batch of 64 rows through a
             # small layer took 20 ms instead of 0.1 on two busy cores, its threads waiting for each other.
-            torch.set_num_threads(member.threads)
-            self._threads = member.threads
+            torch.set_num_threads(threads)
+            self._threads = threads
+
+    def _run(self, place: int, question: Question, output: Array | None, spent_s: float) -> Outcome:
+        member = self.members[question.member]
+        self._begin(question.member)
         set_deadline(question.expires)
-        inputs = dict(zip(member.inputs, question.tensors, strict=True))
+        inputs = self._inputs(question)
         started = time.monotonic()
         if question.contexts:
             with self._traced(question):
-                values, status = member.run_chunked(inputs, question.probabilities)
+                values, status = member.run_chunked(inputs, question.probabilities, output)
         else:
-            values, status = member.run_chunked(inputs, question.probabilities)
-        seconds = time.monotonic() - started
+            values, status = member.run_chunked(inputs, question.probabilities, output)
+        seconds = time.monotonic() - started + spent_s
         self.on_running(-1)
         self._needs_s[question.member] += _NEW * (seconds - self._needs_s[question.member])
         limit = max_answer_bytes(len(status)) - _FRAMING_BYTES
@@ -140,10 +184,10 @@ class MemberGroup:
         return telemetry.forward(question.contexts, rows, question.waited_s, device)
 
 
+def _same(tensors: Sequence[Array], others: Sequence[Array]) -> bool:
+    """Whether two members are asked about the same rows."""
+    return all(one is other for one, other in zip(tensors, others, strict=True))
+
+
 def _ignore(place: int) -> None:
     """Nobody wants to know who computes."""
-
-
-def read_alone(tensors: Sequence[Array]) -> list[Array]:
-    """Copies: a model may write into what it reads, and others read the same."""
-    return [np.array(tensor, order="C") for tensor in tensors]

@@ -21,7 +21,7 @@ from quorate.deployments.sources.model import Model
 from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.sources.remote.server import DownError, UnreachableError
 from quorate.deployments.spec.model_files.example_content import content_of
-from quorate.deployments.spec.schema import MemberJob, token_input
+from quorate.deployments.spec.schema import MemberJob, MemberSpec, token_input
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.datatypes import datatype_of, has_name
 
@@ -61,6 +61,11 @@ class Predictor:
         self.device_lost = False
         self.datatype = ""
         self.dims: tuple[int, ...] = ()
+
+    @property
+    def spec(self) -> MemberSpec:
+        """The member."""
+        return self._spec
 
     def warm_up(self) -> None:
         """Run an example through the model, so that the first request finds everything compiled and allocated.
@@ -107,27 +112,32 @@ class Predictor:
         dims = output.shape[1:]
         self.dims = tuple(-1 if free and place < len(dims) - known else size for place, size in enumerate(dims))
 
-    def run_chunked(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
+    def run_chunked(
+        self, inputs: Mapping[str, Array], probabilities: bool, output: Array | None = None
+    ) -> tuple[Array, NDArray[np.uint8]]:
         """The same as ``run`` of more rows than the model takes at once."""
         rows, most = len(next(iter(inputs.values()))), self.max_batch_size
-        if rows <= most:
-            return self.run(inputs, probabilities)
+        if rows <= most or output is not None:
+            return self.run(inputs, probabilities, output)
         cuts = [slice(at, at + most) for at in range(0, rows, most)]
         return join([self.run({name: array[cut] for name, array in inputs.items()}, probabilities) for cut in cuts])
 
-    def run(self, inputs: Mapping[str, Array], probabilities: bool) -> tuple[Array, NDArray[np.uint8]]:
+    def run(
+        self, inputs: Mapping[str, Array], probabilities: bool, output: Array | None = None
+    ) -> tuple[Array, NDArray[np.uint8]]:
         """Run a batch.
 
         Args:
             inputs: (B, *shape) each.
             probabilities: give what a fusion reads, such as (B, C) float32 over the ensemble's classes, instead of
                 what the model returns.
+            output: what the model has returned for these rows, where that is known.
 
         Returns:
             (B, ...) the output with unusable rows zeroed, and (B,) RowState.
         """
         rows = len(next(iter(inputs.values())))
-        whole = None if self.device_lost else self._try(inputs, rows)
+        whole = None if self.device_lost else self._try(inputs, rows, output)
         raw, status = self._run_halves(inputs, rows) if whole is None else whole
         raw = self._without_padding(raw, inputs)
         finite = blank_nonfinite(raw, status)
@@ -170,10 +180,12 @@ class Predictor:
                 parts[start] = _failed(stop - start, RowState.ERROR)
         return join([parts[start] for start in sorted(parts)]) if len(parts) > 1 else parts[0]
 
-    def _try(self, inputs: Mapping[str, Array], rows: int) -> tuple[Array, NDArray[np.uint8]] | None:
+    def _try(
+        self, inputs: Mapping[str, Array], rows: int, output: Array | None = None
+    ) -> tuple[Array, NDArray[np.uint8]] | None:
         """What the model gives for these rows; None when it raises."""
         try:
-            return self._forward(inputs), np.zeros(rows, dtype=np.uint8)
+            return self._forward(inputs, output), np.zeros(rows, dtype=np.uint8)
         except OutputError as error:
             self.note(error)
             return _failed(rows, RowState.SHAPE)
@@ -211,8 +223,8 @@ class Predictor:
         values[good], status[good] = part
         return values, status
 
-    def _forward(self, inputs: Mapping[str, Array]) -> Array:
-        output = self.model.predict(inputs)
+    def _forward(self, inputs: Mapping[str, Array], output: Array | None = None) -> Array:
+        output = self.model.predict(inputs) if output is None else output
         rows = len(next(iter(inputs.values())))
         if output.ndim == 0 or output.shape[0] != rows or not output.size:
             raise OutputError(f"the model returned shape {list(output.shape)} for {rows} rows")

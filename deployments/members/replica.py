@@ -12,8 +12,9 @@ from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.logs.files import LogFile
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.loaded_member import LoadedMember, load_all, resident_bytes
+from quorate.deployments.members.loaded_member import LoadedMember, load_all, needs_of_process, resident_bytes
 from quorate.deployments.members.member_group import MemberGroup
+from quorate.deployments.records.memory_needs import Needs
 from quorate.deployments.spec.schema import MemberJob
 from quorate.deployments.transport.connection import Listener
 from quorate.deployments.transport.keys import ClusterKeys
@@ -69,6 +70,8 @@ class MemberReplica:
         self._inference = InferenceLoop(self._group, listeners)
         spare_loaded()
         self._inference.start()
+        if len(self.members) > 1:
+            self.members[0].log.write(f"shares its process: {self._group.passes()}")
         for member in self.members:
             member.log.write(f"serves on {member.predictor.model.device}, after {time.monotonic() - started:.1f} s")
 
@@ -94,6 +97,11 @@ class MemberReplica:
     @property
     def queued_rows(self) -> int:
         return self._inference.queued_rows
+
+    @property
+    def needs(self) -> Needs:
+        """What it has been seen to need of memory so far."""
+        return needs_of_process(self.members, self._group.passes())
 
     def check_health(self) -> None:
         """Raise RuntimeError when the process had better be replaced."""

@@ -84,14 +84,44 @@ class Model:
             BadRowsError: naming rows that cannot be read.
             OutputError: there is no such output.
         """
-        if self._check is not None:
-            self._check({self._spec.input_names.get(name, name): array for name, array in inputs.items()})
-        arrays = self._preprocessing(inputs)
+        arrays = self.arrays(inputs)
         if self._batch is None or len(arrays[0]) == self._batch:
             return self._run(arrays)
         starts = range(0, len(arrays[0]), self._batch)
         parts = [self._run([_filled(a[at : at + self._batch], self._batch) for a in arrays]) for at in starts]
         return np.concatenate(parts)[: len(arrays[0])]
+
+    def arrays(self, inputs: Mapping[str, Array]) -> list[Any]:
+        """What the steps before the model make of a batch.
+
+        Raises:
+            BadRowsError: as of ``predict``.
+        """
+        if self._check is not None:
+            self._check({self._spec.input_names.get(name, name): array for name, array in inputs.items()})
+        return self._preprocessing(inputs)
+
+    @property
+    def network(self) -> nn.Module | None:
+        """What takes tensors, where the model is a network that does, and is no more than that."""
+        return self.module if self._tensors else None
+
+    def host_tensors(self, inputs: Mapping[str, Array]) -> list[torch.Tensor]:
+        """The same as the network's tensors, on the CPU yet, for whoever calls the network itself.
+
+        Raises:
+            BadRowsError: as of ``predict``.
+        """
+        return [_host_tensor(a, dtype) for a, dtype in zip(self.arrays(inputs), self._dtypes, strict=True)]
+
+    def call_network(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """The output that the spec means, (B, ...), of the network's tensors on its device.
+
+        Raises:
+            OutputError: there is none.
+        """
+        found: torch.Tensor = pick(self._call(*tensors), self._spec)
+        return found
 
     def _run(self, arrays: Sequence[Any]) -> Array:
         if torch.is_inference_mode_enabled():
@@ -109,19 +139,23 @@ class Model:
     def _tensor(self, array: Array, dtype: torch.dtype | None) -> Any:
         if array.dtype == object:  # BYTES stay what they are: tokenising is the model's business
             return array
-        # torch warns about read-only arrays although nothing here writes to them.
-        array = array if array.flags.writeable else array.copy()
-        if array.dtype == ml_dtypes.bfloat16:  # NumPy's bfloat16 is an extension type that torch does not know
-            tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
-        else:
-            tensor = torch.from_numpy(array)
-        tensor = tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
-        return tensor.to(dtype) if dtype in _FLOATS and tensor.dtype in _FLOATS else tensor
+        tensor = _host_tensor(array, dtype)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def example(self, inputs: Mapping[str, TensorSpec], rows: int, lengths: str | None = None) -> dict[str, Array]:
         """The member's request inputs; see ``example_rows``."""
         read = {name: inputs[name] for name in self._spec.inputs if name in inputs}
         return example_rows(read, rows, self._folder, lengths, {**content_of([self._spec]), **self.content})
+
+
+def _host_tensor(array: Array, dtype: torch.dtype | None) -> torch.Tensor:
+    # torch warns about read-only arrays although nothing here writes to them.
+    array = array if array.flags.writeable else array.copy()
+    if array.dtype == ml_dtypes.bfloat16:  # NumPy's bfloat16 is an extension type that torch does not know
+        tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(array)
+    return tensor.to(dtype) if dtype in _FLOATS and tensor.dtype in _FLOATS else tensor
 
 
 def _filled(rows: Array, count: int) -> Array:

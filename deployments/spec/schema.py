@@ -111,9 +111,12 @@ class MemberSpec(Frozen):
         python: the interpreter of another environment that runs the model, where its libraries clash with others': an
             absolute path, the same on every node. Quorate is installed there too.
         share: run once for all ensembles that have this member, the same in name, files, inputs, classes and settings.
+        stack: run members of one architecture that share a process as one batched forward pass: where that changes no
+            bit of an answer and is faster when left out; always where true, and answers may differ in their last bits
+            from those of one by one; never where false.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"python"})
+    later: ClassVar[frozenset[str]] = frozenset({"python", "stack"})
 
     model: Annotated[str, Field(min_length=1)]
     config: dict[str, Any] = Field(default_factory=dict)
@@ -132,6 +135,7 @@ class MemberSpec(Frozen):
     max_memory_bytes: Annotated[int, Field(gt=0)] | None = None
     python: Annotated[str, Field(min_length=1)] | None = None
     share: bool = False
+    stack: bool | None = None
 
     @model_validator(mode="before")
     @classmethod

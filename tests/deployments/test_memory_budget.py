@@ -53,3 +53,20 @@ def test_a_container_has_a_share_of_its_own_limit(tmp_path, monkeypatch):
     assert default_limit_bytes() == (4 << 30) // memory_budget.SHARE_OF_MEMORY
     limit.write_text("1000\n")
     assert default_limit_bytes() == memory_budget.MIN_BUDGET_BYTES
+
+
+def test_a_containers_free_memory_counts_files_that_nobody_reads(tmp_path, monkeypatch):
+    (tmp_path / "max").write_text("1000000\n")
+    (tmp_path / "current").write_text("900000\n")
+    (tmp_path / "stat").write_text("anon 500000\ninactive_file 300000\n")
+    for name, file in (("_CGROUP_LIMITS", "max"), ("_CGROUP_USED", "current"), ("_CGROUP_STATES", "stat")):
+        monkeypatch.setattr(memory_budget, name, (tmp_path / file,))
+    assert memory_budget.free_memory_bytes() == 400_000
+
+
+def test_without_a_limit_the_machine_says_what_is_free(tmp_path, monkeypatch):
+    (tmp_path / "max").write_text("max\n")
+    monkeypatch.setattr(memory_budget, "_CGROUP_LIMITS", (tmp_path / "max",))
+    monkeypatch.setattr(memory_budget, "_CGROUP_USED", (tmp_path / "none",))
+    monkeypatch.setattr(memory_budget, "_CGROUP_STATES", (tmp_path / "none",))
+    assert memory_budget.free_memory_bytes() > 1 << 20

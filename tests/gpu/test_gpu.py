@@ -1,6 +1,9 @@
 """What only a GPU can show: members on the device, pinning by Ray, training. Run it with ``make test-gpu``."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +142,65 @@ def cluster_of_one_gpu():
     yield ray
     serve.shutdown()
     ray.shutdown()
+
+
+def stacked_predictors(stack, count=3):
+    from quorate.deployments.members.predictor import Predictor
+
+    fields = {} if stack is None else {"stack": stack}
+    spec = parse_spec(
+        {
+            "name": "stacked",
+            "inputs": IMAGE,
+            "classes": list("0123456789"),
+            "members": {
+                f"m{seed}": {
+                    "model": "quorate.tuning.architectures:build",
+                    "config": {"family": "mlp", "width": 32, "image": [1, 8, 8]},
+                    "inputs": ["image"],
+                    "max_batch_size": 8,
+                    **fields,
+                }
+                for seed in range(count)
+            },
+            "fusion": {"rule": "mean"},
+        }
+    )
+    found = []
+    for seed, name in enumerate(spec.members):
+        torch.manual_seed(seed)
+        found.append(Predictor(load_model(name, spec.members[name], Path()), spec.job(name)))
+    return found
+
+
+@pytest.mark.parametrize("stack", [None, True])
+def test_members_that_are_recorded_answer_what_each_answers_alone(images, stack):
+    from quorate.deployments.members.packing.alike import stack_members
+
+    members = stacked_predictors(stack)
+    (stacked,), why = stack_members(members)
+    assert not why
+    assert stacked.how.startswith("recorded for 1, 2, 4, 8 rows")
+    for rows in (1, 2, 3, 8, 3, 1):
+        inputs = {"image": images["image"][:rows]}
+        found, alone = stacked.run(inputs), [one.model.predict(inputs) for one in members]
+        if stack is None:
+            np.testing.assert_array_equal(found, alone)
+        else:
+            np.testing.assert_allclose(found, alone, atol=1e-3)
+
+
+def test_a_process_that_shares_the_gpu_is_refused_more_than_its_part():
+    code = (
+        "import torch\n"
+        "from quorate.deployments.members.gpu_memory import allowed_bytes, cap_memory\n"
+        "cap_memory(0.2)\n"
+        "total = torch.cuda.get_device_properties(0).total_memory\n"
+        "torch.empty(int(0.8 * allowed_bytes(0.2, total)), dtype=torch.uint8, device='cuda')\n"
+        "try:\n"
+        "    torch.empty(int(0.5 * allowed_bytes(0.2, total)), dtype=torch.uint8, device='cuda')\n"
+        "except torch.OutOfMemoryError:\n"
+        "    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "refused", done.stderr

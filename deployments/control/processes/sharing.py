@@ -16,7 +16,7 @@ def with_sharing(planned: Sequence[PlannedApp], publication: Publication) -> lis
     found = []
     for app in planned:
         members = publication.members_by_app.get(app.app, ())
-        said = [app.why, _shared(app.app, members, publication), _measured_later(members, waiting)]
+        said = [app.why, _shared(app.app, members, publication), app.needs.passes, _measured_later(members, waiting)]
         found.append(replace(app, why="; ".join(filter(None, said))))
     return found
 

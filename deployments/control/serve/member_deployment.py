@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+import threading
 import time
 import traceback
 from importlib.metadata import version
@@ -25,6 +27,7 @@ from quorate.deployments.logs.capture import copy_output
 from quorate.deployments.logs.files import SHARED, LogFile
 from quorate.deployments.logs.lives import SignOfLife
 from quorate.deployments.records.kept_files import KeptFiles, drop_damaged
+from quorate.deployments.records.memory_needs import MemoryNeeds
 from quorate.deployments.records.registry import Registry
 from quorate.deployments.spec.schema import MemberJob
 from quorate.fusion.errors import QuorateError
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
     from quorate.deployments.members.replica import MemberReplica, Place
 
+# It grows with the largest batches, slowly; a look takes some milliseconds.
+MEASURE_EVERY_S = 60.0
 # Of the code that runs, whatever is installed since.
 _VERSION = version("quorate")
 
@@ -69,6 +74,8 @@ class MemberDeployment:
                 life.end()
             raise
         self._last_stats = (time.monotonic(), 0.0)
+        self._measured_at = -math.inf
+        self._measure()
 
     def record_replica_metadata(self) -> dict[str, Any]:
         """Serve passes this on to everyone who holds a handle."""
@@ -88,6 +95,17 @@ class MemberDeployment:
         for life in self._lives:
             life.renew(self._replica.held_bytes)
         self._replica.check_health()
+        self._measure()
+
+    def _measure(self) -> None:
+        """Keep what it needs of memory for whoever plans to start it again; health waits for nobody's store."""
+        now = time.monotonic()
+        if now - self._measured_at >= MEASURE_EVERY_S:
+            self._measured_at = now
+            threading.Thread(target=self._note_needs, name="measure", daemon=True).start()
+
+    def _note_needs(self) -> None:
+        MemoryNeeds(ClusterStore()).note(self._jobs, self._replica.needs)
 
     def describe(self) -> dict[str, Any]:
         """For ``quorate status``; of members that share the process also each by itself, under ``members``."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_files.fixed_batch import fixed_batch
-from quorate.deployments.spec.model_formats import ONNX, TORCH_EXPORT, format_of, model_path
+from quorate.deployments.spec.model_formats import FACTORY, ONNX, TORCH_EXPORT, format_of, model_path
 
 _FIXES = {
     ONNX.name: "export it with a dynamic first dimension (torch.onnx.export's dynamic_shapes)",
@@ -22,6 +22,7 @@ def notes(spec: EnsembleSpec, folder: Path) -> tuple[str, ...]:
 
 
 def _notes(spec: EnsembleSpec, folder: Path) -> Iterator[str]:
+    yield from _of_stacks(spec)
     for name, member in spec.members.items():
         path, known = model_path(member.model), format_of(member.model).name
         rows = fixed_batch(folder / path) if path is not None and known in _FIXES else None
@@ -31,3 +32,15 @@ def _notes(spec: EnsembleSpec, folder: Path) -> Iterator[str]:
                 f"members.{name}: {path} was exported for {each} at a time, and is run so; to have more of them in a "
                 f"batch, {_FIXES[known]}"
             )
+
+
+def _of_stacks(spec: EnsembleSpec) -> Iterator[str]:
+    """Where ``stack: true`` cannot do anything."""
+    sharing = {name for names in spec.together for name in names}
+    for name, member in spec.members.items():
+        if not member.stack:
+            continue
+        if format_of(member.model) is not FACTORY:
+            yield f"members.{name}: stack: true is for networks that factories build; {member.model} runs by itself"
+        elif name in spec.apart or (spec.placement == "apart" and name not in sharing):
+            yield f"members.{name}: stack: true is for members that share a process; write placement: together"

@@ -1,6 +1,12 @@
 """Where replicas have room, from two dataclasses and no cluster."""
 
-from quorate.deployments.control.placement import Node, Rooms, Wanted
+import math
+import os
+
+import psutil
+
+from quorate.deployments.control.placement import Node, Rooms, Wanted, node_memory
+from quorate.deployments.records.memory_needs import Needs
 from quorate.deployments.spec.schema import Resources
 
 
@@ -50,3 +56,46 @@ def test_what_is_given_back_is_free_where_it_was():
     assert rooms.copy().place(wanted)[0].problem
     rooms.give_back("1", Resources(num_cpus=1, num_gpus=1))
     assert rooms.place(wanted)[0].node == "n"
+
+
+GB = 10**9
+
+
+def test_what_needs_more_memory_than_a_node_has_free_is_refused_with_both_numbers():
+    rooms = Rooms([Node("n", 8, 0, memory_bytes=5 * GB), Node("m", 8, 0, memory_bytes=3 * GB)])
+    wanted = [Wanted("a", number, Resources(num_cpus=1), needs=Needs(3 * GB, measured=True)) for number in range(3)]
+    first, second, third = rooms.place(wanted)
+    assert (first.node, second.node) == ("n", "m")
+    assert third.problem == "needs 3.0 GB of memory, the node with most has 2.0 GB free"
+
+
+def test_a_part_of_a_gpu_is_that_part_of_its_memory():
+    node = Node("n", 8, 1, gpu_bytes=24 * GB)
+    needs = Needs(gpu_bytes=13 * GB)
+    half, more = (Wanted("a", 0, Resources(num_cpus=1, num_gpus=part), needs=needs) for part in (0.5, 0.6))
+    assert Rooms([node]).place([more])[0].node == "n"
+    found = Rooms([node]).place([half])[0].problem
+    assert found == "needs 13.0 GB of a GPU or more, and num_gpus: 0.5 allows 11.3 GB of one"
+
+
+def test_what_is_stopped_gives_its_memory_back():
+    rooms = Rooms([Node("n", 8, 0, node_id="1", memory_bytes=GB)])
+    wanted = [Wanted("a", 0, Resources(num_cpus=1), needs=Needs(2 * GB))]
+    assert rooms.copy().place(wanted)[0].problem
+    rooms.give_back("1", Resources(num_cpus=1), GB)
+    assert rooms.place(wanted)[0].node == "n"
+
+
+def test_the_driver_says_how_large_gpus_are(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 81559\necho 24564\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    free, smallest = node_memory()
+    assert 0 < free <= psutil.virtual_memory().total
+    assert smallest == 24564 * 2**20
+
+
+def test_a_node_without_gpus_limits_none(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert node_memory()[1] == math.inf
