@@ -21,9 +21,10 @@ _CLIENTS = re.compile(r"httpx|httpcore|hpack")
 def test_no_secret_is_in_anything_that_a_rooms_tests_log_print_or_leave(tmp_path, room):
     log, left = tmp_path / "debug.log", tmp_path / "left"
     env = {**os.environ, **dict.fromkeys(NAMES, SECRET), "QUORATE_HOME": str(tmp_path / "home")}
-    words = (f"tests/deployments/{room}", "-q", "-s", "-m", "not slow and not ray and not long", "--basetemp", left)
-    words += ("--log-file", log, "--log-file-level", "DEBUG", "-p", "tests.deployments.support.secret_headers")
-    words += ("-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=all")
+    words = [f"tests/deployments/{room}", "-q", "-s", "-m", "not slow and not ray and not long"]
+    words += ["--basetemp", str(left), "--log-file", str(log), "--log-file-level", "DEBUG"]
+    words += ["-p", "tests.deployments.support.secret_headers", "-p", "no:cacheprovider"]
+    words += ["-o", "tmp_path_retention_policy=all"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
