@@ -1,6 +1,7 @@
 """Runs of tune, train, compress and sweep from a machine that is no node: rows go there, the run comes here."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def operator(nodes):
     words = {"name": "two", "inputs": inputs, "classes": list("0123456789"), "members": members}
     save_spec(parse_spec({**words, "fusion": {"rule": "mean"}}), folder / "two.yaml")
     for name, rows in (("train", splits.train), ("other", splits.validation), ("last", splits.test)):
-        np.savez(folder / f"{name}.npz", label=rows.labels, **rows.inputs)
+        arrays: dict[str, Any] = {"label": rows.labels, **rows.inputs}
+        np.savez(folder / f"{name}.npz", **arrays)
     return machine
 
 
