@@ -11,7 +11,6 @@ all of them once, in another order; ratios are of a round's own pairs: their med
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -26,7 +25,8 @@ import psutil
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "serving_peers")]
 
-from wrk import Wrk  # noqa: E402
+from bodies import INFER  # noqa: E402
+from load import Loads  # noqa: E402
 
 from benchmarks.engine import PEERS, SPEC, serve_member  # noqa: E402
 from benchmarks.tracing import start_child  # noqa: E402
@@ -70,9 +70,9 @@ class System:
         self._fusion = [psutil.Process(child.pid) for child in (first, *more)]
         self._members = [psutil.Process(child.pid) for child in members]
 
-    def measure(self, wrk: Wrk, clients: int, seconds: int) -> dict[str, float]:
+    def measure(self, loads: Loads, clients: int, seconds: int) -> dict[str, float]:
         before = _cpu_s(self._fusion), _cpu_s(self._members)
-        found = wrk.run(self.url, clients, seconds)
+        found = loads.http(self.url + INFER, "json", clients, seconds)
         if found.errors:
             sys.exit(f"{found.errors} requests of {found.requests} were not answered")
         each = 1e6 / found.requests
@@ -132,18 +132,14 @@ def main() -> None:
         systems[f"{arguments.replicas} replicas"] = System(sys.executable, arguments.replicas)
     base = next(iter(systems))
     rng = np.random.default_rng(0)
-    rows = rng.standard_normal((16, 1, *SPEC.inputs["x"].shape))
-    bodies = [
-        json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": list(r.shape), "data": r.ravel().tolist()}]})
-        for r in rows
-    ]
+    rows = rng.standard_normal((16, 1, *SPEC.inputs["x"].shape)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        wrk = Wrk([body.encode() for body in bodies], Path(folder))
+        loads = Loads(list(rows), Path(folder))
         rounds: list[dict[str, Found]] = []
         for number in range(arguments.rounds + 1):  # the first warms up
             one: dict[str, Found] = {}
             for name in random.sample(list(systems), len(systems)):
-                one[name] = {c: systems[name].measure(wrk, c, arguments.seconds) for c in arguments.clients}
+                one[name] = {c: systems[name].measure(loads, c, arguments.seconds) for c in arguments.clients}
             if number:
                 rounds.append({name: one[name] for name in systems})
         report(rounds, base)

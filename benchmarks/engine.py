@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -33,7 +34,6 @@ from mlp import NUM_CLASSES, NUM_FEATURES, SEEDS  # noqa: E402
 from quorate.deployments import load_model, parse_spec  # noqa: E402
 from quorate.deployments.engine.engine import Engine  # noqa: E402
 from quorate.deployments.members.inference_loop import InferenceLoop  # noqa: E402
-from quorate.deployments.members.member_group import MemberGroup  # noqa: E402
 from quorate.deployments.members.predictor import Predictor  # noqa: E402
 from quorate.deployments.routing.replica import Address  # noqa: E402
 from quorate.deployments.transport.unix import UnixListener  # noqa: E402
@@ -51,12 +51,21 @@ SPEC = parse_spec(
 ROW = {"x": np.random.default_rng(0).standard_normal((1, NUM_FEATURES)).astype(np.float32)}
 
 
+def _alone(predictor: Predictor) -> Any:
+    """What an inference loop runs: in versions that ``doors`` compares with, the member itself."""
+    try:
+        from quorate.deployments.members.member_group import MemberGroup
+    except ImportError:
+        return predictor
+    return MemberGroup([predictor])
+
+
 def serve_member(name: str, path: Path) -> None:
     """One member replica, until standard input closes."""
     member = SPEC.members[name]
     predictor = Predictor(load_model(name, member, PEERS), SPEC.job(name))
     predictor.warm_up()
-    loop = InferenceLoop(MemberGroup([predictor]), [UnixListener(path)])
+    loop = InferenceLoop(_alone(predictor), [UnixListener(path)])
     loop.start()
     print("up", flush=True)
     sys.stdin.read()

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -189,7 +189,7 @@ def measure(
 
 
 def compare(
-    tables: dict[str, Sequence[Column]], found: Sequence[Peer], cells: Cells, arguments: argparse.Namespace,
+    tables: Mapping[str, Sequence[Column]], found: Sequence[Peer], cells: Cells, arguments: argparse.Namespace,
     folder: Path, features: int = NUM_FEATURES, members: int = 3,
 ) -> Found:  # fmt: skip
     """Start systems, measure them, and print tables of these titles and columns."""

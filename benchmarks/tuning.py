@@ -106,7 +106,7 @@ def structure_trials(trials: int = 200) -> None:
         )  # fmt: skip
         started = time.perf_counter()
         phase = Phase("structures", StructureTrial, table, Resources(num_cpus=1.0))
-        with WorkerPool(2) as pool:
+        with WorkerPool(2, Path(folder)) as pool:
             run_trials(pool, phase, search, Callbacks([], Path(folder)))
         wall = time.perf_counter() - started
     ray.shutdown()

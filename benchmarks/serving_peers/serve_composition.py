@@ -45,23 +45,19 @@ class Model:
         return np.split(values, np.cumsum([len(r) for r in rows])[:-1])
 
 
-@serve.deployment(ray_actor_options=ACTOR, **OPTIONS)
 class Member(Model):
-    if BATCHED:
-
-        async def __call__(self, rows: Rows) -> Rows:
-            return self.answer([rows])[0]
-
-    else:
-
-        @serve.batch(**BATCHING)
-        async def __call__(self, rows: list[Rows]) -> list[Rows]:
-            return self.answer(rows)
+    async def __call__(self, rows: Rows) -> Rows:
+        return self.answer([rows])[0]
 
 
-@serve.deployment(ray_actor_options=ACTOR, **OPTIONS)
+class BatchingMember(Model):
+    @serve.batch(**BATCHING)
+    async def __call__(self, rows: list[Rows]) -> list[Rows]:
+        return self.answer(rows)
+
+
 class Ensemble:
-    def __init__(self, *members: DeploymentHandle):
+    def __init__(self, *members: DeploymentHandle[Any]):
         self._members = members
 
     async def __call__(self, request: Request) -> Response:
@@ -83,7 +79,7 @@ class Ensemble:
 
     async def _mean(self, rows: Rows) -> Rows:
         outputs = await asyncio.gather(*(member.remote(rows) for member in self._members))
-        return np.mean(outputs, axis=0)
+        return np.asarray(np.mean(outputs, axis=0))
 
     @serve.batch(**BATCHING)
     async def _batched(self, rows: list[Rows]) -> list[Rows]:
@@ -106,11 +102,13 @@ def compose(members: list[dict[str, Any]], features: int, fusion: dict[str, Any]
     Args:
         members: Ray's options for the actor of each, likewise ``fusion``.
     """
+    member, ensemble = (serve.deployment(**OPTIONS)(of) for of in (Member if BATCHED else BatchingMember, Ensemble))
     bound = [
-        Member.options(name=f"member{seed}", ray_actor_options={**ACTOR, **actor}).bind(seed, features)
+        member.options(name=f"member{seed}", ray_actor_options={**ACTOR, **actor}).bind(seed, features)
         for seed, actor in enumerate(members)
     ]
-    return Ensemble.options(ray_actor_options={**ACTOR, **fusion}).bind(*bound)
+    application: serve.Application = ensemble.options(ray_actor_options={**ACTOR, **fusion}).bind(*bound)
+    return application
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from quorate.cluster.arguments.input_rows import is_read, wanted_by
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
@@ -125,7 +125,7 @@ def _read(
         return read_inputs(rows, wanted_by(described), columns)
     if columns:
         raise RequestError("columns are given for arrays by name; name the arrays as the inputs")
-    given, known = by_name(rows), {item["name"]: item for item in described}
+    given, known = by_name(cast("Inputs", rows)), {item["name"]: item for item in described}
     for name in given:
         if name not in known:
             raise RequestError(f"'{name}' is no input of the model; it reads {', '.join(known)}")

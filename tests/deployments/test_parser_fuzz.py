@@ -6,7 +6,9 @@ import random
 import time
 import wave
 import zipfile
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -144,7 +146,7 @@ NPZ = written(lambda file: np.savez(file, x=ROWS, label=np.array(["0", "1", "0",
 ONLY_ROWS = written(lambda file: np.savez(file, x=ROWS))
 PARQUET = written(lambda file: parquet.write_table(LABELLED, file))
 # Each: a good text, and what parses it, given a folder and the text.
-PARSERS = {
+PARSERS: dict[str, tuple[bytes, Callable[[Path, bytes], object]]] = {
     **{what: (wire.good, partial(_parse, wire.parse)) for what, wire in WIRE.items()},
     "a spec": (dump_spec(SPEC).encode(), lambda folder, data: load_spec(in_file(folder, "spec.yaml", data))),
     "rows as .npy": (

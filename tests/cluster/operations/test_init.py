@@ -203,7 +203,7 @@ def test_columns_of_a_model_that_only_numbers_its_classes_get_the_names_that_lab
     assert "columns of m are malignant, benign, as the labels show" in said
     assert "left out: other.joblib is a pickle, whose code would run: if you trust it, quorate convert" in said
     shares = try_spec(done.path, table.drop(columns="diagnosis")).outputs["fused"]
-    np.testing.assert_allclose(shares, model.predict_proba(rows[400:])[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(shares, np.asarray(model.predict_proba(rows[400:]))[:, ::-1], atol=1e-6)
     (tmp_path / "m.txt").unlink()
     with pytest.raises(QuorateError, match=r"holds no model; other.joblib is a pickle, .* --to skops; give a folder"):
         init(tmp_path, table, label="diagnosis", replace=True)

@@ -41,7 +41,7 @@ def test_what_it_imported_is_there_in_the_workers_that_it_forks(listener, tmp_pa
 def worker_says(tmp_path):
     """What a worker that is forked writes."""
     (tmp_path / "worker.py").write_text(SCRIPT)
-    request = {
+    request: dict[str, object] = {
         "modules": [], "arguments": [str(tmp_path / "worker.py"), "argument"], "folder": str(tmp_path),
         "environment": {**os.environ, "WORKER": "one"},
     }  # fmt: skip

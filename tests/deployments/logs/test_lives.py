@@ -34,6 +34,13 @@ def home(tmp_path, monkeypatch):
     return counts
 
 
+def path_of(replica, node):
+    """Of a replica's log."""
+    path = LogFile("pair", "a", replica, node).path
+    assert path is not None
+    return path
+
+
 def ended(how):
     """A replica's process that has ended; returns what its log says."""
     subprocess.run([sys.executable, "-c", _REPLICA, how], check=False)
@@ -62,25 +69,25 @@ def test_a_process_that_lives_is_not(home):
     life = SignOfLife(log)
     assert "without a word" not in said()
     life.end()
-    assert not sign_of(log.path).exists()
+    assert not sign_of(path_of("r1", NODE)).exists()
 
 
 def test_where_the_kernel_has_killed_for_memory_meanwhile_it_is_said(home):
-    sign = sign_of(LogFile("pair", "a", "r1", NODE).path)
+    sign = sign_of(path_of("r1", NODE))
     sign.write_text('{"pid": 7, "kills": 3, "held_bytes": 2097152}   ')
     assert "process 7 has ended without a word, when it held some 2 MiB: the kernel has killed a process" in said()
     assert not sign.exists()
 
 
 def test_what_another_node_wrote_is_its_own_business(home):
-    sign = sign_of(LogFile("pair", "a", "r2", "10.0.0.2").path)
+    sign = sign_of(path_of("r2", "10.0.0.2"))
     sign.write_text('{"pid": 7, "kills": 3, "held_bytes": 2097152}')
     said()
     assert sign.exists()
 
 
 def test_a_sign_that_was_just_made_is_left_alone(home):
-    sign = sign_of(LogFile("pair", "a", "r1", NODE).path)
+    sign = sign_of(path_of("r1", NODE))
     sign.write_text("")
     said()
     assert sign.exists()

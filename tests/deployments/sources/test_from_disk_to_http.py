@@ -39,8 +39,8 @@ def asked(url: str, kind: str, made: OnDisk):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_of_each_kind_answers_as_its_library_does(open_doors, tmp_path, kind):
     made = KINDS[kind](tmp_path)
-    spec = quorate.load_spec(written(tmp_path, kind, made))
-    doors = open_doors(spec.model_dump(mode="json", exclude_defaults=True), folder=tmp_path)
+    loaded = quorate.load_spec(written(tmp_path, kind, made))
+    doors = open_doors(loaded.model_dump(mode="json", exclude_defaults=True), folder=tmp_path)
     near(asked(doors.http, kind, made), made.expected)
 
 
@@ -75,6 +75,6 @@ def test_a_model_elsewhere_answers_as_it_does_there(open_doors, pair, tmp_path, 
         spec.replace("MEMBER", f'model: "{model}", output: probabilities'), {"x": ("FP32", rows)},
         np.reshape(said["data"], said["shape"]),
     )  # fmt: skip
-    spec = quorate.load_spec(written(tmp_path, kind, made))
-    doors = open_doors(spec.model_dump(mode="json", exclude_defaults=True), folder=tmp_path)
+    loaded = quorate.load_spec(written(tmp_path, kind, made))
+    doors = open_doors(loaded.model_dump(mode="json", exclude_defaults=True), folder=tmp_path)
     near(asked(doors.http, kind, made), made.expected)

@@ -1,10 +1,12 @@
 """Which requests are traced, and what is done where nothing is to be."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from quorate.deployments.telemetry.settings import LogSettings, Telemetry, TraceSettings
+from quorate.deployments.telemetry.spans import Recorder
 from quorate.deployments.telemetry.trace_context import TraceContext
 from quorate.deployments.telemetry.tracer import Tracer
 from quorate.fusion.errors import MissingExtraError
@@ -16,7 +18,7 @@ ON = Telemetry(trace=TraceSettings(on=True, ratio=1.0))
 
 @pytest.fixture
 def tracer():
-    return Tracer("digits", "one", lambda endpoint, service, instance: RecordedSpans())
+    return Tracer("digits", "one", lambda endpoint, service, instance: cast(Recorder, RecordedSpans()))
 
 
 def begin(tracer, given=None, model="digits"):

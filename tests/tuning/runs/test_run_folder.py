@@ -110,6 +110,6 @@ def test_states_of_calibrations_travel_with_the_rule(tmp_path):
     states["own"].unlink()
     kept_spec = load_spec(run / "spec.yaml")
     check_files(kept_spec, run)
-    fusion = kept_spec.fusion
-    kept = (fusion.calibration.state, fusion.member_calibration["m"].state)
+    fusion = kept_spec.model_dump()["fusion"]
+    kept = (fusion["calibration"]["state"], fusion["member_calibration"]["m"]["state"])
     assert [(run / path).read_bytes() for path in kept] == contents
