@@ -21,7 +21,7 @@ from quorate.deployments.engine.batch import Batch
 from quorate.deployments.engine.deadlines import Deadlines
 from quorate.deployments.engine.member_inference import check_reply, infer_member
 from quorate.deployments.engine.queue import RequestQueue
-from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Promise, Request, Tell
+from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Promise, Request, Tell, nobody
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import RevisionSet, ServedRevision
 from quorate.deployments.engine.several_outputs import Answers, SeveralBatches
@@ -291,6 +291,8 @@ class Engine:
         except asyncio.CancelledError:
             self.abandon(request)
             raise
+        finally:
+            del answer, request  # an error keeps this frame: nothing of a ring would go before the next collection
 
     def _enter(self, request: Request, now: float, asked: Iterable[ServedRevision]) -> None:
         """A request is here, and ends by a call of its ``tell``, whatever becomes of it."""
@@ -302,7 +304,8 @@ class Engine:
                 one.revision.graph.check(request.inputs)
             self._submit(request, now)
         except QuorateError as error:
-            _fail(request, error)
+            # Told, not raised: its frames hold the request, and that what is told, which would be a ring.
+            _fail(request, error.with_traceback(None))
         except BaseException:
             request.promise.drop()
             self._leave(request)
@@ -319,17 +322,17 @@ class Engine:
         for request in settled:
             if request in self._open:  # else it has been abandoned meanwhile
                 self._leave(request)
+                (result, error), tell, request.tell = request.promise.take(), request.tell, nobody
                 try:  # whatever goes wrong with one, the others are told
                     try:
-                        self._account(request)
+                        self._account(request, result, error)
                     finally:
-                        request.tell(request.promise.result, request.promise.error)
+                        tell(result, error)
                 except Exception:
                     _log.exception("a request has ended, and something went wrong with that")
 
-    def _account(self, request: Request) -> None:
+    def _account(self, request: Request, answer: Any, error: BaseException | None) -> None:
         """Count what became of a request."""
-        answer, error = request.promise.result, request.promise.error
         seconds = time.monotonic() - (request.deadline - request.allowed_s)
         if error is not None:
             outcome = outcome_of(error) if isinstance(error, QuorateError) else "error"

@@ -24,7 +24,7 @@ Tell = Callable[[Any, "BaseException | None"], None]
 PRIORITY_LEVELS, DEFAULT_PRIORITY = 3, 2
 
 
-def _nobody(result: Any, error: BaseException | None) -> None:
+def nobody(result: Any, error: BaseException | None) -> None:
     """Nobody waits."""
 
 
@@ -119,6 +119,12 @@ class Promise:
         """Nobody waits any more: what still comes is not wanted."""
         self._then = None
 
+    def take(self) -> tuple[Any, BaseException | None]:
+        """Result and error, which are kept no longer: an error keeps the frames that it has seen, and they the rows."""
+        found = self.result, self.error
+        self.result = self.error = None
+        return found
+
     def _tell(self) -> None:
         then, self._then = self._then, None
         assert then is not None
@@ -150,7 +156,7 @@ class Request:
     priority: int = DEFAULT_PRIORITY
     outputs: tuple[str, ...] = ()
     trace: RequestTrace | None = None
-    tell: Tell = _nobody
+    tell: Tell = nobody
     promise: Promise = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)

@@ -75,7 +75,7 @@ class InsideMembers:
         if not self.members:
             return
         check_progress(self.members[self.thread.group.running], self.thread.stalled_s())
-        if not self.thread.is_alive():
+        if self.thread.ended:
             raise RuntimeError(f"the thread of members {', '.join(self.thread.group.names)} has ended")
 
     def stop(self) -> None:

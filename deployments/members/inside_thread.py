@@ -58,6 +58,7 @@ class InsideThread(threading.Thread):
     Attributes:
         group: what it runs.
         busy_s: seconds spent in forward passes so far.
+        ended: whether it runs nothing any more.
     """
 
     def __init__(self, group: MemberGroup):
@@ -68,7 +69,7 @@ class InsideThread(threading.Thread):
         self._cancelled: set[int] = set()
         self._since: float | None = None
         self._listeners: dict[Take, asyncio.AbstractEventLoop] = {}
-        self.busy_s = 0.0
+        self.busy_s, self.ended = 0.0, False
 
     def ask(self, calls: list[MemberCall], take: Take) -> None:
         """Run calls. ``take`` gets the answers, the first of them before this returns if that is soon."""
@@ -107,7 +108,7 @@ class InsideThread(threading.Thread):
         except BaseException:  # a model may end the thread; Serve then replaces the fusion replica
             _log.exception("member %s has ended the thread of all", self.group.names[self.group.running])
         finally:  # who waits learns of it at once
-            self._since = None
+            self.ended, self._since = True, None
             for take, loop in list(self._listeners.items()):
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(take, None)

@@ -247,9 +247,9 @@ def _number_array(name: str, datatype: str, flat: list[Any], types: set[type]) -
             raise out_of_range(name, datatype) from None
     values = np.array(flat, np.float64)
     # The sum of squares tells of nearly all rows at once, in a third of the time of the rest, that they fit.
-    if values.dot(values) < _SQUARES[dtype]:
-        return values.astype(dtype, copy=False)
     with np.errstate(over="ignore"):
+        if values.dot(values) < _SQUARES[dtype]:
+            return values.astype(dtype, copy=False)
         values = values.astype(dtype, copy=False)
     if not np.isfinite(values).all():
         raise out_of_range(name, datatype)

@@ -35,6 +35,7 @@ STAMPS = {
     ("deployments/logs/lines.py", "localtime"),
     ("deployments/logs/lines.py", "gmtime"),
     ("deployments/telemetry/spans.py", "time_ns"),
+    ("deployments/members/telemetry.py", "time_ns"),
     ("deployments/telemetry/otlp.py", "time_ns"),
     ("deployments/records/content_cache.py", "time"),
     ("deployments/records/kept_files.py", "time"),

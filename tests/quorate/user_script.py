@@ -67,6 +67,8 @@ def tuning(labelled: quorate.Labelled, splits: quorate.Splits) -> None:
     found = quorate.sweep("digits.yaml", splits, space=quorate.SearchSpace(name="digits"), trials=3)
     assert_type(found, quorate.SweepResult)
     assert_type(quorate.resume(found.folder), quorate.SweepResult)
+    there = quorate.tune("digits.yaml", "rows.npz", address="http://head:8265")
+    assert_type(there, quorate.TuneResult | quorate.OutputsResult | quorate.JobRun)
     assert_type(quorate.compress("digits.yaml", "train.npz", "rows.npz"), quorate.Compression)
     try:
         assert_type(quorate.promote(found.folder, canary=0.1), quorate.Promotion)

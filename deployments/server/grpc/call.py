@@ -255,7 +255,10 @@ class Call:
             error = CallError("CANCELLED", "the call was cancelled")
         except Exception as failure:
             error = failure
-        self._finish(self._failure or error)
+        try:
+            self._finish(self._failure or error)
+        finally:
+            del error  # it keeps this frame, and all that it has seen of the call, until the next collection
 
     def _finish(self, error: Exception | None) -> None:
         if self._open:

@@ -186,10 +186,12 @@ class DirectRequest:
 
     def _told(self, answer: Answer | None, error: BaseException | None) -> None:
         self._submitted = None
+        if answer is None:  # not raised: an error keeps the frames that it has seen, and they the request
+            assert isinstance(error, Exception)
+            self._service.failed(self._request, self._parsed_ns, error)
+            self._fail(error)
+            return
         try:
-            if answer is None:
-                assert isinstance(error, Exception)
-                raise error
             response = self._service.plain_response(self._request, self._asked, answer)
             self._service.succeeded(self._request, response, answer.queued_s, self._parsed_ns)
             size = TEXT_PER_BINARY * sum([array.nbytes for array in response.outputs.values()])
@@ -206,8 +208,6 @@ class DirectRequest:
             self._service.carried(self._request.model, self._read_s, (perf_counter_ns() - fused_ns) / 1e9)
             self._answer(200, headers, body)
         except Exception as failure:
-            if answer is None:
-                self._service.failed(self._request, self._parsed_ns, failure)
             self._fail(failure)
 
     def _later(self, response: InferResponse) -> None:

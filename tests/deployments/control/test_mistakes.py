@@ -42,9 +42,10 @@ def test_a_member_that_loads_too_long_is_named_with_the_seconds_and_what_shows_m
 
     told = []
     fix = "give --timeout more, or see what it does: quorate logs mistaken-slow m"
-    with pytest.raises(DeployError, match=f"^m is not ready after 3 s.*; {fix}$"):
+    late = "m( is|, the doors on .* are) not ready after 3 s"  # doors come up meanwhile, in more or less time
+    with pytest.raises(DeployError, match=f"^{late}.*; {fix}$"):
         deploy(spec("slow"), folder, timeout_s=3, progress=lambda states, seconds: told.append((states, seconds)))
-    assert {name for states, _ in told for name in states} == {"m"}
+    assert "m" in {name for states, _ in told for name in states}
 
 
 def test_who_asks_for_a_gpu_where_none_is_runs_on_the_cpu_and_that_is_told(cluster, folder):
