@@ -17,7 +17,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from quorate.deployments.fork_server.server import prepare_environment, received, run
 
@@ -71,10 +70,11 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
 
 def _wait(listener: socket.socket, starter: int, environment: Mapping[str, str]) -> int | None:
     """The socket to serve at; None when it is time to end."""
-    watched: list[Any] = [listener, starter]
+    watched = select.poll()  # ``select`` takes no descriptor above 1023, and these have the numbers of whoever started it
+    for descriptor in (listener.fileno(), starter):
+        watched.register(descriptor, select.POLLIN)
     while True:
-        ready, _, _ = select.select(watched, [], [])
-        if starter in ready:
+        if starter in dict(watched.poll()):
             return None
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError):
@@ -84,8 +84,8 @@ def _wait(listener: socket.socket, starter: int, environment: Mapping[str, str])
                 os.environ.clear()
                 os.environ.update(request["environment"])
                 prepare_environment()
-                descriptor: int = request["descriptors"][0]
-                return descriptor
+                told: int = request["descriptors"][0]
+                return told
             os.close(request["descriptors"][0])
 
 

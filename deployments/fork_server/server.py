@@ -28,11 +28,12 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
     raylet = os.pidfd_open(int(os.environ["RAY_RAYLET_PID"]))
-    watched: list[Any] = [listener, raylet]
+    watched = select.poll()
+    for descriptor in (listener.fileno(), raylet):
+        watched.register(descriptor, select.POLLIN)
     asked_for: set[str] = set()
     while True:
-        ready, _, _ = select.select(watched, [], [])
-        if raylet in ready:
+        if raylet in dict(watched.poll()):
             return None
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError, ValueError):

@@ -1,5 +1,6 @@
 """A fork server that begins before its node: what it forks, and for whom."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -52,6 +53,14 @@ def worker_says(tmp_path):
     os.close(writable)
     with open(readable) as pipe:
         return pipe.read().split()
+
+
+def test_it_begins_though_whoever_starts_it_has_a_thousand_files_open(listener, tmp_path):
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        with early.begun(tmp_path, []):
+            assert start_worker._begun_early(listener)
 
 
 def test_it_is_no_server_for_workers_of_another_environment(listener, tmp_path, monkeypatch):
