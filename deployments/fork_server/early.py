@@ -70,7 +70,7 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
 
 def _wait(listener: socket.socket, starter: int, environment: Mapping[str, str]) -> int | None:
     """The socket to serve at; None when it is time to end."""
-    watched = select.poll()  # ``select`` takes no descriptor above 1023, and these have the numbers of whoever started it
+    watched = select.poll()  # ``select`` takes no descriptor above 1023, and these are numbered as in the starter
     for descriptor in (listener.fileno(), starter):
         watched.register(descriptor, select.POLLIN)
     while True:
