@@ -51,13 +51,13 @@ SPEC = parse_spec(
 ROW = {"x": np.random.default_rng(0).standard_normal((1, NUM_FEATURES)).astype(np.float32)}
 
 
-def _alone(predictor: Predictor) -> Any:
-    """What an inference loop runs: in versions that ``doors`` compares with, the member itself."""
+def _loop(predictor: Predictor, member: Any, listener: UnixListener) -> InferenceLoop:
+    """The inference loop; in versions that ``doors`` compares with it runs one member, and no group."""
     try:
         from quorate.deployments.members.member_group import MemberGroup
     except ImportError:
-        return predictor
-    return MemberGroup([predictor])
+        return InferenceLoop(predictor, member.inputs, member.max_batch_size, [listener])  # type: ignore[arg-type,call-arg]
+    return InferenceLoop(MemberGroup([predictor]), [listener])
 
 
 def serve_member(name: str, path: Path) -> None:
@@ -65,7 +65,7 @@ def serve_member(name: str, path: Path) -> None:
     member = SPEC.members[name]
     predictor = Predictor(load_model(name, member, PEERS), SPEC.job(name))
     predictor.warm_up()
-    loop = InferenceLoop(_alone(predictor), [UnixListener(path)])
+    loop = _loop(predictor, member, UnixListener(path))
     loop.start()
     print("up", flush=True)
     sys.stdin.read()

@@ -40,10 +40,9 @@ def joined(results: Sequence[Result]) -> Result:
 def _account(said: _Said) -> dict[str, Any]:
     names = dict.fromkeys(name for parameters, _ in said for name in parameters)
     found = {name: _JOINED.get(name, _first)([parameters.get(name) for parameters, _ in said]) for name in names}
-    if any(parameters.get("members_missing") for parameters, _ in said):
-        found["rows_missing"] = _rows_missing(said)
-        if not found["rows_missing"]:
-            del found["rows_missing"]
+    found.pop("rows_missing", None)
+    if some := _rows_missing(said):
+        found["rows_missing"] = some
     for name in ("prediction_sets", "prediction_intervals"):
         if name in found:
             found[name] = _listed(name, said)

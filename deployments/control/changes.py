@@ -109,8 +109,7 @@ def _why(old: Record, app: ServeApp) -> str:
     """The fields that differ."""
     if app.node:
         return "inputs, classes, serving, address or ports have changed"
-    read = json.loads(app.arguments[0])
-    jobs = [MemberJob.model_validate(job) for job in (read if isinstance(read, list) else [read])]
+    jobs = MemberJob.read(app.arguments[0])
     changed = {job.name: found for job in jobs if (found := _changed(old, job))}
     if len(jobs) == 1 and changed:
         return f"changed: {', '.join(changed[jobs[0].name])}"

@@ -31,7 +31,7 @@ from quorate.deployments.records.registry import INSIDE, Publication, is_inside
 from quorate.deployments.rollout.rollout import is_own, own_message, sent_error
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.schema import Replicas, Resources
+from quorate.deployments.spec.schema import MemberJob, Replicas, Resources
 
 HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 5.0
@@ -134,7 +134,7 @@ def group_application(spec: EnsembleSpec, members: Sequence[str], folder: Path, 
     """That of members that share a process; a change of one is another application of all. Of one it is its own."""
     if len(members) == 1:
         return member_application(spec, members[0], folder, files)
-    jobs = json.dumps([json.loads(spec.job(name).model_dump_json()) for name in members])
+    jobs = MemberJob.written([spec.job(name) for name in members])
     replicas, resources = spec.members[members[0]].replicas, resources_of(spec, members)
     app = ServeApp("", _MEMBER, (jobs,), replicas, resources, members=tuple(members))
     name = f"{spec.name}.{_part(members)}.{app.fingerprint[:_IN_NAME]}"

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quorate.deployments.engine.deadlines import Deadlines
 from quorate.deployments.engine.fan_out import SLACK_S, Asked, FanOut, Parallel
 from quorate.deployments.engine.fusions.presence import OK, UNASKED, Account, Mask, Presence, States, discount
 from quorate.deployments.engine.graph_run import GraphRun
-from quorate.deployments.engine.request import Answer, Explanation, Request
+from quorate.deployments.engine.requests.deadlines import Deadlines
+from quorate.deployments.engine.requests.request import Answer, Explanation, Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.shortage import shortage
 from quorate.deployments.metrics.prometheus import Metrics

@@ -17,17 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.engine.accounts import Accounts
 from quorate.deployments.engine.batch import Batch
-from quorate.deployments.engine.deadlines import Deadlines
 from quorate.deployments.engine.member_inference import check_reply, infer_member
-from quorate.deployments.engine.queue import RequestQueue
-from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer, Promise, Request, Tell, nobody
+from quorate.deployments.engine.requests.deadlines import Deadlines
+from quorate.deployments.engine.requests.open_requests import OpenRequests, fail, told
+from quorate.deployments.engine.requests.queue import RequestQueue
+from quorate.deployments.engine.requests.queue_alarm import QueueAlarm
+from quorate.deployments.engine.requests.request import DEFAULT_PRIORITY, Answer, Request, Tell
+from quorate.deployments.engine.requests.slots import Slots
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import RevisionSet, ServedRevision
 from quorate.deployments.engine.several_outputs import Answers, SeveralBatches
-from quorate.deployments.engine.slots import Slots
-from quorate.deployments.errors import DeadlineError, OverloadedError, RequestError, UnavailableError
-from quorate.deployments.metrics.outcomes import outcome_of
+from quorate.deployments.errors import OverloadedError, RequestError, UnavailableError
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.limits import Limits
 from quorate.deployments.routing.member import Member
@@ -48,8 +50,6 @@ _log = logging.getLogger(__name__)
 # gather for the next: larger batches under load, and a slow member holds back nobody, since the first reply of the
 # fastest frees the place.
 UNANSWERED_PER_REPLICA = 2
-# Whatever else fails, a request ends this long after its deadline.
-LAST_RESORT_S = 1.0
 
 
 class Engine:
@@ -106,13 +106,12 @@ class Engine:
         state.processes = lambda: {name: m.process() for name, m in self.revisions.live.members.items() if m.ready()}
         self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = 0.0
+        self._alarm = QueueAlarm(self._queue)
         self._loop = asyncio.get_running_loop()
-        self._open: dict[Request, Batch | SeveralBatches | None] = {}  # the batch of each, once it has one
-        self._settled: list[Request] = []  # of these, those whose result is there
+        self._open: OpenRequests[Batch | SeveralBatches] = OpenRequests(
+            Accounts(self.metrics, self.revisions).ended, self._leave_batch
+        )
         self._deadlines: Deadlines[Batch] = Deadlines(Batch.settle)
-        self._overdue: Deadlines[Request] = Deadlines(self._give_up)
 
     @property
     def revision(self) -> Revision:
@@ -214,7 +213,7 @@ class Engine:
         """
         served = served or self.revisions.choose(named=members is not None)
         submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace)
-        answer: Answer = await self._answered(submit)
+        answer: Answer = await told(submit, self.abandon)
         return answer
 
     def submit(
@@ -227,16 +226,20 @@ class Engine:
         priority: int,
         trace: RequestTrace | None,
         tell: Tell,
+        views: Mapping[str, ServedRevision] | None = None,
     ) -> Request:
         """Ask the ensemble; arguments and errors are those of ``infer``.
 
         Args:
             tell: called once, on a later turn of the event loop, unless the request is abandoned before.
+            views: of several outputs those that are asked for.
         """
-        now, longest_s = time.monotonic(), served.revision.deadline_s
+        now, asked = time.monotonic(), (served,) if views is None else views.values()
+        longest_s = max([one.revision.deadline_s for one in asked])
         allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
-        request = Request(inputs, served, now + allowed_s, explain, members, allowed_s, priority, (), trace, tell)
-        self._enter(request, now, (served,))
+        outputs = () if views is None else tuple(views)
+        request = Request(inputs, served, now + allowed_s, explain, members, allowed_s, priority, outputs, trace, tell)
+        self._enter(request, now, asked)
         return request
 
     async def infer_outputs(
@@ -261,101 +264,30 @@ class Engine:
         views = {name: served.views[name] for name in outputs}
         if members is not None:
             views = {name: view for name, view in views.items() if set(members) & set(view.revision.asked)}
-        longest_s = max(view.revision.deadline_s for view in views.values())
-        allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
-
-        def submit(tell: Tell) -> Request:
-            now = time.monotonic()
-            request = Request(
-                inputs, served, now + allowed_s, explain, members, allowed_s, priority, tuple(views), trace, tell
-            )  # fmt: skip
-            self._enter(request, now, views.values())
-            return request
-
-        answers: Answers = await self._answered(submit)
+        submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace, views=views)
+        answers: Answers = await told(submit, self.abandon)
         return answers
 
     def abandon(self, request: Request) -> None:
         """The client is gone; nothing happens once it has been told."""
         if request in self._open:
             self._leave_batch(request)
-            self._leave(request)
-            request.promise.drop()
+            self._open.drop(request)
             self.metrics.answered("cancelled")
-
-    async def _answered(self, submit: Callable[[Tell], Request]) -> Any:
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        request = submit(partial(_settle, answer))
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            self.abandon(request)
-            raise
-        finally:
-            del answer, request  # an error keeps this frame: nothing of a ring would go before the next collection
 
     def _enter(self, request: Request, now: float, asked: Iterable[ServedRevision]) -> None:
         """A request is here, and ends by a call of its ``tell``, whatever becomes of it."""
-        request.promise = Promise(partial(self._ended, request))
-        self._open[request] = None
-        self._overdue.set(request, request.deadline + LAST_RESORT_S)
+        self._open.enter(request)
         try:
             for one in asked:
                 one.revision.graph.check(request.inputs)
             self._submit(request, now)
         except QuorateError as error:
             # Told, not raised: its frames hold the request, and that what is told, which would be a ring.
-            _fail(request, error.with_traceback(None))
+            fail(request, error.with_traceback(None))
         except BaseException:
-            request.promise.drop()
-            self._leave(request)
+            self._open.drop(request)
             raise
-
-    def _ended(self, request: Request) -> None:
-        """There is a result or an error; who waits is told behind what goes on now, with all that end meanwhile."""
-        if not self._settled:
-            self._loop.call_soon(self._tell_settled)
-        self._settled.append(request)
-
-    def _tell_settled(self) -> None:
-        settled, self._settled = self._settled, []
-        for request in settled:
-            if request in self._open:  # else it has been abandoned meanwhile
-                self._leave(request)
-                (result, error), tell, request.tell = request.promise.take(), request.tell, nobody
-                try:  # whatever goes wrong with one, the others are told
-                    try:
-                        self._account(request, result, error)
-                    finally:
-                        tell(result, error)
-                except Exception:
-                    _log.exception("a request has ended, and something went wrong with that")
-
-    def _account(self, request: Request, answer: Any, error: BaseException | None) -> None:
-        """Count what became of a request."""
-        seconds = time.monotonic() - (request.deadline - request.allowed_s)
-        if error is not None:
-            outcome = outcome_of(error) if isinstance(error, QuorateError) else "error"
-            self._count(outcome, request, seconds)
-            for output in request.outputs:
-                self.metrics.output_answered(output, outcome)
-            return
-        self._count("degraded" if answer.degraded else "full", request, seconds, answer.members_missing.values())
-        if request.outputs:
-            self._count_outputs(answer)
-        self.metrics.total(seconds, "" if request.trace is None else request.trace.kept_as)
-
-    def _count(self, outcome: str, request: Request, seconds: float, missing: Collection[str] = ()) -> None:
-        self.metrics.answered(outcome, missing)
-        if request.members is None:  # others are not drawn for the canary, so they are not compared either
-            self.revisions.count(request.served, outcome, seconds)
-
-    def _count_outputs(self, found: Answers) -> None:
-        for name, answer in found.answers.items():
-            outcome = "degraded" if answer.degraded else "full"
-            self.metrics.output_answered(name, outcome, answer.members_missing.values())
-        for name, error in found.errors.items():
-            self.metrics.output_answered(name, outcome_of(error) if isinstance(error, QuorateError) else "error")
 
     async def infer_member(
         self,
@@ -384,19 +316,18 @@ class Engine:
 
     def close(self) -> None:
         """Let go of all members; what still waits ends as an error."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.close()
         for request in self._queue.take_all():
-            _fail(request, UnavailableError("the server is stopping; retry"))
+            fail(request, UnavailableError("the server is stopping; retry"))
         self.revisions.close()
         self._deadlines.close()
-        self._overdue.close()
+        self._open.close()
         self.tracer.close()
 
     def _submit(self, request: Request, now: float) -> None:
         for shed in self._queue.add(request, now):
-            _fail(shed, self._queue.overloaded())
-        self._set_alarm(request.deadline)
+            fail(shed, self._queue.overloaded())
+        self._alarm.set(request.deadline)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -415,8 +346,7 @@ class Engine:
         try:
             with self._slots.take() as slot:
                 batch = self._batch(requests, served, slot.release)
-                for request in requests:
-                    self._open[request] = batch
+                self._open.travel(requests, batch)
                 batch.start()
         except FusionError as error:  # the rule cannot read these rows
             self._refuse(requests, RequestError(str(error)))
@@ -434,7 +364,7 @@ class Engine:
     def _refuse(self, requests: list[Request], error: QuorateError) -> None:
         """End requests whose batch could not start, and what of it has started."""
         for request in requests:
-            _fail(request, error)
+            fail(request, error)
             self._leave_batch(request)
 
     def _next_requests(self) -> list[Request]:
@@ -449,54 +379,10 @@ class Engine:
         flat = first.served.revision.graph.flat and not first.outputs
         return request.joins(first) and (flat or request.allowed_s == first.allowed_s)
 
-    def _give_up(self, request: Request) -> None:
-        """The last resort: nothing has ended a request that is long overdue."""
-        if not request.promise.done():
-            _log.error("a request had neither an answer nor an error %g s after its deadline", LAST_RESORT_S)
-            _fail(request, DeadlineError("an answer", "none in time"))
-            self._leave_batch(request)
-
-    def _leave(self, request: Request) -> None:
-        """Nobody waits for it any more."""
-        del self._open[request]
-        self._overdue.drop(request)
-
     def _leave_batch(self, request: Request) -> None:
         """Nobody waits for it, in the queue or in its batch."""
-        batch = self._open.get(request)
+        batch = self._open.batch(request)
         if batch is not None:
             batch.abandon(request)
         else:
             self._queue.remove(request)
-
-    def _set_alarm(self, deadline: float) -> None:
-        """Wake up for requests whose deadline passes while they still queue."""
-        if self._alarm is not None and deadline < self._alarm_at:
-            self._alarm.cancel()
-            self._alarm = None
-        if self._alarm is None:
-            self._alarm_at = deadline
-            self._alarm = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._expire_queued)
-
-    def _expire_queued(self) -> None:
-        self._alarm = None
-        for request in self._queue.take_expired(time.monotonic()):
-            _fail(request, DeadlineError("a free place in the queue", "none in time"))
-        deadline = self._queue.next_deadline()
-        if deadline is not None:
-            self._set_alarm(deadline)
-
-
-def _fail(request: Request, error: QuorateError) -> None:
-    if not request.promise.done():
-        request.promise.set_exception(error)
-
-
-def _settle(waiting: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    """Tell a coroutine, unless it has been cancelled a moment ago."""
-    if waiting.done():
-        return
-    if error is not None:
-        waiting.set_exception(error)
-    else:
-        waiting.set_result(result)

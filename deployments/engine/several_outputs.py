@@ -16,9 +16,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.batch import Batch, join_columns
-from quorate.deployments.engine.deadlines import Deadlines
 from quorate.deployments.engine.fan_out import Waiting
-from quorate.deployments.engine.request import Answer, Promise, Request
+from quorate.deployments.engine.requests.deadlines import Deadlines
+from quorate.deployments.engine.requests.request import Answer, Promise, Request
 from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.errors import DeadlineError, NonFiniteRowError
 from quorate.deployments.metrics.prometheus import Metrics

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import select
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from quorate.deployments.fork_server.server import prepare_environment, received, run
+from quorate.deployments.fork_server.server import connections, prepare_environment, received, run
 
 # Of the node's environment: where it listens. ``start_worker``, which imports nothing, has the name too.
 VARIABLE = "QUORATE_EARLY_FORK_SERVER"
@@ -70,13 +69,7 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
 
 def _wait(listener: socket.socket, starter: int, environment: Mapping[str, str]) -> int | None:
     """The socket to serve at; None when it is time to end."""
-    watched = select.poll()  # ``select`` takes no descriptor above 1023, and these are numbered as in the starter
-    for descriptor in (listener.fileno(), starter):
-        watched.register(descriptor, select.POLLIN)
-    while True:
-        if starter in dict(watched.poll()):
-            return None
-        connection, _ = listener.accept()
+    for connection in connections(listener, starter):
         with connection, contextlib.suppress(OSError, ValueError):
             request = received(connection)
             if _imported_alike(environment, request["environment"]):
@@ -87,6 +80,7 @@ def _wait(listener: socket.socket, starter: int, environment: Mapping[str, str])
                 told: int = request["descriptors"][0]
                 return told
             os.close(request["descriptors"][0])
+    return None
 
 
 def _imported_alike(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 _REQUEST_BYTES = 1 << 24
@@ -28,14 +29,8 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the workers
     raylet = os.pidfd_open(int(os.environ["RAY_RAYLET_PID"]))
-    watched = select.poll()
-    for descriptor in (listener.fileno(), raylet):
-        watched.register(descriptor, select.POLLIN)
     asked_for: set[str] = set()
-    while True:
-        if raylet in dict(watched.poll()):
-            return None
-        connection, _ = listener.accept()
+    for connection in connections(listener, raylet):
         with connection, contextlib.suppress(OSError, ValueError):
             request = received(connection)
             if request["environment"].get("RAY_JOB_ID") != os.environ.get("RAY_JOB_ID"):
@@ -50,6 +45,19 @@ def serve(listener: socket.socket) -> dict[str, Any] | None:
                 return request
             connection.sendall(b"\1")
             _close(request["descriptors"])
+    return None
+
+
+def connections(listener: socket.socket, process: int) -> Iterator[socket.socket]:
+    """Those that come until a process, by its pidfd, has ended.
+
+    ``select`` would take no descriptor above 1023, and a listener has the number that it had in whoever made it.
+    """
+    watched = select.poll()
+    for descriptor in (listener.fileno(), process):
+        watched.register(descriptor, select.POLLIN)
+    while process not in dict(watched.poll()):
+        yield listener.accept()[0]
 
 
 def received(connection: socket.socket) -> dict[str, Any]:

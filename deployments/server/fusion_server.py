@@ -30,7 +30,7 @@ from quorate.deployments.security.certificates import Certificates
 from quorate.deployments.security.doors import WILDCARDS, at_port, bind
 from quorate.deployments.server.grpc.door import GrpcDoor
 from quorate.deployments.server.http.app import HttpDoor
-from quorate.deployments.server.http.protocol import JoinedHttpProtocol
+from quorate.deployments.server.http.connection.protocol import JoinedHttpProtocol
 from quorate.deployments.server.service import DoorAddresses, Publish, Service
 from quorate.deployments.server.telemetry_settings import Configure
 from quorate.deployments.spec.ensemble import EnsembleSpec

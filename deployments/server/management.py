@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from quorate.deployments.engine.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from quorate.deployments.engine.requests.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 from quorate.deployments.server.service import Service
 from quorate.deployments.server.telemetry_settings import TelemetrySettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from quorate.deployments.engine.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from quorate.deployments.engine.requests.request import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from quorate.deployments.errors import RequestError
 from quorate.deployments.wire.inference import InferRequest, Scalar
 

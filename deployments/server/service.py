@@ -7,7 +7,6 @@ The ensemble is a model, and so is every member that reads only request inputs. 
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import defaultdict
@@ -20,7 +19,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
-from quorate.deployments.engine.request import DEFAULT_PRIORITY, Answer
+from quorate.deployments.engine.requests.request import DEFAULT_PRIORITY, Answer
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
@@ -30,16 +29,15 @@ from quorate.deployments.metrics.statistics import Statistics
 from quorate.deployments.server.classification import classes_bytes, top_classes
 from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.server.inputs import check_inputs, from_bytes
+from quorate.deployments.server.model_metadata import model_metadata
 from quorate.deployments.server.parameters import read_deadline_s, read_explain, read_members, read_priority
 from quorate.deployments.server.request_log import log_request
 from quorate.deployments.server.telemetry_settings import Configure
 from quorate.deployments.server.token_tags import tagged, tagged_bytes
 from quorate.deployments.server.tracing import answered
-from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
-from quorate.deployments.spec.schema import TensorSpec
-from quorate.deployments.wire.inference import EXAMPLE_SHAPE, VERSION, InferRequest, InferResponse, Scalar
+from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.limits import MAX_BODY_BYTES, MAX_ROWS
 
 Array = NDArray[Any]
@@ -146,16 +144,7 @@ class Service:
 
     def model_metadata(self, model: str, version: str = "") -> dict[str, Any]:
         self.check_model(model, version)
-        spec = self._spec
-        platform = "quorate_ensemble" if model == spec.name else "quorate_member"
-        inputs = [_described(name, spec.inputs[name]) for name in self._inputs(model)]
-        return {
-            "name": model,
-            "versions": [VERSION],
-            "platform": platform,
-            "inputs": inputs,
-            "outputs": self._output_tensors(model),
-        }
+        return model_metadata(self.engine, model, self._inputs(model))
 
     @cached_property
     def infer_paths(self) -> Mapping[str, tuple[str, str]]:
@@ -400,45 +389,6 @@ class Service:
 
     def _inputs(self, model: str) -> tuple[str, ...]:
         return tuple(self._spec.inputs) if model == self._spec.name else self._spec.members[model].inputs
-
-    def _output_tensors(self, model: str) -> list[dict[str, Any]]:
-        """Metadata of all that a model gives."""
-        revision = self.engine.revision
-        if revision.views and model == self._spec.name:
-            return [self._described_output(view, model) for view in revision.views.values()]
-        tensor = self._described_output(revision, model)
-        _, *more = self.engine.revision.outputs(model)
-        shapes = {TAGS: tensor["shape"][:2], SPANS: [-1]}
-        return [tensor, *({"name": name, "datatype": "BYTES", "shape": shapes[name]} for name in more)]
-
-    def _described_output(self, revision: Revision, model: str) -> dict[str, Any]:
-        """Metadata of a model's first output."""
-        tensor = self._output_tensor(revision, model)
-        if (said := revision.describe_output(model)) and tensor["shape"][-1] == len(revision.classes(model)):
-            tensor["parameters"] = said
-        return tensor
-
-    def _dims_of_values(self, revision: Revision) -> int:
-        """How many dimensions a row of fused values has; 1 of probabilities, and while no replica has said so."""
-        names = [name for name in revision.asked if name in self._spec.members]
-        known = (self.engine.output(name) for name in names if self._spec.members[name].output == "values")
-        return max((len(output[1]) for output in known if output is not None), default=1) or 1
-
-    def _output_tensor(self, revision: Revision, model: str) -> dict[str, Any]:
-        member = self._spec.members.get(model)
-        found = None if member is None else self.engine.output(model)
-        if found is None:  # the fusion's own, or of a member that no replica has run yet
-            more = (-1,) * (1 if self._spec.of_tokens else self._dims_of_values(revision) - 1)
-            found = "FP32", (*more, len(revision.classes(model)) or -1)
-        return {"name": revision.output(model), "datatype": found[0], "shape": [-1, *found[1]]}
-
-
-def _described(name: str, tensor: TensorSpec) -> dict[str, Any]:
-    """An input's metadata; where the spec says with what sizes models were tried, so do its parameters."""
-    found: dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": [-1, *tensor.shape]}
-    if isinstance(tensor.example, tuple):
-        found["parameters"] = {EXAMPLE_SHAPE: json.dumps(tensor.example)}
-    return found
 
 
 def _named(revision: Revision, request: InferRequest, values: Array | None) -> Mapping[str, Mapping[str, Scalar]]:

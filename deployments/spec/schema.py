@@ -5,7 +5,8 @@ The graph is the ``inputs`` lists: a member reads request inputs, other members,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, model_validator
@@ -192,6 +193,18 @@ class MemberJob(Frozen):
     digests: dict[str, Digest] = Field(default_factory=dict)
     of_tokens: bool = False
     lengths: Name | None = None
+
+    @classmethod
+    def written(cls, jobs: Sequence[MemberJob]) -> str:
+        """Those of one process as JSON; of a single one by itself, as it was before processes were shared."""
+        texts = [job.model_dump_json() for job in jobs]
+        return texts[0] if len(texts) == 1 else json.dumps([json.loads(text) for text in texts])
+
+    @classmethod
+    def read(cls, text: str) -> list[MemberJob]:
+        """What ``written`` gave."""
+        found = json.loads(text)
+        return [cls.model_validate(job) for job in (found if isinstance(found, list) else [found])]
 
 
 class EnsembleSchema(Frozen):

@@ -23,6 +23,7 @@ from quorate.deployments.errors import SentError
 from quorate.deployments.logs.files import SHARED, LogFile
 from quorate.deployments.logs.handler import DOORS, keep_own
 from quorate.deployments.logs.lives import tell_ended
+from quorate.deployments.members.inside_deaths import DEATHS_TO_KEEP_OUT
 from quorate.deployments.records.registry import Publication, Record, Registry, is_inside
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper, Level
@@ -49,7 +50,10 @@ STALL_S = 10.0
 # How long a replica that was not told of a change may go on as before.
 WATCH_S = 2.0
 # Of a member that this process does not run, see ``InsideMembers``.
-_KEPT_OUT = {"device": "", "memory": {}, "busy_s": 0.0, "failures": 2, "last_error": "it ended the process twice"}
+_KEPT_OUT = {
+    "device": "", "memory": {}, "busy_s": 0.0, "failures": DEATHS_TO_KEEP_OUT,
+    "last_error": f"it ended the process {DEATHS_TO_KEEP_OUT} times",
+}  # fmt: skip
 # How often it is looked whether enough nodes have the files of what may go live.
 COPIES_S = 30.0
 # Of how many such looks one is also for files that no node has all of.

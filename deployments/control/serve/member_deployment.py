@@ -47,7 +47,7 @@ class MemberDeployment:
     """One replica of a member, or of several that share a process.
 
     Args:
-        job_json: a ``MemberJob``, or a list of them.
+        job_json: of one ``MemberJob`` or several, see ``MemberJob.written``.
         files: their ``KeptFiles`` as JSON, which come to this node where it lacks them.
         folder: what the spec's relative paths started from on the machine that it was deployed from.
         start_folder: where the operator stood when deploying; factories are looked for there too.
@@ -55,8 +55,7 @@ class MemberDeployment:
 
     def __init__(self, job_json: str, files: str, folder: str, start_folder: str, fingerprint: str):
         bind_serve_to_node()
-        read = json.loads(job_json)
-        jobs = [MemberJob.model_validate(job) for job in (read if isinstance(read, list) else [read])]
+        jobs = MemberJob.read(job_json)
         self._jobs, self._fingerprint = jobs, fingerprint
         if not any(job.member.resources.num_gpus for job in jobs):
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves all GPUs visible to an actor that asked for none

@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from quorate.deployments.engine.request import PRIORITY_LEVELS
+from quorate.deployments.engine.requests.request import PRIORITY_LEVELS
 from quorate.deployments.errors import RequestError
 from quorate.deployments.server.http.arrow_answers import AnswerWriter, alike, join_answers
 from quorate.deployments.server.http.bulk import infer_when_there_is_room

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic, perf_counter_ns
 from typing import NamedTuple
 
-from quorate.deployments.engine.request import Answer, Request
+from quorate.deployments.engine.requests.request import Answer, Request
 from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.server.compression import COMPRESS_FROM_BYTES, Headers, accepted_coding

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from quorate.deployments.engine.request import PRIORITY_LEVELS
+from quorate.deployments.engine.requests.request import PRIORITY_LEVELS
 from quorate.deployments.errors import BodySizeError, RequestError
 from quorate.deployments.server.error_text import error_text
 from quorate.deployments.server.http.bodies import IncomingBody

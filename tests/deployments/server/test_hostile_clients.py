@@ -21,7 +21,7 @@ import pytest
 
 from quorate.deployments import Client
 from quorate.deployments.server.grpc import call, connection
-from quorate.deployments.server.http import protocol
+from quorate.deployments.server.http.connection import protocol
 from quorate.deployments.wire import open_inference_pb2 as pb
 from tests.deployments.support.healthy_client import (
     BODY,

@@ -9,7 +9,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from quorate.deployments.engine.request import PRIORITY_LEVELS, Request
+from quorate.deployments.engine.requests.request import PRIORITY_LEVELS, Request
 from quorate.deployments.errors import OverloadedError
 
 # The heap of deadlines is cleared of requests that have left when there are this many more of them than of others.

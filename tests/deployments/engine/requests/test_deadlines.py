@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from quorate.deployments.engine.deadlines import Deadlines
+from quorate.deployments.engine.requests.deadlines import Deadlines
 
 
 def times_called(*steps, wait_for):

@@ -11,7 +11,8 @@ from quorate.deployments import parse_spec
 from quorate.deployments.engine import engine as engine_module
 from quorate.deployments.engine.batch import Batch
 from quorate.deployments.engine.engine import Engine
-from quorate.deployments.engine.slots import Slots
+from quorate.deployments.engine.requests import open_requests
+from quorate.deployments.engine.requests.slots import Slots
 from quorate.deployments.errors import DeadlineError, RequestError, SpecError
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.fusion.errors import QuorateError
@@ -108,7 +109,7 @@ def test_whatever_fails_in_a_batch_its_requests_end_and_the_next_are_answered(fo
 
     async def scenario():
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-        monkeypatch.setattr(engine_module, "LAST_RESORT_S", 0.1)
+        monkeypatch.setattr(open_requests, "LAST_RESORT_S", 0.1)
         engine = Engine(gated([3]), folder)
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, fail)
@@ -129,7 +130,7 @@ def test_a_request_that_everybody_forgot_ends_a_second_after_its_deadline(folder
         started = time.monotonic()
         with pytest.raises(DeadlineError, match="needs an answer but got none in time"):
             await engine.infer(rows(3), 0.05)
-        assert time.monotonic() - started >= 0.05 + engine_module.LAST_RESORT_S
+        assert time.monotonic() - started >= 0.05 + open_requests.LAST_RESORT_S
         engine.close()
 
     asyncio.run(scenario())
@@ -138,10 +139,10 @@ def test_a_request_that_everybody_forgot_ends_a_second_after_its_deadline(folder
 
 def test_what_a_last_resort_ends_is_gone_from_queue_and_batches(folder, monkeypatch):
     async def scenario():
-        monkeypatch.setattr(engine_module, "LAST_RESORT_S", 0.01)
+        monkeypatch.setattr(open_requests, "LAST_RESORT_S", 0.01)
         engine = Engine(gated([3]), folder)
         monkeypatch.setattr(engine, "_schedule", lambda: None)
-        monkeypatch.setattr(engine, "_set_alarm", lambda deadline: None)
+        monkeypatch.setattr(engine._alarm, "set", lambda deadline: None)
         with pytest.raises(DeadlineError):
             await engine.infer(rows(3), 0.05)
         assert engine.queued_rows == 0

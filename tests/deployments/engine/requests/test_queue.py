@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quorate.deployments.engine.queue import RequestQueue
-from quorate.deployments.engine.request import Request
+from quorate.deployments.engine.requests.queue import RequestQueue
+from quorate.deployments.engine.requests.request import Request
 from quorate.deployments.errors import OverloadedError
 
 

@@ -27,12 +27,19 @@ from quorate.deployments.errors import OverloadedError
 from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.server import connection_limits
 from quorate.deployments.server.compression import Headers
-from quorate.deployments.server.connection_limits import ARRIVAL_S, MIN_BYTES_PER_S, UNREAD_S, ConnectionLimits
+from quorate.deployments.server.connection_limits import ARRIVAL_S, MIN_BYTES_PER_S, ConnectionLimits
+from quorate.deployments.server.http.connection.joined_writes import JoinedWrites
+from quorate.deployments.server.http.connection.refused_heads import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    answer_400,
+    answer_404,
+    answer_431,
+)
 from quorate.deployments.server.http.direct_inference import DirectInference, DirectRequest, PlainHead
 from quorate.deployments.server.http.replies import error_reply
 from quorate.deployments.server.http.streams import PIECE_BYTES, send_whole
 
-MAX_HEAD_BYTES, MAX_HEADERS = 64 << 10, 128
 # A chunk of one byte comes with five bytes around it; more than this is a client that hides something endless there.
 FRAMING_PER_BODY_BYTE = 8
 # Where the answer is under way already, as in a stream, the client may take its time before it sends more.
@@ -44,46 +51,6 @@ _SCOPE = {"type": "http", "method": "POST", "http_version": "1.1"}
 _NO_EVENT = asyncio.Event()  # nobody awaits a request that is there
 
 _LIMITS: weakref.WeakKeyDictionary[ServerState, ConnectionLimits[JoinedHttpProtocol]] = weakref.WeakKeyDictionary()
-
-
-class _JoinedWrites:
-    """A transport that sends together what was written until ``flush``, or until the event loop's turn ends."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop):
-        self._transport, self._loop = transport, loop
-        self.is_closing = transport.is_closing
-        self._held: list[bytes] = []
-        self._turn_end: asyncio.Handle | None = None
-
-    def write(self, data: bytes) -> None:
-        if self._turn_end is None:
-            self._turn_end = self._loop.call_soon(self.flush)
-        self._held.append(data)
-
-    def write_now(self, data: bytes) -> None:
-        """Send this too, and wait for nothing more."""
-        if self._held:
-            self._held.append(data)
-            self.flush()
-        elif not self.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-        if self._transport.get_write_buffer_size():
-            self._loop.call_later(UNREAD_S, self._transport.abort)
-
-    def flush(self) -> None:
-        if self._turn_end is not None:
-            self._turn_end.cancel()
-            self._turn_end = None
-        held, self._held = self._held, []
-        if held and not self._transport.is_closing():
-            self._transport.writelines(held)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 class _Held(NamedTuple):
@@ -112,7 +79,7 @@ class JoinedHttpProtocol(HttpToolsProtocol):
     _offers = False  # this request's head offers another protocol, and is to be read again without that
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
         self._peer = self.client[0] if self.client else ""
         self._direct: DirectInference | None = getattr(self.app, "direct", None)
         self._limits = _LIMITS.setdefault(self.server_state, ConnectionLimits())
@@ -224,18 +191,18 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             offered = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]
             if b"websocket" in offered:
-                self.app = _answer_404
+                self.app = answer_404
             elif offered:
                 self._offers = True
                 return
         if self._fed_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             head_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if head_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-                self.app, self.url = _answer_431, b"/"  # httptools does not take every long one apart
+                self.app, self.url = answer_431, b"/"  # httptools does not take every long one apart
         if self.app is app and self.parser.get_http_version() == "1.1":
             hosts = sum(name == b"host" for name, _ in self.headers)
             if hosts != 1:
-                self.app = _answer_400
+                self.app = answer_400
         self._reads_head = self.app is app
         super().on_headers_complete()
         self._reads_head = False
@@ -300,7 +267,7 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         content.append(b"content-length: %d\r\n" % len(body))
         content += [b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body]
         cycle.response_started = cycle.response_complete = True
-        self.transport.write_now(b"".join(content))  # type: ignore[attr-defined]  # a _JoinedWrites
+        self.transport.write_now(b"".join(content))  # type: ignore[attr-defined]  # a JoinedWrites
         hold.close()
         cycle.on_response = _nobody  # else the connection would hold itself
         if not cycle.keep_alive:
@@ -308,7 +275,7 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
-        self.transport.flush()  # type: ignore[attr-defined]  # a _JoinedWrites
+        self.transport.flush()  # type: ignore[attr-defined]  # a JoinedWrites
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -392,24 +359,3 @@ async def _send_long(
         except OverloadedError as error:
             status, headers, body = error_reply(error)  # type: ignore[assignment]
         await send_whole(send, status, [*headers, (b"content-length", str(len(body)).encode())], body)
-
-
-async def _answer_431(scope: Any, receive: Any, send: Any) -> None:
-    await _answer(send, 431, f"the request's head is over {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} headers; send less")
-
-
-async def _answer_400(scope: Any, receive: Any, send: Any) -> None:
-    await _answer(send, 400, "HTTP/1.1 wants one Host header (RFC 9112, 3.2); send Host: with the server's name")
-
-
-async def _answer_404(scope: Any, receive: Any, send: Any) -> None:
-    await _answer(
-        send, 404, "no WebSocket is spoken here; send requests over HTTP, or over gRPC", (b"connection", b"close")
-    )
-
-
-async def _answer(send: Any, status: int, sentence: str, *more: tuple[bytes, bytes]) -> None:
-    body = orjson.dumps({"error": sentence})
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *more]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

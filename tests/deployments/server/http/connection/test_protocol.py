@@ -15,8 +15,9 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from quorate.deployments.server import connection_limits
-from quorate.deployments.server.http import protocol, streams
-from quorate.deployments.server.http.protocol import JoinedHttpProtocol
+from quorate.deployments.server.http import streams
+from quorate.deployments.server.http.connection import joined_writes, protocol
+from quorate.deployments.server.http.connection.protocol import JoinedHttpProtocol
 from tests.deployments.support.lines import connect, read_all
 from tests.deployments.support.waiting import until
 
@@ -324,7 +325,7 @@ def wide(open_doors):
 @pytest.mark.long
 def test_an_answer_that_nobody_reads_counts_until_it_is_given_up_and_its_connection_is_closed(wide, monkeypatch):
     monkeypatch.setattr(streams, "STALL_S", 1.0)
-    monkeypatch.setattr(protocol, "UNREAD_S", 0.5)
+    monkeypatch.setattr(joined_writes, "UNREAD_S", 0.5)
     body = b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 1]}]}'
     with connect(wide.http) as line:
         line.sendall(POST.replace(b"100000", b"%d" % len(body)) + body)

@@ -1,0 +1,1 @@
+"""Requests in the engine: waiting, under way, and what became of them."""
