@@ -159,25 +159,28 @@ def main() -> None:
         spec = quorate.load_spec(next(tuned.folder.glob("spec-uniform.yaml"), tuned.folder / "spec.yaml"))
         print(json.dumps(spec.output_fusion.thinning.model_dump(), indent=1))
         try:
-            running = quorate.deploy(way(spec, "shed"), folder=tuned.folder)
-            asking = Asking(running.urls[0], x[test_rows], y[test_rows])
-            most = asking.most()
-            print(
-                f"{most:.0f} a second are answered in time by all; {arguments.factor * most:.0f} are asked", flush=True
-            )
-            found: dict[str, list[Found]] = {"shed": [], "thin": []}
-            for _ in range(arguments.rounds):
-                for overload, runs in found.items():
-                    quorate.deploy(way(spec, overload), folder=tuned.folder)
-                    runs.append(asking.at(arguments.factor * most, arguments.seconds))
-        print(
-            "| overload | answered in time | answered | of these right | members in an answer |\n|---|---|---|---|---|"
-        )
+            found = compare(spec, tuned.folder, x[test_rows], y[test_rows], arguments)
+        finally:
+            quorate.down()
+    print("| overload | answered in time | answered | of these right | members in an answer |")
+    for overload, runs in found.items():
+        shares = [f"{np.median(of):.3f} ({min(of):.3f} - {max(of):.3f})" for of in zip(*runs, strict=True)]
+        print(f"| {overload} | {' | '.join(shares)} |")
+
+
+def compare(
+    spec: EnsembleSpec, folder: Path, rows: np.ndarray, labels: np.ndarray, arguments: argparse.Namespace
+) -> dict[str, list[Found]]:
+    """Both ways in turn, asked for more than what nearly all of is answered in time."""
+    asking = Asking(quorate.deploy(way(spec, "shed"), folder=folder).urls[0], rows, labels)
+    most = asking.most()
+    print(f"{most:.0f} a second are answered in time by all; {arguments.factor * most:.0f} are asked", flush=True)
+    found: dict[str, list[Found]] = {"shed": [], "thin": []}
+    for _ in range(arguments.rounds):
         for overload, runs in found.items():
-            cells = (
-                f"{np.median(column):.3f} ({min(column):.3f} - {max(column):.3f})" for column in zip(*runs, strict=True)
-            )
-            print(f"| {overload} | {' | '.join(cells)} |")
+            quorate.deploy(way(spec, overload), folder=folder)
+            runs.append(asking.at(arguments.factor * most, arguments.seconds))
+    return found
 
 
 def way(spec: EnsembleSpec, overload: str) -> EnsembleSpec:
