@@ -5,7 +5,7 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage gpu test-gpu test-triton test-openapi test-stores test-prometheus test-autogluon test-servers lint format clean
+.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage gpu test-gpu test-triton test-openapi test-stores test-helm test-prometheus test-autogluon test-servers lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
 # where the environment says not to keep what was compiled: many tests start a process.
@@ -129,6 +129,22 @@ $(VENV)-stores/installed:
 
 test-stores: setup $(VENV)-stores/installed
 	$(BIN)/python -m pytest -m '' tests/deployments/records/test_object_stores.py tests/cluster/three_nodes/test_object_store.py
+
+# What Helm renders charts with, Go's templates with sprig's functions, from Debian's sources; Helm itself is not in Debian.
+HELM_PACKAGES = github-masterminds-sprig github-masterminds-semver github-masterminds-goutils github-huandu-xstrings \
+	github-google-uuid github-imdario-mergo github-shopspring-decimal github-mitchellh-copystructure \
+	github-mitchellh-reflectwalk github-spf13-cast golang-x-crypto k8s-sigs-yaml gopkg-yaml.v2
+HELM_SOURCES = $(CURDIR)/$(VENV)-helm/usr/share/gocode
+
+$(VENV)-helm/render: tests/cluster/manifest/helm_engine/render.go
+	rm -rf $(VENV)-helm && mkdir -p $(VENV)-helm
+	cd $(VENV)-helm && apt-get download -q $(HELM_PACKAGES:%=golang-%-dev)
+	cd $(VENV)-helm && for package in *.deb; do dpkg -x $$package .; done && rm *.deb
+	ln -s . $(HELM_SOURCES)/src/github.com/Masterminds/semver/v3
+	GO111MODULE=off GOPATH=$(HELM_SOURCES) GOCACHE=$(CURDIR)/$(VENV)-helm/cache go build -o $@ $<
+
+test-helm: setup $(VENV)-helm/render
+	$(BIN)/python -m pytest tests/cluster/manifest/test_manifest.py
 
 # Debian's Prometheus, unpacked and not installed.
 $(VENV)-prometheus/installed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from quorate.deployments.spec.model_files.notes import notes
 
 if TYPE_CHECKING:
     from quorate.deployments.control.placement import PlannedApp
+    from quorate.deployments.spec.fields.fusion import FusionSpec
 
 
 @dataclass(frozen=True, repr=False)
@@ -21,7 +22,7 @@ class Plan(Displayed):
     """What becomes of each member and of the doors on each node, and the problem where something has no place.
 
     Attributes:
-        notes: what models' files cost without need.
+        notes: what models' files cost without need, and what is left of answers under too much load.
     """
 
     apps: tuple[PlannedApp, ...]
@@ -75,7 +76,26 @@ def plan(spec: SpecLike, *, folder: str | Path | None = None, address: str | Non
     with connected(address):
         from quorate.deployments.control import deploy as control
 
-        return Plan(tuple(control.plan(found, place)), notes(found, place))
+        return Plan(tuple(control.plan(found, place)), (*notes(found, place), *_under_load(found.output_fusion)))
+
+
+def _under_load(fusion: FusionSpec) -> list[str]:
+    """Who is left out under too much load, and what is expected of the answers of the others."""
+    if fusion.overload != "thin":
+        return []
+    if not fusion.thinning.steps:
+        said = f"who has the least weight for its time is left out first, down to {fusion.quorum}"
+        return [f"under too much load {said}; quorate tune finds the best order, and what it costs"]
+    steps = "; ".join(
+        f"{number}. without {step.without}: {_metrics(step.expected)}"
+        for number, step in enumerate(fusion.thinning.steps, start=1)
+    )
+    whole = _metrics(fusion.thinning.expected)
+    return [f"under too much load members are left out one by one; of all: {whole}; {steps}"]
+
+
+def _metrics(expected: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in expected.items())
 
 
 def _from_dict(told: dict[str, Any]) -> Plan:

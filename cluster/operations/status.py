@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from quorate.cluster.local.connection import connected, is_jobs_address, nothing_runs
@@ -24,6 +24,7 @@ class EnsembleStatus(Displayed):
         ready: by member, how many replicas the fusion reaches.
         members: what each of a member's replicas says of itself.
         versions: of Quorate that its replicas run, ascending; several during an upgrade.
+        not_started: why replicas do not start now, by what they are of: a member, or the doors on a node.
     """
 
     name: str
@@ -35,6 +36,7 @@ class EnsembleStatus(Displayed):
     ready: Mapping[str, int]
     members: Mapping[str, Sequence[Mapping[str, Any]]]
     versions: tuple[str, ...] = ()
+    not_started: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -71,6 +73,8 @@ class EnsembleStatus(Displayed):
                 if replica["last_error"]:
                     said = f"{replica['failures']} passes failed, the last with {replica['last_error']}"
                     yield f"{member} {replica['replica']}: {said}; quorate logs {self.name} {member}"
+        for part, why in self.not_started.items():
+            yield f"{part} does not start: {why}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +132,7 @@ def status(*, address: str | None = None) -> Status:
 def status_of(name: str) -> EnsembleStatus:
     """One ensemble of the connected cluster."""
     from quorate.deployments.control.describe import describe_fusion, describe_members
+    from quorate.deployments.control.serve_apps import not_started
 
     fusion = describe_fusion(name)
     first: Mapping[str, Any] = fusion[0] if fusion else {}
@@ -143,6 +148,7 @@ def status_of(name: str) -> EnsembleStatus:
         ready=first.get("ready", {}),
         members=members,
         versions=tuple(sorted({replica.get("quorate", "an older version") for replica in replicas})),
+        not_started=not_started(name),
     )
 
 

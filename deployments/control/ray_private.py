@@ -164,6 +164,11 @@ class AppState:
     message: str
 
     @property
+    def runs(self) -> bool:
+        """Whether all of it runs, as far as Serve knows."""
+        return self.status == "RUNNING"
+
+    @property
     def alive(self) -> bool:
         """Whether it runs or comes up; neither failed nor ending."""
         return self.status in ("RUNNING", "UNHEALTHY", "DEPLOYING")

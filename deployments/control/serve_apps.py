@@ -24,10 +24,10 @@ from quorate.deployments.control.describe import describe
 from quorate.deployments.control.forked_workers import REPLICA_MODULES, worker_options
 from quorate.deployments.control.placement import actor_options
 from quorate.deployments.control.processes.grouping import resources_of
-from quorate.deployments.control.ray_private import app_states
+from quorate.deployments.control.ray_private import ClusterStore, app_states
 from quorate.deployments.errors import DeployError, MemberLoadError, MemberStartError
 from quorate.deployments.records.kept_files import KeptFiles
-from quorate.deployments.records.registry import INSIDE, Publication, is_inside
+from quorate.deployments.records.registry import INSIDE, Publication, Registry, is_inside
 from quorate.deployments.rollout.rollout import is_own, own_message, sent_error
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -275,6 +275,16 @@ def wait_until_running(names: list[str], timeout_s: float, progress: Progress | 
         if now - started > timeout_s:
             raise _late([name for name in names if states[name] != "RUNNING"], timeout_s, failures)
         time.sleep(max(0.1, 4 * (now - looked)))  # of many applications each look costs the controller
+
+
+def not_started(ensemble: str) -> dict[str, str]:
+    """Why replicas of a part do not start now, by part: a member, or the doors on a node."""
+    record = Registry(ClusterStore()).latest(ensemble)
+    if record is None:
+        return {}
+    known, apps = app_states(), (*record.live.members_by_app, *record.door_apps.values())
+    said = {app: known[app].message for app in apps if app in known and known[app].message}
+    return {part_of(app): own_message(why) for app, why in said.items() if is_own(why) or not known[app].runs}
 
 
 def part_of(app: str) -> str:

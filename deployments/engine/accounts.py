@@ -9,9 +9,13 @@ from typing import Any
 from quorate.deployments.engine.requests.request import Request
 from quorate.deployments.engine.revision_set import RevisionSet
 from quorate.deployments.engine.several_outputs import Answers
+from quorate.deployments.engine.thinning import QUEUED_SHARE, Thinning
 from quorate.deployments.metrics.outcomes import outcome_of
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.fusion.errors import QuorateError
+
+# Of errors those that fewer requests would not have had.
+_FOR_WANT_OF_TIME = ("deadline", "overloaded")
 
 
 class Accounts:
@@ -23,6 +27,8 @@ class Accounts:
     def ended(self, request: Request, answer: Any, error: BaseException | None) -> None:
         """Count what became of a request."""
         seconds = time.monotonic() - (request.deadline - request.allowed_s)
+        if request.served.thinning is not None and request.members is None:
+            _weigh(request.served.thinning, request, answer, error)
         if error is not None:
             outcome = _outcome(error)
             self._count(outcome, request, seconds)
@@ -45,6 +51,14 @@ class Accounts:
             self._metrics.output_answered(name, outcome, answer.members_missing.values())
         for name, error in found.errors.items():
             self._metrics.output_answered(name, _outcome(error))
+
+
+def _weigh(thinning: Thinning, request: Request, answer: Any, error: BaseException | None) -> None:
+    """Have it seen whether there is too much to do."""
+    if error is not None:
+        thinning.ended({}, _outcome(error) in _FOR_WANT_OF_TIME)
+    else:
+        thinning.ended(answer.members_missing, answer.queued_s > QUEUED_SHARE * request.allowed_s)
 
 
 def _outcome(error: BaseException) -> str:

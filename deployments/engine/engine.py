@@ -97,7 +97,7 @@ class Engine:
         def member(name: str) -> Member:
             return Member(name, partial(connect, name), limits, node_id, own)
 
-        self.revisions = RevisionSet(spec, folder, member, apps)
+        self.revisions = RevisionSet(spec, folder, member, apps, self.metrics.inference_s)
         self._queue = RequestQueue(*limits)
         # When asked: nothing is done as the queue grows while all places for batches are taken.
         state = self.metrics.state
@@ -359,7 +359,8 @@ class Engine:
     ) -> Batch | SeveralBatches:
         if requests[0].outputs:
             return SeveralBatches(requests, served, self.metrics, on_first, self._deadlines)
-        return Batch(requests, served.revision, served.members, self.metrics, on_first, self._deadlines)
+        members = served.asked_now() if requests[0].members is None else served.members
+        return Batch(requests, served.revision, members, self.metrics, on_first, self._deadlines)
 
     def _refuse(self, requests: list[Request], error: QuorateError) -> None:
         """End requests whose batch could not start, and what of it has started."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from quorate.deployments.engine.fan_out import Asked
 from quorate.deployments.engine.revision import Revision, build_revision
+from quorate.deployments.engine.thinning import NOT_ASKED, Thinning, worth_order
 from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.metrics.outcomes import Outcomes
 from quorate.deployments.routing.member import Member
@@ -25,6 +27,7 @@ class ServedRevision:
         apps: by member, the application that runs it.
         share: of the requests that it gets, while it is a canary.
         outcomes: of its requests, while there is a canary.
+        thinning: who is left out under too much load; None where nobody ever is.
         views: each of its outputs by itself, where it has several.
     """
 
@@ -33,11 +36,18 @@ class ServedRevision:
     members: Mapping[str, Member]
     share: float = 0.0
     outcomes: Outcomes = field(default_factory=Outcomes)
+    thinning: Thinning | None = None
     views: Mapping[str, ServedRevision] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         views = self.revision.views.items()
         self.views = {name: ServedRevision(view, self.apps, self.members) for name, view in views}
+
+    def asked_now(self) -> Mapping[str, Asked]:
+        """The members as a batch asks them: those that are left out take no call."""
+        if self.thinning is None or not self.thinning.left_out:
+            return self.members
+        return {**self.members, **dict.fromkeys(self.thinning.left_out, NOT_ASKED)}
 
     def ready(self) -> dict[str, int]:
         """How many replicas of each member take calls."""
@@ -52,7 +62,12 @@ class RevisionSet:
     """
 
     def __init__(
-        self, spec: EnsembleSpec, folder: Path, connect: Callable[[str], Member], apps: Mapping[str, str] | None = None
+        self,
+        spec: EnsembleSpec,
+        folder: Path,
+        connect: Callable[[str], Member],
+        apps: Mapping[str, str] | None = None,
+        spent_s: Callable[[str], float] = lambda member: 0.0,
     ):
         """
         Args:
@@ -60,7 +75,9 @@ class RevisionSet:
             folder: what its paths start from.
             connect: makes a member of this name, without replicas yet.
             apps: by member, the application that runs it; its own name where none are given.
+            spent_s: how many seconds a forward pass of a member takes; 0 where that is not known yet.
         """
+        self._spent_s = spent_s
         self._wiring, self._folder, self._connect = spec.wiring, folder, connect
         self._members: dict[tuple[str, str], Member] = {}  # by application, and name: several may have one
         self._needed_until: dict[str, float] = {}
@@ -189,7 +206,15 @@ class RevisionSet:
             if (apps[name], name) not in self._members:
                 self._members[apps[name], name] = self._connect(name)
         members = {name: self._members[apps[name], name] for name in spec.members}
-        return ServedRevision(revision, dict(apps), members)
+        return ServedRevision(revision, dict(apps), members, thinning=self._thinning(revision))
+
+    def _thinning(self, revision: Revision) -> Thinning | None:
+        fusion, asked = revision.fusion, revision.asked
+        if fusion.overload != "thin":
+            return None
+        weights = fusion.weights or dict.fromkeys(asked, 1.0)
+        order = worth_order([step.without for step in fusion.thinning.steps], weights, self._spent_s)
+        return Thinning(asked, min(fusion.quorum, len(asked)), fusion.required, order)
 
     def _retire(self, served: ServedRevision) -> None:
         """Its batches may still be on their way to its members."""

@@ -172,6 +172,11 @@ class Metrics:
         self._health[member, "connected"].set(connected)
         self._health[member, "left_out"].set(left_out)
 
+    def inference_s(self, member: str) -> float:
+        """Seconds that a forward pass of a member has taken on average; 0 before the first."""
+        passes = self._inference.get(member)
+        return 0.0 if passes is None else passes.total / max(sum(passes.counts), 1)
+
     def executions(self, model: str) -> int:
         """How many batches the ensemble, or one of its members, has run."""
         name, labels = "quorate_batch_rows", {"ensemble": self._ensemble}

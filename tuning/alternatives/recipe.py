@@ -21,6 +21,7 @@ from quorate.fusion.registry import RULES
 from quorate.fusion.sequences.decoding import padded
 from quorate.fusion.sequences.token_fusion import fuse_tokens
 from quorate.tuning.alternatives.guarantee import Guarantee
+from quorate.tuning.alternatives.thinned import Thinned
 
 # Fused at once: what rules compute in between stays small beside the predictions.
 _ROWS = 4096
@@ -37,6 +38,7 @@ class Recipe:
         calibration: of the fused rows, after it.
         decision: taken on those last.
         guarantee: of how sure they are.
+        thinned: who is asked no more under too much load.
         classes: names, for a rule over whole sequences, which reads what they say.
     """
 
@@ -49,6 +51,7 @@ class Recipe:
     calibration: Calibration | None = None
     decision: Decision | None = None
     guarantee: Guarantee | None = None
+    thinned: Thinned | None = None
     classes: tuple[str, ...] = ()
 
     @property
@@ -139,4 +142,6 @@ class Recipe:
             found["decision"] = self.decision.to_spec(classes)
         if self.guarantee is not None:
             found["conformal"] = self.guarantee.fields(classes)
+        if self.thinned is not None:
+            found["thinning"] = self.thinned.fields()
         return found

@@ -60,11 +60,13 @@ def with_recipe(
     output = output or spec.output_name
     was = spec.all_fusions[output]
     fusion = was.model_dump(mode="json", exclude_defaults=True)
-    learned = ["weights", "options", "state", "member_calibration", "calibration", "conformal"]
+    learned = ["weights", "options", "state", "member_calibration", "calibration", "conformal", "thinning"]
     for field in [*learned, "decision"] if decided else learned:
         fusion.pop(field, None)
     fusion |= recipe.fields(spec.view(output).classes or (), save_state(recipe.state, folder, name))
     fusion["quorum"] = min(was.quorum, len(recipe.asked))
+    if RULES[recipe.rule].steered:
+        fusion.pop("overload", None)  # such a rule chooses itself whom it asks
     if was.required:
         fusion["required"] = [member for member in was.required if member in recipe.asked]
     data = spec.model_dump(mode="json", exclude_defaults=True)

@@ -40,6 +40,7 @@ from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.evaluation.metrics.row_metrics import Metric, row_metric
 from quorate.tuning.evaluation.outer_interval import outer_interval
+from quorate.tuning.evaluation.price import Price
 from quorate.tuning.evaluation.row_checks import ONLY_JUDGING, known_by_heart, shifts
 from quorate.tuning.evaluation.row_scores import answers
 from quorate.tuning.evaluation.verdict import Choice
@@ -56,6 +57,7 @@ from quorate.tuning.workflows.before import Before, Contest
 from quorate.tuning.workflows.guarantees import Promised, with_guarantees, with_rejections
 from quorate.tuning.workflows.measured_price import Prices
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
+from quorate.tuning.workflows.thinning import with_thinning
 from quorate.tuning.workflows.tune_result import TuneResult
 
 # Of one split's predictions: what is compared is a sample where there are more.
@@ -195,15 +197,24 @@ def judge_fusion(
     given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed, "risk": question.risk}
     found, was = _with_before(spec, folder, by, answered(), rows, contest, given, say)
     if prices is not None and prices.counted:
-        say("measuring members")
-        given["price"] = prices.measured(spec, folder, question.held_out.inputs)
+        given["price"] = _prices(prices, spec, folder, question, say)
     choice, odd = _chosen(spec, found, given, out_of_fold, say)
     choice, gap = _linear_pool(choice, by, store, found, question.validation)
     several = is_multilabel(question.validation)
     choice = with_guarantees(choice, found.solve, found.judge, question.promised, several, **_limits(spec), seed=seed)
     choice = with_rejections(choice, found.judge, question.risk, seed)
+    if spec.output_fusion.overload == "thin":
+        price = given.get("price") or _prices(prices, spec, folder, question, say)
+        choice = with_thinning(choice, spec.output_fusion, found.judge, by, price.device_ms)
     names = misplaced(found.judge, spec.classes or ())
     return JudgedFusion(by, choice, gap, found, (*question.warnings, *names, *odd), was)
+
+
+def _prices(
+    prices: Prices | None, spec: EnsembleSpec, folder: Path, question: Question, say: Callable[[str], None]
+) -> Price:
+    say("measuring members")
+    return (prices or Prices()).measured(spec, folder, question.held_out.inputs)
 
 
 def _with_before(

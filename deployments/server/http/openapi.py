@@ -16,6 +16,7 @@ Schema = dict[str, Any]
 
 # By what the client accepts; exemplars come in the second.
 _METRICS: dict[str, Any] = {"text/plain": {}, "application/openmetrics-text": {}}
+_FLAG: Schema = {"type": ["boolean", "null"]}
 
 
 def openapi(service: Service, guarded: bool = False) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _server_paths() -> dict[str, Any]:
         "/v2/repository/index": {
             "post": {
                 "summary": "Every model and its state",
-                "requestBody": _json_body({"type": "object", "properties": {"ready": {"type": "boolean"}}}, False),
+                "requestBody": _json_body({"type": "object", "properties": {"ready": _FLAG}}, False),
                 "responses": {**_ok({"type": "array", "items": _ref("ModelState")}), **_errors(400)},
             }
         },
@@ -175,9 +176,8 @@ def _paths_that_are_off() -> dict[str, Any]:
 def _telemetry_schemas() -> dict[str, Schema]:
     """Settings as they are told; of those that are set, each may be left out."""
     one_or_more = {"type": ["string", "array", "null"], "items": {"type": "string"}}
-    flag = {"type": ["boolean", "null"]}
     traces = dict.fromkeys(("trace_level", "trace_rate", "trace_count"), one_or_more)
-    logs: dict[str, Any] = dict.fromkeys(("log_info", "log_warning", "log_error"), flag)
+    logs: dict[str, Any] = dict.fromkeys(("log_info", "log_warning", "log_error"), _FLAG)
     logs["log_verbose_level"] = {"type": ["integer", "null"], "minimum": 0}
     logs["log_format"] = {"enum": [*get_args(LogFormat), None]}
     return {

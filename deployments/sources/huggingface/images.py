@@ -21,7 +21,13 @@ class ImageReader:
     def __init__(self, path: Path, model: Any, settings: FolderSettings):
         from transformers import AutoImageProcessor
 
-        self._processor = AutoImageProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        wanted = settings.image_backend
+        self._processor = AutoImageProcessor.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, backend=wanted
+        )
+        if wanted and (wanted == "pil") != type(self._processor).__name__.endswith("Pil"):  # it falls back by itself
+            found = f"config.image_backend is {wanted}, and transformers gives a {type(self._processor).__name__}"
+            raise ValueError(f"{found}; install what {wanted} needs, or leave it out")
         self._mode = mode_of(getattr(model.config, "num_channels", 3))
 
     def __call__(self, *arrays: NDArray[Any]) -> list[Batch]:

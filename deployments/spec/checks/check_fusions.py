@@ -38,10 +38,23 @@ def check_fusion(spec: EnsembleSchema, field: str, fusion: FusionSpec) -> None:
         raise SpecError(f"{field}.state", f"'{fusion.state}' is not a {WEIGHTS_SUFFIX} file", fix)
     _check_weights(field, fusion, entry)
     check_calibration(spec, field, fusion, entry)
+    _check_overload(spec, field, fusion, entry)
     counted = sum(1 for name in fusion.members if fusion.weights is None or fusion.weights[name] > 0)
     if fusion.quorum > counted:
         found = f"{fusion.quorum} members must answer but only {counted} are fused"
         raise SpecError(f"{field}.quorum", found, f"use at most {counted}; a member of weight 0 does not count")
+
+
+def _check_overload(spec: EnsembleSchema, field: str, fusion: FusionSpec, entry: RuleEntry) -> None:
+    steps = tuple(step.without for step in fusion.thinning.steps)
+    _check_subset(f"{field}.thinning.steps", steps, [name for name in fusion.members if name not in fusion.required])
+    if fusion.overload == "shed":
+        return
+    if entry.steered:
+        found = f"rule '{fusion.rule}' chooses itself whom it asks"
+        raise SpecError(f"{field}.overload", found, "remove it, or choose a rule that asks all")
+    if spec.outputs or fusion != spec.output_fusion:
+        raise SpecError(f"{field}.overload", "it is for the fusion that is the only answer", "remove it here")
 
 
 def check_learned(spec: EnsembleSchema) -> None:

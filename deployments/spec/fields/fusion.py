@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -81,6 +81,31 @@ class ConformalSpec(Frozen):
     thresholds: tuple[ConformalThreshold, ...] = ()
 
 
+class ThinningStep(Frozen):
+    """One member more is not asked.
+
+    Attributes:
+        without: the member.
+        expected: metrics of the answers of those that are left, on rows held out.
+    """
+
+    without: Name
+    expected: dict[str, float] = Field(default_factory=dict)
+
+
+class ThinningSpec(Frozen):
+    """In which order members are left out under too much load, and what that costs; ``quorate tune`` finds both.
+
+    Attributes:
+        expected: metrics while all are asked.
+        steps: each with those before it; members that are not named go behind them, the least weight for its time
+            first.
+    """
+
+    expected: dict[str, float] = Field(default_factory=dict)
+    steps: tuple[ThinningStep, ...] = ()
+
+
 class FusionSpec(Frozen):
     """A rule over members, and how long and for whom it waits.
 
@@ -99,9 +124,12 @@ class FusionSpec(Frozen):
             its share of the answer's deadline when left out.
         quorum: the fewest members a row is fused from.
         required: members without which there is no answer.
+        overload: under more load than members can take answers wait for them as ever (``shed``), or fewer members are
+            asked, down to the quorum (``thin``).
+        thinning: who is left out first.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"task", "quantiles"})
+    later: ClassVar[frozenset[str]] = frozenset({"task", "quantiles", "overload", "thinning"})
 
     rule: Annotated[str, Field(min_length=1)]
     members: tuple[Name, ...] = ()
@@ -119,3 +147,5 @@ class FusionSpec(Frozen):
     quorum: Annotated[int, Field(ge=1)] = 1
     required: tuple[Name, ...] = ()
     hedge: Hedge | None = None
+    overload: Literal["shed", "thin"] = "shed"
+    thinning: ThinningSpec = ThinningSpec()

@@ -25,6 +25,8 @@ class FolderSettings(BaseModel):
         adapter: a folder of PEFT, from the spec's; the model's own folder is its base.
         max_length: tokens at which a text is cut; what tokenizer and model say when left out.
         dtype: of the weights while they run; as they were saved when left out.
+        image_backend: what makes pictures ready; torchvision where it can be imported, else Pillow, when left out, as
+            transformers itself does it. They round differently, so say it where nodes have different packages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +34,7 @@ class FolderSettings(BaseModel):
     adapter: str | None = Field(default=None, min_length=1)
     max_length: int | None = Field(default=None, ge=1)
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    image_backend: Literal["pil", "torchvision"] | None = None
 
 
 def folder_settings(field: str, config: dict[str, Any]) -> FolderSettings:

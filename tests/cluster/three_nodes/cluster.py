@@ -186,8 +186,10 @@ class ThreeNodes:
 
     def switch_off(self, place: int) -> None:
         """As when a node's power fails."""
-        self._drivers.pop(place, None)
+        driver = self._drivers.pop(place, None)
         self.nodes[place].switch_off()
+        if driver is not None:  # it has ended with its machine, and is waited for
+            driver.stop()
 
     def switch_on(self, place: int) -> None:
         """The node is back, with what was on its disk, and joins the cluster."""

@@ -101,10 +101,14 @@ def test_a_node_that_has_left_is_forgotten_and_gets_its_door_again_when_it_is_ba
     deployed = deploy(ensemble("left"))
     nodes.start_ray(FOURTH)
     wait_for(lambda: has_doors(nodes, "left", EVERYWHERE), "a door on the new node", START_S)
+
+    def applications():
+        return set(nodes.driver().do("applications").values())
+
     with nodes.asking(deployed, "left", {deployed["revision"]: WEIGHTS}, seed) as asking:
         nodes.switch_off(FOURTH)
         wait_for(lambda: has_doors(nodes, "left", PLACES), "it is forgotten", FORGOTTEN_S)
-        assert set(nodes.driver().do("applications").values()) == {"RUNNING"}
+        wait_for(lambda: applications() == {"RUNNING"}, "nothing of it is left", START_S)
         nodes.switch_on(FOURTH)
         wait_for(lambda: has_doors(nodes, "left", EVERYWHERE), "it has one again", START_S)
     asking.report.assert_answered(0.999)

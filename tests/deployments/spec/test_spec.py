@@ -95,6 +95,8 @@ MISTAKES = [
     ("fusion.quorum", 3, "3 members must answer but only 2 are fused"),
     ("fusion.quorum", 0, "fusion.quorum: found 0"),
     ("fusion.required", ["gru"], "'gru' is no member here"),
+    ("fusion.overload", "drop", "fusion.overload: found 'drop'"),
+    ("fusion.thinning", {"steps": [{"without": "gru"}]}, "fusion.thinning.steps: 'gru' is no member here"),
     ("fusion.hedge", {"after": "often"}, "fusion.hedge.after: 'often' is not allowed"),
     ("output", "other", "output: 'other' is not a fusion"),
     ("fusions", {"other": VALID["fusion"]}, "both fusion and fusions are given"),

@@ -189,11 +189,13 @@ def hf_image(folder):
     from PIL import Image
 
     model = vit(folder / "eye")
-    ready = import_transformers().AutoImageProcessor.from_pretrained(folder / "eye")
+    ready = import_transformers().AutoImageProcessor.from_pretrained(folder / "eye", backend="pil")
     with torch.inference_mode():
         images = [Image.fromarray(image) for image in pixels(3)]
         logits = model(**ready(images, return_tensors="pt")).logits.numpy()
-    spec = PHOTOS.replace("MEMBER", 'model: "hf:eye"').replace("classes: [cat, dog, owl]\n", "")
+    spec = PHOTOS.replace("MEMBER", 'model: "hf:eye", config: {image_backend: pil}').replace(
+        "classes: [cat, dog, owl]\n", ""
+    )
     return OnDisk(spec, {"photo": ("BYTES", in_json(pixels(3)))}, softmax(logits, 1))
 
 

@@ -1,10 +1,13 @@
 """Members ``hf:FOLDER`` that read pictures: encoded, as pixels, or as tensors that are ready."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from quorate.deployments import load_model, parse_spec
+from quorate.deployments.errors import MemberLoadError
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.spec.model_files.own_classes import with_own_classes
 from quorate.deployments.transport.row_state import RowState
@@ -24,11 +27,11 @@ def model(folder):
     return vit(folder / "tinyvit")
 
 
-def member(folder, datatype, shape):
+def member(folder, datatype, shape, **config):
     data = {
         "name": "look",
         "inputs": {"photo": {"datatype": datatype, "shape": shape}},
-        "members": {"vit": {"model": "hf:tinyvit", "inputs": ["photo"]}},
+        "members": {"vit": {"model": "hf:tinyvit", "inputs": ["photo"], "config": config}},
         "fusion": {"rule": "mean"},
     }
     job = parse_spec(with_own_classes(data, folder)).job("vit")
@@ -37,11 +40,15 @@ def member(folder, datatype, shape):
     return found
 
 
+def prepared(folder, **options):
+    processor = import_transformers().AutoImageProcessor.from_pretrained(folder / "tinyvit", **options)
+    return processor(images=list(PIXELS), return_tensors="pt")["pixel_values"].numpy()
+
+
 @pytest.fixture(scope="module")
 def ready(folder, model):
     """(B, C, H, W) as the processor of the folder makes it."""
-    processor = import_transformers().AutoImageProcessor.from_pretrained(folder / "tinyvit")
-    return processor(images=list(PIXELS), return_tensors="pt")["pixel_values"].numpy()
+    return prepared(folder)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,22 @@ def test_logits_are_those_of_transformers_however_a_picture_comes(folder, model,
     found, status = member(folder, datatype, shape).run({"photo": rows}, probabilities=False)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert (status == RowState.OK).all()
+
+
+@pytest.mark.parametrize("backend", ["pil", "torchvision"])
+def test_a_spec_says_what_makes_pictures_ready(folder, model, backend):
+    found, _ = member(folder, "BYTES", [], image_backend=backend).run({"photo": encoded(PIXELS)}, probabilities=False)
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(prepared(folder, backend=backend))).logits.numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_what_cannot_make_pictures_ready_here_is_refused_instead_of_another(folder, model, monkeypatch):
+    processors = import_transformers().AutoImageProcessor
+    fallback = partial(processors.from_pretrained, local_files_only=True, backend="pil")  # as where torchvision is not
+    monkeypatch.setattr(processors, "from_pretrained", lambda path, **_: fallback(path))
+    with pytest.raises(MemberLoadError, match="image_backend is torchvision, and transformers gives a ViTImagePro"):
+        member(folder, "BYTES", [], image_backend="torchvision")
 
 
 def test_pictures_of_any_size_run_together_and_what_is_none_fails_alone(folder, model):
