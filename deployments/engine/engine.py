@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from quorate.deployments.engine.accounts import Accounts
 from quorate.deployments.engine.batch import Batch
 from quorate.deployments.engine.member_inference import check_reply, infer_member
+from quorate.deployments.engine.requests.answer_ids import AnswerIds
 from quorate.deployments.engine.requests.deadlines import Deadlines
 from quorate.deployments.engine.requests.open_requests import OpenRequests, fail, told
 from quorate.deployments.engine.requests.queue import RequestQueue
@@ -63,6 +64,7 @@ class Engine:
         tracer: which requests are traced.
         on_logs: told how lines are to be written.
         revisions: those it answers by.
+        answers: what answers are called, and who keeps what they were fused from.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Engine:
         share_port = spec.serving.replicas.max > 1
         self.metrics = Metrics(spec.name, spec.members, spec.outputs, share_port=share_port)
         self.tracer, self._told = Tracer(spec.name, node_id), b""
+        self.answers = AnswerIds()
         self.on_logs: Callable[[LogSettings], None] = lambda settings: None
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
@@ -357,6 +360,7 @@ class Engine:
     def _batch(
         self, requests: list[Request], served: ServedRevision, on_first: Callable[[], None]
     ) -> Batch | SeveralBatches:
+        self.answers.name(requests)
         if requests[0].outputs:
             return SeveralBatches(requests, served, self.metrics, on_first, self._deadlines)
         members = served.asked_now() if requests[0].members is None else served.members

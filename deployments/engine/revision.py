@@ -32,12 +32,16 @@ class Revision:
         spec: the ensemble it was built from.
         graph: who is asked, and what is fused; of several outputs for the first.
         views: of several outputs each one as the revision's only one; none where it has one.
+        folder: what the spec's paths start from.
+        whole: of a view, the spec that it is a view of.
     """
 
     name: str
     spec: EnsembleSpec
     graph: Graph
     views: Mapping[str, Revision] = field(default_factory=dict)
+    folder: Path = Path()
+    whole: EnsembleSpec | None = None
 
     @property
     def fusion(self) -> FusionSpec:
@@ -111,7 +115,9 @@ def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:
     """
     check_fusions(spec, folder)
     if not spec.outputs:
-        return Revision(spec.revision, spec, build_graph(spec, folder))
+        return Revision(spec.revision, spec, build_graph(spec, folder), folder=folder)
     graphs = {name: build_graph(spec.view(name), folder) for name in spec.outputs}
-    views = {name: Revision(spec.revision, graph.spec, graph) for name, graph in graphs.items()}
-    return Revision(spec.revision, spec, graphs[spec.output_name], views)
+    views = {
+        name: Revision(spec.revision, graph.spec, graph, folder=folder, whole=spec) for name, graph in graphs.items()
+    }
+    return Revision(spec.revision, spec, graphs[spec.output_name], views, folder)
