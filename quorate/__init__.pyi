@@ -14,6 +14,7 @@ from .cluster.operations.exports.manifest import Manifest as Manifest
 from .cluster.operations.exports.manifest import manifest as manifest
 from .cluster.operations.exports.ray_up import ray_up as ray_up
 from .cluster.operations.exports.schema import schema as schema
+from .cluster.operations.feedback import feedback as feedback
 from .cluster.operations.logs import Logs as Logs
 from .cluster.operations.logs import follow_logs as follow_logs
 from .cluster.operations.logs import logs as logs
@@ -30,6 +31,7 @@ from .cluster.operations.query import curl as curl
 from .cluster.operations.query import query as query
 from .cluster.operations.query_file import Answered as Answered
 from .cluster.operations.query_file import query_file as query_file
+from .cluster.operations.replay import replay as replay
 from .cluster.operations.rollback import RolledBack as RolledBack
 from .cluster.operations.rollback import rollback as rollback
 from .cluster.operations.status import EnsembleStatus as EnsembleStatus
@@ -55,6 +57,8 @@ from .deployments.security.doors import Doors as Doors
 from .deployments.spec.ensemble import EnsembleSpec as EnsembleSpec
 from .deployments.spec.files import load_spec as load_spec
 from .deployments.spec.files import save_spec as save_spec
+from .deployments.wire.feedback import FeedbackReply as FeedbackReply
+from .deployments.wire.feedback import GivenLabel as GivenLabel
 from .fusion.errors import QuorateError as QuorateError
 from .tuning.data.labelled import Labelled as Labelled
 from .tuning.data.labelled import Splits as Splits
@@ -64,6 +68,7 @@ from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression
 from .tuning.workflows.compress_outputs import OutputsCompression as OutputsCompression
 from .tuning.workflows.promotion import Promotion as Promotion
+from .tuning.workflows.replay import Replay as Replay
 from .tuning.workflows.train_composite import TrainResult as TrainResult
 from .tuning.workflows.train_outputs import OutputsTraining as OutputsTraining
 from .tuning.workflows.tune_outputs import OutputsResult as OutputsResult

@@ -19,6 +19,7 @@ from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.digests import check_fusions
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.limits import CLASSES_IN_ANSWERS
 from quorate.fusion.base import FusedArrays
 
@@ -105,6 +106,25 @@ class Revision:
     ) -> FusedArrays:
         """Fuse (M, B, C) outputs under an (M, B) mask; a gate reads the request's inputs too."""
         return self.graph.output.fuse(outputs, present, inputs or {})
+
+    def fuse_again(
+        self, outputs: NDArray[np.float32], states: NDArray[np.uint8], inputs: Mapping[str, NDArray[Any]]
+    ) -> tuple[FusedArrays, NDArray[np.bool_]]:
+        """Fuse (M, B, ...) outputs as a batch does, by the (M, B) states of the members.
+
+        Returns:
+            The fused rows, and (B,) which of them have a quorum; the others are zeros.
+        """
+        output = self.graph.output
+        if not states.any():  # OK is 0
+            return output.fuse(outputs, None, inputs), np.ones(states.shape[1], dtype=np.bool_)
+        enough = output.enough(states)
+        if not enough.any():
+            nothing = np.zeros(len(enough), np.float32)
+            return FusedArrays(
+                np.zeros(outputs.shape[1:], np.float32), np.zeros(states.shape, np.float32), nothing
+            ), enough
+        return output.fuse_where(enough, outputs, states == RowState.OK, inputs), enough
 
 
 def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:

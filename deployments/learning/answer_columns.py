@@ -44,6 +44,8 @@ class AnswersMetadata:
         shape: of what a layer gave of a row; of tokens its first number is -1.
         fused: of what was fused, likewise.
         exact: whether members' outputs are as they came; else they are float16.
+        several: whether the ensemble has several outputs, of which this is one.
+        quantiles: the levels that are predicted, of that task.
         inputs: of the requests, where they are kept.
     """
 
@@ -58,6 +60,8 @@ class AnswersMetadata:
     shape: tuple[int, ...]
     fused: tuple[int, ...]
     exact: bool
+    several: bool = False
+    quantiles: tuple[float, ...] = ()
     inputs: tuple[str, ...] = ()
     version: int = 1
 
@@ -88,6 +92,7 @@ def metadata_of(block: Block, ensemble: str, exact: bool) -> AnswersMetadata:
     return AnswersMetadata(
         ensemble, revision.name, kind.output, spec.inferred_task, asked, layers, revision.graph.upstream,
         spec.classes or (), (*free, *kind.shape[len(free) :]), (*free, *kind.fused[len(free) :]), exact,
+        revision.whole is not None, spec.quantiles or (),
         tuple(name for name, _, _ in kind.inputs),
     )  # fmt: skip
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError
 
@@ -141,6 +143,19 @@ def checked_label(answer: Any, label: Any, row: Any, output: Any, where: str) ->
     if not isinstance(output, str):
         raise RequestError(f"{where}: output is {output!r:.40}; give the name of an output, or leave it out")
     return GivenLabel(answer, label, row, output)
+
+
+def dump_labels(labels: Sequence[GivenLabel]) -> bytes:
+    """A body of JSON that ``read_labels`` reads."""
+    parts = []
+    for given in labels:
+        part = {"id": given.id, "label": given.label}
+        if given.row:
+            part["row"] = given.row
+        if given.output:
+            part["output"] = given.output
+        parts.append(part)
+    return orjson.dumps({"labels": parts}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def read_label_batch(batch: pa.RecordBatch) -> list[GivenLabel]:
