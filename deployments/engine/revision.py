@@ -120,10 +120,8 @@ class Revision:
             return output.fuse(outputs, None, inputs), np.ones(states.shape[1], dtype=np.bool_)
         enough = output.enough(states)
         if not enough.any():
-            nothing = np.zeros(len(enough), np.float32)
-            return FusedArrays(
-                np.zeros(outputs.shape[1:], np.float32), np.zeros(states.shape, np.float32), nothing
-            ), enough
+            values, shares = np.zeros(outputs.shape[1:], np.float32), np.zeros(states.shape, np.float32)
+            return FusedArrays(values, shares, np.zeros(len(enough), np.float32)), enough
         return output.fuse_where(enough, outputs, states == RowState.OK, inputs), enough
 
 

@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def layer_arrays(batch: pa.RecordBatch, about: AnswersMetadata) -> Iterator[tupl
     shapes = [*[about.shape] * len(about.layers), about.fused]
     tokens = batch.column("tokens").to_numpy() if about.of_tokens else np.zeros(batch.num_rows, np.int32)
     edges = [0, *(np.flatnonzero(np.diff(tokens)) + 1).tolist(), batch.num_rows]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         rows = slice(start, stop)
         found = {}
         for name, shape in zip(names, shapes, strict=True):

@@ -1,4 +1,4 @@
-"""Labels for answers, on a thread of their own: those that wait are checked and written together, and then acknowledged.
+"""Labels for answers, on a thread of their own: those that wait are checked, written together, then acknowledged.
 
 What the disk does in a millisecond it does once for all that came meanwhile.
 """
@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 MAX_WAITING, COMMIT_LABELS = 200_000, 20_000
 # How often it is looked which answers have gone, where no label asks.
 LOOK_S = 30.0
+# How often it is read what other replicas wrote. What two take within that time both take; the reader tells them apart.
+OTHERS_S = 0.1
 
 
 class Counts(Protocol):
@@ -64,7 +66,7 @@ class Feedback:
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._put = self._taken = 0  # each is written by one thread alone
         self._seen = Seen()
-        self._looked_at = 0.0
+        self._looked_at = self._read_at = -LOOK_S
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
         self._thread.start()
 
@@ -136,8 +138,10 @@ class Feedback:
         return jobs
 
     def _commit(self, files: LabelFiles, known: KnownAnswers, jobs: Sequence[_Job]) -> None:
-        for row in files.new_rows():
-            self._seen.add(*_hashes(row.id, row.row, row.output, row.label))
+        if time.monotonic() - self._read_at > OTHERS_S:
+            for row in files.new_rows():
+                self._seen.add(*_hashes(row.id, row.row, row.output, row.label))
+            self._read_at = time.monotonic()
         self._look(known, jobs)
         now_us = time.time_ns() // 1000
         new: dict[int, tuple[int, LabelRow]] = {}

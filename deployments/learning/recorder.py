@@ -1,7 +1,7 @@
 """Writes answers to a record: taken note of on the event loop, written by a thread that no answer waits for.
 
-Between the two stand blocks, no more than ``QUEUE_BYTES`` of them: where the store is slower than answers come, or takes
-nothing, blocks are dropped, counted and spoken of.
+Between the two stand blocks, no more than ``QUEUE_BYTES`` of them: where the store is slower than answers come, or
+takes nothing, blocks are dropped, counted and spoken of.
 """
 
 from __future__ import annotations

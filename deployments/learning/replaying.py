@@ -9,6 +9,7 @@ product may, those that come out differently are fused once more as they were th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,7 @@ def _joined(
 def _calls(rows: RecordedRows, wanted: NDArray[np.bool_]) -> Iterator[slice]:
     """The calls that hold any of these rows."""
     edges = [0, *(np.flatnonzero(np.diff(rows.calls)) + 1).tolist(), len(rows)]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         if wanted[start:stop].any():
             yield slice(start, stop)
 

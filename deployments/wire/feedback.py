@@ -72,7 +72,7 @@ class FeedbackReply(Displayed):
     @classmethod
     def of(cls, found: Iterable[tuple[GivenLabel, str, str]]) -> FeedbackReply:
         """Of labels with verdicts and reasons, in the order in which they came."""
-        counts, refused = dict.fromkeys(VERDICTS, 0), []
+        counts, refused = dict.fromkeys(VERDICTS, 0), list[Refused]()
         for index, (given, verdict, why) in enumerate(found):
             counts[verdict] += 1
             if verdict not in TAKEN and len(refused) < MAX_TOLD:
