@@ -227,5 +227,3 @@ def test_a_record_changes_the_revisions_name_and_restarts_nothing(pair_spec):
 def test_a_wrong_record_names_its_field(pair_spec, record, said):
     with pytest.raises(Exception, match=said):
         parse_spec({**pair_spec, "record": record})
-
-
