@@ -157,9 +157,8 @@ def run(arguments: argparse.Namespace) -> None:
         while left > 0:
             left -= uvloop.run(_load(server.port, arguments.clients, 10.0))[0]
         switch(None)
-        print(
-            [line for line in httpx.get(f"{server.url}/metrics").text.splitlines() if "recorded_answers_total{" in line]
-        )
+        counted = httpx.get(f"{server.url}/metrics").text.splitlines()
+        print("\n".join(line for line in counted if line.startswith("quorate_recorded_answers_total")), flush=True)
 
         from quorate.deployments.learning.reading import open_record
         from quorate.tuning.workflows.replay import replay

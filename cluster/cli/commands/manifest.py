@@ -34,7 +34,7 @@ _Output = Annotated[
 _TokenSecret = Annotated[
     str | None,
     typer.Option(
-        help="Secret with keys tokens, management-tokens and feedback-tokens; else NAME-tokens.", show_default=False
+        help="Secret with keys tokens, management-tokens, feedback-tokens; else NAME-tokens.", show_default=False
     ),
 ]
 _Labels = Annotated[

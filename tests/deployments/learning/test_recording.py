@@ -113,7 +113,7 @@ def test_a_share_of_the_answers_is_kept_and_their_ids_tell(pair_spec, tmp_path):
 
 
 def test_what_a_killed_replica_left_behind_is_read_up_to_its_last_batch(pair_spec, tmp_path):
-    answers, _ = answered(pair_spec, tmp_path)
+    answered(pair_spec, tmp_path)
     (file,) = (tmp_path / "pair" / "answers").iterdir()
     whole = file.read_bytes()
     found = []
