@@ -45,6 +45,9 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.logs("digits", "cnn", lines=50, since_s=600), quorate.Logs)
     assert_type(next(quorate.follow_logs("digits", "cnn", lines=50, since_s=600)), quorate.Logs)
     assert_type(quorate.import_autogluon("AutogluonModels/ag", out="house-prices"), quorate.Imported)
+    assert_type(quorate.feedback("digits", "labels.csv"), quorate.FeedbackReply)
+    assert_type(quorate.replay("/var/lib/quorate/digits", spec).exact, int)
+    assert_type(quorate.replay("s3://records/digits"), quorate.Replay)
     assert_type(quorate.down(), quorate.Stopped)
 
 

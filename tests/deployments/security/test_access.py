@@ -140,7 +140,7 @@ def test_every_rpc_opens_for_its_tokens_only(guarded):
                 refused = code if code in REFUSED.values() else None
                 if refused != REFUSED.get(status):
                     wrong.append(f"{name} with {token}: {code} {details}")
-    assert len(methods) == 22
+    assert len(methods) == 23
     assert not wrong
 
 
