@@ -165,9 +165,26 @@ def read_label_batch(batch: pa.RecordBatch) -> list[GivenLabel]:
         RequestError: its columns are others.
     """
     names = set(batch.schema.names)
-    if not {"id", "label"} <= names or names - _FIELDS:
+    if not {"id", "label"} <= names or names - _FIELDS or len(names) < len(batch.schema.names):
         raise RequestError(f"columns {', '.join(sorted(names))[:100]}; send id and label, and row or output if needed")
+    for name in names:
+        _check_type(name, batch.schema.field(name).type)
     rows, count = {name: batch.column(name).to_pylist() for name in names}, batch.num_rows
     numbers, outputs = rows.get("row", [0] * count), rows.get("output", [""] * count)
     parts = zip(rows["id"], rows["label"], numbers, outputs, strict=True)
     return [checked_label(a, b, c or 0, d or "", f"row {place}") for place, (a, b, c, d) in enumerate(parts)]
+
+
+def _check_type(name: str, found: pa.DataType) -> None:
+    from pyarrow import types
+
+    texts = types.is_string(found) or types.is_large_string(found)
+    if name == "label":
+        inner = found.value_type if types.is_list(found) or types.is_large_list(found) else found
+        numbers = types.is_integer(inner) or types.is_float32(inner) or types.is_float64(inner)
+        fits = numbers or types.is_string(inner) or types.is_large_string(inner)
+    else:
+        fits = types.is_integer(found) if name == "row" else texts
+    if not fits:
+        wanted = {"label": "text, numbers, or lists of these", "row": "whole numbers"}.get(name, "text")
+        raise RequestError(f"column {name} holds {str(found)[:60]}; send {wanted}")
