@@ -19,6 +19,7 @@ from quorate.deployments.learning.recorder import Recorder
 from quorate.deployments.learning.replaying import replay_rows
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.fusion.learned.gate import fit_gate
+from quorate.fusion.training import Training
 from quorate.tuning.data.recorded import read_record
 from quorate.tuning.errors import DataError
 from quorate.tuning.workflows.replay import replay
@@ -96,7 +97,15 @@ def test_answers_are_the_same_to_the_bit_by_every_kind_of_rule(tmp_path, rule):
 def test_a_fusion_that_reads_the_request_needs_it_in_the_record(tmp_path):
     generator = torch.Generator().manual_seed(0)
     x, outputs = torch.randn(90, 2, generator=generator), torch.rand(3, 90, 3, generator=generator).softmax(dim=2)
-    gate = fit_gate(("a", "b", "c"), x, outputs, torch.randint(3, (90,), generator=generator), input_name="x", top_k=2)
+    gate = fit_gate(
+        ("a", "b", "c"),
+        x,
+        outputs,
+        torch.randint(3, (90,), generator=generator),
+        training=Training(steps=20),
+        input_name="x",
+        top_k=2,
+    )
     save_file(gate.state(), tmp_path / "gate.safetensors")
     spec = spec_of("gate", options=dict(gate.options), state=str(tmp_path / "gate.safetensors"))
     record(spec, tmp_path / "with", requests_of(40), inputs=True)
