@@ -23,16 +23,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+import numpy as np
 import uvloop
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "serving_peers")]
 
-from benchmarks.engine import PEERS, SPEC, serve_member  # noqa: E402
-from benchmarks.tracing import Server, _load, measure, ratios, start_child  # noqa: E402
+from benchmarks.engine import PEERS, ROW, SPEC, serve_member  # noqa: E402
+from benchmarks.tracing import Server, measure, ratios, start_child  # noqa: E402
 
 WAYS = {"off": {}, "exact": {"exact": True}, "float16": {"exact": False}, "inputs": {"inputs": True}}
 _TRUE = "0"
+# Who ask the engine at once to fill a record.
+FILLERS = 256
 _HEAD = (
     b"POST /v2/models/mlps/feedback HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%s"
@@ -66,7 +69,22 @@ def serve(folder: Path) -> None:
     server.start(Served(spec, PEERS, {name: name for name in names}))
     print(json.dumps([server.http_port, os.getpid(), *(member.pid for member in members)]), flush=True)
     engine, learning = server.engine, server.learning
+
+    async def fill(answers: int) -> None:
+        """Ask the engine for so many answers of random rows, without HTTP."""
+        rows = np.random.default_rng(1).standard_normal((4096, 1, ROW["x"].shape[1])).astype(np.float32)
+
+        async def ask(count: int) -> None:
+            for at in range(count):
+                await engine.infer({"x": rows[at % len(rows)]})
+
+        await asyncio.gather(*(ask(answers // FILLERS) for _ in range(FILLERS)))
+
     for line in sys.stdin:
+        if line.startswith("fill "):
+            asyncio.run_coroutine_threadsafe(fill(int(line.split()[1])), server._loop).result()
+            print("done", flush=True)
+            continue
 
         async def switch(line: str = line) -> None:
             old, learning._recorder = learning._recorder, None
@@ -137,12 +155,15 @@ def run(arguments: argparse.Namespace) -> None:
         assert child.stdout is not None
         server = Server(child)
 
-        def switch(settings: dict[str, object] | None) -> None:
+        def say(line: str) -> None:
             assert child.stdin is not None
             assert child.stdout is not None
-            child.stdin.write((json.dumps(settings) if settings is not None else "") + "\n")
+            child.stdin.write(f"{line}\n")
             child.stdin.flush()
             child.stdout.readline()
+
+        def switch(settings: dict[str, object] | None) -> None:
+            say(json.dumps(settings) if settings is not None else "")
 
         found = []
         for _ in range(arguments.rounds):
@@ -153,9 +174,7 @@ def run(arguments: argparse.Namespace) -> None:
             found.append({way: one[way] for way in WAYS})
         report(found)
         switch({"exact": True})
-        left = arguments.answers
-        while left > 0:
-            left -= uvloop.run(_load(server.port, arguments.clients, 10.0))[0]
+        say(f"fill {arguments.answers}")
         switch(None)
         counted = httpx.get(f"{server.url}/metrics").text.splitlines()
         print("\n".join(line for line in counted if line.startswith("quorate_recorded_answers_total")), flush=True)
