@@ -137,11 +137,12 @@ def _lists(values: Array, free: bool) -> pa.Array:
 
 
 def _uneven(parts: Sequence[Array | None], exact: bool, rows: int) -> pa.Array:
-    """What a member gave, batch by batch; nothing where it gave nothing of a batch, or nothing in all."""
+    """What a member gave, batch by batch; nothing where it gave nothing of a batch, or text."""
     dtype = np.float32 if exact else np.float16
     kind = pa.large_list(pa.float32() if exact else pa.float16())
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts) or sum(len(part) for part in known) != rows:
+    numbers = all(part.dtype.kind in "fiub" for part in known)
+    if not numbers or len(known) < len(parts) or sum(len(part) for part in known) != rows:
         return pa.nulls(rows, kind)
     lists = [_lists(np.asarray(part.reshape(len(part), -1), dtype), True) for part in known]
     return pa.concat_arrays(lists).cast(kind)

@@ -54,6 +54,10 @@ class Growing(Protocol):
             OSError: nothing was added.
         """
 
+    @property
+    def gone(self) -> bool:
+        """Whether somebody has deleted it: what is written goes nowhere."""
+
     def keep(self) -> None:
         """Return when what was written outlives this machine's fall.
 
@@ -157,6 +161,10 @@ class LocalFile:
             raise
         self.nbytes += len(data)
 
+    @property
+    def gone(self) -> bool:
+        return os.fstat(self._descriptor).st_nlink == 0
+
     def keep(self) -> None:
         os.fsync(self._descriptor)
         if self._folder is not None:
@@ -182,6 +190,10 @@ class WholeFile:
     def write(self, data: bytes) -> None:
         self._parts.append(data)
         self.nbytes += len(data)
+
+    @property
+    def gone(self) -> bool:
+        return False  # it is not there yet
 
     def keep(self) -> None:
         """What is put outlives this machine: nothing is there before."""

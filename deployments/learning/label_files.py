@@ -88,6 +88,8 @@ class LabelFiles:
         if not self._folder.local:
             self._put_whole(batch)
             return
+        if self._open is not None and self._open.file.gone:  # too old, before this came
+            self.close()
         if self._open is None:
             self._open = self._begun()
         try:

@@ -40,6 +40,8 @@ QUEUE_BYTES = 64 << 20
 MAX_KINDS = 16
 # A file is closed when it is so long, or so old: of a store whose files are put whole, what is not put yet may be lost.
 FILE_BYTES, LOCAL_FILE_S, STORE_FILE_S = 32 << 20, 3600.0, 30.0
+# What may be held is at least so many files: one of them goes at a time.
+FILES_AT_LEAST = 8
 # How often the thread looks at what is to be closed, and says what was dropped.
 LOOK_S, TELL_S = 1.0, 60.0
 # What is left when the replica stops is waited for so long.
@@ -160,7 +162,8 @@ class Recorder:
             keep_revision(folder, block.revision.whole or block.revision.spec, block.revision.folder)
             self._kept_revisions.add(block.revision.name)
         found = self._open.get(about)
-        if found is not None and found.file.schema != batch.schema:  # inputs of another shape
+        # Inputs of another shape; or it was the oldest of all and is deleted.
+        if found is not None and (found.file.schema != batch.schema or found.file.file.gone):
             self._close(self._open.pop(about))
             found = None
         if found is None:
@@ -180,7 +183,7 @@ class Recorder:
             self._counts.recorded("kept", len(block.ids))
         else:
             found.pending += len(block.ids)
-        if found.file.nbytes >= FILE_BYTES:
+        if found.file.nbytes >= min(FILE_BYTES, self._settings.max_bytes // FILES_AT_LEAST):
             self._close(self._open.pop(about))
 
     def _close_files(self, old: bool) -> None:

@@ -34,7 +34,7 @@ class RecordSpec(Frozen):
     folder: Annotated[str, Field(min_length=1)]
     share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     keep_for: Period = "30d"
-    max_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 50)] = 1 << 30
+    max_bytes: Annotated[int, Field(ge=1 << 24, le=1 << 50)] = 1 << 30
     inputs: bool = False
     exact: bool = True
 

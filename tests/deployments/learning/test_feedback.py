@@ -140,6 +140,16 @@ def test_nothing_is_acknowledged_that_the_disk_did_not_take(spec, tmp_path, monk
     assert len(open_record(tmp_path / "pair").labels()) == 2
 
 
+def test_a_label_that_comes_when_all_before_have_expired_is_kept(tmp_path):
+    files = LabelFiles(RecordFolder(tmp_path), OWN)
+    files.append([LabelRow(answer(1), 0, "", Label(("red",)), 1)])
+    for file in RecordFolder(tmp_path).list(LABELS):
+        RecordFolder(tmp_path).delete(file.path)
+    files.append([LabelRow(answer(2), 0, "", Label(("blue",)), 2)])
+    files.close()
+    assert list(open_record(tmp_path).labels().found.values()) == [Label(("blue",))]
+
+
 def test_two_replicas_that_took_different_labels_at_once_are_found_by_the_reader(tmp_path):
     for replica, label, time_us in ((OWN, "blue", 2), (OTHER, "red", 1)):
         files = LabelFiles(RecordFolder(tmp_path), replica)
@@ -167,6 +177,22 @@ def test_what_was_seen_is_found_among_many():
     some = keys[::97].tolist()
     assert seen.find(some) == [key // 3 for key in some]
     assert seen.find([1, 2]) == [None, None]
+
+
+def test_of_several_outputs_each_has_its_own_labels(tmp_path, spec):
+    fusions = {name: {"rule": "mean", "members": ["a", "b"]} for name in ("colour", "hue")}
+    data = {k: v for k, v in spec.model_dump().items() if k not in ("fusion", "digests")}
+    several = EnsembleSpec.model_validate({**data, "fusions": fusions, "outputs": ["colour", "hue"]})
+    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, Counted())
+    given = [
+        GivenLabel(answer(1), "red", 0, "hue"),
+        GivenLabel(answer(1), "blue", 0, "colour"),
+        GivenLabel(answer(1), "red"),
+    ]
+    reply = feedback.give(several, given).result(60)
+    feedback.close()
+    assert verdicts(reply) == {"accepted": 2, "invalid": 1}
+    assert "name one of colour, hue" in reply.refused[0].why
 
 
 TASKS = {

@@ -25,6 +25,10 @@ from quorate.tuning.errors import DataError
 from quorate.tuning.workflows.replay import replay
 from quorate.tuning.workflows.tune_predictions import outputs_of
 from tests.deployments.server.test_tagging import spec_of as tagger_of
+from tests.deployments.support.factories.graph import evaluate
+from tests.deployments.support.graphs import PLAIN
+from tests.deployments.support.graphs import member as linear
+from tests.deployments.support.graphs import spec_of as graph_of
 from tests.deployments.support.member_threads import FACTORIES, running
 
 CLASSES = ["red", "green", "blue"]
@@ -123,6 +127,34 @@ def test_tokens_are_recorded_row_by_row_of_any_length(tmp_path):
     record(tagger_of("tagger"), tmp_path, given)
     found = replay(open_record(tmp_path))
     assert (found.rows, found.exact) == (24, 24)
+
+
+def test_members_that_others_read_are_in_the_record_and_the_answers_the_same(tmp_path):
+    members = {"trunk": linear(1, ["row"], "features", 8, index=0)}
+    members |= {f"head{n}": linear(n, ["trunk"], "logits") for n in (2, 3)}
+    spec = graph_of(members, fusion={"rule": "mean"})
+    (answer,) = record(spec, tmp_path, [PLAIN])
+    (rows,) = open_record(tmp_path).rows()
+    assert rows.about.upstream == ("trunk",)
+    given = np.stack(rows.batch.column("output/trunk").to_pylist())
+    np.testing.assert_allclose(given, evaluate(1, 8, [PLAIN["row"][:, :1]]), atol=1e-6)
+    assert rows.batch.column("state/trunk").to_pylist() == ["ok"] * 5
+    assert replay(open_record(tmp_path)).exact == 5
+    assert np.array_equal(rows.fused, answer.values)
+
+
+def test_features_that_are_fused_are_recorded_side_by_side(tmp_path):
+    members = {
+        "eye": linear(1, ["row"], "features", 8, index=0), "ear": linear(2, ["row"], "features", 4, index=0),
+        "head": linear(3, ["joined"], "logits"),
+    }  # fmt: skip
+    fusions = {
+        "joined": {"rule": "concat", "members": ["eye", "ear"], "options": {"widths": {"eye": 8, "ear": 4}}},
+        "said": {"rule": "mean", "members": ["head"]},
+    }
+    record(graph_of(members, fusions=fusions), tmp_path, [PLAIN])
+    found = replay(open_record(tmp_path))
+    assert (found.rows, found.exact) == (5, 5)
 
 
 def test_half_precision_is_near_and_not_the_same(tmp_path):
