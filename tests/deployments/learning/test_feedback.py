@@ -25,7 +25,7 @@ from quorate.deployments.wire import feedback_pb2 as pb
 from quorate.deployments.wire.feedback import GivenLabel
 
 ROWS = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 3.0]], np.float32)
-OWN, OTHER = "0123456789ab", "ba9876543210"
+OWN, OTHER, NOW = "0123456789ab", "ba9876543210", int(time.time())
 
 
 class Counted:
@@ -36,8 +36,8 @@ class Counted:
         self.found[verdict] = self.found.get(verdict, 0) + labels
 
 
-def answer(number=0, replica=OWN, rows=1, at=None):
-    return f"{replica}-{number}-{int(time.time()) if at is None else at}-{rows}"
+def answer(number=0, replica=OWN, rows=1, at=NOW):
+    return f"{replica}-{number}-{at}-{rows}"
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_labels_that_come_twice_or_contradict_are_told_apart(give):
 
 
 def test_labels_of_unknown_unrecorded_and_expired_answers_are_told_apart(give):
-    late = answer(at=int(time.time()) - 100)
+    late = answer(at=NOW - 100)
     reply = give(
         ("nonsense", "red"), (answer(replica=OTHER), "red"), (f"{OWN}-4", "red"), (late, "red"), keep_for="90s"
     )  # fmt: skip
