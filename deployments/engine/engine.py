@@ -195,6 +195,7 @@ class Engine:
         priority: int = DEFAULT_PRIORITY,
         served: ServedRevision | None = None,
         trace: RequestTrace | None = None,
+        rehearsal: bool = False,
     ) -> Answer:
         """Ask the ensemble.
 
@@ -206,6 +207,7 @@ class Engine:
             priority: from 1, the highest; the queue answers these first, and sheds the lowest when it is full.
             served: the revision that is to answer; chosen here when None.
             trace: that the request belongs to.
+            rehearsal: nobody asked it: nothing of it is recorded.
 
         Raises:
             RequestError: rows are not as wide as the revision reads them.
@@ -216,7 +218,7 @@ class Engine:
         """
         served = served or self.revisions.choose(named=members is not None)
         submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace)
-        answer: Answer = await told(submit, self.abandon)
+        answer: Answer = await told(_rehearsed(submit) if rehearsal else submit, self.abandon)
         return answer
 
     def submit(
@@ -255,6 +257,7 @@ class Engine:
         members: tuple[str, ...] | None = None,
         priority: int = DEFAULT_PRIORITY,
         trace: RequestTrace | None = None,
+        rehearsal: bool = False,
     ) -> Answers:
         """Ask for several outputs of a revision that has them; what is not said here is as in ``infer``.
 
@@ -268,7 +271,7 @@ class Engine:
         if members is not None:
             views = {name: view for name, view in views.items() if set(members) & set(view.revision.asked)}
         submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace, views=views)
-        answers: Answers = await told(submit, self.abandon)
+        answers: Answers = await told(_rehearsed(submit) if rehearsal else submit, self.abandon)
         return answers
 
     def abandon(self, request: Request) -> None:
@@ -391,3 +394,14 @@ class Engine:
             batch.abandon(request)
         else:
             self._queue.remove(request)
+
+
+def _rehearsed(submit: Callable[[Tell], Request]) -> Callable[[Tell], Request]:
+    """The same of which nothing is recorded: no batch starts before the event loop's next turn."""
+
+    def submitted(tell: Tell) -> Request:
+        request = submit(tell)
+        request.rehearsal = True
+        return request
+
+    return submitted

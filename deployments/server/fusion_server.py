@@ -182,9 +182,9 @@ class FusionServer:
         async def answers() -> dict[str, Any]:
             served = self.engine.revisions.get(revision)
             if not served.views:
-                answer = await self.engine.infer(inputs, served=served)
+                answer = await self.engine.infer(inputs, served=served, rehearsal=True)
                 return {served.revision.graph.output.name: answer.values}
-            found = await self.engine.infer_outputs(tuple(served.views), inputs, served)
+            found = await self.engine.infer_outputs(tuple(served.views), inputs, served, rehearsal=True)
             for error in found.errors.values():
                 raise error
             return {name: answer.values for name, answer in found.answers.items()}

@@ -32,4 +32,7 @@ class AnswerIds:
             return
         now = int(time.time())
         for request in requests:
-            request.answer_id, request.keeper = f"{replica}-{next(numbers)}-{now}-{request.rows}", keeper
+            if request.rehearsal:
+                request.answer_id = f"{replica}-{next(numbers)}"
+            else:
+                request.answer_id, request.keeper = f"{replica}-{next(numbers)}-{now}-{request.rows}", keeper

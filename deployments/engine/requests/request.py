@@ -154,6 +154,7 @@ class Request:
         tell: called in the end, by who has made it, with the result or the error.
         answer_id: what its answer is called; empty before its batch starts.
         keeper: keeps what the answer is fused from; None where nothing is kept of it.
+        rehearsal: nobody asked it, and nothing of it is kept.
     """
 
     inputs: Mapping[str, Array]
@@ -168,6 +169,7 @@ class Request:
     tell: Tell = nobody
     answer_id: str = ""
     keeper: Keeper | None = None
+    rehearsal: bool = False
     promise: Promise = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)

@@ -96,6 +96,21 @@ def test_a_member_that_failed_on_a_row_is_told_from_one_that_did_not(pair_spec, 
     assert found.batch.column("state/a").to_pylist() == ["ok", "ok"]
 
 
+def test_a_rehearsal_is_answered_and_not_recorded(pair_spec, tmp_path):
+    async def scenario():
+        async with running(pair_spec) as engine:
+            settings = RecordSpec(folder=str(tmp_path))
+            keeper = engine.answers.keeper = Recorder("pair", settings, engine.answers.replica, Counted())
+            asked = [engine.infer({"x": ROWS}, rehearsal=n == 1) for n in range(3)]
+            answers = await asyncio.gather(*asked)
+            await asyncio.to_thread(keeper.close)
+            return answers
+
+    told = [parse_answer_id(answer.id).recorded for answer in asyncio.run(scenario())]
+    assert told == [True, False, True]
+    assert sum(map(len, open_record(tmp_path).rows())) == 2 * len(ROWS)
+
+
 def test_half_precision_says_so(pair_spec, tmp_path):
     answered(pair_spec, tmp_path, settings={"exact": False})
     (found,) = open_record(tmp_path).rows()
