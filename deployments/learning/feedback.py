@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -54,15 +54,9 @@ class _Job:
 class Feedback:
     """Takes labels for one record."""
 
-    def __init__(
-        self, ensemble: str, settings: RecordSpec, replica: str, counts: Counts,
-        ready: Callable[[], None] = lambda: None,
-    ):  # fmt: skip
-        """Args:
-        ready: called on the thread, once other replicas know this one: now answers may have ids.
-        """
+    def __init__(self, ensemble: str, settings: RecordSpec, replica: str, counts: Counts):
         self._ensemble, self._settings, self._replica = ensemble, settings, replica
-        self._counts, self._ready = counts, ready
+        self._counts = counts
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._put = self._taken = 0  # each is written by one thread alone
         self._seen = Seen()
@@ -97,14 +91,12 @@ class Feedback:
         files = known = None
         try:
             files, known = self._opened()
-            self._ready()
         except Exception as error:  # said again to whoever gives a label; tried again then
             _log.warning("the record of %s at %s cannot be used: %s", self._ensemble, self._settings.folder, error)
         while jobs := self._next_jobs():
             try:
                 if files is None or known is None:
                     files, known = self._opened()
-                    self._ready()
                 self._commit(files, known, jobs)
             except Exception as error:
                 self._refuse(jobs, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pyarrow import fs as filesystems
 
 ANSWERS, LABELS, REVISIONS = "answers", "labels", "revisions"
 SUFFIX = ".arrow"
+# Of the files that this process begins: none has the name of another.
+PLACES = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ class RecordFolder:
             with self.files.open_output_stream(path) as file:
                 file.write(data)
             return
+        self.delete(f"{path}.partial")  # of one that was killed midway
         growing = LocalFile(f"{path}.partial")
         try:
             growing.write(data)
@@ -145,7 +149,7 @@ class LocalFile:
     """A file on this machine's disk."""
 
     def __init__(self, path: str):
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self._folder: str | None = os.path.dirname(path)  # until its entry there is kept, too
         self.nbytes = 0
 

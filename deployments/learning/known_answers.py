@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from quorate.deployments.learning.folder import ANSWERS, LABELS, RecordFolder
 from quorate.deployments.wire.answer_id import AnswerId, parse_answer_id
 
+# Answers end in another order than they begin: so many that began earlier may stand in a later file.
+LATE_ANSWERS = 4096
 
-def answers_name(replica: str, number: int, first: int) -> str:
-    """Name of a file of answers, without its suffix: the replica's, its place, and the number of its first answer."""
-    return f"{replica}-{number:06d}-{first}"
+
+def answers_name(replica: str, place: int, first: Sequence[str]) -> str:
+    """Name of a file of answers, without its suffix: the replica's, its place, and from which number on they are.
+
+    Args:
+        first: the ids that it begins with.
+    """
+    lowest = min(int(one.split("-")[1]) for one in first)
+    return f"{replica}-{place:06d}-{max(lowest - LATE_ANSWERS, 0)}"
 
 
 class KnownAnswers:

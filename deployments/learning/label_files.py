@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from quorate.deployments.learning.arrow_file import ArrowFile, read_batches
-from quorate.deployments.learning.folder import LABELS, SUFFIX, RecordFolder
+from quorate.deployments.learning.folder import LABELS, PLACES, SUFFIX, RecordFolder
 from quorate.deployments.learning.labels import Label
 
 SCHEMA = pa.schema(
@@ -62,7 +62,7 @@ class LabelFiles:
 
     def __init__(self, folder: RecordFolder, replica: str):
         self._folder, self._replica = folder, replica
-        self._number = 0
+        self._own: set[str] = set()
         self._open: ArrowFile | None = None
         self._put: list[tuple[str, pa.RecordBatch]] = []  # of a store, not joined yet
         self._read: dict[str, tuple[int, int]] = {}  # by others' files, their bytes and record batches so far
@@ -104,14 +104,14 @@ class LabelFiles:
             self.close()
 
     def new_rows(self) -> Iterator[LabelRow]:
-        """What others wrote since the last look, and at the first what all did.
+        """What others wrote since the last look; at the first what all did, this replica before its settings changed.
 
         Raises:
             OSError: the store does not say.
         """
         for file in self._folder.list(LABELS):
             nbytes, batches = self._read.get(file.path, (0, 0))
-            if file.replica == self._replica or file.nbytes == nbytes:
+            if file.path in self._own or file.nbytes == nbytes:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 for batch in read_batches(self._folder.files, file.path, batches):
@@ -127,8 +127,9 @@ class LabelFiles:
                 closing.close()
 
     def _path(self) -> str:
-        self._number += 1
-        return self._folder.path(LABELS, f"{self._replica}-{self._number:06d}{SUFFIX}")
+        path = self._folder.path(LABELS, f"{self._replica}-{next(PLACES):06d}{SUFFIX}")
+        self._own.add(path)
+        return path
 
     def _begun(self) -> ArrowFile:
         file = ArrowFile(self._folder.grow(self._path()), SCHEMA)

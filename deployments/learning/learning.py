@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from quorate.deployments.engine.engine import Engine
@@ -21,7 +22,9 @@ class Learning:
         self._settings: RecordSpec | None = None
         self._recorder: Recorder | None = None
         self._feedback: Feedback | None = None
-        self._closing: list[asyncio.Future[None]] = []
+        # Recorders that the live spec wants no more: what was asked before is recorded until then.
+        self._ending: list[tuple[float, Recorder]] = []
+        self._closing: set[asyncio.Future[None]] = set()
         self.tick()
 
     def tick(self) -> None:
@@ -31,6 +34,11 @@ class Learning:
             self._follow(settings)
         if self._recorder is not None:
             self._recorder.tick()
+        for until, recorder in list(self._ending):
+            recorder.tick()
+            if time.monotonic() > until:
+                self._ending.remove((until, recorder))
+                self._close_later(recorder)
 
     async def take(self, labels: Sequence[GivenLabel]) -> FeedbackReply:
         """Labels for answers; who is told of them can rely on those that are accepted.
@@ -47,20 +55,24 @@ class Learning:
     def close(self) -> None:
         """Write what there is."""
         self._engine.answers.keeper = None
-        if self._recorder is not None:
-            self._recorder.close()
-        if self._feedback is not None:
-            self._feedback.close()
+        for one in (self._recorder, *(recorder for _, recorder in self._ending), self._feedback):
+            if one is not None:
+                one.close()
 
     def _follow(self, settings: RecordSpec | None) -> None:
-        old = [one for one in (self._recorder, self._feedback) if one is not None]
+        if self._recorder is not None:
+            self._ending.append((time.monotonic() + self._engine.revision.deadline_s + 1.0, self._recorder))
+        if self._feedback is not None:
+            self._close_later(self._feedback)
         self._settings, self._recorder, self._feedback = settings, None, None
         replica, metrics, name = self._engine.answers.replica, self._engine.metrics, self._engine.spec.name
         if settings is not None:
             self._feedback = Feedback(name, settings, replica, metrics)
             self._recorder = Recorder(name, settings, replica, metrics)
         self._engine.answers.keeper = self._recorder
-        loop = asyncio.get_running_loop()
-        for one in old:  # each waits for its thread
-            self._closing.append(loop.run_in_executor(None, one.close))
-        self._closing = [closing for closing in self._closing if not closing.done()]
+
+    def _close_later(self, one: Recorder | Feedback) -> None:
+        """On another thread: it waits for its own."""
+        closing = asyncio.get_running_loop().run_in_executor(None, one.close)
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

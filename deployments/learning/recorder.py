@@ -22,14 +22,13 @@ from quorate.deployments.engine.requests.request import Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.learning.answer_columns import AnswersMetadata, columns_of, metadata_of
 from quorate.deployments.learning.arrow_file import ArrowFile
-from quorate.deployments.learning.blocks import Block, BlockKind
+from quorate.deployments.learning.blocks import BLOCK_BYTES, Block, BlockKind
 from quorate.deployments.learning.expiry import Expiry
-from quorate.deployments.learning.folder import ANSWERS, SUFFIX, RecordFolder
+from quorate.deployments.learning.folder import ANSWERS, PLACES, SUFFIX, RecordFolder
 from quorate.deployments.learning.kept_revisions import keep_revision
 from quorate.deployments.learning.known_answers import answers_name
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.spec.fields.record import RecordSpec
-from quorate.deployments.wire.answer_id import parse_answer_id
 from quorate.fusion.base import FusedArrays
 
 Array = NDArray[Any]
@@ -74,7 +73,7 @@ class Recorder:
     def __init__(self, ensemble: str, settings: RecordSpec, replica: str, counts: Counts):
         self._ensemble, self._settings, self._replica, self._counts = ensemble, settings, replica, counts
         self._blocks: dict[BlockKind, Block] = {}
-        self._calls, self._files = itertools.count(), itertools.count()
+        self._calls = itertools.count()
         self._queue: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         # Each is written by one thread alone.
         self._queued_bytes = self._taken_bytes = 0
@@ -106,6 +105,8 @@ class Recorder:
                 self.tick()
             block = self._blocks[kind] = Block.of(kind, revision, rows)
         block.add(next(self._calls), outputs, states, fused, answered, upstream, start)
+        if block.input_bytes > BLOCK_BYTES:
+            self._hand_over(kind)
 
     def tick(self) -> None:
         """Hand over what there is: call this about twice a second."""
@@ -135,9 +136,7 @@ class Recorder:
             try:
                 block = self._queue.get(timeout=LOOK_S)
             except queue.Empty:
-                self._close_files(old=True)
-                if expiry is not None:
-                    expiry.look()
+                self._tidy(expiry)
                 continue
             if block is None:
                 break
@@ -146,14 +145,20 @@ class Recorder:
                     folder = RecordFolder(f"{self._settings.folder.rstrip('/')}/{self._ensemble}")
                     expiry = Expiry(folder, self._settings.keep_for_s, self._settings.max_bytes)
                 self._write(folder, block)
-                self._close_files(old=True)
-                assert expiry is not None
-                expiry.look()
             except Exception as error:  # whatever a store raises, the next block may be written
                 self._lost(len(block.ids), "dropped_store", str(error))
             finally:
                 self._taken_bytes += block.nbytes
+            self._tidy(expiry)
         self._close_files(old=False)
+
+    def _tidy(self, expiry: Expiry | None) -> None:
+        self._close_files(old=True)
+        try:
+            if expiry is not None:
+                expiry.look()
+        except Exception as error:  # looked at again later
+            _log.warning("what is too old in %s cannot be deleted: %s", self._settings.folder, error)
 
     def _write(self, folder: RecordFolder, block: Block) -> None:
         about = metadata_of(block, self._ensemble, self._settings.exact)
@@ -169,9 +174,7 @@ class Recorder:
         if found is None:
             if len(self._open) >= MAX_KINDS:
                 self._close_files(old=False)
-            number = parse_answer_id(block.ids[0])
-            assert number is not None
-            name = answers_name(self._replica, next(self._files), number.number) + SUFFIX
+            name = answers_name(self._replica, next(PLACES), block.ids) + SUFFIX
             found = self._open[about] = _Open(ArrowFile(folder.grow(folder.path(ANSWERS, name)), batch.schema))
         try:
             found.file.write(batch)

@@ -19,10 +19,13 @@ from quorate.deployments.learning.label_files import JOIN_FILES, LabelFiles, Lab
 from quorate.deployments.learning.labels import Label, read_label
 from quorate.deployments.learning.reading import open_record
 from quorate.deployments.learning.seen import RECENT, Seen
+from quorate.deployments.server.fusion_server import Served
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.deployments.wire import feedback_pb2 as pb
 from quorate.deployments.wire.feedback import GivenLabel
+from tests.deployments.support.member_threads import FACTORIES
+from tests.deployments.support.waiting import until
 
 ROWS = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 3.0]], np.float32)
 OWN, OTHER, NOW = "0123456789ab", "ba9876543210", int(time.time())
@@ -302,6 +305,27 @@ def test_a_body_that_is_no_label_gets_a_sentence(recorded, body):
     reply = httpx.post(f"{recorded.http}/v2/models/pair/feedback", content=body)
     assert reply.status_code == 400
     assert len(reply.json()["error"]) > 20
+
+
+def test_a_record_follows_the_live_spec_and_keeps_what_it_has(open_doors, pair_spec, tmp_path):
+    spec = {**pair_spec, "name": "follows", "record": {"folder": str(tmp_path)}}
+    doors = open_doors(spec)
+    other = EnsembleSpec.model_validate({**spec, "record": {**spec["record"], "exact": False}})
+    with Client(doors.http, model="follows") as client:
+        before, keeper = client.infer(x=ROWS), doors.engine.answers.keeper
+        client.feedback(before, ["red"] * 3)
+        name = doors.server.prepare(Served(other, FACTORIES, {name: name for name in other.members}))
+        doors.server.with_revisions(lambda revisions: revisions.commit(name))
+        until(lambda: doors.engine.answers.keeper is not keeper)
+        after = client.infer(x=ROWS)
+        assert verdicts(client.feedback(before, ["red", "red", "blue"])) == {"again": 2, "contradicting": 1}
+        assert verdicts(client.feedback(after, ["blue"] * 3)) == {"accepted": 3}
+    doors.server.stop()
+    record = open_record(tmp_path)
+    assert {str(rows.ids[0]): rows.about.exact for rows in record.rows()} == {
+        before.parameters["answer_id"]: True, after.parameters["answer_id"]: False,
+    }  # fmt: skip
+    assert len(record.labels()) == 6
 
 
 def test_labels_outlive_the_server_and_its_record_grows_with_the_next(open_doors, pair_spec, tmp_path):

@@ -15,6 +15,7 @@ from quorate.deployments.engine.requests.answer_ids import AnswerIds
 from quorate.deployments.learning import recorder as recording
 from quorate.deployments.learning.expiry import Expiry
 from quorate.deployments.learning.folder import ANSWERS, RecordFolder
+from quorate.deployments.learning.known_answers import answers_name
 from quorate.deployments.learning.reading import open_record
 from quorate.deployments.learning.recorder import Recorder
 from quorate.deployments.spec.fields.record import RecordSpec
@@ -186,6 +187,12 @@ def test_a_store_that_hangs_delays_no_answer_and_what_does_not_fit_is_dropped(pa
 
     assert asyncio.run(scenario()) == {"kept": 0, "dropped_slow": 4, "dropped_store": 0}
     assert counts.found == {"kept": 1, "dropped_slow": 4, "dropped_store": 0}
+
+
+def test_a_file_says_from_which_answer_on_and_leaves_room_for_late_ones():
+    ids = [f"0123456789ab-{number}-1700000000-1" for number in (9001, 9000, 9002)]
+    assert answers_name("0123456789ab", 2, ids) == "0123456789ab-000002-4904"
+    assert answers_name("0123456789ab", 1, ["0123456789ab-3-1700000000-1"]) == "0123456789ab-000001-0"
 
 
 def test_old_files_go_and_then_the_oldest_until_the_rest_fits(tmp_path):
