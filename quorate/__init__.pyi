@@ -14,7 +14,8 @@ from .cluster.operations.exports.manifest import Manifest as Manifest
 from .cluster.operations.exports.manifest import manifest as manifest
 from .cluster.operations.exports.ray_up import ray_up as ray_up
 from .cluster.operations.exports.schema import schema as schema
-from .cluster.operations.feedback import feedback as feedback
+from .cluster.operations.learning.feedback import feedback as feedback
+from .cluster.operations.learning.replay import replay as replay
 from .cluster.operations.logs import Logs as Logs
 from .cluster.operations.logs import follow_logs as follow_logs
 from .cluster.operations.logs import logs as logs
@@ -31,7 +32,6 @@ from .cluster.operations.query import curl as curl
 from .cluster.operations.query import query as query
 from .cluster.operations.query_file import Answered as Answered
 from .cluster.operations.query_file import query_file as query_file
-from .cluster.operations.replay import replay as replay
 from .cluster.operations.rollback import RolledBack as RolledBack
 from .cluster.operations.rollback import rollback as rollback
 from .cluster.operations.status import EnsembleStatus as EnsembleStatus

@@ -15,7 +15,8 @@ from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
-from quorate.cluster.cli.commands.feedback import feedback
+from quorate.cluster.cli.commands.learning.feedback import feedback
+from quorate.cluster.cli.commands.learning.replay import replay
 from quorate.cluster.cli.commands.logs import logs
 from quorate.cluster.cli.commands.manifest import manifest
 from quorate.cluster.cli.commands.models.convert import convert
@@ -24,7 +25,6 @@ from quorate.cluster.cli.commands.models.init import init
 from quorate.cluster.cli.commands.plan import plan
 from quorate.cluster.cli.commands.promote import promote
 from quorate.cluster.cli.commands.query import query
-from quorate.cluster.cli.commands.replay import replay
 from quorate.cluster.cli.commands.rollback import rollback
 from quorate.cluster.cli.commands.schema import schema
 from quorate.cluster.cli.commands.status import status

@@ -23,7 +23,7 @@ def replay(
 
     Example: quorate replay /var/lib/quorate/digits --spec runs/digits/spec.yaml
     """
-    from quorate.cluster.operations.replay import replay as operation
+    from quorate.cluster.operations.learning.replay import replay as operation
 
     found = operation(record, spec)
     show(found, found.to_dict(), as_json)

@@ -37,7 +37,7 @@ def feedback(
     """
     if url is not None:
         refuse(context, ["address"], "an ensemble that is looked up, without --url")
-    from quorate.cluster.operations.feedback import feedback as operation
+    from quorate.cluster.operations.learning.feedback import feedback as operation
 
     credentials = door_options.credentials(auth_token_file, ca, cert, key)
     found = operation(name, labels, output=output, url=url, credentials=credentials, address=address)
