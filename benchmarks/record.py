@@ -4,7 +4,8 @@
 
 Three members in processes of their own, one fusion server, clients in a closed loop, as in tracing.py. Every round
 measures every way once, in another order: nothing recorded, all answers exact, all as float16, all with their inputs.
-Ratios are of a round's own pairs: their median, and the middle half. Then answers are recorded until there are so many,
+Ratios are of a round's own pairs: their median, and the middle half; CPU is the server's and its members'. The same
+of the engine without HTTP, which has the least beside it. Then answers are recorded until there are so many,
 labels are given for them, one a request and in bulk, and all are fused again.
 """
 
@@ -19,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -36,6 +37,8 @@ WAYS = {"off": {}, "exact": {"exact": True}, "float16": {"exact": False}, "input
 _TRUE = "0"
 # Who ask the engine at once to fill a record.
 FILLERS = 256
+# Answers that the engine gives in a round of its own.
+ASKED = 25_600
 _HEAD = (
     b"POST /v2/models/mlps/feedback HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%s"
@@ -165,14 +168,26 @@ def run(arguments: argparse.Namespace) -> None:
         def switch(settings: dict[str, object] | None) -> None:
             say(json.dumps(settings) if settings is not None else "")
 
-        found = []
-        for _ in range(arguments.rounds):
-            one = {}
-            for way in random.sample(list(WAYS), len(WAYS)):
-                switch(None if way == "off" else WAYS[way])
-                one[way] = measure(server, arguments.clients, arguments.seconds)
-            found.append({way: one[way] for way in WAYS})
-        report(found)
+        def asked(answers: int) -> dict[str, float]:
+            started, before = time.perf_counter(), server.cpu_s()
+            say(f"fill {answers}")
+            took, cpu_s = time.perf_counter() - started, server.cpu_s() - before
+            return {"rate": answers / took, "cpu_us": 1e6 * cpu_s / answers}
+
+        def compare(work: Callable[[], dict[str, float]]) -> None:
+            found = []
+            for _ in range(arguments.rounds):
+                one = {}
+                for way in random.sample(list(WAYS), len(WAYS)):
+                    switch(None if way == "off" else WAYS[way])
+                    one[way] = work()
+                found.append({way: one[way] for way in WAYS})
+            report(found)
+
+        print(f"over HTTP, {arguments.clients} clients")
+        compare(lambda: measure(server, arguments.clients, arguments.seconds))
+        print(f"the engine alone, {FILLERS} at once")
+        compare(lambda: asked(ASKED))
         switch({"exact": True})
         say(f"fill {arguments.answers}")
         switch(None)
