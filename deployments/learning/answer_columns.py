@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -22,12 +22,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quorate.deployments.errors import RequestError
 from quorate.deployments.learning.blocks import Block
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.arrow_tensors import write_column
 
 Array = NDArray[Any]
 KEY = b"quorate"
+# Of the format; what only adds to it is no other.
+VERSION = 1
 # Where the rule reads features, side by side as it reads them.
 FEATURES = "features"
 _STATES = pa.array([state.reason for state in RowState])
@@ -64,7 +67,7 @@ class AnswersMetadata:
     several: bool = False
     quantiles: tuple[float, ...] = ()
     inputs: tuple[str, ...] = ()
-    version: int = 1
+    version: int = VERSION
 
     def to_schema(self) -> dict[bytes, bytes]:
         """As a schema's metadata."""
@@ -72,12 +75,19 @@ class AnswersMetadata:
 
     @classmethod
     def of_schema(cls, schema: pa.Schema) -> AnswersMetadata | None:
-        """What ``to_schema`` gave; None of another's file."""
+        """What ``to_schema`` gave, also that of a later version where it has more; None of another's file.
+
+        Raises:
+            RequestError: what it has means something else in a later version.
+        """
         text = (schema.metadata or {}).get(KEY)
         if text is None:
             return None
         found = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
-        return cls(**found)
+        if found["version"] > VERSION:
+            raise RequestError(f"the record has format {found['version']}, this Quorate reads {VERSION}; upgrade it")
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in found.items() if name in known})
 
     @property
     def of_tokens(self) -> bool:

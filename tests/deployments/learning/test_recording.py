@@ -12,7 +12,9 @@ from pyarrow import dataset
 
 from quorate.deployments import parse_spec
 from quorate.deployments.engine.requests.answer_ids import AnswerIds
+from quorate.deployments.errors import RequestError
 from quorate.deployments.learning import recorder as recording
+from quorate.deployments.learning.answer_columns import KEY, AnswersMetadata
 from quorate.deployments.learning.expiry import Expiry
 from quorate.deployments.learning.folder import ANSWERS, RecordFolder
 from quorate.deployments.learning.known_answers import answers_name
@@ -86,6 +88,16 @@ def test_a_record_is_read_by_pyarrow_alone(pair_spec, tmp_path):
     assert (said["ensemble"], said["members"], said["classes"]) == ("pair", ["a", "b"], ["red", "green", "blue"])
     assert (said["revision"], said["exact"]) == (answers[0].revision, True)
     assert counted == {"kept": 2, "dropped_slow": 0, "dropped_store": 0}
+
+
+def test_files_of_a_later_version_are_read_as_far_as_they_say_the_same(pair_spec, tmp_path):
+    answered(pair_spec, tmp_path)
+    (rows,) = open_record(tmp_path).rows()
+    said = {**json.loads(rows.batch.schema.metadata[KEY]), "weather": "fine"}
+    later = rows.batch.schema.with_metadata({KEY: json.dumps(said)})
+    assert AnswersMetadata.of_schema(later) == rows.about
+    with pytest.raises(RequestError, match="format 2, this Quorate reads 1"):
+        AnswersMetadata.of_schema(later.with_metadata({KEY: json.dumps({**said, "version": 2})}))
 
 
 def test_a_member_that_failed_on_a_row_is_told_from_one_that_did_not(pair_spec, tmp_path):
