@@ -33,7 +33,12 @@ sys.path[:0] = [str(HERE.parent), str(HERE / "serving_peers")]
 from benchmarks.engine import PEERS, ROW, SPEC, serve_member  # noqa: E402
 from benchmarks.tracing import Server, measure, ratios, start_child  # noqa: E402
 
-WAYS = {"off": {}, "exact": {"exact": True}, "float16": {"exact": False}, "inputs": {"inputs": True}}
+WAYS: dict[str, dict[str, object]] = {
+    "off": {},
+    "exact": {"exact": True},
+    "float16": {"exact": False},
+    "inputs": {"inputs": True},
+}
 _TRUE = "0"
 # Who ask the engine at once to fill a record.
 FILLERS = 256
@@ -195,7 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
         print("\n".join(line for line in counted if line.startswith("quorate_recorded_answers_total")), flush=True)
 
         from quorate.deployments.learning.reading import open_record
-        from quorate.tuning.workflows.replay import replay
+        from quorate.tuning.evaluation.replay import replay
 
         record = open_record(f"{place}/record/{SPEC.name}")
         size = sum(file.nbytes for file in record.folder.list("answers"))

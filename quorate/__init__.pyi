@@ -63,12 +63,12 @@ from .fusion.errors import QuorateError as QuorateError
 from .tuning.data.labelled import Labelled as Labelled
 from .tuning.data.labelled import Splits as Splits
 from .tuning.data.labelled_outputs import LabelledOutputs as LabelledOutputs
+from .tuning.evaluation.replay import Replay as Replay
 from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression
 from .tuning.workflows.compress_outputs import OutputsCompression as OutputsCompression
 from .tuning.workflows.promotion import Promotion as Promotion
-from .tuning.workflows.replay import Replay as Replay
 from .tuning.workflows.train_composite import TrainResult as TrainResult
 from .tuning.workflows.train_outputs import OutputsTraining as OutputsTraining
 from .tuning.workflows.tune_outputs import OutputsResult as OutputsResult

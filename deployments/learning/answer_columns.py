@@ -83,7 +83,7 @@ class AnswersMetadata:
         text = (schema.metadata or {}).get(KEY)
         if text is None:
             return None
-        found = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+        found: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
         if found["version"] > VERSION:
             raise RequestError(f"the record has format {found['version']}, this Quorate reads {VERSION}; upgrade it")
         known = {one.name for one in fields(cls)}

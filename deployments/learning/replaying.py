@@ -84,7 +84,7 @@ def replay_rows(revision: Revision, rows: RecordedRows) -> Replayed:
     outputs, states, inputs = _read_by(revision, rows)
     if revision.graph.output.ranks_rows:
         return _joined(_by_answer(rows), revision, outputs, states, inputs, rows)
-    whole = ~states.any(axis=0)
+    whole: NDArray[np.bool_] = np.asarray(~states.any(axis=0))
     if whole.all() or not whole.any():
         found = _fused(revision, outputs, states, inputs)
     else:  # a rule may go another way where nobody is missing

@@ -9,7 +9,7 @@ from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and
 from quorate.fusion.extras import require
 
 if TYPE_CHECKING:
-    from quorate.tuning.workflows.replay import Replay
+    from quorate.tuning.evaluation.replay import Replay
 
 
 @naming_spec_lines
@@ -27,7 +27,7 @@ def replay(record: str | Path, spec: SpecLike | None = None, *, folder: str | Pa
     """
     require("tune", "replay")
     from quorate.deployments.learning.reading import open_record
-    from quorate.tuning.workflows.replay import replay as fuse_again
+    from quorate.tuning.evaluation.replay import replay as fuse_again
 
     if spec is None:
         return fuse_again(open_record(record))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from typing import Any
 
 import grpc
 import httpx
@@ -51,7 +52,7 @@ def spec(pair_spec):
 @pytest.fixture
 def give(tmp_path, spec):
     """Give labels to one replica of a record in a folder; the verdict on each."""
-    opened = []
+    opened: list[tuple[tuple[str, RecordSpec], Feedback]] = []
 
     def run(*labels, replica=OWN, location=None, **settings):
         record = RecordSpec(folder=str(location or tmp_path), **settings)
@@ -167,7 +168,9 @@ def test_answers_that_made_room_for_later_ones_are_expired(tmp_path):
     folder.put(folder.path("answers", f"{OWN}-000003-70.arrow"), b"x")
     known = KnownAnswers(folder, OWN, 1e6)
     known.look()
-    assert known.refusal(answer(69), 0)[0] == "expired"
+    refused = known.refusal(answer(69), 0)
+    assert refused is not None
+    assert refused[0] == "expired"
     assert known.refusal(answer(70), 0) is None
 
 
@@ -198,7 +201,7 @@ def test_of_several_outputs_each_has_its_own_labels(tmp_path, spec):
     assert "name one of colour, hue" in reply.refused[0].why
 
 
-TASKS = {
+TASKS: dict[str, tuple[dict[str, Any], Any, Label]] = {
     "multilabel": ({"task": "multilabel"}, ["blue", "red"], Label(("blue", "red"))),
     "binary": ({"task": "binary", "classes": ["no", "yes"]}, "yes", Label(("yes",))),
     "regression": ({"classes": None, "output": "values"}, 2.5, Label(values=(2.5,))),
@@ -210,8 +213,8 @@ TASKS = {
 def test_a_label_says_what_the_task_asks(pair_spec, task):
     changes, given, said = TASKS[task]
     members = {n: {**m, "output": changes.get("output", m["output"])} for n, m in pair_spec["members"].items()}
-    spec = {**pair_spec, "members": members, **{k: v for k, v in changes.items() if k != "output"}}
-    spec = EnsembleSpec.model_validate(spec)
+    asked = {k: v for k, v in changes.items() if k != "output"}
+    spec = EnsembleSpec.model_validate({**pair_spec, "members": members, **asked})
     assert read_label(spec, GivenLabel("a", given)) == said
     for wrong in ("maybe", None, float("nan"), ["red", "maybe"], {"red": 1}, True):
         with pytest.raises(RequestError):
@@ -344,7 +347,9 @@ def test_labels_outlive_the_server_and_its_record_grows_with_the_next(open_doors
     doors.server.stop()
     record = open_record(tmp_path)
     labels = record.labels()
-    found = {str(rows.ids[0]): [label.classes[0] for label in labels.of(rows)] for rows in record.rows()}
+    found = {
+        str(rows.ids[0]): [label.classes[0] for label in labels.of(rows) if label is not None] for rows in record.rows()
+    }
     assert found == {
         before.parameters["answer_id"]: ["red"] * 3, after.parameters["answer_id"]: ["blue"] * 3,
     }  # fmt: skip

@@ -16,7 +16,7 @@ from quorate.deployments.errors import RequestError
 from quorate.deployments.learning import recorder as recording
 from quorate.deployments.learning.answer_columns import KEY, AnswersMetadata
 from quorate.deployments.learning.expiry import Expiry
-from quorate.deployments.learning.folder import ANSWERS, RecordFolder
+from quorate.deployments.learning.folder import ANSWERS, LocalFile, RecordFolder
 from quorate.deployments.learning.known_answers import answers_name
 from quorate.deployments.learning.reading import open_record
 from quorate.deployments.learning.recorder import Recorder
@@ -53,6 +53,13 @@ def answered(spec, folder, batches=1, counts=None, settings=None, rows=ROWS):
     return asyncio.run(scenario()), counts.found
 
 
+def known(text):
+    """What an id says, which is one."""
+    found = parse_answer_id(text)
+    assert found is not None
+    return found
+
+
 def test_an_id_says_who_answered_when_and_of_how_many_rows():
     assert parse_answer_id("0123456789ab-7-1700000000-3") == AnswerId("0123456789ab", 7, 1700000000, 3)
     assert parse_answer_id("0123456789ab-7") == AnswerId("0123456789ab", 7)
@@ -68,7 +75,7 @@ def test_each_answer_has_an_id_of_its_own_and_nothing_is_kept_where_nothing_is_a
         async with running(pair_spec) as engine:
             return [(await engine.infer({"x": ROWS})).parameters()["answer_id"] for _ in range(3)]
 
-    ids = [parse_answer_id(one) for one in asyncio.run(scenario())]
+    ids = [known(one) for one in asyncio.run(scenario())]
     assert [one.number for one in ids] == [0, 1, 2]
     assert not any(one.recorded for one in ids)
 
@@ -119,7 +126,7 @@ def test_a_rehearsal_is_answered_and_not_recorded(pair_spec, tmp_path):
             await asyncio.to_thread(keeper.close)
             return answers
 
-    told = [parse_answer_id(answer.id).recorded for answer in asyncio.run(scenario())]
+    told = [known(answer.id).recorded for answer in asyncio.run(scenario())]
     assert told == [True, False, True]
     assert sum(map(len, open_record(tmp_path).rows())) == 2 * len(ROWS)
 
@@ -134,7 +141,7 @@ def test_half_precision_says_so(pair_spec, tmp_path):
 
 def test_a_share_of_the_answers_is_kept_and_their_ids_tell(pair_spec, tmp_path):
     answers, counted = answered(pair_spec, tmp_path, batches=200, settings={"share": 0.5})
-    told = {answer.id for answer in answers if parse_answer_id(answer.id).recorded}
+    told = {answer.id for answer in answers if known(answer.id).recorded}
     kept = {str(one) for rows in open_record(tmp_path).rows() for one in rows.ids}
     assert told == kept
     assert 50 < counted["kept"] == len(kept) < 150  # further off once in 10^12 runs
@@ -157,6 +164,7 @@ class Full(RecordFolder):
 
     def grow(self, path):
         file = super().grow(path)
+        assert isinstance(file, LocalFile)
         os.close(file._descriptor)
         file._descriptor = os.open("/dev/full", os.O_WRONLY)
         return file
