@@ -14,6 +14,8 @@ from .cluster.operations.exports.manifest import Manifest as Manifest
 from .cluster.operations.exports.manifest import manifest as manifest
 from .cluster.operations.exports.ray_up import ray_up as ray_up
 from .cluster.operations.exports.schema import schema as schema
+from .cluster.operations.learning.feedback import feedback as feedback
+from .cluster.operations.learning.replay import replay as replay
 from .cluster.operations.logs import Logs as Logs
 from .cluster.operations.logs import follow_logs as follow_logs
 from .cluster.operations.logs import logs as logs
@@ -55,10 +57,13 @@ from .deployments.security.doors import Doors as Doors
 from .deployments.spec.ensemble import EnsembleSpec as EnsembleSpec
 from .deployments.spec.files import load_spec as load_spec
 from .deployments.spec.files import save_spec as save_spec
+from .deployments.wire.feedback import FeedbackReply as FeedbackReply
+from .deployments.wire.feedback import GivenLabel as GivenLabel
 from .fusion.errors import QuorateError as QuorateError
 from .tuning.data.labelled import Labelled as Labelled
 from .tuning.data.labelled import Splits as Splits
 from .tuning.data.labelled_outputs import LabelledOutputs as LabelledOutputs
+from .tuning.evaluation.replay import Replay as Replay
 from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression

@@ -22,11 +22,15 @@ def as_predictions(
     """
     import numpy as np
 
+    from quorate.deployments.learning.reading import is_record
     from quorate.tuning.data.labelled import true_values
     from quorate.tuning.data.predictions_file import Predictions, read_predictions
+    from quorate.tuning.data.recorded import read_record
     from quorate.tuning.errors import DataError
     from quorate.tuning.scoring import check_predictions
 
+    if isinstance(given, (str, Path)) and is_record(given):
+        return "record", read_record(given, label)
     if isinstance(given, (str, Path)):
         return Path(given).stem, read_predictions(given, label)
     if isinstance(given, Predictions):

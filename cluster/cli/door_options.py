@@ -25,6 +25,10 @@ ManagementTokenFile = Annotated[
     Path | None,
     typer.Option(help="Bearer tokens that admit to management as well.", show_default=False),
 ]
+FeedbackTokenFile = Annotated[
+    Path | None,
+    typer.Option(help="Bearer tokens that admit to labels for answers as well.", show_default=False),
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Let other machines ask without a token.")]
 TlsCert = Annotated[
     Path | None,
@@ -64,14 +68,15 @@ def doors(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    feedback_token_file: Path | None = None,
 ) -> Doors | None:
     """The doors that ``deploy`` was asked for; None where no option of theirs was given."""
     files = (auth_token_file, management_token_file, tls_cert, tls_key, tls_client_ca)
-    if host is None and not insecure and files == (None,) * len(files):
+    if host is None and not insecure and (*files, feedback_token_file) == (None,) * (len(files) + 1):
         return None
     from quorate.deployments.security.doors import doors_from_files
 
-    return doors_from_files(host, *files, insecure=insecure)
+    return doors_from_files(host, *files, insecure=insecure, feedback_token_file=feedback_token_file)
 
 
 def credentials(token: Path | None, ca: Path | None, cert: Path | None, key: Path | None) -> Credentials:

@@ -15,6 +15,8 @@ from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
+from quorate.cluster.cli.commands.learning.feedback import feedback
+from quorate.cluster.cli.commands.learning.replay import replay
 from quorate.cluster.cli.commands.logs import logs
 from quorate.cluster.cli.commands.manifest import manifest
 from quorate.cluster.cli.commands.models.convert import convert
@@ -50,6 +52,8 @@ for command in (
     manifest,
     deploy,
     query,
+    feedback,
+    replay,
     status,
     logs,
     down,

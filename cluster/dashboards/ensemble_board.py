@@ -77,5 +77,15 @@ ENSEMBLE = Board(
                       most=1.0),
             ),
         ),
+        Section(
+            "Record",
+            (
+                Panel("Recorded answers", "Those that were dropped found a store that was too slow, or took none.",
+                      "ops", (Query(f"sum by (outcome) (rate(quorate_recorded_answers_total{{{_OF}}}[{_RATE}]))",
+                                    "{{outcome}}"),)),
+                Panel("Labels", "By what became of them; contradicting ones change nothing.", "ops",
+                      (Query(f"sum by (verdict) (rate(quorate_labels_total{{{_OF}}}[{_RATE}]))", "{{verdict}}"),)),
+            ),
+        ),
     ),
 )  # fmt: skip

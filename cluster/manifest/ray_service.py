@@ -89,6 +89,7 @@ def serve_config(spec: EnsembleSpec, nodes: int, settings: Settings) -> dict[str
     else:
         arguments["auth_token_file"] = f"{TOKEN_FOLDER}/tokens"
         arguments["management_token_file"] = f"{TOKEN_FOLDER}/management-tokens"
+        arguments["feedback_token_file"] = f"{TOKEN_FOLDER}/feedback-tokens"
     if settings.tls_secret:
         arguments |= {"tls_cert": f"{TLS_FOLDER}/tls.crt", "tls_key": f"{TLS_FOLDER}/tls.key"}
     application = {"name": f"quorate-{spec.name}", "import_path": ENTRY, "route_prefix": None, "args": arguments}

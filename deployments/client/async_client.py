@@ -24,9 +24,11 @@ from quorate.deployments.client.inference import (
     SocketOptions,
     T,
 )
+from quorate.deployments.client.labels import given_labels
 from quorate.deployments.client.messages import Scalar
 from quorate.deployments.client.result import Result
 from quorate.deployments.client.row_batches import Rows, row_batches
+from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
@@ -94,6 +96,17 @@ class AsyncClient(Calls[httpx.AsyncClient]):
     async def publish(self, fusion: Mapping[str, Any], model: str = "") -> None:
         """Make a fusion the live one; see ``Client.publish``."""
         await self._run(self._publish(fusion, model))
+
+    async def feedback(
+        self,
+        answers: Result | str | Sequence[str] | Sequence[GivenLabel],
+        labels: Sequence[Any] | str | float | None = None,
+        rows: Sequence[int] | None = None,
+        output: str = "",
+        model: str = "",
+    ) -> FeedbackReply:
+        """Tell what was true of rows that were answered; see ``Client.feedback``."""
+        return await self._run(self._feedback(given_labels(answers, labels, rows, output), model))
 
     async def models(self) -> list[str]:
         """The names of what the server has: the ensemble first, then its members; raises as ``infer``."""

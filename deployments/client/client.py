@@ -25,9 +25,11 @@ from quorate.deployments.client.inference import (
     SocketOptions,
     T,
 )
+from quorate.deployments.client.labels import given_labels
 from quorate.deployments.client.messages import Scalar
 from quorate.deployments.client.result import Result
 from quorate.deployments.client.row_batches import Rows, row_batches
+from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel
 
 if TYPE_CHECKING:
     from quorate.deployments.client.arrow import ArrowResult
@@ -161,6 +163,34 @@ class Client(Calls[httpx.Client]):
             RemoteError: the server refused; the old one still answers.
         """
         self._run(self._publish(fusion, model))
+
+    def feedback(
+        self,
+        answers: Result | str | Sequence[str] | Sequence[GivenLabel],
+        labels: Sequence[Any] | str | float | None = None,
+        rows: Sequence[int] | None = None,
+        output: str = "",
+        model: str = "",
+    ) -> FeedbackReply:
+        """Tell what was true of rows that were answered: ``client.feedback(result, ["cat", "dog"])``.
+
+        Args:
+            answers: a result whose rows are meant; the ``answer_id`` of an answer, or one for each label; or labels as
+                ``GivenLabel``, which say all.
+            labels: one for each row: the name of a class, the list of those that are true, a tag for each token, a
+                number or a list of numbers.
+            rows: of the answers, where these have several.
+            output: that is meant, where the ensemble has several.
+            model: as in ``infer``.
+
+        Returns:
+            How many labels were taken, and which were not and why. Those that were are written.
+
+        Raises:
+            RequestError: there are more labels than answers, or fewer.
+            RemoteError: the server refused all of them; UnavailableError: there is none.
+        """
+        return self._run(self._feedback(given_labels(answers, labels, rows, output), model))
 
     def models(self) -> list[str]:
         """The names of what the server has: the ensemble first, then its members; raises as ``infer``."""

@@ -35,6 +35,7 @@ from quorate.deployments.client.retry_budget import RetryBudget
 from quorate.deployments.errors import RemoteRequestError, RequestError
 from quorate.deployments.security.credentials import Credentials
 from quorate.deployments.wire.class_names import read_classes
+from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel, dump_labels
 from quorate.deployments.wire.limits import CLASSES_IN_ANSWERS
 
 Array = NDArray[Any]
@@ -51,6 +52,8 @@ PARAMETERS = frozenset({"deadline_ms", "timeout", "members", "explain", "priorit
 _UNSAID = frozenset({np.dtype(np.float64), np.dtype(np.int64), np.dtype(object)})
 # Before the server lets go of a connection that is idle (uvicorn: 5 s), so that none is lost under a request.
 KEEPALIVE_S = 4.0
+# Labels in one request.
+SENT_LABELS = 10_000
 
 
 class TimeLeft(dict[str, float]):
@@ -192,6 +195,16 @@ class Calls(ABC, Generic[H]):
         path = f"/v2/repository/models/{quote(self._named(model), safe='')}/load"
         headers = {"content-type": "application/json"}
         yield from self._ask(Request("POST", path, body, headers, repeatable=False))
+
+    def _feedback(self, given: Sequence[GivenLabel], model: str) -> Call[FeedbackReply]:
+        """Labels, some at a time: one that is sent again where an answer was lost is told to be there already."""
+        path, headers = self._path(self._named(model), "/feedback"), {"content-type": "application/json"}
+        found = FeedbackReply.of([])
+        for at in range(0, len(given), SENT_LABELS):
+            body = dump_labels(given[at : at + SENT_LABELS])
+            reply = yield from self._ask(Request("POST", path, body, headers))
+            found = found.joined(FeedbackReply.read(reply.json()), at)
+        return found
 
     def _describe(self, model: str) -> Call[_Described]:
         """What the server says of a model; asked once."""

@@ -13,6 +13,7 @@ import orjson
 
 from quorate.deployments.client.result import Result
 from quorate.deployments.rows.uneven import concatenated
+from quorate.deployments.wire.answer_id import ANSWER_ID
 
 _Said = Sequence[tuple[Mapping[str, Any], int]]  # what each answer says of itself, and how many rows it has
 
@@ -66,7 +67,7 @@ def _named(values: Sequence[Any]) -> str:
 
 _JOINED: Mapping[str, Callable[[Sequence[Any]], Any]] = {
     "revision": _named, "members_used": lambda values: ",".join(sorted(_named(values).split(","))),
-    "members_missing": _named, "outputs_missing": _named,
+    "members_missing": _named, "outputs_missing": _named, ANSWER_ID: _named,
     "coverage": lambda values: min(value for value in values if value is not None), "degraded": any,
 }  # fmt: skip
 

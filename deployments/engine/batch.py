@@ -181,6 +181,7 @@ class Batch:
                         self._answer_rows([request], outputs, presence, self._starts[request], request.rows)
                 return
         account = there.account() if there.alike() else None
+        answered: list[tuple[Request, int]] = []
         for request in due:
             at = self._starts[request]
             cut = slice(at - start, at - start + request.rows)
@@ -191,9 +192,15 @@ class Batch:
                 request.promise.set_exception(shortage(output, own, len(self._fused), request.inputs, self._back_s))
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
+                if request.keeper is not None:
+                    answered.append((request, at - start))
                 request.promise.set_result(self._cut(request, fused, presence, own_account, at, cut))
         if fused is not None and outputs is not None:
-            self._look(outputs[:, start : start + rows], states, enough, fused)
+            part = outputs[:, start : start + rows]
+            self._look(part, states, enough, fused)
+            if answered and (keeper := answered[0][0].keeper) is not None:  # all of a batch have the same
+                upstream = {name: self._replies[name] for name in self._revision.graph.upstream}
+                keeper.keep(self._revision, part, there.states, fused, answered, upstream, start)
 
     def _look(self, outputs: Array, states: States, enough: Mask | None, fused: FusedArrays) -> None:
         """Have a row counted for drift, when one is due."""
@@ -238,6 +245,7 @@ class Batch:
             self._explain(fused, at, cut) if request.explain else None,
             self._began - (request.deadline - request.allowed_s),
             self._certainty(fused.values[cut], presence, slice(at, at + request.rows)),
+            request.answer_id,
         )
 
     def _certainty(self, values: Array, presence: Presence, rows: slice) -> Mapping[str, str | float]:

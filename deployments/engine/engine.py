@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from quorate.deployments.engine.accounts import Accounts
 from quorate.deployments.engine.batch import Batch
 from quorate.deployments.engine.member_inference import check_reply, infer_member
+from quorate.deployments.engine.requests.answer_ids import AnswerIds
 from quorate.deployments.engine.requests.deadlines import Deadlines
 from quorate.deployments.engine.requests.open_requests import OpenRequests, fail, told
 from quorate.deployments.engine.requests.queue import RequestQueue
@@ -63,6 +64,7 @@ class Engine:
         tracer: which requests are traced.
         on_logs: told how lines are to be written.
         revisions: those it answers by.
+        answers: what answers are called, and who keeps what they were fused from.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Engine:
         share_port = spec.serving.replicas.max > 1
         self.metrics = Metrics(spec.name, spec.members, spec.outputs, share_port=share_port)
         self.tracer, self._told = Tracer(spec.name, node_id), b""
+        self.answers = AnswerIds()
         self.on_logs: Callable[[LogSettings], None] = lambda settings: None
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
@@ -192,6 +195,7 @@ class Engine:
         priority: int = DEFAULT_PRIORITY,
         served: ServedRevision | None = None,
         trace: RequestTrace | None = None,
+        rehearsal: bool = False,
     ) -> Answer:
         """Ask the ensemble.
 
@@ -203,6 +207,7 @@ class Engine:
             priority: from 1, the highest; the queue answers these first, and sheds the lowest when it is full.
             served: the revision that is to answer; chosen here when None.
             trace: that the request belongs to.
+            rehearsal: nobody asked it: nothing of it is recorded.
 
         Raises:
             RequestError: rows are not as wide as the revision reads them.
@@ -213,7 +218,7 @@ class Engine:
         """
         served = served or self.revisions.choose(named=members is not None)
         submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace)
-        answer: Answer = await told(submit, self.abandon)
+        answer: Answer = await told(_rehearsed(submit) if rehearsal else submit, self.abandon)
         return answer
 
     def submit(
@@ -252,6 +257,7 @@ class Engine:
         members: tuple[str, ...] | None = None,
         priority: int = DEFAULT_PRIORITY,
         trace: RequestTrace | None = None,
+        rehearsal: bool = False,
     ) -> Answers:
         """Ask for several outputs of a revision that has them; what is not said here is as in ``infer``.
 
@@ -265,7 +271,7 @@ class Engine:
         if members is not None:
             views = {name: view for name, view in views.items() if set(members) & set(view.revision.asked)}
         submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace, views=views)
-        answers: Answers = await told(submit, self.abandon)
+        answers: Answers = await told(_rehearsed(submit) if rehearsal else submit, self.abandon)
         return answers
 
     def abandon(self, request: Request) -> None:
@@ -357,6 +363,7 @@ class Engine:
     def _batch(
         self, requests: list[Request], served: ServedRevision, on_first: Callable[[], None]
     ) -> Batch | SeveralBatches:
+        self.answers.name(requests)
         if requests[0].outputs:
             return SeveralBatches(requests, served, self.metrics, on_first, self._deadlines)
         members = served.asked_now() if requests[0].members is None else served.members
@@ -387,3 +394,14 @@ class Engine:
             batch.abandon(request)
         else:
             self._queue.remove(request)
+
+
+def _rehearsed(submit: Callable[[Tell], Request]) -> Callable[[Tell], Request]:
+    """The same of which nothing is recorded: no batch starts before the event loop's next turn."""
+
+    def submitted(tell: Tell) -> Request:
+        request = submit(tell)
+        request.rehearsal = True
+        return request
+
+    return submitted

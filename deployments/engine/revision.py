@@ -19,6 +19,7 @@ from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.digests import check_fusions
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.limits import CLASSES_IN_ANSWERS
 from quorate.fusion.base import FusedArrays
 
@@ -32,12 +33,16 @@ class Revision:
         spec: the ensemble it was built from.
         graph: who is asked, and what is fused; of several outputs for the first.
         views: of several outputs each one as the revision's only one; none where it has one.
+        folder: what the spec's paths start from.
+        whole: of a view, the spec that it is a view of.
     """
 
     name: str
     spec: EnsembleSpec
     graph: Graph
     views: Mapping[str, Revision] = field(default_factory=dict)
+    folder: Path = Path()
+    whole: EnsembleSpec | None = None
 
     @property
     def fusion(self) -> FusionSpec:
@@ -102,6 +107,23 @@ class Revision:
         """Fuse (M, B, C) outputs under an (M, B) mask; a gate reads the request's inputs too."""
         return self.graph.output.fuse(outputs, present, inputs or {})
 
+    def fuse_again(
+        self, outputs: NDArray[np.float32], states: NDArray[np.uint8], inputs: Mapping[str, NDArray[Any]]
+    ) -> tuple[FusedArrays, NDArray[np.bool_]]:
+        """Fuse (M, B, ...) outputs as a batch does, by the (M, B) states of the members.
+
+        Returns:
+            The fused rows, and (B,) which of them have a quorum; the others are zeros.
+        """
+        output = self.graph.output
+        if not states.any():  # OK is 0
+            return output.fuse(outputs, None, inputs), np.ones(states.shape[1], dtype=np.bool_)
+        enough = output.enough(states)
+        if not enough.any():
+            values, shares = np.zeros(outputs.shape[1:], np.float32), np.zeros(states.shape, np.float32)
+            return FusedArrays(values, shares, np.zeros(len(enough), np.float32)), enough
+        return output.fuse_where(enough, outputs, states == RowState.OK, inputs), enough
+
 
 def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:
     """Build the rules that the spec's answer needs.
@@ -111,7 +133,9 @@ def build_revision(spec: EnsembleSpec, folder: Path) -> Revision:
     """
     check_fusions(spec, folder)
     if not spec.outputs:
-        return Revision(spec.revision, spec, build_graph(spec, folder))
+        return Revision(spec.revision, spec, build_graph(spec, folder), folder=folder)
     graphs = {name: build_graph(spec.view(name), folder) for name in spec.outputs}
-    views = {name: Revision(spec.revision, graph.spec, graph) for name, graph in graphs.items()}
-    return Revision(spec.revision, spec, graphs[spec.output_name], views)
+    views = {
+        name: Revision(spec.revision, graph.spec, graph, folder=folder, whole=spec) for name, graph in graphs.items()
+    }
+    return Revision(spec.revision, spec, graphs[spec.output_name], views, folder)

@@ -27,6 +27,7 @@ from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Payload
+from quorate.deployments.wire.answer_id import ANSWER_ID
 from quorate.fusion.errors import QuorumError
 
 Array = NDArray[Any]
@@ -70,6 +71,7 @@ class Answers:
             "members_missing": ",".join(sorted(missing)),
             "coverage": min(float(answer.coverage.min()) for answer in answers),
             "degraded": self.degraded,
+            ANSWER_ID: next(iter(answers)).id,
         }
         if self.errors:
             why = {name: next(iter(_reasons(name, error).values())) for name, error in self.errors.items()}
@@ -143,7 +145,7 @@ def _part(request: Request, view: ServedRevision) -> Request:
     arrived = request.deadline - request.allowed_s
     return Request(
         request.inputs, view, arrived + allowed_s, request.explain, members, allowed_s, request.priority,
-        trace=request.trace,
+        trace=request.trace, answer_id=request.answer_id, keeper=request.keeper,
     )  # fmt: skip
 
 

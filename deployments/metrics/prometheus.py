@@ -19,11 +19,13 @@ from quorate.deployments.metrics.drift import Drift
 from quorate.deployments.metrics.server_state import ServerState
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.row_state import LAST_OF_REPLICA, RowState
+from quorate.deployments.wire.feedback import VERDICTS
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 _STAGES = ("door", "queue", "member", "fuse")
+_RECORDED = ("kept", "dropped_slow", "dropped_store")
 _ERRORS = ("deadline", "quorum", "overloaded", "cancelled", "invalid", "error")
 # An answer may lack members for several reasons: it is counted under the first of these.
 _REASONS = ("dead", "deadline", "shed", "quarantined", "error", "nonfinite", "shape")
@@ -77,8 +79,13 @@ class Metrics:
         self._requests = requests.labels(ensemble)
         rows = Histogram("quorate_batch_rows", "Rows per batch", one, _ROWS)
         self._batch_rows = rows.labels(ensemble)
+        name, labels = "quorate_recorded_answers", [*one, "outcome"]
+        recorded = Counter(name, "Answers that were to be recorded, by what became of them", labels)
+        self._recorded = {outcome: recorded.labels(ensemble, outcome) for outcome in _RECORDED}
+        given = Counter("quorate_labels", "Labels for answers, by what became of them", [*one, "verdict"])
+        self._labels = {verdict: given.labels(ensemble, verdict) for verdict in VERDICTS}
         of_members = (self._all_replies, self._all_failed_rows, self._all_inference)
-        for collector in (answers, of_outputs, requests, stages, rows, *of_members):
+        for collector in (answers, of_outputs, requests, stages, rows, recorded, given, *of_members):
             registry.register(collector)
         ProcessCollector(registry=registry)
         self.drift, self.state = Drift(ensemble, registry), ServerState(ensemble)
@@ -149,6 +156,18 @@ class Metrics:
         self._replies[member, outcome].value += 1
         for state in _ROW_REASONS:
             self._failed_rows[member, state].value += rows[state]
+
+    def recorded(self, outcome: str, answers: int) -> None:
+        """Count answers that were to be recorded; one thread alone counts those of an outcome.
+
+        Args:
+            outcome: ``kept``, ``dropped_slow`` where the store was too slow, ``dropped_store`` where it took none.
+        """
+        self._recorded[outcome].value += answers
+
+    def labelled(self, verdict: str, labels: int) -> None:
+        """Count labels with one of ``VERDICTS``; one thread alone does."""
+        self._labels[verdict].value += labels
 
     def batched(self, rows: int, waited_s: float) -> None:
         self._batch_rows.observe(rows)

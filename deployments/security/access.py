@@ -14,7 +14,8 @@ class Level(IntEnum):
 
     OPEN = 0  # liveness and readiness: orchestrators ask without a token
     ASK = 1  # inference, metadata, statistics, metrics
-    MANAGE = 2  # what changes the server, or shows how it is set
+    FEEDBACK = 2  # labels for answers: what the ensemble learns from
+    MANAGE = 3  # what changes the server, or shows how it is set
 
 
 class Doorkeeper:
@@ -27,8 +28,8 @@ class Doorkeeper:
 
     def change(self, doors: Doors) -> None:
         """Admit by these tokens from now on."""
-        self._ask, self._manage = doors.ask_tokens, doors.management_tokens
-        has_tokens = bool(self._ask or self._manage)
+        self._ask, self._feedback, self._manage = doors.ask_tokens, doors.feedback_tokens, doors.management_tokens
+        has_tokens = bool(self._ask or self._feedback or self._manage)
         self._free = Level.OPEN
         if not self._ask and (self._local or doors.insecure):
             self._free = Level.MANAGE if self._local and not has_tokens else Level.ASK
@@ -52,12 +53,19 @@ class Doorkeeper:
             return
         scheme, _, token = authorization.partition(" ")
         found = digest(token.strip()) if scheme.lower() == "bearer" else ""
-        manages, asks = among(found, self._manage), among(found, self._ask)
-        if (self._ask or self._manage or self._free < Level.ASK) and not (manages or asks):
+        tokens = {Level.MANAGE: self._manage, Level.FEEDBACK: self._feedback, Level.ASK: self._ask}
+        reached = [of for of, known in tokens.items() if among(found, known)]  # all are looked through, found or not
+        if (any(tokens.values()) or self._free < Level.ASK) and not reached:
             if not found:
                 raise UnauthenticatedError("no bearer token; send the header 'Authorization: Bearer TOKEN'")
             raise UnauthenticatedError("the bearer token is none of this server's; ask its operator for one")
-        if level == Level.MANAGE and not manages:
+        reach = max(reached, default=self._free)
+        if level == Level.FEEDBACK and reach < level:
+            if not (self._feedback or self._manage):
+                raise ForbiddenError("labels are not taken here; deploy with --feedback-token-file FILE")
+            raise ForbiddenError("this token is for inference; labels need a feedback token")
+        if level == Level.MANAGE and reach < level:
             if not self._manage:
                 raise ForbiddenError("management calls are off here; deploy with --management-token-file FILE")
-            raise ForbiddenError("this token is for inference; management calls need a management token")
+            held = "labels" if reach == Level.FEEDBACK else "inference"
+            raise ForbiddenError(f"this token is for {held}; management calls need a management token")

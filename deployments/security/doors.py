@@ -23,9 +23,10 @@ class Doors:
     Attributes:
         host: the address that both doors bind on each node; ``0.0.0.0`` for all of its addresses.
         ask_tokens: digests of the tokens that admit to inference; without any, everyone may ask.
-        management_tokens: digests of those that admit to management, and to inference too.
+        management_tokens: digests of those that admit to management, and to all else too.
         tls: serve TLS, and ask clients for certificates where it names their roots.
         insecure: others may reach doors without tokens.
+        feedback_tokens: digests of those that admit to giving labels, and to inference too.
 
     Raises:
         ExposureError: doors open to the network, without tokens and without ``insecure``.
@@ -36,6 +37,7 @@ class Doors:
     management_tokens: tuple[str, ...] = ()
     tls: Tls | None = None
     insecure: bool = False
+    feedback_tokens: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (self.ask_tokens or self.insecure or is_loopback(self.host)):
@@ -61,6 +63,7 @@ def doors_from_files(
     tls_key: Path | None = None,
     tls_client_ca: Path | None = None,
     insecure: bool = False,
+    feedback_token_file: Path | None = None,
 ) -> Doors:
     """The doors that files describe, each file read once to see that it can be used.
 
@@ -74,7 +77,8 @@ def doors_from_files(
     if tls_cert is not None and tls_key is not None:
         tls = Tls(*(str(path.absolute()) if path else "" for path in (tls_cert, tls_key, tls_client_ca)))
         Certificates(tls)
-    return Doors(host or LOOPBACK, _digests(auth_token_file), _digests(management_token_file), tls, insecure)
+    asks, manages, labels = (_digests(file) for file in (auth_token_file, management_token_file, feedback_token_file))
+    return Doors(host or LOOPBACK, asks, manages, tls, insecure, labels)
 
 
 def is_loopback(host: str) -> bool:

@@ -23,6 +23,7 @@ import uvloop
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.engine.revision_set import RevisionSet
 from quorate.deployments.errors import CredentialError, DeployError
+from quorate.deployments.learning.learning import Learning
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper
@@ -85,13 +86,14 @@ class FusionServer:
     """Runs an ensemble's fusion. Its methods may be called from any other thread than its own.
 
     Attributes:
-        engine: what answers; it lives on the server's thread, likewise ``service`` and ``http_door``.
+        engine: what answers; it lives on the server's thread, likewise ``service``, ``http_door`` and ``learning``.
         http_port: that it listens on, likewise ``grpc_port``.
         doors: what clients are told of the ensemble's doors: its own, until somebody who knows others sets it.
     """
 
     engine: Engine
     service: Service
+    learning: Learning
     http_door: HttpDoor
     http_port: int
     grpc_port: int
@@ -180,9 +182,9 @@ class FusionServer:
         async def answers() -> dict[str, Any]:
             served = self.engine.revisions.get(revision)
             if not served.views:
-                answer = await self.engine.infer(inputs, served=served)
+                answer = await self.engine.infer(inputs, served=served, rehearsal=True)
                 return {served.revision.graph.output.name: answer.values}
-            found = await self.engine.infer_outputs(tuple(served.views), inputs, served)
+            found = await self.engine.infer_outputs(tuple(served.views), inputs, served, rehearsal=True)
             for error in found.errors.values():
                 raise error
             return {name: answer.values for name, answer in found.answers.items()}
@@ -223,7 +225,10 @@ class FusionServer:
     async def _serve(self, served: Served) -> None:
         self._loop, self._may_open, self._stopping = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self.engine = engine = self._make_engine(served)
-        self.service = service = Service(engine, self._publish, lambda: self.doors, configure=self._configure)
+        self.learning = Learning(engine)
+        self.service = service = Service(
+            engine, self._publish, lambda: self.doors, configure=self._configure, learning=self.learning
+        )
         engine.metrics.state.event_loop_cpu_s = time.thread_time
         if self._settings.certificates is not None:
             engine.metrics.state.certificates_expire = self._settings.certificates.expire
@@ -244,6 +249,7 @@ class FusionServer:
                 ticker.cancel()
         finally:
             engine.close()
+            self.learning.close()
             service.heavy.close()
 
     async def _answer(self, http: socket.socket, grpc: socket.socket) -> None:
@@ -294,6 +300,7 @@ class FusionServer:
             self._busy = (self._ticked, time.thread_time())
             for app in self.engine.reconcile():
                 self._found.pop(app)()
+            self.learning.tick()
             self._refresh_certificates()
             await asyncio.sleep(RECONCILE_S)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from quorate.deployments.engine.requests.request import DEFAULT_PRIORITY, Answer
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.errors import DeployError, RequestError, UnavailableError, UnknownModelError, UnsupportedError
+from quorate.deployments.learning.learning import Learning
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.metrics.statistics import Statistics
@@ -37,6 +38,7 @@ from quorate.deployments.server.token_tags import tagged, tagged_bytes
 from quorate.deployments.server.tracing import answered
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
+from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel
 from quorate.deployments.wire.inference import VERSION, InferRequest, InferResponse, Scalar
 from quorate.deployments.wire.limits import MAX_BODY_BYTES, MAX_ROWS
 
@@ -106,7 +108,9 @@ class Service:
         doors: Callable[[], DoorAddresses] = DoorAddresses,
         budget: MemoryBudget | None = None,
         configure: Configure | None = None,
+        learning: Learning | None = None,
     ):
+        self._learning = learning
         self.engine, self._publish, self._doors, self.configure = engine, publish, doors, configure
         self.budget = budget or MemoryBudget(engine.spec.serving.max_request_bytes)
         state = engine.metrics.state
@@ -183,6 +187,20 @@ class Service:
             await self._publish(lambda live: revise(live, config))
         except DeployError as error:
             raise UnavailableError(str(error)) from None
+
+    async def take_labels(self, model: str, labels: Sequence[GivenLabel], version: str = "") -> FeedbackReply:
+        """Labels for answers of the ensemble; those that are accepted are written when it returns.
+
+        Raises:
+            RequestError: the model is a member, which gives no answers with an id; or nothing is recorded here.
+            OverloadedError, UnavailableError: they cannot be written now.
+        """
+        self.check_model(model, version)
+        if model != self._spec.name:
+            raise RequestError(f"'{model}' is a member; give labels for the answers of '{self._spec.name}'")
+        if self._learning is None:
+            raise UnsupportedError("this server keeps no record; labels are for ensembles that are deployed")
+        return await self._learning.take(labels)
 
     def most_body_bytes(self, model: str, version: str = "") -> int:
         """The longest body that a request to a model can need, on any wire.

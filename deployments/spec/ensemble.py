@@ -20,6 +20,7 @@ from quorate.deployments.spec.checks.check_members import (
 )
 from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs, check_task_of
 from quorate.deployments.spec.checks.check_placement import check_placement
+from quorate.deployments.spec.checks.check_record import check_record
 from quorate.deployments.spec.defaults import (
     with_all_inputs,
     with_default_fusion_members,
@@ -63,7 +64,7 @@ class EnsembleSpec(EnsembleSchema):
     @property
     def wiring(self) -> str:
         """What the fusion replicas are built around; while it stays the same, a change is a mere new revision."""
-        later = self.later - self.of_placement
+        later = self.later - self.beside
         around = self.model_dump(mode="json", include={"name", "inputs", "classes", "serving", *later})
         if self.outputs:
             around["outputs"] = {name: self.view(name).classes for name in self.outputs}
@@ -104,6 +105,7 @@ def _check(spec: EnsembleSchema) -> None:
     check_graph(spec)
     check_inner(spec)
     check_placement(spec)
+    check_record(spec.record)
     if spec.outputs:
         check_output_classes(spec)
     check_resources("serving.resources", spec.serving.resources)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.spec.fields.preprocess import PreprocessSpec
+from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.deployments.spec.fields.types import (
     ClassName,
     Count,
@@ -221,12 +222,13 @@ class EnsembleSchema(Frozen):
             those whose pass is shorter than a message, or as they were measured when it is deployed (``auto``).
         together: lists of members that share a process, whatever ``placement`` says.
         apart: members that have a process of their own, whatever ``placement`` says.
+        record: what is kept of answers, and where; nothing when left out.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
-    # What places members, and changes no answer and no door.
-    of_placement: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart"})
-    later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles", *of_placement})
+    # What places members, or is done beside answers: it changes no answer and no door.
+    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record"})
+    later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles", *beside})
 
     name: Name
     task: Task | None = None
@@ -243,6 +245,7 @@ class EnsembleSchema(Frozen):
     placement: Placement = "apart"
     together: tuple[Annotated[tuple[Name, ...], Field(min_length=2)], ...] = ()
     apart: tuple[Name, ...] = ()
+    record: RecordSpec | None = None
     digests: dict[str, Digest] = Field(default_factory=dict)
 
     @property

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 # Where the time of day is read, for people to see: since when a lease is held, when a model was last asked, the name of
 # a run's folder, a line of a log and when it was written; and files of logs that are older than a day are forgotten;
 # when a request was seen that stands for a bucket of a histogram, and when a span began and ended; how old files are
-# that nobody needs; from when to when a certificate is good.
+# that nobody needs; from when to when a certificate is good; when an answer was given and a label came, and how old
+# those are that a record keeps.
 STAMPS = {
     ("deployments/records/lease.py", "now"),
     ("deployments/metrics/statistics.py", "time_ns"),
@@ -39,6 +40,11 @@ STAMPS = {
     ("deployments/telemetry/otlp.py", "time_ns"),
     ("deployments/records/content_cache.py", "time"),
     ("deployments/records/kept_files.py", "time"),
+    ("deployments/engine/requests/answer_ids.py", "time"),
+    ("deployments/learning/blocks.py", "time"),
+    ("deployments/learning/expiry.py", "time"),
+    ("deployments/learning/known_answers.py", "time"),
+    ("deployments/learning/feedback.py", "time_ns"),
     ("cluster/operations/logs.py", "time"),
     ("cluster/operations/logs.py", "strftime"),
     ("cluster/operations/logs.py", "localtime"),

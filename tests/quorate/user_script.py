@@ -45,6 +45,9 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.logs("digits", "cnn", lines=50, since_s=600), quorate.Logs)
     assert_type(next(quorate.follow_logs("digits", "cnn", lines=50, since_s=600)), quorate.Logs)
     assert_type(quorate.import_autogluon("AutogluonModels/ag", out="house-prices"), quorate.Imported)
+    assert_type(quorate.feedback("digits", "labels.csv"), quorate.FeedbackReply)
+    assert_type(quorate.replay("/var/lib/quorate/digits", spec).exact, int)
+    assert_type(quorate.replay("s3://records/digits"), quorate.Replay)
     assert_type(quorate.down(), quorate.Stopped)
 
 
@@ -92,6 +95,9 @@ def asking() -> None:
     with quorate.Client("http://127.0.0.1:8000", credentials=quorate.Credentials(token="t"), model="words") as client:
         assert_type(client.infer(text=["good", "bad"], age=[39, 40], members="cnn"), quorate.Result)
         assert_type(client.infer("words", {"text": "good"}), quorate.Result)
+        answer = client.infer(text=["good", "bad"])
+        assert_type(client.feedback(answer, ["yes", "no"]), quorate.FeedbackReply)
+        assert_type(client.feedback([quorate.GivenLabel("id", "yes")]).counts["accepted"], int)
     doors = ("http://10.0.0.1:8000", "http://10.0.0.2:8000")
     with quorate.Client(doors, model="words") as client, quorate.connect("words", url=doors) as ensemble:
         assert_type(client.infer(text="good"), quorate.Result)

@@ -20,6 +20,7 @@ def deploy(
     host: door_options.Host = None,
     auth_token_file: door_options.AuthTokenFile = None,
     management_token_file: door_options.ManagementTokenFile = None,
+    feedback_token_file: door_options.FeedbackTokenFile = None,
     insecure: door_options.Insecure = False,
     tls_cert: door_options.TlsCert = None,
     tls_key: door_options.TlsKey = None,
@@ -47,7 +48,9 @@ def deploy(
         refuse(context, ["foreground"], "the local cluster, without --address")
     if foreground:
         refuse(context, ["store"], "a cluster that outlives this process, without --foreground")
-    doors = door_options.doors(host, auth_token_file, management_token_file, insecure, tls_cert, tls_key, tls_client_ca)
+    doors = door_options.doors(
+        host, auth_token_file, management_token_file, insecure, tls_cert, tls_key, tls_client_ca, feedback_token_file
+    )  # fmt: skip
     if doors is not None and doors.warning:
         typer.secho(f"warning: {doors.warning}", fg="yellow", err=True)
     asked: dict[str, Any] = {

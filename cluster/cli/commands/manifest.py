@@ -33,7 +33,9 @@ _Output = Annotated[
 ]
 _TokenSecret = Annotated[
     str | None,
-    typer.Option(help="Secret with keys tokens and management-tokens; else NAME-tokens.", show_default=False),
+    typer.Option(
+        help="Secret with keys tokens, management-tokens, feedback-tokens; else NAME-tokens.", show_default=False
+    ),
 ]
 _Labels = Annotated[
     list[str] | None,

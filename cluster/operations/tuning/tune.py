@@ -103,8 +103,8 @@ def tune(
         spec: path of a spec file, a spec, or what a spec file holds.
         data: a table, a folder of IDX files, or ``Labelled`` rows (``LabelledOutputs`` of several outputs), that no
             member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
-        predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member.
-        labels: (N,) index of the true class, or true values, for arrays by member.
+        predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member
+            with (N,) ``labels``; or a record of answers (``read_record``), ``label`` naming which of several outputs.
         metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. Of several
             outputs it may be a mapping by output, as costs, min_gain, coverage, max_loss and max_error may.
         costs: (C, C) cost of deciding for the column when the row is true, or a .csv file of it (see ``as_costs``).

@@ -47,6 +47,7 @@ class EnsembleArguments(BaseModel):
         store: a URI that keeps what the spec names too; see ``deploy``.
         auth_token_file: on the head's node; when it changes, the new tokens are admitted and the old refused.
         management_token_file: likewise; nobody manages over the network where it is not there.
+        feedback_token_file: likewise; labels need a management token where it is not there.
         tls_cert: on every node, likewise ``tls_key``.
         nodes: with doors that are expected at the start.
         timeout_s: how long nodes may take to come, and then members to load.
@@ -62,6 +63,7 @@ class EnsembleArguments(BaseModel):
     grpc_port: int = 8001
     auth_token_file: Path | None = None
     management_token_file: Path | None = None
+    feedback_token_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
@@ -79,10 +81,12 @@ class EnsembleArguments(BaseModel):
         Raises:
             CredentialError: a file cannot be used.
         """
-        manages = self.management_token_file
-        manages = manages if manages is not None and manages.exists() else None
+        manages, labels = (
+            file if file is not None and file.exists() else None
+            for file in (self.management_token_file, self.feedback_token_file)
+        )
         files = (self.auth_token_file, manages, self.tls_cert, self.tls_key)
-        return doors_from_files(self.host, *files, insecure=self.insecure)
+        return doors_from_files(self.host, *files, insecure=self.insecure, feedback_token_file=labels)
 
 
 def ensemble(args: Mapping[str, Any]) -> serve.Application:

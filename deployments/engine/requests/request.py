@@ -4,17 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.telemetry.tracer import RequestTrace
+from quorate.deployments.wire.answer_id import ANSWER_ID
 
 if TYPE_CHECKING:
+    from quorate.deployments.engine.revision import Revision
     from quorate.deployments.engine.revision_set import ServedRevision
+    from quorate.deployments.routing.reply import MemberReply
+    from quorate.fusion.base import FusedArrays
 
 Array = NDArray[Any]
 Signature = tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
@@ -50,6 +54,7 @@ class Answer:
         abstained: rows the rule declined to decide.
         queued_s: how long the rows waited for a batch.
         certainty: parameters that say how sure the rows are.
+        id: what it is called, see ``wire/answer_id.py``.
     """
 
     values: NDArray[np.float32]
@@ -62,6 +67,7 @@ class Answer:
     explanation: Explanation | None = None
     queued_s: float = 0.0
     certainty: Mapping[str, str | float] = field(default_factory=dict)
+    id: str = ""
 
     @property
     def degraded(self) -> bool:
@@ -75,6 +81,7 @@ class Answer:
             "members_missing": "",
             "coverage": float(self.coverage.min() if len(self.coverage) > 1 else self.coverage[0]),
             "degraded": self.degraded,
+            ANSWER_ID: self.id,
         }
         if self.members_missing:
             missing = [f"{name}:{reason}" for name, reason in self.members_missing.items()]
@@ -145,6 +152,9 @@ class Request:
         outputs: of several, those that are asked for; the promise's result is then of each of them.
         trace: that it belongs to; None for nearly all.
         tell: called in the end, by who has made it, with the result or the error.
+        answer_id: what its answer is called; empty before its batch starts.
+        keeper: keeps what the answer is fused from; None where nothing is kept of it.
+        rehearsal: nobody asked it, and nothing of it is kept.
     """
 
     inputs: Mapping[str, Array]
@@ -157,6 +167,9 @@ class Request:
     outputs: tuple[str, ...] = ()
     trace: RequestTrace | None = None
     tell: Tell = nobody
+    answer_id: str = ""
+    keeper: Keeper | None = None
+    rehearsal: bool = False
     promise: Promise = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)
@@ -175,6 +188,28 @@ class Request:
         """Whether both fit one batch: rows of the same shapes, asked of the same members by the same revision."""
         same = self.members == other.members and self.served is other.served and self.outputs == other.outputs
         return same and self.signature == other.signature
+
+
+class Keeper(Protocol):
+    """Keeps what answers were fused from. Called on the event loop, it takes no longer than to take note."""
+
+    def wants(self) -> bool:
+        """Whether the answers of the next batch are to be kept."""
+
+    def keep(
+        self, revision: Revision, outputs: Array, states: Array, fused: FusedArrays,
+        answered: Sequence[tuple[Request, int]], upstream: Mapping[str, MemberReply], start: int,
+    ) -> None:  # fmt: skip
+        """Keep what was fused together.
+
+        Args:
+            outputs: (M, B, ...) of the members, as the rule read them.
+            states: (N, B) RowState of the members and, behind them, of those that other members read.
+            fused: of the B rows.
+            answered: the requests that were answered of it, and where in the B rows theirs begin.
+            upstream: replies of members that other members read.
+            start: where the B rows begin in these replies.
+        """
 
 
 def _text_bytes(array: Array) -> int:

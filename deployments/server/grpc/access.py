@@ -6,6 +6,7 @@ from quorate.deployments.security.access import Level
 from quorate.deployments.server.grpc.headers import Headers
 
 _INFERENCE = "/inference.GRPCInferenceService/"
+_FEEDBACK = "/quorate.Feedback/"
 _HEALTH = "/grpc.health.v1.Health/"
 _OPEN = {f"{_INFERENCE}ServerLive", f"{_INFERENCE}ServerReady", f"{_HEALTH}Check", f"{_HEALTH}Watch"}
 # All others of the service, also ones that come later, need a management token.
@@ -22,6 +23,8 @@ def level_of(method: str) -> Level:
     """What an RPC, by its full path, asks for."""
     if method in _OPEN:
         return Level.OPEN
+    if method.startswith(_FEEDBACK):
+        return Level.FEEDBACK
     return Level.MANAGE if method.startswith(_INFERENCE) and method not in _ASKING else Level.ASK
 
 

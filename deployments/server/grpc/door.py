@@ -10,6 +10,7 @@ from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.certificates import Certificates
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.grpc.connection import GREETING_S, GrpcConnection
+from quorate.deployments.server.grpc.feedback import feedback_methods
 from quorate.deployments.server.grpc.health import standard_methods
 from quorate.deployments.server.grpc.lobby import Lobby
 from quorate.deployments.server.grpc.rpcs import inference_methods
@@ -26,7 +27,7 @@ class GrpcDoor:
         """Args:
         keeper: admits calls; everyone on this machine when None.
         """
-        methods = inference_methods(service) | standard_methods(service)
+        methods = inference_methods(service) | feedback_methods(service) | standard_methods(service)
         self._lobby: Lobby[GrpcConnection] = Lobby(service, keeper or Doorkeeper(Doors()), methods)
 
     async def open(self, sock: socket.socket, certificates: Certificates | None = None) -> None:

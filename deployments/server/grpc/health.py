@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from quorate.deployments.server.grpc.access import level_of
 from quorate.deployments.server.grpc.call import Call, CallError, Method
+from quorate.deployments.server.grpc.feedback import SERVICE as FEEDBACK
 from quorate.deployments.server.grpc.rpcs import SERVICE, stream, unary
 from quorate.deployments.server.service import Service
 
@@ -49,7 +50,7 @@ class Health:
 def standard_methods(service: Service) -> dict[bytes, Method]:
     """The RPCs of both, by path."""
     names = (SERVICE.full_name, HEALTH)
-    health, shown = Health(service, names), (*names, reflection.SERVICE_NAME)
+    health, shown = Health(service, names), (*names, FEEDBACK.full_name, reflection.SERVICE_NAME)
     reflect = reflection.aio.ReflectionServicer(shown).ServerReflectionInfo
     found = {
         f"/{HEALTH}/Check": (unary(health.check), health_pb2.HealthCheckRequest, False),

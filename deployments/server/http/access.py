@@ -23,6 +23,13 @@ def check_request(keeper: Doorkeeper, path: str, headers: Headers) -> None:
         keeper.check(Level.ASK, _authorization(headers))
 
 
+def check_feedback(keeper: Doorkeeper, headers: Headers) -> None:
+    """Let labels in, or raise what the doorkeeper raises."""
+    if keeper.free >= Level.FEEDBACK:
+        _refuse_other_sites(headers)
+    keeper.check(Level.FEEDBACK, _authorization(headers))
+
+
 def check_management(keeper: Doorkeeper, path: str, headers: Headers) -> None:
     """Let a request to a management path pass, or raise what the doorkeeper raises."""
     if _TELLING.fullmatch(path):
@@ -46,9 +53,9 @@ def _refuse_other_sites(headers: Headers) -> None:
     for name, value in headers:
         text = value.decode("latin-1")
         if name == b"host" and not _here(f"//{text}"):
-            raise ForbiddenError(f"management calls must name this machine, not '{text[:80]}'; use 127.0.0.1")
+            raise ForbiddenError(f"such calls must name this machine, not '{text[:80]}'; use 127.0.0.1")
         if name == b"origin" and not _here(text):
-            raise ForbiddenError(f"management calls do not come from web pages of '{text[:80]}'; send them yourself")
+            raise ForbiddenError(f"such calls do not come from web pages of '{text[:80]}'; send them yourself")
 
 
 def _here(url: str) -> bool:

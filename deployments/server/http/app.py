@@ -19,12 +19,13 @@ from quorate.deployments.security.access import Doorkeeper, Level
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.server.compression import Headers, pack_answer
 from quorate.deployments.server.http import json_lines
-from quorate.deployments.server.http.access import SERVE_HEALTH, check_management, check_request
+from quorate.deployments.server.http.access import SERVE_HEALTH, check_feedback, check_management, check_request
 from quorate.deployments.server.http.arrow_answers import dump_stream
 from quorate.deployments.server.http.arrow_inference import StreamInference
 from quorate.deployments.server.http.bodies import IncomingBody
 from quorate.deployments.server.http.direct_inference import DirectInference
 from quorate.deployments.server.http.disconnect import DisconnectWatcher
+from quorate.deployments.server.http.feedback import take_label_json, take_label_stream
 from quorate.deployments.server.http.kserve_v1 import KserveV1
 from quorate.deployments.server.http.management import Route, find_route
 from quorate.deployments.server.http.openapi import openapi
@@ -55,7 +56,7 @@ from quorate.deployments.wire.json_tensors import BinaryOutputs, parse_infer
 
 Scope = MutableMapping[str, Any]
 
-_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?$")
+_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer|feedback))?$")
 _ARROW = CONTENT_TYPE.encode()
 # A spec of numbers; tensors do not come this way.
 MAX_MANAGEMENT_BYTES = 16 << 20
@@ -148,6 +149,13 @@ class HttpDoor:
             trace = begin_http(service.engine.tracer, model, given, ROUTE)
             work = self._infer(model, version, scope, receive, trace)
             return await (work if trace is None else traced(trace, work))
+        if verb == "feedback":
+            if method != "POST":
+                return wrong_method(method, "POST")
+            check_feedback(self._keeper, scope["headers"])
+            arrow = _header(scope, b"content-type").partition(b";")[0].strip().lower() == _ARROW
+            take = take_label_stream if arrow else take_label_json
+            return json_reply((await take(service, model, version, scope["headers"], receive)).to_dict())
         if method not in ("GET", "HEAD"):
             return wrong_method(method, "GET")
         if verb == "ready":

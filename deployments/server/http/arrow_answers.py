@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from quorate.deployments.errors import RequestError
 from quorate.deployments.server.error_text import clip
+from quorate.deployments.wire.answer_id import ANSWER_ID
 from quorate.deployments.wire.arrow_stream import ERROR, OUTPUT_PARAMETERS, PARAMETERS, Sink
 from quorate.deployments.wire.arrow_tensors import write_column
 from quorate.deployments.wire.inference import VERSION, InferResponse, Scalar
@@ -74,9 +75,10 @@ def dump_stream(response: InferResponse) -> bytes:
 
 
 def alike(first: InferResponse, second: InferResponse) -> bool:
+    """Whether two answers say the same of themselves, but for what they are called."""
     return (
-        first.parameters == second.parameters
-        and first.output_parameters == second.output_parameters
+        _of_all(first.parameters) == _of_all(second.parameters)
+        and _of_outputs(first) == _of_outputs(second)
         and not any(key in said for said in (first.parameters, *first.output_parameters.values()) for key in BY_ROW)
         and all(a.shape[1:] == second.outputs[n].shape[1:] for n, a in first.outputs.items())
     )
@@ -87,4 +89,19 @@ def join_answers(responses: list[InferResponse]) -> InferResponse:
     if len(responses) == 1:
         return first
     outputs = {name: np.concatenate([r.outputs[name] for r in responses]) for name in first.outputs}
-    return InferResponse(first.model, outputs, first.id, first.parameters, first.output_parameters)
+    ids = [str(r.parameters[ANSWER_ID]) for r in responses if ANSWER_ID in r.parameters]  # a member's answer has none
+    called: dict[str, Scalar] = {ANSWER_ID: ",".join(ids)}
+    said = {
+        name: {**parameters, **called} if ANSWER_ID in parameters else parameters
+        for name, parameters in first.output_parameters.items()
+    }
+    parameters = {**first.parameters, **called} if ANSWER_ID in first.parameters else first.parameters
+    return InferResponse(first.model, outputs, first.id, parameters, said)
+
+
+def _of_all(parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    return {name: value for name, value in parameters.items() if name != ANSWER_ID}
+
+
+def _of_outputs(response: InferResponse) -> dict[str, dict[str, Scalar]]:
+    return {name: _of_all(parameters) for name, parameters in response.output_parameters.items()}

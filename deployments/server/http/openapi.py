@@ -10,6 +10,7 @@ from quorate.deployments.server.service import Service
 from quorate.deployments.telemetry.settings import LogFormat
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.datatypes import CODES
+from quorate.deployments.wire.feedback import VERDICTS
 from quorate.deployments.wire.inference import VERSION
 
 Schema = dict[str, Any]
@@ -95,6 +96,7 @@ def _model_paths(service: Service) -> dict[str, Any]:
             "/config": _get("A model's configuration", _ref("Config"), _errors(404)),
             "/stats": _get("A model's statistics", _ref("Statistics"), _errors(404)),
             "/infer": {"post": _infer()},
+            "/feedback": {"post": _feedback()},
         }
         paths |= {f"{prefix}{end}": {"parameters": parameters, **item} for end, item in found.items()}
     return paths
@@ -134,6 +136,25 @@ def _infer() -> dict[str, Any]:
         "requestBody": body,
         "responses": {**answers, **_errors(400, 404, 413, 503, 504)},
     }
+
+
+def _feedback() -> dict[str, Any]:
+    body = _json_body({"oneOf": [_ref("Label"), _object(labels={**_list(_ref("Label")), "minItems": 1})]}, True)
+    body["content"][CONTENT_TYPE] = {}
+    return {
+        "summary": "Say what was true of rows that were answered",
+        "requestBody": body,
+        "responses": {**_ok(_ref("Feedback")), **_errors(400, 404, 413, 501, 503)},
+    }
+
+
+def _label_schemas() -> dict[str, Schema]:
+    text, whole = {"type": "string"}, {"type": "integer", "minimum": 0}
+    one = {"type": ["string", "number"]}
+    label = _object(id={**text, "description": "The answer's parameter answer_id"}, label={"anyOf": [one, _list(one)]})
+    label["properties"] |= {"row": whole, "output": text}
+    refused = _object(index=whole, id=text, verdict={"enum": list(VERDICTS)}, why=text)
+    return {"Label": label, "Feedback": _object(**dict.fromkeys(VERDICTS, whole), refused=_list(refused))}
 
 
 def _paths_that_are_off() -> dict[str, Any]:
@@ -224,6 +245,7 @@ def _schemas(service: Service) -> dict[str, Schema]:
     )
     return {
         **_telemetry_schemas(),
+        **_label_schemas(),
         "Error": _object(error=text),
         "Server": _object(
             name=text, version=text, extensions=_list(text), doors=_object(http=_list(text), grpc=_list(text))

@@ -79,7 +79,8 @@ def listening(port):
 def test_every_command_has_help_with_an_example(shell):
     for command in (
         "validate", "plan", "deploy", "query", "status", "tune", "compress", "bench", "rollback", "down", "demo",
-        "manifest", "promote", "init", "try", "logs", "doctor", "convert", "schema", "import", "dashboards",
+        "manifest", "promote", "init", "try", "logs", "doctor", "convert", "schema", "import", "dashboards", "feedback",
+        "replay",
     ):  # fmt: skip
         assert f"Example: quorate {command}" in shell.run(command, "--help")
 

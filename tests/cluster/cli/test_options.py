@@ -112,5 +112,6 @@ def test_every_option_is_an_argument_in_python_and_every_argument_an_option(comm
     known = {argument for function in functions for argument in inspect.signature(function).parameters}
     known = {"time" if name == "tune" and argument == "time_s" else argument for argument in known}
     shown_by_the_object = {"credentials"} if name == "deploy" else set()
-    python_only = PYTHON_ONLY - ({"folder"} if name in ("init", "import_") else set())  # what these read
+    read = {"init": {"folder"}, "import_": {"folder"}, "feedback": {"labels"}}.get(name, set())
+    python_only = PYTHON_ONLY - read
     assert options - COMMAND_LINE_ONLY == known - python_only - shown_by_the_object

@@ -15,7 +15,11 @@ from quorate.deployments.errors import RemoteError
 from quorate.deployments.wire import open_inference_pb2 as pb
 
 ASKS, MANAGES = "ask-" + "0123456789abcdef" * 2, "manage-" + "0123456789abcdef" * 2
-TOKENS = {"none": "", "wrong": f"Bearer {ASKS[:-1]}", "ask": f"Bearer {ASKS}", "manage": f"Bearer {MANAGES}"}
+LABELS = "label-" + "0123456789abcdef" * 2
+TOKENS = {
+    "none": "", "wrong": f"Bearer {ASKS[:-1]}", "ask": f"Bearer {ASKS}", "label": f"Bearer {LABELS}",
+    "manage": f"Bearer {MANAGES}",
+}  # fmt: skip
 ROWS = np.array([[0.5, -1.0]], np.float32)
 INFER = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.5, -1.0]}]})
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -34,6 +38,9 @@ MANAGED = {
         )
     ),
 }  # fmt: skip
+# What a feedback token opens beside.
+FEEDBACK = {"POST /v2/models/pair/feedback", "POST /v2/models/pair/versions/1/feedback"}
+FEEDBACK_RPCS = {"Give"}
 OPEN_RPCS = {"ServerLive", "ServerReady", "Check"}
 MANAGED_RPCS = {"RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings"} | {
     f"{kind}SharedMemory{verb}" for kind in ("System", "Cuda") for verb in ("Status", "Register", "Unregister")
@@ -46,7 +53,8 @@ def digests(*tokens):
 
 @pytest.fixture(scope="module")
 def guarded(open_doors, pair_spec):
-    return open_doors(pair_spec, Doors(ask_tokens=digests("x" * 40, ASKS), management_tokens=digests(MANAGES)))
+    tokens = {"ask_tokens": digests("x" * 40, ASKS), "management_tokens": digests(MANAGES)}
+    return open_doors(pair_spec, Doors(**tokens, feedback_tokens=digests(LABELS)))
 
 
 def every_http_call(url):
@@ -61,14 +69,14 @@ def expected(call, token, opened, managed):
     """HTTP's status for a refusal; 0 for a call that must pass."""
     if call in opened or token == "manage":
         return 0
-    if token != "ask":
+    if token not in ("ask", "label"):
         return 401
-    return 403 if call in managed else 0
+    return 403 if call in managed or (token == "ask" and call in FEEDBACK | FEEDBACK_RPCS) else 0
 
 
 def test_every_http_endpoint_opens_for_its_tokens_only(guarded):
     calls = list(every_http_call(guarded.http))
-    assert set(calls) >= MANAGED
+    assert set(calls) >= MANAGED | FEEDBACK
     assert len(calls) >= 35
     wrong = []
     with httpx.Client(base_url=guarded.http, timeout=20) as http:
@@ -120,7 +128,7 @@ def test_every_rpc_opens_for_its_tokens_only(guarded):
     wrong = []
     messages = {"ModelInfer": infer_request(), "ModelStreamInfer": infer_request()}
     methods = {m.name: f"/inference.GRPCInferenceService/{m.name}" for m in SERVICE.methods}
-    methods |= {"Check": "/grpc.health.v1.Health/Check"}
+    methods |= {"Check": "/grpc.health.v1.Health/Check", "Give": "/quorate.Feedback/Give"}
     methods |= {"Reflect": "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}
     messages["Reflect"] = reflection_pb2.ServerReflectionRequest(list_services="")
     messages["Check"] = health_pb2.HealthCheckRequest()
@@ -132,7 +140,7 @@ def test_every_rpc_opens_for_its_tokens_only(guarded):
                 refused = code if code in REFUSED.values() else None
                 if refused != REFUSED.get(status):
                     wrong.append(f"{name} with {token}: {code} {details}")
-    assert len(methods) == 22
+    assert len(methods) == 23
     assert not wrong
 
 

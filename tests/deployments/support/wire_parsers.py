@@ -15,6 +15,7 @@ from h2.connection import H2Connection
 
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import RequestError
+from quorate.deployments.learning.labels import read_label
 from quorate.deployments.memory_budget import MemoryBudget
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.security.doors import Doors
@@ -24,13 +25,15 @@ from quorate.deployments.server.grpc.lobby import Lobby
 from quorate.deployments.server.grpc.messages import MessageReader
 from quorate.deployments.spec.patch import revise
 from quorate.deployments.wire import open_inference_pb2 as pb
+from quorate.deployments.wire.answer_id import parse_answer_id
 from quorate.deployments.wire.arrow_stream import Sink, read_batches, read_schema
 from quorate.deployments.wire.arrow_tensors import read_column
 from quorate.deployments.wire.binary_tensors import parse_raw
 from quorate.deployments.wire.byte_stream import ByteStream
+from quorate.deployments.wire.feedback import GivenLabel, read_label_batch, read_labels
 from quorate.deployments.wire.grpc_tensors import parse_infer as parse_message
 from quorate.deployments.wire.inference import Body
-from quorate.deployments.wire.json_tensors import parse_infer
+from quorate.deployments.wire.json_tensors import parse_infer, parse_object
 from quorate.fusion.errors import QuorateError
 from tests.deployments.support.http2_client import INFER, infer_request, prefixed
 
@@ -44,6 +47,8 @@ SPEC = parse_spec(
 ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 ITEM = {"name": "x", "datatype": "FP32", "shape": [4, 2], "data": ROWS.ravel().tolist()}
 REQUEST = {"id": "i", "inputs": [ITEM], "outputs": [{"name": "fused"}], "parameters": {"explain": True}}
+ROWS_TABLE = pa.table({"x": pa.array(ROWS.tolist(), pa.list_(pa.float32(), 2))})
+LABELS = [{"id": f"0123456789ab-{n}-1700000000-2", "label": str(n % 2), "row": n, "output": "fused"} for n in range(3)]
 STRINGS = b"".join(len(item).to_bytes(4, "little") + item for item in (b"a", b"", b"\xff\x00"))
 LIMIT_BYTES = 1 << 20
 
@@ -78,12 +83,28 @@ def messages(data: bytes) -> None:
         raise RequestError("cut off")
 
 
+def labels(given: list[GivenLabel]) -> object:
+    """What they say, wrong ones too."""
+    found: list[object] = []
+    for one in given:
+        try:
+            found.append((parse_answer_id(one.id), read_label(SPEC, one)))
+        except RequestError as error:
+            found.append(error)
+    return found
+
+
 def arrow(data: bytes) -> object:
     """In pieces, and the columns that they hold."""
+    return batches(data, lambda batch: read_column("x", batch.column(0), "FP32", (2,)) if batch.num_columns else None)
+
+
+def batches(data: bytes, read_batch: Callable[[pa.RecordBatch], object]) -> object:
+    """In pieces, and what is read of each record batch."""
 
     async def read() -> object:
         schema = await read_schema(body)
-        return [read_column("x", b.column(0), "FP32", (2,)) async for b in read_batches(body, schema) if b.num_columns]
+        return [read_batch(batch) async for batch in read_batches(body, schema)]
 
     pieces = [data[at : at + 100] for at in range(0, len(data), 100)]
     parts: list[dict[str, object]] = [{"type": "http.request", "body": body, "more_body": True} for body in pieces]
@@ -167,9 +188,8 @@ async def _connected(data: bytes) -> None:
         raise RequestError("the door hung up")
 
 
-def _written_arrow() -> bytes:
+def _written_arrow(table: pa.Table) -> bytes:
     sink = Sink()
-    table = pa.table({"x": pa.array(ROWS.tolist(), pa.list_(pa.float32(), 2))})
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.take()
@@ -196,6 +216,12 @@ WIRE = {
     ),
     "a message of gRPC": WireParser(infer_request(), a_message),
     "a stream of gRPC messages": WireParser(prefixed(infer_request()) + prefixed(b""), messages),
-    "an Arrow stream": WireParser(_written_arrow(), arrow),
+    "an Arrow stream": WireParser(_written_arrow(ROWS_TABLE), arrow),
+    "labels as JSON": WireParser(
+        json.dumps({"labels": LABELS}).encode(), lambda data: labels(read_labels(parse_object(data)))
+    ),
+    "labels as an Arrow stream": WireParser(
+        _written_arrow(pa.Table.from_pylist(LABELS)), lambda data: batches(data, lambda b: labels(read_label_batch(b)))
+    ),
     "frames of HTTP/2": WireParser(_written_frames(), frames),
 }

@@ -69,11 +69,12 @@ MaybeRows = Annotated[
     ),
 ]
 PredictionsFile = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
+        metavar="FILE|RECORD",
         help="Instead of SPEC and --data what members predicted: .parquet, .csv, .arrow or .npz with columns label and "
         "MEMBER/CLASS, or MEMBER for values, MEMBER/LEVEL for quantiles, MEMBER and query for rankings; and split, "
-        "group, time, weight and sequence (of tokens) where there are any.",
+        "group, time, weight and sequence (of tokens) where there are any. Or a record of answers that have labels.",
         show_default=False,
     ),
 ]
@@ -275,7 +276,7 @@ def _refuse_the_others(context: typer.Context, search: Search, train: Path | Non
             refuse(context, ["folds", "epochs"], "--train")
 
 
-def _of_predictions(file: Path, asked: dict[str, Any], as_json: bool) -> None:
+def _of_predictions(file: str, asked: dict[str, Any], as_json: bool) -> None:
     from quorate.cluster.operations.tuning import tune as operation
 
     with progress("reading predictions", as_json) as tell:

@@ -9,6 +9,7 @@ import pytest
 from quorate.deployments.security.doors import Doors as DoorSettings
 from quorate.deployments.security.tokens import digest
 from quorate.deployments.server.http.direct_inference import DirectInference
+from tests.deployments.support.answer_ids import unnamed
 from tests.deployments.support.lines import connect, is_closed
 from tests.deployments.support.waiting import until
 
@@ -76,7 +77,7 @@ def test_an_answer_has_the_same_bytes_first_behind_a_known_head_and_from_the_app
         answers = []
         for chunked in (True, False, False):
             line.sendall(request(body, *headers, chunked=chunked))
-            answers.append(read_answer(line))
+            answers.append(unnamed(read_answer(line)))
     assert len(taken) == 2
     assert answers[0][0][0] == "HTTP/1.1 200 OK"
     assert answers[1:] == answers[:1] * 2
@@ -122,15 +123,15 @@ def test_a_body_in_pieces_behind_a_known_head_is_waited_for(pair, taken):
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         whole = request()
         line.sendall(whole)
-        first = read_answer(line)
+        first = unnamed(read_answer(line))
         for size in (20, whole.index(b"\r\n\r\n") + 4):
             line.sendall(whole[:size])
             line.sendall(whole[size:])
-            assert read_answer(line) == first
+            assert unnamed(read_answer(line)) == first
         line.sendall(whole[:-5])
         until(lambda: pair.service.budget.held_bytes == len(BODY) - 5)  # what has come, and not what is to come
         line.sendall(whole[-5:])
-        assert read_answer(line) == first
+        assert unnamed(read_answer(line)) == first
     assert len(taken) == 4
     until(lambda: not pair.service.budget.held_bytes)
 
@@ -140,10 +141,10 @@ def test_a_known_head_inside_of_another_head_is_no_request(pair, taken):
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         whole = request()
         line.sendall(whole)
-        first = read_answer(line)
+        first = unnamed(read_answer(line))
         # What comes behind the first of these requests is the value of a header, though it arrives by itself.
         line.sendall(whole + b"GET /v2/health/live HTTP/1.1\r\nHost: b\r\nX: ")
-        assert read_answer(line) == first
+        assert unnamed(read_answer(line)) == first
         line.sendall(whole)
         assert read_answer(line)[0][0] == "HTTP/1.1 400 Bad Request"  # two Host headers
     assert len(taken) == 2
@@ -152,7 +153,7 @@ def test_a_known_head_inside_of_another_head_is_no_request(pair, taken):
 def test_a_client_that_does_not_read_is_answered_by_the_application_which_waits(pair, taken):
     with connect(pair.http) as line:
         line.sendall(request())
-        first = read_answer(line)
+        first = unnamed(read_answer(line))
         state, port = pair.server._http.server_state, line.getsockname()[1]
         (connection,) = [one for one in state.connections if one.client[1] == port]
         pair.server._loop.call_soon_threadsafe(connection.flow.pause_writing)
@@ -160,7 +161,7 @@ def test_a_client_that_does_not_read_is_answered_by_the_application_which_waits(
         line.sendall(request())
         until(lambda: not connection.cycle.response_complete)
         pair.server._loop.call_soon_threadsafe(connection.flow.resume_writing)
-        assert read_answer(line) == first
+        assert unnamed(read_answer(line)) == first
     assert len(taken) == 1
 
 

@@ -1,0 +1,1 @@
+"""Commands about what was answered, and what was true."""

@@ -1,0 +1,34 @@
+"""Recorded answers computed again, or what another fusion would have answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
+from quorate.fusion.extras import require
+
+if TYPE_CHECKING:
+    from quorate.tuning.evaluation.replay import Replay
+
+
+@naming_spec_lines
+def replay(record: str | Path, spec: SpecLike | None = None, *, folder: str | Path | None = None) -> Replay:
+    """Fuse recorded rows again from what members gave then, and judge them where there are labels.
+
+    Args:
+        record: folder or URI of a record, as the spec's ``record.folder`` names it.
+        spec: whose fusion is to answer; each answer's own revision when None, and answers are the same to the bit.
+        folder: what the spec's paths start from (its file's).
+
+    Raises:
+        RequestError: there is no record, or the fusion reads what it does not hold.
+        SpecError: the spec cannot be read, or its fusion not built.
+    """
+    require("tune", "replay")
+    from quorate.deployments.learning.reading import open_record
+    from quorate.tuning.evaluation.replay import replay as fuse_again
+
+    if spec is None:
+        return fuse_again(open_record(record))
+    return fuse_again(open_record(record), *spec_and_folder(spec, folder))

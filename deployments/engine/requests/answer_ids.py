@@ -1,0 +1,38 @@
+"""What answers are called, and who keeps what they were fused from: a request is given both as its batch starts."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Sequence
+
+from quorate.deployments.engine.requests.request import Keeper, Request
+
+
+class AnswerIds:
+    """Names the answers of one replica.
+
+    Attributes:
+        replica: its name, of this start.
+        keeper: keeps what answers were fused from; None where nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self.replica = secrets.token_hex(6)
+        self.keeper: Keeper | None = None
+        self._numbers = itertools.count()
+
+    def name(self, requests: Sequence[Request]) -> None:
+        """Name the answers to the requests of a batch; ``wire/answer_id.py`` says how."""
+        replica, numbers, keeper = self.replica, self._numbers, self.keeper
+        if keeper is None or not keeper.wants():
+            for request in requests:
+                request.answer_id = f"{replica}-{next(numbers)}"
+            return
+        now = int(time.time())
+        for request in requests:
+            if request.rehearsal:
+                request.answer_id = f"{replica}-{next(numbers)}"
+            else:
+                request.answer_id, request.keeper = f"{replica}-{next(numbers)}-{now}-{request.rows}", keeper

@@ -1,0 +1,78 @@
+"""What a fusion replica does for later: it records answers and takes labels, as the live spec's ``record`` says."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from quorate.deployments.engine.engine import Engine
+from quorate.deployments.errors import RequestError
+from quorate.deployments.learning.feedback import Feedback
+from quorate.deployments.learning.recorder import Recorder
+from quorate.deployments.spec.fields.record import RecordSpec
+from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel
+
+
+class Learning:
+    """Follows what is live; on the engine's event loop."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self._settings: RecordSpec | None = None
+        self._recorder: Recorder | None = None
+        self._feedback: Feedback | None = None
+        # Recorders that the live spec wants no more: what was asked before is recorded until then.
+        self._ending: list[tuple[float, Recorder]] = []
+        self._closing: set[asyncio.Future[None]] = set()
+        self.tick()
+
+    def tick(self) -> None:
+        """Do as the live spec says now, and let the record have what was answered: call this about twice a second."""
+        settings = self._engine.revision.spec.record
+        if settings != self._settings:
+            self._follow(settings)
+        if self._recorder is not None:
+            self._recorder.tick()
+        for until, recorder in list(self._ending):
+            recorder.tick()
+            if time.monotonic() > until:
+                self._ending.remove((until, recorder))
+                self._close_later(recorder)
+
+    async def take(self, labels: Sequence[GivenLabel]) -> FeedbackReply:
+        """Labels for answers; who is told of them can rely on those that are accepted.
+
+        Raises:
+            RequestError: there is no record here.
+            OverloadedError: too many labels wait to be written.
+            UnavailableError: they cannot be written.
+        """
+        if self._feedback is None:
+            raise RequestError("nothing is recorded here, and no label has a place; deploy with record: {folder: ...}")
+        return await asyncio.wrap_future(self._feedback.give(self._engine.revision.spec, labels))
+
+    def close(self) -> None:
+        """Write what there is."""
+        self._engine.answers.keeper = None
+        for one in (self._recorder, *(recorder for _, recorder in self._ending), self._feedback):
+            if one is not None:
+                one.close()
+
+    def _follow(self, settings: RecordSpec | None) -> None:
+        if self._recorder is not None:
+            self._ending.append((time.monotonic() + self._engine.revision.deadline_s + 1.0, self._recorder))
+        if self._feedback is not None:
+            self._close_later(self._feedback)
+        self._settings, self._recorder, self._feedback = settings, None, None
+        replica, metrics, name = self._engine.answers.replica, self._engine.metrics, self._engine.spec.name
+        if settings is not None:
+            self._feedback = Feedback(name, settings, replica, metrics)
+            self._recorder = Recorder(name, settings, replica, metrics)
+        self._engine.answers.keeper = self._recorder
+
+    def _close_later(self, one: Recorder | Feedback) -> None:
+        """On another thread: it waits for its own."""
+        closing = asyncio.get_running_loop().run_in_executor(None, one.close)
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

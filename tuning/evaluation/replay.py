@@ -1,0 +1,242 @@
+"""Recorded answers computed again, or what another fusion would have answered; and how good both are by the labels."""
+
+# M members, R rows, C classes
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.display import Displayed, Table
+from quorate.deployments.engine.revision import Revision, build_revision
+from quorate.deployments.errors import RequestError, SpecError
+from quorate.deployments.learning.labels import Label
+from quorate.deployments.learning.reading import Record, RecordedRows
+from quorate.deployments.learning.replaying import Replayed, replay_rows
+from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.fields.types import Task
+from quorate.deployments.transport.row_state import RowState
+from quorate.fusion.errors import QuorateError
+from quorate.tuning.data.recorded import true_arrays
+from quorate.tuning.evaluation.metrics.metric import RowMetric
+from quorate.tuning.evaluation.metrics.row_metrics import row_metric
+
+# By which answers are judged; of other tasks by their first metric.
+_METRICS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("log_loss", "accuracy"), "binary": ("log_loss", "accuracy"), "regression": ("rmse",),
+}  # fmt: skip
+# What is not a number of each row by itself.
+_UNJUDGED = ("tokens", "tagging", "ranking")
+RECORDED, REPLAYED = "recorded", "replayed"
+
+
+@dataclass
+class Score:
+    """A metric's numbers of labelled rows, summed.
+
+    Attributes:
+        rows: how many.
+    """
+
+    metric: RowMetric
+    rows: int = 0
+    total: Any = 0.0
+
+    def add(self, labels: NDArray[Any], fused: NDArray[Any]) -> None:
+        """Count rows."""
+        if len(fused):
+            self.total = self.total + self.metric.rows(labels, fused, None).sum(axis=0, dtype=np.float64)
+            self.rows += len(fused)
+
+    @property
+    def value(self) -> float:
+        return float(self.metric.value(np.asarray(self.total / max(self.rows, 1)))) if self.rows else float("nan")
+
+
+@dataclass(repr=False)
+class Replay(Displayed):
+    """What came of it.
+
+    Attributes:
+        revision: that answers now; empty where each answer is that of its own revision.
+        answers, rows: that the record has.
+        exact: rows that are the same to the bit.
+        changed: of the others, those that say another class, or another value.
+        unanswered: rows for which the fusion has no quorum, or that it declines.
+        largest: the largest difference of a number.
+        left_out: rows that could not be fused again, by why not.
+        labelled: rows with a label.
+        scores: by who answers (``recorded``, ``replayed``, and each member of the record) and output, by metric.
+        again, contradicting: labels that two replicas took at the same time, see ``Labels``.
+    """
+
+    revision: str = ""
+    answers: int = 0
+    rows: int = 0
+    exact: int = 0
+    changed: int = 0
+    unanswered: int = 0
+    largest: float = 0.0
+    labelled: int = 0
+    again: int = 0
+    contradicting: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    scores: dict[tuple[str, str], dict[str, Score]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it."""
+        plain = (
+            "revision", "answers", "rows", "exact", "changed", "unanswered", "largest", "labelled", "again",
+            "contradicting",
+        )  # fmt: skip
+        scores = [
+            {"output": output, "by": who, "rows": next(iter(found.values())).rows}
+            | {name: score.value for name, score in found.items()}
+            for (output, who), found in self.scores.items()
+        ]
+        return {name: getattr(self, name) for name in plain} | {"left_out": dict(self.left_out), "scores": scores}
+
+    def tables(self) -> Sequence[Table]:
+        """How many rows are the same, and how good who is."""
+        lines = [f"{self.answers} answers of {self.rows} rows, {self.exact} rows the same to the bit"]
+        other = self.rows - self.exact - sum(self.left_out.values())
+        if other:
+            lines.append(
+                f"{other} rows otherwise, by up to {self.largest:.3g}; {self.changed} say something else, "
+                f"{self.unanswered} have no answer"
+            )
+        lines += [f"{count} rows left out: {why}" for why, count in self.left_out.items()]
+        if self.contradicting:
+            lines.append(f"{self.contradicting} labels contradict an earlier one of the same row, which counts")
+        names = list(dict.fromkeys(name for found in self.scores.values() for name in found))
+        cells = [
+            [output, who, str(next(iter(found.values())).rows)]
+            + [f"{found[name].value:.4f}" if name in found else "" for name in names]
+            for (output, who), found in self.scores.items()
+        ]
+        return [Table(lines=lines), *([Table(["output", "by", "rows", *names], cells)] if cells else [])]
+
+
+def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path()) -> Replay:
+    """Fuse all recorded rows again.
+
+    Args:
+        spec: whose fusion is to answer; each answer's own revision when None.
+        folder: what the spec's paths start from.
+
+    Raises:
+        RequestError: no row is recorded, or nothing of the spec is in the record.
+        SpecError: the spec's fusion cannot be built.
+    """
+    other = None if spec is None else build_revision(spec, folder)
+    labels, found = record.labels(), Replay("" if other is None else other.name)
+    found.again, found.contradicting = labels.again, labels.contradicting
+    with tempfile.TemporaryDirectory(prefix="q") as scratch:
+        revisions = _Revisions(record, other, Path(scratch))
+        for rows in record.rows():
+            found.rows += len(rows)
+            found.answers += int((rows.numbers == 0).sum())
+            try:
+                again = replay_rows(revisions.of(rows), rows)
+            except (QuorateError, SpecError) as error:
+                found.left_out[str(error)] += len(rows)
+                continue
+            _compare(found, rows, again)
+            _judge(found, rows, again, labels.of(rows))
+    if not found.rows:
+        raise RequestError(f"{record.folder.location} has labels and no answers; record some, with a share above 0")
+    if sum(found.left_out.values()) == found.rows:
+        raise RequestError(next(iter(found.left_out)))
+    return found
+
+
+class _Revisions:
+    """Revisions by name and output, built once."""
+
+    def __init__(self, record: Record, other: Revision | None, scratch: Path):
+        self._record, self._other, self._scratch = record, other, scratch
+        self._known: dict[str, Revision | QuorateError] = {}
+
+    def of(self, rows: RecordedRows) -> Revision:
+        """Whoever is to answer rows.
+
+        Raises:
+            RequestError: it has no such output, or is not beside the record.
+        """
+        found = self._other or self._kept(rows.about.revision)
+        if found.views:
+            if rows.about.output not in found.views:
+                raise RequestError(f"the spec has no output '{rows.about.output}'; it has {', '.join(found.views)}")
+            return found.views[rows.about.output]
+        return found
+
+    def _kept(self, name: str) -> Revision:
+        if name not in self._known:
+            try:
+                self._known[name] = self._record.revision(name, self._scratch)
+            except QuorateError as error:
+                self._known[name] = error
+        found = self._known[name]
+        if isinstance(found, QuorateError):
+            raise found
+        return found
+
+
+def _compare(found: Replay, rows: RecordedRows, again: Replayed) -> None:
+    same = again.same(rows)
+    found.exact += int(same.sum())
+    if same.all():
+        return
+    said = again.answered & ~again.abstained
+    found.unanswered += int((~same & ~said).sum())
+    there = ~same & said
+    if again.values.shape != rows.fused.shape or not there.any():
+        found.changed += int(there.sum()) if again.values.shape != rows.fused.shape else 0
+        return
+    before, after = (a[there].reshape(int(there.sum()), -1) for a in (rows.fused, again.values))
+    apart = np.abs(before.astype(np.float64) - after)
+    found.largest = max(found.largest, float(apart.max()))
+    if rows.about.task in ("classification", "binary"):
+        found.changed += int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
+    elif rows.about.task == "multilabel":
+        found.changed += int(((before >= 0.5) != (after >= 0.5)).any(axis=1).sum())
+    else:
+        found.changed += int((apart > 1e-6 * np.maximum(np.abs(before), 1.0)).any(axis=1).sum())
+
+
+def _judge(found: Replay, rows: RecordedRows, again: Replayed, labels: Sequence[Label | None]) -> None:
+    """Count labelled rows in the scores of all that answered them."""
+    known = np.array([label is not None for label in labels], np.bool_)
+    found.labelled += int(known.sum())
+    about = rows.about
+    if not known.any() or about.task in _UNJUDGED or about.layers != about.members:
+        return
+    truth = true_arrays(about.classes, about.task, [label for label in labels if label is not None])
+    recorded = known if rows.abstained is None else known & ~rows.abstained
+    answers = {RECORDED: (rows.fused, recorded), REPLAYED: (again.values, known & again.answered & ~again.abstained)}
+    answers |= {
+        name: (rows.outputs[member], known & (rows.states[member] == int(RowState.OK)))
+        for member, name in enumerate(about.members)
+    }
+    for who, (values, there) in answers.items():
+        scores = found.scores.setdefault((about.output, who), _scores(rows))
+        for score in scores.values():
+            score.add(truth[there[known]], values[there])
+
+
+def _scores(rows: RecordedRows) -> dict[str, Score]:
+    task: Any = rows.about.task
+    names: tuple[str | None, ...] = _METRICS.get(task, (None,))
+    metrics = [_metric(name, task, rows) for name in names]
+    return {metric.name: Score(metric) for metric in metrics}
+
+
+def _metric(name: str | None, task: Task, rows: RecordedRows) -> RowMetric:
+    return row_metric(name, task=task, levels=rows.about.quantiles, classes=rows.about.classes)
