@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,7 +19,7 @@ def thin(open_doors, tmp_path):
     """A quick member, and one that takes 20 rows a second."""
     (tmp_path / "switch").write_text("0.05")
     config = {"shift": 2, "switch": str(tmp_path / "switch")}
-    members = {
+    members: dict[str, dict[str, Any]] = {
         "quick": {"model": "known:known", "config": {"shift": 1}},
         "slow": {"model": "known:slow", "config": config, "max_batch_size": 1},
     }
