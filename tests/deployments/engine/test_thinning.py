@@ -71,7 +71,7 @@ def test_all_are_asked_again_soon_after_the_load_is_gone():
 def test_nobody_comes_and_goes_while_the_load_stays():
     machine = Machine()
     machine.load(200, 1200)
-    assert machine.changes <= 4 * 8  # of two, each time that one is tried again: after 5, 10, 20, ... s
+    assert machine.changes <= 5 * 8  # of two, each time that one is tried again: after 5, 10, 20, ... s
     assert machine.late[-1] < 0.01
 
 
