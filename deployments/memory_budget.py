@@ -79,6 +79,14 @@ class MemoryHold:
         self.held_bytes += size
         return True
 
+    def add_passing(self, size: int, stays: int) -> None:
+        """Hold ``stays`` bytes more, and ``size`` only while something is done at once; raises as ``add`` does."""
+        budget = self._budget
+        if budget.held_bytes + size > budget.limit_bytes:
+            raise budget.full()
+        budget.held_bytes += stays
+        self.held_bytes += stays
+
     def give_back(self, size: int) -> None:
         """Hold ``size`` bytes less."""
         assert 0 <= size <= self.held_bytes

@@ -30,6 +30,7 @@ from quorate.fusion.errors import QuorateError
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
 _NOTHING: Mapping[str, str | float] = {}
+_NO_COLUMNS: Mapping[str, Array] = {}
 _ONE_CLASS_A_ROW = (None, "classification", "binary")  # tasks
 
 
@@ -68,7 +69,7 @@ class Batch:
         self._rows = at
         columns = join_columns(requests) if columns is None else columns
         self._members = members
-        self._columns = columns if graph.selects(graph.output) or graph.output.reads_inputs else {}
+        self._columns = columns if graph.reads_inputs else _NO_COLUMNS
         self._trace = self._traced(requests)
         self._fan_out: FanOut
         if graph.flat:
@@ -216,16 +217,17 @@ class Batch:
     def _fuse(self, outputs: Array, states: States, enough: Mask | None, at: int) -> FusedArrays:
         """Fuse rows from ``at`` on that have enough members; all rows have all of them where ``enough`` is None."""
         rows = slice(at, at + states.shape[1])
-        inputs = {name: column[rows] for name, column in self._columns.items()}
+        inputs = {name: column[rows] for name, column in self._columns.items()} if self._columns else _NO_COLUMNS
         output, rule = self._revision.graph.output, self._revision.fusion.rule
         with NOT_TRACED if self._trace is None else self._trace.fuse(rule, states.shape[1]):
             if enough is None:
                 fused = output.fuse(outputs, None, inputs)
             else:
                 fused = output.fuse_where(enough, outputs, states == OK, inputs)
-        behind = {name: coverage[rows] for name, coverage in self._fan_out.input_coverage().items()}
-        if not behind:
+        read = self._fan_out.input_coverage()
+        if not read:
             return fused
+        behind = {name: coverage[rows] for name, coverage in read.items()}
         return replace(fused, coverage=fused.coverage * discount(self._revision.asked, fused.contributions, behind))
 
     def _back_s(self, name: str) -> float:

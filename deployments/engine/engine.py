@@ -240,7 +240,7 @@ class Engine:
             views: of several outputs those that are asked for.
         """
         now, asked = time.monotonic(), (served,) if views is None else views.values()
-        longest_s = max([one.revision.deadline_s for one in asked])
+        longest_s = served.revision.deadline_s if views is None else max([one.revision.deadline_s for one in asked])
         allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
         outputs = () if views is None else tuple(views)
         request = Request(inputs, served, now + allowed_s, explain, members, allowed_s, priority, outputs, trace, tell)
@@ -286,7 +286,8 @@ class Engine:
         self._open.enter(request)
         try:
             for one in asked:
-                one.revision.graph.check(request.inputs)
+                if one.revision.graph.checks_rows:
+                    one.revision.graph.check(request.inputs)
             self._submit(request, now)
         except QuorateError as error:
             # Told, not raised: its frames hold the request, and that what is told, which would be a ring.
@@ -343,8 +344,12 @@ class Engine:
 
     def _flush(self) -> None:
         self._flush_due = False
-        while self._queue.waiting and self._slots.free():
-            self._start_batch(self._next_requests())
+        self._open.hold()
+        try:
+            while self._queue.waiting and self._slots.free():
+                self._start_batch(self._next_requests())
+        finally:
+            self._open.tell()
 
     def _start_batch(self, requests: list[Request]) -> None:
         """Send requests on their way. What keeps them from it is their error, and leaves nothing behind."""

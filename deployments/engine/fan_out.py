@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.graph import Graph
 from quorate.deployments.metrics.prometheus import Metrics
+from quorate.deployments.routing.at_once import ask_at_once
 from quorate.deployments.routing.call import OnReply
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.terms import Terms
@@ -95,19 +96,32 @@ class Parallel:
         self._calls: dict[str, Waiting] = {}
 
     def start(self) -> None:
-        payloads: dict[tuple[str, ...], Payload] = {}
-        for name in self._asked:
-            sources, member = self._graph.spec.members[name].inputs, self._members[name]
-            if sources not in payloads:
-                payloads[sources] = Payload([self._columns[source] for source in sources])
-            terms = traced(self._trace, self._graph.terms(name, self._expires), name, payloads[sources])
-            call = member.ask(_QUESTION, payloads[sources], terms, partial(self._take, name))
+        members, payloads = [self._members[name] for name in self._asked], self._payloads()
+        replies = ask_at_once(members, _QUESTION, payloads, self._expires) if self._trace is None else None
+        if replies is not None:
+            self._replies = dict(zip(self._asked, replies, strict=True))
+            self._metrics.members_replied(self._replies)
+            return
+        for name, member, payload in zip(self._asked, members, payloads, strict=True):
+            terms = traced(self._trace, self._graph.terms(name, self._expires), name, payload)
+            call = member.ask(_QUESTION, payload, terms, partial(self._take, name))
             if call is None:
                 not_asked(terms, member.reason)
                 self._replies[name] = MemberReply(None, None, member.reason)
                 self._metrics.member_replied(name, self._replies[name])
             else:
                 self._calls[name] = call
+
+    def _payloads(self) -> list[Payload]:
+        """Of each member; who reads the same is sent the same."""
+        made: dict[tuple[str, ...], Payload] = {}
+        found, members = [], self._graph.spec.members
+        for name in self._asked:
+            sources = members[name].inputs
+            if sources not in made:
+                made[sources] = Payload([self._columns[source] for source in sources])
+            found.append(made[sources])
+        return found
 
     @property
     def complete(self) -> bool:
@@ -120,8 +134,9 @@ class Parallel:
         return {}
 
     def stop(self) -> None:
-        give_up({name: call for name, call in self._calls.items() if name not in self._replies}, self._metrics)
-        self._calls.clear()
+        if self._calls:
+            give_up({name: call for name, call in self._calls.items() if name not in self._replies}, self._metrics)
+            self._calls.clear()
         self._on_reply = ignore
 
     def _take(self, name: str, reply: MemberReply) -> None:

@@ -48,6 +48,11 @@ class Graph:
         """Whether all members read the request alone, and all are asked at once."""
         return not self.upstream and not self.inner and not self.selects(self.output) and not self._chained
 
+    @cached_property
+    def reads_inputs(self) -> bool:
+        """Whether the answer's fusion reads the request's inputs, too, or whom it asks depends on them."""
+        return self.selects(self.output) or self.output.reads_inputs
+
     @property
     def _chained(self) -> bool:
         return any(source in self.spec.members for name in self.members for source in self.spec.members[name].inputs)
@@ -92,6 +97,11 @@ class Graph:
             check_gates(self._gates, inputs)
         if self._tokens:
             check_tokens(self._tokens, self.spec.lengths, inputs)
+
+    @cached_property
+    def checks_rows(self) -> bool:
+        """Whether ``check`` looks at anything."""
+        return bool(self._gates or self._tokens)
 
     @cached_property
     def _tokens(self) -> tuple[str, ...]:

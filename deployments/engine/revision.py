@@ -44,7 +44,7 @@ class Revision:
     folder: Path = Path()
     whole: EnsembleSpec | None = None
 
-    @property
+    @cached_property
     def fusion(self) -> FusionSpec:
         """The fusion whose value is the answer."""
         return self.graph.output.fusion
@@ -91,7 +91,7 @@ class Revision:
         said = {"classes": orjson.dumps(classes).decode()} if classes else {}
         return {**said, "task": task} if said and task == "multilabel" else said
 
-    @property
+    @cached_property
     def asked(self) -> tuple[str, ...]:
         """The members fused into the answer, in the order of its rule; one of weight 0 is not asked at all."""
         return self.graph.output.asked

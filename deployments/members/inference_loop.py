@@ -23,8 +23,9 @@ import torch
 import uvloop
 from numpy.typing import NDArray
 
-from quorate.deployments.members.member_group import MemberGroup, Outcome, Question
+from quorate.deployments.members.member_group import MemberGroup, Question
 from quorate.deployments.transport.connection import Connection, Listener
+from quorate.deployments.transport.member_call import Outcome
 from quorate.deployments.transport.messages import (
     Frame,
     FramingError,

@@ -4,21 +4,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.members.packing.alike import stack_members
+from quorate.deployments.members.packing.stacked_members import StackedMembers
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.members.telemetry import MemberTelemetry
 from quorate.deployments.sources.outputs import OutputError
 from quorate.deployments.sources.remote.call_deadline import set_deadline
+from quorate.deployments.transport.member_call import Outcome
 from quorate.deployments.transport.messages import max_answer_bytes
 
 Array = NDArray[Any]
@@ -51,23 +54,6 @@ class Question:
     shared: bool = False
 
 
-class Outcome(NamedTuple):
-    """What a member gave.
-
-    Attributes:
-        question: the place of the question among those that were asked.
-        values: (B, ...), unusable rows zeroed; None where it is too large to be handed on, and ``refusal`` says so.
-        status: (B,) RowState.
-        seconds: that it computed.
-    """
-
-    question: int
-    values: Array | None
-    status: NDArray[np.uint8]
-    seconds: float
-    refusal: str = ""
-
-
 class MemberGroup:
     """One or several members of an ensemble, run by one thread, one after another.
 
@@ -87,7 +73,7 @@ class MemberGroup:
         self.on_running: Callable[[int], None] = _ignore
         self._telemetry = tuple(telemetry) or tuple(MemberTelemetry(one.name) for one in members)
         self._needs_s = [0.0] * len(self.members)
-        self._threads = 0
+        self._of_thread = _OfThread()
         self.stacks, self.alone = stack_members(self.members) if len(self.members) > 1 else ([], {})
 
     @property
@@ -114,33 +100,61 @@ class MemberGroup:
 
         Who needs the least time comes first: one that is late keeps none of the others from their answers.
         """
-        ready = self._stacked(questions) if self.stacks else {}
+        done: set[int] = set()
+        ready: dict[int, tuple[Array, float]] = {}
+        for stack in self.stacks:
+            for outcome in self._run_stacked(stack, questions, ready):
+                done.add(outcome.question)
+                yield outcome
+        if len(done) == len(questions):
+            return
         needs_s = self._needs_s
-        order = sorted(range(len(questions)), key=lambda at: (at not in ready, needs_s[questions[at].member]))
-        for number, place in enumerate(order):
+        left = [at for at in range(len(questions)) if at not in done]
+        left.sort(key=lambda at: (at not in ready, needs_s[questions[at].member]))
+        for number, place in enumerate(left):
             if number and questions[place].expires < time.monotonic():
                 continue  # nobody waits any more
             yield self._run(place, questions[place], *ready.get(place, (None, 0.0)))
 
-    def _stacked(self, questions: Sequence[Question]) -> dict[int, tuple[Array, float]]:
-        """What members give that are asked the same and run as one, with the seconds of each, by place of question."""
-        asked = {question.member: place for place, question in enumerate(questions)}
-        ready: dict[int, tuple[Array, float]] = {}
-        for stack in self.stacks:
-            if not all(member in asked for member in stack.places):
-                continue
-            places = [asked[member] for member in stack.places]
-            tensors = questions[places[0]].tensors
-            if len(tensors[0]) > stack.max_rows or not all(_same(tensors, questions[at].tensors) for at in places[1:]):
-                continue
-            self._begin(stack.places[0])
-            started = time.monotonic()
-            with suppress(Exception):  # run one by one, each says what is the matter with it
-                outputs = stack.run(self._inputs(questions[places[0]]))
-                seconds = (time.monotonic() - started) / len(outputs)
-                ready |= {place: (output, seconds) for place, output in zip(places, outputs, strict=True)}
+    def _run_stacked(
+        self, stack: StackedMembers, questions: Sequence[Question], ready: dict[int, tuple[Array, float]]
+    ) -> Sequence[Outcome]:
+        """What members give that run as one, where all of them are asked about the same rows.
+
+        Args:
+            ready: gets what the model gave and the seconds of that, by place of the question, where more is to be done.
+        """
+        asked = [at for at, question in enumerate(questions) if question.member in stack.places]
+        if len(asked) < len(stack.places):
+            return ()
+        first, plain = questions[asked[0]], stack.read_alike
+        tensors, rows = first.tensors, len(first.tensors[0])
+        for at in asked:
+            question = questions[at]
+            plain = plain and question.probabilities and not question.contexts
+            if question.tensors is not tensors and not _same(tensors, question.tensors):
+                return ()
+        if rows > stack.max_rows or len(asked) > len(stack.places):
+            return ()
+        self._begin(stack.places[0])
+        started = time.monotonic()
+        try:
+            outputs = stack.run(self._inputs(first))
+            values = self.members[first.member].fusable(outputs, rows) if plain else None
+        except Exception:  # run one by one, each says what is the matter with it
+            return ()
+        finally:
             self.on_running(-1)
-        return ready
+        seconds = (time.monotonic() - started) / len(asked)
+        by_place = dict(zip(stack.places, outputs if values is None else values, strict=True))
+        if values is None:
+            ready.update({at: (by_place[questions[at].member], seconds) for at in asked})
+            return ()
+        states = np.zeros((len(asked), rows), np.uint8)
+        return [
+            Outcome(at, by_place[questions[at].member], state, seconds, good=True)
+            for at, state in zip(asked, states, strict=True)
+        ]
 
     def _inputs(self, question: Question) -> dict[str, Array]:
         tensors = [np.array(one, order="C") for one in question.tensors] if question.shared else question.tensors
@@ -150,11 +164,11 @@ class MemberGroup:
         """Say that a member computes from now on, and have it use as many threads as it may."""
         self.running, threads = place, self.members[place].threads
         self.on_running(place)
-        if threads != self._threads:
+        if threads != self._of_thread.threads:
             # OpenMP keeps its number of threads per calling thread: set anywhere else, a batch of 64 rows through a
             # small layer took 20 ms instead of 0.1 on two busy cores, its threads waiting for each other.
             torch.set_num_threads(threads)
-            self._threads = threads
+            self._of_thread.threads = threads
 
     def _run(self, place: int, question: Question, output: Array | None, spent_s: float) -> Outcome:
         member = self.members[question.member]
@@ -182,6 +196,12 @@ class MemberGroup:
         device = str(self.members[question.member].model.device)
         telemetry, rows = self._telemetry[question.member], len(question.tensors[0])
         return telemetry.forward(question.contexts, rows, question.waited_s, device)
+
+
+class _OfThread(threading.local):
+    """With how many threads it computes."""
+
+    threads = 0
 
 
 def _same(tensors: Sequence[Array], others: Sequence[Array]) -> bool:

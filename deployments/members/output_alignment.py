@@ -30,6 +30,17 @@ class Alignment:
         self.num_outputs = len(own) if own and has_classes else None
         self._columns = _columns(own, classes) if has_classes else None
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Alignment):
+            return NotImplemented
+        ours, theirs = (
+            (self._output, self._num_classes, self.num_outputs),
+            (other._output, other._num_classes, other.num_outputs),
+        )
+        return ours == theirs and np.array_equal(self._columns, other._columns)  # type: ignore[arg-type]
+
+    __hash__ = None  # type: ignore[assignment]
+
     def fusable(self, raw: Array, status: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What a fusion reads of a member's output.
 
@@ -43,6 +54,11 @@ class Alignment:
         """
         if np.count_nonzero(status) == len(status):  # OK is 0
             return raw
+        values = self.of_good_rows(raw)
+        return values if raw.dtype == np.float32 else blank_nonfinite(values, status)
+
+    def of_good_rows(self, raw: Array) -> NDArray[np.float32]:
+        """The same of (B, ...) that has no unusable rows, or looks at none of them."""
         with np.errstate(over="ignore", invalid="ignore"):  # float64 may be finite where float32 is not
             values = raw.astype(np.float32, copy=False)
             if self._output == "logits":
@@ -53,7 +69,7 @@ class Alignment:
             aligned = np.zeros((*values.shape[:-1], self._num_classes), dtype=np.float32)
             aligned[..., self._columns] = values
             values = aligned
-        return values if raw.dtype == np.float32 else blank_nonfinite(values, status)
+        return values
 
 
 def blank_nonfinite(values: Array, status: NDArray[np.uint8]) -> Array:

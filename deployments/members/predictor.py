@@ -67,6 +67,13 @@ class Predictor:
         """The member."""
         return self._spec
 
+    @property
+    def reads_fixed_numbers(self) -> bool:
+        """Whether it reads nothing but numbers of the request, as they are, in rows of one size."""
+        read = [self._job.inputs.get(name) for name in self.inputs]
+        fixed = all(one is not None and one.datatype != "BYTES" and -1 not in one.shape for one in read)
+        return fixed and not self._spec.preprocess
+
     def warm_up(self) -> None:
         """Run an example through the model, so that the first request finds everything compiled and allocated.
 
@@ -144,6 +151,33 @@ class Predictor:
         if finite is not raw:
             self.note(OutputError("the model returned NaN or infinity"))
         return (self._alignment.fusable(finite, status) if probabilities else finite), status
+
+    def reads_as(self, other: Predictor) -> bool:
+        """Whether fusions read rows of classes of both alike, in the model's own order, and nothing else."""
+        kinds = (self._tokens, self._job.lengths, self.model.classes, other.model.classes)
+        return (
+            kinds == (None,) * len(kinds)
+            and self._alignment.num_outputs is not None
+            and self._alignment == other._alignment
+        )
+
+    def fusable(self, outputs: Sequence[Array], rows: int) -> Array | None:
+        """What a fusion reads of what several members gave that are read as this one; None where a row is no good.
+
+        Args:
+            outputs: (B, K) each, of B rows.
+
+        Returns:
+            (M, B, C), the same bits as ``run`` gives for each.
+        """
+        shape = (rows, self._alignment.num_outputs)
+        for one in outputs:
+            if one.shape != shape or one.dtype != np.float32:
+                return None
+        joined = np.concatenate(outputs)
+        if self.device_lost or not np.isfinite(joined).all():
+            return None
+        return self._alignment.of_good_rows(joined).reshape(len(outputs), rows, -1)
 
     def _without_padding(self, raw: Array, inputs: Mapping[str, Array]) -> Array:
         """The output with zeros behind the last token of each row: what a model says there, NaN too, means nothing."""

@@ -63,10 +63,10 @@ class HistogramChild:
         self.total = 0.0
         self.exemplars: dict[int, Exemplar] = {}
 
-    def observe(self, value: float, trace_id: str = "") -> None:
+    def observe(self, value: float, trace_id: str = "", times: int = 1) -> None:
         bucket = bisect_left(self._bounds, value)
-        self.counts[bucket] += 1
-        self.total += value
+        self.counts[bucket] += times
+        self.total += value * times
         if trace_id:
             self.exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, time.time())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter as Counts
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -149,6 +149,19 @@ class Metrics:
             self._count_failed(member, reply.status)
         else:
             self._replies[member, "ok"].value += 1
+
+    def members_replied(self, replies: Mapping[str, MemberReply]) -> None:
+        """The same of several members that have replied at one time."""
+        at_once = next(iter(replies.values())).latency_s
+        good = 0
+        for member, reply in replies.items():
+            if reply.failed_rows or reply.values is None or reply.latency_s != at_once or member not in self._inference:
+                self.member_replied(member, reply)
+                continue
+            self._inference[member].observe(reply.inference_s)
+            self._replies[member, "ok"].value += 1
+            good += 1
+        self._stages["member"].observe(at_once, times=good)
 
     def _count_failed(self, member: str, status: NDArray[np.uint8]) -> None:
         rows = Counts(RowState(int(row)) for row in status)

@@ -29,13 +29,14 @@ class CircuitBreaker(Generic[R]):
     Attributes:
         left_out: until when (monotonic time), by replica.
         reason: of the failure that had the last one left out.
+        pauses_s: how long the last pause was, of those that are left out and those that have not worked since.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.left_out: dict[R, float] = {}
         self.reason = "dead"
         self._clock = clock
-        self._pauses_s: dict[R, float] = {}
+        self.pauses_s: dict[R, float] = {}
 
     def failed(self, replica: R, reason: str) -> None:
         """Count a failure; the fifth in a row opens the circuit."""
@@ -49,7 +50,7 @@ class CircuitBreaker(Generic[R]):
     def succeeded(self, replica: R) -> None:
         """A success closes the circuit."""
         replica.failures = 0
-        if replica in self._pauses_s:
+        if replica in self.pauses_s:
             self.forget(replica)
 
     def due(self) -> R | None:
@@ -68,9 +69,9 @@ class CircuitBreaker(Generic[R]):
     def forget(self, replica: R) -> None:
         """Know nothing bad of a replica, because it works again or is gone."""
         self.left_out.pop(replica, None)
-        self._pauses_s.pop(replica, None)
+        self.pauses_s.pop(replica, None)
 
     def _next_pause_s(self, replica: R) -> float:
-        pause_s = min(2 * self._pauses_s.get(replica, LEFT_OUT_S / 2), LEFT_OUT_MAX_S)
-        self._pauses_s[replica] = pause_s
+        pause_s = min(2 * self.pauses_s.get(replica, LEFT_OUT_S / 2), LEFT_OUT_MAX_S)
+        self.pauses_s[replica] = pause_s
         return pause_s

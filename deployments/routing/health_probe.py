@@ -28,26 +28,27 @@ class HealthProbe:
     """One row that a member answered well, and the calls with it that are under way.
 
     Attributes:
+        question: the row; None while none is known.
         checks: of replicas that failed a moment ago.
         trials: of replicas that have been left out long enough.
     """
 
     def __init__(self, on_verdict: OnVerdict, on_answer: OnAnswer):
         self._on_verdict, self._on_answer = on_verdict, on_answer
-        self._question: tuple[Kind, Payload] | None = None
+        self.question: tuple[Kind, Payload] | None = None
         self.checks: dict[Peer, tuple[int, asyncio.TimerHandle]] = {}
         self.trials: dict[Peer, int] = {}
 
     def remember(self, kind: Kind, payload: Payload) -> None:
         """Keep a row of a call that was answered well; the first will do."""
-        if self._question is None:
-            self._question = kind, Payload([tensor[:1].copy() for tensor in payload.tensors])
+        if self.question is None:
+            self.question = kind, Payload([tensor[:1].copy() for tensor in payload.tensors])
 
     def check(self, peer: Peer, reason: str) -> None:
         """Ask a replica that failed, unless that is being done; bad rows sent on purpose cost one row at a time."""
-        if self._question is None or peer in self.checks or peer.closed or peer.leaving:
+        if self.question is None or peer in self.checks or peer.closed or peer.leaving:
             return
-        kind, payload = self._question
+        kind, payload = self.question
         timer = asyncio.get_running_loop().call_later(CHECK_S, self._end_check, peer)
         call_id = peer.call(kind, payload, time.monotonic() + CHECK_S, partial(self._judge, peer, reason))
         self.checks[peer] = call_id, timer
@@ -58,8 +59,8 @@ class HealthProbe:
         Args:
             kind, payload: asked where no good row is known yet.
         """
-        if self._question is not None:  # what is at hand may be somebody's bad rows
-            kind, payload = self._question
+        if self.question is not None:  # what is at hand may be somebody's bad rows
+            kind, payload = self.question
         if peer in self.trials:
             peer.drop(self.trials[peer])
         started = time.monotonic()

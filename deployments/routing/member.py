@@ -22,6 +22,7 @@ from quorate.deployments.routing.nearest import nearest
 from quorate.deployments.routing.quarantine import Quarantine
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply, read_reply
+from quorate.deployments.routing.shared_replica import MemberPeer
 from quorate.deployments.routing.terms import Terms
 from quorate.deployments.transport.messages import Kind, Message, Payload
 from quorate.deployments.transport.row_state import RowState
@@ -118,6 +119,20 @@ class Member:
         call = Call(self, kind, payload, terms, done)
         call.start(peer)
         return call
+
+    def untroubled(self) -> MemberPeer | None:
+        """Its part of a replica that it shares, where that is its only one, free, and nothing is known against it.
+
+        A good answer then changes nothing of what is known.
+        """
+        probe = self.probe
+        if self.quarantine.deaths or self.breaker.pauses_s or probe.checks or probe.trials or probe.question is None:
+            return None
+        if len(self._replicas) != 1:
+            return None
+        (peer,) = self._replicas.values()
+        free = peer.ready and not peer.leaving and not peer.outstanding_rows and not peer.failures
+        return peer if free and isinstance(peer, MemberPeer) else None
 
     def choose(self, tried: Collection[Peer] = ()) -> Peer | None:
         """The replica to ask; None when there is none, for the ``reason`` given."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from quorate.deployments.routing.replica import SEND_AHEAD_BYTES, Address, ConnectedPeer, Peer
-from quorate.deployments.transport.member_call import MemberCall, asked_together
+from quorate.deployments.transport.member_call import MemberCall, Outcome, asked_together
 from quorate.deployments.transport.messages import Kind, Message, Payload, pack, pack_for_members
 
 OnLost = Callable[[Peer], None]
@@ -24,6 +24,9 @@ class Inside(Protocol):
     def ask(self, calls: list[MemberCall], take: Take) -> None:
         """Run calls; ``take`` is called on the event loop with what they gave."""
 
+    def answer(self, calls: Sequence[MemberCall]) -> list[Outcome] | None:
+        """What they give, where that is known to be soon; None where they are to be asked."""
+
     def cancel(self, call_id: int) -> None:
         """Nobody waits any more: it need not be run."""
 
@@ -32,26 +35,31 @@ class Inside(Protocol):
 
 
 class MemberPeer(Peer):
-    """One member's part of a shared replica."""
+    """One member's part of a shared replica.
+
+    Attributes:
+        shared: that.
+        place: the member's in it.
+    """
 
     def __init__(self, shared: SharedReplica, place: int, address: Address, on_lost: OnLost):
         super().__init__(address, on_lost)
-        self._shared, self._place = shared, place
+        self.shared, self.place = shared, place
         self.ready, self.leaving = shared.ready, shared.leaving
 
     def tell(self, telemetry: bytes) -> None:
-        self._shared.tell(telemetry)
+        self.shared.tell(telemetry)
 
     def _start(self, call_id: int, kind: Kind, payload: Payload, expires: float, context: bytes) -> None:
-        self._shared.start(self, MemberCall(call_id, self._place, kind, payload, expires, context))
+        self.shared.start(self, MemberCall(call_id, self.place, kind, payload, expires, context))
 
     def _cancel(self, call_id: int) -> None:
-        self._shared.cancel(call_id)
+        self.shared.cancel(call_id)
 
     def _cut(self) -> None:
         for call_id in self._pending:
-            self._shared.cancel(call_id)
-        self._shared.part(self)
+            self.shared.cancel(call_id)
+        self.shared.part(self)
 
 
 class SharedReplica(ABC):
@@ -93,6 +101,10 @@ class SharedReplica(ABC):
             self._loop.call_soon(self._flush)
         self._due[call.call_id] = call
         self._waiting[call.call_id] = part
+
+    def answer(self, calls: Sequence[MemberCall]) -> list[Outcome] | None:
+        """What members give for calls that are not started, at once; None where they have to be."""
+        return None
 
     def cancel(self, call_id: int) -> None:
         """Nobody waits for a call."""
@@ -159,6 +171,9 @@ class InsideReplica(SharedReplica):
         super().__init__(address, on_gone)
         self._inside = inside
         self.ready = True
+
+    def answer(self, calls: Sequence[MemberCall]) -> list[Outcome] | None:
+        return None if self._due else self._inside.answer(calls)
 
     def _send(self, calls: list[MemberCall]) -> None:
         self._inside.ask(calls, self._answered)

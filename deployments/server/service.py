@@ -251,7 +251,11 @@ class Service:
             answered(request.trace, response)
             if self.engine.tracer.settings.logs.verbose:
                 log_request(request.trace, request, str(response.parameters.get("revision", "")), started_ns)
-        rows, elapsed_ns = len(next(iter(request.inputs.values()))), time.perf_counter_ns() - started_ns
+        self.count(request, queued_s, started_ns, time.perf_counter_ns())
+
+    def count(self, request: InferRequest, queued_s: float, started_ns: int, ended_ns: int) -> None:
+        """The same of one that is not traced."""
+        rows, elapsed_ns = len(next(iter(request.inputs.values()))), ended_ns - started_ns
         self.statistics[request.model].succeed(rows, elapsed_ns, min(int(queued_s * 1e9), elapsed_ns))
 
     def reading(self) -> Reading:
@@ -263,17 +267,22 @@ class Service:
         self.engine.metrics.door(input_s + output_s)
         self.statistics[model].carry(int(input_s * 1e9), int(output_s * 1e9))
 
-    def asked(self, request: InferRequest) -> Asked:
+    def choose(self, request: InferRequest) -> ServedRevision:
+        """The revision that is to answer: picked once, since names, labels and deadline are those of it."""
+        named = request.model != self._spec.name or "members" in request.parameters
+        return self.engine.revisions.choose(named=named)
+
+    def asked(self, request: InferRequest, served: ServedRevision) -> Asked:
         """What a request asks of the engine, checked.
+
+        Args:
+            served: as of ``choose``.
 
         Raises:
             RequestError: the request does not fit the model.
         """
         parameters, model, spec = request.parameters, request.model, self._spec
-        ensemble = model == spec.name
-        # Picked once: names, labels and deadline are those of the revision that answers.
-        served = self.engine.revisions.choose(named=not ensemble or "members" in parameters)
-        revision = served.revision
+        ensemble, revision = model == spec.name, served.revision
         check_inputs(request, spec.inputs if ensemble else spec.members[model].inputs, revision.spec.inputs)
         if request.outputs:
             known = revision.outputs(model)
@@ -305,7 +314,7 @@ class Service:
 
     async def _infer(self, request: InferRequest, hold: MemoryHold) -> tuple[InferResponse, float]:
         """The answer, and how long the request waited for its turn."""
-        asked = self.asked(request)
+        asked = self.asked(request, self.choose(request))
         served, deadline_s = asked.served, asked.deadline_s
         spec, output = served.revision.spec, served.revision.output(request.model)
         if request.model != spec.name:

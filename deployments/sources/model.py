@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from quorate.deployments.rows.example import example_rows
 from quorate.deployments.sources.named_inputs import by_names
 from quorate.deployments.sources.outputs import as_array, pick
 from quorate.deployments.sources.preprocessing import Preprocessing
+from quorate.deployments.sources.torch_layers import code_of_others, without_hooks
 from quorate.deployments.spec.model_files.example_content import content_of
 from quorate.deployments.spec.schema import MemberSpec, TensorSpec
 
@@ -57,6 +59,8 @@ class Model:
         self._batch = batch
         of_module = _float_dtype(function) if isinstance(function, nn.Module) else None
         self._dtypes = list(dtypes) if dtypes is not None else [of_module] * len(self._preprocessing.names)
+        # An output of this type is the one that is meant.
+        self._only = torch.Tensor if spec.output_name is None else None
         self.content: Mapping[str, str] = {}
         self.at_once = 1
         self.pid: int | None = None
@@ -123,6 +127,17 @@ class Model:
         found: torch.Tensor = pick(self._call(*tensors), self._spec)
         return found
 
+    def run_network(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """The same, called as it is: nothing can be put in the place of its parameters for the call."""
+        output = self._direct(*tensors)
+        found: torch.Tensor = output if type(output) is self._only else pick(output, self._spec)
+        return found
+
+    @cached_property
+    def _direct(self) -> Callable[..., Any]:
+        network = self.network if self._call is self._function else None
+        return self._call if network is None or code_of_others(network) else without_hooks(network)
+
     def _run(self, arrays: Sequence[Any]) -> Array:
         if torch.is_inference_mode_enabled():
             return self._inferred(arrays)
@@ -132,7 +147,7 @@ class Model:
     def _inferred(self, arrays: Sequence[Any]) -> Array:
         if self._tensors:
             arrays = [self._tensor(a, dtype) for a, dtype in zip(arrays, self._dtypes, strict=True)]
-        array, classes = as_array(pick(self._call(*arrays), self._spec))
+        array, classes = as_array(self.run_network(*arrays) if self._tensors else pick(self._call(*arrays), self._spec))
         self.classes = classes or self.classes
         return array
 
@@ -155,7 +170,8 @@ def _host_tensor(array: Array, dtype: torch.dtype | None) -> torch.Tensor:
         tensor = torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
     else:
         tensor = torch.from_numpy(array)
-    return tensor.to(dtype) if dtype in _FLOATS and tensor.dtype in _FLOATS else tensor
+    wanted = tensor.dtype != dtype and dtype in _FLOATS and tensor.dtype in _FLOATS
+    return tensor.to(dtype) if wanted else tensor
 
 
 def _filled(rows: Array, count: int) -> Array:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,19 +82,26 @@ class Payload:
         rows: B, of the first.
         nbytes: of all of them.
         described: datatypes and shapes.
-        frames: the bytes of each.
+        frames: the bytes of each, as they are sent; members of this process are sent nothing.
         stream: what stands before and behind the header in a message of them, once one has been sent (``framing``).
     """
 
-    __slots__ = ("described", "frames", "nbytes", "rows", "stream", "tensors")
-
     def __init__(self, tensors: Sequence[Array]):
         self.tensors = tensors
-        self.described = b"".join([_describe(tensor.dtype, tensor.shape) for tensor in tensors])
         self.rows = len(tensors[0]) if tensors and tensors[0].ndim else 0
-        self.frames: list[Frame] = [encode(tensor) for tensor in tensors]
-        self.nbytes = sum(map(len, self.frames))
         self.stream: tuple[bytes, bytes] | None = None
+
+    @cached_property
+    def described(self) -> bytes:
+        return b"".join([_describe(tensor.dtype, tensor.shape) for tensor in self.tensors])
+
+    @cached_property
+    def frames(self) -> list[Frame]:
+        return [encode(tensor) for tensor in self.tensors]
+
+    @cached_property
+    def nbytes(self) -> int:
+        return sum(map(len, self.frames))
 
 
 class FramingError(ValueError):

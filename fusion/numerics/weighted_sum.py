@@ -19,6 +19,8 @@ from quorate.fusion.numerics.scratch import TERMS, scratch
 from quorate.fusion.numerics.tracing import for_numpy
 
 Array = NDArray[Any]
+# Terms that need no memory kept for their sums.
+_FEW = 1 << 12
 
 
 def weighted_sum(weights: Tensor, terms: Tensor) -> Tensor:
@@ -42,6 +44,9 @@ def weighted_sum_of_arrays(weights: Array, terms: Array) -> NDArray[np.float32]:
     In blocks: the float64 sums of one stay in scratch memory until they are rounded.
     """
     num_members, batch, classes = terms.shape
+    if terms.size <= _FEW:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _sum(weights, terms).astype(np.float32)
     total = np.empty((batch, classes), dtype=np.float32)
     step = max(1, TERMS // (num_members * classes))
     with np.errstate(over="ignore", invalid="ignore"):

@@ -130,7 +130,10 @@ class WeightedRule(WeightedMembers):
             return None
         if shares.ndim == 1:
             batch = outputs.shape[1]
-            contributions, coverage = contributions.repeat(batch, axis=1), coverage.repeat(batch)
+            if batch == 1:
+                contributions, coverage = contributions.copy(), coverage.copy()
+            else:
+                contributions, coverage = contributions.repeat(batch, axis=1), coverage.repeat(batch)
         return FusedArrays(values, contributions, coverage)
 
     def _shares_of(self, present: NDArray[np.bool_] | None) -> _Shares:

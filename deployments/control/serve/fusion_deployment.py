@@ -23,7 +23,7 @@ from quorate.deployments.errors import SentError
 from quorate.deployments.logs.files import SHARED, LogFile
 from quorate.deployments.logs.handler import DOORS, keep_own
 from quorate.deployments.logs.lives import tell_ended
-from quorate.deployments.members.inside_deaths import DEATHS_TO_KEEP_OUT
+from quorate.deployments.members.inside.deaths import DEATHS_TO_KEEP_OUT
 from quorate.deployments.records.registry import Publication, Record, Registry, is_inside
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper, Level
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quorate.deployments.engine.engine import Engine
-    from quorate.deployments.members.inside import InsideMembers
-    from quorate.deployments.members.inside_thread import InsideThread
+    from quorate.deployments.members.inside.inside_members import InsideMembers
+    from quorate.deployments.members.inside.inside_thread import InsideThread
     from quorate.deployments.server.fusion_server import Served
 
 _log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ class FusionDeployment:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What ``autoscaling`` reads."""
-        now, busy_s = time.monotonic(), sum(inside.thread.busy_s for inside in list(self._inside.values()))
+        now, busy_s = time.monotonic(), sum(inside.thread.beside_s for inside in list(self._inside.values()))
         (then, before_s), self._last_inside = self._last_inside, (now, busy_s)
         inside_share = max(busy_s - before_s, 0.0) / max(now - then, 1e-9)
         return {"busy_share": min(self._server.busy_share() + inside_share, 1.0)}
@@ -328,7 +328,7 @@ def _load(publication: Publication, app: str, members: Sequence[str], replica_id
     """
     import ray
 
-    from quorate.deployments.members.inside import InsideMembers
+    from quorate.deployments.members.inside.inside_members import InsideMembers
     from quorate.deployments.sources.factory import search_only_in
 
     folder, node = bring(publication.files.of_parts(members)), ray.util.get_node_ip_address()

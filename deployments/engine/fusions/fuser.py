@@ -157,10 +157,10 @@ class Fuser:
             flat = self.fuse(outputs.reshape(*outputs.shape[:2], -1), present, inputs)
             flat.values = flat.values.reshape(outputs.shape[1:])
             return flat
+        if outputs.size <= BLOCK_ELEMENTS or self.ranks_rows:
+            return self._fuse_block(outputs, present, inputs)
         layers, rows = outputs.shape[:2]
         step = max(1, BLOCK_ELEMENTS // (layers * max(math.prod(outputs.shape[2:]), 1)))
-        if rows <= step or self.ranks_rows:
-            return self._fuse_block(outputs, present, inputs)
         blocks = [slice(at, at + step) for at in range(0, rows, step)]
         return _join(
             [

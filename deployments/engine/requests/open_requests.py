@@ -35,6 +35,7 @@ class OpenRequests(Generic[B]):
         self._on_ended, self._on_given_up, self._loop = on_ended, on_given_up, asyncio.get_running_loop()
         self._open: dict[Request, B | None] = {}
         self._settled: list[Request] = []  # of these, those whose result is there
+        self._held = False  # until ``tell``
         self._overdue: Deadlines[Request] = Deadlines(self._give_up)
 
     def __len__(self) -> int:
@@ -63,6 +64,16 @@ class OpenRequests(Generic[B]):
         request.promise.drop()
         self._leave(request)
 
+    def hold(self) -> None:
+        """Tell nobody before ``tell`` is called, in this turn of the event loop."""
+        self._held = True
+
+    def tell(self) -> None:
+        """Tell who waits for what has ended since ``hold``."""
+        self._held = False
+        if self._settled:
+            self._tell_settled()
+
     def close(self) -> None:
         """Nothing is overdue any more."""
         self._overdue.close()
@@ -73,7 +84,7 @@ class OpenRequests(Generic[B]):
 
     def _ended(self, request: Request) -> None:
         """There is a result or an error; who waits is told behind what goes on now, with all that end meanwhile."""
-        if not self._settled:
+        if not self._settled and not self._held:
             self._loop.call_soon(self._tell_settled)
         self._settled.append(request)
 

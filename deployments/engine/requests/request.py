@@ -73,13 +73,18 @@ class Answer:
     def degraded(self) -> bool:
         return bool(self.members_missing)
 
+    @property
+    def least_coverage(self) -> float:
+        """Of all rows."""
+        return float(self.coverage.min() if len(self.coverage) > 1 else self.coverage[0])
+
     def parameters(self) -> dict[str, str | float | bool]:
         """The answer's account of itself, in types that every wire of the protocol carries."""
         parameters: dict[str, str | float | bool] = {
             "revision": self.revision,
             "members_used": ",".join(self.members_used),
             "members_missing": "",
-            "coverage": float(self.coverage.min() if len(self.coverage) > 1 else self.coverage[0]),
+            "coverage": self.least_coverage,
             "degraded": self.degraded,
             ANSWER_ID: self.id,
         }

@@ -25,12 +25,14 @@ class _Tried:
         times: how often both ways were taken.
         plain_s, stacked_s: the least that each has taken.
         equal: no bit has differed.
+        way: that is taken from now on; None while both are tried.
     """
 
     times: int = 0
     plain_s: float = float("inf")
     stacked_s: float = float("inf")
     equal: bool = True
+    way: Callable[[Sequence[Tensor]], Outputs] | None = None
 
     @property
     def open(self) -> bool:
@@ -55,9 +57,9 @@ class Choice:
     def __call__(self, tensors: Sequence[Tensor]) -> Outputs:
         """What each network gives."""
         tried = self._of(tensors)
-        if tried.open:
+        if tried.way is None:
             return self._try(tried, tensors)
-        return self._stacked(tensors) if tried.stacked else self._plain(tensors)
+        return tried.way(tensors)
 
     def settle(self, tensors: Sequence[Tensor]) -> str:
         """Try until it is chosen for rows of this shape; what was chosen, and why, in words."""
@@ -69,7 +71,7 @@ class Choice:
         return f"{'batched' if tried.stacked else 'one by one'} ({tried.plain_s / tried.stacked_s:.1f}x)"
 
     def _of(self, tensors: Sequence[Tensor]) -> _Tried:
-        key = tuple((tensor.shape, tensor.dtype) for tensor in tensors)
+        key = tuple([(tensor.shape, tensor.dtype) for tensor in tensors])
         tried = self._tried.get(key)
         if tried is None:
             tried = self._tried[key] = _Tried()
@@ -83,6 +85,8 @@ class Choice:
         tried.times += 1
         tried.plain_s, tried.stacked_s = min(tried.plain_s, plain_s), min(tried.stacked_s, stacked_s)
         tried.equal = tried.equal and all(map(same_bits, plain, found))
+        if not tried.open:
+            tried.way = self._stacked if tried.stacked else self._plain
         return plain
 
 

@@ -35,6 +35,7 @@ class StackedMembers:
         places: of the members in their group.
         max_rows: that they take at once.
         how: of what the passes are made, in words.
+        read_alike: fusions read what all of them give in the same way.
     """
 
     def __init__(self, members: Mapping[int, Predictor], stream: Stream | None):
@@ -51,6 +52,7 @@ class StackedMembers:
         self.max_rows = min(member.max_batch_size for member in members.values())
         first = next(iter(members.values()))
         self._exact = first.spec.stack is not True
+        self.read_alike = all(first.reads_as(member) for member in members.values())
         self._different, self._column = _distinct(self._models)
         self._close = _close_enough([network_of(self._different[0])])
         self._stack: Stack | None = None
@@ -67,17 +69,24 @@ class StackedMembers:
         Raises:
             Exception: whatever the first of the members raises that does.
         """
-        with torch.inference_mode():
-            rows = self._models[0].host_tensors(inputs)
-            size = self._graphs.size_for(rows) if self._graphs else None
-            if size is not None and self._graphs is not None:
-                found: Sequence[Tensor] = self._graphs(rows, size).unbind()
-                copied = True
-            else:
-                device = self._models[0].device
-                found, copied = self._run([row.to(device, non_blocking=True) for row in rows]), False
-            arrays = [_array(tensor, copied) for tensor in found]
+        if torch.is_inference_mode_enabled():
+            arrays = self._inferred(inputs)
+        else:
+            with torch.inference_mode():
+                arrays = self._inferred(inputs)
+        if len(arrays) == len(self._column):
+            return arrays
         return [arrays[column] if first else arrays[column].copy() for column, first in self._column]
+
+    def _inferred(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """The output of each network."""
+        rows = self._models[0].host_tensors(inputs)
+        size = self._graphs.size_for(rows) if self._graphs else None
+        if size is not None and self._graphs is not None:
+            return [np.array(as_array(tensor)[0]) for tensor in self._graphs(rows, size).unbind()]
+        device = self._models[0].device
+        there = rows if device.type == "cpu" else [row.to(device, non_blocking=True) for row in rows]
+        return [as_array(tensor)[0] for tensor in self._run(there)]
 
     def _warm_up(self, rows: Mapping[str, Array], stream: Stream | None) -> None:
         example = _varied(self._models[0].host_tensors(rows))
@@ -126,7 +135,7 @@ class StackedMembers:
         return found if found.sizes else None
 
     def _one_by_one(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [model.call_network(*tensors) for model in self._different]
+        return [model.run_network(*tensors) for model in self._different]
 
     def _described(self, tensors: Sequence[Tensor]) -> str:
         """What became of it, at one row and at as many as there may be."""
@@ -197,8 +206,3 @@ def _close_enough(networks: Sequence[nn.Module]) -> Callable[[Tensor, Tensor], b
         return torch.allclose(one.double(), other.double(), rtol=0, atol=atol, equal_nan=True)
 
     return close
-
-
-def _array(tensor: Tensor, copied: bool) -> Array:
-    array = as_array(tensor)[0]
-    return np.array(array) if copied else array

@@ -8,25 +8,30 @@ application's business (``app``): such a request is left alone, as if nobody had
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import weakref
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Hashable
 from time import monotonic, perf_counter_ns
 from typing import NamedTuple
 
 from quorate.deployments.engine.requests.request import Answer, Request
+from quorate.deployments.engine.revision_set import ServedRevision
 from quorate.deployments.memory_budget import MemoryHold
 from quorate.deployments.security.access import Doorkeeper
 from quorate.deployments.server.compression import COMPRESS_FROM_BYTES, Headers, accepted_coding
 from quorate.deployments.server.heavy_work import INLINE_BYTES
 from quorate.deployments.server.http.access import check_request
 from quorate.deployments.server.http.bodies import NUMBER_BYTES, PARSED_BYTES_PER_NUMBER, cut
-from quorate.deployments.server.http.replies import TEXT_PER_BINARY, InferReply, error_reply, infer_reply
+from quorate.deployments.server.http.replies import JSON, TEXT_PER_BINARY, InferReply, error_reply, infer_reply
 from quorate.deployments.server.service import Asked, Service
 from quorate.deployments.server.tracing import ROUTE, answer_headers, begin_http, context_of, ended, failed
 from quorate.deployments.telemetry.trace_context import TraceContext
 from quorate.deployments.telemetry.tracer import RequestTrace
+from quorate.deployments.wire.answer_id import ANSWER_ID
 from quorate.deployments.wire.arrow_stream import CONTENT_TYPE
 from quorate.deployments.wire.inference import InferRequest, InferResponse
 from quorate.deployments.wire.json_tensors import BinaryOutputs, parse_infer
+from quorate.deployments.wire.known_json import KnownAnswers, KnownRequests
 
 # A longer body is the application's: it is counted while it comes.
 MAX_BODY_BYTES = 64 << 10
@@ -42,6 +47,8 @@ _ARROW = CONTENT_TYPE.encode()
 Write = Callable[[int, Headers, bytes, MemoryHold], None]
 # Writes an answer that takes long, see ``HttpDoor.dump``.
 Dump = Callable[[InferResponse, BinaryOutputs, Headers, float, MemoryHold], Awaitable[InferReply]]
+# Of a request what it asks, too; that is None of one that is not plain.
+_Read = tuple[InferRequest, BinaryOutputs, Asked | None]
 
 
 class PlainHead(NamedTuple):
@@ -68,14 +75,19 @@ class DirectInference:
     """Answers plain requests for one door.
 
     Attributes:
+        service: what answers.
+        dump: what writes an answer that takes long.
         budget: what requests hold.
         known: heads as they came, letter by letter; a client sends the same again and again, but for a length.
+        answers: texts, likewise.
     """
 
     def __init__(self, service: Service, keeper: Doorkeeper, dump: Dump):
-        self._service, self._keeper, self._dump = service, keeper, dump
+        self.service, self.dump, self._keeper = service, dump, keeper
         self.budget = service.budget
         self.known: dict[bytes, PlainHead] = {}
+        self.answers = KnownAnswers()
+        self._requests: defaultdict[str, KnownRequests[_Checked]] = defaultdict(KnownRequests)  # by version
 
     def know(self, raw: bytes, head: PlainHead) -> None:
         """Remember a head, unless it will not come again."""
@@ -86,7 +98,7 @@ class DirectInference:
 
     def read_head(self, method: str, path: str, headers: Headers) -> PlainHead | None:
         """What a head says; None for one that is not plain."""
-        service = self._service
+        service = self.service
         model, version = service.infer_paths.get(path, ("", ""))
         if not model or method != "POST":
             return None
@@ -120,36 +132,73 @@ class DirectInference:
         Args:
             hold: holds as many bytes as the body has.
         """
-        began_s, service = monotonic(), self._service
+        began_s, service = monotonic(), self.service
         before = hold.held_bytes
         try:
             check_request(self._keeper, head.path, head.headers)
-            numbers = body.count(b",") if head.json_bytes is None else body.count(b",", 0, head.json_bytes)
-            hold.add(numbers * PARSED_BYTES_PER_NUMBER)
-            request, binary = parse_infer(cut(body, head.json_bytes), head.model, head.version)
-            hold.give_back(numbers * (PARSED_BYTES_PER_NUMBER - NUMBER_BYTES))
-            asked = None if request.classification else service.asked(request)
+            request, binary, asked = self._read_known(head, body, hold) or self._read(head, body, hold)
         except Exception:  # the application finds the same, and says so
             asked = None
         if asked is None:
             hold.give_back(hold.held_bytes - before)
             return None
         request.trace = begin_http(service.engine.tracer, head.model, head.given, ROUTE, began_s)
-        direct = DirectRequest(service, self._dump, head, request, binary, asked, hold, write, began_s)
+        direct = DirectRequest(self, head, request, binary, asked, hold, write, began_s)
         direct.start()
         return direct
+
+    def _read(self, head: PlainHead, body: bytes, hold: MemoryHold) -> _Read:
+        service = self.service
+        numbers = body.count(b",") if head.json_bytes is None else body.count(b",", 0, head.json_bytes)
+        hold.add_passing(numbers * PARSED_BYTES_PER_NUMBER, numbers * NUMBER_BYTES)
+        request, binary = parse_infer(cut(body, head.json_bytes), head.model, head.version)
+        if request.classification:
+            return request, binary, None
+        asked = service.asked(request, service.choose(request))
+        if head.json_bytes is None:
+            self._requests[head.version].learn(body, request, binary, _checked(asked))
+        return request, binary, asked
+
+    def _read_known(self, head: PlainHead, body: bytes, hold: MemoryHold) -> _Read | None:
+        """The same of a request such as one that was read before; None where it is not."""
+        found = None if head.json_bytes is not None else self._requests[head.version].find(body)
+        if found is None:
+            return None
+        known, text = found
+        hold.add_passing(known.numbers * PARSED_BYTES_PER_NUMBER, known.numbers * NUMBER_BYTES)
+        request = known.read(text)
+        if request is None:
+            hold.give_back(known.numbers * NUMBER_BYTES)
+            return None
+        served, checked = self.service.choose(request), known.note
+        if checked.by() is served:
+            return request, known.binary, Asked(served, *checked.terms)
+        asked = self.service.asked(request, served)
+        known.note = _checked(asked)
+        return request, known.binary, asked
+
+
+class _Checked(NamedTuple):
+    """A request has been checked: what it asks, which every one does that is alike."""
+
+    by: weakref.ref[ServedRevision]
+    terms: tuple[float | None, bool, tuple[str, ...] | None, int]
+
+
+def _checked(asked: Asked) -> _Checked:
+    terms = asked.deadline_s, asked.explain, asked.members, asked.priority
+    return _Checked(weakref.ref(asked.served), terms)
 
 
 class DirectRequest:
     """One request on its way."""
 
-    __slots__ = ("_asked", "_binary", "_dump", "_head", "_hold", "_parsed_ns", "_read_s", "_request", "_service",
+    __slots__ = ("_asked", "_binary", "_door", "_head", "_hold", "_parsed_ns", "_read_s", "_request", "_service",
                  "_submitted", "_task", "_write")  # fmt: skip
 
     def __init__(
         self,
-        service: Service,
-        dump: Dump,
+        door: DirectInference,
         head: PlainHead,
         request: InferRequest,
         binary: BinaryOutputs,
@@ -158,7 +207,7 @@ class DirectRequest:
         write: Write,
         began_s: float,
     ):
-        self._service, self._dump, self._head, self._request, self._binary = service, dump, head, request, binary
+        self._door, self._service, self._head, self._request, self._binary = door, door.service, head, request, binary
         self._asked, self._hold, self._write, self._read_s = asked, hold, write, monotonic() - began_s
         self._parsed_ns = perf_counter_ns()
         self._submitted: Request | None = None
@@ -192,6 +241,9 @@ class DirectRequest:
             self._fail(error)
             return
         try:
+            key = self._key(answer)
+            if key is not None and self._answer_known(key, answer):
+                return
             response = self._service.plain_response(self._request, self._asked, answer)
             self._service.succeeded(self._request, response, answer.queued_s, self._parsed_ns)
             size = TEXT_PER_BINARY * sum([array.nbytes for array in response.outputs.values()])
@@ -205,10 +257,39 @@ class DirectRequest:
                 self._hold.give_back(size)
                 self._later(response)
                 return
+            if key is not None:
+                self._door.answers.learn(key, body, answer.values, *self._texts(answer))
             self._service.carried(self._request.model, self._read_s, (perf_counter_ns() - fused_ns) / 1e9)
             self._answer(200, headers, body)
         except Exception as failure:
             self._fail(failure)
+
+    def _key(self, answer: Answer) -> Hashable | None:
+        """Of an answer that differs from others in its numbers alone; None of any other."""
+        request, values = self._request, answer.values
+        if answer.explanation is not None or request.trace is not None:
+            return None
+        if self._binary.default or self._binary.by_name or TEXT_PER_BINARY * values.nbytes > INLINE_BYTES:
+            return None
+        said = answer.parameters()
+        del said[ANSWER_ID]
+        return bool(request.id), values.shape, *said.items()
+
+    def _texts(self, answer: Answer) -> tuple[str, ...]:
+        """What else is new in an answer, as it stands there."""
+        return (self._request.id, answer.id) if self._request.id else (answer.id,)
+
+    def _answer_known(self, key: Hashable, answer: Answer) -> bool:
+        """Answer in the words of an earlier answer, where there is such."""
+        fused_ns = perf_counter_ns()
+        body = self._door.answers.write(key, answer.values, *self._texts(answer))
+        if body is None or (self._head.packs and len(body) >= COMPRESS_FROM_BYTES):
+            return False
+        self._hold.add(len(body))
+        self._service.count(self._request, answer.queued_s, self._parsed_ns, fused_ns)
+        self._service.carried(self._request.model, self._read_s, (perf_counter_ns() - fused_ns) / 1e9)
+        self._write(200, JSON, body, self._hold)
+        return True
 
     def _later(self, response: InferResponse) -> None:
         """What takes long to write is written elsewhere."""
@@ -216,7 +297,7 @@ class DirectRequest:
 
     async def _write_long(self, response: InferResponse) -> None:
         try:
-            headers, body = await self._dump(response, self._binary, self._head.headers, self._read_s, self._hold)
+            headers, body = await self._door.dump(response, self._binary, self._head.headers, self._read_s, self._hold)
         except asyncio.CancelledError:
             self._close()
             raise

@@ -11,7 +11,7 @@ import pytest
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import DeadlineError
 from quorate.deployments.logs.files import LogFile
-from quorate.deployments.members.inside import InsideMembers
+from quorate.deployments.members.inside.inside_members import InsideMembers
 from quorate.deployments.routing.replica import Address
 from quorate.fusion.errors import QuorumError
 from tests.deployments.support.factories import oracle

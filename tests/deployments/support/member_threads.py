@@ -11,7 +11,7 @@ import torch
 from quorate.deployments import load_model, parse_spec
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.members.inference_loop import InferenceLoop
-from quorate.deployments.members.inside_thread import InsideThread
+from quorate.deployments.members.inside.inside_thread import InsideThread
 from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.members.predictor import Predictor
 from quorate.deployments.routing.replica import Address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from quorate.deployments.wire.feedback import GivenLabel, read_label_batch, read
 from quorate.deployments.wire.grpc_tensors import parse_infer as parse_message
 from quorate.deployments.wire.inference import Body
 from quorate.deployments.wire.json_tensors import parse_infer, parse_object
+from quorate.deployments.wire.known_json import KnownRequests
 from quorate.fusion.errors import QuorateError
 from tests.deployments.support.http2_client import INFER, infer_request, prefixed
 
@@ -49,6 +51,7 @@ ITEM = {"name": "x", "datatype": "FP32", "shape": [4, 2], "data": ROWS.ravel().t
 REQUEST = {"id": "i", "inputs": [ITEM], "outputs": [{"name": "fused"}], "parameters": {"explain": True}}
 ROWS_TABLE = pa.table({"x": pa.array(ROWS.tolist(), pa.list_(pa.float32(), 2))})
 LABELS = [{"id": f"0123456789ab-{n}-1700000000-2", "label": str(n % 2), "row": n, "output": "fused"} for n in range(3)]
+KNOWN = json.dumps({"inputs": [ITEM], "parameters": {"priority": 1}}).encode()
 STRINGS = b"".join(len(item).to_bytes(4, "little") + item for item in (b"a", b"", b"\xff\x00"))
 LIMIT_BYTES = 1 << 20
 
@@ -69,6 +72,25 @@ def a_message(data: bytes) -> object:
             raise
         raise RequestError("no message") from None
     return parse_message(message)
+
+
+def known(data: bytes) -> None:
+    """As a door reads what is alike but for its numbers: what that gives is what the parser gives."""
+    expected = None
+    for first in (KNOWN, data):
+        reader: KnownRequests[None] = KnownRequests()
+        with contextlib.suppress(QuorateError):
+            reader.learn(first, *parse_infer(Body(first), "fuzzed", "1"), note=None)
+        found = reader.find(data)
+        request = found and found[0].read(found[1])
+        if request is not None:
+            expected, _ = parse_infer(Body(data), "fuzzed", "1")
+            assert {name: array.tobytes() for name, array in request.inputs.items()} == {
+                name: array.tobytes() for name, array in expected.inputs.items()
+            }
+            assert (request.outputs, request.parameters) == (expected.outputs, expected.parameters)
+    if expected is None:
+        raise RequestError("not known")
 
 
 def messages(data: bytes) -> None:
@@ -210,6 +232,7 @@ WIRE = {
     "inference as JSON": WireParser(
         json.dumps(REQUEST).encode(), lambda data: parse_infer(Body(memoryview(data), None), "fuzzed", "1")
     ),
+    "known JSON": WireParser(KNOWN, known),
     "binary strings": WireParser(STRINGS, lambda data: parse_raw("x", "BYTES", (3,), data)),
     "a revision": WireParser(
         b'{"fusion": {"weights": {"a": 0.5}, "quorum": 1}}', lambda data: revise(SPEC, data.decode("latin-1"))

@@ -61,6 +61,24 @@ class _Held(NamedTuple):
     hold: MemoryHold
 
 
+class _AnswerHead(NamedTuple):
+    """An answer's head up to its length, and what it says."""
+
+    default: Headers
+    status: int
+    headers: Headers
+    text: bytes
+
+
+class _PlainCycle:
+    """What the connection keeps of a plain request that it has answered itself, or is about to."""
+
+    keep_alive = True
+    disconnected = response_started = response_complete = False
+    message_event = _NO_EVENT
+    on_response: Any = None
+
+
 class JoinedHttpProtocol(HttpToolsProtocol):
     """Give it to uvicorn as ``http``."""
 
@@ -76,6 +94,7 @@ class JoinedHttpProtocol(HttpToolsProtocol):
     _reads_head = False
     _held: _Held | None = None  # a plain request whose body is to come
     _under_way: DirectRequest | None = None
+    _answer_head: _AnswerHead | None = None  # of the last answer
     _offers = False  # this request's head offers another protocol, and is to be read again without that
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -140,7 +159,18 @@ class JoinedHttpProtocol(HttpToolsProtocol):
         hold = direct.budget.hold()
         if not hold.has_added(head.body_bytes):
             return False
-        cycle = RequestResponseCycle(
+        cycle = _PlainCycle()
+        taken = direct.take(head, data[head_bytes:], hold, partial(self._write_answer, cycle))
+        if taken is None:
+            hold.close()
+            return False
+        self._under_way, self._whole, self._waits = taken, True, False
+        self.cycle = cycle  # type: ignore[assignment]
+        return True
+
+    def _whole_cycle(self, plain: _PlainCycle) -> RequestResponseCycle:
+        """What an application needs, to answer instead."""
+        self.cycle = RequestResponseCycle(
             scope=_SCOPE,  # type: ignore[arg-type]
             transport=self.transport,
             flow=self.flow,
@@ -150,15 +180,10 @@ class JoinedHttpProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=_NO_EVENT,
             expect_100_continue=False,
-            keep_alive=True,
+            keep_alive=plain.keep_alive,
             on_response=self.on_response_complete,
         )
-        taken = direct.take(head, data[head_bytes:], hold, partial(self._write_answer, cycle))
-        if taken is None:
-            hold.close()
-            return False
-        self._under_way, self.cycle, self._whole, self._waits = taken, cycle, True, False
-        return True
+        return self.cycle
 
     def _learn(self, held: _Held) -> None:
         """Know the head of a request that came in one piece."""
@@ -254,20 +279,21 @@ class JoinedHttpProtocol(HttpToolsProtocol):
                 self._learn(held)
 
     def _write_answer(
-        self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes, hold: MemoryHold
+        self, cycle: RequestResponseCycle | _PlainCycle, status: int, headers: Headers, body: bytes, hold: MemoryHold
     ) -> None:
         """What the application would send, in one piece; a long one as it does."""
         self._under_way = None
         if len(body) > PIECE_BYTES:
-            super()._start_asgi_task(cycle, partial(_send_long, status, headers, body, hold))
+            whole = self._whole_cycle(cycle) if isinstance(cycle, _PlainCycle) else cycle
+            super()._start_asgi_task(whole, partial(_send_long, status, headers, body, hold))
             return
-        content = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            content += [name, b": ", value, b"\r\n"]
-        content.append(b"content-length: %d\r\n" % len(body))
-        content += [b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body]
+        default, known = self.server_state.default_headers, self._answer_head
+        if known is None or known.default is not default or known.headers is not headers or known.status != status:
+            known = self._answer_head = _answer_head(default, status, headers)
+        end = b"\r\n\r\n" if cycle.keep_alive else b"\r\nconnection: close\r\n\r\n"
         cycle.response_started = cycle.response_complete = True
-        self.transport.write_now(b"".join(content))  # type: ignore[attr-defined]  # a JoinedWrites
+        content = b"%b%d%b%b" % (known.text, len(body), end, body)
+        self.transport.write_now(content)  # type: ignore[attr-defined]  # a JoinedWrites
         hold.close()
         cycle.on_response = _nobody  # else the connection would hold itself
         if not cycle.keep_alive:
@@ -343,6 +369,13 @@ class JoinedHttpProtocol(HttpToolsProtocol):
             head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             self.transport.write(f"{line}{head}".encode() + body)
         self.transport.close()
+
+
+def _answer_head(default: Headers, status: int, headers: Headers) -> _AnswerHead:
+    content = [STATUS_LINE[status]]
+    for name, value in (*default, *headers):
+        content += [name, b": ", value, b"\r\n"]
+    return _AnswerHead(default, status, headers, b"".join([*content, b"content-length: "]))
 
 
 def _nobody() -> None:

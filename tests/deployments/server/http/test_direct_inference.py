@@ -83,6 +83,22 @@ def test_an_answer_has_the_same_bytes_first_behind_a_known_head_and_from_the_app
     assert answers[1:] == answers[:1] * 2
 
 
+def test_answers_in_the_words_of_an_earlier_one_have_their_own_numbers_and_ids(pair, taken):
+    with connect(pair.http) as line:
+        found = []
+        for number in range(6):
+            body = BODY.replace("0.25", str(number))
+            line.sendall(request(body))
+            answer = json.loads(read_answer(line)[1])
+            line.sendall(request(body, chunked=True))
+            other = json.loads(read_answer(line)[1])
+            assert answer["outputs"] == other["outputs"]
+            found += [answer["parameters"].pop("answer_id"), other["parameters"].pop("answer_id")]
+            assert answer["parameters"] == other["parameters"]
+    assert len(taken) == 6
+    assert len(set(found)) == 12
+
+
 @pytest.mark.parametrize(
     "body", ["{", "{}", BODY.replace("FP32", "FP64"), BODY.replace("0.25", "null"), BODY[:-1] + "]"]
 )

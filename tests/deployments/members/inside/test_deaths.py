@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from quorate.deployments.members import inside_deaths
-from quorate.deployments.members.inside_deaths import InsideDeaths
+from quorate.deployments.members.inside import deaths
+from quorate.deployments.members.inside.deaths import InsideDeaths
 
 FORK = multiprocessing.get_context("fork")
 
@@ -61,7 +61,7 @@ def test_a_process_that_lives_is_not_taken_for_dead(tmp_path):
 def test_deaths_of_long_ago_count_no_more(tmp_path, monkeypatch):
     end_while(tmp_path, 1)
     end_while(tmp_path, 1)
-    monkeypatch.setattr(inside_deaths, "COUNTS_S", 0.0)
+    monkeypatch.setattr(deaths, "COUNTS_S", 0.0)
     assert kept_out(tmp_path) == set()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from quorate.deployments.logs.files import LogFile
-from quorate.deployments.members.inside_deaths import DEATHS_TO_KEEP_OUT, InsideDeaths
-from quorate.deployments.members.inside_thread import InsideThread
+from quorate.deployments.members.inside.deaths import DEATHS_TO_KEEP_OUT, InsideDeaths
+from quorate.deployments.members.inside.inside_thread import InsideThread
 from quorate.deployments.members.loaded_member import LoadedMember, load_all
 from quorate.deployments.members.member_group import MemberGroup
 from quorate.deployments.members.replica import check_device, check_progress
