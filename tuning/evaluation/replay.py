@@ -18,7 +18,8 @@ from quorate.deployments.display import Displayed, Table
 from quorate.deployments.engine.revision import Revision, build_revision
 from quorate.deployments.errors import RequestError, SpecError
 from quorate.deployments.learning.labels import Label, true_arrays
-from quorate.deployments.learning.online.history import History, learn_from_record, learns, members_read
+from quorate.deployments.learning.online.from_record import learn_from_record, learns, members_read
+from quorate.deployments.learning.online.history import History
 from quorate.deployments.learning.reading import Record, RecordedRows
 from quorate.deployments.learning.replaying import Replayed, replay_rows
 from quorate.deployments.spec.ensemble import EnsembleSpec

@@ -1,10 +1,10 @@
-"""A record lived through again by weights that learn: each label when it came, each answer by the weights so far."""
+"""What came of weights that learn: each label took its turn when it came, each answer used the weights known then."""
 
 # M members, R rows, N of them with labels, C classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,19 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
-from quorate.deployments.engine.revision import Revision
-from quorate.deployments.learning.labels import Label, true_arrays
 from quorate.deployments.learning.online.adahedge import AdaHedge
 from quorate.deployments.learning.online.mixture import LEAST, SPREAD, OnlineMixture, pooled
 from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher
-from quorate.deployments.learning.reading import Labels, Record, RecordedRows
-from quorate.deployments.learning.replaying import check_replayable
-from quorate.deployments.transport.row_state import RowState
-from quorate.fusion.errors import QuorateError
 
 Floats = NDArray[np.float64]
-_UNDER_LOG_LOSS = ("classification", "binary")
-_BY_ROW = ("multilabel", "regression")
 _SHOWN = 12
 
 
@@ -137,126 +129,51 @@ class History(Displayed):
         return told or ["nothing would have gone live: no weights were shown to be better than the live ones"]
 
 
-@dataclass
-class _Stream:
-    """Labelled rows of one output, batch by batch; members in the order in which they were met."""
+@dataclass(frozen=True)
+class LabelTimes:
+    """Labels in the order in which they came.
 
-    task: str
-    classes: int
-    members: dict[str, int] = field(default_factory=dict)
-    answered: list[NDArray[np.int64]] = field(default_factory=list)
-    came: list[NDArray[np.int64]] = field(default_factory=list)
-    truth: list[NDArray[np.int64]] = field(default_factory=list)
-    cells: list[tuple[NDArray[np.intp], Floats, NDArray[np.bool_]]] = field(default_factory=list)
-    first: tuple[int, Revision] | None = None
-
-    def joined(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Floats, NDArray[np.bool_]]:
-        """Times, truth, and (N, M) cells with who answered, in the order in which labels came."""
-        answered, came, truth = (np.concatenate(parts) for parts in (self.answered, self.came, self.truth))
-        cells = np.ones((len(truth), len(self.members)))
-        present = np.zeros(cells.shape, np.bool_)
-        start = 0
-        for places, values, there in self.cells:
-            rows = slice(start, start + len(values))
-            cells[rows, places], present[rows, places] = values, there
-            start += len(values)
-        order = np.flatnonzero(present.any(axis=1))
-        order = order[np.argsort(came[order], kind="stable")]
-        return answered[order], came[order], truth[order], cells[order], present[order]
-
-
-def members_read(revision: Revision, rows: RecordedRows) -> tuple[Floats, NDArray[np.bool_]]:
-    """(M, R, ...) what the members that a revision asks gave, calibrated as its rule reads it, and (M, R) who did.
-
-    Raises:
-        RequestError: it reads what the record does not hold.
+    Attributes:
+        answered_us: (N,) when each row was answered, and ``came_us`` (N,) when its label came.
     """
-    check_replayable(revision, rows)
-    places = [rows.about.members.index(name) for name in revision.asked]
-    outputs = np.ascontiguousarray(rows.outputs[places])
-    values = revision.graph.output.read(outputs).numpy().astype(np.float64)
-    there = rows.states[places] == int(RowState.OK)
-    return values, there & np.isfinite(values).reshape(*there.shape, -1).all(axis=2)
+
+    answered_us: NDArray[np.int64]
+    came_us: NDArray[np.int64]
+
+    @property
+    def known(self) -> NDArray[np.intp]:
+        """(N,) how many labels had come when each row was answered."""
+        before = np.searchsorted(self.came_us, self.answered_us, side="right")
+        return np.minimum(before, np.arange(len(before)))
 
 
-def learn_from_record(
-    record: Record, labels: Labels, revision_of: Callable[[RecordedRows], Revision]
-) -> dict[str, History]:
-    """Learn each output's weights from a record.
+def live_through(
+    output: str, members: Sequence[str], pinned: Floats | None, labels: LabelTimes, probs: Floats,
+    present: NDArray[np.bool_], truth: NDArray[np.int64],
+) -> History:  # fmt: skip
+    """Learn weights under log-loss, and publish them.
 
     Args:
-        revision_of: whose members are read, and whose weights are the prior: those of the first rows.
-
-    Returns:
-        By output; none of tokens, rankings and quantiles, or where no row has a label.
+        pinned: (M,) what is live at first; None where weights cannot be.
+        probs: (N, M) what each member gave to what was true.
+        present: (N, M) which of them answered, one at least in each row.
+        truth: (N,) classes, by number.
     """
-    streams: dict[str, _Stream] = {}
-    for rows in record.rows():
-        found = labels.of(rows)
-        if any(label is not None for label in found) and learns(rows):
-            try:
-                _gather(streams, rows, found, labels.came_us(rows), revision_of(rows))
-            except QuorateError:
-                continue  # who replays says so
-    return {output: _live_through(output, stream) for output, stream in streams.items()}
-
-
-def learns(rows: RecordedRows) -> bool:
-    """Whether weights of what members gave can be learned."""
-    about = rows.about
-    return about.layers == about.members and not about.of_tokens and about.task in (*_UNDER_LOG_LOSS, *_BY_ROW)
-
-
-def _gather(
-    streams: dict[str, _Stream], rows: RecordedRows, found: Sequence[Label | None], came: NDArray[np.int64],
-    revision: Revision,
-) -> None:  # fmt: skip
-    values, there = members_read(revision, rows)
-    about = rows.about
-    stream = streams.setdefault(about.output, _Stream(about.task, len(about.classes)))
-    places = np.array([stream.members.setdefault(name, len(stream.members)) for name in revision.asked], np.intp)
-    known = np.array([at for at, label in enumerate(found) if label is not None], np.intp)
-    truth = true_arrays(about.classes, about.task, [label for label in found if label is not None])
-    stream.cells.append((places, _cells(values[:, known], truth, about.task), there[:, known].T))
-    stream.truth.append(truth if about.task in _UNDER_LOG_LOSS else np.zeros(len(known), np.int64))
-    stream.answered.append(rows.times_us[known])
-    stream.came.append(np.maximum(came[known], rows.times_us[known]))  # clocks of two machines
-    if stream.first is None or rows.times_us[0] < stream.first[0]:
-        stream.first = int(rows.times_us[0]), revision
-
-
-def _cells(values: Floats, truth: NDArray[Any], task: str) -> Floats:
-    """(N, M) each member's probability of what is true, or its loss."""
-    if task in _UNDER_LOG_LOSS:
-        return np.asarray(values[:, np.arange(len(truth)), truth].T, np.float64)
-    true = np.asarray(truth, np.float64).reshape(len(truth), -1)
-    flat = values.reshape(*values.shape[:2], -1)
-    if task == "regression":
-        return np.asarray(((flat - true) ** 2).mean(axis=2).T, np.float64)
-    sure = np.where(true > 0.5, flat, 1 - flat)
-    return np.asarray(-np.log(np.maximum(sure, LEAST)).mean(axis=2).T, np.float64)
-
-
-def _live_through(output: str, stream: _Stream) -> History:
-    answered, came, truth, cells, present = stream.joined()
-    pinned = _weights(stream)
-    members = tuple(stream.members)
-    known = np.minimum(np.searchsorted(came, answered, side="right"), np.arange(len(came)))
-    if stream.task not in _UNDER_LOG_LOSS:
-        return _by_rows(output, members, pinned, came, known, cells, present, stream.task)
     learner = OnlineMixture(np.ones(len(members)) if pinned is None else pinned)
-    learned = learner.learn(cells, present)
+    learned = learner.learn(probs, present)
     weights = np.concatenate([learned.weights, learner.weights[None]])
-    rows = Labelled(answered, came, np.clip(cells, LEAST, 1.0), present, truth, weights[known], weights[1:])
-    loss = -float(np.log(pooled(rows.used, rows.probs, present)).sum())
+    used, clipped = weights[labels.known], np.clip(probs, LEAST, 1.0)
+    rows = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, weights[1:])
+    loss = -float(np.log(pooled(used, clipped, present)).sum())
     regret = learner.regret()
     stale = loss - regret.loss
+    first = "equal weights" if pinned is None else "first weights"
     rivals = [
         Rival(f"best member, {members[regret.member]}", regret.member_loss, regret.member_bound + stale),
         Rival("best fixed mixture", regret.mixture_loss, regret.mixture_bound + stale),
-        Rival("equal weights" if pinned is None else "first weights", regret.prior_loss, regret.prior_bound + stale),
+        Rival(first, regret.prior_loss, regret.prior_bound + stale),
     ]
-    found = History(output, members, "nats", len(came), loss, stale, rivals, came, weights, pinned)
+    found = History(output, tuple(members), "nats", len(truth), loss, stale, rivals, labels.came_us, weights, pinned)
     if pinned is not None:
         publisher = Publisher(pinned)
         publisher.see(rows)
@@ -264,15 +181,16 @@ def _live_through(output: str, stream: _Stream) -> History:
     return found
 
 
-def _by_rows(
-    output: str, members: tuple[str, ...], pinned: Floats | None, came: NDArray[np.int64], known: NDArray[np.intp],
-    losses: Floats, present: NDArray[np.bool_], task: str,
+def hedge_through(
+    output: str, members: Sequence[str], pinned: Floats | None, labels: LabelTimes, losses: Floats,
+    present: NDArray[np.bool_], loss_name: str,
 ) -> History:  # fmt: skip
+    """The same under any other loss: (N, M) of each member. Nothing goes live."""
     prior = np.full(len(members), 1 / len(members))
     learner = AdaHedge(prior if pinned is None else (1 - SPREAD) * pinned / pinned.sum() + SPREAD * prior)
     held = learner.learn(losses, present)
     weights = np.concatenate([held, learner.weights[None]])
-    used = np.maximum(weights[known], 1e-12)  # all that had weight may be missing
+    used = np.maximum(weights[labels.known], 1e-12)  # all that had weight may be missing
     loss = float(pooled(used, losses, present).sum())
     stale = loss - learner.loss
     best = int(learner.member_losses.argmin())
@@ -280,22 +198,7 @@ def _by_rows(
         f"best member, {members[best]}", float(learner.member_losses[best]),
         float(learner.regret_bounds()[best]) + stale,
     )  # fmt: skip
-    name = "squared error" if task == "regression" else "nats of a label"
-    return History(output, members, name, len(came), loss, stale, [rival], came, weights)
-
-
-def _weights(stream: _Stream) -> Floats | None:
-    """(M,) of the first revision's rule; None where it is no weighted mean."""
-    assert stream.first is not None
-    revision = stream.first[1]
-    rule = revision.graph.output.rule
-    if not getattr(rule, "linear", False):
-        return None
-    shares = rule.shares.numpy()  # type: ignore[union-attr]
-    found = np.zeros(len(stream.members))
-    for name, share in zip(revision.asked, shares, strict=True):
-        found[stream.members[name]] = share
-    return found
+    return History(output, tuple(members), loss_name, len(losses), loss, stale, [rival], labels.came_us, weights)
 
 
 def _places(labels: int, most: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A record is lived through again: weights are learned from labels as they came, and each answer used those known then."""
+"""A record is lived through again: weights learn from labels as they came, and each answer uses those known then."""
 
 import numpy as np
 import pytest
