@@ -67,10 +67,10 @@ def streams(rows: int = 20_000) -> None:
                 best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
                 place = int(np.flatnonzero(np.cumsum(np.sort(data.came) >= rows // 2) == 500)[0])
                 after = f"{-np.log(large.cells @ found.weights[place + 1]).mean() - best:.4f}"
-            told = [f"{found.loss - one.loss:+.0f} | {one.bound:.0f}" for one in found.rivals[:2]]
-            within = all(found.loss - one.loss <= one.bound for one in found.rivals)
-            late = f"{found.stale:.0f}"
-            row = [drift, str(delay), f"{found.loss / rows:.4f}", *told, late, after]
+            told = [f"{found.end.loss - one.loss:+.0f} | {one.bound:.0f}" for one in found.end.rivals[:2]]
+            within = all(found.end.loss - one.loss <= one.bound for one in found.end.rivals)
+            late = f"{found.end.stale:.0f}"
+            row = [drift, str(delay), f"{found.end.loss / rows:.4f}", *told, late, after]
             print(f"| {' | '.join(row)} |{'' if within else ' ABOVE ITS BOUND'}", flush=True)
 
 
@@ -111,8 +111,8 @@ def texts(name: str, table: tuple[NDArray[np.object_], NDArray[np.int64]]) -> No
         what = "taken back" if one.taken_back else "published"
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(models, one.weights, strict=True))
         print(f"label {one.labels}, answer {one.time_us}: {what}, {one.gain:+.3f} nats a row; {weights}", flush=True)
-    for rival in found.rivals:
-        print(f"against {rival.name}: {found.loss - rival.loss:+.1f} nats in all, at most {rival.bound:.1f}")
+    for rival in found.end.rivals:
+        print(f"against {rival.name}: {found.end.loss - rival.loss:+.1f} nats in all, at most {rival.bound:.1f}")
 
 
 def solved(probs: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:

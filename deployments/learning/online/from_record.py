@@ -46,7 +46,7 @@ class _Stream:
         start = 0
         for places, values, there in self.cells:
             rows = slice(start, start + len(values))
-            cells[rows, places], present[rows, places] = values, there
+            cells[rows, places], present[rows, places] = np.where(there, values, 1.0), there  # no NaN
             start += len(values)
         order = np.flatnonzero(present.any(axis=1))
         order = order[np.argsort(came[order], kind="stable")]
@@ -108,7 +108,7 @@ def _gather(
     stream.cells.append((places, _cells(values[:, known], truth, about.task), there[:, known].T))
     stream.truth.append(truth if about.task in _UNDER_LOG_LOSS else np.zeros(len(known), np.int64))
     stream.answered.append(rows.times_us[known])
-    stream.came.append(np.maximum(came[known], rows.times_us[known]))  # clocks of two machines
+    stream.came.append(np.maximum(came[known], rows.times_us[known] + 1))  # clocks of two machines
     if stream.first is None or rows.times_us[0] < stream.first[0]:
         stream.first = int(rows.times_us[0]), revision
 

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.learning.online.adahedge import AdaHedge
-from quorate.deployments.learning.online.mixture import LEAST, SPREAD, OnlineMixture, pooled
+from quorate.deployments.learning.online.mixture import LEAST, SPREAD, OnlineMixture, Regret, pooled
 from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher
 
 Floats = NDArray[np.float64]
@@ -36,17 +37,31 @@ class Rival:
     bound: float
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How learned weights stood after some labels.
+
+    Attributes:
+        labels: how many.
+        loss: of the weights that were known when each row was answered, over these labels.
+        stale: how much of it is because labels came late, and not before the next row was answered.
+        rivals: who they are compared with.
+    """
+
+    labels: int
+    loss: float
+    stale: float
+    rivals: Sequence[Rival]
+
+
 @dataclass(repr=False)
 class History(Displayed):
     """What came of learning one output's weights.
 
     Attributes:
         members: M names.
-        loss_name: of what ``loss`` and rivals lose.
-        labels: how many were learned from.
-        loss: of the weights that were known when each row was answered, over all labels.
-        stale: how much of it is because labels came late, and not before the next row was answered.
-        rivals: who they are compared with.
+        loss_name: of what is lost.
+        standings: after more and more labels, all of them at last.
         times_us: (N,) when each label came, ``weights`` (N + 1, M) before the first, and after each.
         pinned: (M,) what was live at first; None where the fusion's rule is no weighted mean.
         changes: what would have gone live, and when.
@@ -55,14 +70,16 @@ class History(Displayed):
     output: str
     members: tuple[str, ...]
     loss_name: str
-    labels: int
-    loss: float
-    stale: float
-    rivals: list[Rival]
+    standings: Sequence[Standing]
     times_us: NDArray[np.int64]
     weights: Floats
     pinned: Floats | None = None
-    changes: list[Change] = field(default_factory=list)
+    changes: Sequence[Change] = ()
+
+    @property
+    def end(self) -> Standing:
+        """After all labels."""
+        return self.standings[-1]
 
     def learned_at(self, times_us: NDArray[np.int64]) -> Floats:
         """(R, M) the weights that were known when rows were answered."""
@@ -81,15 +98,20 @@ class History(Displayed):
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it; weights at most a thousand times."""
         return {
-            "output": self.output, "members": list(self.members), "loss": self.loss_name, "labels": self.labels,
-            "total": self.loss, "stale": self.stale,
-            "rivals": [
-                {"name": one.name, "total": one.loss, "regret": self.loss - one.loss, "bound": one.bound}
-                for one in self.rivals
+            "output": self.output, "members": list(self.members), "loss": self.loss_name,
+            "standings": [
+                {
+                    "labels": at.labels, "time_us": self._time_us(at.labels), "total": at.loss, "stale": at.stale,
+                    "rivals": [
+                        {"name": one.name, "total": one.loss, "regret": at.loss - one.loss, "bound": one.bound}
+                        for one in at.rivals
+                    ],
+                }
+                for at in self.standings
             ],
             "weights": [
-                {"labels": at, "time_us": int(self.times_us[max(at - 1, 0)]), "weights": self.weights[at].tolist()}
-                for at in _places(self.labels, 1000)
+                {"labels": at, "time_us": self._time_us(at), "weights": self.weights[at].tolist()}
+                for at in _places(len(self.times_us), 1000)
             ],
             "changes": [
                 {
@@ -101,22 +123,34 @@ class History(Displayed):
         }  # fmt: skip
 
     def tables(self) -> Sequence[Table]:
-        """Regret, weights through time, and what would have gone live."""
-        per_row = f"{self.loss / self.labels:.4f} {self.loss_name} a row"
-        late = f"{self.stale / self.labels:.4f} of it because labels came late"
+        """Regret and weights through time, and what would have gone live."""
+        end, unit = self.end, f"{self.loss_name} a row"
         cells = [
-            [one.name, f"{one.loss / self.labels:.4f}", f"{self.loss - one.loss:+.1f}", f"{one.bound:.1f}"]
-            for one in self.rivals
+            [one.name, f"{one.loss / end.labels:.4f}", f"{end.loss - one.loss:+.1f}", f"{one.bound:.1f}"]
+            for one in end.rivals
         ]
-        title = f"{self.output}: online weights from {self.labels} labels, {per_row}, {late}"
-        regret = Table(["against", f"{self.loss_name} a row", "regret in all", "at most"], cells, title)
-        places = _places(self.labels, _SHOWN)
-        times = [_when(self.times_us[max(at - 1, 0)]) for at in places]
-        rows = [
-            [str(at), when, *(f"{w:.3f}" for w in self.weights[at])] for at, when in zip(places, times, strict=True)
+        late = f"late labels cost {end.stale / end.labels:+.4f} of it"
+        title = f"{self.output}: online weights from {end.labels} labels, {end.loss / end.labels:.4f} {unit}; {late}"
+        regrets = [
+            [*self._when(at.labels), *(f"{at.loss - one.loss:+.1f} of {one.bound:.1f}" for one in at.rivals)]
+            for at in self.standings
         ]
-        through = Table(["labels", "time", *self.members], rows, "weights through time", self._told())
-        return [regret, through]
+        weights = [
+            [*self._when(at), *(f"{weight:.3f}" for weight in self.weights[at])]
+            for at in (0, *(standing.labels for standing in self.standings))
+        ]
+        names = [one.name.partition(",")[0] for one in end.rivals]
+        return [
+            Table(["against", unit, "regret in all", "at most"], cells, title),
+            Table(["labels", "time", *names], regrets, "regret through time"),
+            Table(["labels", "time", *self.members], weights, "weights through time", self._told()),
+        ]
+
+    def _time_us(self, labels: int) -> int:
+        return int(self.times_us[max(labels - 1, 0)])
+
+    def _when(self, labels: int) -> tuple[str, str]:
+        return str(labels), _date(self._time_us(labels))
 
     def _told(self) -> list[str]:
         if self.pinned is None:
@@ -125,7 +159,7 @@ class History(Displayed):
         for one in self.changes:
             what = "the pinned weights back" if one.taken_back else "learned weights live"
             gain = f"{one.gain:+.4f} nats a row over {one.decided_by} labels"
-            told.append(f"{_when(one.time_us)}, label {one.labels}: {what}, {gain}")
+            told.append(f"{_date(one.time_us)}, label {one.labels}: {what}, {gain}")
         return told or ["nothing would have gone live: no weights were shown to be better than the live ones"]
 
 
@@ -160,25 +194,31 @@ def live_through(
         truth: (N,) classes, by number.
     """
     learner = OnlineMixture(np.ones(len(members)) if pinned is None else pinned)
-    learned = learner.learn(probs, present)
-    weights = np.concatenate([learned.weights, learner.weights[None]])
+    places = _places(len(truth), _SHOWN)
+    parts, regrets = [], []
+    for start, stop in pairwise(places):
+        parts.append(learner.learn(probs[start:stop], present[start:stop]).weights)
+        regrets.append(learner.regret())
+    weights = np.concatenate([*parts, learner.weights[None]])
     used, clipped = weights[labels.known], np.clip(probs, LEAST, 1.0)
-    rows = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, weights[1:])
-    loss = -float(np.log(pooled(used, clipped, present)).sum())
-    regret = learner.regret()
+    sums = -np.log(pooled(used, clipped, present)).cumsum()
+    standings = [_standing(members, float(sums[regret.labels - 1]), regret, pinned is not None) for regret in regrets]
+    found = History(output, tuple(members), "nats", standings, labels.came_us, weights, pinned)
+    if pinned is not None:
+        publisher = Publisher(pinned)
+        publisher.see(Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, weights[1:]))
+        found.changes = publisher.changes
+    return found
+
+
+def _standing(members: Sequence[str], loss: float, regret: Regret, pinned: bool) -> Standing:
     stale = loss - regret.loss
-    first = "equal weights" if pinned is None else "first weights"
     rivals = [
         Rival(f"best member, {members[regret.member]}", regret.member_loss, regret.member_bound + stale),
         Rival("best fixed mixture", regret.mixture_loss, regret.mixture_bound + stale),
-        Rival(first, regret.prior_loss, regret.prior_bound + stale),
+        Rival("first weights" if pinned else "equal weights", regret.prior_loss, regret.prior_bound + stale),
     ]
-    found = History(output, tuple(members), "nats", len(truth), loss, stale, rivals, labels.came_us, weights, pinned)
-    if pinned is not None:
-        publisher = Publisher(pinned)
-        publisher.see(rows)
-        found.changes = publisher.changes
-    return found
+    return Standing(regret.labels, loss, stale, rivals)
 
 
 def hedge_through(
@@ -188,17 +228,23 @@ def hedge_through(
     """The same under any other loss: (N, M) of each member. Nothing goes live."""
     prior = np.full(len(members), 1 / len(members))
     learner = AdaHedge(prior if pinned is None else (1 - SPREAD) * pinned / pinned.sum() + SPREAD * prior)
-    held = learner.learn(losses, present)
-    weights = np.concatenate([held, learner.weights[None]])
+    parts, states = [], []
+    for start, stop in pairwise(_places(len(losses), _SHOWN)):
+        parts.append(learner.learn(losses[start:stop], present[start:stop]))
+        best = int(learner.member_losses.argmin())
+        bound = float(learner.regret_bounds()[best])
+        states.append(
+            (stop, learner.loss, Rival(f"best member, {members[best]}", float(learner.member_losses[best]), bound))
+        )
+    weights = np.concatenate([*parts, learner.weights[None]])
     used = np.maximum(weights[labels.known], 1e-12)  # all that had weight may be missing
-    loss = float(pooled(used, losses, present).sum())
-    stale = loss - learner.loss
-    best = int(learner.member_losses.argmin())
-    rival = Rival(
-        f"best member, {members[best]}", float(learner.member_losses[best]),
-        float(learner.regret_bounds()[best]) + stale,
-    )  # fmt: skip
-    return History(output, tuple(members), loss_name, len(losses), loss, stale, [rival], labels.came_us, weights)
+    sums = pooled(used, losses, present).cumsum()
+    standings = [
+        Standing(at, float(sums[at - 1]), stale, [replace(rival, bound=rival.bound + stale)])
+        for at, loss, rival in states
+        for stale in [float(sums[at - 1]) - loss]
+    ]
+    return History(output, tuple(members), loss_name, standings, labels.came_us, weights)
 
 
 def _places(labels: int, most: int) -> list[int]:
@@ -206,5 +252,5 @@ def _places(labels: int, most: int) -> list[int]:
     return found
 
 
-def _when(time_us: Any) -> str:
-    return datetime.fromtimestamp(int(time_us) / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _date(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")

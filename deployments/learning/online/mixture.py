@@ -5,10 +5,11 @@ A mixture of mixtures is one: what is learned is (M,) weights, whoever in it is 
 - the prior's weights as they are: nothing is learned worse than that by more than the price of choosing;
 - Bayes over the members (Vovk 1990, "Aggregating strategies"), as good as the best of them but for log(1 / prior);
 - Bayes with fixed share (Herbster and Warmuth 1998, "Tracking the best expert"), as good as the best sequence of them;
-- the best mixture so far, and those of the last 256, 1,024 and 4,096 labels: ``Leader``.
+- the best mixture of all labels so far, and, in place of windows, those since times that lie up to 512 or 4,096 labels
+  back: ``Leader`` (after Hazan and Seshadhri 2009, "Efficient learning algorithms for changing environments").
 
-Bayes over the ways shares 1 / (t + 1) of their weights at the t-th label: to have followed one of K ways all the time
-costs log K + log(t + 1) at most, and to come back to one from which all had turned away no more than that again.
+Bayes over the ways shares 1 / (t + 1) of their weights at the t-th label, and a tenth with each leader that begins anew:
+to have followed one of K other ways all along costs log K + log(t + 1) + .11 for each of those at most.
 
 A member that is missing is taken to have said what the others' mixture said (Freund, Schapire, Singer, Warmuth 1997,
 "Using and combining predictors that specialize"). Fixed weights u then have, by Jensen's inequality, at most the share
@@ -20,6 +21,7 @@ u(present) of the loss that they have rescaled to those present, and the rest of
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,10 +123,11 @@ class OnlineMixture:
 
     def regret(self) -> Regret:
         """What it has cost so far."""
-        self._hand_on()
         best, chosen = int(self._member_losses.argmin()), self._choosing_cost()
         alone = chosen - math.log(self.prior[best])
-        leader = self._leaders[0]
+        leader = copy(self._leaders[0])  # what waits is written where it will be written again
+        if self._pending:
+            leader.learn(np.stack(self._pending))
         return Regret(
             self.labels, self._loss, best, float(self._member_losses[best]), alone,
             leader.best_loss(), chosen + leader.regret_bound(), float(self._way_losses[_PRIOR]), chosen,

@@ -58,7 +58,7 @@ def lived(tmp_path_factory):
 def test_weights_go_to_the_member_that_labels_agree_with_and_go_live_once_that_is_shown(lived):
     _, labels, found = lived
     history = found.online["fused"]
-    assert (history.labels, history.members) == (len(labels), ("a", "b", "c"))
+    assert (history.end.labels, history.members) == (len(labels), ("a", "b", "c"))
     assert history.weights[-1][2] > 0.8
     assert not history.changes[0].taken_back
     assert history.changes[0].weights[2] > 0.5
@@ -69,13 +69,14 @@ def test_weights_go_to_the_member_that_labels_agree_with_and_go_live_once_that_i
 def test_regret_is_against_the_best_in_hindsight_and_within_its_bound(lived):
     folder, labels, found = lived
     history = found.online["fused"]
-    for rival in history.rivals:
-        assert history.loss - rival.loss <= rival.bound
+    for standing in history.standings:
+        for rival in standing.rivals:
+            assert standing.loss - rival.loss <= rival.bound
     (rows,) = open_record(folder).rows()
     assert (rows.states == 0).mean() > 0.98  # where b is missing it is taken to have said what the others said
     given = columns(folder, labels)
     best = simplex_weights(np.stack([given, 1 - given], axis=2), np.zeros(given.shape[1], int))
-    assert history.rivals[1].loss / history.labels == pytest.approx(best.score, abs=0.02)
+    assert history.end.rivals[1].loss / history.end.labels == pytest.approx(best.score, abs=0.02)
 
 
 def test_an_answer_uses_the_weights_of_labels_that_had_come_before_it(tmp_path):
@@ -84,8 +85,8 @@ def test_an_answer_uses_the_weights_of_labels_that_had_come_before_it(tmp_path):
     (rows,) = open_record(tmp_path).rows()
     first = history.learned_at(rows.times_us)
     assert (first == history.weights[0]).all()
-    assert history.stale > 0
-    assert "because labels came late" in repr(history)
+    assert history.end.stale > 0
+    assert "late labels cost" in repr(history)
 
 
 def test_a_label_that_comes_twice_counts_once_and_one_that_never_comes_counts_nowhere(tmp_path):
@@ -100,7 +101,7 @@ def test_a_label_that_comes_twice_counts_once_and_one_that_never_comes_counts_no
     (file,) = (fewer / "kept" / "labels").glob("*.arrow")
     file.unlink()
     give(fewer, labels[::3])
-    assert replay(open_record(fewer), online=True).online["fused"].labels == len(labels[::3])
+    assert replay(open_record(fewer), online=True).online["fused"].end.labels == len(labels[::3])
 
 
 def test_any_weights_are_a_prior(tmp_path):
@@ -124,4 +125,29 @@ def test_a_rule_that_is_no_weighted_mean_is_learned_beside_and_never_replaced(tm
     found = replay(open_record(tmp_path), online=True)
     assert "its weights cannot go live" in repr(found)
     assert found.online["fused"].live_at(rows.times_us) is None
+    assert ("fused", PUBLISHED) not in found.scores
+
+
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+def test_values_and_several_labels_a_row_have_weights_too_and_a_bound_against_the_best_member(tmp_path, task):
+    spec = spec_of("weighted_mean", weights=WEIGHTS) | {"task": task}
+    if task == "regression":
+        values = {name: one | {"output": "values"} for name, one in spec["members"].items()}
+        spec = {key: value for key, value in spec.items() if key not in ("classes", "task")} | {"members": values}
+    record(spec, tmp_path, requests_of(400, odd=False))
+    given, random = [], np.random.default_rng(0)
+    for rows in open_record(tmp_path).rows():
+        for at, shares in enumerate(rows.outputs[2]):
+            held = tuple(name for name, share in zip(CLASSES, shares, strict=True) if share > random.random())
+            label = Label(held) if task == "multilabel" else Label(values=tuple(map(float, shares)))
+            given.append(LabelRow(rows.ids[at], int(rows.numbers[at]), "", label, int(rows.times_us[at]) + 1))
+    give(tmp_path, given)
+    found = replay(open_record(tmp_path), online=True)
+    history = found.online["fused"]
+    (rival,) = history.end.rivals
+    assert (rival.name, history.end.labels) == ("best member, c", len(given))
+    assert history.end.loss - rival.loss <= rival.bound
+    assert history.weights[-1][2] > 0.5
+    scores = [next(iter(found.scores["fused", who].values())).value for who in (ONLINE, RECORDED)]
+    assert scores == sorted(scores)
     assert ("fused", PUBLISHED) not in found.scores

@@ -62,13 +62,14 @@ def test_500_labels_after_a_change_weights_are_as_good_as_the_new_best_mixture()
         assert after < 0.01 < before
 
 
-def test_weights_do_not_depend_on_how_many_labels_come_at_once():
+def test_weights_do_not_depend_on_how_many_labels_come_at_once_and_on_who_asks_for_the_regret():
     random = np.random.default_rng(0)
     data = stream(random, skills(random, 200), missing=0.1)
     one, other = OnlineMixture(np.ones(10)), OnlineMixture(np.ones(10))
     one.learn(data.cells, data.present)
     for at in range(0, 200, 7):
         other.learn(data.cells[at : at + 7], data.present[at : at + 7])
+        assert other.regret().labels == min(at + 7, 200)
     assert (one.weights == other.weights).all()
 
 
