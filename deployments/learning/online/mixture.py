@@ -8,8 +8,8 @@ A mixture of mixtures is one: what is learned is (M,) weights, whoever in it is 
 - the best mixture of all labels so far, and, in place of windows, those since times that lie up to 512 or 4,096 labels
   back: ``Leader`` (after Hazan and Seshadhri 2009, "Efficient learning algorithms for changing environments").
 
-Bayes over the ways shares 1 / (t + 1) of their weights at the t-th label, and a tenth with each leader that begins anew:
-to have followed one of K other ways all along costs log K + log(t + 1) + .11 for each of those at most.
+Bayes over the ways shares 1 / (t + 1) of their weights at the t-th label, and a tenth with each leader that begins
+anew: to have followed one of K other ways all along costs log K + log(t + 1) + .11 for each of those at most.
 
 A member that is missing is taken to have said what the others' mixture said (Freund, Schapire, Singer, Warmuth 1997,
 "Using and combining predictors that specialize"). Fixed weights u then have, by Jensen's inequality, at most the share
