@@ -7,6 +7,7 @@ from quorate.deployments import parse_spec
 from quorate.deployments.learning.folder import RecordFolder
 from quorate.deployments.learning.label_files import LabelFiles, LabelRow
 from quorate.deployments.learning.labels import Label
+from quorate.deployments.learning.online.history import LabelTimes
 from quorate.deployments.learning.reading import open_record
 from quorate.tuning.solvers.simplex import simplex_weights
 from quorate.tuning.workflows.replay import ONLINE, PUBLISHED, RECORDED, replay
@@ -151,3 +152,8 @@ def test_values_and_several_labels_a_row_have_weights_too_and_a_bound_against_th
     scores = [next(iter(found.scores["fused", who].values())).value for who in (ONLINE, RECORDED)]
     assert scores == sorted(scores)
     assert ("fused", PUBLISHED) not in found.scores
+
+
+def test_labels_are_known_to_answers_that_were_given_after_they_came():
+    times = LabelTimes(np.array([0, 1, 5, 7]), np.array([5, 6, 9, 9]))
+    assert times.known.tolist() == [0, 0, 1, 2]
