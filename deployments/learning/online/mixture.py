@@ -170,8 +170,9 @@ class OnlineMixture:
         for at, (life, first) in enumerate(self._lives, 1):
             if (self.labels - first) % life < len(rows):
                 self._leaders[at].begin_anew(SPREAD * self.prior + (1 - SPREAD) * self.weights)
-                self._chosen *= 1 - BORN
-                self._chosen[_SHARE + 1 + at] += BORN
+                self._chosen[_SHARE + 1 + at] = 0.0  # what it had goes to those who know as much
+                self._chosen *= (1 - BORN) / self._chosen.sum()
+                self._chosen[_SHARE + 1 + at] = BORN
                 self._births += 1
         for at, leader in enumerate(self._leaders, _SHARE + 1):
             leader.learn(rows)
