@@ -141,7 +141,7 @@ def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path
             the spec's weights are the first, or the first revision's.
 
     Raises:
-        RequestError: no row is recorded, or nothing of the spec is in the record.
+        RequestError: no row is recorded, or nothing of the spec is in the record, or there is nothing to learn from.
         SpecError: the spec's fusion cannot be built.
     """
     other = None if spec is None else build_revision(spec, folder)
@@ -151,6 +151,9 @@ def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path
         revisions = _Revisions(record, other, Path(scratch))
         if online:
             found.online = learn_from_record(record, labels, revisions.of)
+            if not found.online:
+                fix = "give labels for classes, several labels a row or values: quorate feedback NAME --labels FILE"
+                raise RequestError(f"{record.folder.location} has no label that weights learn from; {fix}")
         for rows in record.rows():
             found.rows += len(rows)
             found.answers += int((rows.numbers == 0).sum())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from quorate.deployments import parse_spec
+from quorate.deployments.errors import RequestError
 from quorate.deployments.learning.folder import RecordFolder
 from quorate.deployments.learning.label_files import LabelFiles, LabelRow
 from quorate.deployments.learning.labels import Label
@@ -152,6 +153,12 @@ def test_values_and_several_labels_a_row_have_weights_too_and_a_bound_against_th
     scores = [next(iter(found.scores["fused", who].values())).value for who in (ONLINE, RECORDED)]
     assert scores == sorted(scores)
     assert ("fused", PUBLISHED) not in found.scores
+
+
+def test_a_record_without_labels_says_how_to_give_some(tmp_path):
+    record(spec_of("mean"), tmp_path, requests_of(3))
+    with pytest.raises(RequestError, match="quorate feedback"):
+        replay(open_record(tmp_path), online=True)
 
 
 def test_labels_are_known_to_answers_that_were_given_after_they_came():
