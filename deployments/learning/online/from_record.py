@@ -19,6 +19,7 @@ from quorate.deployments.learning.reading import Labels, Record, RecordedRows
 from quorate.deployments.learning.replaying import check_replayable
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.errors import QuorateError
+from quorate.fusion.rules.weighting import WeightedRule
 
 Floats = NDArray[np.float64]
 _UNDER_LOG_LOSS = ("classification", "binary")
@@ -138,10 +139,9 @@ def _weights(stream: _Stream) -> Floats | None:
     assert stream.first is not None
     revision = stream.first[1]
     rule = revision.graph.output.rule
-    if not getattr(rule, "linear", False):
+    if not isinstance(rule, WeightedRule) or not rule.linear:
         return None
-    shares = rule.shares.numpy()  # type: ignore[union-attr]
     found = np.zeros(len(stream.members))
-    for name, share in zip(revision.asked, shares, strict=True):
+    for name, share in zip(revision.asked, rule.shares.tolist(), strict=True):
         found[stream.members[name]] = share
     return found
