@@ -10,8 +10,8 @@ from quorate.deployments.learning.label_files import LabelFiles, LabelRow
 from quorate.deployments.learning.labels import Label
 from quorate.deployments.learning.online.history import LabelTimes
 from quorate.deployments.learning.reading import open_record
+from quorate.tuning.evaluation.replay import ONLINE, PUBLISHED, RECORDED, replay
 from quorate.tuning.solvers.simplex import simplex_weights
-from quorate.tuning.workflows.replay import ONLINE, PUBLISHED, RECORDED, replay
 from tests.deployments.learning.test_replaying import CLASSES, record, requests_of, spec_of
 from tests.deployments.support.member_threads import FACTORIES
 
