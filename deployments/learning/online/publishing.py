@@ -4,7 +4,8 @@ Two things must be shown, each by evidence that holds at all looks (``MeanBet``,
 Ramdas, Balakrishnan 2020, PNAS 117(29)): that the weights lose less than the live ones, and that labels have to do with
 the answers at all, that is that nobody who only knew how frequent each class is among these labels would have known
 them as well. Where labels are noise the weights of the least sure member are the best, and are not wanted. Both
-suppose that when a label comes has nothing to do with what it says beyond what members say.
+suppose that when a label comes has nothing to do with what it says beyond what members say. What is shown is that
+weights were better as they were known to each answer; the newest go live.
 """
 
 # M members, N labels, C classes
@@ -33,8 +34,6 @@ KEPT = 0.02
 BUDGET, LATEST = 8.0, 2000
 # Evidence that labels have to do with answers is begun anew after so many: it may end one day.
 SENSE = 2000
-
-
 _CHUNK = 256
 
 
