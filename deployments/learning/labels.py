@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quorate.deployments.errors import RequestError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.wire.feedback import GivenLabel
@@ -47,6 +50,20 @@ def read_label(spec: EnsembleSpec, given: GivenLabel) -> Label:
         raise RequestError(f"{len(parts)} classes for one row; give the name of one")
     named = tuple(_class(part, spec.classes) for part in parts[:MAX_PARTS])
     return Label(tuple(sorted(set(named))) if spec.task == "multilabel" else named)
+
+
+def true_arrays(classes: Sequence[str], task: str, labels: Sequence[Label]) -> NDArray[Any]:
+    """(N,) the class of each row by number; (N, C) of several labels a row 0 or 1; (N,) or (N, K) values."""
+    if not classes:
+        values = np.array([label.values for label in labels], np.float64)
+        return values[:, 0] if values.shape[1] == 1 else values
+    place = {name: at for at, name in enumerate(classes)}
+    if task != "multilabel":
+        return np.array([place[label.classes[0]] for label in labels], np.int64)
+    held = np.zeros((len(labels), len(place)))
+    for at, label in enumerate(labels):
+        held[at, [place[name] for name in label.classes]] = 1.0
+    return held
 
 
 def _class(part: Any, classes: Sequence[str]) -> str:

@@ -87,10 +87,13 @@ class Labels:
         """Each row's; None where it has none, or one of classes that those who answered did not know."""
         if not self.found:
             return [None] * len(rows)
-        about, find = rows.about, self.found.get
-        name, classes = (about.output if about.several else ""), frozenset(about.classes)
-        found = [find((i, n, name)) for i, n in zip(rows.ids.tolist(), rows.numbers.tolist(), strict=True)]
+        find, classes = self.found.get, frozenset(rows.about.classes)
+        found = [find(key) for key in _keys(rows)]
         return [None if label is None or not _fits(label, classes) else label for label in found]
+
+    def came_us(self, rows: RecordedRows) -> NDArray[np.int64]:
+        """(R,) when each row's label came, since 1970; 0 where there is none."""
+        return np.array([self.times_us.get(key, 0) for key in _keys(rows)], np.int64)
 
 
 class Record:
@@ -124,6 +127,11 @@ class Record:
     def revision(self, name: str, scratch: Path) -> Revision:
         """What answered, ready to fuse again; see ``kept_revision``."""
         return kept_revision(self.folder, name, scratch)
+
+
+def _keys(rows: RecordedRows) -> Iterator[tuple[str, int, str]]:
+    name = rows.about.output if rows.about.several else ""
+    return ((i, n, name) for i, n in zip(rows.ids.tolist(), rows.numbers.tolist(), strict=True))
 
 
 def _fits(label: Label, classes: frozenset[str]) -> bool:

@@ -56,3 +56,42 @@ def median_at_least_s(latencies: LatencyHistogram, alpha: float) -> float:
     total = len(latencies)
     known = np.flatnonzero(log_evidence(total - counts, total, 0.5) >= -math.log(alpha))
     return float(ends[known[-1]]) if len(known) else 0.0
+
+
+class MeanBet:
+    """Evidence that numbers are above ``least`` on average, each given what came before it.
+
+    A bet on every number whose gain has a mean of at most 1 while that is false (Waudby-Smith & Ramdas 2024,
+    "Estimating means of bounded random variables by betting", section 4), on several stakes at once. A part of the
+    capital is not staked yet, and less and less as time goes by, so that evidence that begins late counts as well.
+    """
+
+    STAKES = 0.5 ** np.arange(1, 11)
+    # So many numbers from the beginning half of the capital waits.
+    WAIT = 500
+
+    def __init__(self, least: float = 0.0):
+        self._least, self._count = least, 0
+        self._capital = np.zeros(len(self.STAKES))
+
+    def add(self, values: ArrayLike, lowest: ArrayLike) -> NDArray[Any]:
+        """Bet on numbers.
+
+        Args:
+            values: (N,).
+            lowest: (N,) what each could have been at least, below ``least``, known before it was.
+
+        Returns:
+            (N,) log evidence after each: at most ``alpha`` to ever reach log(1 / alpha) while no mean is above.
+        """
+        gains = (np.asarray(values, np.float64) - self._least) / (self._least - np.asarray(lowest, np.float64))
+        found = np.empty(len(gains))
+        for at, gain in enumerate(gains.tolist()):
+            waiting = self.WAIT / (self.WAIT + self._count)
+            self._count += 1
+            after = self.WAIT / (self.WAIT + self._count)
+            self._capital += (waiting - after) / len(self._capital)
+            self._capital *= 1 + self.STAKES * gain
+            np.minimum(self._capital, 1e250, out=self._capital)
+            found[at] = math.log(float(self._capital.sum()) + after)
+        return found

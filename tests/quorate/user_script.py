@@ -47,7 +47,7 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.import_autogluon("AutogluonModels/ag", out="house-prices"), quorate.Imported)
     assert_type(quorate.feedback("digits", "labels.csv"), quorate.FeedbackReply)
     assert_type(quorate.replay("/var/lib/quorate/digits", spec).exact, int)
-    assert_type(quorate.replay("s3://records/digits"), quorate.Replay)
+    assert_type(quorate.replay("s3://records/digits", online=True), quorate.Replay)
     assert_type(quorate.down(), quorate.Stopped)
 
 

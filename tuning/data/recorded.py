@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.learning.answer_columns import AnswersMetadata
-from quorate.deployments.learning.labels import Label
+from quorate.deployments.learning.labels import Label, true_arrays
 from quorate.deployments.learning.reading import RecordedRows, open_record
 from quorate.deployments.transport.row_state import RowState
 from quorate.tuning.data.predictions_file import Predictions
@@ -93,17 +92,3 @@ def _outputs(part: _Part, names: Sequence[str]) -> NDArray[np.float32]:
             there = rows.states[member, places] == int(RowState.OK)
             found[at, there] = given[member, places[there]]
     return found
-
-
-def true_arrays(classes: Sequence[str], task: str, labels: Sequence[Label]) -> NDArray[Any]:
-    """(N,) the class of each row by number; (N, C) of several labels a row 0 or 1; (N,) or (N, K) values."""
-    if not classes:
-        values = np.array([label.values for label in labels], np.float64)
-        return values[:, 0] if values.shape[1] == 1 else values
-    place = {name: at for at, name in enumerate(classes)}
-    if task != "multilabel":
-        return np.array([place[label.classes[0]] for label in labels], np.int64)
-    held = np.zeros((len(labels), len(place)))
-    for at, label in enumerate(labels):
-        held[at, [place[name] for name in label.classes]] = 1.0
-    return held

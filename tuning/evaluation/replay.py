@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.engine.revision import Revision, build_revision
 from quorate.deployments.errors import RequestError, SpecError
-from quorate.deployments.learning.labels import Label
+from quorate.deployments.learning.labels import Label, true_arrays
+from quorate.deployments.learning.online.from_record import learn_from_record, learns, members_read
+from quorate.deployments.learning.online.history import History
 from quorate.deployments.learning.reading import Record, RecordedRows
 from quorate.deployments.learning.replaying import Replayed, replay_rows
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.types import Task
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.errors import QuorateError
-from quorate.tuning.data.recorded import true_arrays
 from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.evaluation.metrics.row_metrics import row_metric
 
@@ -34,7 +35,7 @@ _METRICS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 # What is not a number of each row by itself.
 _UNJUDGED = ("tokens", "tagging", "ranking")
-RECORDED, REPLAYED = "recorded", "replayed"
+RECORDED, REPLAYED, ONLINE, PUBLISHED = "recorded", "replayed", "online weights", "published weights"
 
 
 @dataclass
@@ -73,8 +74,10 @@ class Replay(Displayed):
         largest: the largest difference of a number.
         left_out: rows that could not be fused again, by why not.
         labelled: rows with a label.
-        scores: by who answers (``recorded``, ``replayed``, and each member of the record) and output, by metric.
+        scores: by who answers (``recorded``, ``replayed``, learned weights, and each member of the record) and output,
+            by metric.
         again, contradicting: labels that two replicas took at the same time, see ``Labels``.
+        online: by output what came of learning weights, where that was asked.
     """
 
     revision: str = ""
@@ -89,6 +92,7 @@ class Replay(Displayed):
     contradicting: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     scores: dict[tuple[str, str], dict[str, Score]] = field(default_factory=dict)
+    online: dict[str, History] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
@@ -101,7 +105,9 @@ class Replay(Displayed):
             | {name: score.value for name, score in found.items()}
             for (output, who), found in self.scores.items()
         ]
-        return {name: getattr(self, name) for name in plain} | {"left_out": dict(self.left_out), "scores": scores}
+        learned = {"online": [one.to_dict() for one in self.online.values()]} if self.online else {}
+        plainly = {name: getattr(self, name) for name in plain}
+        return plainly | {"left_out": dict(self.left_out), "scores": scores} | learned
 
     def tables(self) -> Sequence[Table]:
         """How many rows are the same, and how good who is."""
@@ -121,18 +127,21 @@ class Replay(Displayed):
             + [f"{found[name].value:.4f}" if name in found else "" for name in names]
             for (output, who), found in self.scores.items()
         ]
-        return [Table(lines=lines), *([Table(["output", "by", "rows", *names], cells)] if cells else [])]
+        scores = [Table(["output", "by", "rows", *names], cells)] if cells else []
+        return [Table(lines=lines), *scores, *(table for one in self.online.values() for table in one.tables())]
 
 
-def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path()) -> Replay:
+def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path(), *, online: bool = False) -> Replay:
     """Fuse all recorded rows again.
 
     Args:
         spec: whose fusion is to answer; each answer's own revision when None.
         folder: what the spec's paths start from.
+        online: what weights learned from the labels would have answered, too, each row by those that were known then;
+            the spec's weights are the first, or the first revision's.
 
     Raises:
-        RequestError: no row is recorded, or nothing of the spec is in the record.
+        RequestError: no row is recorded, or nothing of the spec is in the record, or there is nothing to learn from.
         SpecError: the spec's fusion cannot be built.
     """
     other = None if spec is None else build_revision(spec, folder)
@@ -140,6 +149,11 @@ def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path
     found.again, found.contradicting = labels.again, labels.contradicting
     with tempfile.TemporaryDirectory(prefix="q") as scratch:
         revisions = _Revisions(record, other, Path(scratch))
+        if online:
+            found.online = learn_from_record(record, labels, revisions.of)
+            if not found.online:
+                fix = "give labels for classes, several labels a row or values: quorate feedback NAME --labels FILE"
+                raise RequestError(f"{record.folder.location} has no label that weights learn from; {fix}")
         for rows in record.rows():
             found.rows += len(rows)
             found.answers += int((rows.numbers == 0).sum())
@@ -149,7 +163,8 @@ def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path
                 found.left_out[str(error)] += len(rows)
                 continue
             _compare(found, rows, again)
-            _judge(found, rows, again, labels.of(rows))
+            pooled = _online(found, rows, revisions.of(rows))
+            _judge(found, rows, again, labels.of(rows), pooled)
     if not found.rows:
         raise RequestError(f"{record.folder.location} has labels and no answers; record some, with a share above 0")
     if sum(found.left_out.values()) == found.rows:
@@ -211,7 +226,27 @@ def _compare(found: Replay, rows: RecordedRows, again: Replayed) -> None:
         found.changed += int((apart > 1e-6 * np.maximum(np.abs(before), 1.0)).any(axis=1).sum())
 
 
-def _judge(found: Replay, rows: RecordedRows, again: Replayed, labels: Sequence[Label | None]) -> None:
+def _online(found: Replay, rows: RecordedRows, revision: Revision) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:
+    """What learned weights say of rows, and those that would have been live, where some member answered."""
+    history = found.online.get(rows.about.output)
+    if history is None or not learns(rows):
+        return {}
+    values, there = members_read(revision, rows)
+    places = [history.members.index(name) for name in revision.asked]
+    answers = {}
+    for who, weights in ((ONLINE, history.learned_at(rows.times_us)), (PUBLISHED, history.live_at(rows.times_us))):
+        if weights is not None:
+            shares = weights[:, places].T * there
+            some = shares.sum(axis=0) > 0
+            pooled = np.einsum("mr,mr...->r...", shares / np.where(some, shares.sum(axis=0), 1.0), values)
+            answers[who] = pooled.astype(np.float32), some
+    return answers
+
+
+def _judge(
+    found: Replay, rows: RecordedRows, again: Replayed, labels: Sequence[Label | None],
+    pooled: Mapping[str, tuple[NDArray[Any], NDArray[np.bool_]]],
+) -> None:  # fmt: skip
     """Count labelled rows in the scores of all that answered them."""
     known = np.array([label is not None for label in labels], np.bool_)
     found.labelled += int(known.sum())
@@ -221,6 +256,7 @@ def _judge(found: Replay, rows: RecordedRows, again: Replayed, labels: Sequence[
     truth = true_arrays(about.classes, about.task, [label for label in labels if label is not None])
     recorded = known if rows.abstained is None else known & ~rows.abstained
     answers = {RECORDED: (rows.fused, recorded), REPLAYED: (again.values, known & again.answered & ~again.abstained)}
+    answers |= {who: (values, known & some) for who, (values, some) in pooled.items()}
     answers |= {
         name: (rows.outputs[member], known & (rows.states[member] == int(RowState.OK)))
         for member, name in enumerate(about.members)

@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 
 @naming_spec_lines
-def replay(record: str | Path, spec: SpecLike | None = None, *, folder: str | Path | None = None) -> Replay:
+def replay(
+    record: str | Path, spec: SpecLike | None = None, *, folder: str | Path | None = None, online: bool = False
+) -> Replay:
     """Fuse recorded rows again from what members gave then, and judge them where there are labels.
 
     Args:
         record: folder or URI of a record, as the spec's ``record.folder`` names it.
         spec: whose fusion is to answer; each answer's own revision when None, and answers are the same to the bit.
         folder: what the spec's paths start from (its file's).
+        online: say too what weights would have answered that are learned from the labels, each row by those that were
+            known then, with their regret, and when they would have gone live. They begin with the spec's weights, or
+            those of the first revision.
 
     Raises:
         RequestError: there is no record, or the fusion reads what it does not hold.
@@ -30,5 +35,5 @@ def replay(record: str | Path, spec: SpecLike | None = None, *, folder: str | Pa
     from quorate.tuning.evaluation.replay import replay as fuse_again
 
     if spec is None:
-        return fuse_again(open_record(record))
-    return fuse_again(open_record(record), *spec_and_folder(spec, folder))
+        return fuse_again(open_record(record), online=online)
+    return fuse_again(open_record(record), *spec_and_folder(spec, folder), online=online)

@@ -2,6 +2,7 @@
 
 # R runs, L looks
 
+import itertools
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import integrate, stats
 
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
 from quorate.deployments.rollout.confidence_sequence import (
+    MeanBet,
     is_more_often,
     log_evidence,
     median_at_least_s,
@@ -85,3 +87,19 @@ def test_nothing_is_known_of_the_median_of_a_few_latencies():
     assert median_at_most_s(few, ALPHA) == math.inf
     assert median_at_least_s(few, ALPHA) == 0.0
     assert median_at_most_s(LatencyHistogram(), ALPHA) == math.inf
+
+
+def test_a_bet_on_a_mean_gains_nothing_on_average_while_the_mean_is_what_it_says():
+    gains = [
+        math.exp(MeanBet().add(values, np.full(9, -1.0))[-1]) for values in itertools.product([-1.0, 1.0], repeat=9)
+    ]
+    assert np.mean(gains) == pytest.approx(1.0)
+
+
+def test_a_bet_on_a_mean_is_won_when_it_is_higher_also_when_it_was_not_at_first():
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.uniform(-1, 0.9, 2000), random.uniform(-1, 1.6, 400)])
+    evidence = MeanBet().add(values, np.full(2400, -1.0))
+    assert evidence[:2000].max() < math.log(20) < evidence[2399]
+    few = MeanBet(0.5).add(values, np.full(2400, -1.0))
+    assert few.max() < math.log(20)

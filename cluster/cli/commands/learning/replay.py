@@ -17,6 +17,9 @@ def replay(
         Path | None,
         typer.Option(help="Whose fusion is to answer; each answer's own revision without it.", show_default=False),
     ] = None,
+    online: Annotated[
+        bool, typer.Option("--online", help="Learn weights from the labels as they came, and say what they answer.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compute recorded answers again, or say what another fusion would have answered.
@@ -25,5 +28,5 @@ def replay(
     """
     from quorate.cluster.operations.learning.replay import replay as operation
 
-    found = operation(record, spec)
+    found = operation(record, spec, online=online)
     show(found, found.to_dict(), as_json)

@@ -1,0 +1,148 @@
+"""Weights that learn from labels: what they lose on streams, how soon they follow a change, and how fast they are.
+
+    OMP_NUM_THREADS=1 python benchmarks/online.py [--data DIR] [--only abrupt banking77]
+
+Streams of ten members whose skills are the same all along, change in the middle or little by little, with labels up
+to so many answers late: the regret beside its bound, and how far the weights are from the new best mixture after 500
+labels of rows after the change, by 20,000 rows of their own. Then labels that are permuted, which must publish nothing.
+
+With data: texts. Members are fitted to a half, the weights that are live at first are solved on a tenth, and the rest
+is asked twice over in another order. From the middle on the member with most weight is broken: it is given other rows.
+Labels come up to 500 answers late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent)]
+
+from benchmarks.gain_tasks import banking77, of_text, sms_spam  # noqa: E402
+from quorate.deployments.learning.online.history import History, LabelTimes, live_through  # noqa: E402
+from quorate.deployments.learning.online.mixture import OnlineMixture, pooled  # noqa: E402
+from quorate.tuning.solvers.simplex import simplex_weights  # noqa: E402
+from tests.deployments.support.label_streams import Stream, skills, stream  # noqa: E402
+
+DRIFTS = ("none", "abrupt", "slow", "missing", "abrupt, missing")
+
+
+def lived(data: Stream, pinned: NDArray[np.float64], names: list[str]) -> History:
+    order, _ = data.in_order_of_labels()
+    labels = LabelTimes(order, data.came[order])
+    return live_through("fused", names, pinned, labels, data.cells[order], data.present[order], data.truth[order])
+
+
+def rate() -> None:
+    for members in (3, 10, 50):
+        random = np.random.default_rng(0)
+        data = stream(random, skills(random, 20_000, members))
+        found = []
+        for _ in range(3):
+            learner, started = OnlineMixture(np.ones(members)), time.process_time()
+            learner.learn(data.cells)
+            found.append(20_000 / (time.process_time() - started))
+        print(f"{members} members: {statistics.median(found):,.0f} labels a second of CPU", flush=True)
+
+
+def streams(drifts: Sequence[str], rows: int = 20_000) -> None:
+    names = [f"m{k}" for k in range(10)]
+    print("| drift | late by | nats a row | best member | bound | best mixture | bound | by delay | after 500 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for drift in drifts:
+        for delay in (1, 10, 100, 1000):
+            random = np.random.default_rng(delay)
+            shape = next((one for one in ("abrupt", "slow") if one in drift), "none")
+            skill = skills(random, rows, drift=shape)
+            data = stream(random, skill, delay=delay, missing=0.1 * ("missing" in drift))
+            found = lived(data, np.full(10, 0.1), names)
+            after = ""
+            if "abrupt" in drift:
+                large = stream(random, np.tile(skill[-1], (20_000, 1)))
+                best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
+                order, _ = data.in_order_of_labels()
+                place = int(np.flatnonzero(np.cumsum(order >= rows // 2) == 500)[0])
+                after = f"{-np.log(large.cells @ found.weights[place + 1]).mean() - best:.4f}"
+            told = [f"{found.end.loss - one.loss:+.0f} | {one.bound:.0f}" for one in found.end.rivals[:2]]
+            within = all(found.end.loss - one.loss <= one.bound for one in found.end.rivals)
+            late = f"{found.end.stale:.0f}"
+            row = [drift, str(delay), f"{found.end.loss / rows:.4f}", *told, late, after]
+            print(f"| {' | '.join(row)} |{'' if within else ' ABOVE ITS BOUND'}", flush=True)
+
+
+def permuted() -> None:
+    wrong = 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        data = stream(random, skills(random, 1000, 5), classes=3, delay=100)
+        data.truth = random.permutation(data.truth)
+        wrong += bool(lived(data, random.dirichlet(np.ones(5)), list("abcde")).changes)
+    print(f"permuted labels: {wrong} of 100 streams of 1,000 published", flush=True)
+
+
+def texts(name: str, table: tuple[NDArray[np.object_], NDArray[np.int64]]) -> None:
+    random = np.random.default_rng(0)
+    rows, truth = table
+    order = random.permutation(len(rows))
+    fit, tune, asked = np.split(order, [len(rows) // 2, len(rows) * 6 // 10])
+    models = {name: model.fit(rows[fit], truth[fit]) for name, model in of_text(0).items()}
+    pinned = solved(np.stack([model.predict_proba(rows[tune]) for model in models.values()], 1), truth[tune])
+    asked = np.concatenate([asked, random.permutation(asked)])
+    probs = np.stack([model.predict_proba(rows[asked]) for model in models.values()], axis=1)
+    half, broken = len(asked) // 2, int(pinned.argmax())
+    probs[half:, broken] = np.roll(probs[half:, broken], 1, axis=0)
+    came = np.arange(len(asked)) + random.integers(1, 501, len(asked))
+    data = Stream(probs, truth[asked], np.ones(probs.shape[:2], np.bool_), came)
+    found = lived(data, pinned, list(models))
+    print(f"\n{name}: {len(asked)} rows, {list(models)[broken]} broken from {half} on")
+    live, learned = found.live_at(np.arange(len(asked))), found.learned_at(np.arange(len(asked)))
+    assert live is not None
+    print("| rows | first weights | learned | live | best mixture of these rows |\n|---|---|---|---|---|")
+    for part in (slice(0, half), slice(half, half + 1000), slice(half + 1000, len(asked))):
+        cells, there = data.cells[part], data.present[part]
+        losses = [-np.log(pooled(w, cells, there)).mean() for w in (pinned, learned[part], live[part])]
+        best = -np.log(pooled(solved(probs[part], data.truth[part]), cells, there)).mean()
+        print(f"| {part.start} to {part.stop} | {' | '.join(f'{one:.4f}' for one in [*losses, best])} |")
+    for one in found.changes:
+        what = "taken back" if one.taken_back else "published"
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(models, one.weights, strict=True))
+        print(f"label {one.labels}, answer {one.time_us}: {what}, {one.gain:+.3f} nats a row; {weights}", flush=True)
+    for rival in found.end.rivals:
+        print(f"against {rival.name}: {found.end.loss - rival.loss:+.1f} nats in all, at most {rival.bound:.1f}")
+
+
+def solved(probs: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(simplex_weights(probs.transpose(1, 0, 2), truth).values, np.float64)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, help="folder of sms-spam and banking77")
+    options.add_argument("--only", nargs="+", choices=["rate", *DRIFTS, "permuted", "sms-spam", "banking77"])
+    arguments = options.parse_args()
+
+    def wanted(part: str) -> bool:
+        return part in (arguments.only or [part])
+
+    if wanted("rate"):
+        rate()
+    if drifts := [drift for drift in DRIFTS if wanted(drift)]:
+        streams(drifts)
+    if wanted("permuted"):
+        permuted()
+    if arguments.data and wanted("sms-spam"):
+        texts("sms-spam", sms_spam(arguments.data / "sms-spam"))
+    if arguments.data and wanted("banking77"):
+        texts("banking77", banking77(arguments.data / "banking77"))
+
+
+if __name__ == "__main__":
+    main()

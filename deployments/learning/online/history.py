@@ -1,0 +1,256 @@
+"""What came of weights that learn: each label took its turn when it came, each answer used the weights known then."""
+
+# M members, R rows, N of them with labels, C classes
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quorate.deployments.display import Displayed, Table
+from quorate.deployments.learning.online.adahedge import AdaHedge
+from quorate.deployments.learning.online.mixture import LEAST, SPREAD, OnlineMixture, Regret, pooled
+from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher
+
+Floats = NDArray[np.float64]
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What learned weights are compared with.
+
+    Attributes:
+        name: of it.
+        loss: of all labels together.
+        bound: what the learned weights can have lost more, at most.
+    """
+
+    name: str
+    loss: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How learned weights stood after some labels.
+
+    Attributes:
+        labels: how many.
+        loss: of the weights that were known when each row was answered, over these labels.
+        stale: how much of it is because labels came late, and not before the next row was answered.
+        rivals: who they are compared with.
+    """
+
+    labels: int
+    loss: float
+    stale: float
+    rivals: Sequence[Rival]
+
+
+@dataclass(repr=False)
+class History(Displayed):
+    """What came of learning one output's weights.
+
+    Attributes:
+        members: M names.
+        loss_name: of what is lost.
+        standings: after more and more labels, all of them at last.
+        times_us: (N,) when each label came, ``weights`` (N + 1, M) before the first, and after each.
+        pinned: (M,) what was live at first; None where the fusion's rule is no weighted mean.
+        changes: what would have gone live, and when.
+    """
+
+    output: str
+    members: tuple[str, ...]
+    loss_name: str
+    standings: Sequence[Standing]
+    times_us: NDArray[np.int64]
+    weights: Floats
+    pinned: Floats | None = None
+    changes: Sequence[Change] = ()
+
+    @property
+    def end(self) -> Standing:
+        """After all labels."""
+        return self.standings[-1]
+
+    def learned_at(self, times_us: NDArray[np.int64]) -> Floats:
+        """(R, M) the weights that were known when rows were answered."""
+        found: Floats = self.weights[np.searchsorted(self.times_us, times_us, side="right")]
+        return found
+
+    def live_at(self, times_us: NDArray[np.int64]) -> Floats | None:
+        """(R, M) the weights that would have been live then; None where none can be."""
+        if self.pinned is None:
+            return None
+        lived = np.stack([self.pinned, *(change.weights for change in self.changes)])
+        since = np.array([change.time_us for change in self.changes], np.int64)
+        found: Floats = lived[np.searchsorted(since, times_us, side="right")]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON would hold it; weights at most a thousand times."""
+        return {
+            "output": self.output, "members": list(self.members), "loss": self.loss_name,
+            "standings": [
+                {
+                    "labels": at.labels, "time_us": self._time_us(at.labels), "total": at.loss, "stale": at.stale,
+                    "rivals": [
+                        {"name": one.name, "total": one.loss, "regret": at.loss - one.loss, "bound": one.bound}
+                        for one in at.rivals
+                    ],
+                }
+                for at in self.standings
+            ],
+            "weights": [
+                {"labels": at, "time_us": self._time_us(at), "weights": self.weights[at].tolist()}
+                for at in _places(len(self.times_us), 1000)
+            ],
+            "changes": [
+                {
+                    "labels": one.labels, "time_us": one.time_us, "taken_back": one.taken_back, "gain": one.gain,
+                    "decided_by": one.decided_by, "weights": one.weights.tolist(),
+                }
+                for one in self.changes
+            ],
+        }  # fmt: skip
+
+    def tables(self) -> Sequence[Table]:
+        """Regret and weights through time, and what would have gone live."""
+        end, unit = self.end, f"{self.loss_name} a row"
+        cells = [
+            [one.name, f"{one.loss / end.labels:.4f}", f"{end.loss - one.loss:+.1f}", f"{one.bound:.1f}"]
+            for one in end.rivals
+        ]
+        late = f"late labels cost {end.stale / end.labels:+.4f} of it"
+        title = f"{self.output}: online weights from {end.labels} labels, {end.loss / end.labels:.4f} {unit}; {late}"
+        regrets = [
+            [*self._when(at.labels), *(f"{at.loss - one.loss:+.1f} of {one.bound:.1f}" for one in at.rivals)]
+            for at in self.standings
+        ]
+        weights = [
+            [*self._when(at), *(f"{weight:.3f}" for weight in self.weights[at])]
+            for at in (0, *(standing.labels for standing in self.standings))
+        ]
+        names = [one.name.partition(",")[0] for one in end.rivals]
+        return [
+            Table(["against", unit, "regret in all", "at most"], cells, title),
+            Table(["labels", "time", *names], regrets, "regret through time"),
+            Table(["labels", "time", *self.members], weights, "weights through time", self._told()),
+        ]
+
+    def _time_us(self, labels: int) -> int:
+        return int(self.times_us[max(labels - 1, 0)])
+
+    def _when(self, labels: int) -> tuple[str, str]:
+        return str(labels), _date(self._time_us(labels))
+
+    def _told(self) -> list[str]:
+        if self.pinned is None:
+            return ["the rule is no weighted mean: its weights cannot go live"] if self.loss_name == "nats" else []
+        told = []
+        for one in self.changes:
+            what = "the pinned weights back" if one.taken_back else "learned weights live"
+            gain = f"{one.gain:+.4f} nats a row over {one.decided_by} labels"
+            told.append(f"{_date(one.time_us)}, label {one.labels}: {what}, {gain}")
+        return told or ["nothing would have gone live: no weights were shown to be better than the live ones"]
+
+
+@dataclass(frozen=True)
+class LabelTimes:
+    """Labels in the order in which they came.
+
+    Attributes:
+        answered_us: (N,) when each row was answered, and ``came_us`` (N,) when its label came.
+    """
+
+    answered_us: NDArray[np.int64]
+    came_us: NDArray[np.int64]
+
+    @property
+    def known(self) -> NDArray[np.intp]:
+        """(N,) how many labels had come when each row was answered."""
+        before = np.searchsorted(self.came_us, self.answered_us, side="right")
+        return np.minimum(before, np.arange(len(before)))
+
+
+def live_through(
+    output: str, members: Sequence[str], pinned: Floats | None, labels: LabelTimes, probs: Floats,
+    present: NDArray[np.bool_], truth: NDArray[np.int64],
+) -> History:  # fmt: skip
+    """Learn weights under log-loss, and publish them.
+
+    Args:
+        pinned: (M,) what is live at first; None where weights cannot be.
+        probs: (N, M) what each member gave to what was true.
+        present: (N, M) which of them answered, one at least in each row.
+        truth: (N,) classes, by number.
+    """
+    learner = OnlineMixture(np.ones(len(members)) if pinned is None else pinned)
+    places = _places(len(truth), _SHOWN)
+    parts, regrets = [], []
+    for start, stop in pairwise(places):
+        parts.append(learner.learn(probs[start:stop], present[start:stop]).weights)
+        regrets.append(learner.regret())
+    weights = np.concatenate([*parts, learner.weights[None]])
+    used, clipped = weights[labels.known], np.clip(probs, LEAST, 1.0)
+    sums = -np.log(pooled(used, clipped, present)).cumsum()
+    standings = [_standing(members, float(sums[regret.labels - 1]), regret, pinned is not None) for regret in regrets]
+    found = History(output, tuple(members), "nats", standings, labels.came_us, weights, pinned)
+    if pinned is not None:
+        publisher = Publisher(pinned)
+        publisher.see(Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, weights[1:]))
+        found.changes = publisher.changes
+    return found
+
+
+def _standing(members: Sequence[str], loss: float, regret: Regret, pinned: bool) -> Standing:
+    stale = loss - regret.loss
+    rivals = [
+        Rival(f"best member, {members[regret.member]}", regret.member_loss, regret.member_bound + stale),
+        Rival("best fixed mixture", regret.mixture_loss, regret.mixture_bound + stale),
+        Rival("first weights" if pinned else "equal weights", regret.prior_loss, regret.prior_bound + stale),
+    ]
+    return Standing(regret.labels, loss, stale, rivals)
+
+
+def hedge_through(
+    output: str, members: Sequence[str], pinned: Floats | None, labels: LabelTimes, losses: Floats,
+    present: NDArray[np.bool_], loss_name: str,
+) -> History:  # fmt: skip
+    """The same under any other loss: (N, M) of each member. Nothing goes live."""
+    prior = np.full(len(members), 1 / len(members))
+    learner = AdaHedge(prior if pinned is None else (1 - SPREAD) * pinned / pinned.sum() + SPREAD * prior)
+    parts, states = [], []
+    for start, stop in pairwise(_places(len(losses), _SHOWN)):
+        parts.append(learner.learn(losses[start:stop], present[start:stop]))
+        best = int(learner.member_losses.argmin())
+        bound = float(learner.regret_bounds()[best])
+        states.append(
+            (stop, learner.loss, Rival(f"best member, {members[best]}", float(learner.member_losses[best]), bound))
+        )
+    weights = np.concatenate([*parts, learner.weights[None]])
+    used = np.maximum(weights[labels.known], 1e-12)  # all that had weight may be missing
+    sums = pooled(used, losses, present).cumsum()
+    standings = [
+        Standing(at, float(sums[at - 1]), stale, [replace(rival, bound=rival.bound + stale)])
+        for at, loss, rival in states
+        for stale in [float(sums[at - 1]) - loss]
+    ]
+    return History(output, tuple(members), loss_name, standings, labels.came_us, weights)
+
+
+def _places(labels: int, most: int) -> list[int]:
+    found: list[int] = np.unique(np.linspace(0, labels, min(labels + 1, most)).astype(int)).tolist()
+    return found
+
+
+def _date(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
