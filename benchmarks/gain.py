@@ -41,6 +41,8 @@ from benchmarks.gain_tasks import MOST_ROWS, Task, tasks
 from quorate.tuning import Choice, Outputs, choose, greedy_weights
 
 PROBABILITY = 1e-15
+# Mean losses closer than this share are those of one answer: served in float32, computed here in another order.
+ROUNDING = 1e-6
 
 
 def predicted(task: Task, seed: int, permuted: bool) -> tuple[Outputs, Outputs, Outputs]:
@@ -260,8 +262,8 @@ def report(choices: list[Choice], found: list[dict[str, NDArray[np.float64]]]) -
 def _outcome(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> int:
     """1 where ours is better by more than a standard error of the paired difference, -1 where worse, else 0."""
     gain = theirs - ours
-    error = gain.std(ddof=1) / np.sqrt(len(gain))
-    return int(gain.mean() > error) - int(gain.mean() < -error)
+    least = max(gain.std(ddof=1) / np.sqrt(len(gain)), ROUNDING * theirs.mean())
+    return int(gain.mean() > least) - int(gain.mean() < -least)
 
 
 def _beyond(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:

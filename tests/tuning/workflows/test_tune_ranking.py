@@ -76,7 +76,7 @@ def test_every_alternative_serves_what_the_report_says(tmp_path):
     data = lists()
     judged = data.groups % 2 == 1
     solve, judge = data.rows(~judged), data.rows(judged)
-    result = tune_fusion(spec_of(tmp_path), tmp_path, solve, judge, "ndcg@5", runs=tmp_path / "runs")
+    result = tune_fusion(spec_of(tmp_path), tmp_path, solve, judge, "ndcg@5", runs=tmp_path / "runs", refit=False)
     report = json.loads((result.folder / "report.json").read_text())
     assert {*KINDS, "uniform", "reciprocal_rank", "incumbent", "tuned", "tuned_ranks"} == set(result.choice.recipes)
     outputs_of = {kind: run_in_process(spec_of(tmp_path).job(kind), tmp_path, judge.inputs) for kind in KINDS}
