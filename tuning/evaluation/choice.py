@@ -105,16 +105,8 @@ def choose(
         PredictionError: outputs that are no probabilities.
     """
     say = on_step or (lambda step: None)
-    by = metric if isinstance(metric, RowMetric) else _metric_of(metric, solve)
+    by = _checked_metric(metric, solve, judge)
     check_risk(risk, judge)
-    for part in (solve, judge):
-        _check_widths(part)
-    if by.of_values != solve.of_values:
-        found_here = "values" if solve.of_values else "classes"
-        raise TuningError("metric", f"{by.name} of {found_here}", "give a metric of what members predict")
-    if by.of_tags and (solve.sequences is None or judge.sequences is None):
-        fix = "say which rows are the tokens of one sequence: column 'sequence'"
-        raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
     served = Incumbent(incumbent) if isinstance(incumbent, Recipe) else incumbent
     tried = tried_alternatives(solve, by, served)
     found, left_out = out_of_sample(tried, solve, judge, by.numbers, seed, say)
@@ -130,15 +122,20 @@ def choose(
             choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
     if not refit:
         return choice
-    if risk is not None:
-        return choice.as_judged("what answers may lose was tested on judging rows, which they are not to be fitted on")
-    if not pool:
-        return choice.as_judged("solving rows are not of one kind with judging rows")
+    why = _why_not_again(pool, risk)
+    if why:
+        return choice.as_judged(why)
     say("fitting again on all rows")
-    again = refitted(
-        found, choice.recipes, solve, judge, seed=seed, priced=price is not None, quorum=quorum, required=required
-    )  # fmt: skip
+    more: dict[str, Any] = {"seed": seed, "priced": price is not None, "quorum": quorum, "required": required}
+    again = refitted(found, choice.recipes, solve, judge, **more)
     return replace(choice, refitted=again, refit_rows=len(solve) + len(judge) if again else 0)
+
+
+def _why_not_again(pool: bool, risk: Risk | None) -> str:
+    """Why nothing is fitted again on all rows; empty where it is."""
+    if risk is not None:
+        return "what answers may lose was tested on judging rows, which they are not to be fitted on"
+    return "" if pool else "solving rows are not of one kind with judging rows"
 
 
 def _with_cascade(
@@ -167,6 +164,19 @@ def _with_cascade(
         return choice.without(CASCADE, str(error))
     found.append(made)
     return compare(found, solve, judge, by, **options)
+
+
+def _checked_metric(metric: Metric | RowMetric | None, solve: Outputs, judge: Outputs) -> RowMetric:
+    by = metric if isinstance(metric, RowMetric) else _metric_of(metric, solve)
+    for part in (solve, judge):
+        _check_widths(part)
+    if by.of_values != solve.of_values:
+        found_here = "values" if solve.of_values else "classes"
+        raise TuningError("metric", f"{by.name} of {found_here}", "give a metric of what members predict")
+    if by.of_tags and (solve.sequences is None or judge.sequences is None):
+        fix = "say which rows are the tokens of one sequence: column 'sequence'"
+        raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
+    return by
 
 
 def _metric_of(metric: Metric | None, solve: Outputs) -> RowMetric:

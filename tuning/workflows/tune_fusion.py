@@ -48,6 +48,7 @@ from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.some_rows import Predicted
 from quorate.tuning.predictions.store import PredictionStore
+from quorate.tuning.runs.fitted_before import fitted_before
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
 from quorate.tuning.scoring import Floats, true_class
@@ -210,7 +211,8 @@ def judge_fusion(
         price = given.get("price") or _prices(prices, spec, folder, question, say)
         choice = with_thinning(choice, spec.output_fusion, found.judge, by, price.device_ms)
     names = misplaced(found.judge, spec.classes or ())
-    return JudgedFusion(by, choice, gap, found, (*question.warnings, *names, *odd), was)
+    was_fitted = fitted_before(spec, contest.before.folder if contest and contest.before else folder, rows[1])
+    return JudgedFusion(by, choice, gap, found, (*question.warnings, *was_fitted, *names, *odd), was)
 
 
 def _prices(

@@ -12,6 +12,7 @@ from quorate.tuning import Outputs, Predictions, choose, run_in_process, tune_fu
 from quorate.tuning.alternatives.base import joined
 from quorate.tuning.alternatives.pools import LogPool
 from quorate.tuning.alternatives.promises.risk import Risk
+from quorate.tuning.runs.fitted_before import fitted_before
 from quorate.tuning.runs.probe import load_probe
 from quorate.tuning.workflows.guarantees import Promised
 from tests.tuning.support.hedged import hedged
@@ -124,3 +125,7 @@ def test_what_the_run_deploys_and_its_probe_are_what_was_fitted_again(tiny, tmp_
     revision = build_revision(load_spec(result.folder / "spec.yaml"), result.folder)
     asked = said[[[*tiny.spec.members].index(one) for one in revision.asked]]
     np.testing.assert_allclose(revision.fuse(asked, np.ones(asked.shape[:2], bool)).values, fused, atol=1e-6)
+    (flattered,) = fitted_before(result.spec, result.folder, splits.test)
+    assert "the spec was fitted on rows that judge here" in flattered
+    assert fitted_before(result.spec, result.folder, splits.train) == []
+    assert fitted_before(tiny.spec, tiny.folder, splits.test) == []

@@ -245,15 +245,9 @@ def tune(
     assert spec is not None
     from quorate.cluster.operations.tuning import tune as operation
 
-    asked |= {
-        "train": train,
-        "folds": folds,
-        "by_class": by_class,
-        "refit": refit,
-        **_wanted(metric, costs, min_gain, coverage),
-    }
-    asked |= {"latency_price": latency_price, "device_price": device_price, **_risk(max_loss, max_error, confidence)}
-    asked |= {"groups": groups, "time": time, "weight": weight}
+    asked |= {"train": train, "folds": folds, "by_class": by_class, "refit": refit, "groups": groups, "time": time}
+    asked |= {"weight": weight, **_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence)}
+    asked |= {"latency_price": latency_price, "device_price": device_price}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
