@@ -122,20 +122,22 @@ def choose(
             choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
     if not refit:
         return choice
-    why = _why_not_again(pool, risk)
-    if why:
-        return choice.as_judged(why)
     say("fitting again on all rows")
-    more: dict[str, Any] = {"seed": seed, "priced": price is not None, "quorum": quorum, "required": required}
-    again = refitted(found, choice.recipes, solve, judge, **more)
-    return replace(choice, refitted=again, refit_rows=len(solve) + len(judge) if again else 0)
+    limits: dict[str, Any] = {"seed": seed, "priced": price is not None, "quorum": quorum, "required": required}
+    return _fitted_again(choice, found, solve, judge, pool, risk, limits)
 
 
-def _why_not_again(pool: bool, risk: Risk | None) -> str:
-    """Why nothing is fitted again on all rows; empty where it is."""
+def _fitted_again(
+    choice: Choice, found: Sequence[OutOfSample], solve: Outputs, judge: Outputs, pool: bool, risk: Risk | None,
+    limits: Mapping[str, Any],
+) -> Choice:  # fmt: skip
+    """The choice with what is served of all rows, or why they are not to be fitted on."""
     if risk is not None:
-        return "what answers may lose was tested on judging rows, which they are not to be fitted on"
-    return "" if pool else "solving rows are not of one kind with judging rows"
+        return choice.as_judged("what answers may lose was tested on judging rows, which they are not to be fitted on")
+    if not pool:
+        return choice.as_judged("solving rows are not of one kind with judging rows")
+    again = refitted(found, choice.recipes, solve, judge, **limits)
+    return replace(choice, refitted=again, refit_rows=len(solve) + len(judge) if again else 0)
 
 
 def _with_cascade(

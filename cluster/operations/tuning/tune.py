@@ -115,8 +115,7 @@ def tune(
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
         max_loss, max_error: accuracy that an ensemble may lose as a cascade, which asks few members where sure;
             errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
-        refit: once the verdict is there, what is served is fitted again on all rows (scikit-learn's word); the figures
-            stay those of half of them. Not with promises, which are kept for rows that nothing was fitted on.
+        refit: what is served is fitted again on all rows after the verdict (but with promises: they want other rows).
         train, folds, epochs: the members' training rows, fitted on out of fold by others like them; ``data`` judges.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
             are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
@@ -130,7 +129,7 @@ def tune(
         DataError, TuningError: rows that cannot be read or do not fit the spec; members without class probabilities.
     """
     require("tune", "tune")
-    how: dict[str, Any] = {"runs": runs, "seed": seed, "refit": refit, "on_step": on_step}
+    how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step, "refit": refit}
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
     if predictions is not None:
