@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -122,8 +122,8 @@ def tune(
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
         folder, runs, seed: what the spec's paths start from (its file's); where the run is made; of all that is drawn.
-        address, on_step: a Ray cluster to run the members on, this process when None; told what happens next. Of a
-            Jobs address the whole runs there, and what is returned is a ``JobRun``.
+        address, on_step: a Ray cluster to run the members on, this process when None (of a Jobs address the whole runs
+            there: a ``JobRun``); told what happens next.
 
     Raises:
         DataError, TuningError: rows that cannot be read or do not fit the spec; members without class probabilities.
@@ -133,8 +133,7 @@ def tune(
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
     if predictions is not None:
-        _refuse_beside_predictions(spec, data)
-        return _of_predictions(predictions, labels, label, wanted, how)
+        return _of_predictions(predictions, (spec, data), labels, label, wanted, how)
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
@@ -148,11 +147,6 @@ def tune(
         return _of_tokens(found, place, data, read, asked, others)
     with connected_if_named(address):
         return _of_rows(found, place, data, train, read, (latency_price, device_price), (folds, epochs), asked)
-
-
-def _refuse_beside_predictions(spec: SpecLike | None, data: Rows | LabelledOutputs | None) -> None:
-    if spec is not None or data is not None:
-        raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
 
 
 def _of_outputs(
@@ -268,9 +262,11 @@ def _risk(max_loss: float | None, max_error: float | None, confidence: float) ->
 
 
 def _of_predictions(
-    predictions: PredictionsLike, labels: ArrayLike | None, label: str | Mapping[str, str], wanted: Mapping[str, Any],
-    how: Mapping[str, Any],
+    predictions: PredictionsLike, beside: Sequence[Any], labels: ArrayLike | None, label: str | Mapping[str, str],
+    wanted: Mapping[str, Any], how: Mapping[str, Any],
 ) -> PredictionsResult:  # fmt: skip
+    if any(one is not None for one in beside):
+        raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
     from quorate.cluster.arguments.predictions import as_predictions
     from quorate.tuning.workflows.tune_predictions import tune_predictions
 
