@@ -135,8 +135,16 @@ def joined(first: Outputs, second: Outputs) -> Outputs:
     }
     return replace(
         first, probs=probs, labels=np.concatenate(labels), weights=both("weights"), groups=both("groups"),
-        times=both("times"), sequences=both("sequences"), inputs=inputs,
+        times=both("times"), sequences=_apart(first.sequences, second.sequences), inputs=inputs,
     )  # fmt: skip
+
+
+def _apart(first: NDArray[Any] | None, second: NDArray[Any] | None) -> NDArray[np.intp] | None:
+    """(N + J,) numbers of sequences, none of which is in both, however they are numbered."""
+    if first is None or second is None:
+        return None
+    ours, theirs = (np.unique(some, return_inverse=True)[1].reshape(-1) for some in (first, second))
+    return np.concatenate([ours, theirs + int(ours.max()) + 1])
 
 
 def _widened(array: NDArray[Any], width: int) -> NDArray[Any]:

@@ -122,20 +122,20 @@ def choose(
             choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
     if not refit:
         return choice
-    say("fitting again on all rows")
     limits: dict[str, Any] = {"seed": seed, "priced": price is not None, "quorum": quorum, "required": required}
-    return _fitted_again(choice, found, solve, judge, pool, risk, limits)
+    return _fitted_again(choice, found, solve, judge, pool, risk, limits, say)
 
 
 def _fitted_again(
     choice: Choice, found: Sequence[OutOfSample], solve: Outputs, judge: Outputs, pool: bool, risk: Risk | None,
-    limits: Mapping[str, Any],
+    limits: Mapping[str, Any], say: Callable[[str], None],
 ) -> Choice:  # fmt: skip
     """The choice with what is served of all rows, or why they are not to be fitted on."""
     if risk is not None:
         return choice.as_judged("what answers may lose was tested on judging rows, which they are not to be fitted on")
     if not pool:
         return choice.as_judged("solving rows are not of one kind with judging rows")
+    say("fitting again on all rows")
     again = refitted(found, choice.recipes, solve, judge, **limits)
     return replace(choice, refitted=again, refit_rows=len(solve) + len(judge) if again else 0)
 

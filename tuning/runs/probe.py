@@ -145,15 +145,13 @@ def load_probe(folder: Path, spec: EnsembleSpec, alternative: str | Mapping[str,
 
 
 def probe_inputs(folder: Path, spec: EnsembleSpec) -> dict[str, NDArray[Any]]:
-    """The rows of a probe, (B, *shape) by request input; none where there is no probe of these inputs."""
-    if not (folder / _FILE).is_file():
+    """The rows of a probe, (B, *shape) by request input; none where there is none that can be read."""
+    try:
+        with pa.OSFile(str(folder / _FILE), "rb") as source:
+            table = pa.ipc.open_file(source).read_all().combine_chunks()
+        return {n: read_column(n, table.column(n).chunk(0), one.datatype, one.shape) for n, one in spec.inputs.items()}
+    except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, RequestError):
         return {}
-    with pa.OSFile(str(folder / _FILE), "rb") as source:
-        table = pa.ipc.open_file(source).read_all().combine_chunks()
-    if not set(spec.inputs) <= set(table.column_names):
-        return {}
-    columns = {name: (table.column(name).chunk(0), tensor) for name, tensor in spec.inputs.items()}
-    return {name: read_column(name, column, one.datatype, one.shape) for name, (column, one) in columns.items()}
 
 
 def _columns(spec: EnsembleSpec, alternative: str | Mapping[str, str] | None) -> dict[str, str]:

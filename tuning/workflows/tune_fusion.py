@@ -31,6 +31,7 @@ from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recip
 from quorate.tuning.alternatives.unfitted import INCUMBENT, UNIFORM, Incumbent
 from quorate.tuning.data.flat_inputs import flat_inputs
 from quorate.tuning.data.labelled import Labelled, is_multilabel
+from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
@@ -291,10 +292,11 @@ def _linear_pool(
     seen = joined(found.solve, found.judge) if again else found.solve
     if seen.of_values:
         return choice, None if recipe is None else _gap(seen, recipe.weights or {}, by)
-    parts = {VALIDATION: rows[0], **({HELD_OUT: rows[1]} if again else {})}
-    columns = np.concatenate(
-        [store.true_class(split, names, one.labels, found.rows[split]) for split, one in parts.items()], axis=1
-    )
+    columns = store.true_class(VALIDATION, names, rows[0].labels, found.rows[VALIDATION])
+    if again:
+        more = store.true_class(HELD_OUT, names, rows[1].labels, found.rows[HELD_OUT])
+        both = mapped_array((len(names), columns.shape[1] + more.shape[1]), columns.dtype)
+        columns = np.concatenate([columns, more], axis=1, out=both)
     if recipe is None:
         return choice, log_loss_gap(columns, np.full(len(names), 1 / len(names)))
     if len(seen) < columns.shape[1] and rows[0].weights is None:
