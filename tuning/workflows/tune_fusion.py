@@ -289,9 +289,10 @@ def _linear_pool(
     """The choice, its linear pool solved on all rows where only a sample of them was compared; and the pool's gap."""
     again = "tuned" in choice.refitted
     names, recipe = found.solve.names, choice.served.get("tuned")
-    seen = joined(found.solve, found.judge) if again else found.solve
-    if seen.of_values:
+    if found.solve.of_values:
+        seen = joined(found.solve, found.judge) if again else found.solve
         return choice, None if recipe is None else _gap(seen, recipe.weights or {}, by)
+    compared = len(found.solve) + (len(found.judge) if again else 0)
     columns = store.true_class(VALIDATION, names, rows[0].labels, found.rows[VALIDATION])
     if again:
         more = store.true_class(HELD_OUT, names, rows[1].labels, found.rows[HELD_OUT])
@@ -299,7 +300,7 @@ def _linear_pool(
         columns = np.concatenate([columns, more], axis=1, out=both)
     if recipe is None:
         return choice, log_loss_gap(columns, np.full(len(names), 1 / len(names)))
-    if len(seen) < columns.shape[1] and rows[0].weights is None:
+    if compared < columns.shape[1] and rows[0].weights is None:
         recipe = _solved(recipe, columns)
         refits = {"refitted": {**choice.refitted, "tuned": recipe}}
         choice = replace(choice, **refits) if again else choice.with_recipe("tuned", recipe)
