@@ -192,6 +192,11 @@ class Choice:
         """The same with other numbers for an alternative that answers as it did where every member does."""
         return replace(self, recipes={**self.recipes, name: recipe})
 
+    def with_refit(self, name: str, recipe: Recipe | None) -> Choice:
+        """The same with other numbers for what is served of an alternative; served as it was judged when None."""
+        others = {other: one for other, one in self.refitted.items() if other != name}
+        return replace(self, refitted=others if recipe is None else {**self.refitted, name: recipe})
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
         alternatives = {

@@ -302,8 +302,7 @@ def _linear_pool(
         return choice, log_loss_gap(columns, np.full(len(names), 1 / len(names)))
     if compared < columns.shape[1] and rows[0].weights is None:
         recipe = _solved(recipe, columns)
-        refits = {"refitted": {**choice.refitted, "tuned": recipe}}
-        choice = replace(choice, **refits) if again else choice.with_recipe("tuned", recipe)
+        choice = choice.with_refit("tuned", recipe) if again else choice.with_recipe("tuned", recipe)
     return choice, log_loss_gap(columns, np.array([*(recipe.weights or {}).values()]))
 
 
