@@ -38,8 +38,8 @@ def check_rows(validation: Labelled, held_out: Labelled) -> list[str]:
         found = f"{len(shared)} are also validation rows"
         raise DataError("held-out rows", found, "judge on rows the weights were not solved on")
     spans = _spans(validation)
-    rounded = [_row_digests(one.inputs, spans) for one in (validation, held_out)]
-    near = len(np.intersect1d(*rounded)) - len(shared)
+    rounded, others = (_row_digests(one.inputs, spans) for one in (validation, held_out))
+    near = len(np.intersect1d(rounded, others)) - len(shared)
     counts = {"are also validation rows": len(shared), "differ from validation rows by next to nothing": near}
     overlaps = [f"{count} of {len(held_out)} held-out rows {what}" for what, count in counts.items() if count > 0]
     return [*_numbering(validation), *overlaps]

@@ -52,7 +52,7 @@ from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.runs.fitted_before import fitted_before
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
-from quorate.tuning.scoring import Floats, true_class
+from quorate.tuning.scoring import true_class
 from quorate.tuning.solvers.decisions import check_costs
 from quorate.tuning.solvers.simplex import log_loss_gap, solve_log_loss
 from quorate.tuning.workflows.before import Before, Contest
@@ -306,7 +306,7 @@ def _linear_pool(
     return choice, log_loss_gap(columns, np.array([*(recipe.weights or {}).values()]))
 
 
-def _solved(recipe: Recipe, columns: Floats) -> Recipe:
+def _solved(recipe: Recipe, columns: NDArray[np.float32]) -> Recipe:
     """The pool with weights of least log-loss on (M, N) true-class columns."""
     solved = dict(zip(recipe.members, solve_log_loss(columns).tolist(), strict=True))
     asked = {name for name, weight in solved.items() if weight > 0}
