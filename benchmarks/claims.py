@@ -85,7 +85,7 @@ def trial(world: World, count: int, seed: int) -> tuple[Choice, bool]:
         probs, labels = world.draw(random, count)
         groups = np.arange(count) // A_GROUP + half * count if world.grouped else None
         halves.append(Outputs(NAMES, probs, labels, groups=groups))
-    return choose(*halves, seed=seed), before(*halves)
+    return choose(*halves, seed=seed, refit=False), before(*halves)
 
 
 def contradicts_itself(choice: Choice) -> bool:

@@ -3,16 +3,17 @@
     python benchmarks/gain.py [--data DIR] [--seeds 5] [--tasks digits iris ...] [--permuted] [--keep DIR]
         [--autogluon PYTHON]
 
-Each task's rows are split anew with every seed: 40 % to train scikit-learn's models on, 20 % to solve on, 20 % to
-judge on and 20 % to test on, which nothing else sees. Quorate chooses by solving and judging rows and serves what it
-fitted on solving rows; the others have both for their choice and their fit: the best single member, greedy selection
-with replacement as AutoGluon's weighted ensemble does it (ours gives its weights, see tests/tuning/solvers), and a
-logistic regression over the members' probabilities as scikit-learn's StackingClassifier with prefit members has. All
-are compared by log-loss (rmse for values) on test rows. With ``--permuted``, labels of all but the training rows are
-drawn anew, so that any ensemble that is claimed is a false claim. The data's DIR has the folders of real_data.py;
-without it those tasks are left out. What members predicted is kept in the other DIR, where one is given, and read from
-there the next time: only the choice is made again. PYTHON is the interpreter of an environment that has autogluon.core:
-its own EnsembleSelection is asked for the same rows, and compared with ours.
+Each task's rows are split anew with every seed: 40 % to train scikit-learn's models on, 20 % to solve on, 20 % to judge
+on and 20 % to test on, which nothing else sees. Quorate chooses by solving and judging rows and serves what it fits on
+both then, beside it (``judged``) what it would without refit; the others have both for their choice and their fit: the
+best single member, greedy selection with replacement as AutoGluon's weighted ensemble does it (ours gives its weights,
+see tests/tuning/solvers), and a logistic regression over the members' probabilities as scikit-learn's
+StackingClassifier with prefit members has. All are compared by log-loss (rmse for values) on test rows. With
+``--permuted``, labels of all but the training rows are drawn anew, so that any ensemble that is claimed is a false
+claim. The data's DIR has the folders of real_data.py; without it those tasks are left out. What members predicted is
+kept in the other DIR, where one is given, and read from there the next time: only the choice is made again. PYTHON is
+the interpreter of an environment that has autogluon.core: its own EnsembleSelection is asked for the same rows, and
+compared with ours.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,12 @@ from sklearn.model_selection import train_test_split
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.gain_tasks import MOST_ROWS, Task, tasks
-from quorate.tuning import Choice, Outputs, choose, greedy_weights
+from quorate.tuning import Choice, Outputs, Recipe, choose, greedy_weights
+from quorate.tuning.alternatives.base import joined
 
 PROBABILITY = 1e-15
+# Mean losses closer than this share are those of one answer: served in float32, computed here in another order.
+ROUNDING = 1e-6
 
 
 def predicted(task: Task, seed: int, permuted: bool) -> tuple[Outputs, Outputs, Outputs]:
@@ -133,14 +138,6 @@ class AutoGluon:
         return found
 
 
-def joined(first: Outputs, second: Outputs) -> Outputs:
-    return Outputs(
-        first.names,
-        np.concatenate([first.probs, second.probs], axis=1),
-        np.concatenate([first.labels, second.labels]),
-    )
-
-
 def losses(outputs: Outputs, answers: NDArray[Any]) -> NDArray[np.float64]:
     """(N,) nats, or squared errors."""
     if outputs.of_values:
@@ -149,10 +146,10 @@ def losses(outputs: Outputs, answers: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(-np.log(np.clip(given, PROBABILITY, 1.0)))
 
 
-def served(choice: Choice, solve: Outputs, test: Outputs) -> NDArray[Any]:
+def recommended(choice: Choice, recipes: Mapping[str, Recipe], solve: Outputs, test: Outputs) -> NDArray[Any]:
     """What the recommended alternative says; the floor answers alike whatever members say."""
-    if choice.recommended in choice.recipes:
-        return choice.recipes[choice.recommended].fuse(test.names, test.probs)
+    if choice.recommended in recipes:
+        return recipes[choice.recommended].fuse(test.names, test.probs)
     if solve.of_values:
         return np.full((len(test), 1), solve.labels.mean())
     counts = np.bincount(solve.labels, minlength=solve.classes) + 1.0
@@ -183,7 +180,8 @@ def trial(
     greedy = greedy_weights(data, seen.labels, metric=metric).values
     theirs = {} if autogluon is None else {"autogluon": autogluon.weights(seen, greedy)}
     return choice, {
-        "quorate": losses(test, served(choice, solve, test)),
+        "quorate": losses(test, recommended(choice, choice.served, solve, test)),
+        "judged": losses(test, recommended(choice, choice.recipes, solve, test)),
         "best single": losses(test, test.probs[best]),
         "uniform": losses(test, test.probs.mean(axis=0)),
         "greedy": losses(test, np.tensordot(greedy, test.probs, axes=1)),
@@ -245,6 +243,7 @@ def report(choices: list[Choice], found: list[dict[str, NDArray[np.float64]]]) -
     far = {way: np.mean([_beyond(one[way], two) for one, two in zip(found, better, strict=True)]) for way in ways}
     listed = ", ".join(f"{way} {share:.1%}" for way, share in far.items())
     print(f"the same, by more than the standard error of the better one's own mean loss: {listed}")
+    ways.remove("judged")  # a stage of the first
     means = np.array([[one[way].mean() for way in ways] for one in found])
     ranks = np.apply_along_axis(rankdata, 1, means).mean(axis=0)
     count, size = means.shape
@@ -260,8 +259,8 @@ def report(choices: list[Choice], found: list[dict[str, NDArray[np.float64]]]) -
 def _outcome(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> int:
     """1 where ours is better by more than a standard error of the paired difference, -1 where worse, else 0."""
     gain = theirs - ours
-    error = gain.std(ddof=1) / np.sqrt(len(gain))
-    return int(gain.mean() > error) - int(gain.mean() < -error)
+    least = max(gain.std(ddof=1) / np.sqrt(len(gain)), ROUNDING * theirs.mean())
+    return int(gain.mean() > least) - int(gain.mean() < -least)
 
 
 def _beyond(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:

@@ -63,7 +63,7 @@ def main() -> None:
         for probs, part in zip(zip(*said, strict=True), others, strict=True)
     )
     choice = choose(solve, judge)
-    fused = choice.recipes[choice.recommended].fuse(test.names, test.probs)
+    fused = choice.served[choice.recommended].fuse(test.names, test.probs)
     right = float((fused.argmax(axis=1) == test.labels).mean())
     loss = float(-np.log(np.clip(fused[np.arange(len(test)), test.labels], 1e-15, 1)).mean())
     print(choice.verdict)

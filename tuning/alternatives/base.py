@@ -118,6 +118,43 @@ def as_lists(rows: Outputs, queries: NDArray[Any]) -> Outputs:
     return replace(rows.rows(first), probs=probs, labels=labels, lists=True)
 
 
+def joined(first: Outputs, second: Outputs) -> Outputs:
+    """The rows of both, of the same members; what one of them does not know of its rows is not known of all."""
+
+    def both(name: str) -> NDArray[Any] | None:
+        columns = [getattr(part, name) for part in (first, second)]
+        return None if any(column is None for column in columns) else np.concatenate(columns)
+
+    width = max(first.classes, second.classes)  # lists are as wide as their longest
+    probs = np.concatenate([_widened(part.probs, width) for part in (first, second)], axis=1)
+    labels = [_widened(part.labels, width) if first.lists else part.labels for part in (first, second)]
+    inputs = {
+        name: np.concatenate([column, second.inputs[name]])
+        for name, column in first.inputs.items()
+        if name in second.inputs
+    }
+    return replace(
+        first, probs=probs, labels=np.concatenate(labels), weights=both("weights"), groups=both("groups"),
+        times=both("times"), sequences=_apart(first.sequences, second.sequences), inputs=inputs,
+    )  # fmt: skip
+
+
+def _apart(first: NDArray[Any] | None, second: NDArray[Any] | None) -> NDArray[np.intp] | None:
+    """(N + J,) numbers of sequences, none of which is in both, however they are numbered."""
+    if first is None or second is None:
+        return None
+    ours, theirs = (np.unique(some, return_inverse=True)[1].reshape(-1) for some in (first, second))
+    return np.concatenate([ours, theirs + int(ours.max()) + 1])
+
+
+def _widened(array: NDArray[Any], width: int) -> NDArray[Any]:
+    """The last axis filled up with NaN."""
+    missing = width - array.shape[-1]
+    if not missing:
+        return array
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)], constant_values=np.nan)
+
+
 class Fitted(Protocol):
     """An alternative whose numbers are there."""
 

@@ -47,12 +47,42 @@ def with_patterns(found: OutOfSample, solve: Outputs, quorum: int = 1, required:
     recipe = recipe_of(found.fitted)
     if recipe is None or not found.alternative.fitted or not _can_have(recipe):
         return recipe
+    return _with_weights(recipe, _worth_having(found, recipe, solve, quorum, required), solve)
+
+
+def with_patterns_again(
+    recipe: Recipe, rows: Outputs, judged: Recipe, found: OutOfSample, solve: Outputs, quorum: int = 1,
+    required: Collection[str] = (),
+) -> Recipe:  # fmt: skip
+    """The recipe, fitted on more rows, with weights for the sets that have them in the one that was judged.
+
+    Args:
+        recipe: fitted on ``rows``.
+        judged: what ``with_patterns`` gave of the rest.
+    """
+    if not _can_have(recipe):
+        return recipe
+    if recipe.asked == judged.asked:
+        sets = [tuple(pattern) for pattern in judged.options.get(PATTERNS, ())]
+    else:
+        sets = _worth_having(found, recipe, solve, quorum, required)
+    return _with_weights(recipe, sets, rows)
+
+
+def _worth_having(
+    found: OutOfSample, recipe: Recipe, solve: Outputs, quorum: int, required: Collection[str]
+) -> list[tuple[str, ...]]:
+    """The sets of members that the recipe asks for which weights of their own gain enough out of fold."""
     sets = sets_left(recipe.asked, quorum, required)
     gains, errors = _gains(found, solve, sets)
     least = np.zeros(len(sets)) if RULES[recipe.rule].learned else 2 * errors
-    worth = [some for some, gain, bound in zip(sets, gains, least, strict=True) if gain > bound]
-    columns, places = _columns(recipe, solve), {name: row for row, name in enumerate(recipe.members)}
-    patterns = [dict(by_name(some, _solved(columns[[places[name] for name in some]], solve))) for some in worth]
+    return [some for some, gain, bound in zip(sets, gains, least, strict=True) if gain > bound]
+
+
+def _with_weights(recipe: Recipe, sets: Sequence[tuple[str, ...]], rows: Outputs) -> Recipe:
+    """The recipe with a linear pool for each of these sets, solved on the rows."""
+    columns, places = _columns(recipe, rows), {name: row for row, name in enumerate(recipe.members)}
+    patterns = [dict(by_name(some, _solved(columns[[places[name] for name in some]], rows))) for some in sets]
     return replace(recipe, options={**recipe.options, PATTERNS: patterns}) if patterns else recipe
 
 

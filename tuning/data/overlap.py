@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from quorate.tuning.data.labelled import Labelled, check_labelled, row_content
 from quorate.tuning.errors import DataError
 
+Inputs = Mapping[str, NDArray[Any]]
 # Near copies differ by less than this share of what an input's numbers span.
 _NEAR = 1 / 64
 # Of an input's rows, at once.
@@ -32,15 +33,21 @@ def check_rows(validation: Labelled, held_out: Labelled) -> list[str]:
         check_labelled(name, data)
         if len(data) < 2:
             raise DataError(f"{name} rows", f"{len(data)}", "give at least 2; hundreds for weights worth having")
-    shared = np.intersect1d(_row_digests(validation), _row_digests(held_out))
+    shared = np.intersect1d(_row_digests(validation.inputs), _row_digests(held_out.inputs))
     if len(shared) > 0.5 * min(len(validation), len(held_out)):
         found = f"{len(shared)} are also validation rows"
         raise DataError("held-out rows", found, "judge on rows the weights were not solved on")
     spans = _spans(validation)
-    near = len(np.intersect1d(_row_digests(validation, spans), _row_digests(held_out, spans))) - len(shared)
+    rounded, others = (_row_digests(one.inputs, spans) for one in (validation, held_out))
+    near = len(np.intersect1d(rounded, others)) - len(shared)
     counts = {"are also validation rows": len(shared), "differ from validation rows by next to nothing": near}
     overlaps = [f"{count} of {len(held_out)} held-out rows {what}" for what, count in counts.items() if count > 0]
     return [*_numbering(validation), *overlaps]
+
+
+def shared_rows(first: Inputs, second: Inputs) -> int:
+    """How many rows, (N, *shape) and (J, *shape) by input, are in both."""
+    return len(np.intersect1d(_row_digests(first), _row_digests(second)))
 
 
 def _numbering(data: Labelled) -> list[str]:
@@ -59,22 +66,22 @@ def _spans(data: Labelled) -> dict[str, float]:
     return {name: span for name, span in spans.items() if 0 < span < np.inf}
 
 
-def _row_digests(data: Labelled, spans: Mapping[str, float] | None = None) -> NDArray[np.uint64]:
+def _row_digests(inputs: Inputs, spans: Mapping[str, float] | None = None) -> NDArray[np.uint64]:
     """(N,) eight bytes of each row: enough to count equal ones, and little to hold of many.
 
     Args:
-        data: the rows.
+        inputs: (N, *shape) by name.
         spans: by input; its numbers are rounded to a share of it first.
     """
-    total = np.zeros(len(data), dtype=np.uint64)
-    for place, name in enumerate(sorted(data.inputs)):
-        array, span = data.inputs[name], (spans or {}).get(name)
+    total = np.zeros(rows := len(next(iter(inputs.values()))), dtype=np.uint64)
+    for place, name in enumerate(sorted(inputs)):
+        array, span = inputs[name], (spans or {}).get(name)
         if array.dtype == object:
             digests = [hashlib.blake2b(row_content(value), digest_size=8).digest() for value in array.tolist()]
             total = _mixed(total + np.frombuffer(b"".join(digests), dtype=np.uint64), place)
             continue
         step = max(1, _BLOCK_BYTES // max(1, array[:1].nbytes))
-        for at in range(0, len(data), step):
+        for at in range(0, rows, step):
             block = np.asarray(array[at : at + step])
             if span is not None:
                 block = np.round(np.nan_to_num(block) / (span * _NEAR)).astype(np.int64)

@@ -10,7 +10,7 @@ nothing is beyond chance, is a better guess.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from quorate.tuning.alternatives.patterns import with_patterns
 from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded, can_be_cascaded, fit_cascaded
 from quorate.tuning.alternatives.promises.risk import Risk, check_risk
 from quorate.tuning.alternatives.recipe import Recipe
+from quorate.tuning.alternatives.refitted import refitted
 from quorate.tuning.alternatives.reweighing.reweighted import reweighted_of
 from quorate.tuning.alternatives.unfitted import Answered, ClassFrequencies, Given, Incumbent, Member, Uniform
 from quorate.tuning.errors import PredictionError, TuningError
@@ -79,6 +80,7 @@ def choose(
     seed: int = 0,
     price: Price | None = None,
     risk: Risk | None = None,
+    refit: bool = True,
     on_step: Callable[[str], None] | None = None,
 ) -> Choice:
     """Fit every alternative and choose.
@@ -93,6 +95,8 @@ def choose(
             members recipes have weights of their own.
         price: what serving an alternative costs: gains are net of it.
         risk: with a loss that is allowed, an ensemble is served as a cascade that is shown to lose no more.
+        refit: what is served is fitted again on all rows afterwards, where both halves are of one kind and nothing was
+            promised from judging rows; the verdict is that on what was fitted on solving rows.
         on_step: told what happens next.
 
     Raises:
@@ -100,31 +104,40 @@ def choose(
         TuningError: no metric of this name, or a risk of rows that no test of it is valid for.
         PredictionError: outputs that are no probabilities.
     """
-    by = metric if isinstance(metric, RowMetric) else _metric_of(metric, solve)
+    say = on_step or (lambda step: None)
+    by = _checked_metric(metric, solve, judge)
     check_risk(risk, judge)
-    for part in (solve, judge):
-        _check_widths(part)
-    if by.of_values != solve.of_values:
-        found_here = "values" if solve.of_values else "classes"
-        raise TuningError("metric", f"{by.name} of {found_here}", "give a metric of what members predict")
-    if by.of_tags and (solve.sequences is None or judge.sequences is None):
-        fix = "say which rows are the tokens of one sequence: column 'sequence'"
-        raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
     served = Incumbent(incumbent) if isinstance(incumbent, Recipe) else incumbent
     tried = tried_alternatives(solve, by, served)
-    found, left_out = out_of_sample(tried, solve, judge, by.numbers, seed, on_step)
+    found, left_out = out_of_sample(tried, solve, judge, by.numbers, seed, say)
     first = next((n for n, one in enumerate(found) if one.alternative.kind == "ensemble"), len(found))
     found[first:first] = [one.out_of_sample(solve, judge, by) for one in given]
     options: dict[str, Any] = {"min_gain": min_gain, "pool": pool, "left_out": left_out, "seed": seed, "price": price}
     choice = compare(found, solve, judge, by, **options)
-    if by.of_values:
+    if not by.of_values:
+        if risk is not None and risk.max_loss is not None:
+            choice = _with_cascade(choice, found, solve, judge, by, risk, options)
+        for one in found:
+            recipe = with_patterns(one, solve, quorum, required)
+            choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
+    if not refit:
         return choice
-    if risk is not None and risk.max_loss is not None:
-        choice = _with_cascade(choice, found, solve, judge, by, risk, options)
-    for one in found:
-        recipe = with_patterns(one, solve, quorum, required)
-        choice = choice if recipe is None else choice.with_recipe(one.alternative.name, recipe)
-    return choice
+    limits: dict[str, Any] = {"seed": seed, "priced": price is not None, "quorum": quorum, "required": required}
+    return _fitted_again(choice, found, solve, judge, pool, risk, limits, say)
+
+
+def _fitted_again(
+    choice: Choice, found: Sequence[OutOfSample], solve: Outputs, judge: Outputs, pool: bool, risk: Risk | None,
+    limits: Mapping[str, Any], say: Callable[[str], None],
+) -> Choice:  # fmt: skip
+    """The choice with what is served of all rows, or why they are not to be fitted on."""
+    if risk is not None:
+        return choice.as_judged("what answers may lose was tested on judging rows, which they are not to be fitted on")
+    if not pool:
+        return choice.as_judged("solving rows are not of one kind with judging rows")
+    say("fitting again on all rows")
+    again = refitted(found, choice.recipes, solve, judge, **limits)
+    return replace(choice, refitted=again, refit_rows=len(solve) + len(judge) if again else 0)
 
 
 def _with_cascade(
@@ -153,6 +166,19 @@ def _with_cascade(
         return choice.without(CASCADE, str(error))
     found.append(made)
     return compare(found, solve, judge, by, **options)
+
+
+def _checked_metric(metric: Metric | RowMetric | None, solve: Outputs, judge: Outputs) -> RowMetric:
+    by = metric if isinstance(metric, RowMetric) else _metric_of(metric, solve)
+    for part in (solve, judge):
+        _check_widths(part)
+    if by.of_values != solve.of_values:
+        found_here = "values" if solve.of_values else "classes"
+        raise TuningError("metric", f"{by.name} of {found_here}", "give a metric of what members predict")
+    if by.of_tags and (solve.sequences is None or judge.sequences is None):
+        fix = "say which rows are the tokens of one sequence: column 'sequence'"
+        raise TuningError("metric", f"{by.name} of rows that are no tokens", fix)
+    return by
 
 
 def _metric_of(metric: Metric | None, solve: Outputs) -> RowMetric:

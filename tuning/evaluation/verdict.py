@@ -84,6 +84,10 @@ class Choice:
         counted: what rows are called: lists, where each of them is one.
         cascade: what stands for the recommended ensemble at a stated risk, where one was asked for and shown.
         rejected: rows that alternatives do not answer, so that few of the others are wrong, where that was asked for.
+        recipes: as they were judged: fitted on the solving rows alone.
+        refitted: those that are fitted again on all rows, which the figures say nothing of.
+        refit_rows: how many.
+        not_refitted: why none is, where they could have been.
     """
 
     metric: str
@@ -103,6 +107,27 @@ class Choice:
     counted: str = "rows"
     cascade: Cascaded | None = None
     rejected: Mapping[str, Rejected] = field(default_factory=dict)
+    refitted: Mapping[str, Recipe] = field(default_factory=dict)
+    refit_rows: int = 0
+    not_refitted: str = ""
+
+    @property
+    def served(self) -> Mapping[str, Recipe]:
+        """What specs say: fitted on all rows where that was done."""
+        return {**self.recipes, **self.refitted}
+
+    @property
+    def refit(self) -> str:
+        """What is served beside what was judged, as a sentence; empty where they are the same."""
+        if self.not_refitted:
+            return f"served as judged, not fitted again on all rows: {self.not_refitted}"
+        if not self.refitted:
+            return ""
+        which = self.recommended if self.recommended in self.refitted else "what learns of the others"
+        return (
+            f"{which} is served fitted again on all {self.refit_rows} {self.counted}, those that judged among them; "
+            "figures and verdict are of what was fitted without these"
+        )
 
     @property
     def verdict(self) -> str:
@@ -154,9 +179,23 @@ class Choice:
         """The same with an alternative that was asked for and is none, and why."""
         return replace(self, left_out={**self.left_out, name: why})
 
+    @property
+    def summary(self) -> str:
+        """The verdict and what is served of it."""
+        return "; ".join(filter(None, (self.verdict, self.refit)))
+
+    def as_judged(self, why: str) -> Choice:
+        """The same with nothing fitted again, and why."""
+        return replace(self, refitted={}, refit_rows=0, not_refitted=why)
+
     def with_recipe(self, name: str, recipe: Recipe) -> Choice:
         """The same with other numbers for an alternative that answers as it did where every member does."""
         return replace(self, recipes={**self.recipes, name: recipe})
+
+    def with_refit(self, name: str, recipe: Recipe | None) -> Choice:
+        """The same with other numbers for what is served of an alternative; served as it was judged when None."""
+        others = {other: one for other, one in self.refitted.items() if other != name}
+        return replace(self, refitted=others if recipe is None else {**self.refitted, name: recipe})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
@@ -173,6 +212,9 @@ class Choice:
             "best_single": self.best_single, "rows": self.rows, "evidence_rows": self.evidence_rows,
             "groups": self.groups, "min_gain": self.min_gain, "alternatives": alternatives,
             "left_out": dict(self.left_out), "unbounded": list(self.unbounded),
+            "refit": {
+                "alternatives": list(self.refitted), "rows": self.refit_rows, "why_not": self.not_refitted or None
+            },
             **({} if self.cascade is None else {"cascade": asdict(self.cascade)}),
             **({"rejected": {name: asdict(one) for name, one in self.rejected.items()}} if self.rejected else {}),
         }  # fmt: skip
@@ -207,6 +249,8 @@ class Choice:
         if self.unbounded:
             named = ", ".join(self.unbounded)
             lines.append(f"next to 0 for some class, which log-loss has no bound for without a floor: said by {named}")
+        if self.refit:
+            lines.append(self.refit)
         return Table(columns, rows, lines=lines)
 
     @property

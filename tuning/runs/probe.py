@@ -136,15 +136,22 @@ def load_probe(folder: Path, spec: EnsembleSpec, alternative: str | Mapping[str,
         with pa.OSFile(str(folder / _FILE), "rb") as source:
             table = pa.ipc.open_file(source).read_all().combine_chunks()
         columns = {name: table.column(name).chunk(0) for name in (*spec.inputs, *answers.values())}
-        inputs = {
-            name: read_column(name, columns[name], tensor.datatype, tensor.shape)
-            for name, tensor in spec.inputs.items()
-        }
+        inputs = {n: read_column(n, columns[n], one.datatype, one.shape) for n, one in spec.inputs.items()}
         expected = {output: read_column(name, columns[name], "FP32", (-1,)) for output, name in answers.items()}
         tolerance = float(table.schema.metadata[_TOLERANCE])
     except (OSError, pa.ArrowException, KeyError, IndexError, TypeError, ValueError, RequestError) as error:
         raise PromotionError(f"{folder / _FILE}", f"cannot be read ({error})", fix) from None
     return Probe(inputs, expected, tolerance)
+
+
+def probe_inputs(folder: Path, spec: EnsembleSpec) -> dict[str, NDArray[Any]]:
+    """The rows of a probe, (B, *shape) by request input; none where there is none that can be read."""
+    try:
+        with pa.OSFile(str(folder / _FILE), "rb") as source:
+            table = pa.ipc.open_file(source).read_all().combine_chunks()
+        return {n: read_column(n, table.column(n).chunk(0), one.datatype, one.shape) for n, one in spec.inputs.items()}
+    except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, RequestError):
+        return {}
 
 
 def _columns(spec: EnsembleSpec, alternative: str | Mapping[str, str] | None) -> dict[str, str]:

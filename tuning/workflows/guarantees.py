@@ -74,6 +74,7 @@ def with_guarantees(
     if judge.weights is not None:
         found = "rows that count differently"
         raise TuningError("coverage", found, "leave the weights out: it is promised for rows that are drawn alike")
+    choice = choice.as_judged("coverage is promised from judging rows, which answers are not to be fitted on")
     for name, recipe in choice.recipes.items():
         if RULES[recipe.rule].steered or RULES[recipe.rule].decides:
             continue

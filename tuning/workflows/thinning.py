@@ -40,6 +40,10 @@ def with_thinning(
             recipe.asked, device_ms, fusion.quorum, fusion.required,
         )  # fmt: skip
         choice = choice.with_recipe(name, replace(recipe, thinned=thinned))
+        again = choice.refitted.get(name)
+        if again is not None:  # what was measured says nothing of one that asks other members: it stays as judged
+            same = set(again.asked) == set(recipe.asked)
+            choice = choice.with_refit(name, replace(again, thinned=thinned) if same else None)
     return choice
 
 

@@ -22,7 +22,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.types import Task
 from quorate.deployments.spec.files import save_spec
 from quorate.fusion.registry import PATTERNS, RULES
-from quorate.tuning.alternatives.base import Outputs, answers_of
+from quorate.tuning.alternatives.base import Outputs, answers_of, joined
 from quorate.tuning.alternatives.by_task.quantiles import quantile_gap
 from quorate.tuning.alternatives.by_task.values import value_gap
 from quorate.tuning.alternatives.promises.risk import Risk
@@ -31,6 +31,7 @@ from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recip
 from quorate.tuning.alternatives.unfitted import INCUMBENT, UNIFORM, Incumbent
 from quorate.tuning.data.flat_inputs import flat_inputs
 from quorate.tuning.data.labelled import Labelled, is_multilabel
+from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
@@ -48,6 +49,7 @@ from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.predictions.some_rows import Predicted
 from quorate.tuning.predictions.store import PredictionStore
+from quorate.tuning.runs.fitted_before import fitted_before
 from quorate.tuning.runs.probe import PROBE_ROWS, save_probe
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
 from quorate.tuning.scoring import true_class
@@ -70,7 +72,7 @@ def tune_fusion(
     min_gain: float = 0.0, runs: Path | str = "runs", store: PredictionStore | None = None,
     run: Runner = run_in_process, on_step: Callable[[str], None] | None = None, seed: int = 0,
     out_of_fold: OutOfFold | None = None, promised: Promised | None = None, memory_bytes: int = MEMORY_BYTES,
-    prices: Prices | None = None, contest: Contest | None = None, risk: Risk | None = None,
+    prices: Prices | None = None, contest: Contest | None = None, risk: Risk | None = None, refit: bool = True,
 ) -> TuneResult:  # fmt: skip
     """Fit every alternative on the validation rows, judge them on the held-out rows, and write the best as a spec.
 
@@ -95,6 +97,7 @@ def tune_fusion(
             of what alternatives cost.
         contest: what is served now, where that is another ensemble than the spec: it is the incumbent then.
         risk: what answers may lose to ask fewer members, or how many of them may be wrong before others abstain.
+        refit: what is served is fitted again on all rows once the verdict is there, where nothing forbids it.
 
     Raises:
         TuningError: members that give neither probabilities nor values, another metric, or costs that do not fit.
@@ -110,7 +113,8 @@ def tune_fusion(
         return run_members(store, spec, folder, validation, held_out, run, say, out_of_fold, memory_bytes, seed)
 
     judged = judge_fusion(
-        spec, folder, question, answered, store, min_gain=min_gain, seed=seed, prices=prices, contest=contest, say=say
+        spec, folder, question, answered, store, min_gain=min_gain, seed=seed, prices=prices, contest=contest,
+        refit=refit, say=say,
     )  # fmt: skip
     say("writing the run")
     before = contest.before if contest else None
@@ -184,7 +188,7 @@ class JudgedFusion:
 
 def judge_fusion(
     spec: EnsembleSpec, folder: Path, question: Question, answered: Callable[[], Answered], store: Predicted, *,
-    min_gain: float, seed: int, prices: Prices | None = None, contest: Contest | None = None,
+    min_gain: float, seed: int, prices: Prices | None = None, contest: Contest | None = None, refit: bool = True,
     say: Callable[[str], None],
 ) -> JudgedFusion:  # fmt: skip
     """Fit and judge; what is not said here is as in ``tune_fusion``.
@@ -195,11 +199,12 @@ def judge_fusion(
     """
     by, rows, out_of_fold = question.by, (question.validation, question.held_out), question.out_of_fold
     given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed, "risk": question.risk}
+    given["refit"] = refit and question.promised is None
     found, was = _with_before(spec, folder, by, answered(), rows, contest, given, say)
     if prices is not None and prices.counted:
         given["price"] = _prices(prices, spec, folder, question, say)
     choice, odd = _chosen(spec, found, given, out_of_fold, say)
-    choice, gap = _linear_pool(choice, by, store, found, question.validation)
+    choice, gap = _linear_pool(choice, by, store, found, rows)
     several = is_multilabel(question.validation)
     choice = with_guarantees(choice, found.solve, found.judge, question.promised, several, **_limits(spec), seed=seed)
     choice = with_rejections(choice, found.judge, question.risk, seed)
@@ -207,7 +212,8 @@ def judge_fusion(
         price = given.get("price") or _prices(prices, spec, folder, question, say)
         choice = with_thinning(choice, spec.output_fusion, found.judge, by, price.device_ms)
     names = misplaced(found.judge, spec.classes or ())
-    return JudgedFusion(by, choice, gap, found, (*question.warnings, *names, *odd), was)
+    was_fitted = fitted_before(spec, contest.before.folder if contest and contest.before else folder, rows[1])
+    return JudgedFusion(by, choice, gap, found, (*question.warnings, *was_fitted, *names, *odd), was)
 
 
 def _prices(
@@ -278,22 +284,34 @@ def _limits(spec: EnsembleSpec) -> dict[str, Any]:
 
 
 def _linear_pool(
-    choice: Choice, by: RowMetric, store: Predicted, found: Answered, validation: Labelled
+    choice: Choice, by: RowMetric, store: Predicted, found: Answered, rows: tuple[Labelled, Labelled]
 ) -> tuple[Choice, float | None]:
     """The choice, its linear pool solved on all rows where only a sample of them was compared; and the pool's gap."""
-    names, solve, recipe = found.solve.names, found.solve, choice.recipes.get("tuned")
-    if solve.of_values:
-        return choice, None if recipe is None else _gap(solve, recipe.weights or {}, by)
-    columns = store.true_class(VALIDATION, names, validation.labels, found.rows[VALIDATION])
+    again = "tuned" in choice.refitted
+    names, recipe = found.solve.names, choice.served.get("tuned")
+    if found.solve.of_values:
+        seen = joined(found.solve, found.judge) if again else found.solve
+        return choice, None if recipe is None else _gap(seen, recipe.weights or {}, by)
+    compared = len(found.solve) + (len(found.judge) if again else 0)
+    columns = store.true_class(VALIDATION, names, rows[0].labels, found.rows[VALIDATION])
+    if again:
+        more = store.true_class(HELD_OUT, names, rows[1].labels, found.rows[HELD_OUT])
+        both = mapped_array((len(names), columns.shape[1] + more.shape[1]), columns.dtype)
+        columns = np.concatenate([columns, more], axis=1, out=both)
     if recipe is None:
         return choice, log_loss_gap(columns, np.full(len(names), 1 / len(names)))
-    if len(solve) < columns.shape[1] and validation.weights is None:
-        solved = dict(zip(names, solve_log_loss(columns).tolist(), strict=True))
-        asked = {name for name, weight in solved.items() if weight > 0}
-        kept = [pattern for pattern in recipe.options.get(PATTERNS, ()) if set(pattern) < asked]
-        recipe = replace(recipe, weights=solved, options={PATTERNS: kept} if kept else {})
-        choice = choice.with_recipe("tuned", recipe)
+    if compared < columns.shape[1] and rows[0].weights is None:
+        recipe = _solved(recipe, columns)
+        choice = choice.with_refit("tuned", recipe) if again else choice.with_recipe("tuned", recipe)
     return choice, log_loss_gap(columns, np.array([*(recipe.weights or {}).values()]))
+
+
+def _solved(recipe: Recipe, columns: NDArray[np.float32]) -> Recipe:
+    """The pool with weights of least log-loss on (M, N) true-class columns."""
+    solved = dict(zip(recipe.members, solve_log_loss(columns).tolist(), strict=True))
+    asked = {name for name, weight in solved.items() if weight > 0}
+    kept = [pattern for pattern in recipe.options.get(PATTERNS, ()) if set(pattern) < asked]
+    return replace(recipe, weights=solved, options={PATTERNS: kept} if kept else {})
 
 
 def _gap(solve: Outputs, weights: Mapping[str, float], by: RowMetric) -> float | None:
@@ -322,7 +340,7 @@ def write_specs(
     given = save_deployable(spec, folder, where)
     if before is not None:
         was = save_deployable(before.spec, before.folder, where)
-    specs = {name: with_recipe(given, recipe, where, name, decided) for name, recipe in choice.recipes.items()}
+    specs = {name: with_recipe(given, recipe, where, name, decided) for name, recipe in choice.served.items()}
     if before is not None:
         specs[INCUMBENT] = given = was
     for name, one in specs.items():
@@ -337,7 +355,7 @@ def _save_probe(
     choice = result.choice
     probs = store.read_rows("held-out", names, slice(0, int(rows[-1]) + 1))[:, rows]
     said = Outputs(names, probs, held_out.labels[rows], inputs=flat_inputs(held_out.inputs, rows))
-    expected = {name: answers_of(recipe, said) for name, recipe in choice.recipes.items()}
+    expected = {name: answers_of(recipe, said) for name, recipe in choice.served.items()}
     if before is not None:
         expected[INCUMBENT] = before.expected(held_out, rows)
     if choice.recommended in expected:
@@ -349,7 +367,7 @@ def draw(result: TuneResult, folder: Path, judged: JudgedFusion) -> None:
     choice, solve, judge, was = result.choice, judged.found.solve, judged.found.judge, judged.was
     title, tables = f"Fusion: {result.spec.name}", {"Alternatives": choice_rows(choice)}
     if solve.of_values:
-        write_page(folder, title, choice.verdict, tables, [])
+        write_page(folder, title, choice.summary, tables, [])
         return
     single = choice.recipes.get(choice.best_single) or Recipe("mean", judge.names[:1])
     recipe = choice.recipes.get(choice.recommended, single)
@@ -362,4 +380,4 @@ def draw(result: TuneResult, folder: Path, judged: JudgedFusion) -> None:
         judge.names, columns, answers(judge.probs, judge.labels), uniform, served, judge.labels, best,
         result.spec.classes or (),
     )  # fmt: skip
-    write_page(folder, title, choice.verdict, tables, comparison(evidence))
+    write_page(folder, title, choice.summary, tables, comparison(evidence))

@@ -66,6 +66,7 @@ class Wanted:
     min_gain: float = 0.0
     promised: Promised | None = None
     risk: Risk | None = None
+    refit: bool = True
 
 
 @dataclass(frozen=True, repr=False)
@@ -169,7 +170,7 @@ def _judge(
         return judge_fusion(
             part.spec, folder, question,
             lambda: read_members(said, part.spec, own, question.validation, question.held_out, memory_bytes, seed),
-            said, min_gain=part.wanted.min_gain, seed=seed, say=of_output(say, part.output),
+            said, min_gain=part.wanted.min_gain, refit=part.wanted.refit, seed=seed, say=of_output(say, part.output),
         )  # fmt: skip
 
 
@@ -191,7 +192,7 @@ def _write(spec: EnsembleSpec, folder: Path, where: Path, judged: Mapping[str, J
     def fused(picks: Mapping[str, str]) -> EnsembleSpec:
         found = given
         for output, name in picks.items():
-            recipe = judged[output].choice.recipes.get(name)
+            recipe = judged[output].choice.served.get(name)
             if recipe is not None:
                 decided = judged[output].by.of_labels
                 found = with_recipe(found, recipe, where, f"{output}-{name}", decided, output)
@@ -229,7 +230,7 @@ def _save_probe(
             names, store.take(ALL_ROWS, names, rows), np.zeros(len(rows), np.int64), inputs=flat_inputs(inputs, every)
         )  # fmt: skip
         choice = judged[output].choice
-        others[output] = {name: answers_of(recipe, some) for name, recipe in choice.recipes.items()}
+        others[output] = {name: answers_of(recipe, some) for name, recipe in choice.served.items()}
         if INCUMBENT not in others[output]:  # a rule that reads more than what members say
             others[output][INCUMBENT] = before.node(output).aligned
         recommended[output] = others[output].get(choice.recommended, others[output][INCUMBENT])
@@ -242,7 +243,7 @@ def _draw(result: OutputsResult, judged: Mapping[str, JudgedFusion]) -> None:
         page = result.folder / PAGES / output
         page.mkdir(parents=True, exist_ok=True)
         draw(one, page, judged[output])
-    verdict = " ".join(f"{output}: {one.choice.verdict}." for output, one in result.outputs.items())
+    verdict = " ".join(f"{output}: {one.choice.summary}." for output, one in result.outputs.items())
     tables = {f"{output}: alternatives": choice_rows(one.choice) for output, one in result.outputs.items()}
     write_page(result.folder, f"Fusions: {result.spec.name}", verdict, tables, [])
 

@@ -93,6 +93,7 @@ def tune_predictions(
     risk: Risk | None = None,
     name: str = "predictions",
     runs: Path | str = "runs",
+    refit: bool = True,
     seed: int = 0,
     on_step: Callable[[str], None] | None = None,
 ) -> PredictionsResult:
@@ -102,7 +103,7 @@ def tune_predictions(
         predictions: of labelled rows; without a split of their own halves are made.
         metric: as of ``tune_fusion``; span_f1 or token_accuracy for tokens, span_f1 when None where their classes are
             tags (O, B-x and I-x).
-        costs, min_gain, promised, risk, seed: as of ``tune_fusion``.
+        costs, min_gain, promised, risk, refit, seed: as of ``tune_fusion``.
         name: what the run's folder is called by.
         runs: where it is made.
         on_step: told what happens next.
@@ -113,7 +114,8 @@ def tune_predictions(
         TuningError: another metric.
     """
     judged = judge(
-        predictions, metric, costs, min_gain=min_gain, promised=promised, risk=risk, seed=seed, on_step=on_step
+        predictions, metric, costs, min_gain=min_gain, promised=promised, risk=risk, refit=refit, seed=seed,
+        on_step=on_step,
     )  # fmt: skip
     where = new_run_folder(runs, name)
     _write(judged.choice, predictions.classes, where)
@@ -151,6 +153,7 @@ def judge(
     risk: Risk | None = None,
     quorum: int = 1,
     required: Collection[str] = (),
+    refit: bool = True,
     seed: int = 0,
     on_step: Callable[[str], None] | None = None,
 ) -> Judged:
@@ -171,7 +174,8 @@ def judge(
     pool = not (odd or seen)
     limits: dict[str, Any] = {"quorum": quorum, "required": required, "seed": seed}
     choice = choose(
-        solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, risk=risk, on_step=on_step, **limits
+        solve, judge, metric=by, incumbent=incumbent, min_gain=min_gain, pool=pool, risk=risk,
+        refit=refit and promised is None, on_step=on_step, **limits,
     )  # fmt: skip
     labels = by.task == "multilabel" or _task(predictions) == "multilabel"
     if promised and promised.by_class and labels:
@@ -293,6 +297,6 @@ def _check_whole(predictions: Predictions) -> None:
 
 def _write(choice: Choice, classes: tuple[str, ...], folder: Path) -> None:
     """Each alternative as the fusion of a spec."""
-    for name, recipe in choice.recipes.items():
+    for name, recipe in choice.served.items():
         fields = {"fusion": recipe.fields(classes, save_state(recipe.state, folder, name))}
         write_whole(folder / fusion_file(name), yaml.safe_dump(fields, sort_keys=False).encode())

@@ -28,7 +28,7 @@ class TuneResult(Displayed):
             and the predictions.
         choice: the decision over all alternatives.
         gap: no weights of a linear pool are better than those of ``tuned`` by more than this, in log-loss or in the
-            metric of values, on the rows they were solved on; None for a metric that has no such proof.
+            metric of values, on the rows they were last solved on; None for a metric that has no such proof.
         rows_left_out: rows on which some member failed, by split.
         filled: which predictions were there and which were computed, by split.
         warnings: what is odd about the rows, each as a sentence.
@@ -47,7 +47,7 @@ class TuneResult(Displayed):
     @property
     def weights(self) -> dict[str, float]:
         """Of the linear pool ``tuned``; the same for all where none was fitted."""
-        recipe = self.choice.recipes.get("tuned")
+        recipe = self.choice.served.get("tuned")
         return dict(recipe.weights or {}) if recipe else dict.fromkeys(self.spec.output_fusion.members, 1.0)
 
     @property
@@ -55,7 +55,7 @@ class TuneResult(Displayed):
         """Of the same pool, weights for when exactly these members answered, where they serve held-out folds better
         than the weights rescaled; every alternative's are in its spec.
         """
-        recipe = self.choice.recipes.get("tuned")
+        recipe = self.choice.served.get("tuned")
         return tuple(recipe.options.get(PATTERNS, ())) if recipe else ()
 
     def to_dict(self) -> dict[str, Any]:

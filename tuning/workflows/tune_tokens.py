@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.tuning.alternatives.base import Outputs, answers_of
+from quorate.tuning.alternatives.base import Outputs, answers_of, joined
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe
 from quorate.tuning.data.labelled import Labelled, check_labelled
 from quorate.tuning.data.predictions_file import Predictions
@@ -41,6 +41,7 @@ def tune_tokens(
     runs: Path | str = "runs",
     on_step: Callable[[str], None] | None = None,
     seed: int = 0,
+    refit: bool = True,
 ) -> TuneResult:
     """Fit every alternative on half of the sentences, judge them on the others, and write the best as a spec.
 
@@ -51,7 +52,7 @@ def tune_tokens(
         metric: span_f1, token_accuracy, or one of classification; when None span_f1 where classes say spans, else
             log_loss.
         costs: (C, C) cost of a token's decoded tag, the true tag down; the metric is not read then.
-        min_gain, runs, on_step, seed: as of ``tune_fusion``.
+        min_gain, runs, on_step, seed, refit: as of ``tune_fusion``.
 
     Raises:
         TuningError: members that do not read the request alone, or an input that is no row a token.
@@ -74,6 +75,7 @@ def tune_tokens(
         quorum=spec.output_fusion.quorum,
         required=spec.output_fusion.required,
         seed=seed,
+        refit=refit,
         on_step=say,
     )
     say("writing the run")
@@ -93,9 +95,10 @@ def _sentences(tokens: Labelled) -> NDArray[Any]:
 
 def _gap(judged: Judged) -> float:
     """Of the linear pool, in log-loss."""
-    recipe, solve = judged.choice.recipes.get("tuned"), judged.solve
-    weights = dict.fromkeys(solve.names, 1 / len(solve.names)) if recipe is None else dict(recipe.weights or {})
-    return log_loss_gap(true_class(solve.probs, solve.labels), np.array([weights[name] for name in solve.names]))
+    recipe, again = judged.choice.served.get("tuned"), "tuned" in judged.choice.refitted
+    seen = joined(judged.solve, judged.judge) if again else judged.solve
+    weights = dict.fromkeys(seen.names, 1 / len(seen.names)) if recipe is None else dict(recipe.weights or {})
+    return log_loss_gap(true_class(seen.probs, seen.labels), np.array([weights[name] for name in seen.names]))
 
 
 def _save_probe(
@@ -108,7 +111,7 @@ def _save_probe(
     flat = places.ravel()
     some = replace(said.rows(flat), sequences=np.repeat(np.arange(len(places)), places.shape[1]))
     expected = {
-        name: answers_of(recipe, some).reshape(*places.shape, -1) for name, recipe in result.choice.recipes.items()
+        name: answers_of(recipe, some).reshape(*places.shape, -1) for name, recipe in result.choice.served.items()
     }
     if result.choice.recommended not in expected:
         return

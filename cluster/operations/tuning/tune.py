@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 def tune(
     spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
     latency_price: float = ..., device_price: float = ..., coverage: float | None = ..., by_class: bool = ...,
-    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ..., refit: bool = ...,
     folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
     columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
     runs: str | Path = ..., seed: int = ..., address: None = ..., on_step: Callable[[str], None] | None = ...,
@@ -63,7 +63,7 @@ def tune(
 def tune(
     spec: SpecLike, data: RowsLike | LabelledOutputs, *, label: Mapping[str, str], metric: Metrics | None = ...,
     costs: CostsLike | None = ..., min_gain: Numbers = ..., coverage: Numbers | None = ..., by_class: bool = ...,
-    max_loss: Numbers | None = ..., max_error: Numbers | None = ..., confidence: float = ...,
+    max_loss: Numbers | None = ..., max_error: Numbers | None = ..., confidence: float = ..., refit: bool = ...,
     folder: str | Path | None = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
     time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ...,
     address: None = ..., on_step: Callable[[str], None] | None = ...,
@@ -74,7 +74,7 @@ def tune(
 def tune(
     *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric | None = ...,
     costs: Costs | None = ..., min_gain: float = ..., coverage: float | None = ..., by_class: bool = ...,
-    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ..., refit: bool = ...,
     label: str = ..., runs: str | Path = ..., seed: int = ..., on_step: Callable[[str], None] | None = ...,
 ) -> PredictionsResult: ...  # fmt: skip
 
@@ -92,7 +92,7 @@ def tune(
     predictions: PredictionsLike | None = None, labels: ArrayLike | None = None, metric: Metrics | None = None,
     costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
     coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
-    max_error: Numbers | None = None, confidence: float = 0.95, folder: str | Path | None = None,
+    max_error: Numbers | None = None, confidence: float = 0.95, refit: bool = True, folder: str | Path | None = None,
     train: Rows | None = None, folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL,
     columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None, weight: str | None = None,
     runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
@@ -115,25 +115,25 @@ def tune(
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
         max_loss, max_error: accuracy that an ensemble may lose as a cascade, which asks few members where sure;
             errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
+        refit: what is served is fitted again on all rows after the verdict (but with promises: they want other rows).
         train, folds, epochs: the members' training rows, fitted on out of fold by others like them; ``data`` judges.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
             are if left out (a row may have none for some); of inputs called otherwise: ``{"price": "Price"}``.
         groups: the column of rows that belong together, such as a patient's: never on both sides. Of a ranking, lists.
         time, weight: columns by which rows are ordered (what is fitted on came before), and by which they count.
         folder, runs, seed: what the spec's paths start from (its file's); where the run is made; of all that is drawn.
-        address, on_step: a Ray cluster to run the members on, this process when None; told what happens next. Of a
-            Jobs address the whole runs there, and what is returned is a ``JobRun``.
+        address, on_step: a Ray cluster to run the members on, this process when None (of a Jobs address the whole runs
+            there: a ``JobRun``); told what happens next.
 
     Raises:
         DataError, TuningError: rows that cannot be read or do not fit the spec; members without class probabilities.
     """
     require("tune", "tune")
-    how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step}
+    how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step, "refit": refit}
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
     if predictions is not None:
-        _refuse_beside_predictions(spec, data)
-        return _of_predictions(predictions, labels, label, wanted, how)
+        return _of_predictions(predictions, (spec, data), labels, label, wanted, how)
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
@@ -147,11 +147,6 @@ def tune(
         return _of_tokens(found, place, data, read, asked, others)
     with connected_if_named(address):
         return _of_rows(found, place, data, train, read, (latency_price, device_price), (folds, epochs), asked)
-
-
-def _refuse_beside_predictions(spec: SpecLike | None, data: Rows | LabelledOutputs | None) -> None:
-    if spec is not None or data is not None:
-        raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
 
 
 def _of_outputs(
@@ -168,13 +163,14 @@ def _of_outputs(
     promises = {output: coverage for output, coverage in given["coverage"].items() if coverage is not None}
     if not promises:
         _promised(None, wanted["by_class"])
-    asked = {}
+    how, asked = {**how}, {}
+    refit = how.pop("refit")
     for output in spec.outputs:
         promised = _promised(promises[output], wanted["by_class"]) if output in promises else None
         costs = as_costs(given["costs"].get(output), spec.view(output).classes or ())
         min_gain = given["min_gain"].get(output, 0.0)
         risk = _risk(given["max_loss"].get(output), given["max_error"].get(output), wanted["confidence"])
-        asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised, risk)
+        asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised, risk, refit)
     with connected_if_named(address):
         return tune_outputs(spec, folder, rows, asked, run=pick_runner(), **how)
 
@@ -266,9 +262,11 @@ def _risk(max_loss: float | None, max_error: float | None, confidence: float) ->
 
 
 def _of_predictions(
-    predictions: PredictionsLike, labels: ArrayLike | None, label: str | Mapping[str, str], wanted: Mapping[str, Any],
-    how: Mapping[str, Any],
+    predictions: PredictionsLike, beside: Sequence[Any], labels: ArrayLike | None, label: str | Mapping[str, str],
+    wanted: Mapping[str, Any], how: Mapping[str, Any],
 ) -> PredictionsResult:  # fmt: skip
+    if any(one is not None for one in beside):
+        raise TuningError("predictions", "a spec or data beside them", "give a spec and data, or predictions")
     from quorate.cluster.arguments.predictions import as_predictions
     from quorate.tuning.workflows.tune_predictions import tune_predictions
 

@@ -30,6 +30,7 @@ def run(*words):
         ("tune s.yaml --data d.npz --label a=x --label b", "--label 'b' names no output, or one twice"),
         ("tune s.yaml --data d.npz --min-gain a=much", "--min-gain 'much' is no number of 0 or more"),
         ("tune s.yaml --data d.npz --confidence 0.9", "--confidence is for --max-loss or --max-error"),
+        ("tune --data d.npz --search architecture --no-refit", "--refit is for --search weights"),
         ("tune --resume run --max-loss 0.1", "--max-loss is for a new search, without --resume"),
         ("tune s.yaml", "give SPEC and --data, --predictions FILE, or --resume RUN"),
         ("train s.yaml --data d.npz --consistency 2", "--consistency is for --unlabelled"),

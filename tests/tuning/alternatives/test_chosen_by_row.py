@@ -46,7 +46,7 @@ def tuned(tmp_path_factory):
             "fusion": {"rule": "mean"},
         }
     )
-    return tune_fusion(spec, folder, rows(500, 0), rows(400, 1), runs=folder / "runs")
+    return tune_fusion(spec, folder, rows(500, 0), rows(400, 1), runs=folder / "runs", refit=False)
 
 
 def test_a_gate_that_reads_the_request_beats_every_fusion_that_does_not(tuned):

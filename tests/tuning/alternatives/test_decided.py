@@ -45,7 +45,7 @@ def rows(count, seed, informed=True):
 def test_the_spec_serves_the_decisions_that_the_report_scores(rare, tmp_path, metric):
     spec, folder = rare
     test = rows(1500, 2)
-    result = tune_fusion(spec, folder, rows(1500, 1), test, metric, runs=tmp_path)
+    result = tune_fusion(spec, folder, rows(1500, 1), test, metric, runs=tmp_path, refit=False)
     choice = result.choice
     assert choice.recommended in {"decisions", "stacking"}
     assert choice.alternatives["uniform"].gain.low > 0

@@ -61,6 +61,11 @@ def test_a_tuned_spec_says_what_answers_are_worth_with_fewer_members(tmp_path):
         mean /= mean.sum(axis=1, keepdims=True)
         assert expected["log_loss"] == pytest.approx(log_loss(judge.labels, mean, labels=range(5)), abs=1e-5)
     assert len(said) == 1
+    assert result.choice.refitted  # and what was fitted again on the judging rows says it, too
+    for name, recipe in result.choice.served.items():
+        if len(recipe.asked) > 1:
+            assert recipe.thinned is not None, name
+            assert {step for step, _ in recipe.thinned.steps} < set(recipe.asked)
 
 
 def answered(job, folder, rows):

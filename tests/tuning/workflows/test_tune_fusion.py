@@ -29,16 +29,18 @@ def served(file, folder, data):
     return revision.fuse(outputs, np.ones(outputs.shape[:2], bool)).values
 
 
-def test_the_run_folder_holds_a_spec_of_each_alternative_that_serves_what_the_report_says(tiny, tuned):
+def test_the_run_folder_holds_a_spec_of_each_alternative_and_the_report_says_how_it_was_judged(tiny, tuned):
     choice, test = tuned.choice, tiny.splits.test
     assert load_spec(tuned.folder / "spec.yaml") == tuned.spec
     assert set(choice.recipes) == {*choice.alternatives} - {"class_frequencies"}
     assert {*tiny.spec.members, "uniform", "incumbent", "tuned", "log_pool", "calibrated", "stacking"} <= {
         *choice.recipes
     }
-    for name in choice.recipes:
-        probs = served("spec.yaml" if name == choice.recommended else f"spec-{name}.yaml", tuned.folder, test)
-        found = choice.alternatives[name]
+    said = np.stack([run_in_process(tiny.spec.job(name), tiny.folder, test.inputs) for name in tiny.spec.members])
+    for name, recipe in choice.recipes.items():
+        answered = served("spec.yaml" if name == choice.recommended else f"spec-{name}.yaml", tuned.folder, test)
+        np.testing.assert_allclose(answered, choice.served[name].fuse(tuple(tiny.spec.members), said), atol=1e-5)
+        probs, found = recipe.fuse(tuple(tiny.spec.members), said), choice.alternatives[name]
         probs = probs.astype(float) / probs.astype(float).sum(axis=1, keepdims=True)  # float32 sums to almost one
         assert sklearn.metrics.log_loss(test.labels, probs) == pytest.approx(found.value, abs=1e-5)
         assert found.low <= found.value <= found.high

@@ -128,7 +128,12 @@ def served(folder, spec, rows):
     return {output: graph.node(output).aligned for output in spec.outputs}
 
 
-def test_every_spec_of_the_run_serves_what_the_report_says_of_its_alternative(tuned):
+def test_every_spec_of_the_run_serves_what_the_report_says_of_its_alternative(folder, table, tuned, tmp_path):
+    refitted = {output: one.choice.refitted for output, one in tuned.outputs.items()}
+    assert all("tuned" in names for names in refitted.values())
+    tuned = quorate.tune(
+        parse_spec(fields(folder)), table, label={"size": "Area"}, folder=folder, runs=tmp_path, refit=False
+    )
     recommended = {name: one.choice.recommended for name, one in tuned.outputs.items()}
     held_out = {name: halves_of(name) for name in recommended}
     checked = 0

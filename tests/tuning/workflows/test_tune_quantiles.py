@@ -79,7 +79,7 @@ def loss(truth, fused):
 
 def test_every_alternative_serves_what_the_report_says_and_no_quantiles_cross(tmp_path):
     solve, judge = halves()
-    result = tune_fusion(spec_of(tmp_path), tmp_path, solve, judge, runs=tmp_path / "runs")
+    result = tune_fusion(spec_of(tmp_path), tmp_path, solve, judge, runs=tmp_path / "runs", refit=False)
     report = json.loads((result.folder / "report.json").read_text())
     assert report["metric"] == "pinball"
     assert {*KINDS, "uniform", "incumbent", "median", "tuned"} == set(result.choice.recipes)

@@ -76,7 +76,7 @@ def test_every_alternative_serves_what_the_report_says(tmp_path):
     data = lists()
     judged = data.groups % 2 == 1
     solve, judge = data.rows(~judged), data.rows(judged)
-    result = tune_fusion(spec_of(tmp_path), tmp_path, solve, judge, "ndcg@5", runs=tmp_path / "runs")
+    result = tune_fusion(spec_of(tmp_path), tmp_path, solve, judge, "ndcg@5", runs=tmp_path / "runs", refit=False)
     report = json.loads((result.folder / "report.json").read_text())
     assert {*KINDS, "uniform", "reciprocal_rank", "incumbent", "tuned", "tuned_ranks"} == set(result.choice.recipes)
     outputs_of = {kind: run_in_process(spec_of(tmp_path).job(kind), tmp_path, judge.inputs) for kind in KINDS}
@@ -129,7 +129,7 @@ def test_predicted_scores_are_fused_list_by_list(tmp_path):
     path, table = oof(tmp_path)
     table["split"] = np.where(table["query"] % 2, "judge", "solve")
     table.to_parquet(path)
-    result = quorate.tune(predictions=path, metric="ndcg@5", runs=tmp_path / "runs")
+    result = quorate.tune(predictions=path, metric="ndcg@5", runs=tmp_path / "runs", refit=False)
     assert (result.choice.decision, result.choice.recommended) == ("ensemble", "tuned")
     assert result.rows_left_out == 0
     weights = yaml.safe_load((result.folder / "fusion-tuned.yaml").read_text())["fusion"]["weights"]

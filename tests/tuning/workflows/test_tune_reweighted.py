@@ -48,7 +48,7 @@ def test_a_weighted_vote_with_one_much_better_member_comes_back_as_one_with_bett
     equal = {"rule": "weighted_vote", "weights": dict.fromkeys(NAMES, 1.0), "options": {"tie": "heaviest_voter"}}
     spec = spec_of(tmp_path, 4, equal, classes=list("wxyz"))
     solve, judge, fresh = voters(400, 0), voters(400, 1), voters(4000, 2)
-    result = tune_fusion(spec, tmp_path, solve, judge, "accuracy", runs=tmp_path / "runs")
+    result = tune_fusion(spec, tmp_path, solve, judge, "accuracy", runs=tmp_path / "runs", refit=False)
     found = result.choice.alternatives
     assert found["reweighted"].value > found["incumbent"].value + 0.02
     file = "spec.yaml" if result.choice.recommended == "reweighted" else "spec-reweighted.yaml"

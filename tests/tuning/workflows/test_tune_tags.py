@@ -103,7 +103,7 @@ def test_span_f1_is_seqevals_on_tags_of_any_kind():
         assert float(metric.value(counts.mean(axis=0))) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_table_of_tokens_is_enough_and_its_fusion_is_served_as_it_was_judged(tmp_path):
+def test_a_table_of_tokens_is_enough_and_its_fusion_is_served_as_it_was_fitted(tmp_path):
     said, labels, of = sentences(120)
     columns = {f"{name}/{tag}": said[m, :, c] for m, name in enumerate(NAMES) for c, tag in enumerate(CLASSES)}
     table = pd.DataFrame({"label": [CLASSES[tag] for tag in labels], "sequence": of, **columns})
@@ -121,7 +121,7 @@ def test_a_table_of_tokens_is_enough_and_its_fusion_is_served_as_it_was_judged(t
             }
         )  # fmt: skip
         revision = build_revision(spec, result.folder)
-        recipe = result.choice.recipes[name]
+        recipe = result.choice.served[name]
         told = recipe.fuse_sequences(NAMES, fresh, of) if recipe.classes else recipe.fuse(NAMES, fresh)
         for number in range(30):
             rows = np.flatnonzero(of == number)

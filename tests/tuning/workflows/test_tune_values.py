@@ -76,7 +76,7 @@ def pinball(truth, fused):
 )
 def test_every_alternative_serves_what_the_report_says(folder, metric, oracle):
     solve, judge = halves()
-    result = tune_fusion(spec_of(), folder, solve, judge, metric, runs=folder / "runs")
+    result = tune_fusion(spec_of(), folder, solve, judge, metric, runs=folder / "runs", refit=False)
     report = json.loads((result.folder / "report.json").read_text())
     assert {"ridge", "forest", "near", "uniform", "incumbent", "median", "tuned"} == set(result.choice.recipes)
     for name in result.choice.recipes:
@@ -142,7 +142,7 @@ def test_several_values_a_row_are_predictions_too(tmp_path):
     pd.DataFrame({"label/x": truth[:, 0], "label/y": truth[:, 1], **columns}).to_csv(tmp_path / "oof.csv", index=False)
     result = quorate.tune(predictions=tmp_path / "oof.csv", runs=tmp_path / "runs")
     assert result.choice.decision == "ensemble"
-    weights = result.choice.recipes["tuned"].weights
+    weights = result.choice.served["tuned"].weights
     assert weights is not None
     # Independent errors: weights are as one over their variances.
     np.testing.assert_allclose([weights[name] for name in "abc"], np.array([4, 2.04, 0.44]) / 6.49, atol=0.05)

@@ -43,6 +43,7 @@ _WEIGHTS = {
     "max_loss",
     "max_error",
     "confidence",
+    "refit",
     "train",
     "folds",
     "groups",
@@ -50,7 +51,7 @@ _WEIGHTS = {
 }
 _PREDICTIONS = {
     "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "max_loss", "max_error", "confidence",
-    "label", "runs", "seed", "as_json"
+    "refit", "label", "runs", "seed", "as_json"
 }  # fmt: skip
 _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
@@ -149,6 +150,14 @@ MaxError = Annotated[
 Confidence = Annotated[
     float, typer.Option(help="With --max-loss or --max-error: how surely they hold on new rows (weights).")
 ]
+Refit = Annotated[
+    bool,
+    typer.Option(
+        "--refit/--no-refit",
+        help="What is served is fitted again on all rows once the verdict is there, which stays that on half of them; "
+        "not with --coverage, --max-loss or --max-error, which are kept for other rows than those fitted on (weights).",
+    ),
+]
 Groups = Annotated[
     str | None,
     typer.Option(
@@ -193,7 +202,7 @@ def tune(
     metric: Metrics = None, costs: CostsFile = None, min_gain: MinGains = None,
     latency_price: LatencyPrice = 0.0, device_price: DevicePrice = 0.0, coverage: Coverage = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
-    max_loss: MaxLoss = None, max_error: MaxError = None, confidence: Confidence = 0.95,
+    max_loss: MaxLoss = None, max_error: MaxError = None, confidence: Confidence = 0.95, refit: Refit = True,
     label: Labels = None, column: Columns = None, groups: Groups = None, time: Time = None, weight: Weight = None,
     runs: Runs = Path("runs"), seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
@@ -221,7 +230,7 @@ def tune(
         return _resume(resume, data, seconds_of(time, "--time"), workers, address, as_json)
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
-        asked: dict[str, Any] = {"runs": runs, "seed": seed, "by_class": by_class, **label_of(label)}
+        asked: dict[str, Any] = {"runs": runs, "seed": seed, "by_class": by_class, "refit": refit, **label_of(label)}
         asked |= _wanted(metric, costs, min_gain, coverage) | _risk(max_loss, max_error, confidence)
         return _of_predictions(predictions, asked, as_json)
     if data is None or (spec is None and search is Search.weights):
@@ -236,9 +245,9 @@ def tune(
     assert spec is not None
     from quorate.cluster.operations.tuning import tune as operation
 
-    asked |= {"train": train, "folds": folds, "by_class": by_class, **_wanted(metric, costs, min_gain, coverage)}
-    asked |= {"latency_price": latency_price, "device_price": device_price, **_risk(max_loss, max_error, confidence)}
-    asked |= {"groups": groups, "time": time, "weight": weight}
+    asked |= {"train": train, "folds": folds, "by_class": by_class, "refit": refit, "groups": groups, "time": time}
+    asked |= {"weight": weight, **_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence)}
+    asked |= {"latency_price": latency_price, "device_price": device_price}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, **asked, on_step=tell)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
