@@ -198,9 +198,10 @@ class Batch:
         if fused is not None and outputs is not None:
             part = outputs[:, start : start + rows]
             self._look(part, states, enough, fused)
-            if answered and (keeper := answered[0][0].keeper) is not None:  # all of a batch have the same
+            if answered and (watchers := answered[0][0].watchers):  # all of a batch have the same
                 upstream = {name: self._replies[name] for name in self._revision.graph.upstream}
-                keeper.keep(self._revision, part, there.states, fused, answered, upstream, start)
+                for one in watchers:
+                    one.keep(self._revision, part, there.states, fused, answered, upstream, start)
 
     def _look(self, outputs: Array, states: States, enough: Mask | None, fused: FusedArrays) -> None:
         """Have a row counted for drift, when one is due."""
