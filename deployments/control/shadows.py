@@ -77,7 +77,7 @@ def add_shadow(spec: EnsembleSpec, folder: Path, timeout_s: float = 300.0) -> st
             record = record_of(change.record, spec.name)
             live = record.live
             shadow = pinned.model_copy(update={name: getattr(live.spec, name) for name in pinned.beside})
-            check_shadow(build_revision(shadow, place), _built(live), record)
+            check_shadow(build_revision(shadow, place), built(live), record)
             files = keep_files(shadow, place, kept_root(), live.files.store, content_cache())
             upload(files, kept_root() / files.name)
             Holders(ClusterStore()).add(files.name)
@@ -164,7 +164,8 @@ def _join(state: ShadowState, refused: str, outputs: dict[str, dict[str, object]
         state.outputs[output] = state.outputs.get(output, Comparison()).joined(Comparison.from_json(said))
 
 
-def _built(publication: Publication) -> Revision:
+def built(publication: Publication) -> Revision:
+    """Its fusion, of its own files."""
     return build_revision(publication.spec, bring(publication.files.of("")))
 
 

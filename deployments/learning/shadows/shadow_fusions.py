@@ -227,7 +227,10 @@ class ShadowFusions:
 
     def _compare(self, work: _Work, view: Revision, compared: Comparison, rows: slice) -> None:
         block, asked = work.block, len(work.block.revision.asked)
-        live = Answered(block.values[rows], block.coverage[rows], block.revision.enough(block.states[:asked, rows]))
+        coverage = block.coverage[rows]
+        if block.revision.graph.upstream:  # that one counts what inner fusions were missing, too
+            coverage = block.revision.fuse_again(*_read_by(block.revision, work, rows))[0].coverage
+        live = Answered(block.values[rows], coverage, block.revision.enough(block.states[:asked, rows]))
         if block.abstained is not None:
             live.said = live.said & ~block.abstained[rows]
         began = time.perf_counter()
