@@ -102,11 +102,10 @@ class Shadows(Displayed):
         """What was done, how shadows differ from the live fusion, and who is better."""
         lines = [self.did] if self.did else []
         lines += [f"{self.name} answers with {self.live}; no shadows"] if not self.shadows else []
+        for one in self.shadows:
+            lines += [f"{one.shadow} is not computed: {one.refused}"] if one.refused else []
+            lines += [f"{one.shadow} failed on {one.failed_rows} rows: {one.failure}"] if one.failure else []
         rows = [_cells(one) for one in self.shadows if not one.refused]
-        lines += [f"{one.shadow} is not computed: {one.refused}" for one in self.shadows if one.refused]
-        lines += [
-            f"{one.shadow} failed on {one.failed_rows} rows: {one.failure}" for one in self.shadows if one.failure
-        ]
         if self.dropped_rows:
             lines.append(f"{self.dropped_rows} rows were left out: the doors had no time for them")
         if self.silent:
@@ -123,7 +122,8 @@ class Shadows(Displayed):
 
 
 _COLUMNS = (
-    "shadow", "output", "rows", "differ", "apart", "confidence", "live", "coverage", "live", "one row", "live", "unanswered",
+    "shadow", "output", "rows", "differ", "apart", "confidence", "(live)", "coverage", "(live)", "one row", "(live)",
+    "unanswered",
 )  # fmt: skip
 _JUDGED_COLUMNS = ("shadow", "output", "metric", "rows", "live", "shadow", "better by", "95 % at any look")
 

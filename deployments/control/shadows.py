@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.holders import Holders
@@ -76,16 +77,26 @@ def add_shadow(spec: EnsembleSpec, folder: Path, timeout_s: float = 300.0) -> st
         with changing(spec.name, "another shadow") as change:
             record = record_of(change.record, spec.name)
             live = record.live
-            shadow = pinned.model_copy(update={name: getattr(live.spec, name) for name in pinned.beside})
+            shadow = _with_what_is_beside(pinned, live.spec)
             check_shadow(build_revision(shadow, place), built(live), record)
             files = keep_files(shadow, place, kept_root(), live.files.store, content_cache())
             upload(files, kept_root() / files.name)
             Holders(ClusterStore()).add(files.name)
             Spreading(files).wait(timeout_s)
-            publication = Publication(shadow, folder.resolve(), files, live.apps, live.measured)
+            apps = {name: live.apps[name] for name in shadow.members}
+            publication = Publication(shadow, folder.resolve(), files, apps, live.measured)
             change.commit(record.shadowed_by([*record.shadows, publication]))
             _adopt(record)
     return shadow.revision
+
+
+def _with_what_is_beside(spec: EnsembleSpec, live: EnsembleSpec) -> EnsembleSpec:
+    """A spec with what the live one has beside its fusion, as far as it has the members."""
+    here = spec.members.keys()
+    together = [group for group in live.together if here >= set(group)]
+    beside: dict[str, Any] = {name: getattr(live, name) for name in live.beside}
+    beside |= {"together": tuple(together), "apart": tuple(name for name in live.apart if name in here)}
+    return spec.model_copy(update=beside)
 
 
 def check_shadow(shadow: Revision, live: Revision, record: Record) -> None:

@@ -10,6 +10,9 @@ def misfit(shadow: Revision, live: Revision) -> str:
     """Why a revision cannot be computed on what the live one's members give, as a sentence; empty where it can."""
     if shadow.spec.wiring != live.spec.wiring:
         return "its inputs, classes, outputs or serving are not those that run: deploy it instead"
+    strange = [name for name in shadow.spec.members if name not in live.spec.members]
+    if strange:
+        return f"{', '.join(strange)} does not run: a shadow shares all members; deploy it instead"
     for name in views_of(live):
         found = _misfit(views_of(shadow)[name], views_of(live)[name])
         if found:
