@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -265,9 +266,14 @@ def _outputs(states: ShadowStates, judged: dict[tuple[str, str], list[Judged]]) 
             why = state.refused or "no door has taken it up yet; look again in a few seconds"
             found.append(ShadowOutput(name, refused=why))
         for output, compared in state.outputs.items() if not state.refused else ():
-            by_labels = tuple(asdict(one) for one in judged.get((name, output), ()))
+            by_labels = tuple(_plain(one) for one in judged.get((name, output), ()))
             found.append(_output(name, output, compared, by_labels))
     return tuple(found)
+
+
+def _plain(judged: Judged) -> dict[str, Any]:
+    """As JSON would hold it, which has no infinity: bounds that nothing is known of are None."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(judged).items()}
 
 
 def _output(name: str, output: str, compared: Comparison, judged: tuple[dict[str, Any], ...]) -> ShadowOutput:
@@ -301,7 +307,8 @@ def _pair(pair: tuple[float, float] | None, form: str) -> tuple[str, str]:
 
 def _judged_cells(one: ShadowOutput, by: dict[str, Any]) -> list[str]:
     numbers = [f"{by[name]:.4f}" for name in ("live", "shadow")]
+    between = "" if by["least"] is None else f"{by['least']:+.4f} to {by['most']:+.4f}"
     return [
         one.shadow, one.output, by["metric"], str(by["rows"]), *numbers, f"{by['gain']:+.4f}",
-        f"{by['least']:+.4f} to {by['most']:+.4f}",
+        between,
     ]  # fmt: skip

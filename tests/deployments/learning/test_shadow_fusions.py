@@ -59,7 +59,7 @@ def ask(doors, rows=8, **parameters):
             client.infer({"x": ROWS[at : at + rows]}, **parameters)
 
 
-def compared(doors, name, rows=len(ROWS)):
+def compared(doors, name, rows=64):
     """The comparison of a shadow, once so many rows were looked at."""
     until = time.monotonic() + 60
     while True:
