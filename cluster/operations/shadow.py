@@ -111,21 +111,18 @@ class Shadows(Displayed):
             lines.append(f"{self.dropped_rows} rows were left out: the doors had no time for them")
         if self.silent:
             lines.append(f"{self.silent} of {self.doors + self.silent} doors have not told")
-        title = f"{self.name}: shadows of {self.live}"
-        found = [Table(_COLUMNS, rows, title, lines)] if rows else [Table(lines=lines)]
+        title = f"{self.name}: shadows, and behind the colon live {self.live}"
+        found = [_table(rows, _COLUMNS, title, lines)] if rows else [Table(lines=lines)]
         judged = [_judged_cells(one, by) for one in self.shadows for by in one.judged]
         said = [self.unlabelled] if self.unlabelled else []
         if judged:
-            found.append(Table(_JUDGED_COLUMNS, judged, "by the labels of recorded answers", said))
+            found.append(_table(judged, _JUDGED_COLUMNS, "by the labels of recorded answers", said))
         elif said:
             found.append(Table(lines=said))
         return found
 
 
-_COLUMNS = (
-    "shadow", "output", "rows", "differ", "apart", "confidence", "(live)", "coverage", "(live)", "one row", "(live)",
-    "unanswered",
-)  # fmt: skip
+_COLUMNS = ("shadow", "output", "rows", "differ", "apart", "confidence", "coverage", "one row", "unanswered")
 _JUDGED_COLUMNS = ("shadow", "output", "metric", "rows", "live", "shadow", "better by", "95 % at any look")
 
 
@@ -291,18 +288,25 @@ def _output(name: str, output: str, compared: Comparison, judged: tuple[dict[str
 
 
 def _cells(one: ShadowOutput) -> list[str]:
-    sure, coverage, single = one.confidence, one.coverage, one.single_s
+    """Of pairs the shadow's number first; nothing of what is as it should be."""
+    compared, whole = one.rows > 0, one.coverage is None or min(one.coverage) > 0.9995
     return [
-        one.shadow, one.output, str(one.rows), f"{one.changed:.2%}", f"{one.apart:.4g}",
-        *(_pair(sure, "{:.4f}")), *(_pair(coverage, "{:.3f}")),
-        *(("", "") if single is None else (f"{1e6 * single[1]:.0f} us", f"{1e6 * single[0]:.0f} us")),
-        f"{one.only_live:.2%}",
+        one.shadow, one.output, str(one.rows), f"{one.changed:.2%}" if compared else "",
+        f"{one.apart:.4g}" if compared else "", _pair(one.confidence, "{:.3f}"),
+        "" if whole else _pair(one.coverage, "{:.3f}"), _pair(one.single_s, "{:.0f} us", 1e6),
+        f"{one.only_live:.2%}" if one.only_live else "",
     ]  # fmt: skip
 
 
-def _pair(pair: tuple[float, float] | None, form: str) -> tuple[str, str]:
+def _pair(pair: tuple[float, float] | None, form: str, unit: float = 1.0) -> str:
     """The shadow's number, and the live fusion's."""
-    return ("", "") if pair is None else (form.format(pair[1]), form.format(pair[0]))
+    return "" if pair is None else f"{form.format(unit * pair[1])} : {form.format(unit * pair[0])}"
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str, lines: Sequence[str]) -> Table:
+    """Without columns that say nothing."""
+    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    return Table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows], title, lines)
 
 
 def _judged_cells(one: ShadowOutput, by: dict[str, Any]) -> list[str]:

@@ -262,13 +262,15 @@ class FusionDeployment:
         """Compute these beside what is live; one that cannot be built is said to be so, and harms nothing."""
         from quorate.deployments.engine.revision import build_revision
 
+        known = self._server.with_shadows(lambda shadows: shadows.revisions())
         built, failed = [], {}
         for one in publications:
+            name = one.spec.revision
             try:
-                built.append(build_revision(one.spec, bring(one.files.of(""))))
+                built.append(known.get(name) or build_revision(one.spec, bring(one.files.of(""))))
             except QuorateError as error:
-                failed[one.spec.revision] = str(error)
-                _log.warning("shadow %s of %s is not computed: %s", one.spec.revision, self._ensemble, error)
+                failed[name] = str(error)
+                _log.warning("shadow %s of %s is not computed: %s", name, self._ensemble, error)
         self._server.with_shadows(lambda shadows: shadows.use(built, failed))
 
     async def _publish(self, revise: Callable[[EnsembleSpec], EnsembleSpec]) -> None:

@@ -100,9 +100,9 @@ class ShadowFusions:
         self._waiting_bytes = 0
         self._watch()
 
-    def names(self) -> set[str]:
-        """Those that there are, and those that could not be built."""
-        return {*self._shadows, *self._failed}
+    def revisions(self) -> dict[str, Revision]:
+        """Those that there are."""
+        return {name: one.revision for name, one in self._shadows.items()}
 
     def tick(self) -> None:
         """Follow what is live, and fuse what there is: call this about twice a second."""
