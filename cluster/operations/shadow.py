@@ -116,14 +116,14 @@ class Shadows(Displayed):
         judged = [_judged_cells(one, by) for one in self.shadows for by in one.judged]
         said = [self.unlabelled] if self.unlabelled else []
         if judged:
-            found.append(_table(judged, _JUDGED_COLUMNS, "by the labels of recorded answers", said))
+            found.append(_table(judged, _JUDGED_COLUMNS, "by labels; 95 % holds at all looks together", said))
         elif said:
             found.append(Table(lines=said))
         return found
 
 
 _COLUMNS = ("shadow", "output", "rows", "differ", "apart", "confidence", "coverage", "one row", "unanswered")
-_JUDGED_COLUMNS = ("shadow", "output", "metric", "rows", "live", "shadow", "better by", "95 % at any look")
+_JUDGED_COLUMNS = ("shadow", "output", "metric", "rows", "live", "shadow", "better by", "95 %")
 
 
 @naming_spec_lines
@@ -311,7 +311,7 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str, li
 
 def _judged_cells(one: ShadowOutput, by: dict[str, Any]) -> list[str]:
     numbers = [f"{by[name]:.4f}" for name in ("live", "shadow")]
-    between = "" if by["least"] is None else f"{by['least']:+.4f} to {by['most']:+.4f}"
+    between = "" if by["least"] is None else f"{by['least']:+.3f} : {by['most']:+.3f}"
     return [
         one.shadow, one.output, by["metric"], str(by["rows"]), *numbers, f"{by['gain']:+.4f}",
         between,

@@ -10,6 +10,7 @@ is dropped, block by block, and counted. No member is called.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from quorate.deployments.learning.blocks import Block, BlockKind
 from quorate.deployments.learning.shadows.comparison import Answered, Comparison
 from quorate.deployments.learning.shadows.fitting import misfit, views_of
 from quorate.deployments.routing.reply import MemberReply
+from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.base import FusedArrays
 from quorate.fusion.errors import QuorateError
 
@@ -48,12 +50,15 @@ class Shadow:
     Attributes:
         refused: why it is not computed; empty where it is.
         outputs: comparisons by output; the name is empty where there is one.
+        slice_rows: that are fused at a time.
+        warm: its outputs that have been fused before.
     """
 
     revision: Revision
     refused: str = ""
     outputs: dict[str, Comparison] = field(default_factory=dict)
     slice_rows: int = _FIRST_ROWS
+    warm: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -86,6 +91,7 @@ class ShadowFusions:
         self._waiting_bytes = self._calls = 0
         self._dropped_rows = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._warming: asyncio.Future[None] | None = None
 
     def use(self, revisions: Sequence[Revision], failed: Mapping[str, str] | None = None) -> None:
         """Have these shadows from now on; those that stay go on counting.
@@ -178,8 +184,7 @@ class ShadowFusions:
         output = kind.output if block.revision.whole is not None else ""
         self._waiting.append(_Work(block, output, columns, starts))
         self._waiting_bytes += block.nbytes
-        if self._timer is None:
-            self._timer = self._loop.call_later(0, self._step)
+        self._go_on()
 
     # -- fusing, when there is time
 
@@ -190,10 +195,24 @@ class ShadowFusions:
         if self._engine.queued_rows:
             self._timer = self._loop.call_later(BUSY_S, self._step)
             return
+        work = self._waiting[0]
+        shadow = self._computed[work.turn]
+        if work.output not in shadow.warm:
+            shadow.warm.add(work.output)
+            self._warming = self._loop.run_in_executor(None, _warm_up, views_of(shadow.revision)[work.output], work)
+            self._warming.add_done_callback(self._warmed)
+            return
         began = time.perf_counter()
-        self._fuse_slice(self._waiting[0])
-        if self._waiting:
-            self._timer = self._loop.call_later((time.perf_counter() - began) / SHARE, self._step)
+        self._fuse_slice(work)
+        self._go_on(after_s=(time.perf_counter() - began) / SHARE)
+
+    def _warmed(self, _: object) -> None:
+        self._warming = None
+        self._go_on()
+
+    def _go_on(self, after_s: float = 0.0) -> None:
+        if self._waiting and self._timer is None and self._warming is None:
+            self._timer = self._loop.call_later(after_s, self._step)
 
     def _fuse_slice(self, work: _Work) -> None:
         """Some rows of the first block by one shadow."""
@@ -247,6 +266,16 @@ class ShadowFusions:
             revision.fuse_again(*given)
             setattr(compared, name, getattr(compared, name) + time.perf_counter() - began)
         compared.singles += 1
+
+
+def _warm_up(view: Revision, work: _Work) -> None:
+    """Fuse some rows on a thread: what a rule does for the first time may take a tenth of a second."""
+    outputs, states, columns = _read_by(view, work, slice(0, min(_FIRST_ROWS, work.block.rows)))
+    with contextlib.suppress(Exception):  # it will fail again, and be counted
+        view.fuse_again(outputs, np.zeros_like(states), columns)
+        one_missing = np.zeros_like(states)
+        one_missing[0, 0] = RowState.DEADLINE
+        view.fuse_again(outputs, one_missing, columns)
 
 
 def _read_by(view: Revision, work: _Work, rows: slice) -> tuple[Array, Array, dict[str, Array]]:
