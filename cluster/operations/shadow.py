@@ -111,7 +111,7 @@ class Shadows(Displayed):
             lines.append(f"{self.dropped_rows} rows were left out: the doors had no time for them")
         if self.silent:
             lines.append(f"{self.silent} of {self.doors + self.silent} doors have not told")
-        title = f"{self.name}: shadows, and behind the colon live {self.live}"
+        title = f"shadow : live {self.live}"
         found = [_table(rows, _COLUMNS, title, lines)] if rows else [Table(lines=lines)]
         judged = [_judged_cells(one, by) for one in self.shadows for by in one.judged]
         said = [self.unlabelled] if self.unlabelled else []
@@ -310,9 +310,9 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str, li
 
 
 def _judged_cells(one: ShadowOutput, by: dict[str, Any]) -> list[str]:
-    numbers = [f"{by[name]:.4f}" for name in ("live", "shadow")]
+    numbers = [f"{by[name]:.3f}" for name in ("live", "shadow")]
     between = "" if by["least"] is None else f"{by['least']:+.3f} : {by['most']:+.3f}"
     return [
-        one.shadow, one.output, by["metric"], str(by["rows"]), *numbers, f"{by['gain']:+.4f}",
+        one.shadow, one.output, by["metric"], str(by["rows"]), *numbers, f"{by['gain']:+.3f}",
         between,
     ]  # fmt: skip
