@@ -34,7 +34,7 @@ _FUSIONS = (
     {"rule": "geometric_mean"},
     {"rule": "median"},
     {"rule": "weighted_mean", "weights": {"mlp0": 0.2, "mlp1": 0.2, "mlp2": 0.6}},
-    {"rule": "mean", "members": ["mlp0", "mlp1"]},
+    {"rule": "majority_vote"},
 )
 
 
