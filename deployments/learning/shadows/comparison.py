@@ -132,8 +132,7 @@ class Comparison:
 
 def _any(differ: Mask) -> Mask:
     """(R,) whether any number of a row does."""
-    found: Mask = differ.reshape(len(differ), -1).any(axis=1)
-    return found
+    return np.asarray(differ.reshape(len(differ), -1).any(axis=1))
 
 
 def _confidence(values: Values) -> float:
