@@ -192,15 +192,15 @@ class Batch:
                 request.promise.set_exception(shortage(output, own, len(self._fused), request.inputs, self._back_s))
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
-                if request.keeper is not None:
+                if request.watchers:
                     answered.append((request, at - start))
                 request.promise.set_result(self._cut(request, fused, presence, own_account, at, cut))
         if fused is not None and outputs is not None:
             part = outputs[:, start : start + rows]
             self._look(part, states, enough, fused)
-            if answered and (watchers := answered[0][0].watchers):  # all of a batch have the same
+            if answered:
                 upstream = {name: self._replies[name] for name in self._revision.graph.upstream}
-                for one in watchers:
+                for one in answered[0][0].watchers:  # all of a batch have the same
                     one.keep(self._revision, part, there.states, fused, answered, upstream, start)
 
     def _look(self, outputs: Array, states: States, enough: Mask | None, fused: FusedArrays) -> None:
