@@ -60,6 +60,12 @@ class ShadowOutput:
     failure: str = ""
     judged: tuple[dict[str, Any], ...] = ()
 
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> ShadowOutput:
+        """What JSON holds of one."""
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+        return cls(**given)
+
 
 @dataclass(frozen=True, repr=False)
 class Shadows(Displayed):
@@ -89,14 +95,7 @@ class Shadows(Displayed):
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> Shadows:
         """What ``to_dict`` gave."""
-        pairs = ("confidence", "coverage", "single_s")
-        shadows = [
-            ShadowOutput(
-                **{k: tuple(v) if k in pairs and v is not None else v for k, v in one.items() if k != "judged"},
-                judged=tuple(one["judged"]),
-            )
-            for one in told["shadows"]
-        ]
+        shadows = [ShadowOutput.from_dict(one) for one in told["shadows"]]
         return cls(**(told | {"shadows": tuple(shadows)}))
 
     def tables(self) -> Sequence[Table]:

@@ -117,7 +117,7 @@ def _at(rows: RecordedRows, places: NDArray[np.intp]) -> RecordedRows:
     """Some of the rows."""
     declined = None if rows.abstained is None else rows.abstained[places]
     some = {name: getattr(rows, name)[places] for name in ("ids", "numbers", "times_us", "calls", "fused", "coverage")}
-    outputs, states = (np.ascontiguousarray(a[:, places]) for a in (rows.outputs, rows.states))
+    outputs, states = np.ascontiguousarray(rows.outputs[:, places]), np.ascontiguousarray(rows.states[:, places])
     return replace(rows, **some, outputs=outputs, states=states, abstained=declined, batch=rows.batch.take(places))
 
 

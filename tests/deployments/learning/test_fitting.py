@@ -1,5 +1,7 @@
 """Which revisions can be computed on what the live one's members give."""
 
+from typing import Any
+
 import pytest
 
 from quorate.deployments import parse_spec
@@ -12,7 +14,7 @@ def member(shift=1, **more):
     return {"model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "probabilities", **more}
 
 
-LIVE = {
+LIVE: dict[str, Any] = {
     "name": "fits",
     "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
     "classes": ["red", "green", "blue"],

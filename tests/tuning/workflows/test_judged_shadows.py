@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.deployments.support.member_threads import FACTORIES, running
 CLASSES = ["red", "green", "blue"]
 ROWS = np.random.default_rng(5).normal(size=(120, 2)).astype(np.float32)
 TRUE = np.random.default_rng(6).integers(0, 3, size=120)
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "judged",
     "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
     "classes": CLASSES,
@@ -76,7 +77,7 @@ def record(folder, served, rows, labelled, each=1):
         return
     files = LabelFiles(RecordFolder(f"{folder}/judged"), places[rows.start][0].partition("-")[0])
     files.announce()
-    files.append([LabelRow(*places[at], "", Label((CLASSES[TRUE[at]],)), 1) for at in labelled])
+    files.append([LabelRow(places[at][0], places[at][1], "", Label((CLASSES[TRUE[at]],)), 1) for at in labelled])
     files.close()
 
 
