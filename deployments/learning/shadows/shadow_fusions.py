@@ -36,10 +36,10 @@ Array = NDArray[Any]
 _log = logging.getLogger(__name__)
 # Of the event loop's time. A slice is as many rows as one shadow fuses in about so long.
 SHARE, SLICE_S = 0.03, 0.0003
-# While requests wait for a batch, shadows wait so long and look again.
-BUSY_S = 0.002
-# Blocks that wait to be fused; beyond that they are dropped.
-WAITING_BYTES = 16 << 20
+# While requests wait for a batch, shadows wait so long and look again; after so many looks a slice is fused anyway.
+BUSY_S, MOST_LOOKS = 0.002, 25
+# Blocks that wait to be fused; beyond that rows are not even copied.
+WAITING_BYTES = 2 << 20
 _FIRST_ROWS = 16
 
 
@@ -89,7 +89,7 @@ class ShadowFusions:
         self._blocks: dict[BlockKind, Block] = {}
         self._waiting: deque[_Work] = deque()
         self._waiting_bytes = self._calls = 0
-        self._dropped_rows = 0
+        self._dropped_rows = self._looks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._warming: asyncio.Future[None] | None = None
 
@@ -192,10 +192,11 @@ class ShadowFusions:
         self._timer = None
         if not self._waiting:
             return
-        if self._engine.queued_rows:
+        self._looks = self._looks + 1 if self._engine.queued_rows else 0
+        if 0 < self._looks <= MOST_LOOKS:
             self._timer = self._loop.call_later(BUSY_S, self._step)
             return
-        work = self._waiting[0]
+        self._looks, work = 0, self._waiting[0]
         shadow = self._computed[work.turn]
         if work.output not in shadow.warm:
             shadow.warm.add(work.output)
