@@ -282,6 +282,17 @@ class CanaryError(DeployError):
         return f"{self.revision}: {self.found}; {self.fix}"
 
 
+class ShadowError(DeployError):
+    """A revision that is no shadow, or cannot be one."""
+
+    def __init__(self, ensemble: str, revision: str, found: str):
+        super().__init__(ensemble, revision, found)
+        self.ensemble, self.revision, self.found = ensemble, revision, found
+
+    def __str__(self) -> str:
+        return f"shadow {self.revision} of {self.ensemble}: {self.found}"
+
+
 class DamagedContentError(DeployError):
     """Bytes that are not what their digest says."""
 

@@ -34,6 +34,8 @@ from .cluster.operations.query_file import Answered as Answered
 from .cluster.operations.query_file import query_file as query_file
 from .cluster.operations.rollback import RolledBack as RolledBack
 from .cluster.operations.rollback import rollback as rollback
+from .cluster.operations.shadow import Shadows as Shadows
+from .cluster.operations.shadow import shadow as shadow
 from .cluster.operations.status import EnsembleStatus as EnsembleStatus
 from .cluster.operations.status import Status as Status
 from .cluster.operations.status import status as status

@@ -132,6 +132,12 @@ def _rollback(_: Path, name: str) -> Any:
     return rollback(name).to_dict()
 
 
+def _shadow(folder: Path, spec: bool, **options: Any) -> Any:
+    from quorate.cluster.operations.shadow import shadow
+
+    return shadow(**options, spec=folder / SPEC if spec else None, on_step=step).to_dict()
+
+
 def _status(_: Path) -> Any:
     from quorate.cluster.operations.status import status
 
@@ -193,13 +199,13 @@ def _without_folder(error: QuorateError, folder: Path) -> QuorateError:
 
 # What has nodes start something: what was sent goes to others, too.
 _SPREAD: Mapping[str, Any] = {
-    "deploy": "copies", "promote": "copies", "rollback": "copies", "tune": "everywhere", "train": "everywhere",
-    "compress": "everywhere", "sweep": "everywhere", "resume": "everywhere",
+    "deploy": "copies", "promote": "copies", "rollback": "copies", "shadow": "copies", "tune": "everywhere",
+    "train": "everywhere", "compress": "everywhere", "sweep": "everywhere", "resume": "everywhere",
 }  # fmt: skip
 # In which file of operations each is; and what a run has that can be taken up.
 _RUNS = {"tune": "tune", "train": "train", "compress": "compress", "sweep": "sweep", "resume": "sweep"}
 _TAKEN_UP_BY = ("sweep.json", "training")
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "deploy": _deploy, "promote": _promote, "plan": _plan, "rollback": _rollback, "status": _status,
-    "connect": _connect, "down": _down, "logs": _logs,
+    "connect": _connect, "down": _down, "logs": _logs, "shadow": _shadow,
 }  # fmt: skip

@@ -27,6 +27,7 @@ from quorate.cluster.cli.commands.promote import promote
 from quorate.cluster.cli.commands.query import query
 from quorate.cluster.cli.commands.rollback import rollback
 from quorate.cluster.cli.commands.schema import schema
+from quorate.cluster.cli.commands.shadow import shadow
 from quorate.cluster.cli.commands.status import status
 from quorate.cluster.cli.commands.try_spec import try_spec
 from quorate.cluster.cli.commands.tuning.compress import compress
@@ -63,6 +64,7 @@ for command in (
     bench,
     promote,
     rollback,
+    shadow,
     convert,
     import_,
     dashboards,

@@ -98,6 +98,18 @@ def seconds_of(text: str | None, option: str) -> float | None:
     return seconds
 
 
+def share_of(text: str, option: str) -> float:
+    """Of 10% or 0.1.
+
+    Raises:
+        BadParameter: it is no number.
+    """
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no share; write 10% or 0.1", param_hint=option) from None
+
+
 def names_of(given: str | None) -> tuple[str, ...]:
     """Of ``mood,topic`` both names; none without any."""
     return tuple(filter(None, (name.strip() for name in (given or "").split(","))))

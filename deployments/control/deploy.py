@@ -22,8 +22,9 @@ from quorate.deployments.control.processes.sharing import with_sharing
 from quorate.deployments.control.ray_private import ClusterStore, content_cache, kept_root
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.serve_apps import Progress
+from quorate.deployments.control.shadows import shadow_of
 from quorate.deployments.control.shared_members import claim, release
-from quorate.deployments.control.transaction import Change, changing, recorded_apps, stop
+from quorate.deployments.control.transaction import Change, changing, record_of, recorded_apps, stop
 from quorate.deployments.errors import ClusterError, DeployError
 from quorate.deployments.records.artifact_store import upload
 from quorate.deployments.records.door_failures import DoorFailures
@@ -128,11 +129,33 @@ def rollback(name: str, timeout_s: float = 300.0) -> EnsembleSpec:
         if old is None or not old.earlier:
             raise ClusterError(f"'{name}' has no earlier revision to go back to; deploy the spec you want instead")
         earlier = old.earlier[-1]
-        again = _published(earlier.spec, earlier.folder, earlier.files, earlier.measured)
-        record = old.following(again, dropping=old.live.spec.revision)
-        record = replace(record, door_apps=_door_apps(record, list(old.door_apps)))
-        _go_live(change, record, timeout_s)
+        record = old.following(_again(earlier), dropping=old.live.spec.revision)
+        _go_live(change, _with_same_doors(record, old), timeout_s)
         return earlier.spec
+
+
+def promote_shadow(name: str, revision: str, timeout_s: float = 300.0, check: Check | None = None) -> str:
+    """Make a shadow the live revision, while requests run; ``rollback`` goes back. It is a shadow no more.
+
+    Args:
+        revision: its name, or how that begins.
+        check: looks at it before it goes live; what it raises keeps the old one.
+
+    Returns:
+        Its name.
+
+    Raises:
+        ClusterError: no such ensemble runs.
+        ShadowError: it has no such shadow.
+        DeployError: a replica refused it, or its members could not be started; the old one still answers.
+        ConflictError: somebody else is changing the ensemble.
+    """
+    with changing(name, "a promotion") as change:
+        old = record_of(change.record, name)
+        shadow = shadow_of(old, revision)
+        record = _with_same_doors(old.following(_again(shadow)), old)
+        _go_live(change, record, timeout_s, check=check)
+        return shadow.spec.revision
 
 
 def change_doors(name: str, doors: Doors, timeout_s: float = 300.0) -> None:
@@ -147,9 +170,7 @@ def change_doors(name: str, doors: Doors, timeout_s: float = 300.0) -> None:
         ConflictError: somebody else is changing it.
     """
     with changing(name, "a change of its doors") as change:
-        old = change.record
-        if old is None:
-            raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
+        old = record_of(change.record, name)
         record = replace(old, number=change.number, doors=doors)
         there = [node for node in door_nodes(old.live.spec.serving.resources) if node in old.door_apps]
         _go_live(change, _with_doors(record, old, there), timeout_s)
@@ -163,13 +184,12 @@ def delete(name: str) -> None:
         ConflictError: somebody else is changing it.
     """
     with changing(name, "being taken down") as change:
-        if change.record is None:
-            raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
-        stop(change.record.door_apps.values())
+        record = record_of(change.record, name)
+        stop(record.door_apps.values())
         change.commit_down(name)
         change.registry.forget_telemetry(name)
         DoorFailures(ClusterStore(), name).forget_all()
-        stop(change.record.live.serve_apps)
+        stop(record.live.serve_apps)
 
 
 def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[PlannedApp]:
@@ -281,6 +301,15 @@ def _published(spec: EnsembleSpec, folder: Path, files: KeptFiles, measured: Mea
             app = serve_apps.group_application(spec, group.members, folder, files).name
         apps |= dict.fromkeys(group.members, app)
     return Publication(spec, folder, files, {name: apps[name] for name in spec.members}, measured)
+
+
+def _again(publication: Publication) -> Publication:
+    """One that was recorded, to go live as things are now."""
+    return _published(publication.spec, publication.folder, publication.files, publication.measured)
+
+
+def _with_same_doors(record: Record, old: Record) -> Record:
+    return replace(record, door_apps=_door_apps(record, list(old.door_apps)))
 
 
 def _door_apps(record: Record, nodes: list[str]) -> Mapping[str, str]:

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.replicas import Replicas
-from quorate.deployments.control.transaction import changing
-from quorate.deployments.errors import ClusterError
+from quorate.deployments.control.transaction import changing, record_of
 from quorate.deployments.records.registry import Record
 from quorate.deployments.rollout.rollout import Candidate, roll_out
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -27,8 +26,7 @@ def publish(ensemble: str, revise: Callable[[Record], EnsembleSpec]) -> None:
         ConflictError: somebody else is changing the ensemble.
     """
     with changing(ensemble, "a publication") as change:
-        if change.record is None:
-            raise ClusterError(f"no ensemble '{ensemble}' runs here; quorate status lists those that do")
-        record = change.record.following(replace(change.record.live, spec=revise(change.record)))
+        old = record_of(change.record, ensemble)
+        record = old.following(replace(old.live, spec=revise(old)))
         candidate = Candidate(record.live, Replicas(record.door_apps.values()), bring(record.live.files.of("")))
         roll_out(candidate, lambda: change.commit(record))

@@ -84,6 +84,13 @@ def changing(ensemble: str, what: str, wait_s: float = WAIT_S, by_itself: bool =
             _restore_if_held(ensemble, registry, lease)
 
 
+def record_of(record: Record | None, name: str) -> Record:
+    """What is true of an ensemble; raises ClusterError where none of this name runs."""
+    if record is None:
+        raise ClusterError(f"no ensemble '{name}' runs here; quorate status lists those that do")
+    return record
+
+
 def restore(ensemble: str, record: Record | None) -> None:
     """Have Serve run what a record says, and nothing else of the ensemble; what stops or starts is not waited for.
 
@@ -98,7 +105,7 @@ def restore(ensemble: str, record: Record | None) -> None:
         claim(record.live)
         missing = used - alive_apps()
         serve_apps.begin(app for app in recorded_apps(record) if app.name in missing)
-    publications = () if record is None else (record.live, *record.earlier)
+    publications = () if record is None else record.publications
     kept = {publication.files.name.name for publication in publications}
     drop_all_but(ensemble, kept, kept_root())
     Holders(ClusterStore()).drop_all_but(Path(ensemble, "revisions"), kept)

@@ -193,15 +193,16 @@ class Batch:
                 request.promise.set_exception(shortage(output, own, len(self._fused), request.inputs, self._back_s))
             else:
                 own_account = account or presence.cut(at, at + request.rows).account()
-                if request.keeper is not None:
+                if request.watchers:
                     answered.append((request, at - start))
                 request.promise.set_result(self._cut(request, fused, presence, own_account, at, cut))
         if fused is not None and outputs is not None:
             part = outputs[:, start : start + rows]
             self._look(part, states, enough, fused)
-            if answered and (keeper := answered[0][0].keeper) is not None:  # all of a batch have the same
+            if answered:
                 upstream = {name: self._replies[name] for name in self._revision.graph.upstream}
-                keeper.keep(self._revision, part, there.states, fused, answered, upstream, start)
+                for one in answered[0][0].watchers:  # all of a batch have the same
+                    one.keep(self._revision, part, there.states, fused, answered, upstream, start)
 
     def _look(self, outputs: Array, states: States, enough: Mask | None, fused: FusedArrays) -> None:
         """Have a row counted for drift, when one is due."""

@@ -107,6 +107,10 @@ class Revision:
         """Fuse (M, B, C) outputs under an (M, B) mask; a gate reads the request's inputs too."""
         return self.graph.output.fuse(outputs, present, inputs or {})
 
+    def enough(self, states: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """(B,) whether quorum and required members hold in each row, by the (M, B) states of its members."""
+        return self.graph.output.enough(states)
+
     def fuse_again(
         self, outputs: NDArray[np.float32], states: NDArray[np.uint8], inputs: Mapping[str, NDArray[Any]]
     ) -> tuple[FusedArrays, NDArray[np.bool_]]:

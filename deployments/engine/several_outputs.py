@@ -145,7 +145,7 @@ def _part(request: Request, view: ServedRevision) -> Request:
     arrived = request.deadline - request.allowed_s
     return Request(
         request.inputs, view, arrived + allowed_s, request.explain, members, allowed_s, request.priority,
-        trace=request.trace, answer_id=request.answer_id, keeper=request.keeper,
+        trace=request.trace, answer_id=request.answer_id, watchers=request.watchers,
     )  # fmt: skip
 
 

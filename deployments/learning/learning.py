@@ -1,4 +1,7 @@
-"""What a fusion replica does for later: it records answers and takes labels, as the live spec's ``record`` says."""
+"""What a fusion replica does for later: it records answers and takes labels, as the live spec's ``record`` says.
+
+Shadow fusions are computed beside that.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,20 @@ from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import RequestError
 from quorate.deployments.learning.feedback import Feedback
 from quorate.deployments.learning.recorder import Recorder
+from quorate.deployments.learning.shadows.shadow_fusions import ShadowFusions
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel
 
 
 class Learning:
-    """Follows what is live; on the engine's event loop."""
+    """Follows what is live; on the engine's event loop.
+
+    Attributes:
+        shadows: fusions that are computed beside the live one.
+    """
 
     def __init__(self, engine: Engine):
-        self._engine = engine
+        self._engine, self.shadows = engine, ShadowFusions(engine)
         self._settings: RecordSpec | None = None
         self._recorder: Recorder | None = None
         self._feedback: Feedback | None = None
@@ -39,6 +47,7 @@ class Learning:
             if time.monotonic() > until:
                 self._ending.remove((until, recorder))
                 self._close_later(recorder)
+        self.shadows.tick()
 
     async def take(self, labels: Sequence[GivenLabel]) -> FeedbackReply:
         """Labels for answers; who is told of them can rely on those that are accepted.
@@ -55,6 +64,7 @@ class Learning:
     def close(self) -> None:
         """Write what there is."""
         self._engine.answers.keeper = None
+        self.shadows.close()
         for one in (self._recorder, *(recorder for _, recorder in self._ending), self._feedback):
             if one is not None:
                 one.close()

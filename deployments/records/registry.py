@@ -8,7 +8,7 @@ Fusion replicas look at the number alone until it grows. Of tokens only digests 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -108,6 +108,7 @@ class Record:
         http_port: the same on every node, likewise ``grpc_port``.
         door_apps: the application of the doors on each node, by the node's address.
         earlier: what was live before, oldest first.
+        shadows: what is computed beside what is live, on the same members.
     """
 
     number: int
@@ -117,6 +118,12 @@ class Record:
     grpc_port: int
     door_apps: Mapping[str, str]
     earlier: tuple[Publication, ...] = field(default=())
+    shadows: tuple[Publication, ...] = field(default=())
+
+    @property
+    def publications(self) -> tuple[Publication, ...]:
+        """All that it names: their files are kept."""
+        return (self.live, *self.earlier, *self.shadows)
 
     @property
     def apps(self) -> set[str]:
@@ -131,15 +138,25 @@ class Record:
     def following(self, publication: Publication, dropping: str = "") -> Record:
         """The record after this one, with another publication live; the others stay within reach of a rollback.
 
+        One that was a shadow is none any more.
+
         Args:
             dropping: a revision to leave out of what is kept.
         """
         gone = (publication.spec.revision, dropping)
         kept = [old for old in (*self.earlier, self.live) if old.spec.revision not in gone]
-        return replace(self, number=self.number + 1, live=publication, earlier=tuple(kept[-(KEPT - 1) :]))
+        shadows = tuple(one for one in self.shadows if one.spec.revision != publication.spec.revision)
+        return replace(
+            self, number=self.number + 1, live=publication, earlier=tuple(kept[-(KEPT - 1) :]), shadows=shadows
+        )
+
+    def shadowed_by(self, shadows: Iterable[Publication]) -> Record:
+        """The record after this one, with other shadows."""
+        return replace(self, number=self.number + 1, shadows=tuple(shadows))
 
     def to_json(self) -> bytes:
         """For the store."""
+        shadows = {"shadows": [one.to_json() for one in self.shadows]} if self.shadows else {}
         return json.dumps(
             {
                 "format": FORMAT,
@@ -152,6 +169,7 @@ class Record:
                 "grpc_port": self.grpc_port,
                 "door_apps": dict(self.door_apps),
                 "earlier": [old.to_json() for old in self.earlier],
+                **shadows,
             }
         ).encode()
 
@@ -183,6 +201,7 @@ class Record:
             data["grpc_port"],
             data["door_apps"],
             tuple(Publication.from_json(old) for old in data["earlier"]),
+            tuple(Publication.from_json(one) for one in data.get("shadows", ())),
         )
 
 

@@ -5,7 +5,9 @@ of a bet against the hypothesis, a process whose mean never exceeds 1 while the 
 1/alpha has a probability of at most alpha (Ville 1939). The bet is the likelihood ratio of a mixture (Robbins 1970,
 "Statistical methods related to the law of the iterated logarithm"; Ramdas et al. 2023, "Game-theoretic statistics and
 safe anytime-valid inference", section 3). Its inversion gives confidence sequences for a quantile (Howard & Ramdas
-2022, "Sequential estimation of quantiles with applications to A/B testing and best-arm identification").
+2022, "Sequential estimation of quantiles with applications to A/B testing and best-arm identification"). Of a mean of
+numbers without bounds they hold as the central limit theorem does, for many draws (Waudby-Smith, Arbour, Sinha,
+Kennedy & Ramdas 2024, "Time-uniform central limit theory and asymptotic confidence sequences", theorem 2.2).
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from quorate.deployments.metrics.latency_histogram import LatencyHistogram
+
+_NARROWEST = 1000
 
 
 def log_evidence(successes: ArrayLike, trials: ArrayLike, most: float) -> NDArray[Any]:
@@ -95,3 +99,19 @@ class MeanBet:
             np.minimum(self._capital, 1e250, out=self._capital)
             found[at] = math.log(float(self._capital.sum()) + after)
         return found
+
+
+def mean_within(deviation: float, trials: int, alpha: float) -> float:
+    """How far a mean is from that of what it is drawn from, at all looks but for a probability of ``alpha``.
+
+    The mixture (Waudby-Smith et al. 2024, section 2.3) is the one that is narrowest after ``_NARROWEST`` draws.
+
+    Args:
+        deviation: the standard deviation of the draws.
+        trials: how many they are; of fewer than two nothing is known, and of a few dozen little.
+    """
+    if trials < 2:
+        return math.inf
+    twice = -2 * math.log(alpha)
+    mixed = trials * (twice + math.log(twice + 1)) / _NARROWEST
+    return deviation * math.sqrt(2 * (mixed + 1) / (trials * mixed) * (math.log(mixed + 1) / 2 - math.log(alpha)))

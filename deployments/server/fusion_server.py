@@ -24,6 +24,7 @@ from quorate.deployments.engine.engine import Engine
 from quorate.deployments.engine.revision_set import RevisionSet
 from quorate.deployments.errors import CredentialError, DeployError
 from quorate.deployments.learning.learning import Learning
+from quorate.deployments.learning.shadows.shadow_fusions import ShadowFusions
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.routing.replica import Address
 from quorate.deployments.security.access import Doorkeeper
@@ -196,6 +197,14 @@ class FusionServer:
 
         async def done() -> T:
             return work(self.engine.revisions)
+
+        return self.call(done())
+
+    def with_shadows(self, work: Callable[[ShadowFusions], T]) -> T:
+        """Do something with the shadow fusions on the server's thread."""
+
+        async def done() -> T:
+            return work(self.learning.shadows)
 
         return self.call(done())
 

@@ -41,6 +41,8 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.query_file("digits", "rows.parquet", "answers.parquet"), quorate.Answered)
     assert_type(quorate.bench("digits", clients=4), quorate.BenchResult)
     assert_type(quorate.rollback("digits"), quorate.RolledBack)
+    assert_type(quorate.shadow("digits", "other.yaml").shadows[0].rows, int)
+    assert_type(quorate.shadow("digits", report=True), quorate.Shadows)
     assert_type(quorate.convert("model.pt", to="safetensors"), quorate.Converted)
     assert_type(quorate.logs("digits", "cnn", lines=50, since_s=600), quorate.Logs)
     assert_type(next(quorate.follow_logs("digits", "cnn", lines=50, since_s=600)), quorate.Logs)

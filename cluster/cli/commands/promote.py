@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from quorate.cluster.cli.options import Address, Json, LoadTimeout
+from quorate.cluster.cli.options import Address, Json, LoadTimeout, share_of
 from quorate.cluster.cli.tables import show, steps
 
 
@@ -32,7 +32,7 @@ def promote(
     """
     from quorate.cluster.operations import promote as operation
 
-    share = None if canary is None else _share(canary)
+    share = None if canary is None else share_of(canary, "--canary")
     with steps(as_json) as tell:
         done = operation.promote(
             run,
@@ -45,10 +45,3 @@ def promote(
             on_step=tell,
         )
     show(done, done.to_dict(), as_json)
-
-
-def _share(text: str) -> float:
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is no share; write 10% or 0.1", param_hint="--canary") from None

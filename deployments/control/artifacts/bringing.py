@@ -70,7 +70,7 @@ def _make_room() -> None:
     """Before something comes: what no record names is in the way."""
     store = ClusterStore()
     records = Registry(store).records().values()
-    named = {publication.files.name for record in records for publication in (record.live, *record.earlier)}
+    named = {publication.files.name for record in records for publication in record.publications}
     shared = {Path(app) for record in records for app in Claims(store).of(record.live.spec.name)}
     drop_unrecorded(named | shared, kept_root())
 

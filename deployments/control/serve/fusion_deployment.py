@@ -133,6 +133,10 @@ class FusionDeployment:
         """How requests of the live revision and of the canary went."""
         return self._server.with_revisions(lambda revisions: revisions.outcomes())
 
+    def shadows(self) -> dict[str, Any]:
+        """How shadow fusions compare with the live one here."""
+        return self._server.with_shadows(lambda shadows: shadows.report())
+
     def adopt(self) -> None:
         """Second step: do what the registry says now. Answer with its live revision, admit whom it admits."""
         with self._adopting:
@@ -145,6 +149,7 @@ class FusionDeployment:
                 self._tell_doors(record)
                 self._use(record.live)
                 self._server.open_doors()
+                self._shadow(record.shadows)
             self._number = self._server.engine.metrics.state.record_number = number
 
     def describe(self) -> dict[str, Any]:
@@ -207,7 +212,7 @@ class FusionDeployment:
         """Have enough nodes have the files of what may go live; a transfer may take minutes."""
         record, anyway = self._record, next(self._copy_turns) % SEARCH_EVERY == 0
         if record is not None:
-            for publication in (record.live, *record.earlier):
+            for publication in record.publications:
                 keep_copies(publication.files, anyway=anyway)
 
     def _follow_nodes(self) -> None:
@@ -252,6 +257,21 @@ class FusionDeployment:
         if not known:
             self._prepare(publication)
         self._server.with_revisions(lambda revisions: revisions.commit(name))
+
+    def _shadow(self, publications: Sequence[Publication]) -> None:
+        """Compute these beside what is live; one that cannot be built is said to be so, and harms nothing."""
+        from quorate.deployments.engine.revision import build_revision
+
+        known = self._server.with_shadows(lambda shadows: shadows.revisions())
+        built, failed = [], {}
+        for one in publications:
+            name = one.spec.revision
+            try:
+                built.append(known.get(name) or build_revision(one.spec, bring(one.files.of(""))))
+            except QuorateError as error:
+                failed[name] = str(error)
+                _log.warning("shadow %s of %s is not computed: %s", name, self._ensemble, error)
+        self._server.with_shadows(lambda shadows: shadows.use(built, failed))
 
     async def _publish(self, revise: Callable[[EnsembleSpec], EnsembleSpec]) -> None:
         """Make what arrived at a door live on all replicas, this one among them."""

@@ -69,6 +69,11 @@ class Fuser:
         """Whether it reads the request's inputs, too."""
         return isinstance(self.rule, Gate) or self.lengths is not None
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether it reads members' outputs side by side, as one layer."""
+        return isinstance(self.rule, FeatureRule)
+
     @cached_property
     def ranks_rows(self) -> bool:
         """Whether the rows of a request are one list: they are fused together, and with no others."""

@@ -158,7 +158,7 @@ class Request:
         trace: that it belongs to; None for nearly all.
         tell: called in the end, by who has made it, with the result or the error.
         answer_id: what its answer is called; empty before its batch starts.
-        keeper: keeps what the answer is fused from; None where nothing is kept of it.
+        watchers: are told what the answer is fused from.
         rehearsal: nobody asked it, and nothing of it is kept.
     """
 
@@ -173,7 +173,7 @@ class Request:
     trace: RequestTrace | None = None
     tell: Tell = nobody
     answer_id: str = ""
-    keeper: Keeper | None = None
+    watchers: tuple[Watcher, ...] = ()
     rehearsal: bool = False
     promise: Promise = field(init=False)
     rows: int = field(init=False)
@@ -195,17 +195,14 @@ class Request:
         return same and self.signature == other.signature
 
 
-class Keeper(Protocol):
-    """Keeps what answers were fused from. Called on the event loop, it takes no longer than to take note."""
-
-    def wants(self) -> bool:
-        """Whether the answers of the next batch are to be kept."""
+class Watcher(Protocol):
+    """Is told what answers were fused from. Called on the event loop, it takes no longer than to take note."""
 
     def keep(
         self, revision: Revision, outputs: Array, states: Array, fused: FusedArrays,
         answered: Sequence[tuple[Request, int]], upstream: Mapping[str, MemberReply], start: int,
     ) -> None:  # fmt: skip
-        """Keep what was fused together.
+        """Take note of what was fused together.
 
         Args:
             outputs: (M, B, ...) of the members, as the rule read them.
@@ -215,6 +212,13 @@ class Keeper(Protocol):
             upstream: replies of members that other members read.
             start: where the B rows begin in these replies.
         """
+
+
+class Keeper(Watcher, Protocol):
+    """Keeps some of it."""
+
+    def wants(self) -> bool:
+        """Whether the answers of the next batch are to be kept."""
 
 
 def _text_bytes(array: Array) -> int:

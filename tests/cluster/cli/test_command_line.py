@@ -80,7 +80,7 @@ def test_every_command_has_help_with_an_example(shell):
     for command in (
         "validate", "plan", "deploy", "query", "status", "tune", "compress", "bench", "rollback", "down", "demo",
         "manifest", "promote", "init", "try", "logs", "doctor", "convert", "schema", "import", "dashboards", "feedback",
-        "replay",
+        "replay", "shadow",
     ):  # fmt: skip
         assert f"Example: quorate {command}" in shell.run(command, "--help")
 
@@ -182,6 +182,26 @@ def test_deploying_again_with_other_weights_restarts_nothing_and_rolls_back(shel
     assert again["http"] == deployed["http"]
     assert again["revision"] != deployed["revision"]
     assert pids() == before
+    assert shell.json("rollback", "tiny")["revision"] == deployed["revision"]
+
+
+def test_a_shadow_is_compared_with_what_answers_judged_by_labels_and_promoted(shell, deployed):
+    (shell.folder / "other.yaml").write_text(SPEC.replace("a: 0.75, b: 0.25", "a: 0.5, b: 0.5"))
+    added = shell.json("shadow", "tiny", "other.yaml")
+    (one,) = added["shadows"]
+    assert (added["live"], added["doors"], one["refused"]) == (deployed["revision"], 1, "")
+    assert "is a shadow already" in shell.run("shadow", "tiny", "other.yaml", code=1)
+    assert "it is live" in shell.run("shadow", "tiny", "spec.yaml", code=1)
+    np.save(shell.folder / "asked.npy", np.zeros((3, 4), dtype=np.float32))
+    shell.json("query", "tiny", "--input", "asked.npy")
+    until(lambda: shell.json("shadow", "tiny")["shadows"][0]["rows"] == 3)
+    report = shell.json("shadow", "tiny", "--report")
+    assert "nothing is recorded" in report["unlabelled"]
+    assert one["shadow"] in shell.run("shadow", "tiny", "--report")
+    assert "are for --promote" in shell.run("shadow", "tiny", "--canary", "5%", "--canary-seconds", "3", code=2)
+    assert "it is no shadow" in shell.run("shadow", "tiny", "--remove", "fffffffff", code=1)
+    promoted = shell.json("shadow", "tiny", "--promote", one["shadow"])
+    assert (promoted["live"], promoted["shadows"]) == (one["shadow"], [])
     assert shell.json("rollback", "tiny")["revision"] == deployed["revision"]
 
 

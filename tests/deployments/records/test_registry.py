@@ -262,3 +262,15 @@ def test_a_field_that_came_later_is_in_no_dump_with_its_default_and_else_in_all(
     red = Outer(inner=Newer(name="a", colours=("red",)))
     assert Outer.model_validate(red.model_dump(mode="json")) == red
     assert Outer.model_json_schema()["$defs"]["Newer"]["properties"].keys() == {"name", "colours"}
+
+
+def test_shadows_are_kept_with_what_they_are_beside_until_they_are_live(registry):
+    first, shadow = record(), publication(2.0)
+    registry.write(first)
+    registry.write(first.shadowed_by([shadow, publication(3.0)]))
+    found = registry.latest("kept")
+    assert [one.spec.fusion.deadline_s for one in found.shadows] == [2.0, 3.0]
+    assert found.publications == (found.live, *found.shadows)
+    after = found.following(found.shadows[0])
+    assert [one.spec.fusion.deadline_s for one in (after.live, *after.earlier, *after.shadows)] == [2.0, 1.0, 3.0]
+    assert json.loads(first.to_json()).get("shadows") is None

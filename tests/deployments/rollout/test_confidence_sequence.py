@@ -14,6 +14,7 @@ from quorate.deployments.rollout.confidence_sequence import (
     MeanBet,
     is_more_often,
     log_evidence,
+    mean_within,
     median_at_least_s,
     median_at_most_s,
 )
@@ -103,3 +104,30 @@ def test_a_bet_on_a_mean_is_won_when_it_is_higher_also_when_it_was_not_at_first(
     assert evidence[:2000].max() < math.log(20) < evidence[2399]
     few = MeanBet(0.5).add(values, np.full(2400, -1.0))
     assert few.max() < math.log(20)
+
+
+@pytest.mark.parametrize("trials", [20, 1000, 50_000])
+def test_a_mean_is_as_far_off_as_the_mixture_of_bets_on_it_allows(trials):
+    within = mean_within(1.0, trials, ALPHA)
+    twice = -2 * math.log(ALPHA)
+    spread = math.sqrt((twice + math.log(twice + 1)) / 1000)
+
+    def bet(size):  # what a bet of this size on normal draws has gained, by how often it is made
+        return math.exp(size * trials * within - trials * size**2 / 2) * stats.norm.pdf(size, scale=spread)
+
+    gained = integrate.quad(bet, -8 * spread, 8 * spread, points=[within / 2, within], limit=500)[0]
+    assert gained == pytest.approx(1 / ALPHA, rel=1e-5)
+
+
+def test_a_mean_of_skewed_draws_is_within_at_all_looks_in_all_but_alpha_of_the_runs():
+    draws = np.random.default_rng(4).exponential(size=(600, 3000))
+    counts = np.arange(1, 3001)
+    means = draws.cumsum(axis=1) / counts
+    deviations = np.sqrt(np.maximum((draws**2).cumsum(axis=1) / counts - means**2, 0))
+    looks = range(60, 3000, 20)
+    left = [abs(means[:, at] - 1) > deviations[:, at] * mean_within(1.0, at + 1, ALPHA) for at in looks]
+    assert np.any(left, axis=0).mean() <= ALPHA
+
+
+def test_of_one_draw_a_mean_is_not_known():
+    assert mean_within(0.0, 1, ALPHA) == math.inf

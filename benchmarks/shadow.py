@@ -1,0 +1,156 @@
+"""What shadow fusions cost: the same server with none, one and five of them.
+
+    OMP_NUM_THREADS=1 python benchmarks/shadow.py [--rounds 15] [--seconds 1] [--clients 64]
+
+Three members in processes of their own, one fusion server, clients in a closed loop, as in tracing.py. Every round
+measures every way once, in another order. Ratios are of a round's own pairs: their median, and the middle half. Beside
+them: the share of the answered rows that shadows were compared on, and how many calls each member had for a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "serving_peers")]
+
+from benchmarks.engine import PEERS, SPEC, serve_member  # noqa: E402
+from benchmarks.tracing import Server, measure, ratios, start_child  # noqa: E402
+
+WAYS = {"none": 0, "1 shadow": 1, "5 shadows": 5}
+_FUSIONS = (
+    {"rule": "weighted_mean", "weights": {"mlp0": 0.5, "mlp1": 0.3, "mlp2": 0.2}},
+    {"rule": "geometric_mean"},
+    {"rule": "median"},
+    {"rule": "weighted_mean", "weights": {"mlp0": 0.2, "mlp1": 0.2, "mlp2": 0.6}},
+    {"rule": "majority_vote"},
+)
+
+
+def serve(folder: Path) -> None:
+    """A server and its members; each line of standard input is how many shadows there are from now on.
+
+    What is answered is how many rows those before have been compared on, and how many no time was left for.
+    """
+    from quorate.deployments.engine.engine import Engine
+    from quorate.deployments.engine.revision import build_revision
+    from quorate.deployments.learning.shadows.shadow_fusions import ShadowFusions
+    from quorate.deployments.routing.replica import Address
+    from quorate.deployments.security.access import Doorkeeper
+    from quorate.deployments.security.doors import Doors
+    from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
+    from quorate.deployments.spec.ensemble import EnsembleSpec
+
+    data = SPEC.model_dump()
+    specs = [{**data, "fusion": {**fusion, "deadline_s": 5.0}} for fusion in _FUSIONS]
+    revisions = [build_revision(EnsembleSpec.model_validate(one), PEERS) for one in specs]
+    names = list(SPEC.members)
+    members = [start_child(__file__, "--member", name, str(folder / name)) for name in names]
+
+    def find(app, on_replicas):  # type: ignore[no-untyped-def]
+        on_replicas({"only": Address("only", "here", str(folder / app))})
+        return lambda: None
+
+    server = FusionServer(
+        ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors())),
+        lambda served: Engine(served.spec, served.folder, "here", apps=served.apps), find,
+    )  # fmt: skip
+    server.start(Served(SPEC, PEERS, {name: name for name in names}))
+    print(json.dumps([server.http_port, os.getpid(), *(member.pid for member in members)]), flush=True)
+    for line in sys.stdin:
+
+        def switch(shadows: ShadowFusions, count: int = int(line)) -> list[float]:
+            report = shadows.report()
+            compared = [out["rows"] for one in report["shadows"].values() for out in one["outputs"].values()]
+            shadows.use([])  # those that come count anew
+            shadows.use(revisions[:count])
+            return [statistics.mean(compared) if compared else 0.0, report["dropped_rows"]]
+
+        print(json.dumps(server.with_shadows(switch)), flush=True)
+    server.stop()
+    os._exit(0)
+
+
+def _counted(server: Server) -> tuple[float, float, float]:
+    """Rows that were asked for, batches, and calls of members that ended, since the server started."""
+    sums = {"quorate_batch_rows_sum": 0.0, "quorate_batch_rows_count": 0.0, "quorate_member_replies_total": 0.0}
+    for line in httpx.get(f"{server.url}/metrics").text.splitlines():
+        name, _, value = line.rpartition(" ")
+        for wanted in sums:
+            if name.partition("{")[0] == wanted:
+                sums[wanted] += float(value)
+    rows, batches, calls = sums.values()
+    return rows, batches, calls
+
+
+def report(found: Sequence[dict[str, dict[str, float]]]) -> None:
+    print("| shadows | rate /s | of none | CPU us a request | of none | rows compared | member calls a batch |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for way in found[0]:
+        rate, cpu, compared, calls = (
+            statistics.median(one[way][what] for one in found) for what in ("rate", "cpu_us", "compared", "calls")
+        )
+        parts = ratios(found, way, "none", "rate"), ratios(found, way, "none", "cpu_us")
+        print(f"| {way} | {rate:,.0f} | {parts[0]} | {cpu:,.0f} | {parts[1]} | {compared:.0%} | {calls:.4f} |")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="q") as place:
+        child = start_child(__file__, "--serve", place)
+        server = Server(child)
+
+        def switch(count: int) -> tuple[float, float]:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(f"{count}\n")
+            child.stdin.flush()
+            compared, dropped = json.loads(child.stdout.readline())
+            return compared, dropped
+
+        found = []
+        for _ in range(arguments.rounds):
+            one = {}
+            for way in random.sample(list(WAYS), len(WAYS)):
+                switch(WAYS[way])
+                before = _counted(server)
+                one[way] = measure(server, arguments.clients, arguments.seconds)
+                time.sleep(arguments.after)
+                rows, batches, calls = (now - then for now, then in zip(_counted(server), before, strict=True))
+                one[way] |= {"compared": switch(0)[0] / rows, "calls": calls / batches}
+            found.append({way: one[way] for way in WAYS})
+        report(found)
+        assert child.stdin is not None
+        child.stdin.close()
+        child.wait()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=15)
+    options.add_argument("--seconds", type=float, default=1.0)
+    options.add_argument("--clients", type=int, default=64)
+    options.add_argument("--after", type=float, default=0.0, help="seconds without load before rows are counted")
+    options.add_argument("--serve", help=argparse.SUPPRESS)
+    options.add_argument("--member", nargs=2, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    if arguments.member:
+        serve_member(arguments.member[0], Path(arguments.member[1]))
+    elif arguments.serve:
+        serve(Path(arguments.serve))
+    else:
+        run(arguments)
+
+
+if __name__ == "__main__":
+    main()

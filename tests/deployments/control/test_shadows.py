@@ -1,0 +1,139 @@
+"""Shadows of a running ensemble: on all doors, after a restart of one too, and from there into what is live."""
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quorate.deployments import Client, parse_spec
+from quorate.deployments.errors import ShadowError
+from tests.deployments.support.waiting import until
+
+FACTORIES = Path(__file__).parents[1] / "support" / "factories"
+ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+SPEC: dict[str, Any] = {
+    "name": "watched",
+    "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
+    "classes": ["red", "green", "blue"],
+    "members": {
+        name: {
+            "model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "probabilities",
+            "resources": {"num_cpus": 0.1},
+        }
+        for name, shift in (("a", 1), ("b", -2))
+    },
+    "fusion": {"rule": "weighted_mean", "weights": {"a": 0.5, "b": 0.5}, "deadline_s": 5.0},
+    "serving": {"replicas": {"min": 2, "max": 2}, "resources": {"num_cpus": 0.1}},
+}  # fmt: skip
+
+
+def weighted(weight, **changed):
+    return parse_spec({**SPEC, "fusion": {**SPEC["fusion"], "weights": {"a": weight, "b": 1 - weight}}, **changed})
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster):
+    from quorate.deployments.control.deploy import delete, deploy
+
+    yield deploy(weighted(0.5), FACTORIES)
+    delete("watched")
+
+
+@pytest.fixture
+def no_shadow_stays(deployed):
+    from quorate.deployments.control.shadows import recorded_shadows, remove_shadow
+
+    yield
+    for one in recorded_shadows("watched").shadows:
+        remove_shadow("watched", one.spec.revision)
+
+
+pytestmark = pytest.mark.usefixtures("no_shadow_stays")
+
+
+def ask(deployed, times=20):
+    for _ in range(times):  # each new connection may meet another door
+        with Client(deployed.http, model="watched") as client:
+            client.infer(x=ROWS)
+
+
+def states():
+    from quorate.deployments.control.shadows import recorded_shadows, shadow_states
+
+    return shadow_states(recorded_shadows("watched"))
+
+
+def rows(revision):
+    return states().shadows[revision].outputs[""].rows
+
+
+def doors():
+    from quorate.deployments.control.describe import describe_fusion
+
+    return describe_fusion("watched")
+
+
+def test_all_doors_compute_a_shadow_also_one_that_has_started_again(deployed):
+    from quorate.deployments.control.shadows import add_shadow
+
+    shadow = add_shadow(weighted(0.75), FACTORIES)
+    assert shadow == weighted(0.75).revision or shadow in states().shadows
+    ask(deployed)
+    until(lambda: rows(shadow) == 100)
+    found = states()
+    assert (found.doors, found.silent, found.dropped_rows) == (2, 0, 0)
+    killed = doors()[0]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: Counter(one["pid"] == killed for one in doors()) == {False: 2})
+    until(lambda: states().doors == 2 and states().shadows[shadow].outputs)
+
+    def both_count():
+        ask(deployed, 5)
+        return rows(shadow) > 100
+
+    until(both_count)
+
+
+def test_what_is_promoted_is_live_at_once_and_a_rollback_goes_back(deployed):
+    from quorate.deployments.control.deploy import promote_shadow, rollback
+    from quorate.deployments.control.shadows import add_shadow, recorded_shadows
+
+    before = recorded_shadows("watched").live.spec.revision
+    shadow, other = add_shadow(weighted(0.1), FACTORIES), add_shadow(weighted(0.2), FACTORIES)
+    members = {name: member["pid"] for name, member in _members().items()}
+    assert promote_shadow("watched", shadow[:6]) == shadow
+    with Client(deployed.http, model="watched") as client:
+        assert client.infer(x=ROWS).parameters["revision"] == shadow
+    assert [one.spec.revision for one in recorded_shadows("watched").shadows] == [other]
+    assert states().live == shadow
+    assert {name: member["pid"] for name, member in _members().items()} == members
+    rollback("watched")
+    assert states().live == before
+    assert [*states().shadows] == [other]
+
+
+def _members():
+    from quorate.deployments.control.describe import describe_members
+
+    return {name: found[0] for name, found in describe_members("watched").items()}
+
+
+def test_what_is_no_shadow_is_refused_in_words_and_nothing_changes(deployed):
+    from quorate.deployments.control.shadows import add_shadow, recorded_shadows, remove_shadow
+
+    number = recorded_shadows("watched").number
+    others = {**SPEC["members"], "b": {**SPEC["members"]["b"], "config": {"shift": 9}}}
+    for spec, why in (
+        (weighted(0.5), "it is live"),
+        (weighted(0.3, members=others), "b is not the one that runs"),
+        (weighted(0.3, classes=["red", "green", "grey"]), "its inputs, classes, outputs or serving"),
+    ):
+        with pytest.raises(ShadowError, match=why):
+            add_shadow(spec, FACTORIES)
+    with pytest.raises(ShadowError, match="there are no shadows"):
+        remove_shadow("watched", "abc")
+    assert recorded_shadows("watched").number == number
