@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.errors import SpecError
-from quorate.deployments.learning.labels import Label
+from quorate.deployments.learning.labels import Label, true_arrays
 from quorate.deployments.learning.reading import Record, RecordedRows
 from quorate.deployments.learning.replaying import Replayed, replay_rows
 from quorate.deployments.learning.shadows.fitting import misfit, views_of
 from quorate.deployments.rollout.confidence_sequence import mean_within
 from quorate.fusion.errors import QuorateError
-from quorate.tuning.data.recorded import true_arrays
 from quorate.tuning.evaluation.bayesian_bootstrap import group_numbers, group_sums
 from quorate.tuning.evaluation.metrics.row_metrics import row_metric
 
