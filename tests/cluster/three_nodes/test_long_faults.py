@@ -150,7 +150,12 @@ def test_a_thousand_publications_lose_nothing_and_no_process_grows(nodes, served
     print(f"grown by {growth} MiB in {PUBLICATIONS - WARM} publications")
     asking.report.assert_answered()
     assert len(revisions) == PUBLICATIONS + 1
-    assert max(growth.values()) <= 50
+    assert max(most_of_one(growth)) <= 50
+
+
+def most_of_one(growth):
+    """MiB of the controller, of the store, and of a door: there is one on each node."""
+    return [grown / (len(PLACES) if "served.@" in name else 1) for name, grown in growth.items()]
 
 
 def test_two_hundred_changes_of_a_member_lose_nothing_and_no_process_grows(nodes, served, seed):
@@ -169,7 +174,7 @@ def test_two_hundred_changes_of_a_member_lose_nothing_and_no_process_grows(nodes
     print(f"grown by {growth} MiB in {CHANGES - WARM} changes of a member")
     asking.report.assert_answered()
     assert asking.report.counts.keys() == {FULL}
-    assert max(growth.values()) <= 50
+    assert max(most_of_one(growth)) <= 50
 
 
 def test_a_node_that_is_drained_loses_no_request(nodes, deploy, seed):
