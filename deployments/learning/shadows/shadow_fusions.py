@@ -1,6 +1,6 @@
 """Shadow fusions in a fusion replica: rows are noted as they are answered, and fused again when the loop has time.
 
-What is noted stands in blocks as of a record. They are fused on the event loop, in slices of a fraction of a
+What is noted stands in blocks as of a record. They are fused on the event loop, in slices of about half a
 millisecond, that take no more than a small share of its time and wait while requests do; what that is too little for
 is dropped, block by block, and counted. No member is called.
 """
@@ -34,8 +34,9 @@ from quorate.fusion.errors import QuorateError
 
 Array = NDArray[Any]
 _log = logging.getLogger(__name__)
-# Of the event loop's time. A slice is as many rows as one shadow fuses in about so long.
-SHARE, SLICE_S = 0.03, 0.0003
+# Of the event loop's time. A slice is as many rows as one shadow fuses in about so long, but at least so many numbers
+# of members: what a call takes whatever it is given, half a millisecond where it falls out of the caches, is more.
+SHARE, SLICE_S, SLICE_NUMBERS = 0.03, 0.0005, 1 << 14
 # While requests wait for a batch, shadows wait so long and look again; after so many looks a slice is fused anyway.
 BUSY_S, MOST_LOOKS = 0.002, 25
 # Blocks that wait to be fused; beyond that rows are not even copied.
@@ -242,7 +243,8 @@ class ShadowFusions:
     def _slice_end(self, work: _Work, shadow: Shadow, view: Revision) -> int:
         if view.graph.output.ranks_rows:  # the rows of an answer are one list
             return next(start for start in work.starts if start > work.at)
-        return min(work.at + shadow.slice_rows, work.block.rows)
+        least = SLICE_NUMBERS // max(work.block.outputs[:, 0].size, 1)
+        return min(work.at + max(shadow.slice_rows, least), work.block.rows)
 
     def _compare(self, work: _Work, view: Revision, compared: Comparison, rows: slice) -> None:
         block, asked = work.block, len(work.block.revision.asked)
