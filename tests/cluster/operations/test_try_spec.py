@@ -17,9 +17,9 @@ from tests.deployments.support.member_threads import FACTORIES
 ROWS = np.random.default_rng(3).normal(size=(7, 2)).astype(np.float32)
 
 
-def without_revision(parameters):
-    """Which a deployment names with the digests of its code."""
-    return {name: value for name, value in parameters.items() if name != "revision"}
+def without_names(parameters):
+    """Of the revision, which a deployment names with the digests of its code, and of the answer."""
+    return {name: value for name, value in parameters.items() if name not in ("revision", "answer_id")}
 
 
 @pytest.mark.parametrize("asked", [{}, {"explain": True}, {"member": "b"}])
@@ -31,7 +31,7 @@ def test_it_is_the_answer_of_a_server(pair, pair_spec, asked):
     assert list(tried.outputs) == list(served.outputs)
     for name, values in served.outputs.items():
         np.testing.assert_array_equal(tried.outputs[name], values)
-    assert without_revision(tried.parameters) == without_revision(served.parameters)
+    assert without_names(tried.parameters) == without_names(served.parameters)
     assert tried.members.keys() == {"a", "b"}
 
 

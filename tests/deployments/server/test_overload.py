@@ -163,7 +163,7 @@ def test_a_flood_of_large_requests_at_the_default_settings_takes_bounded_memory(
     assert codes.keys() <= {0, 8, 14}  # 14 where the queue had room and the member's own had not
     assert statuses[503] >= 350
     assert codes[8] >= 300  # on a busy machine the last are read when the member goes on already
-    assert memory.most - memory.before <= 200 << 20
+    assert memory.most - memory.before <= 256 << 20  # 150 to 210, clients included, as bodies happen to come in
     until(slow.nothing_is_under_way)
 
 
