@@ -83,7 +83,8 @@ def belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
     """Whether it is of the cluster: started with its mark, or writing into its folder.
 
     Ray's processes rename themselves, over their environment too, so the mark alone would miss some. Somebody who only
-    reads a log of the cluster is none of them.
+    reads a log of the cluster is none of them, and neither is who has connected to it: Ray keeps a driver's log open for
+    as long as the driver lives, and that is a notebook or a script of the user's.
     """
     if process.pid == os.getpid():
         return False
@@ -91,6 +92,8 @@ def belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
         if process.environ().get(MARK) == cluster.folder:
             return True
         written = [file.path for file in process.open_files() if getattr(file, "mode", "w") != "r"]
+        if any(Path(path).name.startswith("python-core-driver-") for path in written):
+            return False
         return process.exe() in _ours() and any(cluster.folder in path for path in written)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False

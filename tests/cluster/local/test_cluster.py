@@ -60,7 +60,7 @@ def test_a_state_file_of_a_dead_host_is_swept_away(monkeypatch, tmp_path):
     assert not (tmp_path / "home" / "local.json").exists()
 
 
-def test_a_process_with_the_clusters_mark_is_swept_and_a_reader_of_its_log_is_not(monkeypatch, tmp_path):
+def test_a_process_with_the_clusters_mark_is_swept_and_a_reader_of_its_log_and_a_driver_are_not(monkeypatch, tmp_path):
     monkeypatch.setenv("QUORATE_HOME", str(tmp_path / "home"))
     folder = tmp_path / "left behind"
     folder.mkdir()
@@ -68,12 +68,14 @@ def test_a_process_with_the_clusters_mark_is_swept_and_a_reader_of_its_log_is_no
     sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
     marked = subprocess.Popen(sleeping, env={**os.environ, "QUORATE_CLUSTER_FOLDER": str(folder)})
     reading = subprocess.Popen(["tail", "-f", str(folder / "host.log")], stdout=subprocess.DEVNULL)
+    with (folder / "python-core-driver-0_1.log").open("w") as log:  # as Ray has it open in whoever has connected
+        driving = subprocess.Popen(sleeping, stdout=log)
     try:
         state.write_state(state.LocalCluster(2**22 + 1, 0.0, "127.0.0.1:1", str(folder)))
         assert state.find() is None
         marked.wait(20)
-        assert reading.poll() is None
+        assert (reading.poll(), driving.poll()) == (None, None)
     finally:
-        for process in (marked, reading):
+        for process in (marked, reading, driving):
             process.kill()
             process.wait()
