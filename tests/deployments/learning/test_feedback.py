@@ -82,9 +82,9 @@ def test_labels_that_come_twice_or_contradict_are_told_apart(give):
 
 
 def test_labels_of_unknown_unrecorded_and_expired_answers_are_told_apart(give):
-    late = answer(at=NOW - 100)
+    late = answer(at=NOW - 100 * 3600)
     reply = give(
-        ("nonsense", "red"), (answer(replica=OTHER), "red"), (f"{OWN}-4", "red"), (late, "red"), keep_for="90s"
+        ("nonsense", "red"), (answer(replica=OTHER), "red"), (f"{OWN}-4", "red"), (late, "red"), keep_for="90h"
     )  # fmt: skip
     assert [refused.verdict for refused in reply.refused] == ["unknown", "unknown", "unrecorded", "expired"]
     assert [refused.index for refused in reply.refused] == [0, 1, 2, 3]
