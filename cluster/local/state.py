@@ -83,8 +83,8 @@ def belongs(process: psutil.Process, cluster: LocalCluster) -> bool:
     """Whether it is of the cluster: started with its mark, or writing into its folder.
 
     Ray's processes rename themselves, over their environment too, so the mark alone would miss some. Somebody who only
-    reads a log of the cluster is none of them, and neither is who has connected to it: Ray keeps a driver's log open for
-    as long as the driver lives, and that is a notebook or a script of the user's.
+    reads a log of the cluster is none of them, and neither is who has connected to it: Ray keeps a driver's log open as
+    long as the driver lives, and that is a notebook or a script of the user's.
     """
     if process.pid == os.getpid():
         return False
