@@ -30,8 +30,8 @@ import uvloop
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "serving_peers")]
 
-from benchmarks.engine import PEERS, ROW, SPEC, serve_member  # noqa: E402
-from benchmarks.tracing import Server, measure, ratios, start_child  # noqa: E402
+from benchmarks.engine import ROW, SPEC  # noqa: E402
+from benchmarks.tracing import Server, measure, ratios, run_as_told, start_child, start_server  # noqa: E402
 
 WAYS: dict[str, dict[str, object]] = {
     "off": {},
@@ -52,30 +52,13 @@ _HEAD = (
 
 def serve(folder: Path) -> None:
     """A server and its members; each line of standard input is a record's settings, or empty for none."""
-    from quorate.deployments.engine.engine import Engine
     from quorate.deployments.learning.recorder import Recorder
-    from quorate.deployments.routing.replica import Address
-    from quorate.deployments.security.access import Doorkeeper
-    from quorate.deployments.security.doors import Doors
-    from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
     from quorate.deployments.spec.ensemble import EnsembleSpec
     from quorate.deployments.spec.fields.record import RecordSpec
 
     kept = RecordSpec(folder=str(folder / "record"), max_bytes=1 << 40)
     spec = EnsembleSpec.model_validate({**SPEC.model_dump(), "record": kept.model_dump()})
-    names = list(spec.members)
-    members = [start_child(__file__, "--member", name, str(folder / name)) for name in names]
-
-    def find(app, on_replicas):  # type: ignore[no-untyped-def]
-        on_replicas({"only": Address("only", "here", str(folder / app))})
-        return lambda: None
-
-    server = FusionServer(
-        ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors())),
-        lambda served: Engine(served.spec, served.folder, "here", apps=served.apps), find,
-    )  # fmt: skip
-    server.start(Served(spec, PEERS, {name: name for name in names}))
-    print(json.dumps([server.http_port, os.getpid(), *(member.pid for member in members)]), flush=True)
+    server = start_server(__file__, folder, spec)
     engine, learning = server.engine, server.learning
 
     async def fill(answers: int) -> None:
@@ -220,15 +203,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=1.0)
     options.add_argument("--clients", type=int, default=64)
     options.add_argument("--answers", type=int, default=1_000_000)
-    options.add_argument("--serve", help=argparse.SUPPRESS)
-    options.add_argument("--member", nargs=2, help=argparse.SUPPRESS)
-    arguments = options.parse_args()
-    if arguments.member:
-        serve_member(arguments.member[0], Path(arguments.member[1]))
-    elif arguments.serve:
-        serve(Path(arguments.serve))
-    else:
-        run(arguments)
+    run_as_told(options, serve, run)
 
 
 if __name__ == "__main__":

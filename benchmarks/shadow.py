@@ -25,8 +25,8 @@ import httpx
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "serving_peers")]
 
-from benchmarks.engine import PEERS, SPEC, serve_member  # noqa: E402
-from benchmarks.tracing import Server, measure, ratios, start_child  # noqa: E402
+from benchmarks.engine import PEERS, SPEC  # noqa: E402
+from benchmarks.tracing import Server, measure, ratios, run_as_told, start_child, start_server  # noqa: E402
 
 WAYS = {"none": 0, "1 shadow": 1, "5 shadows": 5}
 _FUSIONS = (
@@ -43,31 +43,14 @@ def serve(folder: Path) -> None:
 
     What is answered is how many rows those before have been compared on, and how many no time was left for.
     """
-    from quorate.deployments.engine.engine import Engine
     from quorate.deployments.engine.revision import build_revision
     from quorate.deployments.learning.shadows.shadow_fusions import ShadowFusions
-    from quorate.deployments.routing.replica import Address
-    from quorate.deployments.security.access import Doorkeeper
-    from quorate.deployments.security.doors import Doors
-    from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
     from quorate.deployments.spec.ensemble import EnsembleSpec
 
     data = SPEC.model_dump()
     specs = [{**data, "fusion": {**fusion, "deadline_s": 5.0}} for fusion in _FUSIONS]
     revisions = [build_revision(EnsembleSpec.model_validate(one), PEERS) for one in specs]
-    names = list(SPEC.members)
-    members = [start_child(__file__, "--member", name, str(folder / name)) for name in names]
-
-    def find(app, on_replicas):  # type: ignore[no-untyped-def]
-        on_replicas({"only": Address("only", "here", str(folder / app))})
-        return lambda: None
-
-    server = FusionServer(
-        ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors())),
-        lambda served: Engine(served.spec, served.folder, "here", apps=served.apps), find,
-    )  # fmt: skip
-    server.start(Served(SPEC, PEERS, {name: name for name in names}))
-    print(json.dumps([server.http_port, os.getpid(), *(member.pid for member in members)]), flush=True)
+    server = start_server(__file__, folder)
     for line in sys.stdin:
 
         def switch(shadows: ShadowFusions, count: int = int(line)) -> list[float]:
@@ -141,15 +124,7 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=1.0)
     options.add_argument("--clients", type=int, default=64)
     options.add_argument("--after", type=float, default=0.0, help="seconds without load before rows are counted")
-    options.add_argument("--serve", help=argparse.SUPPRESS)
-    options.add_argument("--member", nargs=2, help=argparse.SUPPRESS)
-    arguments = options.parse_args()
-    if arguments.member:
-        serve_member(arguments.member[0], Path(arguments.member[1]))
-    elif arguments.serve:
-        serve(Path(arguments.serve))
-    else:
-        run(arguments)
+    run_as_told(options, serve, run)
 
 
 if __name__ == "__main__":

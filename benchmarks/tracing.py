@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
@@ -32,6 +33,10 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "serving_peers")]
 
 from benchmarks.engine import PEERS, ROW, SPEC, serve_member  # noqa: E402
+
+if TYPE_CHECKING:
+    from quorate.deployments.server.fusion_server import FusionServer
+    from quorate.deployments.spec.ensemble import EnsembleSpec
 
 # What is set for each way, and which of the two servers it is asked of.
 WAYS = {
@@ -51,27 +56,50 @@ _REQUEST = (
 )
 
 
-def serve(folder: Path) -> None:
-    """A server and its members, until standard input closes."""
+def start_server(script: str, folder: Path, spec: EnsembleSpec = SPEC) -> FusionServer:
+    """A fusion server before members in processes of their own, of a script that knows ``--member``; says its port, and
+    the processes.
+    """
     from quorate.deployments.engine.engine import Engine
     from quorate.deployments.routing.replica import Address
     from quorate.deployments.security.access import Doorkeeper
     from quorate.deployments.security.doors import Doors
     from quorate.deployments.server.fusion_server import FusionServer, Served, ServerSettings
 
-    names = list(SPEC.members)
-    members = [start_child(__file__, "--member", name, str(folder / name)) for name in names]
-    settings = ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors()))
+    names = list(spec.members)
+    members = [start_child(script, "--member", name, str(folder / name)) for name in names]
 
     def find(app, on_replicas):  # type: ignore[no-untyped-def]
         on_replicas({"only": Address("only", "here", str(folder / app))})
         return lambda: None
 
     server = FusionServer(
-        settings, lambda served: Engine(served.spec, served.folder, "here", apps=served.apps), find
+        ServerSettings("127.0.0.1", 0, 0, Doorkeeper(Doors())),
+        lambda served: Engine(served.spec, served.folder, "here", apps=served.apps), find,
     )  # fmt: skip
-    server.start(Served(SPEC, PEERS, {name: name for name in names}))
+    server.start(Served(spec, PEERS, {name: name for name in names}))
     print(json.dumps([server.http_port, os.getpid(), *(member.pid for member in members)]), flush=True)
+    return server
+
+
+def run_as_told(
+    options: argparse.ArgumentParser, serve: Callable[[Path], None], run: Callable[[argparse.Namespace], None]
+) -> None:
+    """The benchmark, or one of the processes that it starts of its own script."""
+    options.add_argument("--serve", help=argparse.SUPPRESS)
+    options.add_argument("--member", nargs=2, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    if arguments.member:
+        serve_member(arguments.member[0], Path(arguments.member[1]))
+    elif arguments.serve:
+        serve(Path(arguments.serve))
+    else:
+        run(arguments)
+
+
+def serve(folder: Path) -> None:
+    """A server and its members, until standard input closes."""
+    start_server(__file__, folder)
     sys.stdin.read()
     os._exit(0)
 
@@ -203,18 +231,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--seconds", type=float, default=1.0)
     options.add_argument("--clients", type=int, default=64)
-    options.add_argument("--serve", help=argparse.SUPPRESS)
     options.add_argument("--receive", action="store_true", help=argparse.SUPPRESS)
-    options.add_argument("--member", nargs=2, help=argparse.SUPPRESS)
-    arguments = options.parse_args()
-    if arguments.member:
-        serve_member(arguments.member[0], Path(arguments.member[1]))
-    elif arguments.serve:
-        serve(Path(arguments.serve))
-    elif arguments.receive:
-        receive()
-    else:
-        run(arguments)
+    run_as_told(options, serve, lambda arguments: receive() if arguments.receive else run(arguments))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from quorate.deployments.learning.shadows.comparison import Comparison
     from quorate.deployments.records.registry import Record
     from quorate.deployments.rollout.rollout import Candidate, Check
-    from quorate.tuning.workflows.judged_shadows import Judged
+    from quorate.tuning.evaluation.judged_shadows import Judged
 
 OnStep = Callable[[str], None]
 
@@ -241,7 +241,7 @@ def _judged(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
     """Shadows by labels; and why there is nothing by labels, where there is nothing."""
     from quorate.deployments.control.shadows import built
     from quorate.deployments.learning.reading import open_record
-    from quorate.tuning.workflows.judged_shadows import judge_shadows
+    from quorate.tuning.evaluation.judged_shadows import judge_shadows
 
     kept, name = record.live.spec.record, record.live.spec.name
     if kept is None:

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.accounts import Accounts
@@ -30,16 +29,14 @@ from quorate.deployments.engine.requests.slots import Slots
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import RevisionSet, ServedRevision
 from quorate.deployments.engine.several_outputs import Answers, SeveralBatches
-from quorate.deployments.errors import OverloadedError, RequestError, UnavailableError
+from quorate.deployments.errors import RequestError, UnavailableError
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.routing.limits import Limits
 from quorate.deployments.routing.member import Member
 from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.shared_replica import Connections, Inside
-from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.telemetry.batch_trace import direct_call
 from quorate.deployments.telemetry.settings import LogSettings, Telemetry
 from quorate.deployments.telemetry.tracer import RequestTrace, Tracer
 from quorate.fusion.errors import FusionError, QuorateError
@@ -87,9 +84,7 @@ class Engine:
         self.on_logs: Callable[[LogSettings], None] = lambda settings: None
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
-        own = secrets.token_hex(8)
-
-        connections = Connections(node_id, tls, inside)
+        own, connections = secrets.token_hex(8), Connections(node_id, tls, inside)
 
         def connect(name: str, address: Address, on_lost: Callable[[Peer], None]) -> Peer:
             peer = connections.connect(name, address, on_lost)
@@ -217,8 +212,10 @@ class Engine:
             NonFiniteRowError: they can, but not with finite numbers.
         """
         served = served or self.revisions.choose(named=members is not None)
-        submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace)
-        answer: Answer = await told(_rehearsed(submit) if rehearsal else submit, self.abandon)
+        submit = partial(
+            self.submit, inputs, served, deadline_s, explain, members, priority, trace, rehearsal=rehearsal
+        )  # fmt: skip
+        answer: Answer = await told(submit, self.abandon)
         return answer
 
     def submit(
@@ -232,6 +229,7 @@ class Engine:
         trace: RequestTrace | None,
         tell: Tell,
         views: Mapping[str, ServedRevision] | None = None,
+        rehearsal: bool = False,
     ) -> Request:
         """Ask the ensemble; arguments and errors are those of ``infer``.
 
@@ -243,7 +241,9 @@ class Engine:
         longest_s = served.revision.deadline_s if views is None else max([one.revision.deadline_s for one in asked])
         allowed_s = longest_s if deadline_s is None else min(deadline_s, longest_s)
         outputs = () if views is None else tuple(views)
-        request = Request(inputs, served, now + allowed_s, explain, members, allowed_s, priority, outputs, trace, tell)
+        request = Request(
+            inputs, served, now + allowed_s, explain, members, allowed_s, priority, outputs, trace, tell, rehearsal
+        )  # fmt: skip
         self._enter(request, now, asked)
         return request
 
@@ -270,8 +270,10 @@ class Engine:
         views = {name: served.views[name] for name in outputs}
         if members is not None:
             views = {name: view for name, view in views.items() if set(members) & set(view.revision.asked)}
-        submit = partial(self.submit, inputs, served, deadline_s, explain, members, priority, trace, views=views)
-        answers: Answers = await told(_rehearsed(submit) if rehearsal else submit, self.abandon)
+        submit = partial(
+            self.submit, inputs, served, deadline_s, explain, members, priority, trace, views=views, rehearsal=rehearsal
+        )  # fmt: skip
+        answers: Answers = await told(submit, self.abandon)
         return answers
 
     def abandon(self, request: Request) -> None:
@@ -310,13 +312,7 @@ class Engine:
             DeadlineError: not in time.
             NonFiniteRowError: its answer to a row is not finite.
         """
-        allowed_s = min(deadline_s or np.inf, self.revision.deadline_s)
-        read = {source: inputs[source] for source in self.revision.spec.members[name].inputs}
-        overloaded = OverloadedError(f"member '{name}'", self.spec.serving.max_queued_rows, 1.0)
-        rows = len(next(iter(read.values())))
-        call = None if trace is None else direct_call(trace, name, rows, self.revision.name)
-        terms = Terms(time.monotonic() + allowed_s, FAIR_SHARE * self.revision.deadline_s, trace=call)
-        reply = await infer_member(self.revisions.live.members[name], read, terms, overloaded)
+        reply = await infer_member(self.revisions.live, name, inputs, deadline_s, trace)
         self.metrics.member_replied(name, reply)
         check_reply(name, reply, inputs)
         return reply
@@ -399,14 +395,3 @@ class Engine:
             batch.abandon(request)
         else:
             self._queue.remove(request)
-
-
-def _rehearsed(submit: Callable[[Tell], Request]) -> Callable[[Tell], Request]:
-    """The same of which nothing is recorded: no batch starts before the event loop's next turn."""
-
-    def submitted(tell: Tell) -> Request:
-        request = submit(tell)
-        request.rehearsal = True
-        return request
-
-    return submitted

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -44,6 +44,16 @@ class BlockKind(NamedTuple):
     fused: tuple[int, ...]
     abstains: bool
     inputs: Signature = ()
+
+    @classmethod
+    def of(
+        cls, revision: Revision, outputs: Array, states: Array, fused: FusedArrays, inputs: Signature = ()
+    ) -> BlockKind:
+        """Where rows stand that were fused together; see ``Watcher.keep``."""
+        return cls(
+            revision.name, revision.graph.output.name, len(outputs), len(states), outputs.shape[2:],
+            fused.values.shape[1:], fused.abstained is not None, inputs,
+        )  # fmt: skip
 
 
 @dataclass
@@ -127,3 +137,42 @@ class Block:
         if upstream:
             there = slice(start + rows.start, start + rows.stop)
             self.upstream.append({n: r.values[there] for n, r in upstream.items() if r.values is not None})
+
+
+class OpenBlocks:
+    """Blocks that are being filled, one of each kind."""
+
+    def __init__(self, on_full: Callable[[Block], None]):
+        """Args:
+        on_full: gets a block that is filled no more.
+        """
+        self._on_full, self._blocks = on_full, dict[BlockKind, Block]()
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def with_room(self, kind: BlockKind, rows: int) -> Block | None:
+        """The one of a kind; None where there is none, or was none with room for so many rows."""
+        block = self._blocks.get(kind)
+        if block is not None and block.rows + rows > block.capacity:
+            self.end(kind)
+            return None
+        return block
+
+    def begin(self, kind: BlockKind, revision: Revision, rows: int) -> Block:
+        """A new one of a kind, that has room for so many rows at least."""
+        block = self._blocks[kind] = Block.of(kind, revision, rows)
+        return block
+
+    def end(self, kind: BlockKind) -> None:
+        """Fill the one of a kind no more."""
+        self._on_full(self._blocks.pop(kind))
+
+    def end_all(self) -> None:
+        """Fill none of them any more."""
+        for kind in list(self._blocks):
+            self.end(kind)
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._blocks.clear()

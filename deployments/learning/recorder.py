@@ -22,7 +22,7 @@ from quorate.deployments.engine.requests.request import Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.learning.answer_columns import AnswersMetadata, columns_of, metadata_of
 from quorate.deployments.learning.arrow_file import ArrowFile
-from quorate.deployments.learning.blocks import BLOCK_BYTES, Block, BlockKind
+from quorate.deployments.learning.blocks import BLOCK_BYTES, Block, BlockKind, OpenBlocks
 from quorate.deployments.learning.expiry import Expiry
 from quorate.deployments.learning.folder import ANSWERS, PLACES, SUFFIX, RecordFolder
 from quorate.deployments.learning.kept_revisions import keep_revision
@@ -72,7 +72,7 @@ class Recorder:
 
     def __init__(self, ensemble: str, settings: RecordSpec, replica: str, counts: Counts):
         self._ensemble, self._settings, self._replica, self._counts = ensemble, settings, replica, counts
-        self._blocks: dict[BlockKind, Block] = {}
+        self._blocks = OpenBlocks(self._hand_over)
         self._calls = itertools.count()
         self._queue: queue.SimpleQueue[Block | None] = queue.SimpleQueue()
         # Each is written by one thread alone.
@@ -91,27 +91,20 @@ class Recorder:
         self, revision: Revision, outputs: Array, states: Array, fused: FusedArrays,
         answered: Sequence[tuple[Request, int]], upstream: Mapping[str, MemberReply], start: int,
     ) -> None:  # fmt: skip
-        kind = BlockKind(
-            revision.name, revision.graph.output.name, len(outputs), len(states), outputs.shape[2:],
-            fused.values.shape[1:], fused.abstained is not None,
-            answered[0][0].signature if self._settings.inputs else (),
-        )  # fmt: skip
-        rows, block = outputs.shape[1], self._blocks.get(kind)
-        if block is not None and block.rows + rows > block.capacity:
-            self._hand_over(kind)
-            block = None
+        signature = answered[0][0].signature if self._settings.inputs else ()
+        kind, rows = BlockKind.of(revision, outputs, states, fused, signature), outputs.shape[1]
+        block = self._blocks.with_room(kind, rows)
         if block is None:
             if len(self._blocks) >= MAX_KINDS:
                 self.tick()
-            block = self._blocks[kind] = Block.of(kind, revision, rows)
+            block = self._blocks.begin(kind, revision, rows)
         block.add(next(self._calls), outputs, states, fused, answered, upstream, start)
         if block.input_bytes > BLOCK_BYTES:
-            self._hand_over(kind)
+            self._blocks.end(kind)
 
     def tick(self) -> None:
         """Hand over what there is: call this about twice a second."""
-        for kind in list(self._blocks):
-            self._hand_over(kind)
+        self._blocks.end_all()
 
     def close(self) -> None:
         """Write what there is, and end; from any thread, when nothing is kept any more."""
@@ -119,8 +112,7 @@ class Recorder:
         self._queue.put(None)
         self._thread.join(STOP_TIMEOUT_S)
 
-    def _hand_over(self, kind: BlockKind) -> None:
-        block = self._blocks.pop(kind)
+    def _hand_over(self, block: Block) -> None:
         if self._queued_bytes - self._taken_bytes > QUEUE_BYTES:
             self._lost(len(block.ids), "dropped_slow", "it takes less than there is")
             return

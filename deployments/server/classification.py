@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.errors import RequestError
+from quorate.deployments.memory_budget import MemoryHold
+from quorate.deployments.server.heavy_work import HeavyWork
 
 Array = NDArray[Any]
 # What one class of one row takes as text and as Python's object around it.
@@ -43,6 +46,30 @@ def top_classes(values: Array, count: int, labels: Sequence[str] | None) -> Arra
         for value, column in zip(found.ravel().tolist(), best.ravel().tolist(), strict=True)
     ]
     return classes.reshape(best.shape)
+
+
+async def classified(
+    outputs: dict[str, Array], counts: Mapping[str, Any], labels: Sequence[str] | None, heavy: HeavyWork,
+    hold: MemoryHold,
+) -> dict[str, Array]:  # fmt: skip
+    """Outputs with the best classes in the place of those that were asked for so.
+
+    Args:
+        counts: of classes, by output, as a client gave them.
+        heavy, hold: where it is done, and what the request takes of the budget.
+
+    Raises:
+        RequestError: a count is no whole number from 1, or the values are strings.
+    """
+    for name, count in counts.items():
+        if type(count) is not int or count < 1:
+            raise RequestError(f"parameter classification is {count!r}; give a whole number from 1")
+        if name not in outputs:  # another of several outputs
+            continue
+        size = classes_bytes(outputs[name], count)
+        hold.add(size)
+        outputs[name] = await heavy.run(size, partial(top_classes, outputs[name], count, labels))
+    return outputs
 
 
 def classes_bytes(values: Array, count: int) -> int:

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -27,14 +27,14 @@ from quorate.deployments.learning.learning import Learning
 from quorate.deployments.memory_budget import MemoryBudget, MemoryHold
 from quorate.deployments.metrics.prometheus import Metrics
 from quorate.deployments.metrics.statistics import Statistics
-from quorate.deployments.server.classification import classes_bytes, top_classes
+from quorate.deployments.server.classification import classified
 from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.server.inputs import check_inputs, from_bytes
 from quorate.deployments.server.model_metadata import model_metadata
 from quorate.deployments.server.parameters import read_deadline_s, read_explain, read_members, read_priority
 from quorate.deployments.server.request_log import log_request
 from quorate.deployments.server.telemetry_settings import Configure
-from quorate.deployments.server.token_tags import tagged, tagged_bytes
+from quorate.deployments.server.token_tags import with_tags
 from quorate.deployments.server.tracing import answered
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
@@ -300,17 +300,8 @@ class Service:
     def plain_response(self, request: InferRequest, asked: Asked, answer: Answer) -> InferResponse:
         """The engine's answer as it is: to a request at one of ``infer_paths`` without classification."""
         revision = asked.served.revision
-        name = revision.output(request.model)
-        outputs = {name: answer.values}
-        return self._explained(request, outputs, answer, _named(revision, request, answer.values))
-
-    def _explained(
-        self, request: InferRequest, outputs: dict[str, Array], answer: Answer, named: _Named
-    ) -> InferResponse:
-        if answer.explanation is not None:
-            outputs.update({f"{n}.output": values for n, values in answer.explanation.outputs.items()})
-            outputs.update({f"{n}.contribution": share for n, share in answer.explanation.contributions.items()})
-        return InferResponse(request.model, outputs, request.id, answer.parameters(), named)
+        outputs = {revision.output(request.model): answer.values}
+        return _explained(request, outputs, answer, _named(revision, request, answer.values))
 
     async def _infer(self, request: InferRequest, hold: MemoryHold) -> tuple[InferResponse, float]:
         """The answer, and how long the request waited for its turn."""
@@ -325,37 +316,30 @@ class Service:
             waited_s = time.perf_counter() - started - reply.inference_s
             named = _named(served.revision, request, outputs.get(output))
             return InferResponse(request.model, outputs, request.id, output_parameters=named), max(waited_s, 0.0)
-        explain, members, priority = asked.explain, asked.members, asked.priority
         if served.views:
-            return await self._infer_several(served, request, hold, deadline_s, explain, members, priority)
+            return await self._infer_several(asked, request, hold)
         answer = await self.engine.infer(
-            request.inputs, deadline_s, explain, members, priority, served, request.trace
+            request.inputs, deadline_s, asked.explain, asked.members, asked.priority, served, request.trace
         )  # fmt: skip
         outputs = {output: answer.values}
         if spec.of_tokens:
-            outputs = await self._tagged(spec, request, outputs, hold)
+            outputs = await with_tags(outputs, request, spec, self.heavy, hold)
         outputs = await self._classified(served.revision, request, outputs, hold)
         named = _named(served.revision, request, outputs.get(output))
-        return self._explained(request, outputs, answer, named), answer.queued_s
+        return _explained(request, outputs, answer, named), answer.queued_s
 
     async def _infer_several(
-        self,
-        served: ServedRevision,
-        request: InferRequest,
-        hold: MemoryHold,
-        deadline_s: float | None,
-        explain: bool,
-        members: tuple[str, ...] | None,
-        priority: int,
+        self, asked: Asked, request: InferRequest, hold: MemoryHold
     ) -> tuple[InferResponse, float]:
         """The outputs that were asked for by name; or all, of which some may be missing."""
-        asked, views = request.outputs or tuple(served.views), served.revision.views
+        served, members = asked.served, asked.members
+        wanted, views = request.outputs or tuple(served.views), served.revision.views
         for name in request.outputs or () if members is not None else ():
             if not set(members or ()) & set(views[name].asked):
                 known = ", ".join(views[name].asked)
                 raise RequestError(f"parameter members names none of output '{name}'; add one of {known}")
         found = await self.engine.infer_outputs(
-            asked, request.inputs, served, deadline_s, explain, members, priority, request.trace
+            wanted, request.inputs, served, asked.deadline_s, asked.explain, members, asked.priority, request.trace
         )  # fmt: skip
         for name in request.outputs or ():  # who names one needs it
             if name in found.errors:
@@ -367,9 +351,7 @@ class Service:
             outputs |= await self._classified(view, request, {name: answer.values}, hold)
             said[name] = {**answer.parameters(), **_named(view, request, outputs[name]).get(name, {})}
             if answer.explanation is not None:
-                of = answer.explanation
-                outputs.update({f"{name}.{n}.output": values for n, values in of.outputs.items()})
-                outputs.update({f"{name}.{n}.contribution": share for n, share in of.contributions.items()})
+                outputs |= answer.explanation.named(f"{name}.")
         return InferResponse(request.model, outputs, request.id, found.parameters(), said), found.queued_s
 
     def raw_input(self, model: str, data: memoryview, version: str = "") -> InferRequest:
@@ -384,19 +366,6 @@ class Service:
             raise RequestError(f"'{model}' reads {', '.join(names)}; a body of bytes alone is for models of one input")
         return InferRequest(model, {names[0]: from_bytes(model, data, self._spec.inputs[names[0]])}, version)
 
-    async def _tagged(
-        self, spec: EnsembleSpec, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold
-    ) -> dict[str, Array]:
-        """Tags, and spans, beside the fused output; those that were asked for."""
-        wanted = request.outputs or None
-        (values,) = outputs.values()
-        if wanted is None or set(wanted) - set(outputs):
-            size = tagged_bytes(values)
-            hold.add(size)
-            lengths = None if spec.lengths is None else request.inputs[spec.lengths]
-            outputs |= await self.heavy.run(size, partial(tagged, values, lengths, spec))
-        return outputs if wanted is None else {name: array for name, array in outputs.items() if name in wanted}
-
     async def _classified(
         self, revision: Revision, request: InferRequest, outputs: dict[str, Array], hold: MemoryHold
     ) -> dict[str, Array]:
@@ -404,18 +373,16 @@ class Service:
         if not request.classification:
             return outputs
         labels = revision.classes(request.model)
-        for name, count in request.classification.items():
-            if type(count) is not int or count < 1:
-                raise RequestError(f"parameter classification is {count!r}; give a whole number from 1")
-            if name not in outputs:  # another of several outputs
-                continue
-            size = classes_bytes(outputs[name], count)
-            hold.add(size)
-            outputs[name] = await self.heavy.run(size, partial(top_classes, outputs[name], count, labels))
-        return outputs
+        return await classified(outputs, request.classification, labels, self.heavy, hold)
 
     def _inputs(self, model: str) -> tuple[str, ...]:
         return tuple(self._spec.inputs) if model == self._spec.name else self._spec.members[model].inputs
+
+
+def _explained(request: InferRequest, outputs: dict[str, Array], answer: Answer, named: _Named) -> InferResponse:
+    if answer.explanation is not None:
+        outputs |= answer.explanation.named()
+    return InferResponse(request.model, outputs, request.id, answer.parameters(), named)
 
 
 def _named(revision: Revision, request: InferRequest, values: Array | None) -> Mapping[str, Mapping[str, Scalar]]:

@@ -4,21 +4,43 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from quorate.deployments.memory_budget import MemoryHold
+from quorate.deployments.server.heavy_work import HeavyWork
 from quorate.deployments.spec.checks.check_task import SPANS, TAGS
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.wire.datatypes import bytes_array
+from quorate.deployments.wire.inference import InferRequest
 from quorate.fusion.sequences.decoding import PADDING, decode
 from quorate.fusion.sequences.tags import TagScheme, tag_scheme
 
 Array = NDArray[Any]
 # What decoding a token keeps beside its probabilities, and what its tag takes as text with Python's object around it.
 _BYTES_PER_CLASS, _BYTES_PER_TOKEN = 16, 100
+
+
+async def with_tags(
+    outputs: dict[str, Array], request: InferRequest, spec: EnsembleSpec, heavy: HeavyWork, hold: MemoryHold
+) -> dict[str, Array]:
+    """Tags, and spans, beside the fused output; those that were asked for.
+
+    Args:
+        heavy, hold: where it is done, and what the request takes of the budget.
+    """
+    wanted = request.outputs or None
+    (values,) = outputs.values()
+    if wanted is None or set(wanted) - set(outputs):
+        size = tagged_bytes(values)
+        hold.add(size)
+        lengths = None if spec.lengths is None else request.inputs[spec.lengths]
+        outputs |= await heavy.run(size, partial(tagged, values, lengths, spec))
+    return outputs if wanted is None else {name: array for name, array in outputs.items() if name in wanted}
 
 
 def tagged(values: Array, lengths: Array | None, spec: EnsembleSpec) -> dict[str, Array]:

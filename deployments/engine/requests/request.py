@@ -39,6 +39,11 @@ class Explanation:
     outputs: Mapping[str, Array]
     contributions: Mapping[str, NDArray[np.float32]]
 
+    def named(self, before: str = "") -> dict[str, Array]:
+        """Both as outputs of an answer, each behind this in its name."""
+        found: dict[str, Array] = {f"{before}{name}.output": values for name, values in self.outputs.items()}
+        return found | {f"{before}{name}.contribution": share for name, share in self.contributions.items()}
+
 
 @dataclass(slots=True)  # a frozen one takes four times as long to make, and there is one for every request
 class Answer:
@@ -157,9 +162,9 @@ class Request:
         outputs: of several, those that are asked for; the promise's result is then of each of them.
         trace: that it belongs to; None for nearly all.
         tell: called in the end, by who has made it, with the result or the error.
+        rehearsal: nobody asked it, and nothing of it is kept.
         answer_id: what its answer is called; empty before its batch starts.
         watchers: are told what the answer is fused from.
-        rehearsal: nobody asked it, and nothing of it is kept.
     """
 
     inputs: Mapping[str, Array]
@@ -172,9 +177,9 @@ class Request:
     outputs: tuple[str, ...] = ()
     trace: RequestTrace | None = None
     tell: Tell = nobody
+    rehearsal: bool = False
     answer_id: str = ""
     watchers: tuple[Watcher, ...] = ()
-    rehearsal: bool = False
     promise: Promise = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.engine.requests.request import Request
 from quorate.deployments.engine.revision import Revision
-from quorate.deployments.learning.blocks import Block, BlockKind
+from quorate.deployments.learning.blocks import Block, BlockKind, OpenBlocks
 from quorate.deployments.learning.shadows.comparison import Answered, Comparison
 from quorate.deployments.learning.shadows.fitting import misfit, views_of
 from quorate.deployments.routing.reply import MemberReply
@@ -87,7 +87,7 @@ class ShadowFusions:
         self._views = views_of(self._live)
         self._shadows: dict[str, Shadow] = {}
         self._failed: dict[str, str] = {}
-        self._blocks: dict[BlockKind, Block] = {}
+        self._blocks = OpenBlocks(self._hand_over)
         self._waiting: deque[_Work] = deque()
         self._waiting_bytes = self._calls = 0
         self._dropped_rows = self._looks = 0
@@ -119,8 +119,7 @@ class ShadowFusions:
             self._dropped_rows = 0
             self._shadows = {name: self._shadow(one.revision) for name, one in self._shadows.items()}
             self.use([one.revision for one in self._shadows.values()], self._failed)
-        for kind in list(self._blocks):
-            self._hand_over(kind)
+        self._blocks.end_all()
 
     def close(self) -> None:
         """Note nothing more."""
@@ -145,19 +144,14 @@ class ShadowFusions:
         request, name = answered[0][0], revision.graph.output.name
         if self._views.get(name if revision.whole is not None else "") is not revision or request.members is not None:
             return
-        kind = BlockKind(
-            revision.name, name, len(outputs), len(states), outputs.shape[2:], fused.values.shape[1:],
-            fused.abstained is not None, request.signature if self._reads_inputs else (),
-        )  # fmt: skip
-        rows, block = outputs.shape[1], self._blocks.get(kind)
-        if block is not None and block.rows + rows > block.capacity:
-            self._hand_over(kind)
-            block = None
+        signature = request.signature if self._reads_inputs else ()
+        kind, rows = BlockKind.of(revision, outputs, states, fused, signature), outputs.shape[1]
+        block = self._blocks.with_room(kind, rows)
         if block is None:
             if self._waiting_bytes > WAITING_BYTES:
                 self._dropped_rows += rows
                 return
-            block = self._blocks[kind] = Block.of(kind, revision, rows)
+            block = self._blocks.begin(kind, revision, rows)
         self._calls += 1
         block.add(self._calls, outputs, states, fused, answered, {}, start)
 
@@ -175,9 +169,8 @@ class ShadowFusions:
         self._reads_inputs = any(view.graph.output.reads_inputs for view in views)
         self._engine.answers.watchers = (self,) if self._computed else ()
 
-    def _hand_over(self, kind: BlockKind) -> None:
-        block = self._blocks.pop(kind)
-        columns = {}
+    def _hand_over(self, block: Block) -> None:
+        columns, kind = {}, block.kind
         if kind.inputs:
             names = [name for name, _, _ in kind.inputs]
             columns = {name: np.concatenate([given[name] for given in block.inputs]) for name in names}

@@ -267,8 +267,8 @@ class DirectRequest:
     def _key(self, answer: Answer) -> Hashable | None:
         """Of an answer that differs from others in its numbers alone; None of any other."""
         request, values = self._request, answer.values
-        if answer.explanation is not None or request.trace is not None:
-            return None
+        if answer.explanation is not None or answer.certainty or request.trace is not None:
+            return None  # what says how sure an answer is differs from one to the next
         if self._binary.default or self._binary.by_name or TEXT_PER_BINARY * values.nbytes > INLINE_BYTES:
             return None
         said = answer.parameters()

@@ -17,7 +17,7 @@ from quorate.deployments.learning.reading import open_record
 from quorate.deployments.learning.recorder import Recorder
 from quorate.deployments.rollout.confidence_sequence import mean_within
 from quorate.deployments.spec.fields.record import RecordSpec
-from quorate.tuning.workflows.judged_shadows import ALPHA, judge_shadows
+from quorate.tuning.evaluation.judged_shadows import ALPHA, judge_shadows
 from tests.deployments.support.member_threads import FACTORIES, running
 
 CLASSES = ["red", "green", "blue"]
