@@ -16,37 +16,25 @@ from quorate.deployments import Client, parse_spec
 from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError, UnsupportedError
 from quorate.deployments.spec.digests import pin
 from quorate.deployments.wire import open_inference_pb2 as pb
+from tests.deployments.support.known_answers import known_answers, two_known, weighted_answers
 from tests.deployments.support.traffic import Traffic
 from tests.deployments.support.waiting import until
 
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-SHIFTS = {"a": 1, "b": -2}
+LITTLE = {"num_cpus": 0.1}
 SPEC: dict[str, Any] = {
-    "name": "published",
-    "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
-    "classes": ["red", "green", "blue"],
-    "members": {
-        name: {
-            "model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "probabilities",
-            "resources": {"num_cpus": 0.1},
-        }
-        for name, shift in SHIFTS.items()
-    },
-    "fusion": {"rule": "weighted_mean", "weights": {"a": 0.5, "b": 0.5}, "deadline_s": 5.0},
-    "serving": {"replicas": {"min": 2, "max": 2}, "resources": {"num_cpus": 0.1}},
-}  # fmt: skip
+    **two_known("published", resources=LITTLE),
+    "serving": {"replicas": {"min": 2, "max": 2}, "resources": LITTLE},
+}
 
 
 def known(shift):
-    """The right answer of ``factories/known.py``, computed in float64 from its definition."""
-    x = ROWS.astype(np.float64)
-    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
-    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return known_answers(ROWS, shift)
 
 
 def weighted(weight):
-    return weight * known(1) + (1 - weight) * known(-2)
+    return weighted_answers(ROWS, weight)
 
 
 def config(weight):

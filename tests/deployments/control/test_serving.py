@@ -15,6 +15,7 @@ from quorate.deployments import Client, parse_spec
 from quorate.deployments.errors import DeployError
 from quorate.fusion.errors import QuorateError
 from tests.deployments.support.factories.graph import evaluate
+from tests.deployments.support.known_answers import known_answers
 from tests.deployments.support.traffic import Traffic
 
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
@@ -22,10 +23,7 @@ ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
 
 
 def known(shift, rows=ROWS):
-    """The right answer of ``factories/known.py``, computed in float64 from its definition."""
-    x = rows.astype(np.float64)
-    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
-    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return known_answers(rows, shift)
 
 
 def member(factory="known", **rest):

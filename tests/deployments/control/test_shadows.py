@@ -11,24 +11,16 @@ import pytest
 
 from quorate.deployments import Client, parse_spec
 from quorate.deployments.errors import ShadowError
+from tests.deployments.support.known_answers import two_known
 from tests.deployments.support.waiting import until
 
 FACTORIES = Path(__file__).parents[1] / "support" / "factories"
 ROWS = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+LITTLE = {"num_cpus": 0.1}
 SPEC: dict[str, Any] = {
-    "name": "watched",
-    "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
-    "classes": ["red", "green", "blue"],
-    "members": {
-        name: {
-            "model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "probabilities",
-            "resources": {"num_cpus": 0.1},
-        }
-        for name, shift in (("a", 1), ("b", -2))
-    },
-    "fusion": {"rule": "weighted_mean", "weights": {"a": 0.5, "b": 0.5}, "deadline_s": 5.0},
-    "serving": {"replicas": {"min": 2, "max": 2}, "resources": {"num_cpus": 0.1}},
-}  # fmt: skip
+    **two_known("watched", resources=LITTLE),
+    "serving": {"replicas": {"min": 2, "max": 2}, "resources": LITTLE},
+}
 
 
 def weighted(weight, **changed):

@@ -11,16 +11,14 @@ from quorate.deployments.client.client import Client
 from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.learning.shadows import shadow_fusions
 from quorate.deployments.learning.shadows.comparison import Comparison
+from tests.deployments.support.known_answers import known_answers
 from tests.deployments.support.member_threads import FACTORIES
 
 ROWS = np.random.default_rng(3).normal(size=(64, 2)).astype(np.float32)
 
 
 def known(shift):
-    """The right answer of ``factories/known.py``, computed in float64 from its definition."""
-    x = ROWS.astype(np.float64)
-    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
-    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return known_answers(ROWS, shift)
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,14 @@ import pytest
 
 from quorate.deployments import Client
 from quorate.deployments.errors import NotFoundError, RequestError, UnavailableError
+from tests.deployments.support.known_answers import known_answers
 
 ROWS = np.random.default_rng(3).normal(size=(1000, 2)).astype(np.float32)
 ARROW = "application/vnd.apache.arrow.stream"
 
 
 def known(shift, rows=ROWS):
-    """The right answer of ``factories/known.py``, computed in float64 from its definition."""
-    x = rows.astype(np.float64)
-    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
-    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return known_answers(rows, shift)
 
 
 def fused(rows=ROWS):

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,21 +17,13 @@ from quorate.deployments.learning.recorder import Recorder
 from quorate.deployments.rollout.confidence_sequence import mean_within
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.tuning.evaluation.judged_shadows import ALPHA, judge_shadows
+from tests.deployments.support.known_answers import known_answers, two_known, weighted_answers
 from tests.deployments.support.member_threads import FACTORIES, running
 
 CLASSES = ["red", "green", "blue"]
 ROWS = np.random.default_rng(5).normal(size=(120, 2)).astype(np.float32)
 TRUE = np.random.default_rng(6).integers(0, 3, size=120)
-SPEC: dict[str, Any] = {
-    "name": "judged",
-    "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
-    "classes": CLASSES,
-    "members": {
-        name: {"model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "probabilities"}
-        for name, shift in (("a", 1), ("b", -2))
-    },
-    "fusion": {"rule": "weighted_mean", "weights": {"a": 0.25, "b": 0.75}, "deadline_s": 5.0},
-}
+SPEC = two_known("judged", 0.25)
 
 
 class Counted:
@@ -41,13 +32,11 @@ class Counted:
 
 
 def known(shift):
-    x = ROWS.astype(np.float64)
-    scores = np.stack([x[:, 0] + shift, x[:, 1] - shift, x[:, 0] * x[:, 1]], axis=1)
-    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    return known_answers(ROWS, shift)
 
 
 def weighted(weight):
-    return weight * known(1) + (1 - weight) * known(-2)
+    return weighted_answers(ROWS, weight)
 
 
 def spec(weight, **changed):
