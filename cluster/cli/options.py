@@ -19,6 +19,11 @@ Address = Annotated[
         show_default=False,
     ),
 ]
+Url = Annotated[
+    str | None,
+    typer.Option(help="This HTTP address, or several with commas between them, instead of looking it up."),
+]
+LOOKED_UP = "an ensemble that is looked up, without --url"
 RunAddress = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Columns, Json, Name, as_columns, refuse
+from quorate.cluster.cli.options import LOOKED_UP, Address, Columns, Json, Name, Url, as_columns, refuse
 from quorate.cluster.cli.tables import show
 
 
@@ -32,10 +32,7 @@ def bench(
     rows: Annotated[int, typer.Option(min=1, help="Rows in each request.")] = 1,
     duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Seconds to measure.")] = 10.0,
     member: Annotated[str | None, typer.Option(help="Load this member alone.")] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(help="Load this HTTP address, or several with commas between them, instead of looking it up."),
-    ] = None,
+    url: Url = None,
     auth_token_file: door_options.TokenFile = None,
     ca: door_options.Ca = None,
     cert: door_options.Cert = None,
@@ -50,7 +47,7 @@ def bench(
     from quorate.cluster.operations import bench as operation
 
     if url is not None:
-        refuse(context, ["address"], "an ensemble that is looked up, without --url")
+        refuse(context, ["address"], LOOKED_UP)
     if input_file is None:
         refuse(context, ["column"], "--input")
     result = operation.bench(

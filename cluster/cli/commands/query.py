@@ -6,7 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Columns, Json, Name, Outputs, as_columns, names_of, refuse
+from quorate.cluster.cli.options import (
+    LOOKED_UP,
+    Address,
+    Columns,
+    Json,
+    Name,
+    Outputs,
+    Url,
+    as_columns,
+    names_of,
+    refuse,
+)
 from quorate.cluster.cli.tables import show
 
 
@@ -29,10 +40,7 @@ def query(
     deadline_ms: Annotated[float | None, typer.Option(min=0, help="Answer within this time.")] = None,
     explain: Annotated[bool, typer.Option(help="Also give each member's output and contribution.")] = False,
     curl: Annotated[bool, typer.Option("--curl", help="Send nothing; print the request as a line of curl.")] = False,
-    url: Annotated[
-        str | None,
-        typer.Option(help="Ask this HTTP address, or several with commas between them, instead of looking it up."),
-    ] = None,
+    url: Url = None,
     auth_token_file: door_options.TokenFile = None,
     ca: door_options.Ca = None,
     cert: door_options.Cert = None,
@@ -45,7 +53,7 @@ def query(
     Example: quorate query digits --input rows.npy
     """
     if url is not None:
-        refuse(context, ["address"], "an ensemble that is looked up, without --url")
+        refuse(context, ["address"], LOOKED_UP)
     asked: dict[str, Any] = {
         "member": member, "deadline_ms": deadline_ms, "explain": explain, "url": url, "address": address,
         "columns": as_columns(column), "outputs": names_of(outputs),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from quorate.cluster.cli import door_options
-from quorate.cluster.cli.options import Address, Json, Name, refuse
+from quorate.cluster.cli.options import LOOKED_UP, Address, Json, Name, Url, refuse
 from quorate.cluster.cli.tables import show
 
 
@@ -20,10 +20,7 @@ def feedback(
         ),
     ],
     output: Annotated[str, typer.Option(help="The output that they are of, where there are several.")] = "",
-    url: Annotated[
-        str | None,
-        typer.Option(help="Tell this HTTP address, or several with commas between them, instead of looking it up."),
-    ] = None,
+    url: Url = None,
     auth_token_file: door_options.TokenFile = None,
     ca: door_options.Ca = None,
     cert: door_options.Cert = None,
@@ -36,7 +33,7 @@ def feedback(
     Example: quorate feedback digits --labels labels.csv
     """
     if url is not None:
-        refuse(context, ["address"], "an ensemble that is looked up, without --url")
+        refuse(context, ["address"], LOOKED_UP)
     from quorate.cluster.operations.learning.feedback import feedback as operation
 
     credentials = door_options.credentials(auth_token_file, ca, cert, key)
