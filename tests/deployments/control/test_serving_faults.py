@@ -110,19 +110,31 @@ def load(url, name, threads=3, retries=0):
             thread.join()
 
 
-@pytest.mark.parametrize(("most", "times"), [(2, 1), pytest.param(8, 50, marks=pytest.mark.slow)])
-def test_scaling_up_and_down_under_load_loses_nothing(deploy, most, times):
+def scale(deploy, replicas):
+    deploy(ensemble("scaled", replicas=replicas))
+    wait_for(lambda: len(member_pids("scaled", "a")) == replicas)
+
+
+def test_scaling_up_and_down_under_load_loses_nothing(deploy):
     deployed = deploy(ensemble("scaled"))
     with load(deployed.http, "scaled") as counts:
-        for number in range(times):
-            for replicas in (most, 1):
-                deploy(ensemble("scaled", replicas=replicas))
-                wait_for(lambda replicas=replicas: len(member_pids("scaled", "a")) == replicas)
-            if not number:
-                before = controller_bytes()
-    assert controller_bytes() - before <= times * CONTROLLER_GROWTH_BYTES
+        scale(deploy, 2)
+        scale(deploy, 1)
     assert set(counts) == {"answered"}
     assert counts["answered"] > 50
+
+
+@pytest.mark.slow
+def test_scaling_up_and_down_fifty_times_loses_nothing_and_leaves_the_controller_its_size(deploy):
+    deployed = deploy(ensemble("scaled"))
+    with load(deployed.http, "scaled") as counts:
+        for number in range(50):
+            scale(deploy, 8)
+            scale(deploy, 1)
+            if not number:
+                before = controller_bytes()
+    assert controller_bytes() - before <= 50 * CONTROLLER_GROWTH_BYTES
+    assert set(counts) == {"answered"}
 
 
 def controller_bytes():

@@ -125,9 +125,9 @@ def test_doors_that_are_told_to_stop_answer_what_came_in_and_close_what_is_kept_
     monkeypatch.setattr(fusion_server, "GRACE_S", 30)
     slow, submit, came = Slow(open_doors, tmp_path), Engine.submit, []
 
-    def count(engine, *arguments):
+    def count(engine, *arguments, **options):
         came.append(arguments)
-        return submit(engine, *arguments)
+        return submit(engine, *arguments, **options)
 
     monkeypatch.setattr(Engine, "submit", count)
     with contextlib.ExitStack() as stack:
