@@ -31,8 +31,9 @@ FEWEST, LATE_SHARE, CALM_SHARE, WINDOW_S = 20, 0.05, 0.01, 0.25
 QUEUED_SHARE = 0.5
 # A member comes back after so many calm seconds, at fewer requests a second than this share of what was too many.
 CALM_S, FEWER = 2.0, 0.8
-# Where as many come as were too many, a member is tried again after this long, then after twice as long, and so on.
-AGAIN_S, AGAIN_AT_MOST_S = 5.0, 300.0
+# Where as many come as were too many, a member is tried again after this long, then after twice as long, and so on: to
+# find out takes a second of late answers.
+AGAIN_S, AGAIN_AT_MOST_S = 30.0, 300.0
 # What has gathered is late whoever is left out: one that went so soon behind another comes back when it is calm.
 GATHERED_S = 2.0
 
