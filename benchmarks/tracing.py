@@ -1,11 +1,11 @@
 """What traces cost: the same ensemble behind its HTTP door with traces off, of one request in a hundred, and of all.
 
-    OMP_NUM_THREADS=1 python benchmarks/tracing.py [--absent PYTHON] [--rounds 15] [--seconds 1] [--clients 64]
+    OMP_NUM_THREADS=1 python benchmarks/tracing.py [--absent PYTHON] [--rounds 15] [--seconds 2] [--clients 64]
 
-Three members in processes of their own, one fusion server, a receiver that takes spans and forgets them; clients in a
-closed loop. Every round measures every way once, in another order. ``--absent`` is the Python of an environment whose
-Quorate has no traces at all (a checkout of a version before them). Ratios are of a round's own pairs: their median, and
-the middle half.
+For each way a fusion server and three members in processes of their own; a receiver that takes spans and forgets them;
+clients in a closed loop. Every round measures every way once, in another order. ``--absent`` is the Python of an
+environment whose Quorate has no traces at all (a checkout of a version before them). Ratios are of a round's own pairs:
+their median, and the middle half.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
     from quorate.deployments.server.fusion_server import FusionServer
     from quorate.deployments.spec.ensemble import EnsembleSpec
 
-# What is set for each way, and which of the two servers it is asked of.
+# What is set for each way.
 WAYS = {
     "off": {"trace_level": ["OFF"]},
     "1 %": {"trace_level": ["TIMESTAMPS"], "trace_rate": "100"},
     "100 %": {"trace_level": ["TIMESTAMPS"], "trace_rate": "1"},
 }
 ABSENT = "absent"
-# Behind a switch the exporter of before sends what it has, and the next begins: 4 to 9 % of a second.
-WARM_UP_S = 3.0
+# Before all, as an exporter that begins takes 4 to 9 % of a second; and before each measurement.
+FIRST_S, WARM_UP_S = 3.0, 0.5
 _BODY = json.dumps(
     {"inputs": [{"name": "x", "datatype": "FP32", "shape": list(ROW["x"].shape), "data": ROW["x"].ravel().tolist()}]}
 ).encode()
@@ -206,18 +206,18 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="q") as folder:
         receiver = start_child(__file__, "--receive")
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.said.strip()}"}  # type: ignore[attr-defined]
-        children = [receiver, start_child(__file__, "--serve", tempfile.mkdtemp(dir=folder), env=env)]
-        servers = {way: Server(children[1]) for way in WAYS}
-        if arguments.absent:
-            children.append(start_child(__file__, "--serve", tempfile.mkdtemp(dir=folder), python=arguments.absent))
-            servers[ABSENT] = Server(children[-1])
+        pythons = dict.fromkeys(WAYS, sys.executable) | ({ABSENT: arguments.absent} if arguments.absent else {})
+        children, servers = [receiver], {}
+        for way, python in pythons.items():
+            children.append(start_child(__file__, "--serve", tempfile.mkdtemp(dir=folder), python=python, env=env))
+            servers[way] = Server(children[-1])
+            if way in WAYS:
+                httpx.post(f"{servers[way].url}/v2/trace/setting", json=WAYS[way]).raise_for_status()
+            uvloop.run(_load(servers[way].port, arguments.clients, FIRST_S))
         found = []
         for _ in range(arguments.rounds):
-            one = {}
-            for way in random.sample(list(servers), len(servers)):
-                if way in WAYS:
-                    httpx.post(f"{servers[way].url}/v2/trace/setting", json=WAYS[way]).raise_for_status()
-                one[way] = measure(servers[way], arguments.clients, arguments.seconds)
+            order = random.sample(list(servers), len(servers))
+            one = {way: measure(servers[way], arguments.clients, arguments.seconds) for way in order}
             found.append({way: one[way] for way in servers})
         report(found)
         for child in reversed(children):
@@ -229,7 +229,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--absent", metavar="PYTHON")
     options.add_argument("--rounds", type=int, default=15)
-    options.add_argument("--seconds", type=float, default=1.0)
+    options.add_argument("--seconds", type=float, default=2.0)
     options.add_argument("--clients", type=int, default=64)
     options.add_argument("--receive", action="store_true", help=argparse.SUPPRESS)
     run_as_told(options, serve, lambda arguments: receive() if arguments.receive else run(arguments))

@@ -312,6 +312,7 @@ class Engine:
             DeadlineError: not in time.
             NonFiniteRowError: its answer to a row is not finite.
         """
+        self.tracer.draw()
         reply = await infer_member(self.revisions.live, name, inputs, deadline_s, trace)
         self.metrics.member_replied(name, reply)
         check_reply(name, reply, inputs)
@@ -344,6 +345,7 @@ class Engine:
         try:
             while self._queue.waiting and self._slots.free():
                 self._start_batch(self._next_requests())
+            self.tracer.draw()
         finally:
             self._open.tell()
 

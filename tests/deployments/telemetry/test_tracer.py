@@ -8,7 +8,7 @@ import pytest
 from quorate.deployments.telemetry.settings import LogSettings, Telemetry, TraceSettings
 from quorate.deployments.telemetry.spans import Recorder
 from quorate.deployments.telemetry.trace_context import TraceContext
-from quorate.deployments.telemetry.tracer import Tracer
+from quorate.deployments.telemetry.tracer import MOST_DRAWN, Tracer
 from quorate.fusion.errors import MissingExtraError
 from tests.deployments.support.recorded_spans import RecordedSpans
 
@@ -42,10 +42,24 @@ def test_the_callers_decision_holds_and_a_share_is_drawn_of_the_others(tracer):
     assert begin(tracer, SAMPLED).span is not None
 
 
-def test_a_hundredth_is_drawn_about_so_often(tracer):
-    tracer.use(replace(ON, trace=replace(ON.trace, ratio=0.01)))
-    drawn = sum(begin(tracer) is not None for _ in range(20_000))
-    assert 130 <= drawn <= 270  # 200, give or take five standard deviations
+@pytest.mark.parametrize("logs", ["text", "json"])
+def test_a_hundredth_of_the_batches_is_drawn_all_of_each_or_nothing(tracer, logs):
+    tracer.use(replace(ON, trace=replace(ON.trace, ratio=0.01), logs=LogSettings(format=logs)))
+
+    def batch(requests):
+        found = {(trace := begin(tracer)) is not None and trace.span is not None for _ in range(requests)}
+        tracer.draw()
+        return found
+
+    found = [batch(1 + number % 7) for number in range(20_000)]
+    assert all(len(one) == 1 for one in found)
+    assert 130 <= found.count({True}) <= 270  # 200, give or take five standard deviations
+
+
+def test_requests_that_come_to_no_batch_are_drawn_in_parts(tracer):
+    tracer.use(replace(ON, trace=replace(ON.trace, ratio=0.5)))
+    drawn = [begin(tracer) is not None for _ in range(64 * MOST_DRAWN)]
+    assert 0.19 <= sum(drawn) / len(drawn) <= 0.81  # five standard deviations of 64 draws
 
 
 def test_a_model_has_a_count_of_its_own_and_one_that_is_set_again_begins_anew(tracer):
