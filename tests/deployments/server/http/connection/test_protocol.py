@@ -62,7 +62,9 @@ async def app(scope, receive, send):
 
 def talk(*requests):
     async def run():
-        config = uvicorn.Config(app, interface="asgi3", lifespan="off", server_header=False, date_header=False)
+        config = uvicorn.Config(
+            app, interface="asgi3", lifespan="off", server_header=False, date_header=False, log_config=None
+        )  # fmt: skip
         config.load()
         protocol, wire = JoinedHttpProtocol(config, ServerState(), {}), Wire()
         protocol.connection_made(wire)
