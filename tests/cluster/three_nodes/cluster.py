@@ -65,7 +65,7 @@ class ThreeNodes:
         start_folder: where the nodes are started.
         """
         self._start_folder = start_folder
-        self._dashboard = _DASHBOARD if dashboard else ("--include-dashboard", "false")
+        self.with_dashboard = dashboard
         self.folder = folder
         self.with_redis = redis and shutil.which("redis-server") is not None
         self._env = environment({**_ENVIRONMENT, **(env or {})}, unset=("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES"))
@@ -85,8 +85,19 @@ class ThreeNodes:
                 self.network.plug_in(self.nodes[place], place)
             self.start_ray(HEAD)
             self.start_ray(*PLACES[1:])
+            if self.with_dashboard:
+                wait_for(self._dashboard_answers, "the dashboard answers", 300)
             self._stack = self._stack.pop_all()
         return self
+
+    def _dashboard_answers(self) -> bool:
+        """Its processes, a dozen, take a minute to start where the machine does other things as well."""
+        asking = "import sys, httpx; httpx.get(sys.argv[1], timeout=10)"
+        try:
+            self.nodes[HEAD].run(sys.executable, "-c", asking, f"{JOBS}/api/version")
+        except RuntimeError:
+            return False
+        return True
 
     def __exit__(self, *_: object) -> None:
         for driver in self._drivers.values():
@@ -250,7 +261,8 @@ class ThreeNodes:
 
     def _starting_ray(self, place: int) -> subprocess.Popen[str]:
         me = ("--node-ip-address", address(place))
-        words = (*_HEAD, *self._dashboard) if place == HEAD else ("--address", GCS)
+        dashboard = _DASHBOARD if self.with_dashboard else ("--include-dashboard", "false")
+        words = (*_HEAD, *dashboard) if place == HEAD else ("--address", GCS)
         env = {**self._gcs_env(), **self.own.get(place, {})}
         return subprocess.Popen(
             self.nodes[place].command(*_RAY, *words, *me, *_SIZE, folder=self._start_folder), env=env,
