@@ -39,7 +39,7 @@ test-fast: setup
 	$(PYTEST) -n 3 --dist loadfile -m 'not slow and not long and not ray and not gpu'
 
 # Every commit. What needs Ray mostly waits: it runs beside the others, in one process for all that share one cluster,
-# and in another for what starts clusters of its own.
+# and in another for what starts clusters of its own, then for what tunes on one.
 test: setup
 	@$(MAKE) --no-print-directory -j3 --output-sync=target test-own-clusters test-cluster test-units
 
@@ -47,10 +47,11 @@ test-units: setup
 	$(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
 
 test-cluster: setup
-	$(PYTEST) -m 'ray and not own_cluster and not slow and not docs and not gpu'
+	$(PYTEST) -m 'ray and not own_cluster and not slow and not docs and not gpu' --ignore tests/tuning
 
 test-own-clusters: setup
 	$(PYTEST) -m 'own_cluster and not slow and not docs and not gpu' tests/cluster
+	$(PYTEST) -m 'ray and not slow and not docs and not gpu' tests/tuning
 
 # What the README and the pages behind it say, as they say it: after a change of them or of the demo.
 docs: setup
