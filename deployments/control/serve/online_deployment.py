@@ -1,39 +1,18 @@
 """What learns an ensemble's weights, as a Ray Serve deployment: one, whatever number of doors and nodes there are.
 
-Nothing asks it anything: it reads what doors have recorded, publishes as a person would, and writes what it has come to
-where doors and ``quorate status`` look. It can die at any time, and goes on from the record and the registry.
+Nothing asks it anything, and nobody waits for it.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
-import time
-from collections.abc import Mapping
 from typing import Any
 
-from quorate.deployments.control.artifacts.bringing import bring
-from quorate.deployments.control.labelled_rows import LabelledRowsOfDoors
-from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
 from quorate.deployments.control.serve.repeating import repeat
-from quorate.deployments.engine.revision import build_revision
-from quorate.deployments.errors import ConflictError, DeployError
-from quorate.deployments.learning.online.ensemble_learner import EnsembleLearner, pinned_weights
-from quorate.deployments.learning.online.publishing import Wish
-from quorate.deployments.learning.online.state import OnlineState, fusion_name
 from quorate.deployments.logs.files import LogFile
 from quorate.deployments.logs.handler import DOORS, keep_own
-from quorate.deployments.records.registry import Record, Registry
-from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.spec.patch import revise
-
-_log = logging.getLogger(__name__)
-# How often it is looked for new labels; in a store that is not a local folder less often.
-LOOK_S, STORE_LOOK_S = 1.0, 10.0
-# What could not be published is tried again after so long.
-PAUSE_S = 30.0
+from quorate.deployments.records.registry import Registry
 
 
 class OnlineDeployment:
@@ -45,143 +24,25 @@ class OnlineDeployment:
         import ray
         from ray import serve
 
+        from quorate.deployments.control.online.online_learning import LOOK_S, OnlineLearning
+
         self._fingerprint = fingerprint
         replica = str(serve.get_replica_context().replica_id.unique_id)
         keep_own(LogFile(ensemble, DOORS, replica, ray.util.get_node_ip_address()))
-        self._online = OnlineLearning(ensemble, Registry(ClusterStore()))
-        self._end = repeat("online", LOOK_S, self._online.turn, f"weights of {ensemble} do not learn")
+        learning = OnlineLearning(ensemble, Registry(ClusterStore()))
+        self._end = repeat("online", LOOK_S, learning.turn, f"weights of {ensemble} do not learn")
 
     def describe(self) -> dict[str, Any]:
-        """For those who start it."""
-        return {"fingerprint": self._fingerprint}
+        """For those who start it, and who look for it."""
+        import ray
+
+        return {"fingerprint": self._fingerprint, "pid": os.getpid(), "node": ray.util.get_node_ip_address()}
 
     def check_health(self) -> None:
         """It is there; what it cannot do now it does later."""
 
     def __del__(self) -> None:
+        # Serve calls this when it stops the replica.
         if hasattr(self, "_end"):
             self._end()
             end_process_later()
-
-
-class OnlineLearning:
-    """Does as the live spec's ``online`` says."""
-
-    def __init__(self, ensemble: str, registry: Registry):
-        self._ensemble, self._registry = ensemble, registry
-        self._state = OnlineState.from_json(registry.online(ensemble))
-        self._number = -1
-        self._record: Record | None = None
-        self._learner: EnsembleLearner | None = None
-        self._rows: LabelledRowsOfDoors | None = None
-        self._made_for: tuple[Any, ...] = ()
-        self._trouble, self._not_before, self._looked = "", 0.0, -STORE_LOOK_S
-        self._noted = b""
-
-    def turn(self) -> None:
-        """Look once what is live and what is new; learn, and publish what is to be live."""
-        if self._record is None or self._registry.follows(self._ensemble, self._number):
-            self._number = self._registry.number(self._ensemble)
-            self._record = self._registry.latest(self._ensemble)
-            self._follow()
-        if self._learner is None or self._record is None or self._rows is None:
-            return
-        if self._rows.local or time.monotonic() - self._looked >= STORE_LOOK_S:
-            self._looked = time.monotonic()
-            self._learner.take(self._rows.new(self._record.door_apps))
-        if self._record.live.spec.online.mode == "live":
-            self._publish(self._record, self._learner)
-        self._note()
-
-    def _follow(self) -> None:
-        """Take up what is live now: our own, or what somebody has made live, against which all begins anew."""
-        if self._record is None or self._record.live.spec.online.mode == "off":
-            self._learner, self._rows, self._made_for = None, None, ()
-            return
-        spec, state = self._record.live.spec, self._state
-        name = fusion_name(spec)
-        revision = build_revision(spec, bring(self._record.live.files.of("")))
-        if state.begun is not None and state.begun.fusion == name:
-            self._went_live()
-        elif state.live != name:
-            state.reset(spec, pinned_weights(revision), _now_us())
-        assert spec.record is not None
-        folder = f"{spec.record.folder.rstrip('/')}/{spec.name}"
-        made_for = (state.since_us, spec.online.mode, folder, spec.members, revision.asked)
-        if made_for != self._made_for:
-            self._learner = EnsembleLearner(revision, state, at_once=spec.online.mode != "live")
-            self._rows, self._looked = LabelledRowsOfDoors(folder), -STORE_LOOK_S
-            self._made_for = made_for
-        self._note()
-
-    def _went_live(self) -> None:
-        done = self._state.went_live(_now_us())
-        what = "the weights of before are live again" if done.taken_back else "learned weights are live"
-        _log.info("%s as revision %s", what, done.revision)
-        self._trouble = ""
-        if self._learner is not None:
-            self._learner.went_live(done, self._state)
-        else:
-            self._state.take_over(done)
-
-    def _publish(self, record: Record, learner: EnsembleLearner) -> None:
-        wishes = learner.wishes()
-        back = any(wish.back for wish in wishes.values())
-        every_us = record.live.spec.online.publish_every_s * 1_000_000
-        early = not back and _now_us() - self._state.last_published_us < every_us
-        if not wishes or early or time.monotonic() < self._not_before:
-            return
-        old = record.live.spec
-        new, weights = self._revised(old, wishes, learner)
-        self._state.begun = learner.publication(wishes, fusion_name(new), new.revision, weights)
-        self._note()  # before it is done: who comes after this process must know whose it is
-
-        def revised(now: Record) -> EnsembleSpec:
-            if now.live.spec.revision != old.revision:
-                raise ConflictError(f"'{self._ensemble}' has been changed meanwhile")
-            return new
-
-        try:
-            publish(self._ensemble, revised, wait_s=0, by_itself=True, instead=bool(self._state.changes))
-        except ConflictError as error:  # an operator is at it: they are not to wait for this
-            self._trouble = str(error)
-            return
-        except DeployError as error:
-            self._trouble, self._not_before = str(error), time.monotonic() + PAUSE_S
-            _log.warning("learned weights were not published: %s", error)
-            return
-        self._number, self._record = self._registry.number(self._ensemble), self._registry.latest(self._ensemble)
-        self._follow()
-
-    def _revised(
-        self, spec: EnsembleSpec, wishes: Mapping[str, Wish], learner: EnsembleLearner
-    ) -> tuple[EnsembleSpec, Mapping[str, Mapping[str, float]]]:
-        """The spec with what is wished for, and its weights by output and member."""
-        back = any(wish.back for wish in wishes.values())
-        weights = {name: self._state.pinned[name] for name in wishes} if back else learner.weights(wishes)
-        changed = {}
-        for name, known in weights.items():
-            others = dict.fromkeys(spec.all_fusions[name].members, 0.0)
-            changed[name] = {"weights": self._state.written[name] if back else others | dict(known)}
-        config = {"fusion": changed["fused"]} if spec.fusion else {"fusions": changed}
-        return revise(spec, json.dumps(config)), weights
-
-    def _note(self) -> None:
-        """Write where it is, if that has changed."""
-        record, learner = self._record, self._learner
-        if record is None or learner is None:
-            return
-        live = record.live.spec
-        report = {
-            "mode": live.online.mode, "publish_every": live.online.publish_every, "revision": live.revision,
-            "labels": learner.labels, "outputs": learner.report(), "left_out": learner.left_out,
-            "trouble": self._trouble,
-        }  # fmt: skip
-        found = json.dumps({"state": self._state.to_json(), "report": report}).encode()
-        if found != self._noted:
-            self._registry.note_online(self._ensemble, found)
-            self._noted = found
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

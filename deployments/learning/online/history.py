@@ -143,7 +143,7 @@ def said_of_change(change: Mapping[str, Any]) -> str:
     """A line of what ``change_to_dict`` gave."""
     what = "the pinned weights back" if change["taken_back"] else "learned weights live"
     gain = f"{change['gain']:+.4f} nats a row over {change['decided_by']} labels"
-    return f"{_date(change['time_us'])}, label {change['labels']}: {what}, {gain}"
+    return f"{date_of(change['time_us'])}, label {change['labels']}: {what}, {gain}"
 
 
 def tables_of(told: Mapping[str, Any], lines: Sequence[str]) -> list[Table]:
@@ -171,7 +171,7 @@ def tables_of(told: Mapping[str, Any], lines: Sequence[str]) -> list[Table]:
 
 
 def _when(at: Mapping[str, Any]) -> tuple[str, str]:
-    return str(at["labels"]), _date(at["time_us"])
+    return str(at["labels"]), date_of(at["time_us"])
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def live_through(
     places = _places(len(truth), _SHOWN)
     parts, regrets = [], []
     for start, stop in pairwise(places):
-        parts.append(learner.learn(probs[start:stop], present[start:stop]).weights)
+        parts.append(learner.learn(probs[start:stop], present[start:stop], labels.known[start:stop]).weights)
         regrets.append(learner.regret())
     weights = np.concatenate([*parts, learner.weights[None]])
     used, clipped = weights[labels.known], np.clip(probs, LEAST, 1.0)
@@ -274,5 +274,6 @@ def _places(labels: int, most: int) -> list[int]:
     return found
 
 
-def _date(time_us: int) -> str:
+def date_of(time_us: int) -> str:
+    """A time for people."""
     return datetime.fromtimestamp(time_us / 1e6, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

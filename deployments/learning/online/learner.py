@@ -80,8 +80,9 @@ class Learner:
         """
         if not len(truth):
             return
-        held, weights = self._learn(cells, present)
-        used, after = self._used.add(labels, held, weights)
+        known = self._used.known(labels)
+        held, weights = self._learn(cells, present, known)
+        used, after = self._used.add(known, held, weights)
         self.labels += len(truth)
         self._loss += self._cost(used, cells, present)
         if self.publisher is not None:
@@ -109,9 +110,13 @@ class Learner:
         self._mixture = OnlineMixture(np.ones(count) if given is None else given)
         return np.asarray(self._mixture.weights, np.float64)
 
-    def _learn(self, cells: Floats, present: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """(N, M) weights that were held when each came, and (M,) after all."""
-        return self._mixture.learn(cells, present).weights, self._mixture.weights
+    def _learn(self, cells: Floats, present: NDArray[np.bool_], known: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """(N, M) weights that were held when each came, and (M,) after all.
+
+        Args:
+            known: (N,) how many labels had come when each row was answered.
+        """
+        return self._mixture.learn(cells, present, known).weights, self._mixture.weights
 
     def _cost(self, weights: Floats, cells: Floats, present: NDArray[np.bool_]) -> float:
         """Of all rows together; of one that nobody with weight answered nothing."""
@@ -157,7 +162,7 @@ class LossLearner(Learner):
         self._hedge = AdaHedge(prior)
         return np.asarray(self._hedge.weights, np.float64)
 
-    def _learn(self, cells: Floats, present: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    def _learn(self, cells: Floats, present: NDArray[np.bool_], known: NDArray[np.intp]) -> tuple[Floats, Floats]:
         return self._hedge.learn(cells, present), self._hedge.weights
 
     def _cost(self, weights: Floats, cells: Floats, present: NDArray[np.bool_]) -> float:
@@ -173,15 +178,20 @@ class _Remembered:
 
     def __init__(self, first: Floats):
         self._weights, self._came = first[None].copy(), np.empty(0, np.int64)
+        self._before = 0  # labels that are remembered no more
 
-    def add(self, labels: LabelTimes, held: Floats, now: Floats) -> tuple[Floats, Floats]:
+    def known(self, labels: LabelTimes) -> NDArray[np.intp]:
+        """(N,) how many labels had come when each row was answered; these come last of all."""
+        own = self._before + len(self._came) + np.arange(len(labels.came_us))
+        came = np.concatenate([self._came[-1:], labels.came_us])
+        self._came = np.concatenate([self._came, np.maximum.accumulate(came)[-len(own) :]])
+        return np.minimum(self._before + np.searchsorted(self._came, labels.answered_us, side="right"), own)
+
+    def add(self, known: NDArray[np.intp], held: Floats, now: Floats) -> tuple[Floats, Floats]:
         """(N, M) what was known when each row was answered, and what is known with its label."""
-        before = len(self._came)
-        came = np.maximum.accumulate(np.concatenate([self._came[-1:], labels.came_us]))[-len(labels.came_us) :]
-        self._came = np.concatenate([self._came, came])
         self._weights = np.concatenate([self._weights, held[1:], now[None]])
-        own = before + np.arange(len(came))
-        known = np.minimum(np.searchsorted(self._came, labels.answered_us, side="right"), own)
-        used, after = self._weights[known], self._weights[own + 1]
-        self._came, self._weights = self._came[-REMEMBERED:], self._weights[-REMEMBERED - 1 :]
+        used = self._weights[known - self._before]
+        after = self._weights[-len(held) :]
+        gone = max(len(self._came) - REMEMBERED, 0)
+        self._came, self._weights, self._before = self._came[gone:], self._weights[gone:], self._before + gone
         return used, after

@@ -94,11 +94,6 @@ class OnlineState:
         """Those of an output."""
         return tuple(Change(**{**one, "weights": np.array(one["weights"])}) for one in self.changes.get(output, ()))
 
-    @property
-    def last_published_us(self) -> int:
-        """When weights last went live by themselves; 0 where none have."""
-        return max((one.time_us for one in self.told if not one.taken_back), default=0)
-
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
         return asdict(self)

@@ -44,5 +44,10 @@ class RecordSpec(Frozen):
     exact: bool = True
 
     @property
+    def shared(self) -> bool:
+        """Whether all doors have the same folder, rather than each node its own."""
+        return "://" in self.folder
+
+    @property
     def keep_for_s(self) -> int:
         return seconds_of(self.keep_for)

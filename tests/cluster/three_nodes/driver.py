@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,46 @@ def holder(name: str) -> str:
     return next((value["holder"] for value in values if not value["over"]), "")
 
 
+def learned(name: str) -> dict[str, Any]:
+    """What weights that learn have come to."""
+    from quorate.deployments.control.describe import describe_online
+
+    return describe_online(name, whole=False)
+
+
+def learner(name: str) -> dict[str, Any]:
+    """What the process that learns says of itself; nothing where none answers."""
+    from quorate.deployments.control.describe import describe
+    from quorate.deployments.records.registry import learning_app
+
+    return next(iter(describe([learning_app(name)])), {})
+
+
+def teach(name: str, doors: list[str], answers: int, seed: int, member: int) -> dict[str, int]:
+    """Ask one door after the other for twenty rows, and give the next one labels that a member would draw for them.
+
+    Returns:
+        How many labels there were of each verdict.
+    """
+    import numpy as np
+
+    from quorate.deployments import Client
+    from tests.deployments.support.factories.oracle import shares
+
+    random, found = np.random.default_rng(seed), Counter[str]()
+    clients = [Client(door, model=name) for door in doors]
+    for turn in range(answers):
+        rows = np.zeros((20, 3), np.int64)
+        rows[:, 0] = random.integers(1, 1 << 20, size=20)  # no commands
+        answer = clients[turn % len(doors)].infer(row=rows)
+        drawn = (shares(rows[:, 0], member).cumsum(axis=1) > random.random((20, 1))).argmax(axis=1)
+        labels = [("one", "two", "three", "rest")[place] for place in drawn]
+        found.update(clients[(turn + 1) % len(doors)].feedback(answer, labels).counts)
+    for client in clients:
+        client.close()
+    return dict(found)
+
+
 def ensembles() -> list[str]:
     """What runs."""
     from quorate.deployments.control.describe import ensembles
@@ -175,7 +216,7 @@ _COMMANDS = {
     command.__name__: command
     for command in (
         deploy, publish, rollback, down, fusion, member, record, doors, kept, holder, ensembles, applications, nodes,
-        drain, run_foreign, ask_foreign, stop_foreign,
+        drain, run_foreign, ask_foreign, stop_foreign, learned, learner, teach,
     )
 }  # fmt: skip
 

@@ -1,13 +1,16 @@
 """Weights that learn from labels in a running ensemble, and go live by themselves."""
 
-import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from quorate.deployments import Client, parse_spec
+from quorate.deployments.learning.online.report import read_report
 from tests.deployments.support.known_answers import known_answers, two_known
 from tests.deployments.support.waiting import until
 
@@ -31,7 +34,7 @@ def told(name="learning"):
     from quorate.deployments.records.registry import Registry
 
     stored = Registry(ClusterStore()).online(name)
-    return json.loads(stored)["report"] if stored else {"labels": 0}
+    return read_report(stored) or {"labels": 0}
 
 
 def teach(client, random, shift, answers=20, permuted=False):
@@ -69,7 +72,83 @@ def test_weights_that_are_shown_to_be_better_go_live(client):
     until(lambda: "mode" in told(), 20)
     teach(client, random, shift=-2)
     until(lambda: told()["labels"] == 400, 20)
-    try:
-        until(lambda: live_weights()["b"] > 0.7, 20)
-    finally:
-        print(json.dumps(told()))
+    until(lambda: live_weights()["b"] > 0.7, 20)
+
+
+def owner():
+    """The process that learns."""
+    from quorate.deployments.control.describe import describe
+    from quorate.deployments.records.registry import learning_app
+
+    found = describe([learning_app("learning")])
+    return found[0]["pid"] if found else 0
+
+
+def test_it_goes_on_after_its_process_has_died_and_counts_no_label_twice(client):
+    labels, before, random = told()["labels"], owner(), np.random.default_rng(1)
+    rows = random.normal(size=(1, 2)).astype(np.float32)
+    answer = client.infer(x=rows)
+    os.kill(before, signal.SIGKILL)
+    assert client.feedback(answer, "blue").counts["accepted"] == 1
+    assert client.feedback(answer, "blue").counts["again"] == 1
+    assert client.feedback(answer, "red").counts["contradicting"] == 1
+    until(lambda: owner() not in (0, before))
+    teach(client, random, shift=-2, answers=1)
+    until(lambda: told()["labels"] >= labels + 21)
+    found = told()
+    assert found["labels"] == labels + 21
+    assert found["outputs"][0]["changes"][0]["taken_back"] is False
+
+
+def test_weights_that_turn_out_worse_are_taken_back(client):
+    random = np.random.default_rng(2)
+    teach(client, random, shift=1)
+    until(lambda: live_weights() == {"a": 0.9, "b": 0.1}, 20)
+    assert told()["told"][-1]["taken_back"]
+
+
+def test_what_a_person_publishes_is_what_learned_weights_are_compared_with_from_then_on(client):
+    client.publish({"weights": {"a": 0.6, "b": 0.4}})
+    until(lambda: told()["outputs"][0]["live_weights"] == [0.6, 0.4], 20)
+    assert told()["outputs"][0]["changes"] == []
+
+
+def test_permuted_labels_publish_nothing(client):
+    before = told()["labels"]
+    teach(client, np.random.default_rng(3), shift=1, permuted=True)
+    until(lambda: told()["labels"] == before + 400, 20)
+    assert told()["outputs"][0]["changes"] == []
+
+
+def test_a_status_says_where_learning_stands(client):
+    import quorate
+
+    found = quorate.status(online=True, address="auto")["learning"]
+    assert found.online["mode"] == "live"
+    printed = str(found)
+    for words in ("weights learn live", "published 1 times, taken back 1 times", "regret through time", "taken back"):
+        assert words in printed
+    scraped = httpx.get(f"{client.url}/metrics").text
+    assert 'quorate_online_changes_total{ensemble="learning",what="taken_back"} 1.0' in scraped
+
+
+def test_in_the_shadow_it_learns_and_publishes_nothing(client, deployed):
+    from quorate.deployments.control.deploy import deploy
+
+    folder = Path(deployed_spec().record.folder)
+    deploy(spec(folder, mode="shadow"), FACTORIES)
+    until(lambda: told().get("mode") == "shadow", 20)
+    labels = told()["labels"]
+    teach(client, np.random.default_rng(4), shift=-2)
+    until(lambda: told()["labels"] == labels + 400, 20)
+    assert told()["outputs"][0]["changes"]
+    assert live_weights() == {"a": 0.9, "b": 0.1}
+
+
+def deployed_spec():
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.records.registry import Registry
+
+    record = Registry(ClusterStore()).latest("learning")
+    assert record is not None
+    return record.live.spec
