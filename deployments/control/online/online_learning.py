@@ -44,24 +44,39 @@ class OnlineLearning:
         self._rows: LabelledRowsOfDoors | None = None
         self._made_for: tuple[Any, ...] = ()
         self._trouble, self._not_before, self._looked = "", 0.0, -STORE_LOOK_S
-        self._noted = b""
+        self._noted, self._reads_from = b"", 0.0
         # Of an earlier process it is not known how long ago that was.
         self._published_at = time.monotonic() if self._state.published else -math.inf
 
     def turn(self) -> None:
         """Look once what is live and what is new; learn, and publish what is to be live."""
         if self._record is None or self._registry.follows(self._ensemble, self._number):
-            self._number = self._registry.number(self._ensemble)
-            self._record = self._registry.latest(self._ensemble)
-            self._follow()
+            self._look()
         if self._learner is None or self._record is None or self._rows is None:
             return
-        if self._rows.local or time.monotonic() - self._looked >= STORE_LOOK_S:
-            self._looked = time.monotonic()
-            self._learner.take(self._rows.new(self._record.door_apps))
+        now = time.monotonic()
+        if now >= self._reads_from and (self._rows.local or now - self._looked >= STORE_LOOK_S):
+            self._looked = now
+            self._read(self._record, self._learner, self._rows)
         if self._record.live.spec.online.mode == "live":
             self._publish(self._record, self._learner)
         self._note()
+
+    def _look(self) -> None:
+        """Take up what is live; where that fails it is done again."""
+        number = self._registry.number(self._ensemble)
+        self._record = self._registry.latest(self._ensemble)
+        self._follow()
+        self._number = number
+
+    def _read(self, record: Record, learner: EnsembleLearner, rows: LabelledRowsOfDoors) -> None:
+        """Learn from what is new; where that fails, from all of it again, after a while."""
+        try:
+            learner.take(rows.new(record.door_apps))
+        except Exception:
+            self._made_for, self._record = (), None
+            self._reads_from = time.monotonic() + PAUSE_S
+            raise
 
     def _follow(self) -> None:
         """Take up what is live now: our own, or what somebody has made live, against which all begins anew."""
@@ -73,7 +88,7 @@ class OnlineLearning:
         revision = build_revision(spec, bring(self._record.live.files.of("")))
         if state.begun is not None and state.begun.fusion == name:
             self._went_live()
-        elif state.live != name:
+        elif state.live != name or (state.own and spec.online.mode != "live"):
             state.reset(spec, pinned_weights(revision), _now_us())
         assert spec.record is not None
         folder = f"{spec.record.folder.rstrip('/')}/{spec.name}"
@@ -116,7 +131,7 @@ class OnlineLearning:
             return new
 
         try:
-            publish(self._ensemble, revised, wait_s=0, by_itself=True, instead=bool(self._state.changes))
+            publish(self._ensemble, revised, wait_s=0, by_itself=True, instead=self._state.own)
         except ConflictError as error:  # an operator is at it: they are not to wait for this
             self._trouble = str(error)
             return
@@ -124,8 +139,7 @@ class OnlineLearning:
             self._trouble, self._not_before = str(error), time.monotonic() + PAUSE_S
             _log.warning("learned weights were not published: %s", error)
             return
-        self._number, self._record = self._registry.number(self._ensemble), self._registry.latest(self._ensemble)
-        self._follow()
+        self._look()
 
     def _revised(
         self, spec: EnsembleSpec, wishes: Mapping[str, Wish], learner: EnsembleLearner

@@ -119,8 +119,13 @@ class EnsembleLearner:
             ]
             came, start = found.came_us[start:stop], stop
             output = rows.about.output
+            if not any(label is not None for label in labels):
+                continue
             if output not in self._learners or not learns(rows):
                 self._leave_out(f"weights of {output} do not learn", len(rows))
+                continue
+            if rows.about.classes != (self._views[output].graph.spec.classes or ()):
+                self._leave_out(f"revision {rows.about.revision} had other classes", len(rows))
                 continue
             stream = streams.get(output)
             if stream is None:

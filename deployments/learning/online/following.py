@@ -23,6 +23,8 @@ from quorate.deployments.wire.answer_id import parse_answer_id
 
 # A label whose answer does not come to be recorded, because its record was dropped, is waited for so long.
 WAIT_S = 600.0
+# At the first look no more labels are taken than this and what their last file has more: the newest.
+MOST_AT_FIRST = 500_000
 _NUMBER = r"^[0-9a-f]+-(?P<number>[0-9]+)"
 
 Key = tuple[str, int, str]
@@ -50,6 +52,8 @@ class Follower:
         self._read: dict[str, tuple[int, int]] = {}  # of files of labels, bytes and record batches so far
         self._answers: dict[str, tuple[int, list[tuple[int, int]]]] = {}  # bytes, and numbers in each batch: from, to
         self._given = Seen()
+        self._known: dict[Label, Label] = {}  # one object for all that say the same
+        self._first = True
         self._waiting: dict[str, dict[Key, tuple[Label, int, float]]] = defaultdict(dict)  # by replica
 
     def new(self) -> Iterator[LabelledRows]:
@@ -70,7 +74,11 @@ class Follower:
     def _new_labels(self) -> dict[str, list[int]]:
         """Have those wait that came since the last look; returns the numbers of their answers, by replica."""
         fresh: dict[str, list[int]] = defaultdict(list)
-        for file in self._folder.list(LABELS):
+        files = self._folder.list(LABELS)
+        if self._first:
+            self._leave_out(files)
+            self._first = False
+        for file in files:
             nbytes, batches = self._read.get(file.path, (0, 0))
             if file.nbytes == nbytes:
                 continue
@@ -81,6 +89,17 @@ class Follower:
             self._read[file.path] = file.nbytes, batches
         return fresh
 
+    def _leave_out(self, files: Iterable[StoredFile]) -> None:
+        """Pass the oldest files over, where there are too many."""
+        labels = 0
+        for file in sorted(files, key=lambda file: file.changed_s, reverse=True):
+            sizes = []
+            with contextlib.suppress(FileNotFoundError):
+                sizes = [batch.num_rows for batch in read_batches(self._folder.files, file.path)]
+            if labels >= MOST_AT_FIRST:
+                self._read[file.path] = file.nbytes, len(sizes)
+            labels += sum(sizes)
+
     def _take(self, batch: pa.RecordBatch, fresh: dict[str, list[int]]) -> None:
         rows = list(read_rows(batch))
         keys = [(row.id, row.row, row.output) for row in rows]
@@ -90,7 +109,8 @@ class Follower:
             answer = parse_answer_id(row.id)
             if answer is None or before is not None or key in self._waiting[answer.replica]:
                 continue  # two doors took one at the same moment: the first that is read counts
-            self._waiting[answer.replica][key] = row.label, row.time_us, now
+            label = self._known.setdefault(row.label, row.label)
+            self._waiting[answer.replica][key] = label, row.time_us, now
             fresh[answer.replica].append(answer.number)
 
     def _found(

@@ -62,7 +62,8 @@ class Learner:
         count = len(start.members)
         self.start, self.labels = start, 0
         self._used = _Remembered(self._begin(count))
-        self._loss = self._live_loss = 0.0
+        self._loss = 0.0
+        self._since = np.zeros(3)  # labels of answers since what is pinned is, what was learned lost, and what was live
         self._standings: list[tuple[Standing, int, Floats]] = []
         self._every = self._kept = self._noted = 0
         self.publisher: Publisher | None = None
@@ -86,7 +87,9 @@ class Learner:
         self.labels += len(truth)
         self._loss += self._cost(used, cells, present)
         if self.publisher is not None:
-            self._live_loss += self._cost(self._live_at(labels.answered_us), cells, present)
+            since = labels.answered_us >= self.start.since_us
+            rows, there, live = cells[since], present[since], self._live_at(labels.answered_us[since])
+            self._since += (since.sum(), self._cost(used[since], rows, there), self._cost(live, rows, there))
             clipped = np.clip(cells, LEAST, 1.0)
             given = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, after)
             (self.publisher.see if self.start.at_once else self.publisher.look)(given)
@@ -94,10 +97,11 @@ class Learner:
             self._note(int(labels.came_us[-1]), weights)
 
     def report(self) -> dict[str, Any]:
-        """As ``History.to_dict`` gives it, with what the live weights lost."""
+        """As ``History.to_dict`` gives it; of labels since what is pinned is, what learned and live weights lost."""
         changes = [] if self.publisher is None else [change_to_dict(one) for one in self.publisher.changes]
         standings = [standing_to_dict(*one) for one in self._standings]
-        live = None if self.publisher is None else self._live_loss
+        names = ("labels", "learned", "live")
+        live = None if self.publisher is None else dict(zip(names, self._since.tolist(), strict=True))
         return {
             "output": self.start.output, "members": list(self.start.members), "loss": self.loss_name,
             "standings": standings, "weights": [], "changes": changes, "labels": self.labels, "live": live,

@@ -28,11 +28,13 @@ Floats = NDArray[np.float64]
 ALPHA = 0.05
 # In nats a row: what is no better than this is not worth a change.
 LEAST_GAIN = 0.001
-# So much of the live weights stays in those that replace them: what these can lose in a row is bounded so.
+# So much of the live weights, and of the pinned ones, stays in those that replace them: what these can lose in a row is
+# bounded so.
 KEPT = 0.02
-# Weights are taken back when they have lost so many nats more than the pinned ones over the latest labels, and none go
-# live for as many labels then: over any 2,000 labels in a row that is less than .005 each, but for one row.
-BUDGET, LATEST = 8.0, 2000
+# Weights are taken back when they have lost so many nats more than the pinned ones over the latest labels, or any less
+# of them, and none go live before that is half of it: with what one row can lose, over any 2,000 rows whose labels have
+# come that is less than .005 each.
+BUDGET, LATEST = 6.0, 2000
 # Evidence that labels have to do with answers is begun anew after so many: it may end one day.
 SENSE = 2000
 _CHUNK = 256
@@ -118,7 +120,7 @@ class Publisher:
         self._pinned = self.live = pinned / pinned.sum()
         self.changes: list[Change] = []
         self.wish: Wish | None = None
-        self._labels = self._rest_until = self._published = 0
+        self._labels = self._published = 0
         self._since_us = since_us
         self._latest = np.zeros(LATEST)  # by how much each label was worse than by the pinned weights
         self._begin_test()
@@ -163,62 +165,72 @@ class Publisher:
         """How many of them were taken: all, or those up to the first wish where that goes live at once."""
         fresh = labels.answered_us >= self._since_us  # others were answered under other weights
         fresh &= (labels.present & (self.live > 0)).any(axis=1)
-        places = np.flatnonzero(fresh)
-        some = labels.part(places)
-        if not len(some):
-            self._labels += len(labels)
-            return len(labels)
-        gains, evidence = self._test(some)
-        lost = self._lost_to_pinned(some)
-        behind = self._behind(some, lost)
-        ahead = evidence >= -math.log(ALPHA / ((self._published + 1) * (self._published + 2)))
-        ahead &= self._labels + places >= self._rest_until
-        wished = behind | ahead
-        at = int(np.argmax(wished)) if at_once and wished.any() else len(some) - 1
-        self._gained += float(gains[: at + 1].sum())
-        self._lost += float(lost[: at + 1].sum())
-        self._tested += at + 1
-        self._latest = np.concatenate([self._latest, lost[: at + 1]])[-LATEST:]
-        stopped = at_once and bool(wished[at])
-        taken = int(places[at]) + 1 if stopped else len(labels)
+        lost = self._lost_to_pinned(labels)
+        behind = self._most_behind(lost)
+        gains, evidence, worse = self._test(labels, fresh)
+        ahead = fresh & (evidence >= -math.log(ALPHA / ((self._published + 1) * (self._published + 2))))
+        ahead &= behind < BUDGET / 2
+        back = (behind >= BUDGET) | worse
+        back &= self.live is not self._pinned
+        wished = back | ahead
+        stopped = at_once and bool(wished.any())
+        taken = int(np.argmax(wished)) + 1 if stopped else len(labels)
+        some = fresh[:taken]
+        self._gained += float(gains[:taken].sum())
+        self._lost += float(lost[:taken][some].sum())
+        self._tested += int(some.sum())
+        self._latest = np.concatenate([self._latest, lost[:taken]])[-LATEST:]
         self._labels += taken
-        self._wish_for(some, at, bool(behind[: at + 1].any()), bool(ahead[at]))
+        self._wish_for(labels.after[taken - 1], bool(back[:taken].any()), ahead[:taken][some])
         return taken
 
-    def _wish_for(self, rows: Labelled, at: int, back: bool, ahead: bool) -> None:
-        """Weights that are worse are so until they are taken back; better ones have to be so still."""
+    def _wish_for(self, learned: Floats, back: bool, ahead: NDArray[np.bool_]) -> None:
+        """Weights that are worse are so until they are taken back; better ones have to be so still.
+
+        Args:
+            ahead: (N,) at each label that counts.
+        """
+        tested = max(self._tested, 1)
         if back or (self.wish is not None and self.wish.back):
-            over_budget = float(self._latest.sum()) >= BUDGET
-            self._rest_until = self._labels + LATEST if over_budget else self._rest_until
-            self.wish = Wish(self._pinned, True, -self._lost / self._tested, self._tested)
-        elif ahead:
-            self.wish = Wish(_blend(rows.after[at], self.live), False, self._gained / self._tested, self._tested)
-        else:
-            self.wish = None
+            self.wish = Wish(self._pinned, True, -self._lost / tested, self._tested)
+        elif len(ahead):
+            wish = Wish(self._blend(learned), False, self._gained / tested, self._tested)
+            self.wish = wish if ahead[-1] else None
 
-    def _behind(self, rows: Labelled, lost: Floats) -> NDArray[np.bool_]:
-        """(N,) where the live weights have cost too much, or are shown to be worse than the pinned ones."""
-        if self.live is self._pinned:
-            return np.zeros(len(rows), np.bool_)
-        sums = np.cumsum(np.concatenate([self._latest, lost]))
-        dear = sums[LATEST:] - np.concatenate([[0.0], sums])[: len(lost)] >= BUDGET
-        instead = _blend(self._pinned, self.live)
-        gains, lowest = _gains(instead, self.live, rows)
-        return np.asarray(dear | (self._worse.add(gains, lowest) >= -math.log(ALPHA)), np.bool_)
+    def _blend(self, weights: Floats) -> Floats:
+        """(M,) or (N, M) weights as they may go live."""
+        return (1 - 2 * KEPT) * weights + KEPT * (self.live + self._pinned)
 
-    def _test(self, rows: Labelled) -> tuple[Floats, Floats]:
-        """(N,) gains of the learned weights over the live ones, and log evidence after each, the lesser of the two."""
-        learned = _blend(rows.used, self.live)
-        gains, lowest = _gains(learned, self.live, rows)
+    def _most_behind(self, lost: Floats) -> Floats:
+        """(N,) after each label, how many nats were lost to the pinned weights over any number of the latest."""
+        sums = np.cumsum(np.concatenate([[0.0], self._latest, lost]))
+        least = np.lib.stride_tricks.sliding_window_view(sums, LATEST + 1).min(axis=1)
+        return np.asarray(sums[LATEST + 1 :] - least[1:], np.float64)
+
+    def _test(self, labels: Labelled, fresh: NDArray[np.bool_]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """(N,) gains of the learned weights over the live ones, log evidence after each, the lesser of the two, and
+        where the pinned ones are shown to be better than the live ones; of those that are not fresh nothing.
+        """
+        gains, evidence, worse = np.zeros(len(fresh)), np.full(len(fresh), -np.inf), np.zeros(len(fresh), np.bool_)
+        rows = labels.part(np.flatnonzero(fresh))
+        learned = self._blend(rows.used)
+        gains[fresh], lowest = _gains(learned, self.live, rows)
         known = pooled(learned, rows.probs, rows.present)
-        return gains, np.minimum(self._bet.add(gains, lowest), self._sense.add(known, rows.truth))
+        evidence[fresh] = np.minimum(self._bet.add(gains[fresh], lowest), self._sense.add(known, rows.truth))
+        if self.live is not self._pinned:
+            instead = _gains(self._blend(self._pinned), self.live, rows)
+            worse[fresh] = self._worse.add(*instead) >= -math.log(ALPHA)
+        return gains, evidence, worse
 
-    def _lost_to_pinned(self, rows: Labelled) -> Floats:
-        """(N,) by how many nats the live weights lose more than the pinned ones."""
-        there = (rows.present & (self._pinned > 0)).any(axis=1)
-        lost = np.zeros(len(rows))
-        probs, present = rows.probs[there], rows.present[there]
-        lost[there] = np.log(pooled(self._pinned, probs, present) / pooled(self.live, probs, present))
+    def _lost_to_pinned(self, labels: Labelled) -> Floats:
+        """(N,) by how many nats weights that were live lost more than the pinned ones."""
+        lived = np.stack([self._pinned, *(change.weights for change in self.changes)])
+        since = np.array([change.time_us for change in self.changes], np.int64)
+        live = lived[np.searchsorted(since, labels.answered_us, side="right")]
+        there = (labels.present & (self._pinned > 0)).any(axis=1) & (labels.present & (live > 0)).any(axis=1)
+        lost = np.zeros(len(labels))
+        probs, present = labels.probs[there], labels.present[there]
+        lost[there] = np.log(pooled(self._pinned, probs, present) / pooled(live[there], probs, present))
         return lost
 
 
@@ -258,7 +270,3 @@ class _Sense:
 
 def _entropy(count: int) -> float:
     return count * math.log(count) if count else 0.0
-
-
-def _blend(learned: Floats, live: Floats) -> Floats:
-    return KEPT * live + (1 - KEPT) * learned

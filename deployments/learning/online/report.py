@@ -15,9 +15,9 @@ def read_report(stored: bytes) -> dict[str, Any]:
 
     Returns:
         ``mode``, ``publish_every``, ``revision`` that is live, ``labels`` learned from, ``outputs`` (as
-        ``History.to_dict`` gives each, with its ``live_weights``, what those lost, ``live``, and the ``last`` of its
-        standings), ``published`` and ``rolled_back``, how often, ``told`` of the latest of these, ``left_out`` rows by
-        why, and ``trouble`` that keeps it from publishing.
+        ``History.to_dict`` gives each, with its ``live_weights``, by ``live`` what learned and live weights have lost
+        since somebody deployed these, and the ``last`` of its standings), ``published`` and ``rolled_back``, how often,
+        ``told`` of the latest of these, ``left_out`` rows by why, and ``trouble`` that keeps it from publishing.
     """
     if not stored:
         return {}
@@ -93,8 +93,9 @@ def _stands(one: Mapping[str, Any]) -> str:
     last, live = one["last"], one["live"]
     labels = max(last["labels"], 1)
     said = f"{last['total'] / labels:.4f} {one['loss']} a row"
-    if live is not None:
-        said += f", live weights {live / max(one['labels'], 1):.4f}"
+    if live is not None and live["labels"]:
+        both = (f"{word} weights {live[word] / live['labels']:.4f}" for word in ("learned", "live"))
+        said += f" ({', '.join(both)} over the {live['labels']:.0f} since these were deployed)"
     rivals = (f"{rival['regret']:+.1f} of at most {rival['bound']:.1f} to {rival['name']}" for rival in last["rivals"])
     return f"{said}; regret {', '.join(rivals)}"
 

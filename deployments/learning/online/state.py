@@ -44,8 +44,8 @@ class OnlineState:
     """Where one ensemble's learning is.
 
     Attributes:
-        live: the fusion that is known to be live.
-        pinned: weights of the one that somebody deployed, by output and member, live since ``since_us``.
+        live: the fusion that is known to be live, by ``fusion_name``, and ``deployed`` the one that somebody deployed.
+        pinned: the weights of that, by output and member, live since ``since_us``.
         written: the same as the spec has them: None where it leaves them out.
         changes: that went live by themselves since then, by output.
         begun: what is being made live: it may be so already.
@@ -54,6 +54,7 @@ class OnlineState:
     """
 
     live: str = ""
+    deployed: str = ""
     pinned: Weights = field(default_factory=dict)
     written: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
     since_us: int = -1
@@ -65,7 +66,8 @@ class OnlineState:
 
     def reset(self, spec: EnsembleSpec, pinned: Weights, now_us: int) -> None:
         """Somebody has made a spec live."""
-        self.live, self.pinned, self.since_us = fusion_name(spec), pinned, now_us
+        self.live = self.deployed = fusion_name(spec)
+        self.pinned, self.since_us = pinned, now_us
         self.written = {name: spec.all_fusions[name].weights for name in pinned}
         self.changes, self.begun = {}, None
 
@@ -89,6 +91,11 @@ class OnlineState:
     def note(self, output: str, change: Change) -> None:
         """Weights are live that another process has learned."""
         self.changes.setdefault(output, []).append(change_to_dict(change))
+
+    @property
+    def own(self) -> bool:
+        """Whether what is live is so by itself."""
+        return self.live != self.deployed
 
     def changes_of(self, output: str) -> tuple[Change, ...]:
         """Those of an output."""

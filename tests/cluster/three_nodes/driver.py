@@ -16,12 +16,21 @@ from typing import Any
 from tests.cluster.three_nodes.oracle import FOLDER
 
 
-def deploy(spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, **options: Any) -> dict[str, Any]:
-    """Deploy it with doors that other nodes reach, and on loopback with doors that take publications."""
+def deploy(
+    spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, feedback: str = "", **options: Any
+) -> dict[str, Any]:
+    """Deploy it with doors that other nodes reach, and on loopback with doors that take publications.
+
+    Args:
+        feedback: a token for labels; none for no labels.
+    """
     from quorate.deployments import Doors, parse_spec
     from quorate.deployments.control import deploy as control
+    from quorate.deployments.security.tokens import digest
 
-    done = control.deploy(parse_spec(spec), Path(folder), Doors(host, insecure=True), **options)
+    tokens = (digest(feedback),) if feedback else ()
+    doors = Doors(host, insecure=True, feedback_tokens=tokens)
+    done = control.deploy(parse_spec(spec), Path(folder), doors, **options)
     return {"revision": done.revision, "http": done.http, "grpc": done.grpc, "nodes": done.nodes}
 
 
@@ -115,7 +124,7 @@ def learner(name: str) -> dict[str, Any]:
     return next(iter(describe([learning_app(name)])), {})
 
 
-def teach(name: str, doors: list[str], answers: int, seed: int, member: int) -> dict[str, int]:
+def teach(name: str, doors: list[str], feedback: str, answers: int, seed: int, member: int) -> dict[str, int]:
     """Ask one door after the other for twenty rows, and give the next one labels that a member would draw for them.
 
     Returns:
@@ -123,11 +132,11 @@ def teach(name: str, doors: list[str], answers: int, seed: int, member: int) -> 
     """
     import numpy as np
 
-    from quorate.deployments import Client
+    from quorate.deployments import Client, Credentials
     from tests.deployments.support.factories.oracle import shares
 
     random, found = np.random.default_rng(seed), Counter[str]()
-    clients = [Client(door, model=name) for door in doors]
+    clients = [Client(door, model=name, credentials=Credentials(token=feedback)) for door in doors]
     for turn in range(answers):
         rows = np.zeros((20, 3), np.int64)
         rows[:, 0] = random.integers(1, 1 << 20, size=20)  # no commands
