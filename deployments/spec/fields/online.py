@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -18,6 +18,8 @@ class OnlineSpec(Frozen):
             better than the live ones, and takes them back where they turn out worse; ``off`` learns nothing.
         publish_every: the least time between two publications: ``10m``, ``1d``. Taking back waits for nothing.
     """
+
+    may_be_a_word: ClassVar[bool] = True
 
     mode: Literal["off", "shadow", "live"] = "off"
     publish_every: Period = "10m"

@@ -1,8 +1,9 @@
 """What ``online`` asks of a spec."""
 
 import pytest
+import yaml
 
-from quorate.deployments import parse_spec
+from quorate.deployments import load_spec, parse_spec
 from quorate.deployments.errors import SpecError
 from tests.deployments.support.known_answers import two_known
 
@@ -23,6 +24,15 @@ def test_a_mode_alone_is_a_mode(written):
 @pytest.mark.parametrize("written", ["off", False, {}])
 def test_off_is_off_however_it_is_written_and_names_no_other_revision(written):
     assert parse_spec(spec(online=written)).revision == parse_spec(spec()).revision
+
+
+@pytest.mark.parametrize("written", ["off", "shadow", "live"])
+def test_a_file_may_say_off_without_quotes(tmp_path, written):
+    file, plain = tmp_path / "known.yaml", spec()
+    for member in plain["members"].values():
+        member |= {"model": "torch.nn:Identity", "config": {}}
+    file.write_text(f"{yaml.safe_dump(plain)}online: {written}\n")
+    assert load_spec(file).online.mode == written
 
 
 @pytest.mark.parametrize(
