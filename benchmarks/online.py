@@ -66,18 +66,38 @@ def streams(drifts: Sequence[str], rows: int = 20_000) -> None:
             skill = skills(random, rows, drift=shape)
             data = stream(random, skill, delay=delay, missing=0.1 * ("missing" in drift))
             found = lived(data, np.full(10, 0.1), names)
-            after = ""
-            if "abrupt" in drift:
-                large = stream(random, np.tile(skill[-1], (20_000, 1)))
-                best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
-                order, _ = data.in_order_of_labels()
-                place = int(np.flatnonzero(np.cumsum(order >= rows // 2) == 500)[0])
-                after = f"{-np.log(large.cells @ found.weights[place + 1]).mean() - best:.4f}"
+            after = f"{_after(random, data, skill, found.weights):.4f}" if "abrupt" in drift else ""
             told = [f"{found.end.loss - one.loss:+.0f} | {one.bound:.0f}" for one in found.end.rivals[:2]]
             within = all(found.end.loss - one.loss <= one.bound for one in found.end.rivals)
             late = f"{found.end.stale:.0f}"
             row = [drift, str(delay), f"{found.end.loss / rows:.4f}", *told, late, after]
             print(f"| {' | '.join(row)} |{'' if within else ' ABOVE ITS BOUND'}", flush=True)
+
+
+def _after(
+    random: np.random.Generator, data: Stream, skill: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
+    """How far weights are from the best mixture after the change, when 500 labels of rows after it have come."""
+    large = stream(random, np.tile(skill[-1], (20_000, 1)))
+    best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
+    order, _ = data.in_order_of_labels()
+    place = int(np.flatnonzero(np.cumsum(order >= len(order) // 2) == 500)[0])
+    return float(-np.log(large.cells @ weights[place + 1]).mean() - best)
+
+
+def followed(rows: int = 8000) -> None:
+    """The same on streams that no number was chosen by."""
+    print("| missing | late by | after 500, by stream |\n|---|---|---|")
+    for missing in (0.0, 0.1):
+        for delay in (1, 10, 100, 1000):
+            found = []
+            for seed in range(100, 105):
+                random = np.random.default_rng(seed)
+                skill = skills(random, rows, drift="abrupt")
+                data = stream(random, skill, delay=delay, missing=missing)
+                lived_through = lived(data, np.full(10, 0.1), [f"m{k}" for k in range(10)])
+                found.append(_after(random, data, skill, lived_through.weights))
+            print(f"| {missing:g} | {delay} | {', '.join(f'{one:.4f}' for one in found)} |", flush=True)
 
 
 def guard() -> None:
@@ -154,7 +174,9 @@ def solved(probs: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.f
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, help="folder of sms-spam and banking77")
-    options.add_argument("--only", nargs="+", choices=["rate", *DRIFTS, "guard", "permuted", "sms-spam", "banking77"])
+    options.add_argument(
+        "--only", nargs="+", choices=["rate", *DRIFTS, "followed", "guard", "permuted", "sms-spam", "banking77"]
+    )
     arguments = options.parse_args()
 
     def wanted(part: str) -> bool:
@@ -164,6 +186,8 @@ def main() -> None:
         rate()
     if drifts := [drift for drift in DRIFTS if wanted(drift)]:
         streams(drifts)
+    if wanted("followed"):
+        followed()
     if wanted("guard"):
         guard()
     if wanted("permuted"):

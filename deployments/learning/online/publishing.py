@@ -199,7 +199,7 @@ class Publisher:
 
     def _blend(self, weights: Floats) -> Floats:
         """(M,) or (N, M) weights as they may go live."""
-        return (1 - 2 * KEPT) * weights + KEPT * (self.live + self._pinned)
+        return np.asarray((1 - 2 * KEPT) * weights + KEPT * (self.live + self._pinned), np.float64)
 
     def _most_behind(self, lost: Floats) -> Floats:
         """(N,) after each label, how many nats were lost to the pinned weights over any number of the latest."""
