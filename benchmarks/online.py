@@ -4,7 +4,9 @@
 
 Streams of ten members whose skills are the same all along, change in the middle or little by little, with labels up
 to so many answers late: the regret beside its bound, and how far the weights are from the new best mixture after 500
-labels of rows after the change, by 20,000 rows of their own. Then labels that are permuted, which must publish nothing.
+labels of rows after the change, by 20,000 rows of their own. Then what the guard lets through where skills change to
+and fro, the first weights being the best for one half of the time; and labels that are permuted, which must publish
+nothing.
 
 With data: texts. Members are fitted to a half, the weights that are live at first are solved on a tenth, and the rest
 is asked twice over in another order. From the middle on the member with most weight is broken: it is given other rows.
@@ -64,18 +66,64 @@ def streams(drifts: Sequence[str], rows: int = 20_000) -> None:
             skill = skills(random, rows, drift=shape)
             data = stream(random, skill, delay=delay, missing=0.1 * ("missing" in drift))
             found = lived(data, np.full(10, 0.1), names)
-            after = ""
-            if "abrupt" in drift:
-                large = stream(random, np.tile(skill[-1], (20_000, 1)))
-                best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
-                order, _ = data.in_order_of_labels()
-                place = int(np.flatnonzero(np.cumsum(order >= rows // 2) == 500)[0])
-                after = f"{-np.log(large.cells @ found.weights[place + 1]).mean() - best:.4f}"
+            after = f"{_after(random, data, skill, found.weights):.4f}" if "abrupt" in drift else ""
             told = [f"{found.end.loss - one.loss:+.0f} | {one.bound:.0f}" for one in found.end.rivals[:2]]
             within = all(found.end.loss - one.loss <= one.bound for one in found.end.rivals)
             late = f"{found.end.stale:.0f}"
             row = [drift, str(delay), f"{found.end.loss / rows:.4f}", *told, late, after]
             print(f"| {' | '.join(row)} |{'' if within else ' ABOVE ITS BOUND'}", flush=True)
+
+
+def _after(
+    random: np.random.Generator, data: Stream, skill: NDArray[np.float64], weights: NDArray[np.float64]
+) -> float:
+    """How far weights are from the best mixture after the change, when 500 labels of rows after it have come."""
+    large = stream(random, np.tile(skill[-1], (20_000, 1)))
+    best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
+    order, _ = data.in_order_of_labels()
+    place = int(np.flatnonzero(np.cumsum(order >= len(order) // 2) == 500)[0])
+    return float(-np.log(large.cells @ weights[place + 1]).mean() - best)
+
+
+def followed(rows: int = 8000) -> None:
+    """The same on streams that no number was chosen by."""
+    print("| missing | late by | after 500, by stream |\n|---|---|---|")
+    for missing in (0.0, 0.1):
+        for delay in (1, 10, 100, 1000):
+            found = []
+            for seed in range(100, 105):
+                random = np.random.default_rng(seed)
+                skill = skills(random, rows, drift="abrupt")
+                data = stream(random, skill, delay=delay, missing=missing)
+                lived_through = lived(data, np.full(10, 0.1), [f"m{k}" for k in range(10)])
+                found.append(_after(random, data, skill, lived_through.weights))
+            print(f"| {missing:g} | {delay} | {', '.join(f'{one:.4f}' for one in found)} |", flush=True)
+
+
+def guard() -> None:
+    """The most that what is live costs above the pinned weights, over any 2,000 answers in a row."""
+    print(
+        "| changes every | late by | published | taken back | worst 2,000 answers, nats a row |\n|---|---|---|---|---|"
+    )
+    for every in (500, 1000, 2500, 10_000):
+        for delay in (1, 100, 1000):
+            worst, published, back = -1.0, 0, 0
+            for seed in range(5):
+                random = np.random.default_rng(seed)
+                good, other = random.uniform(0, 3, size=(2, 5))
+                skill = np.where(np.arange(20_000)[:, None] // every % 2, other, good)
+                data = stream(random, skill, delay=delay)
+                before = stream(random, np.tile(good, (5000, 1)))
+                pinned = solved(before.probs, before.truth)
+                found = lived(data, pinned, list("abcde"))
+                live = found.live_at(np.arange(len(data.truth)))
+                assert live is not None
+                lost = np.log(pooled(pinned, data.cells, data.present) / pooled(live, data.cells, data.present))
+                sums = np.concatenate([[0.0], np.cumsum(lost)])
+                worst = max(worst, float((sums[2000:] - sums[:-2000]).max()) / 2000)
+                published += sum(not one.taken_back for one in found.changes)
+                back += sum(one.taken_back for one in found.changes)
+            print(f"| {every} | {delay} | {published} | {back} | {worst:+.4f} |", flush=True)
 
 
 def permuted() -> None:
@@ -126,7 +174,9 @@ def solved(probs: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.f
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, help="folder of sms-spam and banking77")
-    options.add_argument("--only", nargs="+", choices=["rate", *DRIFTS, "permuted", "sms-spam", "banking77"])
+    options.add_argument(
+        "--only", nargs="+", choices=["rate", *DRIFTS, "followed", "guard", "permuted", "sms-spam", "banking77"]
+    )
     arguments = options.parse_args()
 
     def wanted(part: str) -> bool:
@@ -136,6 +186,10 @@ def main() -> None:
         rate()
     if drifts := [drift for drift in DRIFTS if wanted(drift)]:
         streams(drifts)
+    if wanted("followed"):
+        followed()
+    if wanted("guard"):
+        guard()
     if wanted("permuted"):
         permuted()
     if arguments.data and wanted("sms-spam"):

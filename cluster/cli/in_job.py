@@ -138,10 +138,10 @@ def _shadow(folder: Path, spec: bool, **options: Any) -> Any:
     return shadow(**options, spec=folder / SPEC if spec else None, on_step=step).to_dict()
 
 
-def _status(_: Path) -> Any:
+def _status(_: Path, online: bool) -> Any:
     from quorate.cluster.operations.status import status
 
-    return status().to_dict()
+    return status(online=online).to_dict()
 
 
 def _connect(_: Path, name: str | None) -> Any:

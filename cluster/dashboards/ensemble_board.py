@@ -87,5 +87,24 @@ ENSEMBLE = Board(
                       (Query(f"sum by (verdict) (rate(quorate_labels_total{{{_OF}}}[{_RATE}]))", "{{verdict}}"),)),
             ),
         ),
+        Section(
+            "Online learning",
+            (
+                Panel("Learned weights", "What labels have made of the weights, live or in the shadow.", "none",
+                      (Query(f"max by (output, member) (quorate_online_weight{{{_OF}}})", "{{output}} {{member}}"),)),
+                Panel("Regret", "Nats that learned weights lost more than the best member, the best mixture, and the "
+                      "first weights, beside what that can be at most.", "none",
+                      (Query(f"max by (output, against) (quorate_online_regret{{{_OF}}})", "{{output}} {{against}}"),
+                       Query(f"max by (output, against) (quorate_online_regret_bound{{{_OF}}})",
+                             "{{output}} {{against}} at most"))),
+                Panel("Labels learned from", "All so far.", "none",
+                      (Query(f"max by (output) (quorate_online_labels{{{_OF}}})", "{{output}}"),)),
+                Panel("Weights that went live", "By themselves, and those that were taken back.", "none",
+                      (Query(f"max by (what) (quorate_online_changes_total{{{_OF}}})", "{{what}}"),)),
+                Panel("Since weights went live", "How long ago the last did, and the last were taken back.", "s",
+                      (Query(f"time() - max by (what) (quorate_online_change_timestamp_seconds{{{_OF}}})",
+                             "{{what}}"),)),
+            ),
+        ),
     ),
 )  # fmt: skip

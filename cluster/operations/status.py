@@ -25,6 +25,8 @@ class EnsembleStatus(Displayed):
         members: what each of a member's replicas says of itself.
         versions: of Quorate that its replicas run, ascending; several during an upgrade.
         not_started: why replicas do not start now, by what they are of: a member, or the doors on a node.
+        online: what weights that learn have come to, see ``read_report``: how it stands now, or all that was before,
+            where that was asked for; empty where nothing learns.
     """
 
     name: str
@@ -37,6 +39,7 @@ class EnsembleStatus(Displayed):
     members: Mapping[str, Sequence[Mapping[str, Any]]]
     versions: tuple[str, ...] = ()
     not_started: Mapping[str, str] = field(default_factory=dict)
+    online: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -61,7 +64,13 @@ class EnsembleStatus(Displayed):
             for member, replicas in self.members.items()
             for replica in replicas or [{}]
         ]
-        return [Table(_COLUMNS, rows, title, [*self._upgrade(), *self._failures()])]
+        if not self.online:
+            return [Table(_COLUMNS, rows, title, [*self._upgrade(), *self._failures()])]
+        from quorate.deployments.learning.online import report
+
+        said = [*self._upgrade(), *self._failures(), *report.lines(self.online)]
+        whole = any("standings" in one for one in self.online.get("outputs", ()))
+        return [Table(_COLUMNS, rows, title, said), *(report.tables(self.online) if whole else ())]
 
     def _upgrade(self) -> Iterator[str]:
         if len(self.versions) > 1:
@@ -105,10 +114,11 @@ class Status(Displayed):
         return [table for ensemble in self.ensembles for table in ensemble.tables()]
 
 
-def status(*, address: str | None = None) -> Status:
+def status(*, online: bool = False, address: str | None = None) -> Status:
     """Look at every ensemble of a cluster.
 
     Args:
+        online: tell all of what weights that learn have come to: regret and weights through time, what went live.
         address: of the Ray cluster; the local one when None. Where that does not run, nothing does.
 
     Raises:
@@ -117,7 +127,7 @@ def status(*, address: str | None = None) -> Status:
     if is_jobs_address(address):
         from quorate.cluster.jobs.call import call_in_job
 
-        found = call_in_job(address, "status", {})["ensembles"]
+        found = call_in_job(address, "status", {"online": online})["ensembles"]
         return Status(
             tuple(EnsembleStatus(**(one | {"http": (*one["http"],), "grpc": (*one["grpc"],)})) for one in found)
         )
@@ -126,17 +136,18 @@ def status(*, address: str | None = None) -> Status:
     with connected(address):
         from quorate.deployments.control.describe import ensembles
 
-        return Status(tuple(status_of(name) for name in ensembles()))
+        return Status(tuple(status_of(name, online) for name in ensembles()))
 
 
-def status_of(name: str) -> EnsembleStatus:
-    """One ensemble of the connected cluster."""
-    from quorate.deployments.control.describe import describe_fusion, describe_members
+def status_of(name: str, online: bool = False) -> EnsembleStatus:
+    """One ensemble of the connected cluster; see ``status``."""
+    from quorate.deployments.control.describe import describe_fusion, describe_members, describe_online
     from quorate.deployments.control.serve_apps import not_started
 
     fusion = describe_fusion(name)
     first: Mapping[str, Any] = fusion[0] if fusion else {}
     members = describe_members(name)
+    learned = describe_online(name, whole=online)
     replicas = [*fusion, *(replica for found in members.values() for replica in found)]
     return EnsembleStatus(
         name=name,
@@ -149,6 +160,7 @@ def status_of(name: str) -> EnsembleStatus:
         members=members,
         versions=tuple(sorted({replica.get("quorate", "an older version") for replica in replicas})),
         not_started=not_started(name),
+        online=learned,
     )
 
 

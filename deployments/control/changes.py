@@ -18,7 +18,7 @@ from quorate.deployments.control.placement import (
     with_memory,
 )
 from quorate.deployments.control.processes.grouping import resources_of
-from quorate.deployments.control.serve_apps import ServeApp, alive_apps
+from quorate.deployments.control.serve_apps import ServeApp, alive_apps, part_of
 from quorate.deployments.control.shared_members import runs_for_others
 from quorate.deployments.records.memory_needs import Needs
 from quorate.deployments.records.registry import Publication, Record, is_inside
@@ -42,7 +42,7 @@ def plan_changes(
     wanted_apps = {app.name for app in apps}
     planned = []
     for app in sorted(apps, key=lambda app: -app.resources.num_gpus):
-        part = f"doors on {app.node}" if app.node else ", ".join(app.members)
+        part = f"doors on {app.node}" if app.node else ", ".join(app.members) or part_of(app.name)
         runs = old is not None and app.name in old.apps
         if runs or (app.shared and app.name in alive):
             planned.append(PlannedApp(part, app.name, "stays", "" if runs else "shared", (), needs=needs[app.name]))

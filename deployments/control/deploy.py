@@ -188,6 +188,7 @@ def delete(name: str) -> None:
         stop(record.door_apps.values())
         change.commit_down(name)
         change.registry.forget_telemetry(name)
+        change.registry.forget_online(name)
         DoorFailures(ClusterStore(), name).forget_all()
         stop(record.live.serve_apps)
 

@@ -51,6 +51,22 @@ def describe_fusion(ensemble: str) -> list[dict[str, Any]]:
     return [] if record is None else _view(record.door_apps.values())
 
 
+def describe_online(ensemble: str, whole: bool) -> dict[str, Any]:
+    """What weights that learn have come to, see ``read_report``; empty where nothing learns.
+
+    Args:
+        whole: what was before, too.
+    """
+    from quorate.deployments.learning.online.report import brief, read_report
+
+    registry = Registry(ClusterStore())
+    record = registry.latest(ensemble)
+    if record is None or record.live.spec.online.mode == "off":
+        return {}
+    found = read_report(registry.online(ensemble))
+    return found if whole else brief(found)
+
+
 def describe_members(ensemble: str) -> dict[str, list[dict[str, Any]]]:
     """What each of the members' replicas that answers soon says of itself, by member."""
     record = Registry(ClusterStore()).latest(ensemble)

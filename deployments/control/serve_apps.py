@@ -27,7 +27,7 @@ from quorate.deployments.control.processes.grouping import resources_of
 from quorate.deployments.control.ray_private import ClusterStore, app_states
 from quorate.deployments.errors import DeployError, MemberLoadError, MemberStartError
 from quorate.deployments.records.kept_files import KeptFiles
-from quorate.deployments.records.registry import INSIDE, Publication, Registry, is_inside
+from quorate.deployments.records.registry import INSIDE, LEARNING, Publication, Registry, is_inside, learning_app
 from quorate.deployments.rollout.rollout import is_own, own_message, sent_error
 from quorate.deployments.security.doors import Doors
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -49,6 +49,7 @@ _SHARED = "shared"
 # By name: a fusion replica imports what changes an ensemble, and that imports this file.
 _FUSION = "quorate.deployments.control.serve.fusion_deployment:FusionDeployment"
 _MEMBER = "quorate.deployments.control.serve.member_deployment:MemberDeployment"
+_ONLINE = "quorate.deployments.control.serve.online_deployment:OnlineDeployment"
 _ROUTER = "quorate.deployments.control.serve.directory:DirectoryRouter"
 _COMMON: dict[str, Any] = {
     "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
@@ -194,6 +195,11 @@ def door_application(publication: Publication, doors: Doors, http_port: int, grp
     return replace(app, name=f"{spec.name}.@{place}.{app.fingerprint[:_IN_NAME]}")
 
 
+def online_application(spec: EnsembleSpec) -> ServeApp:
+    """What learns weights from labels; what it learns, and how, it reads in the registry."""
+    return ServeApp(learning_app(spec.name), _ONLINE, (spec.name,), Replicas(), Resources(num_cpus=0))
+
+
 @cache
 def _deployment(path: str) -> serve.Deployment:
     """Of a class, with what all its applications have in common; each that is made costs Serve 30 ms, a copy none."""
@@ -282,7 +288,7 @@ def not_started(ensemble: str) -> dict[str, str]:
     record = Registry(ClusterStore()).latest(ensemble)
     if record is None:
         return {}
-    known, apps = app_states(), (*record.live.members_by_app, *record.door_apps.values())
+    known, apps = app_states(), (*record.live.serve_apps, *record.door_apps.values())
     said = {app: known[app].message for app in apps if app in known and known[app].message}
     return {part_of(app): own_message(why) for app, why in said.items() if is_own(why) or not known[app].runs}
 
@@ -290,6 +296,8 @@ def not_started(ensemble: str) -> dict[str, str]:
 def part_of(app: str) -> str:
     """What the application of a name is of its ensemble: a member, or the doors on a node."""
     part = app.split(".")[1]
+    if part == LEARNING:
+        return "what learns online"
     return f"the doors on {part[1:].replace('-', '.')}" if is_door(app) else part
 
 
@@ -309,4 +317,6 @@ def _late(apps: list[str], timeout_s: float, failures: Mapping[str, str]) -> Dep
 
 def _see_logs(app: str) -> str:
     ensemble, part, _ = app.split(".")
-    return "see Ray's logs" if is_door(app) else f"quorate logs {'ENSEMBLE' if is_shared(app) else ensemble} {part}"
+    if is_door(app) or part == LEARNING:
+        return "see Ray's logs"
+    return f"quorate logs {'ENSEMBLE' if is_shared(app) else ensemble} {part}"

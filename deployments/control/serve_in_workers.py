@@ -7,4 +7,5 @@ with without_drawn_ids():
     import ray.serve._private.replica  # noqa: F401
 
     import quorate.deployments.control.serve.fusion_deployment
-    import quorate.deployments.control.serve.member_deployment  # noqa: F401
+    import quorate.deployments.control.serve.member_deployment
+    import quorate.deployments.control.serve.online_deployment  # noqa: F401

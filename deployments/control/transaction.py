@@ -125,7 +125,8 @@ def recorded_apps(record: Record) -> list[serve_apps.ServeApp]:
         serve_apps.door_application(live, record.doors, record.http_port, record.grpc_port, node)
         for node in record.door_apps
     ]
-    return [*serve_apps.member_applications(live), *doors]
+    learning = [serve_apps.online_application(live.spec)] if live.spec.online.mode != "off" else []
+    return [*serve_apps.member_applications(live), *learning, *doors]
 
 
 def _restore_if_held(ensemble: str, registry: Registry, lease: Lease) -> None:

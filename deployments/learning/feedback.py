@@ -9,8 +9,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,13 +33,20 @@ MAX_WAITING, COMMIT_LABELS = 200_000, 20_000
 LOOK_S = 30.0
 # How often it is read what other replicas wrote. What two take within that time both take; the reader tells them apart.
 OTHERS_S = 0.1
+# Requests with labels for answers of other folders, for which others are asked at the same time.
+ASKING = 4
+
+# What becomes of a label, and why.
+Verdict = tuple[str, str]
+# Given labels for answers that none who records here has given: what others say of them, None where there are none.
+Others = Callable[[Sequence[GivenLabel]], Sequence[Verdict] | None]
 
 
 class Counts(Protocol):
     """What becomes of labels."""
 
     def labelled(self, verdict: str, labels: int) -> None:
-        """Count labels with one of ``VERDICTS``."""
+        """Count labels with one of ``VERDICTS``; one thread at a time."""
 
 
 @dataclass
@@ -47,8 +55,9 @@ class _Job:
 
     spec: EnsembleSpec
     given: Sequence[GivenLabel]
+    others: Others | None = None
     future: Future[FeedbackReply] = field(default_factory=Future)
-    verdicts: list[tuple[str, str]] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
 
 
 class Feedback:
@@ -61,29 +70,49 @@ class Feedback:
         self._put = self._taken = 0  # each is written by one thread alone
         self._seen = Seen()
         self._looked_at = self._read_at = -LOOK_S
+        self._asking = ThreadPoolExecutor(ASKING, thread_name_prefix="labels-elsewhere")
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
         self._thread.start()
 
-    def give(self, spec: EnsembleSpec, given: Sequence[GivenLabel]) -> Future[FeedbackReply]:
+    def give(
+        self, spec: EnsembleSpec, given: Sequence[GivenLabel], others: Others | None = None
+    ) -> Future[FeedbackReply]:
         """Take labels; the future has its result when those that are accepted outlive this machine.
 
         Args:
             spec: the live one: its classes and task say what a label is.
+            others: are asked where nobody who records here has given an answer; called on another thread.
 
         Raises:
             OverloadedError: too many wait already.
         """
+        return self._enqueued(_Job(spec, given, others)).future
+
+    def judge(self, spec: EnsembleSpec, given: Sequence[GivenLabel]) -> Future[list[Verdict]]:
+        """The same, for another door that has been given them: the verdict on each."""
+        found: Future[list[Verdict]] = Future()
+        job = self._enqueued(_Job(spec, given))
+
+        def told(done: Future[FeedbackReply]) -> None:
+            error = done.exception()
+            found.set_result(job.verdicts) if error is None else found.set_exception(error)
+
+        job.future.add_done_callback(told)
+        return found
+
+    def _enqueued(self, job: _Job) -> _Job:
         if self._put - self._taken > MAX_WAITING:
             raise OverloadedError("the queue of labels", MAX_WAITING, 1.0)
-        self._put += len(given)
-        job = _Job(spec, given)
+        self._put += len(job.given)
         self._queue.put(job)
-        return job.future
+        return job
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End when what waits is written."""
         self._queue.put(None)
         self._thread.join(timeout_s)
+        self._asking.shutdown(wait=False)
 
     # -- on the thread
 
@@ -144,9 +173,38 @@ class Feedback:
         for key, (content, _) in new.items():
             self._seen.add(key, content)
         for job in jobs:
-            reply = FeedbackReply.of((g, *verdict) for g, verdict in zip(job.given, job.verdicts, strict=True))
-            for verdict, count in reply.counts.items():
+            strangers = self._strangers(known, job) if job.others is not None else []
+            if strangers:
+                self._asking.submit(self._ask_others, job, strangers)
+            else:
+                self._reply(job)
+
+    def _strangers(self, known: KnownAnswers, job: _Job) -> list[int]:
+        """The places of labels for answers of replicas that do not record here."""
+        ids = [(place, parse_answer_id(given.id)) for place, given in enumerate(job.given)]
+        return [place for place, answer in ids if answer is not None and not known.knows(answer.replica)]
+
+    def _ask_others(self, job: _Job, places: Sequence[int]) -> None:
+        """On a thread of its own: what they take they write and count themselves."""
+        told: Sequence[Verdict] | None = None
+        try:
+            assert job.others is not None
+            told = job.others([job.given[place] for place in places])
+        except Exception as error:  # the labels stay unknown
+            _log.warning("labels for %s could not be passed on: %s", self._ensemble, error)
+        for place, verdict in zip(places, told or (), strict=False):
+            job.verdicts[place] = verdict
+        self._reply(job, places if told is not None else ())
+
+    def _reply(self, job: _Job, counted: Sequence[int] = ()) -> None:
+        """Say what became of labels, and count those that others have not counted."""
+        elsewhere = {place for place in counted if job.verdicts[place][0] != "unknown"}
+        own = Counter(verdict for place, (verdict, _) in enumerate(job.verdicts) if place not in elsewhere)
+        with self._counting:
+            for verdict, count in own.items():
                 self._counts.labelled(verdict, count)
+        reply = FeedbackReply.of((given, *verdict) for given, verdict in zip(job.given, job.verdicts, strict=True))
+        if job.future.set_running_or_notify_cancel():  # else who gave them has gone
             job.future.set_result(reply)
 
     def _look(self, known: KnownAnswers, jobs: Sequence[_Job]) -> None:

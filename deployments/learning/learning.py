@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import RequestError
-from quorate.deployments.learning.feedback import Feedback
+from quorate.deployments.learning.feedback import Feedback, Others, Verdict
 from quorate.deployments.learning.recorder import Recorder
 from quorate.deployments.learning.shadows.shadow_fusions import ShadowFusions
 from quorate.deployments.spec.fields.record import RecordSpec
@@ -23,10 +23,13 @@ class Learning:
 
     Attributes:
         shadows: fusions that are computed beside the live one.
+        others: says what other doors make of labels for answers that nobody who records here has given; None where
+            there are none.
     """
 
     def __init__(self, engine: Engine):
         self._engine, self.shadows = engine, ShadowFusions(engine)
+        self.others: Others | None = None
         self._settings: RecordSpec | None = None
         self._recorder: Recorder | None = None
         self._feedback: Feedback | None = None
@@ -57,9 +60,12 @@ class Learning:
             OverloadedError: too many labels wait to be written.
             UnavailableError: they cannot be written.
         """
-        if self._feedback is None:
-            raise RequestError("nothing is recorded here, and no label has a place; deploy with record: {folder: ...}")
-        return await asyncio.wrap_future(self._feedback.give(self._engine.revision.spec, labels))
+        taking = self._taking()
+        return await asyncio.wrap_future(taking.give(self._engine.revision.spec, labels, self.others))
+
+    async def judge(self, labels: Sequence[GivenLabel]) -> list[Verdict]:
+        """The same for another door, which is told of each; no other is asked. Raises as ``take``."""
+        return await asyncio.wrap_future(self._taking().judge(self._engine.revision.spec, labels))
 
     def close(self) -> None:
         """Write what there is."""
@@ -68,6 +74,11 @@ class Learning:
         for one in (self._recorder, *(recorder for _, recorder in self._ending), self._feedback):
             if one is not None:
                 one.close()
+
+    def _taking(self) -> Feedback:
+        if self._feedback is None:
+            raise RequestError("nothing is recorded here, and no label has a place; deploy with record: {folder: ...}")
+        return self._feedback
 
     def _follow(self, settings: RecordSpec | None) -> None:
         if self._recorder is not None:

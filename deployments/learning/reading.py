@@ -9,7 +9,7 @@ Entry point: ``record = open_record("/var/lib/quorate/digits"); labels = record.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Labels:
             return [None] * len(rows)
         find, classes = self.found.get, frozenset(rows.about.classes)
         found = [find(key) for key in _keys(rows)]
-        return [None if label is None or not _fits(label, classes) else label for label in found]
+        return [None if label is None or not label_fits(label, classes) else label for label in found]
 
     def came_us(self, rows: RecordedRows) -> NDArray[np.int64]:
         """(R,) when each row's label came, since 1970; 0 where there is none."""
@@ -109,7 +109,7 @@ class Record:
                 for batch in read_batches(self.folder.files, file.path):
                     about = AnswersMetadata.of_schema(batch.schema)
                     if about is not None:
-                        yield from _rows(batch, about)
+                        yield from rows_of_batch(batch, about)
 
     def labels(self) -> Labels:
         """All labels."""
@@ -134,8 +134,9 @@ def _keys(rows: RecordedRows) -> Iterator[tuple[str, int, str]]:
     return ((i, n, name) for i, n in zip(rows.ids.tolist(), rows.numbers.tolist(), strict=True))
 
 
-def _fits(label: Label, classes: frozenset[str]) -> bool:
-    return classes.issuperset(label.classes) and bool(classes) != bool(label.values)
+def label_fits(label: Label, classes: Collection[str]) -> bool:
+    """Whether a label is of those that who answered knew."""
+    return all(one in classes for one in label.classes) and bool(classes) != bool(label.values)
 
 
 def _take(labels: Labels, key: tuple[str, int, str], label: Label, time_us: int) -> None:
@@ -182,7 +183,8 @@ def is_record(location: str | Path) -> bool:
     return False
 
 
-def _rows(batch: pa.RecordBatch, about: AnswersMetadata) -> Iterator[RecordedRows]:
+def rows_of_batch(batch: pa.RecordBatch, about: AnswersMetadata) -> Iterator[RecordedRows]:
+    """A batch of a file of answers; of tokens in runs of one length."""
     ids = batch.column("id").to_numpy(zero_copy_only=False)
     numbers, calls = batch.column("row").to_numpy(), batch.column("call").to_numpy()
     times, coverage = batch.column("time").cast(pa.int64()).to_numpy(), batch.column("coverage").to_numpy()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from quorate.deployments.metrics.online_learning import online_metrics
 
 # Of the code that runs: after an upgrade on a running node another is installed.
 VERSION = version("quorate")
@@ -20,6 +23,7 @@ class ServerState(Collector):
         ready: whether enough members take calls for an answer.
         processes: by member, where it computes: its ``own`` process, one ``shared`` with others, ``inside`` of this.
         record_number: of the registry's record that is followed; 0 where there is no registry.
+        online: what learning has come to, as ``read_report`` gives it; empty where nothing learns.
         certificates_expire: by kind of file, when its first certificate ceases to be valid, in seconds since 1970.
     """
 
@@ -34,6 +38,7 @@ class ServerState(Collector):
         self.event_loop_cpu_s: Callable[[], float] | None = None
         self.processes: Callable[[], Mapping[str, str]] | None = None
         self.record_number = 0
+        self.online: Mapping[str, Any] = {}
         self.certificates_expire: Callable[[], Mapping[str, float]] | None = None
 
     def collect(self) -> Iterable[Metric]:
@@ -55,6 +60,8 @@ class ServerState(Collector):
             loop = CounterMetricFamily(name, said, labels=["ensemble"])
             loop.add_metric([self._ensemble], self.event_loop_cpu_s())
             yield loop
+        if self.online:
+            yield from online_metrics(self._ensemble, self.online)
         yield from self._processes()
         yield from self._certificates()
 

@@ -7,6 +7,7 @@ Fusion replicas look at the number alone until it grows. Of tokens only digests 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -35,6 +36,8 @@ _VERSION = version("quorate")  # of the code that runs, whatever is installed si
 _DOORS = TypeAdapter(Doors)
 # Behind the ensemble's name in that of an application that Serve does not know: fusion replicas run it themselves.
 INSIDE = "="
+# And in that of the one that learns.
+LEARNING = "~online"
 
 
 class Store(Protocol):
@@ -80,8 +83,9 @@ class Publication:
 
     @property
     def serve_apps(self) -> set[str]:
-        """The applications of members that are no part of fusion replicas."""
-        return {app for app in self.apps.values() if not is_inside(app)}
+        """The applications that are no part of fusion replicas: of members, and of what learns."""
+        learning = {learning_app(self.spec.name)} if self.spec.online.mode != "off" else set()
+        return {app for app in self.apps.values() if not is_inside(app)} | learning
 
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -210,6 +214,11 @@ def is_inside(app: str) -> bool:
     return app.partition(".")[2].startswith(INSIDE)
 
 
+def learning_app(ensemble: str) -> str:
+    """The name of the application that learns weights from labels: one, whatever number of doors there are."""
+    return f"{ensemble}.{LEARNING}.{hashlib.sha256(ensemble.encode()).hexdigest()[:8]}"
+
+
 def _plain(spec: EnsembleSpec) -> dict[str, Any]:
     """In JSON's types, without what has its default: an older version may not know the field."""
     short = spec.model_dump(mode="json", exclude_defaults=True)
@@ -279,6 +288,18 @@ class Registry:
         """An ensemble is no more."""
         self._store.delete(_telemetry_key(ensemble))
 
+    def online(self, ensemble: str) -> bytes:
+        """What weights that learn have come to, as who learns them has written it last; empty for nothing."""
+        return self._store.get(_online_key(ensemble))
+
+    def note_online(self, ensemble: str, stored: bytes) -> None:
+        """Keep that."""
+        self._store.put(_online_key(ensemble), stored)
+
+    def forget_online(self, ensemble: str) -> None:
+        """An ensemble is no more."""
+        self._store.delete(_online_key(ensemble))
+
     def cluster_keys(self) -> ClusterKeys:
         """What replicas on different nodes prove to each other that they have; made by whoever asks first."""
         from quorate.deployments.transport.keys import ClusterKeys
@@ -314,6 +335,10 @@ class Registry:
 
 def _telemetry_key(ensemble: str) -> str:
     return f"telemetry/{ensemble}"
+
+
+def _online_key(ensemble: str) -> str:
+    return f"online/{ensemble}"
 
 
 def _number_key(ensemble: str) -> str:

@@ -18,6 +18,7 @@ from quorate.deployments.spec.checks.check_members import (
     check_resources,
     check_tensors,
 )
+from quorate.deployments.spec.checks.check_online import check_online
 from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs, check_task_of
 from quorate.deployments.spec.checks.check_placement import check_placement
 from quorate.deployments.spec.checks.check_record import check_record
@@ -106,6 +107,7 @@ def _check(spec: EnsembleSchema) -> None:
     check_inner(spec)
     check_placement(spec)
     check_record(spec.record)
+    check_online(spec)
     if spec.outputs:
         check_output_classes(spec)
     check_resources("serving.resources", spec.serving.resources)

@@ -27,6 +27,11 @@ def json_schema() -> dict[str, Any]:
         "description": tensor.pop("description"),
         "anyOf": [{"enum": tensor["properties"]["datatype"]["enum"]}, tensor],
     }
+    online = definitions["OnlineSpec"]
+    definitions["OnlineSpec"] = {
+        "description": online.pop("description"),
+        "anyOf": [{"enum": [*online["properties"]["mode"]["enum"], False]}, online],  # off is false in YAML 1.1
+    }
     read = definitions["MemberSpec"]["properties"]["inputs"]
     definitions["MemberSpec"]["properties"]["inputs"] = {
         "description": read.pop("description"),

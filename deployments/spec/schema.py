@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field, model_validator
 
 from quorate.deployments.spec.fields.fusion import FusionSpec
+from quorate.deployments.spec.fields.online import OnlineSpec
 from quorate.deployments.spec.fields.preprocess import PreprocessSpec
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.deployments.spec.fields.types import (
@@ -223,11 +224,12 @@ class EnsembleSchema(Frozen):
         together: lists of members that share a process, whatever ``placement`` says.
         apart: members that have a process of their own, whatever ``placement`` says.
         record: what is kept of answers, and where; nothing when left out.
+        online: whether weights learn from the labels of recorded answers, and go live by themselves.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
     # What places members, or is done beside answers: it changes no answer and no door.
-    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record"})
+    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record", "online"})
     later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles", *beside})
 
     name: Name
@@ -246,6 +248,7 @@ class EnsembleSchema(Frozen):
     together: tuple[Annotated[tuple[Name, ...], Field(min_length=2)], ...] = ()
     apart: tuple[Name, ...] = ()
     record: RecordSpec | None = None
+    online: OnlineSpec = OnlineSpec()
     digests: dict[str, Digest] = Field(default_factory=dict)
 
     @property

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 # Where the time of day is read, for people to see: since when a lease is held, when a model was last asked, the name of
 # a run's folder, a line of a log and when it was written; and files of logs that are older than a day are forgotten;
 # when a request was seen that stands for a bucket of a histogram, and when a span began and ended; how old files are
-# that nobody needs; from when to when a certificate is good; when an answer was given and a label came, and how old
-# those are that a record keeps.
+# that nobody needs; from when to when a certificate is good; when an answer was given and a label came, how old
+# those are that a record keeps, and how long ago weights went live that were learned from them.
 STAMPS = {
     ("deployments/records/lease.py", "now"),
     ("deployments/metrics/statistics.py", "time_ns"),
@@ -45,6 +45,7 @@ STAMPS = {
     ("deployments/learning/expiry.py", "time"),
     ("deployments/learning/known_answers.py", "time"),
     ("deployments/learning/feedback.py", "time_ns"),
+    ("deployments/control/online/online_learning.py", "time_ns"),
     ("cluster/operations/logs.py", "time"),
     ("cluster/operations/logs.py", "strftime"),
     ("cluster/operations/logs.py", "localtime"),

@@ -36,7 +36,7 @@ def everything_the_command_line_can_do() -> None:
     quorate.deploy("digits.yaml", otlp_endpoint="http://collector:4317", trace_ratio=0.01, log_format="json")
     assert_type(quorate.connect("digits"), quorate.Ensemble)
     assert_type(quorate.status(), quorate.Status)
-    assert_type([one.name for one in quorate.status()], list[str])
+    assert_type([one.name for one in quorate.status(online=True)], list[str])
     assert_type(quorate.query("digits", "rows.npy", explain=True), quorate.Result)
     assert_type(quorate.query_file("digits", "rows.parquet", "answers.parquet"), quorate.Answered)
     assert_type(quorate.bench("digits", clients=4), quorate.BenchResult)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.spreading import keep_copies
+from quorate.deployments.control.online.labels_elsewhere import give_elsewhere
 from quorate.deployments.control.publish import publish
 from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later, kept_root
 from quorate.deployments.control.serve.moving_doors import LOOK_S, NodeWatch, follow_nodes
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from quorate.deployments.engine.engine import Engine
+    from quorate.deployments.learning.feedback import Verdict
     from quorate.deployments.members.inside.inside_members import InsideMembers
     from quorate.deployments.members.inside.inside_thread import InsideThread
     from quorate.deployments.server.fusion_server import Served
+    from quorate.deployments.wire.feedback import GivenLabel
 
 _log = logging.getLogger(__name__)
 # Of the code that runs, whatever is installed since.
@@ -87,6 +90,7 @@ class FusionDeployment:
         self._registry = Registry(ClusterStore())
         self._replica_id = str(context.replica_id.unique_id)
         self._last_inside = (time.monotonic(), 0.0)
+        self._online = b""
         self._number, self._record = 0, self._registry.latest(ensemble)
         record = self._record
         ours = record is not None and self._app in record.door_apps.values()
@@ -102,6 +106,7 @@ class FusionDeployment:
         self._load_inside(first)
         self._server.start(_served(first), opening=ours)
         self._tell_doors(record if ours else None)
+        self._server.learning.others = self._give_elsewhere
         self._telemetry, self._server.engine.on_logs = Telemetry(), log.use
         self._adopt_telemetry()
         self._adopting = threading.Lock()
@@ -136,6 +141,10 @@ class FusionDeployment:
     def shadows(self) -> dict[str, Any]:
         """How shadow fusions compare with the live one here."""
         return self._server.with_shadows(lambda shadows: shadows.report())
+
+    def take_labels(self, labels: Sequence[GivenLabel]) -> list[Verdict]:
+        """What becomes of labels that were given at another door, for answers that may be recorded here."""
+        return self._server.call(self._server.learning.judge(labels))
 
     def adopt(self) -> None:
         """Second step: do what the registry says now. Answer with its live revision, admit whom it admits."""
@@ -205,6 +214,7 @@ class FusionDeployment:
         """Take up what passed this replica by, because it was just starting or out of reach."""
         self.adopt()
         self._adopt_telemetry()
+        self._look_at_learning()
         tell_ended(self._ensemble, self._node, self._telemetry.logs)
         tell_ended(SHARED, self._node, LogSettings())
 
@@ -232,6 +242,24 @@ class FusionDeployment:
         if found != self._telemetry:
             self._server.call(self._server.engine.adopt_telemetry(found))
             self._telemetry = found
+
+    def _give_elsewhere(self, labels: Sequence[GivenLabel]) -> Sequence[Verdict] | None:
+        """Let doors of other nodes, whose folders are their own, have labels; on a thread that only these wait for."""
+        record, kept = self._record, self._server.engine.revision.spec.record
+        if record is None or kept is None or kept.shared:
+            return None
+        apps = [app for node, app in sorted(record.door_apps.items()) if node != self._node]
+        return give_elsewhere(apps, labels) if apps else None
+
+    def _look_at_learning(self) -> None:
+        """Have metrics say what weights that learn have come to."""
+        from quorate.deployments.learning.online.report import brief, read_report
+
+        learns = self._server.engine.revision.spec.online.mode != "off"
+        stored = self._registry.online(self._ensemble) if learns else b""
+        if stored != self._online:
+            self._server.engine.metrics.state.online = brief(read_report(stored))
+            self._online = stored
 
     async def _configure(self, change: Callable[[Telemetry], Telemetry]) -> Telemetry:
         """Record what arrived at a door; the other doors take it up."""

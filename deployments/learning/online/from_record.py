@@ -22,13 +22,13 @@ from quorate.fusion.errors import QuorateError
 from quorate.fusion.rules.weighting import WeightedRule
 
 Floats = NDArray[np.float64]
-_UNDER_LOG_LOSS = ("classification", "binary")
+UNDER_LOG_LOSS = ("classification", "binary")
 # Of other tasks what each row loses.
-_LOSSES = {"multilabel": "nats a label", "regression": "squared error"}
+LOSSES = {"multilabel": "nats a label", "regression": "squared error"}
 
 
 @dataclass
-class _Stream:
+class LabelledStream:
     """Labelled rows of one output, batch by batch; members in the order in which they were met."""
 
     task: str
@@ -38,6 +38,26 @@ class _Stream:
     truth: list[NDArray[np.int64]] = field(default_factory=list)
     cells: list[tuple[NDArray[np.intp], Floats, NDArray[np.bool_]]] = field(default_factory=list)
     first: tuple[int, Revision] | None = None
+
+    def add(
+        self, rows: RecordedRows, found: Sequence[Label | None], came_us: NDArray[np.int64], revision: Revision
+    ) -> None:
+        """Take rows, each with its label or none, and (R,) when these came.
+
+        Raises:
+            RequestError: the revision reads what the record does not hold.
+        """
+        values, there = members_read(revision, rows)
+        about = rows.about
+        places = np.array([self.members.setdefault(name, len(self.members)) for name in revision.asked], np.intp)
+        known = np.array([at for at, label in enumerate(found) if label is not None], np.intp)
+        truth = true_arrays(about.classes, about.task, [label for label in found if label is not None])
+        self.cells.append((places, _cells(values[:, known], truth, about.task), there[:, known].T))
+        self.truth.append(truth if about.task in UNDER_LOG_LOSS else np.zeros(len(known), np.int64))
+        self.answered.append(rows.times_us[known])
+        self.came.append(np.maximum(came_us[known], rows.times_us[known] + 1))  # clocks of two machines
+        if self.first is None or rows.times_us[0] < self.first[0]:
+            self.first = int(rows.times_us[0]), revision
 
     def joined(self) -> tuple[LabelTimes, NDArray[np.int64], Floats, NDArray[np.bool_]]:
         """Times, truth, and (N, M) cells with who answered, in the order in which labels came."""
@@ -79,12 +99,14 @@ def learn_from_record(
     Returns:
         By output; none of tokens, rankings and quantiles, or where no row has a label.
     """
-    streams: dict[str, _Stream] = {}
+    streams: dict[str, LabelledStream] = {}
     for rows in record.rows():
         found = labels.of(rows)
         if any(label is not None for label in found) and learns(rows):
             try:
-                _gather(streams, rows, found, labels.came_us(rows), revision_of(rows))
+                stream = streams.get(rows.about.output) or LabelledStream(rows.about.task)
+                stream.add(rows, found, labels.came_us(rows), revision_of(rows))
+                streams[rows.about.output] = stream
             except QuorateError:
                 continue  # who replays says so
     return {output: _history(output, stream) for output, stream in streams.items()}
@@ -93,30 +115,12 @@ def learn_from_record(
 def learns(rows: RecordedRows) -> bool:
     """Whether weights of what members gave can be learned."""
     about = rows.about
-    return about.layers == about.members and not about.of_tokens and about.task in (*_UNDER_LOG_LOSS, *_LOSSES)
-
-
-def _gather(
-    streams: dict[str, _Stream], rows: RecordedRows, found: Sequence[Label | None], came: NDArray[np.int64],
-    revision: Revision,
-) -> None:  # fmt: skip
-    values, there = members_read(revision, rows)
-    about = rows.about
-    stream = streams.setdefault(about.output, _Stream(about.task))
-    places = np.array([stream.members.setdefault(name, len(stream.members)) for name in revision.asked], np.intp)
-    known = np.array([at for at, label in enumerate(found) if label is not None], np.intp)
-    truth = true_arrays(about.classes, about.task, [label for label in found if label is not None])
-    stream.cells.append((places, _cells(values[:, known], truth, about.task), there[:, known].T))
-    stream.truth.append(truth if about.task in _UNDER_LOG_LOSS else np.zeros(len(known), np.int64))
-    stream.answered.append(rows.times_us[known])
-    stream.came.append(np.maximum(came[known], rows.times_us[known] + 1))  # clocks of two machines
-    if stream.first is None or rows.times_us[0] < stream.first[0]:
-        stream.first = int(rows.times_us[0]), revision
+    return about.layers == about.members and not about.of_tokens and about.task in (*UNDER_LOG_LOSS, *LOSSES)
 
 
 def _cells(values: Floats, truth: NDArray[Any], task: str) -> Floats:
     """(N, M) each member's probability of what is true, or its loss."""
-    if task in _UNDER_LOG_LOSS:
+    if task in UNDER_LOG_LOSS:
         return np.asarray(values[:, np.arange(len(truth)), truth].T, np.float64)
     true = np.asarray(truth, np.float64).reshape(len(truth), -1)
     flat = values.reshape(*values.shape[:2], -1)
@@ -126,22 +130,24 @@ def _cells(values: Floats, truth: NDArray[Any], task: str) -> Floats:
     return np.asarray(-np.log(np.maximum(sure, LEAST)).mean(axis=2).T, np.float64)
 
 
-def _history(output: str, stream: _Stream) -> History:
+def _history(output: str, stream: LabelledStream) -> History:
     labels, truth, cells, present = stream.joined()
     members, pinned = tuple(stream.members), _weights(stream)
-    if stream.task in _UNDER_LOG_LOSS:
+    if stream.task in UNDER_LOG_LOSS:
         return live_through(output, members, pinned, labels, cells, present, truth)
-    return hedge_through(output, members, pinned, labels, cells, present, _LOSSES[stream.task])
+    return hedge_through(output, members, pinned, labels, cells, present, LOSSES[stream.task])
 
 
-def _weights(stream: _Stream) -> Floats | None:
+def _weights(stream: LabelledStream) -> Floats | None:
     """(M,) of the first revision's rule; None where it is no weighted mean."""
     assert stream.first is not None
-    revision = stream.first[1]
+    known = weights_of(stream.first[1])
+    return None if known is None else np.array([known.get(name, 0.0) for name in stream.members])
+
+
+def weights_of(revision: Revision) -> dict[str, float] | None:
+    """What a rule gives each member that it asks; None where it is no weighted mean."""
     rule = revision.graph.output.rule
     if not isinstance(rule, WeightedRule) or not rule.linear:
         return None
-    found = np.zeros(len(stream.members))
-    for name, share in zip(revision.asked, rule.shares.tolist(), strict=True):
-        found[stream.members[name]] = share
-    return found
+    return dict(zip(revision.asked, rule.shares.tolist(), strict=True))

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Any
@@ -97,70 +97,81 @@ class History(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it; weights at most a thousand times."""
+        times = [int(self.times_us[max(at.labels - 1, 0)]) for at in self.standings]
+        weights = [self.weights[at.labels] for at in self.standings]
         return {
             "output": self.output, "members": list(self.members), "loss": self.loss_name,
-            "standings": [
-                {
-                    "labels": at.labels, "time_us": self._time_us(at.labels), "total": at.loss, "stale": at.stale,
-                    "rivals": [
-                        {"name": one.name, "total": one.loss, "regret": at.loss - one.loss, "bound": one.bound}
-                        for one in at.rivals
-                    ],
-                }
-                for at in self.standings
-            ],
+            "standings": [standing_to_dict(*one) for one in zip(self.standings, times, weights, strict=True)],
             "weights": [
-                {"labels": at, "time_us": self._time_us(at), "weights": self.weights[at].tolist()}
+                {"labels": at, "time_us": int(self.times_us[max(at - 1, 0)]), "weights": self.weights[at].tolist()}
                 for at in _places(len(self.times_us), 1000)
             ],
-            "changes": [
-                {
-                    "labels": one.labels, "time_us": one.time_us, "taken_back": one.taken_back, "gain": one.gain,
-                    "decided_by": one.decided_by, "weights": one.weights.tolist(),
-                }
-                for one in self.changes
-            ],
+            "changes": [change_to_dict(one) for one in self.changes],
         }  # fmt: skip
 
     def tables(self) -> Sequence[Table]:
         """Regret and weights through time, and what would have gone live."""
-        end, unit = self.end, f"{self.loss_name} a row"
-        cells = [
-            [one.name, f"{one.loss / end.labels:.4f}", f"{end.loss - one.loss:+.1f}", f"{one.bound:.1f}"]
-            for one in end.rivals
-        ]
-        late = f"late labels cost {end.stale / end.labels:+.4f} of it"
-        title = f"{self.output}: online weights from {end.labels} labels, {end.loss / end.labels:.4f} {unit}; {late}"
-        regrets = [
-            [*self._when(at.labels), *(f"{at.loss - one.loss:+.1f} of {one.bound:.1f}" for one in at.rivals)]
-            for at in self.standings
-        ]
-        weights = [
-            [*self._when(at), *(f"{weight:.3f}" for weight in self.weights[at])]
-            for at in (0, *(standing.labels for standing in self.standings))
-        ]
-        names = [one.name.partition(",")[0] for one in end.rivals]
-        return [
-            Table(["against", unit, "regret in all", "at most"], cells, title),
-            Table(["labels", "time", *names], regrets, "regret through time"),
-            Table(["labels", "time", *self.members], weights, "weights through time", self._told()),
-        ]
-
-    def _time_us(self, labels: int) -> int:
-        return int(self.times_us[max(labels - 1, 0)])
-
-    def _when(self, labels: int) -> tuple[str, str]:
-        return str(labels), _date(self._time_us(labels))
+        return tables_of(self.to_dict(), self._told())
 
     def _told(self) -> list[str]:
         if self.pinned is None:
             return ["the rule is no weighted mean: its weights cannot go live"] if self.loss_name == "nats" else []
-        told = []
-        for one in self.changes:
-            what = "the pinned weights back" if one.taken_back else "learned weights live"
-            gain = f"{one.gain:+.4f} nats a row over {one.decided_by} labels"
-            told.append(f"{_date(one.time_us)}, label {one.labels}: {what}, {gain}")
+        told = [said_of_change(change_to_dict(one)) for one in self.changes]
         return told or ["nothing would have gone live: no weights were shown to be better than the live ones"]
+
+
+def standing_to_dict(at: Standing, time_us: int, weights: Floats) -> dict[str, Any]:
+    """As JSON would hold it.
+
+    Args:
+        time_us: when the last of its labels came.
+        weights: (M,) then.
+    """
+    rivals = [
+        {"name": one.name, "total": one.loss, "regret": at.loss - one.loss, "bound": one.bound} for one in at.rivals
+    ]
+    numbers = {"labels": at.labels, "time_us": time_us, "total": at.loss, "stale": at.stale}
+    return numbers | {"rivals": rivals, "weights": weights.tolist()}
+
+
+def change_to_dict(change: Change) -> dict[str, Any]:
+    """As JSON would hold it."""
+    return asdict(change) | {"weights": change.weights.tolist()}
+
+
+def said_of_change(change: Mapping[str, Any]) -> str:
+    """A line of what ``change_to_dict`` gave."""
+    what = "the pinned weights back" if change["taken_back"] else "learned weights live"
+    gain = f"{change['gain']:+.4f} nats a row over {change['decided_by']} labels"
+    return f"{date_of(change['time_us'])}, label {change['labels']}: {what}, {gain}"
+
+
+def tables_of(told: Mapping[str, Any], lines: Sequence[str]) -> list[Table]:
+    """Regret and weights through time, of what ``History.to_dict`` gave, and lines below."""
+    standings, members = told["standings"], told["members"]
+    end, unit = standings[-1], f"{told['loss']} a row"
+    cells = [
+        [one["name"], f"{one['total'] / end['labels']:.4f}", f"{one['regret']:+.1f}", f"{one['bound']:.1f}"]
+        for one in end["rivals"]
+    ]
+    late = f"late labels cost {end['stale'] / end['labels']:+.4f} of it"
+    loss = f"{end['total'] / end['labels']:.4f} {unit}"
+    title = f"{told['output']}: online weights from {end['labels']} labels, {loss}; {late}"
+    regrets = [
+        [*_when(at), *(f"{one['regret']:+.1f} of {one['bound']:.1f}" for one in at["rivals"])] for at in standings
+    ]
+    first = [told["weights"][0]] if told["weights"] else []
+    weights = [[*_when(at), *(f"{weight:.3f}" for weight in at["weights"])] for at in (*first, *standings)]
+    names = [one["name"].partition(",")[0] for one in end["rivals"]]
+    return [
+        Table(["against", unit, "regret in all", "at most"], cells, title),
+        Table(["labels", "time", *names], regrets, "regret through time"),
+        Table(["labels", "time", *members], weights, "weights through time", lines),
+    ]
+
+
+def _when(at: Mapping[str, Any]) -> tuple[str, str]:
+    return str(at["labels"]), date_of(at["time_us"])
 
 
 @dataclass(frozen=True)
@@ -197,12 +208,12 @@ def live_through(
     places = _places(len(truth), _SHOWN)
     parts, regrets = [], []
     for start, stop in pairwise(places):
-        parts.append(learner.learn(probs[start:stop], present[start:stop]).weights)
+        parts.append(learner.learn(probs[start:stop], present[start:stop], labels.known[start:stop]).weights)
         regrets.append(learner.regret())
     weights = np.concatenate([*parts, learner.weights[None]])
     used, clipped = weights[labels.known], np.clip(probs, LEAST, 1.0)
     sums = -np.log(pooled(used, clipped, present)).cumsum()
-    standings = [_standing(members, float(sums[regret.labels - 1]), regret, pinned is not None) for regret in regrets]
+    standings = [standing_of(members, float(sums[regret.labels - 1]), regret, pinned is not None) for regret in regrets]
     found = History(output, tuple(members), "nats", standings, labels.came_us, weights, pinned)
     if pinned is not None:
         publisher = Publisher(pinned)
@@ -211,7 +222,13 @@ def live_through(
     return found
 
 
-def _standing(members: Sequence[str], loss: float, regret: Regret, pinned: bool) -> Standing:
+def standing_of(members: Sequence[str], loss: float, regret: Regret, pinned: bool) -> Standing:
+    """How weights that were used stand, by what learning has cost.
+
+    Args:
+        loss: of the weights that were known when each row was answered.
+        pinned: whether the first weights are those of a revision.
+    """
     stale = loss - regret.loss
     rivals = [
         Rival(f"best member, {members[regret.member]}", regret.member_loss, regret.member_bound + stale),
@@ -231,20 +248,25 @@ def hedge_through(
     parts, states = [], []
     for start, stop in pairwise(_places(len(losses), _SHOWN)):
         parts.append(learner.learn(losses[start:stop], present[start:stop]))
-        best = int(learner.member_losses.argmin())
-        bound = float(learner.regret_bounds()[best])
-        states.append(
-            (stop, learner.loss, Rival(f"best member, {members[best]}", float(learner.member_losses[best]), bound))
-        )
+        states.append((stop, learner.loss, best_member(members, learner)))
     weights = np.concatenate([*parts, learner.weights[None]])
     used = np.maximum(weights[labels.known], 1e-12)  # all that had weight may be missing
     sums = pooled(used, losses, present).cumsum()
-    standings = [
-        Standing(at, float(sums[at - 1]), stale, [replace(rival, bound=rival.bound + stale)])
-        for at, loss, rival in states
-        for stale in [float(sums[at - 1]) - loss]
-    ]
+    standings = [hedged_standing(at, float(sums[at - 1]), loss, rival) for at, loss, rival in states]
     return History(output, tuple(members), loss_name, standings, labels.came_us, weights)
+
+
+def best_member(members: Sequence[str], learner: AdaHedge) -> Rival:
+    """The member that has lost least so far."""
+    best = int(learner.member_losses.argmin())
+    bound = float(learner.regret_bounds()[best])
+    return Rival(f"best member, {members[best]}", float(learner.member_losses[best]), bound)
+
+
+def hedged_standing(labels: int, loss: float, held: float, rival: Rival) -> Standing:
+    """How weights that were used stand, by what those cost that were ``held`` when labels came."""
+    stale = loss - held
+    return Standing(labels, loss, stale, [replace(rival, bound=rival.bound + stale)])
 
 
 def _places(labels: int, most: int) -> list[int]:
@@ -252,5 +274,6 @@ def _places(labels: int, most: int) -> list[int]:
     return found
 
 
-def _date(time_us: int) -> str:
+def date_of(time_us: int) -> str:
+    """A time for people."""
     return datetime.fromtimestamp(time_us / 1e6, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

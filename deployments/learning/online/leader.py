@@ -1,10 +1,11 @@
 """The best mixture so far: follow the regularised leader under log-loss.
 
-Regulariser and rows are one likelihood: the prior counts as ``strength`` rows that each saw one member alone, as half a
-row a member does in the universal portfolio of Cover and Ordentlich (1996, "Universal portfolios with side
-information", section 4). Its regret is bounded by what was seen (Kalai and Vempala 2005, "Efficient algorithms for
-online decision problems", lemma 3.1; McMahan 2017, "A survey of algorithms and analysis for adaptive online learning",
-section 3), whatever the rows are: no bound on gradients is assumed, under log-loss there is none.
+Regulariser and rows are one likelihood: the prior counts as ``strength`` rows that each saw one member alone, as in the
+universal portfolio of Cover and Ordentlich (1996, "Universal portfolios with side information", section 4), where it
+counts half a row a member; with less the best mixture of few members is found sooner. Its regret is bounded by what was
+seen (Kalai and Vempala 2005, "Efficient algorithms for online decision problems", lemma 3.1; McMahan 2017, "A survey of
+algorithms and analysis for adaptive online learning", section 3), whatever the rows are: no bound on gradients is
+assumed, under log-loss there is none.
 """
 
 # M members, N rows
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 EVERY, PART = 16, 16
 # How far from the best mixture the solved one may be, in nats a row; what it is counts in the bound.
 GAP = 0.0005
+# So many rows a member the prior counts as.
+STRENGTH = 0.2
 # Rows that are kept fill no more than this; then the leader begins anew, with its weights for a prior.
 KEPT_BYTES = 128 << 20
 _STEPS = 60
@@ -38,7 +41,7 @@ class Leader:
         """Args:
         prior: (M,) above 0, with sum 1.
         """
-        self.strength = len(prior) / 2
+        self.strength = len(prior) * STRENGTH
         self._kept = np.empty((256, len(prior)))
         self._past = 0.0  # the bound of the times before it began anew, and
         self._past_best = 0.0  # the loss of the best mixture in each of these

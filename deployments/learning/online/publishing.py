@@ -13,6 +13,7 @@ weights were better as they were known to each answer; the newest go live.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -27,11 +28,13 @@ Floats = NDArray[np.float64]
 ALPHA = 0.05
 # In nats a row: what is no better than this is not worth a change.
 LEAST_GAIN = 0.001
-# So much of the live weights stays in those that replace them: what these can lose in a row is bounded so.
+# So much of the live weights, and of the pinned ones, stays in those that replace them: what these can lose in a row is
+# bounded so.
 KEPT = 0.02
-# Weights are taken back when they have lost so many nats more than the pinned ones over the latest labels, and none go
-# live for as many labels then: over any 2,000 labels in a row that is less than .005 each, but for one row.
-BUDGET, LATEST = 8.0, 2000
+# Weights are taken back when they have lost so many nats more than the pinned ones over the latest labels, or any less
+# of them, and none go live before that is half of it: with what one row can lose, over any 2,000 rows whose labels have
+# come that is less than .005 each.
+BUDGET, LATEST = 6.0, 2000
 # Evidence that labels have to do with answers is begun anew after so many: it may end one day.
 SENSE = 2000
 _CHUNK = 256
@@ -84,91 +87,160 @@ class Change:
     decided_by: int
 
 
+@dataclass(frozen=True)
+class Wish:
+    """Weights that are to go live.
+
+    Attributes:
+        weights: (M,) of them.
+        back: whether these are the pinned ones again.
+        gain, decided_by: as of a ``Change``.
+    """
+
+    weights: Floats
+    back: bool
+    gain: float
+    decided_by: int
+
+
 class Publisher:
-    """Decides over weights as labels come.
+    """Decides over weights as labels come; who makes them live says so with ``went_live``.
 
     Attributes:
         live: (M,) now.
         changes: so far.
+        wish: what is to go live after the labels so far; None where nothing is.
     """
 
-    def __init__(self, pinned: Floats):
+    def __init__(self, pinned: Floats, since_us: int = -1):
         """Args:
         pinned: (M,) the weights of the revision that somebody deployed.
+        since_us: answers that were given before say nothing of it.
         """
         self._pinned = self.live = pinned / pinned.sum()
         self.changes: list[Change] = []
-        self._labels = self._rest_until = self._published = 0
-        self._since_us = -1
+        self.wish: Wish | None = None
+        self._labels = self._published = 0
+        self._since_us = since_us
         self._latest = np.zeros(LATEST)  # by how much each label was worse than by the pinned weights
         self._begin_test()
 
     def see(self, labels: Labelled) -> None:
-        """Take labels."""
+        """Take labels; what they wish for goes live at once, between two of them."""
         start = 0
         while start < len(labels):
-            start += self._see_some(labels.part(slice(start, start + _CHUNK)))
+            start += self._see_some(labels.part(slice(start, start + _CHUNK)), at_once=True)
+            if self.wish is not None:
+                self.went_live(self.wish, int(labels.labelled_us[start - 1]))
+
+    def look(self, labels: Labelled) -> None:
+        """Take labels, all under what is live: what they wish for is there afterwards, as long as they still do."""
+        for start in range(0, len(labels), _CHUNK):
+            self._see_some(labels.part(slice(start, start + _CHUNK)), at_once=False)
+
+    def went_live(self, wish: Wish, time_us: int) -> Change:
+        """Weights are live, for answers from a time on."""
+        back = wish.back
+        self.live = self._pinned if back else wish.weights
+        if not back:
+            self._published += 1
+        self._since_us = time_us
+        change = Change(self._labels, time_us, self.live, back, wish.gain, wish.decided_by)
+        self.changes.append(change)
+        self._begin_test()
+        return change
+
+    def is_live_again(self, changes: Sequence[Change]) -> None:
+        """Go on where another has got to, who has made these changes."""
+        for change in changes:
+            self.went_live(Wish(change.weights, change.taken_back, change.gain, change.decided_by), change.time_us)
+        self.changes = list(changes)
 
     def _begin_test(self) -> None:
-        self._bet, self._sense = MeanBet(LEAST_GAIN), _Sense()
+        self.wish = None
+        self._bet, self._sense, self._worse = MeanBet(LEAST_GAIN), _Sense(), MeanBet()
         self._gained, self._lost, self._tested = 0.0, 0.0, 0
 
-    def _see_some(self, labels: Labelled) -> int:
-        """How many of them were taken: all, or those up to a change, after which tests begin anew."""
+    def _see_some(self, labels: Labelled, at_once: bool) -> int:
+        """How many of them were taken: all, or those up to the first wish where that goes live at once."""
         fresh = labels.answered_us >= self._since_us  # others were answered under other weights
         fresh &= (labels.present & (self.live > 0)).any(axis=1)
-        places = np.flatnonzero(fresh)
-        some = labels.part(places)
-        gains, evidence = self._test(some)
-        lost = self._lost_to_pinned(some)
-        sums = np.cumsum(np.concatenate([self._latest, lost]))
-        behind = sums[LATEST:] - np.concatenate([[0.0], sums])[: len(lost)] >= BUDGET
-        back = int(np.argmax(behind)) if behind.any() and self.live is not self._pinned else len(some)
-        shown = evidence >= -math.log(ALPHA / ((self._published + 1) * (self._published + 2)))
-        shown &= self._labels + places >= self._rest_until
-        ahead = int(np.argmax(shown)) if shown.any() else len(some)
-        at = min(back, ahead)
-        self._gained += float(gains[: at + 1].sum())
-        self._lost += float(lost[: at + 1].sum())
-        self._tested += len(gains[: at + 1])
-        self._latest = np.concatenate([self._latest, lost[: at + 1]])[-LATEST:]
-        if at == len(some):
-            self._labels += len(labels)
-            return len(labels)
-        taken = int(places[at]) + 1
+        lost = self._lost_to_pinned(labels)
+        behind = self._most_behind(lost)
+        gains, evidence, worse = self._test(labels, fresh)
+        ahead = fresh & (evidence >= -math.log(ALPHA / ((self._published + 1) * (self._published + 2))))
+        ahead &= behind < BUDGET / 2
+        back = (behind >= BUDGET) | worse
+        back &= self.live is not self._pinned
+        wished = back | ahead
+        stopped = at_once and bool(wished.any())
+        taken = int(np.argmax(wished)) + 1 if stopped else len(labels)
+        some = fresh[:taken]
+        self._gained += float(gains[:taken].sum())
+        self._lost += float(lost[:taken][some].sum())
+        self._tested += int(some.sum())
+        self._latest = np.concatenate([self._latest, lost[:taken]])[-LATEST:]
         self._labels += taken
-        self._change(labels.part(slice(taken - 1, taken)), back <= ahead)
+        self._wish_for(labels.after[taken - 1], bool(back[:taken].any()), ahead[:taken][some])
         return taken
 
-    def _test(self, rows: Labelled) -> tuple[Floats, Floats]:
-        """(N,) gains of the learned weights over the live ones, and log evidence after each, the lesser of the two."""
-        learned = _blend(rows.used, self.live)
-        ours, theirs = pooled(learned, rows.probs, rows.present), pooled(self.live, rows.probs, rows.present)
-        gains = np.log(ours / theirs)
-        there = rows.present & (self.live > 0)
-        ratios = np.where(there, learned / np.where(self.live > 0, self.live, 1.0), np.inf).min(axis=1)
-        shares = (rows.present @ self.live) / (learned * rows.present).sum(axis=1)
-        better = self._bet.add(gains, np.minimum(np.log(ratios * shares), 0.0))
-        return gains, np.minimum(better, self._sense.add(ours, rows.truth))
+    def _wish_for(self, learned: Floats, back: bool, ahead: NDArray[np.bool_]) -> None:
+        """Weights that are worse are so until they are taken back; better ones have to be so still.
 
-    def _lost_to_pinned(self, rows: Labelled) -> Floats:
-        """(N,) by how many nats the live weights lose more than the pinned ones."""
-        there = (rows.present & (self._pinned > 0)).any(axis=1)
-        lost = np.zeros(len(rows))
-        probs, present = rows.probs[there], rows.present[there]
-        lost[there] = np.log(pooled(self._pinned, probs, present) / pooled(self.live, probs, present))
+        Args:
+            ahead: (N,) at each label that counts.
+        """
+        tested = max(self._tested, 1)
+        if back or (self.wish is not None and self.wish.back):
+            self.wish = Wish(self._pinned, True, -self._lost / tested, self._tested)
+        elif len(ahead):
+            wish = Wish(self._blend(learned), False, self._gained / tested, self._tested)
+            self.wish = wish if ahead[-1] else None
+
+    def _blend(self, weights: Floats) -> Floats:
+        """(M,) or (N, M) weights as they may go live."""
+        return np.asarray((1 - 2 * KEPT) * weights + KEPT * (self.live + self._pinned), np.float64)
+
+    def _most_behind(self, lost: Floats) -> Floats:
+        """(N,) after each label, how many nats were lost to the pinned weights over any number of the latest."""
+        sums = np.cumsum(np.concatenate([[0.0], self._latest, lost]))
+        least = np.lib.stride_tricks.sliding_window_view(sums, LATEST + 1).min(axis=1)
+        return np.asarray(sums[LATEST + 1 :] - least[1:], np.float64)
+
+    def _test(self, labels: Labelled, fresh: NDArray[np.bool_]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """(N,) gains of the learned weights over the live ones, log evidence after each, the lesser of the two, and
+        where the pinned ones are shown to be better than the live ones; of those that are not fresh nothing.
+        """
+        gains, evidence, worse = np.zeros(len(fresh)), np.full(len(fresh), -np.inf), np.zeros(len(fresh), np.bool_)
+        rows = labels.part(np.flatnonzero(fresh))
+        learned = self._blend(rows.used)
+        gains[fresh], lowest = _gains(learned, self.live, rows)
+        known = pooled(learned, rows.probs, rows.present)
+        evidence[fresh] = np.minimum(self._bet.add(gains[fresh], lowest), self._sense.add(known, rows.truth))
+        if self.live is not self._pinned:
+            instead = _gains(self._blend(self._pinned), self.live, rows)
+            worse[fresh] = self._worse.add(*instead) >= -math.log(ALPHA)
+        return gains, evidence, worse
+
+    def _lost_to_pinned(self, labels: Labelled) -> Floats:
+        """(N,) by how many nats weights that were live lost more than the pinned ones."""
+        lived = np.stack([self._pinned, *(change.weights for change in self.changes)])
+        since = np.array([change.time_us for change in self.changes], np.int64)
+        live = lived[np.searchsorted(since, labels.answered_us, side="right")]
+        there = (labels.present & (self._pinned > 0)).any(axis=1) & (labels.present & (live > 0)).any(axis=1)
+        lost = np.zeros(len(labels))
+        probs, present = labels.probs[there], labels.present[there]
+        lost[there] = np.log(pooled(self._pinned, probs, present) / pooled(live[there], probs, present))
         return lost
 
-    def _change(self, label: Labelled, back: bool) -> None:
-        if back:
-            self.live, gain = self._pinned, -self._lost / self._tested
-            self._rest_until = self._labels + LATEST
-        else:
-            self.live, gain = _blend(label.after, self.live)[0], self._gained / self._tested
-            self._published += 1
-        self._since_us = int(label.labelled_us[0])
-        self.changes.append(Change(self._labels, self._since_us, self.live, back, gain, self._tested))
-        self._begin_test()
+
+def _gains(weights: Floats, live: Floats, rows: Labelled) -> tuple[Floats, Floats]:
+    """(N,) nats of (M,) or (N, M) weights over the live ones, and the least that each could have been."""
+    gains = np.log(pooled(weights, rows.probs, rows.present) / pooled(live, rows.probs, rows.present))
+    there = rows.present & (live > 0)
+    ratios = np.where(there, weights / np.where(live > 0, live, 1.0), np.inf).min(axis=1)
+    shares = (rows.present @ live) / (weights * rows.present).sum(axis=1)
+    return gains, np.minimum(np.log(ratios * shares), 0.0)
 
 
 class _Sense:
@@ -198,7 +270,3 @@ class _Sense:
 
 def _entropy(count: int) -> float:
     return count * math.log(count) if count else 0.0
-
-
-def _blend(learned: Floats, live: Floats) -> Floats:
-    return KEPT * live + (1 - KEPT) * learned

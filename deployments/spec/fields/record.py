@@ -17,6 +17,11 @@ Period = Annotated[
 ]
 
 
+def seconds_of(period: str) -> int:
+    """What a ``Period`` says."""
+    return int(period[:-1]) * _UNITS_S[period[-1]]
+
+
 class RecordSpec(Frozen):
     """A record of answers: what members gave, what was fused, and the labels that clients send for it.
 
@@ -39,5 +44,10 @@ class RecordSpec(Frozen):
     exact: bool = True
 
     @property
+    def shared(self) -> bool:
+        """Whether all doors have the same folder, rather than each node its own."""
+        return "://" in self.folder
+
+    @property
     def keep_for_s(self) -> int:
-        return int(self.keep_for[:-1]) * _UNITS_S[self.keep_for[-1]]
+        return seconds_of(self.keep_for)

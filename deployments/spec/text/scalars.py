@@ -67,7 +67,7 @@ class _Resolver:
 def _scalar(scalar: Scalar, kinds: Sequence[Any], path: tuple[str, ...]) -> Any:
     if scalar.value is None and type(None) in kinds:
         return None
-    if any(kind is str or get_origin(kind) is Literal for kind in kinds):
+    if any(kind is str or get_origin(kind) is Literal or getattr(kind, "may_be_a_word", False) for kind in kinds):
         return scalar.text
     if bool in kinds and isinstance(scalar.other, bool):
         return scalar.other

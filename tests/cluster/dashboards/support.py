@@ -9,6 +9,18 @@ from quorate.cluster.operations.exports.dashboards import BOARDS
 ROOT = Path(__file__).parents[3]
 WHERE = "no Prometheus here: apt-get install prometheus, or make test-prometheus"
 
+# What learning online has come to, as a door is told it: nothing of it is there before weights learn.
+LEARNED = {
+    "outputs": [
+        {
+            "output": "fused", "members": ["a", "b"], "labels": 9,
+            "last": {"weights": [0.5, 0.5], "rivals": [{"name": "best member, a", "regret": 1.0, "bound": 2.0}]},
+        }
+    ],
+    "published": 1, "rolled_back": 1,
+    "told": [{"time_us": 1, "taken_back": False}, {"time_us": 2, "taken_back": True}],
+}  # fmt: skip
+
 
 def panel_expressions():
     """Of every panel."""

@@ -19,7 +19,7 @@ from quorate.cluster.operations.exports.dashboards import BOARDS
 from quorate.deployments import Client, Credentials
 from quorate.deployments.errors import ClusterError
 from quorate.deployments.security.doors import doors_from_files
-from tests.cluster.dashboards.support import expressions, filled
+from tests.cluster.dashboards.support import LEARNED, expressions, filled
 
 # Of Prometheus itself, of every scrape.
 OF_SCRAPES = {"up": {"job", "instance"}}
@@ -39,6 +39,7 @@ def scrape(open_doors, pair_spec, tmp_path_factory):
     issued.private_key_pem.write_to_path(paths[2])
     doors = open_doors({**pair_spec, "name": "scraped"}, doors_from_files(tls_cert=paths[1], tls_key=paths[2]))
     doors.engine.metrics.state.record_number = 7  # a registry is Ray's
+    doors.engine.metrics.state.online = LEARNED
     credentials = Credentials(ca=str(paths[0]))
     with httpx.Client(base_url=doors.http, verify=credentials.context()) as http:
         body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}

@@ -9,18 +9,28 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.three_nodes.oracle import FOLDER
 
 
-def deploy(spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, **options: Any) -> dict[str, Any]:
-    """Deploy it with doors that other nodes reach, and on loopback with doors that take publications."""
+def deploy(
+    spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, feedback: str = "", **options: Any
+) -> dict[str, Any]:
+    """Deploy it with doors that other nodes reach, and on loopback with doors that take publications.
+
+    Args:
+        feedback: a token for labels; none for no labels.
+    """
     from quorate.deployments import Doors, parse_spec
     from quorate.deployments.control import deploy as control
+    from quorate.deployments.security.tokens import digest
 
-    done = control.deploy(parse_spec(spec), Path(folder), Doors(host, insecure=True), **options)
+    tokens = (digest(feedback),) if feedback else ()
+    doors = Doors(host, insecure=True, feedback_tokens=tokens)
+    done = control.deploy(parse_spec(spec), Path(folder), doors, **options)
     return {"revision": done.revision, "http": done.http, "grpc": done.grpc, "nodes": done.nodes}
 
 
@@ -99,6 +109,46 @@ def holder(name: str) -> str:
     return next((value["holder"] for value in values if not value["over"]), "")
 
 
+def learned(name: str) -> dict[str, Any]:
+    """What weights that learn have come to."""
+    from quorate.deployments.control.describe import describe_online
+
+    return describe_online(name, whole=False)
+
+
+def learner(name: str) -> dict[str, Any]:
+    """What the process that learns says of itself; nothing where none answers."""
+    from quorate.deployments.control.describe import describe
+    from quorate.deployments.records.registry import learning_app
+
+    return next(iter(describe([learning_app(name)])), {})
+
+
+def teach(name: str, doors: list[str], feedback: str, answers: int, seed: int, member: int) -> dict[str, int]:
+    """Ask one door after the other for twenty rows, and give the next one labels that a member would draw for them.
+
+    Returns:
+        How many labels there were of each verdict.
+    """
+    import numpy as np
+
+    from quorate.deployments import Client, Credentials
+    from tests.deployments.support.factories.oracle import shares
+
+    random, found = np.random.default_rng(seed), Counter[str]()
+    clients = [Client(door, model=name, credentials=Credentials(token=feedback)) for door in doors]
+    for turn in range(answers):
+        rows = np.zeros((20, 3), np.int64)
+        rows[:, 0] = random.integers(1, 1 << 20, size=20)  # no commands
+        answer = clients[turn % len(doors)].infer(row=rows)
+        drawn = (shares(rows[:, 0], member).cumsum(axis=1) > random.random((20, 1))).argmax(axis=1)
+        labels = [("one", "two", "three", "rest")[place] for place in drawn]
+        found.update(clients[(turn + 1) % len(doors)].feedback(answer, labels).counts)
+    for client in clients:
+        client.close()
+    return dict(found)
+
+
 def ensembles() -> list[str]:
     """What runs."""
     from quorate.deployments.control.describe import ensembles
@@ -175,7 +225,7 @@ _COMMANDS = {
     command.__name__: command
     for command in (
         deploy, publish, rollback, down, fusion, member, record, doors, kept, holder, ensembles, applications, nodes,
-        drain, run_foreign, ask_foreign, stop_foreign,
+        drain, run_foreign, ask_foreign, stop_foreign, learned, learner, teach,
     )
 }  # fmt: skip
 

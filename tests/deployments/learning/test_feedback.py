@@ -353,3 +353,34 @@ def test_labels_outlive_the_server_and_its_record_grows_with_the_next(open_doors
     assert found == {
         before.parameters["answer_id"]: ["red"] * 3, after.parameters["answer_id"]: ["blue"] * 3,
     }  # fmt: skip
+
+
+def test_labels_for_answers_of_other_folders_are_passed_on_and_counted_where_they_are_written(tmp_path, spec):
+    counts, asked = Counted(), []
+
+    def others(labels):
+        asked.extend(labels)
+        return [("accepted", "") if label.row == 0 else ("unknown", "nobody") for label in labels]
+
+    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, counts)
+    given = [
+        GivenLabel(answer(1), "red"),
+        GivenLabel(answer(1, OTHER, 2), "red"),
+        GivenLabel(answer(1, OTHER, 2), "red", 1),
+    ]
+    reply = feedback.give(spec, given, others).result(60)
+    assert verdicts(reply) == {"accepted": 2, "unknown": 1}
+    assert (asked, counts.found) == (given[1:], {"accepted": 1, "unknown": 1})
+    assert feedback.judge(spec, given).result(60)[1][0] == "unknown"
+    feedback.close()
+
+
+def test_where_no_other_answers_a_label_is_unknown_and_others_are_taken(tmp_path, spec):
+    def others(labels):
+        raise OSError("no way")
+
+    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, Counted())
+    given = [GivenLabel(answer(1), "red"), GivenLabel(answer(1, OTHER), "red")]
+    assert verdicts(feedback.give(spec, given, others).result(60)) == {"accepted": 1, "unknown": 1}
+    assert verdicts(feedback.give(spec, given, lambda labels: None).result(60)) == {"again": 1, "unknown": 1}
+    feedback.close()

@@ -31,12 +31,14 @@ def test_the_specs_of_the_pages_are_valid(validator, text):
 SHORT = {
     "name": "s", "inputs": {"age": "FP32", "job": "BYTES"}, "classes": [1.5, True, None, "b"],
     "members": {"a": {"model": "m:f", "inputs": ["all"]}, "b": {"model": "m.onnx", "inputs": {"x:0": "age"}}},
-    "fusion": {"rule": "mean"},
+    "fusion": {"rule": "mean"}, "online": False,
 }  # fmt: skip
 
 
 def test_short_forms_and_classes_that_yaml_takes_for_something_else_are_valid(validator):
     validator.validate(SHORT)
+    for online in ("live", {"mode": "live", "publish_every": "1h"}):
+        validator.validate({**SHORT, "online": online})
 
 
 def changed(path, value):
