@@ -142,6 +142,11 @@ class Engine:
         return self._queue.rows
 
     @property
+    def loaded(self) -> bool:
+        """Whether requests wait for a batch, or would have to."""
+        return bool(self._queue.rows) or not self._slots.free()
+
+    @property
     def unanswered_batches(self) -> int:
         """How many are out that no member has answered yet."""
         return self._slots.taken

@@ -80,6 +80,7 @@ class Learning:
             self._feedback = Feedback(name, settings, replica, metrics)
             self._recorder = Recorder(name, settings, replica, metrics)
         self._engine.answers.keeper = self._recorder
+        self.shadows.judge_by("" if settings is None else f"{settings.folder.rstrip('/')}/{name}")
 
     def _close_later(self, one: Recorder | Feedback) -> None:
         """On another thread: it waits for its own."""

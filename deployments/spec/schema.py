@@ -223,11 +223,13 @@ class EnsembleSchema(Frozen):
         together: lists of members that share a process, whatever ``placement`` says.
         apart: members that have a process of their own, whatever ``placement`` says.
         record: what is kept of answers, and where; nothing when left out.
+        shadow_share: of a spec that is made a shadow, the share of the requests that members which the live revision
+            does not ask are asked for.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
     # What places members, or is done beside answers: it changes no answer and no door.
-    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record"})
+    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record", "shadow_share"})
     later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles", *beside})
 
     name: Name
@@ -246,6 +248,7 @@ class EnsembleSchema(Frozen):
     together: tuple[Annotated[tuple[Name, ...], Field(min_length=2)], ...] = ()
     apart: tuple[Name, ...] = ()
     record: RecordSpec | None = None
+    shadow_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     digests: dict[str, Digest] = Field(default_factory=dict)
 
     @property

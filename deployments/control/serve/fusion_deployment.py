@@ -261,6 +261,7 @@ class FusionDeployment:
     def _shadow(self, publications: Sequence[Publication]) -> None:
         """Compute these beside what is live; one that cannot be built is said to be so, and harms nothing."""
         from quorate.deployments.engine.revision import build_revision
+        from quorate.deployments.learning.shadows.asking import Asks
 
         known = self._server.with_shadows(lambda shadows: shadows.revisions())
         built, failed = [], {}
@@ -271,7 +272,8 @@ class FusionDeployment:
             except QuorateError as error:
                 failed[name] = str(error)
                 _log.warning("shadow %s of %s is not computed: %s", name, self._ensemble, error)
-        self._server.with_shadows(lambda shadows: shadows.use(built, failed))
+        asks = {one.spec.revision: Asks(one.share, one.own_apps) for one in publications if one.own}
+        self._server.use_shadows(built, failed, asks)
 
     async def _publish(self, revise: Callable[[EnsembleSpec], EnsembleSpec]) -> None:
         """Make what arrived at a door live on all replicas, this one among them."""
