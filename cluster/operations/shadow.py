@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quorate.deployments.control.shadows import ShadowStates
     from quorate.deployments.learning.shadows.asking import MemberCalls
     from quorate.deployments.learning.shadows.comparison import Comparison
+    from quorate.deployments.learning.shadows.judging import JudgedSums
     from quorate.deployments.records.registry import Record
     from quorate.deployments.rollout.rollout import Candidate, Check
     from quorate.tuning.evaluation.judged_shadows import Judged
@@ -205,7 +206,7 @@ def shadow(
             did = _change(name, remove, promote, canary, canary_s, timeout_s, say)
         record = control.recorded_shadows(name)
         states = control.shadow_states(record)
-        judged, why = _judged(record) if report and record.shadows else ({}, "")
+        judged, why = _judged(record, states) if report and record.shadows else ({}, "")
         return Shadows(
             name, states.live, states.doors, states.silent, states.dropped_rows, states.given_up_rows, did, why,
             _outputs(states, judged),
@@ -275,8 +276,27 @@ def _watched(name: str, canary: float | None, canary_s: float, say: OnStep) -> C
     return check
 
 
-def _judged(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
-    """Shadows by labels; and why there is nothing by labels, where there is nothing."""
+def _judged(record: Record, states: ShadowStates) -> tuple[dict[tuple[str, str], tuple[dict[str, Any], ...]], str]:
+    """Shadows by labels: of the whole record, or, where members are asked for a shadow alone, of what doors remember.
+
+    And why there is nothing by labels, where there is nothing.
+    """
+    by_record, why = _judged_by_record(record)
+    found = {key: tuple(_plain(one) for one in judged) for key, judged in by_record.items()}
+    for name, state in states.shadows.items():
+        for output, sums in state.judged.items():
+            found.setdefault((name, output), (_of_sums(sums),))
+    return found, "" if found else why
+
+
+def _of_sums(sums: JudgedSums) -> dict[str, Any]:
+    """As ``Judged`` in JSON."""
+    means = {"live": sums.live / sums.rows, "shadow": sums.shadow / sums.rows}
+    bounds = {name: sums.to_json()[name] for name in ("gain", "least", "most")}
+    return {"metric": sums.metric, "rows": sums.rows, "answers": sums.answers, **means, **bounds}
+
+
+def _judged_by_record(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
     from quorate.deployments.control.shadows import built
     from quorate.deployments.learning.reading import open_record
     from quorate.tuning.evaluation.judged_shadows import judge_shadows
@@ -288,12 +308,14 @@ def _judged(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
         found = open_record(f"{kept.folder.rstrip('/')}/{name}")
     except RequestError as error:
         return {}, f"nothing by labels: {error}"
-    shadows = {one.spec.revision: built(one) for one in record.shadows}
+    shadows = {one.spec.revision: built(one) for one in record.shadows if not one.own}
     judged = judge_shadows(found, built(record.live), shadows)
     return judged, "" if judged else f"nothing by labels: none has come for answers in {kept.folder}"
 
 
-def _outputs(states: ShadowStates, judged: dict[tuple[str, str], list[Judged]]) -> tuple[ShadowOutput, ...]:
+def _outputs(
+    states: ShadowStates, judged: dict[tuple[str, str], tuple[dict[str, Any], ...]]
+) -> tuple[ShadowOutput, ...]:
     found = []
     for name, state in states.shadows.items():
         asked = tuple(_asked(member, calls) for member, calls in state.asked.items())
@@ -301,8 +323,7 @@ def _outputs(states: ShadowStates, judged: dict[tuple[str, str], list[Judged]]) 
             why = state.refused or "no door has taken it up yet; look again in a few seconds"
             found.append(ShadowOutput(name, refused=why, share=state.share, asked=asked))
         for output, compared in state.outputs.items() if not state.refused else ():
-            by_labels = tuple(_plain(one) for one in judged.get((name, output), ()))
-            one = _output(name, output, compared, by_labels)
+            one = _output(name, output, compared, judged.get((name, output), ()))
             found.append(replace(one, share=state.share, asked=asked))
     return tuple(found)
 

@@ -20,6 +20,7 @@ from quorate.deployments.errors import DeployError, ShadowError
 from quorate.deployments.learning.shadows.asking import MemberCalls
 from quorate.deployments.learning.shadows.comparison import Comparison
 from quorate.deployments.learning.shadows.fitting import misfit, own_members
+from quorate.deployments.learning.shadows.judging import JudgedSums
 from quorate.deployments.records.artifact_store import upload
 from quorate.deployments.records.kept_files import keep_files
 from quorate.deployments.records.registry import Publication, Record, Registry
@@ -41,12 +42,14 @@ class ShadowState:
         outputs: comparisons by output; the name is empty where there is one.
         share: of the requests that members of its own are asked for; 0 where it has none.
         asked: what became of that, by member.
+        judged: by labels of what doors still remember, by output.
     """
 
     refused: str = ""
     outputs: dict[str, Comparison] = field(default_factory=dict)
     share: float = 0.0
     asked: dict[str, MemberCalls] = field(default_factory=dict)
+    judged: dict[str, JudgedSums] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,8 @@ def _join(state: ShadowState, said: dict[str, Any]) -> None:
     state.refused = said["refused"] or state.refused
     for output, compared in said["outputs"].items():
         state.outputs[output] = state.outputs.get(output, Comparison()).joined(Comparison.from_json(compared))
+    for output, sums in said.get("judged", {}).items():
+        state.judged[output] = state.judged.get(output, JudgedSums()).joined(JudgedSums.from_json(sums))
     for member, calls in said.get("asks", {}).items():
         state.asked[member] = state.asked.get(member, MemberCalls()).joined(MemberCalls.from_json(calls))
 

@@ -33,6 +33,8 @@ class Learning:
         # Recorders that the live spec wants no more: what was asked before is recorded until then.
         self._ending: list[tuple[float, Recorder]] = []
         self._closing: set[asyncio.Future[None]] = set()
+        engine.metrics.shadows.report = self.shadows.report
+        engine.metrics.state.record = lambda: None if self._recorder is None else self._recorder.held
         self.tick()
 
     def tick(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -264,6 +265,7 @@ class FusionServer:
                 grpc = held.enter_context(bind(self._settings.host, self._settings.grpc_port, share=True))
                 self.http_port, self.grpc_port = http.getsockname()[1], grpc.getsockname()[1]
                 self.doors = self._own_doors()
+                engine.metrics.state.door = at_port(self._settings.host, self.http_port), str(os.getpid())
                 self._find_members(served)
                 ticker = asyncio.ensure_future(self._tick())
                 await self._wait_for_members()

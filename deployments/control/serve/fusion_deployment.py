@@ -101,6 +101,7 @@ class FusionDeployment:
         first = record.live if record is not None and fits else Publication.from_json(json.loads(publication))
         self._load_inside(first)
         self._server.start(_served(first), opening=ours)
+        self._server.engine.metrics.state.door = at_port(_reachable(host), self._server.http_port), str(os.getpid())
         self._tell_doors(record if ours else None)
         self._telemetry, self._server.engine.on_logs = Telemetry(), log.use
         self._adopt_telemetry()

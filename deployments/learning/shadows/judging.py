@@ -80,8 +80,10 @@ class JudgedSums:
         return mean_within(deviation, self.answers, ALPHA)
 
     def to_json(self) -> dict[str, Any]:
-        """In JSON's types."""
-        return asdict(self)
+        """In JSON's types, with what follows of it: bounds of the gain are None where nothing is known of them."""
+        gain, within = self.gain, self.within
+        bounds = (gain - within, gain + within) if math.isfinite(within) else (None, None)
+        return {**asdict(self), "gain": gain, "least": bounds[0], "most": bounds[1]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> JudgedSums:
