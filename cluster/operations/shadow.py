@@ -239,7 +239,11 @@ def _add(
     added = add_shadow(
         found, place, timeout_s, share, lambda states, seconds: say(starting(states, seconds, timeout_s))
     )  # fmt: skip
-    own = f"; {', '.join(added.own)} is asked by it alone, for {100 * added.share:.3g}% of the requests" if added.own else ""
+    own = (
+        f"; {', '.join(added.own)} is asked by it alone, for {100 * added.share:.3g}% of the requests"
+        if added.own
+        else ""
+    )
     return f"{added.spec.revision} is a shadow of {name}{own}"
 
 

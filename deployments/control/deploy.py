@@ -40,6 +40,8 @@ from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.deployments.spec.outside_files import inside
 from quorate.deployments.telemetry.settings import Telemetry
 
+_HELD = ", or remove shadows, whose own members hold some"
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -256,7 +258,8 @@ def _go_live(
     planned = plan_changes(old, apps, recorded_needs(record.live))
     for found in planned:
         if found.problem:
-            raise DeployError(f"no place for {found.part}: {found.problem}; change its resources or add nodes")
+            shadows = "" if old is None or not any(one.own for one in old.shadows) else _HELD
+            raise DeployError(f"no place for {found.part}: {found.problem}; change its resources or add nodes{shadows}")
     change.lease.check()
     if old is not None:
         making_room = {app for found in planned for app in found.replaces}

@@ -91,7 +91,6 @@ def add_shadow(
         DeployError: there is no room for its own members, or one could not be started; nothing of it stays.
         ConflictError: somebody else is changing the ensemble.
     """
-    share = spec.shadow_share if share is None else share
     with inside(spec, folder) as (named, place):
         pinned = pin(named, place)
         with changing(spec.name, "another shadow") as change:
@@ -101,14 +100,14 @@ def add_shadow(
             running = built(live)
             own = _own(build_revision(shadow, place), running)
             shadow = _apart(shadow, own)
-            check_shadow(build_revision(shadow, place), running, record, own, share)
+            check_shadow(build_revision(shadow, place), running, record, own)
+            asked = _share(shadow, own, spec.shadow_share, share)
             files = keep_files(shadow, place, kept_root(), live.files.store, content_cache())
             upload(files, kept_root() / files.name)
             Holders(ClusterStore()).add(files.name)
             Spreading(files).wait(timeout_s)
             apps = {name: live.apps[name] for name in shadow.members if name not in own}
             apps |= {name: member_application(shadow, name, folder.resolve(), files).name for name in own}
-            asked = share or 0.0 if own else 0.0
             publication = Publication(shadow, folder.resolve(), files, apps, live.measured, own, asked)
             following = record.shadowed_by([*record.shadows, publication])
             if own:
@@ -121,6 +120,17 @@ def add_shadow(
 def _own(shadow: Revision, live: Revision) -> tuple[str, ...]:
     """The members that a shadow has to ask itself; none where it can be no shadow."""
     return own_members(shadow, live) if shadow.spec.wiring == live.spec.wiring else ()
+
+
+def _share(shadow: EnsembleSpec, own: tuple[str, ...], said: float | None, given: float | None) -> float:
+    """Of the requests, for which own members are asked: as was given, or as its spec says."""
+    share = said if given is None else given
+    if own and share is None:
+        found = f"{', '.join(own)} would be asked for it alone; say for which share of the requests"
+        raise ShadowError(shadow.name, shadow.revision, f"{found}: --share 5%, or shadow_share: 0.05 in its spec")
+    if given is not None and not own:
+        raise ShadowError(shadow.name, shadow.revision, "all of its members are asked anyway; leave --share out")
+    return share if own and share is not None else 0.0
 
 
 def _apart(spec: EnsembleSpec, own: tuple[str, ...]) -> EnsembleSpec:
@@ -158,13 +168,11 @@ def _with_what_is_beside(spec: EnsembleSpec, live: EnsembleSpec) -> EnsembleSpec
     return spec.model_copy(update=beside)
 
 
-def check_shadow(
-    shadow: Revision, live: Revision, record: Record, own: tuple[str, ...] = (), share: float | None = None
-) -> None:
+def check_shadow(shadow: Revision, live: Revision, record: Record, own: tuple[str, ...] = ()) -> None:
     """Raise ShadowError for a revision that cannot be one, or is one.
 
     Args:
-        own: members that it asks itself, for a ``share`` of the requests.
+        own: members that it asks itself.
     """
     name = live.spec.name
     if shadow.name == live.name:
@@ -176,9 +184,6 @@ def check_shadow(
     why = misfit(shadow, live, own)
     if why:
         raise ShadowError(name, shadow.name, why)
-    if own and not share:
-        found = f"{', '.join(own)} would be asked for it alone; say for which share of the requests"
-        raise ShadowError(name, shadow.name, f"{found}: --share 5%, or shadow_share: 0.05 in its spec")
 
 
 def remove_shadow(name: str, revision: str) -> None:

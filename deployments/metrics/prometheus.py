@@ -113,7 +113,12 @@ class Metrics:
             self._health |= {(m, s): self._all_health.labels(self._ensemble, m, s) for s in _HEALTH}
 
     def forget(self, member: str) -> None:
-        """Count no more for a member that no revision asks: its series would stay for ever."""
+        """Count no more for a member that no revision asks: its series would stay for ever.
+
+        Of one that only shadows have asked there are none.
+        """
+        if member not in self._inference:
+            return
         self._inference.pop(member)
         self.drift.forget(member)
         self._all_inference.remove(self._ensemble, member)

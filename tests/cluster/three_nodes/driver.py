@@ -157,6 +157,43 @@ def run_foreign(name: str) -> None:
     serve.run(foreign.options(ray_actor_options={"num_cpus": 0.1}).bind(), name=name, route_prefix=None)
 
 
+def shadow(spec: dict[str, Any], share: float, folder: str = FOLDER) -> tuple[str, str]:
+    """Have a shadow that asks members of its own; returns its revision, and the application of ``c``."""
+    from quorate.deployments import parse_spec
+    from quorate.deployments.control.shadows import add_shadow
+
+    added = add_shadow(parse_spec(spec), Path(folder), share=share)
+    return added.spec.revision, added.apps["c"]
+
+
+def shadow_rows(name: str) -> tuple[int, int, int, int]:
+    """How many doors have told; of an ensemble's only shadow the rows compared, asked about, and not answered."""
+    from quorate.deployments.control.shadows import recorded_shadows, shadow_states
+
+    states = shadow_states(recorded_shadows(name))
+    (found,) = states.shadows.values()
+    calls = found.asked["c"]
+    told = 0 if states.silent or found.refused else states.doors
+    return told, sum(one.rows for one in found.outputs.values()), calls.rows, calls.failed.total()
+
+
+def label(doors: list[str], model: str, answers: list[str]) -> list[str]:
+    """Say that ``one`` was true, at one door after another; returns those that were accepted, or were before."""
+    from quorate.deployments import Client
+    from quorate.fusion.errors import QuorateError
+
+    acknowledged = []
+    for at, answer in enumerate(answers):
+        try:
+            with Client(doors[at % len(doors)], model=model, timeout_s=5.0) as client:
+                counts = client.feedback(answer, "one").counts
+        except QuorateError:  # that door is away
+            continue
+        if counts["accepted"] or counts["again"]:
+            acknowledged.append(answer)
+    return acknowledged
+
+
 def ask_foreign(name: str) -> str:
     """What that application says."""
     from ray import serve
@@ -175,7 +212,7 @@ _COMMANDS = {
     command.__name__: command
     for command in (
         deploy, publish, rollback, down, fusion, member, record, doors, kept, holder, ensembles, applications, nodes,
-        drain, run_foreign, ask_foreign, stop_foreign,
+        drain, shadow, shadow_rows, label, run_foreign, ask_foreign, stop_foreign,
     )
 }  # fmt: skip
 

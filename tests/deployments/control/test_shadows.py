@@ -126,6 +126,8 @@ def test_what_is_no_shadow_is_refused_in_words_and_nothing_changes(deployed):
     ):
         with pytest.raises(ShadowError, match=why):
             add_shadow(spec, FACTORIES)
+    with pytest.raises(ShadowError, match="all of its members are asked anyway"):
+        add_shadow(weighted(0.3), FACTORIES, share=0.1)
     with pytest.raises(ShadowError, match="there are no shadows"):
         remove_shadow("watched", "abc")
     assert recorded_shadows("watched").number == number

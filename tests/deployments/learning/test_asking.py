@@ -167,3 +167,30 @@ def test_what_is_under_way_when_a_shadow_goes_is_given_up(doors, spec, monkeypat
     use(doors)
     assert given_up == ["gone"] * len(asked)
     assert len(asked) <= asking.MOST_CALLS
+
+
+def test_a_member_that_no_revision_has_is_connected_for_a_shadow_and_let_go_with_it(open_doors, spec):
+    doors = open_doors({**spec, "name": "coming"})
+    without = {**spec, "name": "coming", "members": {n: spec["members"][n] for n in ("a", "b")}}
+    without["fusion"] = {**spec["fusion"], "weights": {"a": 0.25, "b": 0.75}}
+
+    async def publish():
+        name = doors.engine.prepare(parse_spec(without), apps={"a": "a", "b": "b"})
+        doors.engine.revisions.commit(name)
+
+    def connected():
+        return doors.server.with_revisions(lambda revisions: revisions.asks("c"))
+
+    doors.server.call(publish())
+    until(lambda: not connected())
+    for _ in range(2):  # and once more, after it was let go
+        shadow = revision({**spec, "name": "coming"}, a=0.3, b=0.2, c=0.5)
+        use(doors, (shadow, 1.0))
+        until(lambda: doors.engine.revisions.member("c", "c").ready())
+        with Client(doors.http, model="coming") as client:
+            client.infer({"x": ROWS})
+        assert compared(doors, shadow.name).rows == 64
+        assert calls(doors, shadow.name).failed == {}
+        use(doors)
+        until(lambda: not connected())
+    assert "c" not in doors.engine.ready()
