@@ -5,6 +5,7 @@ Reads one line of JSON a command, ``[name, arguments]``, and writes one of what 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -14,13 +15,20 @@ from typing import Any
 
 from tests.cluster.three_nodes.oracle import FOLDER
 
+# Admits to giving labels, where doors take them.
+LABEL_TOKEN = "l" * 40
 
-def deploy(spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, **options: Any) -> dict[str, Any]:
+
+def deploy(
+    spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, takes_labels: bool = False, **options: Any
+) -> dict[str, Any]:
     """Deploy it with doors that other nodes reach, and on loopback with doors that take publications."""
     from quorate.deployments import Doors, parse_spec
     from quorate.deployments.control import deploy as control
 
-    done = control.deploy(parse_spec(spec), Path(folder), Doors(host, insecure=True), **options)
+    tokens = (hashlib.sha256(LABEL_TOKEN.encode()).hexdigest(),) if takes_labels else ()
+    opened = Doors(host, insecure=True, feedback_tokens=tokens)
+    done = control.deploy(parse_spec(spec), Path(folder), opened, **options)
     return {"revision": done.revision, "http": done.http, "grpc": done.grpc, "nodes": done.nodes}
 
 
@@ -179,15 +187,15 @@ def shadow_rows(name: str) -> tuple[int, int, int, int]:
 
 def label(doors: list[str], model: str, answers: list[str]) -> list[str]:
     """Say that ``one`` was true, at one door after another; returns those that were accepted, or were before."""
-    from quorate.deployments import Client
-    from quorate.fusion.errors import QuorateError
+    from quorate.deployments import Client, Credentials
+    from quorate.deployments.errors import UnavailableError
 
-    acknowledged = []
+    acknowledged, credentials = [], Credentials(token=LABEL_TOKEN)
     for at, answer in enumerate(answers):
         try:
-            with Client(doors[at % len(doors)], model=model, timeout_s=5.0) as client:
+            with Client(doors[at % len(doors)], model=model, timeout_s=5.0, credentials=credentials) as client:
                 counts = client.feedback(answer, "one").counts
-        except QuorateError:  # that door is away
+        except UnavailableError:  # that door is away
             continue
         if counts["accepted"] or counts["again"]:
             acknowledged.append(answer)
