@@ -41,6 +41,8 @@ SHARE, MOST_CALLS, CALL_ROWS, WAIT_S = 0.02, 2, 64, 1.0
 WAITING_BYTES = 4 << 20
 # How long after an answer, and between two looks whether the door has nothing to send.
 LOOK_S = 0.002
+# A member that has just started, or whose door has, is not connected yet: so long it is not asked before it is.
+CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class Asking:
         self._waiting: dict[_Together, list[_Noted]] = {}
         self._under_way: set[_Call] = set()
         self._held_bytes, self._not_before = 0, 0.0
+        self._connecting: dict[Key, float] = {}  # until when they are waited for
         self._timer: asyncio.TimerHandle | None = None
         self.calls: dict[Key, MemberCalls] = {}
         self.given_up_rows = 0
@@ -171,7 +174,9 @@ class Asking:
         What waits and is under way is given up, and counts start anew for members that are asked no more.
         """
         self._asks = sorted(asks, key=lambda one: one[1].share)
-        keys = {key for _, ask, _ in self._asks for key in ask.keys}
+        keys, until = {key for _, ask, _ in self._asks for key in ask.keys}, time.monotonic() + CONNECT_S
+        new = dict.fromkeys(keys - self.calls.keys(), until)
+        self._connecting = new | {key: then for key, then in self._connecting.items() if key in keys}
         self.calls = {key: self.calls.get(key) or MemberCalls() for key in keys}
         self._waiting.clear()
         for call in list(self._under_way):
@@ -194,17 +199,26 @@ class Asking:
         answered: Sequence[tuple[Request, int]],
     ) -> None:  # fmt: skip
         """Choose among requests that were answered together; see ``Watcher.keep``."""
-        if not self._asks:
+        asks = self._asks if not self._connecting else self._connected()
+        if not asks:
             return
-        most, chosen = self._asks[-1][1].share, dict[tuple[str, ...], list[tuple[Request, int]]]()
+        most, chosen = asks[-1][1].share, dict[tuple[str, ...], list[tuple[Request, int]]]()
         for one in answered:
             drawn = random.random()
             if drawn < most:
                 # Who is asked for one request is asked for all shadows that want it: each member is called once.
-                names = tuple(name for name, ask, _ in self._asks if drawn < ask.share)
+                names = tuple(name for name, ask, _ in asks if drawn < ask.share)
                 chosen.setdefault(names, []).append(one)
         for names, requests in chosen.items():
             self._note(names, revision, output, outputs, states, fused, requests)
+
+    def _connected(self) -> list[tuple[str, Asks, Mapping[str, Revision]]]:
+        """Those whose members can be asked by now, or should be."""
+        now, members = time.monotonic(), self._engine.revisions
+        for key, until in list(self._connecting.items()):
+            if members.member(*key).ready() or now > until:
+                del self._connecting[key]
+        return [one for one in self._asks if one[1].keys.isdisjoint(self._connecting)]
 
     def _note(
         self, shadows: tuple[str, ...], revision: Revision, output: str, outputs: Array, states: Array,

@@ -194,3 +194,18 @@ def test_a_member_that_no_revision_has_is_connected_for_a_shadow_and_let_go_with
         use(doors)
         until(lambda: not connected())
     assert "c" not in doors.engine.ready()
+
+
+def test_a_member_that_is_not_connected_yet_is_waited_for_and_not_taken_for_gone(doors, spec, monkeypatch):
+    there = doors.engine.revisions.member("c", "c")
+    monkeypatch.setattr(there, "ready", lambda: 0)
+    shadow = revision(spec, a=0.3, b=0.2, c=0.5)
+    use(doors, (shadow, 1.0))
+    for _ in ask(doors):
+        pass
+    assert calls(doors, shadow.name).rows == 0
+    monkeypatch.setattr(there, "ready", lambda: 1)
+    for _ in ask(doors):
+        pass
+    assert compared(doors, shadow.name).rows == 64
+    assert calls(doors, shadow.name).failed == {}
