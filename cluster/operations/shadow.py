@@ -183,34 +183,45 @@ def shadow(
         CanaryError: the canary did worse. The old revision still answers.
         DeployError: a door could not be reached, or refused it.
     """
-    if sum(one is not None for one in (spec, remove, promote)) > 1:
-        raise ShadowError(name, remove or promote or "", "give one of a spec, remove and promote at a time")
-    if canary is not None and (promote is None or not 0 < canary < 1):
-        raise ShadowError(name, promote or "", f"a canary of {canary:g} is no share of a promotion; give 0.1, say")
-    if share is not None and (spec is None or not 0 < share <= 1):
-        raise ShadowError(name, "of the spec", f"a share of {share:g} of its requests is none; give 0.05, say")
     asked: dict[str, Any] = {
-        "share": share,
-        "report": report, "remove": remove, "promote": promote, "canary": canary, "canary_s": canary_s,
+        "share": share, "report": report, "remove": remove, "promote": promote, "canary": canary, "canary_s": canary_s,
         "timeout_s": timeout_s,
     }  # fmt: skip
+    _check(name, spec is not None, share, remove, promote, canary)
     if is_jobs_address(address):
         return _in_job(name, spec, folder, address, asked, on_step)
     with connected(address):
-        from quorate.deployments.control import shadows as control
-
         say = on_step or (lambda _: None)
         if spec is not None:
             did = _add(name, spec, folder, share, timeout_s, say)
         else:
             did = _change(name, remove, promote, canary, canary_s, timeout_s, say)
-        record = control.recorded_shadows(name)
-        states = control.shadow_states(record)
-        judged, why = _judged(record, states) if report and record.shadows else ({}, "")
-        return Shadows(
-            name, states.live, states.doors, states.silent, states.dropped_rows, states.given_up_rows, did, why,
-            _outputs(states, judged),
-        )  # fmt: skip
+        return _looked_at(name, did, report)
+
+
+def _check(
+    name: str, adds: bool, share: float | None, remove: str | None, promote: str | None, canary: float | None
+) -> None:
+    """Raise ShadowError where what is asked for goes not together."""
+    if adds + sum(one is not None for one in (remove, promote)) > 1:
+        raise ShadowError(name, remove or promote or "", "give one of a spec, remove and promote at a time")
+    if canary is not None and (promote is None or not 0 < canary < 1):
+        raise ShadowError(name, promote or "", f"a canary of {canary:g} is no share of a promotion; give 0.1, say")
+    if share is not None and not (adds and 0 < share <= 1):
+        raise ShadowError(name, "of the spec", f"a share of {share:g} of its requests is none; give 0.05, say")
+
+
+def _looked_at(name: str, did: str, report: bool) -> Shadows:
+    """How all of them are now."""
+    from quorate.deployments.control import shadows as control
+
+    record = control.recorded_shadows(name)
+    states = control.shadow_states(record)
+    judged, why = _judged(record, states) if report and record.shadows else ({}, "")
+    return Shadows(
+        name, states.live, states.doors, states.silent, states.dropped_rows, states.given_up_rows, did, why,
+        _outputs(states, judged),
+    )  # fmt: skip
 
 
 def _in_job(

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.engine.engine import Engine
-from quorate.deployments.engine.fan_out import Waiting
 from quorate.deployments.engine.requests.request import Request, Signature
 from quorate.deployments.engine.revision import Revision
+from quorate.deployments.routing.call import Call
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.terms import FAIR_SHARE, Terms
 from quorate.deployments.transport.messages import Kind, Payload
@@ -309,7 +309,7 @@ class _Call:
         self._engine, self._shadows, self._wanted, self._noted, self._on_end = engine, shadows, wanted, noted, on_end
         self.rows, self.nbytes = sum(len(one.fused.values) for one in noted), sum(one.nbytes for one in noted)
         self.replies: dict[Key, MemberReply] = {}
-        self._calls: dict[Key, Waiting] = {}
+        self._calls: dict[Key, Call] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._open = True
 

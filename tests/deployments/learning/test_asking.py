@@ -105,7 +105,7 @@ def test_a_shadow_is_compared_with_what_it_would_have_said_with_a_member_of_its_
 
 def test_the_share_is_of_the_requests_and_what_is_not_asked_is_not_compared(doors, spec, monkeypatch):
     drawn = iter(np.linspace(0, 1, 64, endpoint=False).tolist())
-    monkeypatch.setattr(asking.random, "random", lambda: next(drawn))
+    monkeypatch.setattr("quorate.deployments.learning.shadows.asking.random.random", lambda: next(drawn))
     shadow = revision(spec, a=0.3, b=0.2, c=0.5)
     use(doors, (shadow, 0.25))
     for _ in ask(doors, rows=1):
@@ -159,7 +159,12 @@ def test_what_is_under_way_when_a_shadow_goes_is_given_up(doors, spec, monkeypat
             given_up.append(reason)
 
     there = doors.engine.revisions.member("c", "c")
-    monkeypatch.setattr(there, "ask", lambda *_: asked.append(time.monotonic()) or Call())
+
+    def hang(*_):
+        asked.append(time.monotonic())
+        return Call()
+
+    monkeypatch.setattr(there, "ask", hang)
     use(doors, (revision(spec, a=0.3, b=0.2, c=0.5), 1.0))
     for _ in ask(doors):
         pass
