@@ -36,10 +36,12 @@ Array = NDArray[Any]
 # An application and a member of it.
 Key = tuple[str, str]
 # Of the event loop's time; calls under way at a time; rows of one; how long rows wait before they are given up.
-SHARE, MOST_CALLS, CALL_ROWS, WAIT_S = 0.02, 2, 64, 1.0
+SHARE, MOST_CALLS, CALL_ROWS, WAIT_S = 0.02, 2, 128, 1.0
+# So long rows gather for one call: a call costs the door and the member about as much as its rows do.
+GATHER_S = 0.05
 # What waits and is under way; one request may be larger, and is then not asked about.
 WAITING_BYTES = 4 << 20
-# How long after an answer, and between two looks whether the door has nothing to send.
+# Between two looks whether the door has nothing to send.
 LOOK_S = 0.002
 # A member that has just started, or whose door has, is not connected yet: so long it is not asked before it is.
 CONNECT_S = 10.0
@@ -247,8 +249,9 @@ class Asking:
 
     def _look_later(self) -> None:
         if self._waiting and self._timer is None and len(self._under_way) < MOST_CALLS:
-            due = max(time.monotonic() + LOOK_S, self._not_before)
-            self._timer = self._loop.call_later(due - time.monotonic(), self._look)
+            now, oldest = time.monotonic(), next(iter(self._waiting.values()))[0]
+            due = max(now + LOOK_S, self._not_before, oldest.until - WAIT_S + GATHER_S)
+            self._timer = self._loop.call_later(due - now, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -1,6 +1,7 @@
 """Members that only a shadow asks, behind real doors: for a share of the requests, and at nobody's cost."""
 
 import time
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -105,7 +106,8 @@ def test_a_shadow_is_compared_with_what_it_would_have_said_with_a_member_of_its_
 
 def test_the_share_is_of_the_requests_and_what_is_not_asked_is_not_compared(doors, spec, monkeypatch):
     drawn = iter(np.linspace(0, 1, 64, endpoint=False).tolist())
-    monkeypatch.setattr("quorate.deployments.learning.shadows.asking.random.random", lambda: next(drawn))
+    source = SimpleNamespace(random=lambda: next(drawn))  # nobody else draws from it
+    monkeypatch.setattr("quorate.deployments.learning.shadows.asking.random", source)
     shadow = revision(spec, a=0.3, b=0.2, c=0.5)
     use(doors, (shadow, 0.25))
     for _ in ask(doors, rows=1):
