@@ -36,6 +36,7 @@ from quorate.deployments.engine.engine import Engine  # noqa: E402
 from quorate.deployments.members.inference_loop import InferenceLoop  # noqa: E402
 from quorate.deployments.members.predictor import Predictor  # noqa: E402
 from quorate.deployments.routing.replica import Address  # noqa: E402
+from quorate.deployments.spec.ensemble import EnsembleSpec  # noqa: E402
 from quorate.deployments.transport.unix import UnixListener  # noqa: E402
 
 REQUESTS = {1: 1500, 64: 9600}  # by the number of clients
@@ -60,10 +61,10 @@ def _loop(predictor: Predictor, member: Any, listener: UnixListener) -> Inferenc
     return InferenceLoop(MemberGroup([predictor]), [listener])
 
 
-def serve_member(name: str, path: Path) -> None:
+def serve_member(name: str, path: Path, spec: EnsembleSpec = SPEC) -> None:
     """One member replica, until standard input closes."""
-    member = SPEC.members[name]
-    predictor = Predictor(load_model(name, member, PEERS), SPEC.job(name))
+    member = spec.members[name]
+    predictor = Predictor(load_model(name, member, PEERS), spec.job(name))
     predictor.warm_up()
     loop = _loop(predictor, member, UnixListener(path))
     loop.start()

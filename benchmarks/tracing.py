@@ -83,14 +83,15 @@ def start_server(script: str, folder: Path, spec: EnsembleSpec = SPEC) -> Fusion
 
 
 def run_as_told(
-    options: argparse.ArgumentParser, serve: Callable[[Path], None], run: Callable[[argparse.Namespace], None]
-) -> None:
+    options: argparse.ArgumentParser, serve: Callable[[Path], None], run: Callable[[argparse.Namespace], None],
+    spec: EnsembleSpec = SPEC,
+) -> None:  # fmt: skip
     """The benchmark, or one of the processes that it starts of its own script."""
     options.add_argument("--serve", help=argparse.SUPPRESS)
     options.add_argument("--member", nargs=2, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.member:
-        serve_member(arguments.member[0], Path(arguments.member[1]))
+        serve_member(arguments.member[0], Path(arguments.member[1]), spec)
     elif arguments.serve:
         serve(Path(arguments.serve))
     else:

@@ -17,6 +17,13 @@ def _quantile(q: float, metric: str, by: str = "le", of: str = _OF) -> str:
     return f"histogram_quantile({q}, sum by ({by}) (rate({metric}_bucket{{{of}}}[{_RATE}])))"
 
 
+def _of_shadow(what: str) -> Query:
+    """Of a row that a shadow was compared on, in the mean."""
+    by = "sum by (shadow, output)"
+    part = f"{by} (rate(quorate_shadow_{what}_total{{{_OF}}}[{_RATE}]))"
+    return Query(f"{part} / {by} (rate(quorate_shadow_rows_total{{{_OF}}}[{_RATE}]))", "{{shadow}} {{output}}")
+
+
 _LATENCY = tuple(Query(_quantile(q, "quorate_request_seconds"), f"p{round(q * 100)}") for q in (0.5, 0.95, 0.99))
 
 ENSEMBLE = Board(
@@ -77,14 +84,54 @@ ENSEMBLE = Board(
                       most=1.0),
             ),
         ),
+        # What learns from what comes back has its panels behind these.
         Section(
-            "Record",
+            "What comes back",
             (
                 Panel("Recorded answers", "Those that were dropped found a store that was too slow, or took none.",
                       "ops", (Query(f"sum by (outcome) (rate(quorate_recorded_answers_total{{{_OF}}}[{_RATE}]))",
                                     "{{outcome}}"),)),
                 Panel("Labels", "By what became of them; contradicting ones change nothing.", "ops",
                       (Query(f"sum by (verdict) (rate(quorate_labels_total{{{_OF}}}[{_RATE}]))", "{{verdict}}"),)),
+                Panel("Size of the record", "As each door sees it: of its node's disk, or of the store.", "bytes",
+                      (Query(f"max by (ensemble, instance) (quorate_record_bytes{{{_OF}}})",
+                             "{{ensemble}} {{instance}}"),)),
+                Panel("Age of the record", "Since its oldest file was last written.", "s",
+                      (Query("max by (ensemble, instance) "
+                             f"(time() - quorate_record_oldest_timestamp_seconds{{{_OF}}})",
+                             "{{ensemble}} {{instance}}"),)),
+                Panel("Members left out for load", "With overload: thin; for how long.", "s",
+                      (Query(f"max by (member) (quorate_member_thinned_seconds{{{_OF}}})", "{{member}}"),)),
+            ),
+        ),
+        Section(
+            "Shadows",
+            (
+                Panel("Rows of shadows", "Compared, failed, or left out: busy had no time, loaded no moment to ask.",
+                      "ops",
+                      (Query(f"sum by (shadow) (rate(quorate_shadow_rows_total{{{_OF}}}[{_RATE}]))", "{{shadow}}"),
+                       Query(f"sum by (shadow) (rate(quorate_shadow_failed_rows_total{{{_OF}}}[{_RATE}]))",
+                             "{{shadow}} failed"),
+                       Query(f"sum by (reason) (rate(quorate_shadow_left_out_rows_total{{{_OF}}}[{_RATE}]))",
+                             "left out: {{reason}}"))),
+                Panel("Disagreement of shadows", "Share of the rows of which they say something else.", "percentunit",
+                      (_of_shadow("changed_rows"),), most=1.0),
+                Panel("Distance of shadows", "From the answer, in the mean.", "none", (_of_shadow("distance"),)),
+                Panel("Shadows better by", "On labels that have come, as each door knows them; all looks hold at once.",
+                      "none", (Query(f"max by (shadow, output, metric, bound) (quorate_shadow_gain{{{_OF}}})",
+                                     "{{shadow}} {{output}} {{metric}} {{bound}}"),)),
+                Panel("Labelled rows of shadows", "By which they are judged at doors.", "none",
+                      (Query(f"sum by (shadow, output) (quorate_shadow_judged_rows_total{{{_OF}}})",
+                             "{{shadow}} {{output}}"),)),
+                Panel("Fusing a row in a shadow", "In the thread that answers, between other work.", "s",
+                      (_of_shadow("fuse_seconds"),)),
+                Panel("Members asked for shadows alone", "Rows, by what became of them.", "ops",
+                      (Query(f"sum by (member, outcome) (rate(quorate_shadow_member_rows_total{{{_OF}}}[{_RATE}]))",
+                             "{{member}} {{outcome}}"),)),
+                Panel("Their replies", "From the question to the reply, in the mean.", "s",
+                      (Query("sum by (member) "
+                             f"(rate(quorate_shadow_member_reply_seconds_sum{{{_OF}}}[{_RATE}])) / sum by (member) "
+                             f"(rate(quorate_shadow_member_reply_seconds_count{{{_OF}}}[{_RATE}]))", "{{member}}"),)),
             ),
         ),
         Section(

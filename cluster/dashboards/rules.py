@@ -32,6 +32,14 @@ def _deviation(window: str) -> str:
     return f"{_DEVIATION.format('sum', window)} / {_DEVIATION.format('count', window)}"
 
 
+def _part_of(metric: str, which: str, window: str) -> str:
+    """The share of a counter that is of some labels."""
+    part, whole = (f"sum by (ensemble) (rate({metric}{labels}[{window}]))" for labels in (which, ""))
+    return f"{part} / {whole}"
+
+
+_LOST = '{verdict=~"unknown|expired|unrecorded"}'
+
 RECORDS: Mapping[str, str] = {
     "ensemble:quorate_requests:rate5m": _REQUESTS.format(""),
     "ensemble:quorate_requests_degraded:ratio_rate5m": _ratio('{outcome="degraded"}'),
@@ -49,6 +57,10 @@ RECORDS: Mapping[str, str] = {
     ),
     "ensemble_member:quorate_member_deviation:mean1h": _deviation("1h"),
     "ensemble_member:quorate_member_deviation:mean1d": _deviation("1d"),
+    "ensemble:quorate_recorded_answers_dropped:ratio_rate5m": _part_of(
+        "quorate_recorded_answers_total", '{outcome!="kept"}', "5m"
+    ),
+    "ensemble:quorate_labels_lost:ratio_rate1h": _part_of("quorate_labels_total", _LOST, "1h"),
 }
 
 
@@ -74,6 +86,8 @@ class Alert:
 
 _E, _M = "{{ $labels.ensemble }}", "{{ $labels.member }}"
 _SHARE = "{{ $value | humanizePercentage }}"
+# What fewer labels in an hour than this show may be chance; a member may be left out so long for a wave of load.
+_LABELS, _THINNED_S = 50, 900
 
 ALERTS: tuple[Alert, ...] = (
     Alert("QuorateDoorGone", "up == 0 and on (job) count by (job) (quorate_build_info)", "2m", True,
@@ -102,6 +116,21 @@ ALERTS: tuple[Alert, ...] = (
           "ensemble_member:quorate_member_deviation:mean1h > 1.5 * ensemble_member:quorate_member_deviation:mean1d "
           f"and on (ensemble, member) {_DEVIATION.format('count', '1h')} > {_ROWS}", "30m", False,
           f"{_M} of {_E} is further from the answers than in the day before", "its inputs and its version; tune again"),
+    Alert("QuorateRecordDrops", "ensemble:quorate_recorded_answers_dropped:ratio_rate5m > 0.01", "10m", False,
+          f"{_SHARE} of the answers of {_E} that were to be recorded are not", "the record's disk or store; the log"),
+    Alert("QuorateLabelsLost",
+          "ensemble:quorate_labels_lost:ratio_rate1h > 0.2 and on (ensemble) "
+          f"sum by (ensemble) (increase(quorate_labels_total[1h])) > {_LABELS}", "30m", False,
+          f"{_SHARE} of the labels for {_E} are for answers that are not there: unknown, expired, or never recorded",
+          "record.keep_for and record.share; which ids are sent, and whether all doors see one record"),
+    Alert("QuorateShadowBetter",
+          'max by (ensemble, shadow, output) (quorate_shadow_gain{bound="least"}) > 0', "10m", False,
+          f"Shadow {{{{ $labels.shadow }}}} of {_E} is better on labels, by {{{{ $value }}}} a row at least",
+          f"quorate shadow {_E} --report; --promote makes it live"),
+    Alert("QuorateThinned",
+          f"max by (ensemble, member) (quorate_member_thinned_seconds) > {_THINNED_S}", "1m", False,
+          f"{_M} of {_E} has not been asked for {{{{ $value | humanizeDuration }}}}: there is too much load",
+          "replicas of the member, its forward passes, the rate of requests"),
     Alert("QuorateCertificateExpires",
           "quorate_certificate_expiry_timestamp_seconds - time() < 14 * 86400", "1h", False,
           f"The {{{{ $labels.file }}}} of {_E} expires in {{{{ $value | humanizeDuration }}}}",

@@ -99,7 +99,7 @@ def _deployed(
     say = on_step or (lambda step: None)
     return control.deploy(
         spec, folder, doors, *ports, timeout_s=timeout_s, store=store or "", telemetry=telemetry,
-        progress=lambda states, seconds: say(_progress(states, seconds, timeout_s)),
+        progress=lambda states, seconds: say(starting(states, seconds, timeout_s)),
     )  # fmt: skip
 
 
@@ -198,7 +198,8 @@ def _check_ports(host: str, ports: Sequence[int]) -> None:
             raise DeployError(f"{found}; give another, or 0 for a free one") from None
 
 
-def _progress(states: Mapping[str, str], seconds: float, timeout_s: float) -> str:
+def starting(states: Mapping[str, str], seconds: float, timeout_s: float) -> str:
+    """How far parts are that are waited for, as ``Progress`` is told."""
     waiting = [name for name, state in states.items() if state != "RUNNING"]
     ready = f"{len(states) - len(waiting)} of {len(states)} run"
     return f"{ready}; waiting for {', '.join(waiting)} ({seconds:.0f} s of {timeout_s:g})" if waiting else ready

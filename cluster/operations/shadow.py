@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected, is_jobs_address
+from quorate.cluster.operations.deploy import starting
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.errors import RequestError, ShadowError
 
 if TYPE_CHECKING:
     from quorate.deployments.control.shadows import ShadowStates
+    from quorate.deployments.learning.shadows.asking import MemberCalls
     from quorate.deployments.learning.shadows.comparison import Comparison
+    from quorate.deployments.learning.shadows.judging import JudgedSums
     from quorate.deployments.records.registry import Record
     from quorate.deployments.rollout.rollout import Candidate, Check
     from quorate.tuning.evaluation.judged_shadows import Judged
@@ -40,6 +43,9 @@ class ShadowOutput:
             and ``single_s``, what fusing one row alone takes.
         row_s: what a row takes among many.
         failed_rows: that it could not be computed on, and ``failure`` why.
+        share: of the requests that members of its own are asked for; 0 where it shares all of them.
+        asked: of each of these its ``member``, how many ``rows`` it was asked about, how long it took in the mean
+            (``reply_s``), how many rows ``failed`` and for what ``reasons``.
         judged: by the labels of recorded answers, in a report.
     """
 
@@ -58,6 +64,8 @@ class ShadowOutput:
     row_s: float | None = None
     failed_rows: int = 0
     failure: str = ""
+    share: float = 0.0
+    asked: tuple[dict[str, Any], ...] = ()
     judged: tuple[dict[str, Any], ...] = ()
 
     @classmethod
@@ -74,7 +82,7 @@ class Shadows(Displayed):
     Attributes:
         live: the revision that they are compared with.
         doors: that have told, and ``silent`` those that have not.
-        dropped_rows: that the doors had no time for.
+        dropped_rows: that the doors had no time for, and ``given_up_rows`` that they found no moment to ask about.
         did: what this call has changed; empty of a report.
         unlabelled: why there is nothing by labels, in a report.
     """
@@ -84,6 +92,7 @@ class Shadows(Displayed):
     doors: int = 0
     silent: int = 0
     dropped_rows: int = 0
+    given_up_rows: int = 0
     did: str = ""
     unlabelled: str = ""
     shadows: tuple[ShadowOutput, ...] = field(default=())
@@ -108,10 +117,15 @@ class Shadows(Displayed):
         rows = [_cells(one) for one in self.shadows if not one.refused]
         if self.dropped_rows:
             lines.append(f"{self.dropped_rows} rows were left out: the doors had no time for them")
+        if self.given_up_rows:
+            lines.append(f"{self.given_up_rows} rows were not asked about: the doors had no moment without other work")
         if self.silent:
             lines.append(f"{self.silent} of {self.doors + self.silent} doors have not told")
         title = f"shadow : live {self.live}"
         found = [_table(rows, _COLUMNS, title, lines)] if rows else [Table(lines=lines)]
+        asked = [_asked_cells(one, by) for one in self.shadows for by in one.asked]
+        if asked:
+            found.append(_table(asked, _ASKED_COLUMNS, "members that shadows ask", ()))
         judged = [_judged_cells(one, by) for one in self.shadows for by in one.judged]
         said = [self.unlabelled] if self.unlabelled else []
         if judged:
@@ -122,6 +136,7 @@ class Shadows(Displayed):
 
 
 _COLUMNS = ("shadow", "output", "rows", "differ", "apart", "confidence", "coverage", "one row", "unanswered")
+_ASKED_COLUMNS = ("shadow", "member", "of requests", "rows", "reply", "failed", "why")
 _JUDGED_COLUMNS = ("shadow", "output", "metric", "rows", "live", "shadow", "better by", "95 %")
 
 
@@ -130,6 +145,7 @@ def shadow(
     name: str,
     spec: SpecLike | None = None,
     *,
+    share: float | None = None,
     report: bool = False,
     remove: str | None = None,
     promote: str | None = None,
@@ -142,47 +158,70 @@ def shadow(
 ) -> Shadows:
     """Compute other fusions beside the live one, on what its members give anyway, and compare them.
 
-    With a spec, it becomes a shadow; with none of ``spec``, ``remove`` and ``promote`` nothing changes.
+    With a spec, it becomes a shadow; with none of ``spec``, ``remove`` and ``promote`` nothing changes. Members of a
+    spec that the live fusion does not ask are started for the shadow alone, and asked for a share of the requests.
 
     Args:
         name: the ensemble.
-        spec: another fusion of the same members: rules, weights, calibrations.
+        spec: another fusion, of the same members (rules, weights, calibrations) or with others.
+        share: of the requests that these others are asked for, above 0 and up to 1; the spec's ``shadow_share`` when
+            None.
         report: judge shadows by the labels of recorded answers, too.
         remove: a shadow's revision, or how it begins, that is to be none any more.
         promote: one that is to go live; ``rollback`` goes back.
         canary: share of the requests that it gets first, above 0 and below 1; None for none.
         canary_s: how long the canary is watched.
         folder: what the spec's paths start from (its file's).
-        timeout_s: how long files may take to reach the doors.
+        timeout_s: how long files may take to reach the doors, and members to load.
         address: of the Ray cluster; the local one when None.
         on_step: told what happens next.
 
     Raises:
         ClusterError: no such ensemble runs.
-        ShadowError: the spec needs what the live fusion's members do not give, or there is no such shadow.
+        ShadowError: the spec needs what the live fusion's members do not give, without a share, or there is no such
+            shadow.
         CanaryError: the canary did worse. The old revision still answers.
         DeployError: a door could not be reached, or refused it.
     """
-    if sum(one is not None for one in (spec, remove, promote)) > 1:
-        raise ShadowError(name, remove or promote or "", "give one of a spec, remove and promote at a time")
-    if canary is not None and (promote is None or not 0 < canary < 1):
-        raise ShadowError(name, promote or "", f"a canary of {canary:g} is no share of a promotion; give 0.1, say")
     asked: dict[str, Any] = {
-        "report": report, "remove": remove, "promote": promote, "canary": canary, "canary_s": canary_s,
+        "share": share, "report": report, "remove": remove, "promote": promote, "canary": canary, "canary_s": canary_s,
         "timeout_s": timeout_s,
     }  # fmt: skip
+    _check(name, spec is not None, share, remove, promote, canary)
     if is_jobs_address(address):
         return _in_job(name, spec, folder, address, asked, on_step)
     with connected(address):
-        from quorate.deployments.control import shadows as control
+        say = on_step or (lambda _: None)
+        if spec is not None:
+            did = _add(name, spec, folder, share, timeout_s, say)
+        else:
+            did = _change(name, remove, promote, canary, canary_s, timeout_s, say)
+        return _looked_at(name, did, report)
 
-        did = _change(name, spec, folder, remove, promote, canary, canary_s, timeout_s, on_step or (lambda _: None))
-        record = control.recorded_shadows(name)
-        states = control.shadow_states(record)
-        judged, why = _judged(record) if report and record.shadows else ({}, "")
-        return Shadows(
-            name, states.live, states.doors, states.silent, states.dropped_rows, did, why, _outputs(states, judged)
-        )
+
+def _check(
+    name: str, adds: bool, share: float | None, remove: str | None, promote: str | None, canary: float | None
+) -> None:
+    """Raise ShadowError where what is asked for goes not together."""
+    if adds + sum(one is not None for one in (remove, promote)) > 1:
+        raise ShadowError(name, remove or promote or "", "give one of a spec, remove and promote at a time")
+    if canary is not None and (promote is None or not 0 < canary < 1):
+        raise ShadowError(name, promote or "", f"a canary of {canary:g} is no share of a promotion; give 0.1, say")
+    if share is not None and not (adds and 0 < share <= 1):
+        raise ShadowError(name, "of the spec", f"a share of {share:g} of its requests is none; give 0.05, say")
+
+
+def _looked_at(name: str, did: str, report: bool) -> Shadows:
+    """How all of them are now."""
+    from quorate.deployments.control import shadows as control
+
+    record = control.recorded_shadows(name)
+    states = control.shadow_states(record)
+    judged, why = _judged(record, states) if report and record.shadows else ({}, "")
+    return Shadows(
+        name, states.live, states.doors, states.silent, states.dropped_rows, states.given_up_rows, did, why,
+        _outputs(states, judged),
+    )  # fmt: skip
 
 
 def _in_job(
@@ -199,19 +238,34 @@ def _in_job(
         return Shadows.from_dict(call_in_job(address, "shadow", told, parcel, on_step))
 
 
+def _add(
+    name: str, spec: SpecLike, folder: str | Path | None, share: float | None, timeout_s: float, say: OnStep
+) -> str:
+    """Make it a shadow, and say so."""
+    from quorate.deployments.control.shadows import add_shadow
+
+    found, place = spec_and_folder(spec, folder)
+    if found.name != name:
+        raise ShadowError(name, "of the spec", f"it is of '{found.name}'; a shadow has the ensemble's own name")
+    added = add_shadow(
+        found, place, timeout_s, share, lambda states, seconds: say(starting(states, seconds, timeout_s))
+    )  # fmt: skip
+    own = (
+        f"; {', '.join(added.own)} is asked by it alone, for {100 * added.share:.3g}% of the requests"
+        if added.own
+        else ""
+    )
+    return f"{added.spec.revision} is a shadow of {name}{own}"
+
+
 def _change(
-    name: str, spec: SpecLike | None, folder: str | Path | None, remove: str | None, promote: str | None,
-    canary: float | None, canary_s: float, timeout_s: float, say: OnStep,
+    name: str, remove: str | None, promote: str | None, canary: float | None, canary_s: float, timeout_s: float,
+    say: OnStep,
 ) -> str:  # fmt: skip
     """Do what is asked for, and say so."""
     from quorate.deployments.control import shadows as control
     from quorate.deployments.control.deploy import promote_shadow
 
-    if spec is not None:
-        found, place = spec_and_folder(spec, folder)
-        if found.name != name:
-            raise ShadowError(name, "of the spec", f"it is of '{found.name}'; a shadow has the ensemble's own name")
-        return f"{control.add_shadow(found, place, timeout_s)} is a shadow of {name}"
     if remove is not None:
         control.remove_shadow(name, remove)
         return f"{remove} is no shadow of {name} any more"
@@ -237,8 +291,27 @@ def _watched(name: str, canary: float | None, canary_s: float, say: OnStep) -> C
     return check
 
 
-def _judged(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
-    """Shadows by labels; and why there is nothing by labels, where there is nothing."""
+def _judged(record: Record, states: ShadowStates) -> tuple[dict[tuple[str, str], tuple[dict[str, Any], ...]], str]:
+    """Shadows by labels: of the whole record, or, where members are asked for a shadow alone, of what doors remember.
+
+    And why there is nothing by labels, where there is nothing.
+    """
+    by_record, why = _judged_by_record(record)
+    found = {key: tuple(_plain(one) for one in judged) for key, judged in by_record.items()}
+    for name, state in states.shadows.items():
+        for output, sums in state.judged.items():
+            found.setdefault((name, output), (_of_sums(sums),))
+    return found, "" if found else why
+
+
+def _of_sums(sums: JudgedSums) -> dict[str, Any]:
+    """As ``Judged`` in JSON."""
+    means = {"live": sums.live / sums.rows, "shadow": sums.shadow / sums.rows}
+    bounds = {name: sums.to_json()[name] for name in ("gain", "least", "most")}
+    return {"metric": sums.metric, "rows": sums.rows, "answers": sums.answers, **means, **bounds}
+
+
+def _judged_by_record(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
     from quorate.deployments.control.shadows import built
     from quorate.deployments.learning.reading import open_record
     from quorate.tuning.evaluation.judged_shadows import judge_shadows
@@ -250,21 +323,31 @@ def _judged(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
         found = open_record(f"{kept.folder.rstrip('/')}/{name}")
     except RequestError as error:
         return {}, f"nothing by labels: {error}"
-    shadows = {one.spec.revision: built(one) for one in record.shadows}
+    shadows = {one.spec.revision: built(one) for one in record.shadows if not one.own}
     judged = judge_shadows(found, built(record.live), shadows)
     return judged, "" if judged else f"nothing by labels: none has come for answers in {kept.folder}"
 
 
-def _outputs(states: ShadowStates, judged: dict[tuple[str, str], list[Judged]]) -> tuple[ShadowOutput, ...]:
+def _outputs(
+    states: ShadowStates, judged: dict[tuple[str, str], tuple[dict[str, Any], ...]]
+) -> tuple[ShadowOutput, ...]:
     found = []
     for name, state in states.shadows.items():
+        asked = tuple(_asked(member, calls) for member, calls in state.asked.items())
         if state.refused or not state.outputs:
             why = state.refused or "no door has taken it up yet; look again in a few seconds"
-            found.append(ShadowOutput(name, refused=why))
+            found.append(ShadowOutput(name, refused=why, share=state.share, asked=asked))
         for output, compared in state.outputs.items() if not state.refused else ():
-            by_labels = tuple(_plain(one) for one in judged.get((name, output), ()))
-            found.append(_output(name, output, compared, by_labels))
+            one = _output(name, output, compared, judged.get((name, output), ()))
+            found.append(replace(one, share=state.share, asked=asked))
     return tuple(found)
+
+
+def _asked(member: str, calls: MemberCalls) -> dict[str, Any]:
+    return {
+        "member": member, "rows": calls.rows, "reply_s": calls.seconds / calls.replies if calls.replies else None,
+        "failed": calls.failed.total(), "reasons": dict(calls.failed),
+    }  # fmt: skip
 
 
 def _plain(judged: Judged) -> dict[str, Any]:
@@ -282,7 +365,7 @@ def _output(name: str, output: str, compared: Comparison, judged: tuple[dict[str
         sure if any(sure) else None,
         (compared.coverage_live / both, compared.coverage_shadow / both) if compared.both else None,
         (compared.single_live_s / singles, compared.single_s / singles) if compared.singles else None,
-        compared.fused_s / rows if compared.rows else None, compared.failed_rows, compared.failure, judged,
+        compared.fused_s / rows if compared.rows else None, compared.failed_rows, compared.failure, judged=judged,
     )  # fmt: skip
 
 
@@ -306,6 +389,12 @@ def _table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str, li
     """Without columns that say nothing."""
     kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
     return Table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows], title, lines)
+
+
+def _asked_cells(one: ShadowOutput, by: dict[str, Any]) -> list[str]:
+    why = ", ".join(f"{reason} {rows}" for reason, rows in by["reasons"].items())
+    reply = "" if by["reply_s"] is None else f"{1000 * by['reply_s']:.1f} ms"
+    return [one.shadow, by["member"], f"{one.share:.2%}", str(by["rows"]), reply, str(by["failed"] or ""), why]
 
 
 def _judged_cells(one: ShadowOutput, by: dict[str, Any]) -> list[str]:

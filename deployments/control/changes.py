@@ -18,10 +18,12 @@ from quorate.deployments.control.placement import (
     with_memory,
 )
 from quorate.deployments.control.processes.grouping import resources_of
+from quorate.deployments.control.ray_private import ClusterStore
 from quorate.deployments.control.serve_apps import ServeApp, alive_apps, part_of
 from quorate.deployments.control.shared_members import runs_for_others
-from quorate.deployments.records.memory_needs import Needs
+from quorate.deployments.records.memory_needs import MemoryNeeds, Needs, needs_of
 from quorate.deployments.records.registry import Publication, Record, is_inside
+from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.schema import MemberJob, Resources
 
 # Below this share of a node's memory nobody asks what is free: what nodes say of it takes a process on each.
@@ -69,6 +71,26 @@ def plan_changes(
         planned.append(PlannedApp(part, app.name, action, why, tuple(places), replaces, need))
     order = {app.name: index for index, app in enumerate(apps)}
     return sorted(planned, key=lambda found: order[found.app])
+
+
+def recorded_needs(publication: Publication) -> dict[str, Needs]:
+    """What a replica of each application of a publication needs of memory, whose files are kept."""
+    files = {name: publication.files.of(name).files for name in publication.spec.members}
+    sizes = {name: sum(file.size_bytes for file in found) for name, found in files.items()}
+    return needs_of_apps(publication.spec, publication.members_by_app, sizes)
+
+
+def needs_of_apps(
+    spec: EnsembleSpec, members_by_app: Mapping[str, Sequence[str]], sizes: Mapping[str, int]
+) -> dict[str, Needs]:
+    """What a replica of each application needs of memory, as it was measured, or by the size of its members' files.
+
+    Args:
+        sizes: of each member's files, in bytes.
+    """
+    known = MemoryNeeds(ClusterStore())
+    groups = {app: [spec.job(name) for name in names] for app, names in members_by_app.items()}
+    return {app: needs_of(jobs, sizes, known) for app, jobs in groups.items()}
 
 
 def _nodes(starting: Sequence[ServeApp], needs: Mapping[str, Needs]) -> list[Node]:

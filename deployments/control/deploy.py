@@ -12,7 +12,7 @@ from quorate.deployments.control import serve_apps
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.holders import Holders
 from quorate.deployments.control.artifacts.spreading import Spreading
-from quorate.deployments.control.changes import plan_changes, plan_inside
+from quorate.deployments.control.changes import needs_of_apps, plan_changes, plan_inside, recorded_needs
 from quorate.deployments.control.describe import describe_fusion, describe_members
 from quorate.deployments.control.placement import PlannedApp
 from quorate.deployments.control.ports import choose_ports, door_nodes
@@ -30,7 +30,7 @@ from quorate.deployments.records.artifact_store import upload
 from quorate.deployments.records.door_failures import DoorFailures
 from quorate.deployments.records.kept_files import KeptFiles, keep_files
 from quorate.deployments.records.measurements import Measurements
-from quorate.deployments.records.memory_needs import MemoryNeeds, Needs, file_bytes, needs_of
+from quorate.deployments.records.memory_needs import file_bytes
 from quorate.deployments.records.registry import Publication, Record, Registry
 from quorate.deployments.rollout.rollout import Candidate, Check, roll_out
 from quorate.deployments.security.doors import Doors, at_port
@@ -39,6 +39,8 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.deployments.spec.outside_files import inside
 from quorate.deployments.telemetry.settings import Telemetry
+
+_HELD = ", or remove shadows, whose own members hold some"
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ def delete(name: str) -> None:
         change.registry.forget_telemetry(name)
         change.registry.forget_online(name)
         DoorFailures(ClusterStore(), name).forget_all()
-        stop(record.live.serve_apps)
+        stop(record.member_apps)
 
 
 def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[PlannedApp]:
@@ -207,7 +209,7 @@ def plan(spec: EnsembleSpec, folder: Path, doors: Doors | None = None) -> list[P
     ports = (0, 0) if old is None else (old.http_port, old.grpc_port)
     measured = Measurements() if old is None else known(spec, old.live.measured)
     publication = _published(spec, folder.resolve(), KeptFiles(Path()), measured)
-    needs = _needs(publication, sizes)
+    needs = needs_of_apps(publication.spec, publication.members_by_app, sizes)
     found = plan_changes(old, recorded_apps(_next_record(old, 1, publication, opened, ports)), needs)
     return with_sharing([*plan_inside(old, publication), *found], publication)
 
@@ -254,16 +256,17 @@ def _go_live(
     """Start what is new, have every fusion replica prepare the revision, record it, and open the new doors."""
     old, apps = change.record, recorded_apps(record)
     there = set(door_nodes(record.live.spec.serving.resources))
-    planned = plan_changes(old, apps, _needs(record.live, _file_sizes(record.live)))
+    planned = plan_changes(old, apps, recorded_needs(record.live))
     for found in planned:
         if found.problem:
-            raise DeployError(f"no place for {found.part}: {found.problem}; change its resources or add nodes")
+            shadows = "" if old is None or not any(one.own for one in old.shadows) else _HELD
+            raise DeployError(f"no place for {found.part}: {found.problem}; change its resources or add nodes{shadows}")
     change.lease.check()
     if old is not None:
         making_room = {app for found in planned for app in found.replaces}
         stop(making_room)
         release(record.live.spec.name, {*old.apps, *record.apps} - making_room)
-    claim(record.live)
+    claim(record)
     spreading = Spreading(record.live.files)
     serve_apps.start([app for app in apps if not app.node or app.node in there], timeout_s, progress)
     spreading.wait(timeout_s)
@@ -273,19 +276,6 @@ def _go_live(
         check = None
     candidate = Candidate(record.live, Replicas(record.door_apps.values()), bring(record.live.files.of("")))
     roll_out(candidate, lambda: change.commit(record), check)
-
-
-def _file_sizes(publication: Publication) -> dict[str, int]:
-    """Of each member's files, in bytes."""
-    files = {name: publication.files.of(name).files for name in publication.spec.members}
-    return {name: sum(file.size_bytes for file in found) for name, found in files.items()}
-
-
-def _needs(publication: Publication, sizes: Mapping[str, int]) -> dict[str, Needs]:
-    """What a replica of each application needs of memory, as it was measured, or by the size of its members' files."""
-    known, spec = MemoryNeeds(ClusterStore()), publication.spec
-    groups = {app: [spec.job(name) for name in names] for app, names in publication.members_by_app.items()}
-    return {app: needs_of(jobs, sizes, known) for app, jobs in groups.items()}
 
 
 def _store(change: Change) -> str:

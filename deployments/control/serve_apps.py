@@ -160,6 +160,11 @@ def member_applications(publication: Publication) -> list[ServeApp]:
     return [group_application(publication.spec, one, publication.folder, publication.files) for one in groups]
 
 
+def own_applications(shadow: Publication) -> list[ServeApp]:
+    """Those of members that run for a shadow alone, as they were started: each has a process of its own."""
+    return [member_application(shadow.spec, name, shadow.folder, shadow.files) for name in shadow.own]
+
+
 def health_check_period_s(applications: int) -> float:
     """Serve's one controller looks at every replica: the more there are, the less often at each."""
     return max(HEALTH_CHECK_PERIOD_S, applications / HEALTH_CHECKS_PER_S)

@@ -12,23 +12,22 @@ from quorate.deployments.control.ray_private import ClusterStore, kept_root
 from quorate.deployments.control.serve_apps import is_shared
 from quorate.deployments.records.claims import Claims
 from quorate.deployments.records.lease import hold
-from quorate.deployments.records.registry import Publication
+from quorate.deployments.records.registry import Record
 
 
-def claim(publication: Publication) -> None:
-    """Have nobody stop what a publication shares.
+def claim(record: Record) -> None:
+    """Have nobody stop what an ensemble shares with others.
 
-    Hold the ensemble's lease.
+    Hold its lease.
 
     Raises:
         UnavailableError: the cluster's head does not answer.
     """
-    spec = publication.spec
-    shared = set(filter(is_shared, publication.apps.values()))
+    name, shared = record.live.spec.name, set(filter(is_shared, record.member_apps))
     if shared:
-        for app in sorted(shared - Claims(ClusterStore()).of(spec.name)):
+        for app in sorted(shared - Claims(ClusterStore()).of(name)):
             with _alone(app) as claims:
-                claims.add(app, spec.name)
+                claims.add(app, name)
 
 
 def release(ensemble: str, used: Iterable[str]) -> None:

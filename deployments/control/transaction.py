@@ -102,7 +102,7 @@ def restore(ensemble: str, record: Record | None) -> None:
             serve.delete(app, _blocking=False)
     release(ensemble, used)
     if record is not None:
-        claim(record.live)
+        claim(record)
         missing = used - alive_apps()
         serve_apps.begin(app for app in recorded_apps(record) if app.name in missing)
     publications = () if record is None else record.publications
@@ -121,12 +121,16 @@ def stop(apps: Iterable[str]) -> None:
 def recorded_apps(record: Record) -> list[serve_apps.ServeApp]:
     """The applications of a record, as they were started."""
     live = record.live
+    members = serve_apps.member_applications(live)
+    for shadow in record.shadows:
+        own = serve_apps.own_applications(shadow)
+        members += [app for app in own if app.name not in {one.name for one in members}]
     doors = [
         serve_apps.door_application(live, record.doors, record.http_port, record.grpc_port, node)
         for node in record.door_apps
     ]
     learning = [serve_apps.online_application(live.spec)] if live.spec.online.mode != "off" else []
-    return [*serve_apps.member_applications(live), *learning, *doors]
+    return [*members, *learning, *doors]
 
 
 def _restore_if_held(ensemble: str, registry: Registry, lease: Lease) -> None:

@@ -101,6 +101,7 @@ class Engine:
         state = self.metrics.state
         state.queued_rows, state.queue_limit_rows = (lambda: self._queue.rows), limits.rows
         state.revision, state.ready = (lambda: self.revision.name), self.answerable
+        state.thinned_s = self._thinned_s
         state.processes = lambda: {name: m.process() for name, m in self.revisions.live.members.items() if m.ready()}
         self._slots = Slots(UNANSWERED_PER_REPLICA, self._schedule)
         self._flush_due = False
@@ -115,6 +116,10 @@ class Engine:
     def revision(self) -> Revision:
         """The live one."""
         return self.revisions.live.revision
+
+    def _thinned_s(self) -> Mapping[str, float]:
+        thinning = self.revisions.live.thinning
+        return {} if thinning is None else thinning.left_out_s()
 
     async def use_telemetry(self, settings: Telemetry) -> None:
         """Trace and log so from now on, and have the members do so.
@@ -140,6 +145,11 @@ class Engine:
     @property
     def queued_rows(self) -> int:
         return self._queue.rows
+
+    @property
+    def loaded(self) -> bool:
+        """Whether requests wait for a batch, or would have to."""
+        return bool(self._queue.rows) or not self._slots.free()
 
     @property
     def unanswered_batches(self) -> int:

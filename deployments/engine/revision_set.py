@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class RevisionSet:
         self._wiring, self._folder, self._connect = spec.wiring, folder, connect
         self._members: dict[tuple[str, str], Member] = {}  # by application, and name: several may have one
         self._needed_until: dict[str, float] = {}
+        self._beside: frozenset[tuple[str, str]] = frozenset()
         self._prepared: dict[str, ServedRevision] = {}
         self._canary: ServedRevision | None = None
         self.live = self._build(spec, folder, apps or {name: name for name in spec.members})
@@ -92,6 +93,20 @@ class RevisionSet:
                 there = {replica_id: one for replica_id, one in addresses.items() if name in (one.members or (name,))}
                 member.set_replicas({replica_id: one.of(name) for replica_id, one in there.items()})
 
+    def connect_beside(self, members: Iterable[tuple[str, str]]) -> None:
+        """Have these members connected, and no others than these and those that revisions ask.
+
+        Args:
+            members: application and name of each.
+        """
+        self._beside = frozenset(members)
+        for key in self._beside - self._members.keys():
+            self._members[key] = self._connect(key[1])
+
+    def member(self, app: str, name: str) -> Member:
+        """One that is connected."""
+        return self._members[app, name]
+
     def reconcile(self) -> list[tuple[str, str]]:
         """Connect again where connections were lost, and close those to members that no revision asks any more.
 
@@ -100,6 +115,7 @@ class RevisionSet:
         """
         closed: list[tuple[str, str]] = []
         needed = {app for served in (self.live, *self._prepared.values()) for app in served.apps.values()}
+        needed |= {app for app, _ in self._beside}
         for key, member in list(self._members.items()):
             app = key[0]
             if app in needed or time.monotonic() < self._needed_until.get(app, 0.0):

@@ -117,6 +117,11 @@ class Thinning:
         if now >= self._began + WINDOW_S:
             self._judge(now)
 
+    def left_out_s(self) -> dict[str, float]:
+        """Since how many seconds each member is left out; 0 of those that are asked."""
+        now = self._clock()
+        return dict.fromkeys(self._members, 0.0) | {step.member: now - step.at for step in self._steps}
+
     def _begin(self, now: float) -> None:
         self._began, self._ended, self._late = now, 0, 0
         self._late_members: Counter[str] = Counter()

@@ -36,6 +36,8 @@ class Learning:
         # Recorders that the live spec wants no more: what was asked before is recorded until then.
         self._ending: list[tuple[float, Recorder]] = []
         self._closing: set[asyncio.Future[None]] = set()
+        engine.metrics.shadows.report = self.shadows.report
+        engine.metrics.state.record = lambda: None if self._recorder is None else self._recorder.held
         self.tick()
 
     def tick(self) -> None:
@@ -91,6 +93,7 @@ class Learning:
             self._feedback = Feedback(name, settings, replica, metrics)
             self._recorder = Recorder(name, settings, replica, metrics)
         self._engine.answers.keeper = self._recorder
+        self.shadows.judge_by("" if settings is None else f"{settings.folder.rstrip('/')}/{name}")
 
     def _close_later(self, one: Recorder | Feedback) -> None:
         """On another thread: it waits for its own."""

@@ -68,7 +68,11 @@ class _Open:
 
 
 class Recorder:
-    """A ``Keeper``. What is not said otherwise is called on the event loop."""
+    """A ``Keeper``. What is not said otherwise is called on the event loop.
+
+    Attributes:
+        held: see ``Expiry``.
+    """
 
     def __init__(self, ensemble: str, settings: RecordSpec, replica: str, counts: Counts):
         self._ensemble, self._settings, self._replica, self._counts = ensemble, settings, replica, counts
@@ -80,6 +84,7 @@ class Recorder:
         self._open: dict[AnswersMetadata, _Open] = {}
         self._kept_revisions: set[str] = set()
         self._dropped, self._told_at = 0, -TELL_S
+        self.held: tuple[int, float] | None = None
         self._thread = threading.Thread(target=self._run, name="record", daemon=True)
         self._thread.start()
 
@@ -149,6 +154,7 @@ class Recorder:
         try:
             if expiry is not None:
                 expiry.look()
+                self.held = expiry.held
         except Exception as error:  # looked at again later
             _log.warning("what is too old in %s cannot be deleted: %s", self._settings.folder, error)
 

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from quorate.deployments.metrics.counters import Counter, CounterChild, Histogram, HistogramChild
 from quorate.deployments.metrics.drift import Drift
 from quorate.deployments.metrics.server_state import ServerState
+from quorate.deployments.metrics.shadows import ShadowMetrics
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.row_state import LAST_OF_REPLICA, RowState
 from quorate.deployments.wire.feedback import VERDICTS
@@ -43,6 +44,7 @@ class Metrics:
 
     Attributes:
         drift: what a row in a while shows.
+        shadows: how shadow fusions compare, when Prometheus asks.
         state: how the server is when Prometheus asks.
     """
 
@@ -88,8 +90,9 @@ class Metrics:
         for collector in (answers, of_outputs, requests, stages, rows, recorded, given, *of_members):
             registry.register(collector)
         ProcessCollector(registry=registry)
-        self.drift, self.state = Drift(ensemble, registry), ServerState(ensemble)
+        self.drift, self.state, self.shadows = Drift(ensemble, registry), ServerState(ensemble), ShadowMetrics(ensemble)
         registry.register(self.state)
+        registry.register(self.shadows)
         labels = [*one, "member", "state"]
         self._all_health = Gauge("quorate_member_replicas", "Replicas by state", labels, registry=registry)
         self._replies: dict[tuple[str, str], CounterChild] = {}
@@ -110,7 +113,12 @@ class Metrics:
             self._health |= {(m, s): self._all_health.labels(self._ensemble, m, s) for s in _HEALTH}
 
     def forget(self, member: str) -> None:
-        """Count no more for a member that no revision asks: its series would stay for ever."""
+        """Count no more for a member that no revision asks: its series would stay for ever.
+
+        Of one that only shadows have asked there are none.
+        """
+        if member not in self._inference:
+            return
         self._inference.pop(member)
         self.drift.forget(member)
         self._all_inference.remove(self._ensemble, member)

@@ -24,6 +24,10 @@ class ServerState(Collector):
         processes: by member, where it computes: its ``own`` process, one ``shared`` with others, ``inside`` of this.
         record_number: of the registry's record that is followed; 0 where there is no registry.
         online: what learning has come to, as ``read_report`` gives it; empty where nothing learns.
+        door: its address, and the number of its process.
+        record: of the folder that answers are recorded in, the bytes of its files, and when the oldest of them was last
+            written, in seconds since 1970; None while nothing is known of it.
+        thinned_s: by member that is not asked because of load, since how many seconds.
         certificates_expire: by kind of file, when its first certificate ceases to be valid, in seconds since 1970.
     """
 
@@ -39,6 +43,9 @@ class ServerState(Collector):
         self.processes: Callable[[], Mapping[str, str]] | None = None
         self.record_number = 0
         self.online: Mapping[str, Any] = {}
+        self.door: tuple[str, str] | None = None
+        self.record: Callable[[], tuple[int, float] | None] = lambda: None
+        self.thinned_s: Callable[[], Mapping[str, float]] = dict
         self.certificates_expire: Callable[[], Mapping[str, float]] | None = None
 
     def collect(self) -> Iterable[Metric]:
@@ -62,8 +69,33 @@ class ServerState(Collector):
             yield loop
         if self.online:
             yield from online_metrics(self._ensemble, self.online)
+        if self.door is not None:
+            family = GaugeMetricFamily(
+                "quorate_door_info", "The door that says this", labels=["ensemble", "door", "process"]
+            )
+            family.add_metric([self._ensemble, *self.door], 1)
+            yield family
+        yield from self._record()
+        yield from self._thinned()
         yield from self._processes()
         yield from self._certificates()
+
+    def _record(self) -> Iterable[Metric]:
+        found = self.record()
+        if found is not None:
+            held_bytes, oldest = found
+            yield self._gauge("quorate_record_bytes", "What the record holds, as far as this door sees", held_bytes)
+            said = "When the record's oldest file was last written"
+            yield self._gauge("quorate_record_oldest_timestamp_seconds", said, oldest)
+
+    def _thinned(self) -> Iterable[Metric]:
+        found = self.thinned_s()
+        said = "How long a member has not been asked because of load"
+        family = GaugeMetricFamily("quorate_member_thinned_seconds", said, labels=["ensemble", "member"])
+        for member, seconds in found.items():
+            family.add_metric([self._ensemble, member], seconds)
+        if found:
+            yield family
 
     def _processes(self) -> Iterable[Metric]:
         found = {} if self.processes is None else self.processes()

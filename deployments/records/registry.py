@@ -65,6 +65,7 @@ class Publication:
         files: all that it needs of there.
         apps: the application of each member; those of one application share a process.
         measured: by what members were placed, where the spec leaves that open.
+        own: of a shadow, the members that run for it alone, and ``share`` of the requests that they are asked for.
     """
 
     spec: EnsembleSpec
@@ -72,6 +73,8 @@ class Publication:
     files: KeptFiles
     apps: Mapping[str, str]
     measured: Measurements = field(default_factory=Measurements)
+    own: tuple[str, ...] = ()
+    share: float = 0.0
 
     @property
     def members_by_app(self) -> dict[str, tuple[str, ...]]:
@@ -87,18 +90,25 @@ class Publication:
         learning = {learning_app(self.spec.name)} if self.spec.online.mode != "off" else set()
         return {app for app in self.apps.values() if not is_inside(app)} | learning
 
+    @property
+    def own_apps(self) -> dict[str, str]:
+        """Of a shadow, the application of each member that runs for it alone."""
+        return {name: self.apps[name] for name in self.own}
+
     def to_json(self) -> dict[str, Any]:
         """In JSON's types."""
         files = self.files.to_json()
         data = {"spec": _plain(self.spec), "folder": str(self.folder), "files": files, "apps": dict(self.apps)}
-        return {**data, "measured": self.measured.to_json()} if self.measured.hop_s else data
+        data |= {"measured": self.measured.to_json()} if self.measured.hop_s else {}
+        return data | ({"own": list(self.own), "share": self.share} if self.own else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Publication:
         """What ``to_json`` gave."""
         spec = EnsembleSpec.model_validate(data["spec"])
         measured = Measurements.from_json(data["measured"]) if "measured" in data else Measurements()
-        return cls(spec, Path(data["folder"]), KeptFiles.from_json(data["files"]), data["apps"], measured)
+        files, own = KeptFiles.from_json(data["files"]), tuple(data.get("own", ()))
+        return cls(spec, Path(data["folder"]), files, data["apps"], measured, own, data.get("share", 0.0))
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ class Record:
         http_port: the same on every node, likewise ``grpc_port``.
         door_apps: the application of the doors on each node, by the node's address.
         earlier: what was live before, oldest first.
-        shadows: what is computed beside what is live, on the same members.
+        shadows: what is computed beside what is live, on the same members and those that it has of its own.
     """
 
     number: int
@@ -132,7 +142,12 @@ class Record:
     @property
     def apps(self) -> set[str]:
         """Every application of Serve that it needs."""
-        return {*self.live.serve_apps, *self.door_apps.values()}
+        return self.member_apps | {*self.door_apps.values()}
+
+    @property
+    def member_apps(self) -> set[str]:
+        """Those that run members, for what is live or for shadows."""
+        return self.live.serve_apps.union(*(one.own_apps.values() for one in self.shadows))
 
     @property
     def door_hosts(self) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +22,11 @@ import uvicorn
 import uvloop
 
 from quorate.deployments.engine.engine import Engine
+from quorate.deployments.engine.revision import Revision
 from quorate.deployments.engine.revision_set import RevisionSet
 from quorate.deployments.errors import CredentialError, DeployError
 from quorate.deployments.learning.learning import Learning
+from quorate.deployments.learning.shadows.asking import Asks
 from quorate.deployments.learning.shadows.shadow_fusions import ShadowFusions
 from quorate.deployments.members.garbage_collection import spare_loaded
 from quorate.deployments.routing.replica import Address
@@ -128,6 +131,7 @@ class FusionServer:
         self._http: uvicorn.Server | None = None
         self._ticked = time.monotonic()
         self._found: dict[str, Callable[[], None]] = {}  # how to find its members no more, by application
+        self._beside: set[tuple[str, str]] = set()  # members that only shadows ask, by application and name
         self._busy = self._last_busy = (self._ticked, 0.0)
 
     def start(self, served: Served, opening: bool = True) -> None:
@@ -208,6 +212,20 @@ class FusionServer:
 
         return self.call(done())
 
+    def use_shadows(
+        self, revisions: Sequence[Revision], failed: Mapping[str, str], asks: Mapping[str, Asks]
+    ) -> None:  # fmt: skip
+        """Have these shadow fusions from now on, and what they ask connected; arguments as of ``ShadowFusions.use``."""
+
+        async def done() -> None:
+            keys = {key for one in asks.values() for key in one.keys}
+            new, self._beside = keys - self._beside, keys
+            self.engine.revisions.connect_beside(keys)
+            self._find_apps({app for app, _ in new})
+            self.learning.shadows.use(revisions, failed, asks)
+
+        self.call(done())
+
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the server's thread and wait for what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=CALL_TIMEOUT_S)
@@ -247,6 +265,7 @@ class FusionServer:
                 grpc = held.enter_context(bind(self._settings.host, self._settings.grpc_port, share=True))
                 self.http_port, self.grpc_port = http.getsockname()[1], grpc.getsockname()[1]
                 self.doors = self._own_doors()
+                engine.metrics.state.door = at_port(self._settings.host, self.http_port), str(os.getpid())
                 self._find_members(served)
                 ticker = asyncio.ensure_future(self._tick())
                 await self._wait_for_members()
@@ -283,7 +302,10 @@ class FusionServer:
         return DoorAddresses((at_port(host, self.http_port),), (at_port(host, self.grpc_port),))
 
     def _find_members(self, served: Served) -> None:
-        for app in served.apps.values():
+        self._find_apps(served.apps.values())
+
+    def _find_apps(self, apps: Iterable[str]) -> None:
+        for app in apps:
 
             def on_replicas(addresses: dict[str, Address], app: str = app) -> None:
                 self._loop.call_soon_threadsafe(self.engine.revisions.set_replicas, app, addresses)

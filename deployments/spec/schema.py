@@ -225,11 +225,13 @@ class EnsembleSchema(Frozen):
         apart: members that have a process of their own, whatever ``placement`` says.
         record: what is kept of answers, and where; nothing when left out.
         online: whether weights learn from the labels of recorded answers, and go live by themselves.
+        shadow_share: of a spec that is made a shadow, the share of the requests that members which the live revision
+            does not ask are asked for.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
     # What places members, or is done beside answers: it changes no answer and no door.
-    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record", "online"})
+    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record", "online", "shadow_share"})
     later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles", *beside})
 
     name: Name
@@ -249,6 +251,7 @@ class EnsembleSchema(Frozen):
     apart: tuple[Name, ...] = ()
     record: RecordSpec | None = None
     online: OnlineSpec = OnlineSpec()
+    shadow_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     digests: dict[str, Digest] = Field(default_factory=dict)
 
     @property

@@ -42,6 +42,7 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.bench("digits", clients=4), quorate.BenchResult)
     assert_type(quorate.rollback("digits"), quorate.RolledBack)
     assert_type(quorate.shadow("digits", "other.yaml").shadows[0].rows, int)
+    assert_type(quorate.shadow("digits", "candidate.yaml", share=0.05).shadows[0].share, float)
     assert_type(quorate.shadow("digits", report=True), quorate.Shadows)
     assert_type(quorate.convert("model.pt", to="safetensors"), quorate.Converted)
     assert_type(quorate.logs("digits", "cnn", lines=50, since_s=600), quorate.Logs)

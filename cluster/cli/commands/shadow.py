@@ -14,7 +14,15 @@ def shadow(
     name: Name,
     spec: Annotated[
         Path | None,
-        typer.Argument(metavar="[SPEC]", help="Another fusion of the same members.", show_default=False),
+        typer.Argument(metavar="[SPEC]", help="Another fusion, or other members.", show_default=False),
+    ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the requests, such as 5%, that members are asked for which what is live does not ask; else the "
+            "spec's shadow_share.",
+            show_default=False,
+        ),
     ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Judge shadows by the labels of recorded answers, too.")
@@ -35,21 +43,25 @@ def shadow(
 ) -> None:
     """Compute other fusions beside the live one, on what its members give anyway, and compare them.
 
+    Members that the live one does not ask run for the shadow alone, and are asked for a share of the requests.
+
     Example: quorate shadow digits runs/digits/spec.yaml, and later quorate shadow digits --report
     """
     if promote is None:
         refuse(context, ["canary", "canary_seconds"], "--promote")
+    if spec is None:
+        refuse(context, ["share"], "a spec that is made a shadow")
     from quorate.cluster.operations import shadow as operation
 
-    share = None if canary is None else share_of(canary, "--canary")
     with steps(as_json) as tell:
         done = operation.shadow(
             name,
             spec,
+            share=None if share is None else share_of(share, "--share"),
             report=report,
             remove=remove,
             promote=promote,
-            canary=share,
+            canary=None if canary is None else share_of(canary, "--canary"),
             canary_s=canary_seconds,
             timeout_s=timeout_s,
             address=address,

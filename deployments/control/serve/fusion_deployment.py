@@ -105,6 +105,7 @@ class FusionDeployment:
         first = record.live if record is not None and fits else Publication.from_json(json.loads(publication))
         self._load_inside(first)
         self._server.start(_served(first), opening=ours)
+        self._server.engine.metrics.state.door = at_port(_reachable(host), self._server.http_port), str(os.getpid())
         self._tell_doors(record if ours else None)
         self._server.learning.others = self._give_elsewhere
         self._telemetry, self._server.engine.on_logs = Telemetry(), log.use
@@ -289,6 +290,7 @@ class FusionDeployment:
     def _shadow(self, publications: Sequence[Publication]) -> None:
         """Compute these beside what is live; one that cannot be built is said to be so, and harms nothing."""
         from quorate.deployments.engine.revision import build_revision
+        from quorate.deployments.learning.shadows.asking import Asks
 
         known = self._server.with_shadows(lambda shadows: shadows.revisions())
         built, failed = [], {}
@@ -299,7 +301,8 @@ class FusionDeployment:
             except QuorateError as error:
                 failed[name] = str(error)
                 _log.warning("shadow %s of %s is not computed: %s", name, self._ensemble, error)
-        self._server.with_shadows(lambda shadows: shadows.use(built, failed))
+        asks = {one.spec.revision: Asks(one.share, one.own_apps) for one in publications if one.own}
+        self._server.use_shadows(built, failed, asks)
 
     async def _publish(self, revise: Callable[[EnsembleSpec], EnsembleSpec]) -> None:
         """Make what arrived at a door live on all replicas, this one among them."""

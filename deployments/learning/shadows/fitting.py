@@ -1,23 +1,42 @@
-"""Whether a revision can be computed on what the members of another one gave anyway."""
+"""Whether a revision can be computed on what the members of another one gave, and which it has to ask itself."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 
-def misfit(shadow: Revision, live: Revision) -> str:
-    """Why a revision cannot be computed on what the live one's members give, as a sentence; empty where it can."""
+def misfit(shadow: Revision, live: Revision, own: Collection[str] = ()) -> str:
+    """Why a revision cannot be computed beside the live one, as a sentence; empty where it can.
+
+    Args:
+        own: members that it asks itself, whatever the live one's give.
+    """
     if shadow.spec.wiring != live.spec.wiring:
         return "its inputs, classes, outputs or serving are not those that run: deploy it instead"
-    strange = [name for name in shadow.spec.members if name not in live.spec.members]
+    strange = [name for name in shadow.spec.members if name not in live.spec.members and name not in own]
     if strange:
-        return f"{', '.join(strange)} does not run: a shadow shares all members; deploy it instead"
+        return f"{', '.join(strange)} does not run, and is not asked for it alone"
     for name in views_of(live):
-        found = _misfit(views_of(shadow)[name], views_of(live)[name])
+        found = _misfit(views_of(shadow)[name], views_of(live)[name], own)
         if found:
             return found
     return ""
+
+
+def own_members(shadow: Revision, live: Revision) -> tuple[str, ...]:
+    """The members that a shadow has to ask itself: those that do not run, are others, or give the live fusion nothing.
+
+    Args:
+        shadow: of the live one's wiring.
+    """
+    found = set()
+    for name, view in views_of(shadow).items():
+        beside = views_of(live)[name]
+        found |= {m for m in view.asked if m not in beside.asked or _differs(m, view.spec, beside.spec)}
+    return tuple(sorted(found))
 
 
 def views_of(revision: Revision) -> dict[str, Revision]:
@@ -25,26 +44,34 @@ def views_of(revision: Revision) -> dict[str, Revision]:
     return dict(revision.views) or {"": revision}
 
 
-def _misfit(shadow: Revision, live: Revision) -> str:
+def _misfit(shadow: Revision, live: Revision, own: Collection[str]) -> str:
     one, other = shadow.spec, live.spec
-    more = [name for name in shadow.asked if name not in live.asked]
-    if more:
-        return (
-            f"{', '.join(more)} gives the live fusion nothing, and asking for a shadow alone would take calls of its "
-            "own: give it a weight above 0 in what is live, or leave it out of the shadow"
-        )
     for name in shadow.asked:
-        other_one = _differs(name, one, other)
-        if other_one:
-            return f"{other_one} is not the one that runs: a shadow shares all members; deploy it instead"
-    if _of_features(shadow) != _of_features(live) or (_of_features(live) and shadow.asked != live.asked):
-        return f"it does not read what the live fusion reads: features of {', '.join(live.asked)}, side by side"
+        if name in own:
+            reads = [source for source in one.members[name].inputs if source not in one.inputs]
+            if reads:
+                return (
+                    f"{name} reads {', '.join(reads)}: what a shadow asks itself reads the request; deploy it instead"
+                )
+        elif name not in live.asked:
+            return f"{name} gives the live fusion nothing, and is not asked for it alone"
+        elif found := _differs(name, one, other):
+            return f"{found} is not the one that runs, and {name} is not asked for it alone"
+    if _of_features(shadow) != _of_features(live):
+        return f"it does not read what the live fusion reads: {_read_by(live)}"
+    if _of_features(live) and (shadow.asked != live.asked or own):
+        return f"it does not read what the live fusion reads: {_read_by(live)}, side by side"
     return ""
+
+
+def _read_by(live: Revision) -> str:
+    return f"{'features' if _of_features(live) else 'outputs'} of {', '.join(live.asked)}"
 
 
 def _differs(name: str, one: EnsembleSpec, other: EnsembleSpec) -> str:
     """The first of a member, and what it reads, that two specs have otherwise."""
-    for node in sorted({name, *one.upstream(name), *other.upstream(name)}):
+    behind: frozenset[str] = other.upstream(name) if name in other.members else frozenset()
+    for node in sorted({name} | one.upstream(name) | behind):
         if node in one.members and node in other.members:
             same = one.job(node) == other.job(node)
         else:

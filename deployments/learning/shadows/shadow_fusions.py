@@ -2,7 +2,8 @@
 
 What is noted stands in blocks as of a record. They are fused on the event loop, in slices of about half a
 millisecond, that take no more than a small share of its time and wait while requests do; what that is too little for
-is dropped, block by block, and counted. No member is called.
+is dropped, block by block, and counted. No member is called, but for shadows that have members of their own
+(``asking``): these are computed on a share of the requests, when their members have replied, and on nothing else.
 """
 
 # M members, N nodes (members asked, too), R rows of a slice
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,10 @@ from quorate.deployments.engine.engine import Engine
 from quorate.deployments.engine.requests.request import Request
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.learning.blocks import Block, BlockKind, OpenBlocks
+from quorate.deployments.learning.shadows.asking import Asked, Asking, Asks, Key
 from quorate.deployments.learning.shadows.comparison import Answered, Comparison
 from quorate.deployments.learning.shadows.fitting import misfit, views_of
+from quorate.deployments.learning.shadows.judging import METRICS, LabelJudge, Said
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.base import FusedArrays
@@ -53,9 +57,11 @@ class Shadow:
         outputs: comparisons by output; the name is empty where there is one.
         slice_rows: that are fused at a time.
         warm: its outputs that have been fused before.
+        asks: the members of its own; None where it has none.
     """
 
     revision: Revision
+    asks: Asks | None = None
     refused: str = ""
     outputs: dict[str, Comparison] = field(default_factory=dict)
     slice_rows: int = _FIRST_ROWS
@@ -67,15 +73,45 @@ class _Work:
     """A block on its way through the shadows.
 
     Attributes:
+        shadows: that are computed on it.
+        own: members that were asked for these alone: their outputs stand behind the live ones', and so do their states.
         at: the row that is next, of the shadow that is the ``turn``-th.
+        live_said, said: who answers, and what each shadow says, slice by slice, where labels may come for it.
     """
 
     block: Block
+    shadows: Sequence[Shadow]
+    own: tuple[Key, ...]
     output: str
     columns: Mapping[str, Array]
     starts: list[int]
     turn: int = 0
     at: int = 0
+    live_said: list[NDArray[np.bool_]] = field(default_factory=list)
+    said: dict[str, list[Answered]] = field(default_factory=dict)
+
+    def read_by(self, shadow: Shadow | None, rows: slice) -> tuple[Array, Array, dict[str, Array]]:
+        """Outputs and states of the members that a shadow asks, or the live fusion, in its order, and the inputs."""
+        block, asked = self.block, self.block.revision.asked
+        outputs, states = block.outputs[:, rows], block.states[: len(asked), rows]
+        if shadow is not None:
+            view, apps = views_of(shadow.revision)[self.output], {} if shadow.asks is None else shadow.asks.apps
+            places = [self._place(name, apps) for name in view.asked]
+            if places != [(at, at) for at in range(len(asked))]:
+                outputs = outputs[[layer for layer, _ in places]]
+                states = block.states[[node for _, node in places], rows]
+        elif self.own:
+            outputs = outputs[: len(outputs) - len(self.own)]
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return np.ascontiguousarray(outputs), np.ascontiguousarray(states), columns
+
+    def _place(self, name: str, apps: Mapping[str, str]) -> tuple[int, int]:
+        """Where the outputs of a member stand, and where its states."""
+        if name in apps:
+            behind = self.own.index((apps[name], name)) - len(self.own)
+            return self.block.kind.layers + behind, self.block.kind.nodes + behind
+        at = self.block.revision.asked.index(name)
+        return at, at
 
 
 class ShadowFusions:
@@ -87,23 +123,37 @@ class ShadowFusions:
         self._views = views_of(self._live)
         self._shadows: dict[str, Shadow] = {}
         self._failed: dict[str, str] = {}
-        self._blocks = OpenBlocks(self._hand_over)
+        self._asking = Asking(engine, self._take_asked)
+        self._blocks = OpenBlocks(partial(self._hand_over, shadows=None, own=()))
+        # Of rows that members of their own were asked about: by shadow, and by these members.
+        self._asked_blocks: dict[tuple[tuple[str, ...], tuple[Key, ...]], OpenBlocks] = {}
         self._waiting: deque[_Work] = deque()
         self._waiting_bytes = self._calls = 0
         self._dropped_rows = self._looks = 0
+        self._judge: LabelJudge | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._warming: asyncio.Future[None] | None = None
 
-    def use(self, revisions: Sequence[Revision], failed: Mapping[str, str] | None = None) -> None:
+    def use(
+        self, revisions: Sequence[Revision], failed: Mapping[str, str] | None = None,
+        asks: Mapping[str, Asks] | None = None,
+    ) -> None:  # fmt: skip
         """Have these shadows from now on; those that stay go on counting.
 
         Args:
             failed: by revision, why others cannot be built.
+            asks: by revision, the members that it has of its own; they are known to the engine.
         """
-        old, self._failed = self._shadows, dict(failed or {})
-        self._shadows = {one.name: old.get(one.name) or self._shadow(one) for one in revisions}
+        old, self._failed, asks = self._shadows, dict(failed or {}), asks or {}
+        self._shadows = {}
+        for one in revisions:
+            same = old.get(one.name)
+            if same is None or same.asks != asks.get(one.name):
+                same = self._shadow(one, asks.get(one.name))
+            self._shadows[one.name] = same
         self._waiting.clear()
         self._blocks.clear()
+        self._asked_blocks.clear()
         self._waiting_bytes = 0
         self._watch()
 
@@ -117,13 +167,29 @@ class ShadowFusions:
             self._live = self._engine.revision
             self._views = views_of(self._live)
             self._dropped_rows = 0
-            self._shadows = {name: self._shadow(one.revision) for name, one in self._shadows.items()}
-            self.use([one.revision for one in self._shadows.values()], self._failed)
+            self._asking.restart()
+            self._shadows = {name: self._shadow(one.revision, one.asks) for name, one in self._shadows.items()}
+            asks = {name: one.asks for name, one in self._shadows.items() if one.asks is not None}
+            self.use([one.revision for one in self._shadows.values()], self._failed, asks)
+            if self._judge is not None:
+                self._judge.use(self._shadows, anew=True)
         self._blocks.end_all()
+        for blocks in self._asked_blocks.values():
+            blocks.end_all()
+
+    def judge_by(self, location: str) -> None:
+        """Judge by the labels of the record at this place; by none where it is empty."""
+        if self._judge is not None:
+            self._judge.close()
+        self._judge = LabelJudge(location) if location else None
+        if self._judge is not None:
+            self._judge.use(self._shadows, anew=True)
 
     def close(self) -> None:
         """Note nothing more."""
         self.use([])
+        self._asking.close()
+        self.judge_by("")
         if self._timer is not None:
             self._timer.cancel()
 
@@ -132,9 +198,17 @@ class ShadowFusions:
         found: dict[str, Any] = {}
         for name, shadow in self._shadows.items():
             outputs = {output: one.to_json() for output, one in shadow.outputs.items()}
-            found[name] = {"refused": shadow.refused, "outputs": outputs}
+            found[name] = {"refused": shadow.refused, "outputs": outputs, "judged": self._judged(name)}
+            if shadow.asks is not None:
+                calls = {member: self._asking.calls.get((app, member)) for member, app in shadow.asks.apps.items()}
+                found[name]["asks"] = {member: one.to_json() for member, one in calls.items() if one is not None}
         found |= {name: {"refused": why, "outputs": {}} for name, why in self._failed.items()}
-        return {"live": self._live.name, "shadows": found, "dropped_rows": self._dropped_rows}
+        dropped = {"dropped_rows": self._dropped_rows, "given_up_rows": self._asking.given_up_rows}
+        return {"live": self._live.name, "shadows": found, **dropped}
+
+    def _judged(self, shadow: str) -> dict[str, Any]:
+        sums = {} if self._judge is None else self._judge.sums
+        return {output: one.to_json() for (name, output), one in sums.items() if name == shadow}
 
     def keep(
         self, revision: Revision, outputs: Array, states: Array, fused: FusedArrays,
@@ -143,6 +217,9 @@ class ShadowFusions:
         """Note what was fused together, of the live revision; see ``Watcher``."""
         request, name = answered[0][0], revision.graph.output.name
         if self._views.get(name if revision.whole is not None else "") is not revision or request.members is not None:
+            return
+        self._asking.note(revision, name if revision.whole is not None else "", outputs, states, fused, answered)
+        if not self._sharing:
             return
         signature = request.signature if self._reads_inputs else ()
         kind, rows = BlockKind.of(revision, outputs, states, fused, signature), outputs.shape[1]
@@ -155,28 +232,50 @@ class ShadowFusions:
         self._calls += 1
         block.add(self._calls, outputs, states, fused, answered, {}, start)
 
-    def _shadow(self, revision: Revision) -> Shadow:
+    def _take_asked(self, asked: Asked) -> None:
+        """Rows that members of shadows' own have been asked about."""
+        shadows, rows = [self._shadows[name] for name in asked.shadows], asked.outputs.shape[1]
+        group = asked.shadows, asked.keys
+        if self._waiting_bytes > WAITING_BYTES:
+            self._dropped_rows += rows
+            return
+        if group not in self._asked_blocks:
+            hand_over = partial(self._hand_over, shadows=shadows, own=asked.keys)
+            self._asked_blocks[group] = OpenBlocks(hand_over)
+        blocks = self._asked_blocks[group]
+        signature = asked.requests[0][0].signature if self._reads_inputs else ()
+        kind = BlockKind.of(asked.revision, asked.outputs, asked.states, asked.fused, signature)
+        block = blocks.with_room(kind, rows) or blocks.begin(kind, asked.revision, rows)
+        self._calls += 1
+        block.add(self._calls, asked.outputs, asked.states, asked.fused, asked.requests, {}, 0)
+
+    def _shadow(self, revision: Revision, asks: Asks | None) -> Shadow:
         same = "it is live" if revision.name == self._live.name else ""
-        shadow = Shadow(revision, same or misfit(revision, self._live))
+        shadow = Shadow(revision, asks, same or misfit(revision, self._live, () if asks is None else asks.apps))
         if not shadow.refused:
             shadow.outputs = {name: Comparison() for name in self._views}
         return shadow
 
     def _watch(self) -> None:
         """Be told of answers where any shadow is computed."""
-        self._computed = [one for one in self._shadows.values() if not one.refused]
-        views = [view for one in self._computed for view in views_of(one.revision).values()]
+        computed = [one for one in self._shadows.values() if not one.refused]
+        self._sharing = [one for one in computed if one.asks is None]
+        self._asking.use((one.revision.name, one.asks, views_of(one.revision)) for one in computed if one.asks)
+        views = [view for one in computed for view in views_of(one.revision).values()]
         self._reads_inputs = any(view.graph.output.reads_inputs for view in views)
-        self._engine.answers.watchers = (self,) if self._computed else ()
+        self._engine.answers.watchers = (self,) if computed else ()
+        if self._judge is not None:
+            self._judge.use(self._shadows, anew=False)
 
-    def _hand_over(self, block: Block) -> None:
+    def _hand_over(self, block: Block, shadows: Sequence[Shadow] | None, own: tuple[Key, ...]) -> None:
+        """Have a block fused by some shadows, by all those that share their members where they are None."""
         columns, kind = {}, block.kind
         if kind.inputs:
             names = [name for name, _, _ in kind.inputs]
             columns = {name: np.concatenate([given[name] for given in block.inputs]) for name in names}
         starts = np.cumsum([0, *block.counts]).tolist()
         output = kind.output if block.revision.whole is not None else ""
-        self._waiting.append(_Work(block, output, columns, starts))
+        self._waiting.append(_Work(block, self._sharing if shadows is None else shadows, own, output, columns, starts))
         self._waiting_bytes += block.nbytes
         self._go_on()
 
@@ -191,10 +290,10 @@ class ShadowFusions:
             self._timer = self._loop.call_later(BUSY_S, self._step)
             return
         self._looks, work = 0, self._waiting[0]
-        shadow = self._computed[work.turn]
+        shadow = work.shadows[work.turn]
         if work.output not in shadow.warm:
             shadow.warm.add(work.output)
-            self._warming = self._loop.run_in_executor(None, _warm_up, views_of(shadow.revision)[work.output], work)
+            self._warming = self._loop.run_in_executor(None, _warm_up, shadow, work)
             self._warming.add_done_callback(self._warmed)
             return
         began = time.thread_time()  # on a busy machine, not how long others were run meanwhile
@@ -211,14 +310,14 @@ class ShadowFusions:
 
     def _fuse_slice(self, work: _Work) -> None:
         """Some rows of the first block by one shadow."""
-        shadow = self._computed[work.turn]
+        shadow = work.shadows[work.turn]
         view, compared = views_of(shadow.revision)[work.output], shadow.outputs[work.output]
         stop = self._slice_end(work, shadow, view)
         if work.at == 0:
-            self._time_single(work, view, compared)
+            self._time_single(work, shadow, compared)
         began = time.thread_time()
         try:
-            self._compare(work, view, compared, slice(work.at, stop))
+            self._compare(work, shadow, compared, slice(work.at, stop))
         except QuorateError as error:
             compared.fail(stop - work.at, str(error))
         except Exception:
@@ -229,9 +328,25 @@ class ShadowFusions:
         work.at = stop
         if work.at >= work.block.rows:
             work.turn, work.at = work.turn + 1, 0
-        if work.turn >= len(self._computed):
+        if work.turn >= len(work.shadows):
             self._waiting.popleft()
             self._waiting_bytes -= work.block.nbytes
+            self._remember(work)
+
+    def _remember(self, work: _Work) -> None:
+        """Have it judged when labels come."""
+        block, task = work.block, work.block.revision.spec.inferred_task
+        if self._judge is None or task not in METRICS or not work.said:
+            return
+        shadows = {
+            name: (np.concatenate([one.values for one in parts]), np.concatenate([one.said for one in parts]))
+            for name, parts in work.said.items()
+        }
+        whole = {name: one for name, one in shadows.items() if len(one[1]) == block.rows}  # one may have failed
+        live, classes = block.values[: block.rows].copy(), block.revision.graph.spec.classes or ()
+        said = np.concatenate(work.live_said)
+        if len(said) == block.rows:
+            self._judge.remember(Said(task, classes, work.output, block.ids, block.counts, (live, said), whole))
 
     def _slice_end(self, work: _Work, shadow: Shadow, view: Revision) -> int:
         if view.graph.output.ranks_rows:  # the rows of an answer are one list
@@ -239,49 +354,44 @@ class ShadowFusions:
         least = SLICE_NUMBERS // max(work.block.outputs[:, 0].size, 1)
         return min(work.at + max(shadow.slice_rows, least), work.block.rows)
 
-    def _compare(self, work: _Work, view: Revision, compared: Comparison, rows: slice) -> None:
-        block, asked = work.block, len(work.block.revision.asked)
+    def _compare(self, work: _Work, shadow: Shadow, compared: Comparison, rows: slice) -> None:
+        block, asked, view = work.block, len(work.block.revision.asked), views_of(shadow.revision)[work.output]
         coverage = block.coverage[rows]
         if block.revision.graph.upstream:  # that one counts what inner fusions were missing, too
-            coverage = block.revision.fuse_again(*_read_by(block.revision, work, rows))[0].coverage
+            coverage = block.revision.fuse_again(*work.read_by(None, rows))[0].coverage
         live = Answered(block.values[rows], coverage, block.revision.enough(block.states[:asked, rows]))
         if block.abstained is not None:
             live.said = live.said & ~block.abstained[rows]
         began = time.thread_time()
-        fused, enough = view.fuse_again(*_read_by(view, work, rows))
+        fused, enough = view.fuse_again(*work.read_by(shadow, rows))
         compared.fused_s += time.thread_time() - began
         said = enough if fused.abstained is None else enough & ~fused.abstained
-        compared.add(view.spec.inferred_task, live, Answered(fused.values, fused.coverage, said))
+        other = Answered(fused.values, fused.coverage, said)
+        compared.add(view.spec.inferred_task, live, other)
+        if self._judge is not None:
+            work.said.setdefault(shadow.revision.name, []).append(other)
+            if work.turn == 0:
+                work.live_said.append(live.said)
 
-    def _time_single(self, work: _Work, view: Revision, compared: Comparison) -> None:
+    def _time_single(self, work: _Work, shadow: Shadow, compared: Comparison) -> None:
         """What one row alone takes each: how much later an answer would come."""
-        given = [_read_by(one, work, slice(0, 1)) for one in (work.block.revision, view)]
+        given = [work.read_by(one, slice(0, 1)) for one in (None, shadow)]
         with contextlib.suppress(Exception):  # it is counted with the other rows
             began = time.thread_time()
             work.block.revision.fuse_again(*given[0])
             between = time.thread_time()
-            view.fuse_again(*given[1])
+            views_of(shadow.revision)[work.output].fuse_again(*given[1])
             compared.single_s += time.thread_time() - between
             compared.single_live_s += between - began
             compared.singles += 1
 
 
-def _warm_up(view: Revision, work: _Work) -> None:
+def _warm_up(shadow: Shadow, work: _Work) -> None:
     """Fuse some rows on a thread: what a rule does for the first time may take a tenth of a second."""
-    outputs, states, columns = _read_by(view, work, slice(0, min(_FIRST_ROWS, work.block.rows)))
+    view = views_of(shadow.revision)[work.output]
+    outputs, states, columns = work.read_by(shadow, slice(0, min(_FIRST_ROWS, work.block.rows)))
     with contextlib.suppress(Exception):  # it will fail again, and be counted
         view.fuse_again(outputs, np.zeros_like(states), columns)
         one_missing = np.zeros_like(states)
         one_missing[0, 0] = RowState.DEADLINE
         view.fuse_again(outputs, one_missing, columns)
-
-
-def _read_by(view: Revision, work: _Work, rows: slice) -> tuple[Array, Array, dict[str, Array]]:
-    """Outputs and states of the members that a revision asks, in its order, and the inputs."""
-    block = work.block
-    outputs, states = block.outputs[:, rows], block.states[: len(block.revision.asked), rows]
-    if view.asked != block.revision.asked:
-        places = [block.revision.asked.index(name) for name in view.asked]
-        outputs, states = outputs[places], states[places]
-    columns = {name: column[rows] for name, column in work.columns.items()}
-    return np.ascontiguousarray(outputs), np.ascontiguousarray(states), columns

@@ -29,12 +29,85 @@ function row(...cells) {
 const tensors = (list) => list.map((t) => `${t.name} ${t.datatype} [${t.shape}]`).join(", ");
 
 // quorate_member_replicas{ensemble="e",member="m",state="connected"} 1.0, where a port is shared with a pid
+function samples(metrics, name) {
+  const found = [];
+  for (const [, labels, value] of metrics.matchAll(new RegExp(`^${name}\\{(.*)\\} (\\S+)$`, "gm"))) {
+    const told = [...labels.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, text]) => [key, text]);
+    found.push({ ...Object.fromEntries(told), value: Number(value) });
+  }
+  return found;
+}
+
+const sumBy = (found, label) => {
+  const sums = {};
+  for (const one of found) sums[one[label]] = (sums[one[label]] ?? 0) + one.value;
+  return sums;
+};
+const counts = (sums) => Object.entries(sums).map(([what, count]) => `${what} ${count}`).join(", ");
+const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(2)} %` : "");
+
+function age(seconds) {
+  const [count, unit] = seconds < 120 ? [seconds, "s"] : seconds < 7200 ? [seconds / 60, "min"] : [seconds / 3600, "h"];
+  return count > 72 && unit === "h" ? `${(count / 24).toFixed(0)} d` : `${count.toFixed(0)} ${unit}`;
+}
+
 function memberRows(metrics) {
   const members = {};
-  for (const [, name, state, count] of metrics.matchAll(
-    /^quorate_member_replicas\{.*?member="([^"]*)".*?state="([^"]*)"\} (\S+)$/gm,
-  )) (members[name] ??= {})[state] = Number(count);
-  return Object.entries(members).map(([name, m]) => row(name, String(m.connected ?? 0), String(m.left_out ?? 0)));
+  for (const one of samples(metrics, "quorate_member_replicas")) (members[one.member] ??= {})[one.state] = one.value;
+  const thinned = sumBy(samples(metrics, "quorate_member_thinned_seconds"), "member");
+  return Object.entries(members).map(([name, m]) =>
+    row(name, String(m.connected ?? 0), String(m.left_out ?? 0), thinned[name] ? `for ${age(thinned[name])}` : ""));
+}
+
+function recordRows(metrics) {
+  const [bytes] = samples(metrics, "quorate_record_bytes");
+  const [oldest] = samples(metrics, "quorate_record_oldest_timestamp_seconds");
+  const kept = sumBy(samples(metrics, "quorate_recorded_answers_total"), "outcome");
+  const labels = sumBy(samples(metrics, "quorate_labels_total"), "verdict");
+  if (!bytes && ![kept, labels].some((sums) => Object.values(sums).some(Boolean))) return [];
+  const held = bytes ? `; ${(bytes.value / 1e6).toFixed(1)} MB, the oldest ${age(Date.now() / 1e3 - oldest.value)} ago` : "";
+  return [row("answers recorded", counts(kept) + held), row("labels", counts(labels))];
+}
+
+function shadowRows(metrics) {
+  const of = (name) => {
+    const found = {};
+    for (const one of samples(metrics, name)) found[`${one.shadow} ${one.output}`] = one;
+    return (key) => found[key]?.value ?? 0;
+  };
+  const [changed, apart] = [of("quorate_shadow_changed_rows_total"), of("quorate_shadow_distance_total")];
+  const [fused, judged] = [of("quorate_shadow_fuse_seconds_total"), of("quorate_shadow_judged_rows_total")];
+  const gains = samples(metrics, "quorate_shadow_gain");
+  const asked = samples(metrics, "quorate_shadow_member_rows_total");
+  const seconds = samples(metrics, "quorate_shadow_member_reply_seconds_sum");
+  const replies = samples(metrics, "quorate_shadow_member_reply_seconds_count");
+  return samples(metrics, "quorate_shadow_rows_total").map(({ shadow, output, value: rows }) => {
+    const key = `${shadow} ${output}`;
+    const gain = gains.filter((one) => one.shadow === shadow && one.output === output);
+    const by = Object.fromEntries(gain.map((one) => [one.bound, one.value.toFixed(4)]));
+    const within = by.least ? ` (${by.least} to ${by.most}, 95 %)` : "";
+    const better = by.mean ? `${by.mean} ${gain[0].metric}${within} on ${judged(key)} rows` : "";
+    const own = sumBy(asked.filter((one) => one.shadow === shadow), "member");
+    const alone = Object.entries(own).map(([member, count]) => {
+      const mine = (one) => one.shadow === shadow && one.member === member;
+      const [took, of, bad] = [seconds.find(mine), replies.find(mine), asked.filter(mine)];
+      const failed = bad.reduce((sum, one) => sum + (one.outcome === "ok" ? 0 : one.value), 0);
+      const reply = of?.value ? `, ${((1e3 * took.value) / of.value).toFixed(1)} ms` : "";
+      return `${member}: ${count} rows${reply}${failed ? `, ${failed} failed` : ""}`;
+    }).join("; ");
+    const distance = rows ? (apart(key) / rows).toFixed(4) : "";
+    const fusing = rows ? `${((1e6 * fused(key)) / rows).toFixed(1)} us` : "";
+    return row(output ? key : shadow, String(rows), percent(changed(key), rows), distance, better, fusing, alone);
+  });
+}
+
+function showBack(metrics) {
+  const [door] = samples(metrics, "quorate_door_info");
+  if (door) find("door").textContent = `${door.door}, process ${door.process},`;
+  const [record, shadows] = [recordRows(metrics), shadowRows(metrics)];
+  find("record").replaceChildren(...record);
+  find("shadows").replaceChildren(...shadows);
+  show({ back: record.length + shadows.length > 0, "shadow-table": shadows.length > 0 });
 }
 
 function modelRow(found, statistics) {
@@ -51,7 +124,9 @@ async function refresh() {
   for (const { name } of index) models[name] ??= await read("GET", `/v2/models/${encodeURIComponent(name)}`);
   const byName = Object.fromEntries(statistics.map((s) => [s.name, s]));
   find("models").replaceChildren(...index.map((found) => modelRow(found, byName[found.name])));
-  find("members").replaceChildren(...memberRows(await (await ask("GET", "/metrics")).text()));
+  const metrics = await (await ask("GET", "/metrics")).text();
+  find("members").replaceChildren(...memberRows(metrics));
+  showBack(metrics);
   if (find("model").length !== index.length) {
     find("model").replaceChildren(...index.map(({ name }) => new Option(name)));
     fillRequest();

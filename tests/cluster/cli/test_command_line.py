@@ -186,6 +186,8 @@ def test_deploying_again_with_other_weights_restarts_nothing_and_rolls_back(shel
 
 
 def test_a_shadow_is_compared_with_what_answers_judged_by_labels_and_promoted(shell, deployed):
+    (shell.folder / "steeper.yaml").write_text(SPEC.replace("{slope: -3}", "{slope: -4}"))
+    assert "say for which share of the requests: --share 5%" in shell.run("shadow", "tiny", "steeper.yaml", code=1)
     (shell.folder / "other.yaml").write_text(SPEC.replace("a: 0.75, b: 0.25", "a: 0.5, b: 0.5"))
     added = shell.json("shadow", "tiny", "other.yaml")
     (one,) = added["shadows"]
@@ -203,6 +205,24 @@ def test_a_shadow_is_compared_with_what_answers_judged_by_labels_and_promoted(sh
     promoted = shell.json("shadow", "tiny", "--promote", one["shadow"])
     assert (promoted["live"], promoted["shadows"]) == (one["shadow"], [])
     assert shell.json("rollback", "tiny")["revision"] == deployed["revision"]
+
+
+def test_a_shadow_asks_members_of_its_own_for_a_share_of_the_requests(shell, deployed):
+    third = SPEC.replace("  b:", "  c:").replace("a: 0.75, b:", "a: 0.75, c:").replace("slope: -3", "slope: -4")
+    before, _, own = third.partition("  c:")
+    (shell.folder / "third.yaml").write_text(f"{before}  c:{own.replace('num_gpus: 1, ', '')}")
+    added = shell.json("shadow", "tiny", "third.yaml", "--share", "100%")
+    assert added["did"].endswith("is a shadow of tiny; c is asked by it alone, for 100% of the requests")
+    np.save(shell.folder / "asked.npy", np.zeros((3, 4), dtype=np.float32))
+    shell.json("query", "tiny", "--input", "asked.npy")
+    until(lambda: shell.json("shadow", "tiny")["shadows"][0]["rows"] == 3)
+    (one,) = shell.json("shadow", "tiny")["shadows"]
+    (asked,) = one["asked"]
+    assert (one["share"], asked["member"], asked["rows"], asked["failed"]) == (1.0, "c", 3, 0)
+    assert "members that shadows ask" in shell.run("shadow", "tiny")
+    (ensemble,) = shell.json("status")["ensembles"]
+    assert sorted(ensemble["members"]) == ["a", "b"]
+    assert shell.json("shadow", "tiny", "--remove", one["shadow"])["shadows"] == []
 
 
 def test_bench_measures_what_comes_back(shell, deployed):

@@ -41,6 +41,7 @@ def run(*words):
         ("bench a --url http://h --address auto", "--address is for an ensemble that is looked up"),
         ("demo --full", "--full is for --data"),
         ("shadow a s.yaml --canary 10%", "--canary is for --promote"),
+        ("shadow a --share 5%", "--share is for a spec that is made a shadow"),
         ("logs a --since soon", "'soon' is no time from 1 s on"),
         ("bench a --column x=y", "--column is for --input"),
         ("query a --input r.npy --column x", "'x' names no column, or an input twice; write price=Price"),

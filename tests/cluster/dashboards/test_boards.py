@@ -16,10 +16,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 import quorate
 from quorate.cluster.dashboards.rules import ALERTS, RECORDS
 from quorate.cluster.operations.exports.dashboards import BOARDS
-from quorate.deployments import Client, Credentials
+from quorate.deployments import Client, Credentials, parse_spec
+from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.errors import ClusterError
+from quorate.deployments.learning.shadows.asking import Asks
 from quorate.deployments.security.doors import doors_from_files
 from tests.cluster.dashboards.support import LEARNED, expressions, filled
+from tests.deployments.support.member_threads import FACTORIES
+from tests.deployments.support.waiting import until
 
 # Of Prometheus itself, of every scrape.
 OF_SCRAPES = {"up": {"job", "instance"}}
@@ -29,7 +33,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 @pytest.fixture(scope="module")
 def scrape(open_doors, pair_spec, tmp_path_factory):
-    """What a door with certificates says after two requests, as Prometheus asks for it."""
+    """What a door says after two requests: one with certificates, a record, labels, a shadow that asks a member."""
     folder, ca = tmp_path_factory.mktemp("certificates"), trustme.CA()
     issued = ca.issue_cert("127.0.0.1")
     paths = [folder / name for name in ("ca.pem", "cert.pem", "key.pem")]
@@ -37,7 +41,11 @@ def scrape(open_doors, pair_spec, tmp_path_factory):
     issued.cert_chain_pems[0].write_to_path(paths[1])
     paths[2].touch(mode=0o600)
     issued.private_key_pem.write_to_path(paths[2])
-    doors = open_doors({**pair_spec, "name": "scraped"}, doors_from_files(tls_cert=paths[1], tls_key=paths[2]))
+    fusion, record = {**pair_spec["fusion"], "overload": "thin"}, {"folder": str(folder / "record")}
+    spec = {**pair_spec, "name": "scraped", "fusion": fusion, "record": record}
+    doors = open_doors(spec, doors_from_files(tls_cert=paths[1], tls_key=paths[2]))
+    shadow = build_revision(parse_spec({**spec, "fusion": {**fusion, "weights": {"a": 0.5, "b": 0.5}}}), FACTORIES)
+    doors.server.use_shadows([shadow], {}, {shadow.name: Asks(1.0, {"b": "b"})})
     doors.engine.metrics.state.record_number = 7  # a registry is Ray's
     doors.engine.metrics.state.online = LEARNED
     credentials = Credentials(ca=str(paths[0]))
@@ -45,7 +53,11 @@ def scrape(open_doors, pair_spec, tmp_path_factory):
         body = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
         for flags in ("01", "00"):
             traceparent = f"00-{TRACE if flags == '01' else TRACE[::-1]}-00f067aa0ba902b7-{flags}"
-            http.post("/v2/models/scraped/infer", json=body, headers={"traceparent": traceparent}).raise_for_status()
+            reply = http.post("/v2/models/scraped/infer", json=body, headers={"traceparent": traceparent})
+            label = {"id": reply.json()["parameters"]["answer_id"], "label": "red"}
+            http.post("/v2/models/scraped/feedback", json={"labels": [label]}).raise_for_status()
+        for last in ("quorate_shadow_gain{", 'bound="least"', "quorate_record_bytes{"):
+            until(lambda: last in http.get("/metrics").text)  # noqa: B023
         reply = http.get("/metrics", headers=OPEN_METRICS)
         plain = http.get("/metrics")
     assert reply.headers["content-type"].startswith("application/openmetrics-text")

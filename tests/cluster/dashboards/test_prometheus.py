@@ -33,8 +33,9 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def door(cluster, pair_spec, tmp_path_factory):
-    """An ensemble on Ray behind TLS: its URL and its authority's file."""
+    """An ensemble on Ray behind TLS, with a record and a shadow that asks a member: its URL, its authority's file."""
     from quorate.deployments.control.deploy import delete, deploy
+    from quorate.deployments.control.shadows import add_shadow
 
     folder, ca = tmp_path_factory.mktemp("certificates"), trustme.CA()
     issued = ca.issue_cert("127.0.0.1")
@@ -45,8 +46,13 @@ def door(cluster, pair_spec, tmp_path_factory):
     issued.private_key_pem.write_to_path(key)
     small = {"resources": {"num_cpus": 0.1}}
     members = {name: {**member, **small} for name, member in pair_spec["members"].items()}
-    spec = parse_spec({**pair_spec, "name": "watched", "members": members})
-    yield deploy(spec, FACTORIES, doors_from_files(tls_cert=cert, tls_key=key)).http, root
+    fusion, record = {**pair_spec["fusion"], "overload": "thin"}, {"folder": str(folder / "record")}
+    spec = {**pair_spec, "name": "watched", "members": members, "fusion": fusion, "record": record}
+    url = deploy(parse_spec(spec), FACTORIES, doors_from_files(tls_cert=cert, tls_key=key)).http
+    third = {"a": members["a"], "c": {**members["b"], "config": {"shift": 3}}}
+    other = {**spec, "members": third, "fusion": {**fusion, "weights": {"a": 0.5, "c": 0.5}}}
+    add_shadow(parse_spec(other), FACTORIES, share=1.0)
+    yield url, root
     delete("watched")
 
 
@@ -78,14 +84,16 @@ def prometheus(door, files, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked(door):
-    """Sends some requests, a traced one and one that is wrong among them."""
+    """Sends some requests, a traced one and one that is wrong among them, and labels for answers."""
     url, root = door
     http = httpx.Client(base_url=url, verify=Credentials(ca=str(root)).context())
     traced = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
 
     def ask():
         for headers in ({}, {}, traced):
-            http.post("/v2/models/watched/infer", json=ROW, headers=headers).raise_for_status()
+            answer = http.post("/v2/models/watched/infer", json=ROW, headers=headers).raise_for_status().json()
+            label = {"id": answer["parameters"]["answer_id"], "label": "red"}
+            http.post("/v2/models/watched/feedback", json={"labels": [label]}).raise_for_status()
         assert http.post("/v2/models/watched/infer", json={"inputs": []}).status_code == 400
 
     with http:
@@ -209,6 +217,24 @@ FAULTS = {
         },
         "26h",
     ),
+    "QuorateRecordDrops": (
+        {
+            "quorate_recorded_answers_total{ensemble='e',outcome='kept'}": "0+90x60",
+            "quorate_recorded_answers_total{ensemble='e',outcome='dropped_store'}": "0+10x60",
+        },
+        "30m",
+    ),
+    "QuorateLabelsLost": (
+        {
+            "quorate_labels_total{ensemble='e',verdict='accepted'}": "0+6x120",
+            "quorate_labels_total{ensemble='e',verdict='unknown'}": "0+4x120",
+        },
+        "90m",
+    ),
+    "QuorateShadowBetter": (
+        {"quorate_shadow_gain{ensemble='e',shadow='s',output='',metric='log_loss',bound='least'}": "0.01x60"}, "20m",
+    ),
+    "QuorateThinned": ({"quorate_member_thinned_seconds{ensemble='e',member='m'}": "0+60x60"}, "20m"),
     "QuorateCertificateExpires": (
         {"quorate_certificate_expiry_timestamp_seconds{ensemble='e',file='certificate'}": "864000x120"}, "90m",
     ),
@@ -241,6 +267,12 @@ def test_every_alert_fires_on_the_fault_that_it_is_for_and_not_on_health(files, 
         "quorate_requests_total{ensemble='e',outcome='error',reason='invalid'}": "0+90x60",
         "quorate_member_replicas{ensemble='e',member='m',state='connected'}": "1x60",
         "quorate_member_replicas{ensemble='e',member='m',state='left_out'}": "0x60",
+        "quorate_recorded_answers_total{ensemble='e',outcome='kept'}": "0+90x60",
+        "quorate_recorded_answers_total{ensemble='e',outcome='dropped_store'}": "0x60",
+        "quorate_labels_total{ensemble='e',verdict='accepted'}": "0+90x60",
+        "quorate_labels_total{ensemble='e',verdict='expired'}": "0+1x60",
+        "quorate_shadow_gain{ensemble='e',shadow='s',output='',metric='log_loss',bound='least'}": "-0.01x60",
+        "quorate_member_thinned_seconds{ensemble='e',member='m'}": "0x60",
         "quorate_certificate_expiry_timestamp_seconds{ensemble='e',file='certificate'}": "8640000x60",
         "quorate_revision_info{ensemble='e',instance='a',revision='1'}": "1x60",
         "process_start_time_seconds{job='q',instance='a'}": "1x60",

@@ -73,6 +73,10 @@ class Asking:
         wait_for(is_full, "an answer lacks a member, and then none does", timeout_s)
         return lacking
 
+    def answers(self) -> list[str]:
+        """What the answers so far are called."""
+        return [line["id"] for line in self._done() if line["outcome"] == "answer"]
+
     def _done(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
 

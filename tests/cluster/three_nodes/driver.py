@@ -5,6 +5,7 @@ Reads one line of JSON a command, ``[name, arguments]``, and writes one of what 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -15,22 +16,20 @@ from typing import Any
 
 from tests.cluster.three_nodes.oracle import FOLDER
 
+# Admits to giving labels, where doors take them.
+LABEL_TOKEN = "l" * 40
+
 
 def deploy(
-    spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, feedback: str = "", **options: Any
+    spec: dict[str, Any], host: str = "0.0.0.0", folder: str = FOLDER, takes_labels: bool = False, **options: Any
 ) -> dict[str, Any]:
-    """Deploy it with doors that other nodes reach, and on loopback with doors that take publications.
-
-    Args:
-        feedback: a token for labels; none for no labels.
-    """
+    """Deploy it with doors that other nodes reach, and on loopback with doors that take publications."""
     from quorate.deployments import Doors, parse_spec
     from quorate.deployments.control import deploy as control
-    from quorate.deployments.security.tokens import digest
 
-    tokens = (digest(feedback),) if feedback else ()
-    doors = Doors(host, insecure=True, feedback_tokens=tokens)
-    done = control.deploy(parse_spec(spec), Path(folder), doors, **options)
+    tokens = (hashlib.sha256(LABEL_TOKEN.encode()).hexdigest(),) if takes_labels else ()
+    opened = Doors(host, insecure=True, feedback_tokens=tokens)
+    done = control.deploy(parse_spec(spec), Path(folder), opened, **options)
     return {"revision": done.revision, "http": done.http, "grpc": done.grpc, "nodes": done.nodes}
 
 
@@ -124,7 +123,7 @@ def learner(name: str) -> dict[str, Any]:
     return next(iter(describe([learning_app(name)])), {})
 
 
-def teach(name: str, doors: list[str], feedback: str, answers: int, seed: int, member: int) -> dict[str, int]:
+def teach(name: str, doors: list[str], answers: int, seed: int, member: int) -> dict[str, int]:
     """Ask one door after the other for twenty rows, and give the next one labels that a member would draw for them.
 
     Returns:
@@ -136,7 +135,7 @@ def teach(name: str, doors: list[str], feedback: str, answers: int, seed: int, m
     from tests.deployments.support.factories.oracle import shares
 
     random, found = np.random.default_rng(seed), Counter[str]()
-    clients = [Client(door, model=name, credentials=Credentials(token=feedback)) for door in doors]
+    clients = [Client(door, model=name, credentials=Credentials(token=LABEL_TOKEN)) for door in doors]
     for turn in range(answers):
         rows = np.zeros((20, 3), np.int64)
         rows[:, 0] = random.integers(1, 1 << 20, size=20)  # no commands
@@ -207,6 +206,43 @@ def run_foreign(name: str) -> None:
     serve.run(foreign.options(ray_actor_options={"num_cpus": 0.1}).bind(), name=name, route_prefix=None)
 
 
+def shadow(spec: dict[str, Any], share: float, folder: str = FOLDER) -> tuple[str, str]:
+    """Have a shadow that asks members of its own; returns its revision, and the application of ``c``."""
+    from quorate.deployments import parse_spec
+    from quorate.deployments.control.shadows import add_shadow
+
+    added = add_shadow(parse_spec(spec), Path(folder), share=share)
+    return added.spec.revision, added.apps["c"]
+
+
+def shadow_rows(name: str) -> tuple[int, int, int, int]:
+    """How many doors have told; of an ensemble's only shadow the rows compared, asked about, and not answered."""
+    from quorate.deployments.control.shadows import recorded_shadows, shadow_states
+
+    states = shadow_states(recorded_shadows(name))
+    (found,) = states.shadows.values()
+    calls = found.asked["c"]
+    told = 0 if states.silent or found.refused else states.doors
+    return told, sum(one.rows for one in found.outputs.values()), calls.rows, calls.failed.total()
+
+
+def label(doors: list[str], model: str, answers: list[str]) -> list[str]:
+    """Say that ``one`` was true, at one door after another; returns those that were accepted, or were before."""
+    from quorate.deployments import Client, Credentials
+    from quorate.deployments.errors import UnavailableError
+
+    acknowledged, credentials = [], Credentials(token=LABEL_TOKEN)
+    for at, answer in enumerate(answers):
+        try:
+            with Client(doors[at % len(doors)], model=model, timeout_s=5.0, credentials=credentials) as client:
+                counts = client.feedback(answer, "one").counts
+        except UnavailableError:  # that door is away
+            continue
+        if counts["accepted"] or counts["again"]:
+            acknowledged.append(answer)
+    return acknowledged
+
+
 def ask_foreign(name: str) -> str:
     """What that application says."""
     from ray import serve
@@ -225,7 +261,7 @@ _COMMANDS = {
     command.__name__: command
     for command in (
         deploy, publish, rollback, down, fusion, member, record, doors, kept, holder, ensembles, applications, nodes,
-        drain, run_foreign, ask_foreign, stop_foreign, learned, learner, teach,
+        drain, shadow, shadow_rows, label, run_foreign, ask_foreign, stop_foreign, learned, learner, teach,
     )
 }  # fmt: skip
 

@@ -129,7 +129,7 @@ def _answer(values: list[float], parameters: dict[str, Any]) -> dict[str, Any]:
     used, missing = (tuple(filter(None, parameters[f"members_{which}"].split(","))) for which in ("used", "missing"))
     return {
         "outcome": "answer", "values": values, "used": used, "missing": missing, "revision": parameters["revision"],
-        "coverage": parameters["coverage"], "degraded": parameters["degraded"],
+        "coverage": parameters["coverage"], "degraded": parameters["degraded"], "id": parameters["answer_id"],
     }  # fmt: skip
 
 

@@ -1,7 +1,5 @@
 """One process learns from the labels of all doors, whose records lie on disks of their own; it may die."""
 
-import secrets
-
 import pytest
 
 from tests.cluster.three_nodes.cluster import HEAD, PLACES
@@ -17,8 +15,7 @@ SPEC = {
 
 
 def test_labels_of_all_nodes_are_learned_from_once_wherever_they_were_given(nodes, deploy):
-    token = secrets.token_hex(16)
-    port = deploy(SPEC, feedback=token)["http"].rpartition(":")[2]
+    port = deploy(SPEC, takes_labels=True)["http"].rpartition(":")[2]
     doors = [f"http://{address(place)}:{port}" for place in PLACES]
 
     def learned():
@@ -26,7 +23,7 @@ def test_labels_of_all_nodes_are_learned_from_once_wherever_they_were_given(node
 
     wait_for(lambda: "mode" in learned(), "it has begun", 120)
     # Each label comes to another door than the one that gave the answer.
-    taught = nodes.driver().do("teach", name="taught", doors=doors, feedback=token, answers=30, seed=0, member=2)
+    taught = nodes.driver().do("teach", name="taught", doors=doors, answers=30, seed=0, member=2)
     assert {verdict: count for verdict, count in taught.items() if count} == {"accepted": 600}
     wait_for(lambda: learned()["labels"] == 600, "all labels are learned from", 180)
     wait_for(lambda: learned()["published"] > 0, "weights go live", 180)
@@ -42,7 +39,7 @@ def test_labels_of_all_nodes_are_learned_from_once_wherever_they_were_given(node
     there = [door for place, door in zip(PLACES, doors, strict=True) if place != away]
     wait_for(lambda: nodes.driver().do("learner", name="taught").get("pid", before["pid"]) != before["pid"],
              "another process learns", 300)  # fmt: skip
-    taught = nodes.driver().do("teach", name="taught", doors=there, feedback=token, answers=10, seed=1, member=2)
+    taught = nodes.driver().do("teach", name="taught", doors=there, answers=10, seed=1, member=2)
     assert taught["accepted"] == 200
     wait_for(lambda: 400 < learned()["labels"] < 800, "what is there is learned from", 180)
     nodes.switch_on(away)

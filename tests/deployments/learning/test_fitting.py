@@ -6,7 +6,7 @@ import pytest
 
 from quorate.deployments import parse_spec
 from quorate.deployments.engine.revision import build_revision
-from quorate.deployments.learning.shadows.fitting import misfit
+from quorate.deployments.learning.shadows.fitting import misfit, own_members
 from tests.deployments.support.member_threads import FACTORIES
 
 
@@ -44,7 +44,7 @@ def test_other_weights_rules_and_fewer_members_fit():
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"fusion": weights(a=0.5, b=0.3, c=0.2)}, "c gives the live fusion nothing"),
+        ({"fusion": weights(a=0.5, b=0.3, c=0.2)}, "c gives the live fusion nothing, and is not asked for it alone"),
         ({"members": {**LIVE["members"], "b": member(7)}}, "b is not the one that runs"),
         ({"members": {**LIVE["members"], "d": member(7)}, "fusion": weights(a=1, b=0, c=0, d=0)}, "d does not run"),
         ({"classes": ["red", "green", "grey"]}, "its inputs, classes, outputs or serving"),
@@ -66,3 +66,18 @@ def test_a_member_that_reads_another_fusion_is_another_member():
 
     assert misfit(graph(0.5), graph(0.5)) == ""
     assert "inner is not the one that runs" in misfit(graph(0.4), graph(0.5))
+
+
+def test_members_that_do_not_run_are_others_or_give_nothing_are_asked_for_it_alone():
+    more = {**LIVE["members"], "b": member(7), "d": member(8)}
+    shadow = revision(members=more, fusion=weights(a=0.1, b=0.3, c=0.3, d=0.3))
+    assert own_members(shadow, revision()) == ("b", "c", "d")
+    assert misfit(shadow, revision(), ("b", "c", "d")) == ""
+    assert "c gives the live fusion nothing" in misfit(shadow, revision(), ("b", "d"))
+
+
+def test_a_member_of_its_own_reads_the_request_alone():
+    behind = {**member(4), "inputs": ["a"]}
+    members = {"a": member(1), "b": member(2), "d": behind}
+    shadow = revision(members=members, fusion=weights(b=0.5, d=0.5))
+    assert "d reads a" in misfit(shadow, revision(), own_members(shadow, revision()))
