@@ -75,6 +75,7 @@ def choose(
     given: Sequence[GivenAnswers] = (),
     min_gain: float = 0.0,
     pool: bool = True,
+    alike: bool | None = None,
     quorum: int = 1,
     required: Collection[str] = (),
     seed: int = 0,
@@ -91,6 +92,7 @@ def choose(
         incumbent: what is served now.
         given: other alternatives, of which there are answers and no more.
         min_gain, pool, seed: as of ``compare``; also the seed of folds.
+        alike: whether solving rows are of one kind with judging rows; as ``pool`` when None.
         quorum, required: the fewest members that are ever fused, and those without which nothing is: for which sets of
             members recipes have weights of their own.
         price: what serving an alternative costs: gains are net of it.
@@ -123,17 +125,17 @@ def choose(
     if not refit:
         return choice
     limits: dict[str, Any] = {"seed": seed, "priced": price is not None, "quorum": quorum, "required": required}
-    return _fitted_again(choice, found, solve, judge, pool, risk, limits, say)
+    return _fitted_again(choice, found, solve, judge, pool if alike is None else alike, risk, limits, say)
 
 
 def _fitted_again(
-    choice: Choice, found: Sequence[OutOfSample], solve: Outputs, judge: Outputs, pool: bool, risk: Risk | None,
+    choice: Choice, found: Sequence[OutOfSample], solve: Outputs, judge: Outputs, alike: bool, risk: Risk | None,
     limits: Mapping[str, Any], say: Callable[[str], None],
 ) -> Choice:  # fmt: skip
     """The choice with what is served of all rows, or why they are not to be fitted on."""
     if risk is not None:
         return choice.as_judged("what answers may lose was tested on judging rows, which they are not to be fitted on")
-    if not pool:
+    if not alike:
         return choice.as_judged("solving rows are not of one kind with judging rows")
     say("fitting again on all rows")
     again = refitted(found, choice.recipes, solve, judge, **limits)

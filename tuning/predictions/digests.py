@@ -13,10 +13,11 @@ from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import FACTORY, REMOTE, checkpoint_of, factory_of, format_of
 from quorate.deployments.spec.schema import MemberJob
+from quorate.tuning.data.same_member import HOW_IT_RUNS
 
 _THIS_PROCESS = uuid.uuid4().hex
-# Where and how fast a member runs changes no prediction.
-_IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "max_memory_bytes", "weights", "digest"}
+# Of a checkpoint the bytes count, which are digested apart.
+_IRRELEVANT = HOW_IT_RUNS | {"weights", "digest"}
 
 # Of a fusion that members read; the last two only outputs have.
 _NO_PART_OF_VALUES = {"deadline_s", "hedge", "state", "task", "quantiles"}

@@ -61,6 +61,17 @@ def tune(
 
 @overload
 def tune(
+    spec: str | Path, data: Rows | None = ..., *, more: Rows, metric: Metric | None = ..., costs: Costs | None = ...,
+    min_gain: float = ..., latency_price: float = ..., device_price: float = ..., coverage: float | None = ...,
+    by_class: bool = ..., max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
+    refit: bool = ..., label: str = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
+    time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ..., address: None = ...,
+    on_step: Callable[[str], None] | None = ...,
+) -> TuneResult: ...  # fmt: skip
+
+
+@overload
+def tune(
     spec: SpecLike, data: RowsLike | LabelledOutputs, *, label: Mapping[str, str], metric: Metrics | None = ...,
     costs: CostsLike | None = ..., min_gain: Numbers = ..., coverage: Numbers | None = ..., by_class: bool = ...,
     max_loss: Numbers | None = ..., max_error: Numbers | None = ..., confidence: float = ..., refit: bool = ...,
@@ -89,7 +100,8 @@ def tune(
 @through_jobs
 def tune(
     spec: SpecLike | None = None, data: Rows | LabelledOutputs | None = None, *,
-    predictions: PredictionsLike | None = None, labels: ArrayLike | None = None, metric: Metrics | None = None,
+    more: Rows | None = None, predictions: PredictionsLike | None = None, labels: ArrayLike | None = None,
+    metric: Metrics | None = None,
     costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
     coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
     max_error: Numbers | None = None, confidence: float = 0.95, refit: bool = True, folder: str | Path | None = None,
@@ -103,6 +115,9 @@ def tune(
         spec: path of a spec file, a spec, or what a spec file holds.
         data: a table, a folder of IDX files, or ``Labelled`` rows (``LabelledOutputs`` of several outputs), that no
             member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
+        more: new labelled rows, or a record of answers that have labels: ``spec`` is then the folder of a run of tune, or
+            a spec in it, which is taken on. Members are run on what they have not been asked about. ``data`` are rows
+            that the run had, needed where a member has changed since, or a rule reads inputs.
         predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member
             with (N,) ``labels``; or a record of answers (``read_record``), ``label`` naming which of several outputs.
         metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. Of several
@@ -133,7 +148,12 @@ def tune(
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
     if predictions is not None:
-        return _of_predictions(predictions, (spec, data), labels, label, wanted, how)
+        return _of_predictions(predictions, (spec, data, more), labels, label, wanted, how)
+    if more is not None:
+        read = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
+        prices = (latency_price, device_price)
+        with connected_if_named(address):
+            return _of_more(spec, data, more, {"train": train, "folder": folder}, read, prices, wanted, how)
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
@@ -224,6 +244,36 @@ def _of_rows(
         return tune_fusion(spec, folder, *halves(rows, asked["seed"]), **asked)
     seen = read_training_rows(spec, train, label, read["columns"])
     return tune_fusion(spec, folder, seen, rows, out_of_fold=_out_of_fold(*trained, asked["seed"]), **asked)
+
+
+def _of_more(
+    spec: SpecLike | None, data: Rows | LabelledOutputs | None, more: Rows, others: Mapping[str, Any],
+    read: Mapping[str, Any], prices: tuple[float, float], wanted: Mapping[str, Any], how: Mapping[str, Any],
+) -> TuneResult:  # fmt: skip
+    from quorate.deployments.learning.reading import is_record
+    from quorate.tuning.data.more_rows import more_of_data
+    from quorate.tuning.data.recorded import more_of_record
+    from quorate.tuning.predictions.run_on_ray import call_on_ray, pick_runner, run_on_ray
+    from quorate.tuning.workflows.continued.former_run import former_run
+    from quorate.tuning.workflows.continued.tune_more import tune_more
+    from quorate.tuning.workflows.measured_price import Prices, call_here
+
+    for name, value in others.items():
+        if value is not None:
+            raise TuningError(name, "a run that is taken on", f"leave {name} out: the run has it all")
+    if not isinstance(spec, str | Path):
+        raise TuningError("more", "no run", "give the folder of a run of quorate tune, or a spec in it")
+    former = former_run(spec)
+    of = {**read, "label": of_the_only("label", read["label"])}
+    if isinstance(more, str | Path) and is_record(more):
+        new = more_of_record(more, former.whole, former.folder)
+    else:
+        new = more_of_data(read_rows(former.whole, of_one_output(more), **of, uneven=True))
+    old = None if data is None else read_rows(former.whole, of_one_output(data), **of, uneven=True)
+    run = pick_runner()
+    asked = {**_of_the_only(former.whole, wanted), **how, "run": run}
+    asked["prices"] = Prices(*prices, call_on_ray if run is run_on_ray else call_here)
+    return tune_more(former, new, old=old, **asked)
 
 
 def _of_tokens(

@@ -48,6 +48,7 @@ _WEIGHTS = {
     "folds",
     "groups",
     "weight",
+    "more",
 }
 _PREDICTIONS = {
     "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "max_loss", "max_error", "confidence",
@@ -58,7 +59,9 @@ _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 MaybeSpec = Annotated[
     Path | None,
     typer.Argument(
-        metavar="SPEC", help="The spec file; none with --resume, none needed for an architecture.", show_default=False
+        metavar="SPEC",
+        help="The spec file; with --more a run's folder; none with --resume, none needed for an architecture.",
+        show_default=False,
     ),
 ]
 MaybeRows = Annotated[
@@ -76,6 +79,15 @@ PredictionsFile = Annotated[
         help="Instead of SPEC and --data what members predicted: .parquet, .csv, .arrow or .npz with columns label and "
         "MEMBER/CLASS, or MEMBER for values, MEMBER/LEVEL for quantiles, MEMBER and query for rankings; and split, "
         "group, time, weight and sequence (of tokens) where there are any. Or a record of answers that have labels.",
+        show_default=False,
+    ),
+]
+MoreRows = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="ROWS|RECORD",
+        help="Rows that have come since, or a record of answers that have labels: SPEC is then a run's folder or a "
+        "spec in it, which is taken on. Members run on what they have not been asked about (weights).",
         show_default=False,
     ),
 ]
@@ -195,8 +207,8 @@ Resume = Annotated[
 
 
 def tune(
-    context: typer.Context, spec: MaybeSpec = None, data: MaybeRows = None, predictions: PredictionsFile = None,
-    train: TrainingRows = None,
+    context: typer.Context, spec: MaybeSpec = None, data: MaybeRows = None, more: MoreRows = None,
+    predictions: PredictionsFile = None, train: TrainingRows = None,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
     metric: Metrics = None, costs: CostsFile = None, min_gain: MinGains = None,
@@ -233,12 +245,15 @@ def tune(
         asked: dict[str, Any] = {"runs": runs, "seed": seed, "by_class": by_class, "refit": refit, **label_of(label)}
         asked |= _wanted(metric, costs, min_gain, coverage) | _risk(max_loss, max_error, confidence)
         return _of_predictions(predictions, asked, as_json)
-    if data is None or (spec is None and search is Search.weights):
-        raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
+    if (data is None and more is None) or (spec is None and search is Search.weights):
+        raise typer.BadParameter("give SPEC and --data, RUN and --more, --predictions FILE, or --resume RUN")
+    if more is not None:
+        refuse(context, ["train", "folds", "epochs"], "rows of --data, without --more")
     _refuse_the_others(context, search, train)
     asked = {"columns": as_columns(column), "runs": runs, "seed": seed, "epochs": epochs, "address": address}
     asked |= label_of(label)
     if search is Search.architecture:
+        assert data is not None
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
         return _sweep(spec, data, {**asked, "time_s": seconds_of(time, "--time"), "workers": workers}, as_json)
@@ -249,7 +264,7 @@ def tune(
     asked |= {"weight": weight, **_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence)}
     asked |= {"latency_price": latency_price, "device_price": device_price}
     with progress("running members", as_json) as tell:
-        result = operation.tune(spec, data, **asked, on_step=tell)
+        result = operation.tune(spec, data, more=more, **asked, on_step=tell)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
     return show(result, report, as_json)
 
