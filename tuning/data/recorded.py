@@ -77,7 +77,9 @@ def more_of_record(location: str | Path, spec: EnsembleSpec, folder: Path) -> Mo
         if foreign.any():
             others[name] = int(foreign.sum())
     keys = np.concatenate([answer_keys(p.rows.ids[p.places], p.rows.numbers[p.places].tolist()) for p in parts])
-    rows = Labelled(_inputs(spec, parts), given.labels, classes, given.queries, given.times)
+    one_moment = given.times is None or given.times.min() == given.times.max()
+    times = None if one_moment else given.times
+    rows = Labelled(_inputs(spec, parts), given.labels, classes, given.queries, times)
     return MoreRows(keys, rows, outputs, others)
 
 

@@ -41,7 +41,7 @@ class Kept:
 
     store: PredictionStore
     split: str
-    unknown: frozenset[str]
+    unknown: set[str]
 
     def of(self, name: str, places: Numbers) -> Outputs | None:
         """(n, C) in any order of places; None of a member that is not known."""

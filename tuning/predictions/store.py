@@ -144,7 +144,7 @@ class PredictionStore:
 
         known = self.rows(split)
         if known is None or known.data != digest:
-            write_rows(self._files, self._rows_path(split), KeptRows.of(data, digest))
+            self.keep_rows(split, KeptRows.of(data, digest))
         return self._fill(split, wanted, predicted, _row_bytes(data.inputs))
 
     def fill_rows(
@@ -160,8 +160,12 @@ class PredictionStore:
         columns = _columns(spec, rows.rows.labels)
         names = tunable_members(spec, values=True, heads=True)
         wanted = {name: self._wanted(spec, name, folder, len(rows), columns, rows.data, None) for name in names}
-        write_rows(self._files, self._rows_path(split), rows)
+        self.keep_rows(split, rows)
         return self._fill(split, wanted, predicted, row_bytes)
+
+    def keep_rows(self, split: str, rows: KeptRows) -> None:
+        """Put what is known of a split's rows beside its predictions; there need not be any."""
+        write_rows(self._files, self._rows_path(split), rows)
 
     def rows(self, split: str) -> KeptRows | None:
         """What is known of a split's rows; None where an earlier version wrote it, or nobody."""

@@ -25,17 +25,20 @@ class More:
         solved, judged: new rows that were solved on, and judged on.
         known: rows that were there already.
         before: rows that the run had.
+        trained: new rows that members were trained on.
     """
 
     solved: int
     judged: int
     known: int
     before: int
+    trained: int = 0
 
     def sentence(self) -> str:
         known = f"; {self.known} were there already" if self.known else ""
-        new = self.solved + self.judged
-        return f"{new} new rows beside {self.before}: solved on {self.solved} of them, judged on {self.judged}{known}"
+        new, parts = self.solved + self.judged + self.trained, f"solved on {self.solved} of them, judged on {self.judged}"
+        trained = f"members trained on {self.trained}, " if self.trained else ""
+        return f"{new} new rows beside {self.before}: {trained}{parts}{known}"
 
 
 @dataclass(frozen=True, repr=False)

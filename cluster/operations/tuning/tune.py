@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from quorate.tuning.data.predictions_file import Predictions
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
     from quorate.tuning.predictions.out_of_fold import OutOfFold
+    from quorate.tuning.workflows.continued.train_on import TrainOn
     from quorate.tuning.workflows.guarantees import Promised
     from quorate.tuning.workflows.tune_outputs import OutputsResult
     from quorate.tuning.workflows.tune_predictions import PredictionsResult
@@ -64,8 +65,8 @@ def tune(
     spec: str | Path, data: Rows | None = ..., *, more: Rows, metric: Metric | None = ..., costs: Costs | None = ...,
     min_gain: float = ..., latency_price: float = ..., device_price: float = ..., coverage: float | None = ...,
     by_class: bool = ..., max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
-    refit: bool = ..., label: str = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
-    time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ..., address: None = ...,
+    refit: bool = ..., train: Rows | None = ..., train_on: bool = ..., epochs: int = ..., label: str = ...,
+    columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ..., address: None = ...,
     on_step: Callable[[str], None] | None = ...,
 ) -> TuneResult: ...  # fmt: skip
 
@@ -105,7 +106,7 @@ def tune(
     costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
     coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
     max_error: Numbers | None = None, confidence: float = 0.95, refit: bool = True, folder: str | Path | None = None,
-    train: Rows | None = None, folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL,
+    train: Rows | None = None, train_on: bool = False, folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL,
     columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None, weight: str | None = None,
     runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TuneResult | OutputsResult | PredictionsResult:  # fmt: skip
@@ -117,7 +118,9 @@ def tune(
             member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
         more: new labelled rows, or a record of answers that have labels: ``spec`` is then the folder of a run of tune, or
             a spec in it, which is taken on. Members are run on what they have not been asked about. ``data`` are rows
-            that the run had, needed where a member has changed since, or a rule reads inputs.
+            that the run had, needed where a member has changed since, or is trained on, or a rule reads inputs.
+        train_on: with ``more``: networks among the members are trained on from their weights, for ``epochs``, beside
+            their training rows (``train``) where these are given, and are candidates beside what they were.
         predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member
             with (N,) ``labels``; or a record of answers (``read_record``), ``label`` naming which of several outputs.
         metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. Of several
@@ -153,7 +156,10 @@ def tune(
         read = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
         prices = (latency_price, device_price)
         with connected_if_named(address):
-            return _of_more(spec, data, more, {"train": train, "folder": folder}, read, prices, wanted, how)
+            trained = (epochs, train) if train_on else None
+            return _of_more(spec, data, more, {"folder": folder}, read, prices, trained, wanted, how)
+    if train_on:
+        raise TuningError("train_on", "no more rows", "give a run and more: tune(RUN, more=rows, train_on=True)")
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
@@ -248,7 +254,8 @@ def _of_rows(
 
 def _of_more(
     spec: SpecLike | None, data: Rows | LabelledOutputs | None, more: Rows, others: Mapping[str, Any],
-    read: Mapping[str, Any], prices: tuple[float, float], wanted: Mapping[str, Any], how: Mapping[str, Any],
+    read: Mapping[str, Any], prices: tuple[float, float], trained: tuple[int, Rows | None] | None,
+    wanted: Mapping[str, Any], how: Mapping[str, Any],
 ) -> TuneResult:  # fmt: skip
     from quorate.deployments.learning.reading import is_record
     from quorate.tuning.data.more_rows import more_of_data
@@ -260,7 +267,7 @@ def _of_more(
 
     for name, value in others.items():
         if value is not None:
-            raise TuningError(name, "a run that is taken on", f"leave {name} out: the run has it all")
+            raise TuningError(name, "a run that is taken on", f"leave {name} out: the run says it")
     if not isinstance(spec, str | Path):
         raise TuningError("more", "no run", "give the folder of a run of quorate tune, or a spec in it")
     former = former_run(spec)
@@ -273,7 +280,17 @@ def _of_more(
     run = pick_runner()
     asked = {**_of_the_only(former.whole, wanted), **how, "run": run}
     asked["prices"] = Prices(*prices, call_on_ray if run is run_on_ray else call_here)
+    if trained is not None:
+        asked["train_on"] = _train_on(former.whole, *trained, of, how["seed"])
     return tune_more(former, new, old=old, **asked)
+
+
+def _train_on(spec: EnsembleSpec, epochs: int, train: Rows | None, read: Mapping[str, Any], seed: int) -> TrainOn:
+    from quorate.tuning.training.epochs import Training
+    from quorate.tuning.workflows.continued.train_on import TrainOn
+
+    seen = None if train is None else read_training_rows(spec, train, read["label"], read["columns"])
+    return TrainOn(Training(epochs=epochs, seed=seed), seen)
 
 
 def _of_tokens(

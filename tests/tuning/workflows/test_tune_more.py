@@ -8,10 +8,11 @@ import pytest
 import quorate
 from quorate.deployments import load_spec
 from quorate.deployments.spec.files import save_spec
-from quorate.tuning import run_in_process, tune_fusion
+from quorate.tuning import Labelled, Training, run_in_process, tune_fusion
 from quorate.tuning.data.more_rows import more_of_data
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.workflows.continued.former_run import former_run
+from quorate.tuning.workflows.continued.train_on import TrainOn
 from quorate.tuning.workflows.continued.tune_more import tune_more
 
 pytestmark = pytest.mark.long
@@ -104,3 +105,25 @@ def test_the_command_takes_a_run_on(tiny, first, parts, tmp_path):
     assert result.more.solved + result.more.judged == 100
     assert "100 new rows beside 400" in str(result)
     assert (result.folder / "probe.arrow").is_file()
+
+
+def test_networks_trained_on_are_candidates_beside_what_they_were(tiny, first, parts, tmp_path):
+    validation, test = tiny.splits.validation, tiny.splits.test
+    images = {"image": np.concatenate([part.inputs["image"] for part in parts[:2]])}
+    old = Labelled(images, np.concatenate([part.labels for part in parts[:2]]), test.classes)
+    how = TrainOn(Training(epochs=6, learning_rate=0.02), tiny.splits.train)
+    more = validation.rows(slice(200, 360))
+    result, asked = taken_on(first, more, tmp_path, old, train_on=how)
+    assert dict(asked) == {
+        **dict.fromkeys(tiny.spec.members, 120), **{f"{name}-2": 520 for name in tiny.spec.members}
+    }  # fmt: skip
+    assert (result.more.trained, result.more.solved, result.more.judged) == (40, 40, 80)
+    singles = result.choice.alternatives
+    assert singles["weak-2"].value < singles["weak"].value
+    with pytest.raises(TuningError, match="all 160 rows are in"):  # those that were trained on, too
+        taken_on(result, more, tmp_path)
+
+
+def test_training_on_wants_the_rows_of_the_run(tiny, first, parts, tmp_path):
+    with pytest.raises(PredictionError, match="weak-2.*it was trained on just now.*--data"):
+        taken_on(first, parts[2], tmp_path, train_on=TrainOn(Training(epochs=1)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import load_spec
 from quorate.tuning.errors import TuningError
@@ -14,6 +16,8 @@ from quorate.tuning.runs.run_folder import SPEC
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION
 
 _PREDICTIONS = "predictions"
+# The split of rows that members were trained on: nothing is solved on them, or judged.
+TRAINED = "trained"
 _FIX = "give the folder of a run of quorate tune SPEC --data, or a spec in it"
 
 
@@ -25,7 +29,7 @@ class FormerRun:
         served: the spec that is taken on: what the run recommends, or another one of its specs.
         whole: a spec of the same run that has all its members, also those that ``served`` does without.
         store: what members said.
-        solved, judged: the rows that were solved on, and judged on.
+        solved, judged, trained: the rows that were solved on, judged on, and that members were trained on since.
     """
 
     folder: Path
@@ -34,6 +38,7 @@ class FormerRun:
     store: PredictionStore
     solved: KeptRows
     judged: KeptRows
+    trained: KeptRows
 
 
 def former_run(place: str | Path) -> FormerRun:
@@ -64,7 +69,8 @@ def former_run(place: str | Path) -> FormerRun:
     if solved is None or judged is None:
         found = "its predictions have no labels beside them: an earlier version of Quorate made them"
         raise TuningError("more", f"{folder}: {found}", "tune the spec once more: quorate tune SPEC --data")
-    return FormerRun(folder, served, _whole(folder, served), store, solved, judged)
+    none = KeptRows(np.zeros(0, np.uint64), solved.rows.rows(slice(0, 0)), "")
+    return FormerRun(folder, served, _whole(folder, served), store, solved, judged, store.rows(TRAINED) or none)
 
 
 def _whole(folder: Path, served: EnsembleSpec) -> EnsembleSpec:

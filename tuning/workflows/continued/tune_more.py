@@ -9,7 +9,8 @@ those that are served, and judged on the other half: what is served has been fit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ from quorate.tuning.predictions.run_member import Runner, run_in_process
 from quorate.tuning.predictions.store import FillReport, PredictionStore
 from quorate.tuning.runs.probe import probe_inputs
 from quorate.tuning.runs.run_folder import new_run_folder
-from quorate.tuning.workflows.continued.former_run import FormerRun
+from quorate.tuning.workflows.continued.former_run import TRAINED, FormerRun
+from quorate.tuning.workflows.continued.train_on import TrainOn, apart, trained_on
 from quorate.tuning.workflows.guarantees import Promised
 from quorate.tuning.workflows.measured_price import Prices
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, announced, read_members
@@ -54,6 +56,7 @@ def tune_more(
     old: Labelled | None = None, min_gain: float = 0.0, runs: Path | str = "runs", run: Runner = run_in_process,
     on_step: Callable[[str], None] | None = None, seed: int = 0, promised: Promised | None = None,
     memory_bytes: int = MEMORY_BYTES, prices: Prices | None = None, risk: Risk | None = None, refit: bool = True,
+    train_on: TrainOn | None = None,
 ) -> TuneResult:  # fmt: skip
     """A new run, of the former one's rows and the new ones; the former stays as it is.
 
@@ -62,6 +65,8 @@ def tune_more(
         more: new rows; those that the run has already, label and all, count once.
         old: rows of the former run, where some members have to be run on them again, since they are others now, or a
             rule reads inputs.
+        train_on: networks among the members are trained on, by a quarter of the new rows, as candidates beside what they
+            are; ``old`` are then needed, of which nobody knows what these say.
         metric, costs, min_gain, runs, run, on_step, seed, promised, memory_bytes, prices, risk, refit: as of
             ``tune_fusion``.
 
@@ -70,47 +75,62 @@ def tune_more(
         PredictionError: what a member says of most rows is not known, and there are no inputs to run it on.
         DataError, MemberLoadError: rows do not fit; a member cannot be run.
     """
-    say, spec = on_step or (lambda step: None), former.whole
-    rows = _Rows(former, more, old, seed)
-    question = checked_question(
-        spec, rows.solving, rows.judging, metric, costs, promised, risk=risk, overlaps=rows.overlaps
-    )  # fmt: skip
-    question = replace(question, solved_before=True, example=rows.example)
-    where = new_run_folder(runs, spec.name)
-    store = PredictionStore(where / "predictions")
-    asked = rows.asked(run, say)
-    filled = {split: _fill(store, spec, former.folder, split, part) for split, part in asked.items()}
-    found = read_members(store, spec, filled, rows.solving, rows.judging, memory_bytes, seed)
-    served = incumbent_recipe(former.served, former.folder, question.by.of_labels)
-    judged = judge_fusion(
-        spec, former.folder, question, lambda: found, store, min_gain=min_gain, seed=seed, prices=prices, refit=refit,
-        say=say, served=served,
-    )  # fmt: skip
-    judged = replace(judged, warnings=(*judged.warnings, *_said(asked, rows.more)), more=rows.counts)
-    return write_run(spec, former.folder, where, judged, store, rows.probe(judged, store, spec), None, say)
+    say = on_step or (lambda step: None)
+    rows = _Rows(former, more, old, seed, train_on is not None)
+    with tempfile.TemporaryDirectory(prefix="quorate-candidates-") as place:
+        spec, folder = former.whole, former.folder
+        if train_on is not None:
+            spec, candidates = trained_on(spec, folder, rows.training, train_on, Path(place), say)
+            folder = Path(place)
+            rows.unknown(candidates)
+        question = checked_question(
+            spec, rows.solving, rows.judging, metric, costs, promised, risk=risk, overlaps=rows.overlaps
+        )  # fmt: skip
+        question = replace(question, solved_before=True, example=rows.example)
+        asked = rows.asked(spec, folder, run, say)
+        where = new_run_folder(runs, spec.name)
+        store = PredictionStore(where / "predictions")
+        filled = {split: _fill(store, spec, folder, split, part) for split, part in asked.items()}
+        store.keep_rows(TRAINED, rows.trained)
+        found = read_members(store, spec, filled, rows.solving, rows.judging, memory_bytes, seed)
+        judged = judge_fusion(
+            spec, folder, question, lambda: found, store, min_gain=min_gain, seed=seed, prices=prices, refit=refit,
+            say=say, served=incumbent_recipe(former.served, former.folder, question.by.of_labels),
+        )  # fmt: skip
+        judged = replace(judged, warnings=(*judged.warnings, *_said(asked, rows.more)), more=rows.counts)
+        return write_run(spec, folder, where, judged, store, rows.probe(judged, spec), None, say)
 
 
 class _Rows:
     """The rows of both splits, and where what is known of them lies."""
 
-    def __init__(self, former: FormerRun, more: MoreRows, old: Labelled | None, seed: int):
-        self._former, self._spec = former, former.whole
-        self._kept = {
-            split: Kept(former.store, split, frozenset(former.store.changed(self._spec, former.folder, split)))
-            for split in (VALIDATION, HELD_OUT)
-        }
+    def __init__(self, former: FormerRun, more: MoreRows, old: Labelled | None, seed: int, train: bool):
+        self._former, self._why = former, dict[str, str]()
         self._past = {VALIDATION: former.solved, HELD_OUT: former.judged}
-        known = _known(self._past, more)
+        self._kept: dict[str, Kept] = {}
+        for split in self._past:
+            changed = former.store.changed(former.whole, former.folder, split)
+            self._kept[split] = Kept(former.store, split, set(changed))
+            self._why |= changed
+        known = _known([*self._past.values(), former.trained], more)
         self.more = more.at(np.flatnonzero(~known))
         if not len(self.more):
             found = f"all {len(more)} rows are in {former.folder} already"
             raise TuningError("more", found, "give rows that have come since")
         new = self.more.rows
-        first, second = halves(new.labels, new.groups, new.times, seed)
+        beside = (new.labels, new.groups, new.times, seed)
+        train_on, first, second = apart(*beside) if train else (np.zeros(0, np.intp), *halves(*beside))
+        training = self.more.at(train_on)
+        self.training = training.rows
+        before = former.trained
+        self.trained = KeptRows.named(
+            np.concatenate([before.keys, training.keys]), joined_rows([before.rows, joined_rows([training.rows])])
+        )
         self._old = (old, row_keys(old.inputs)) if old is not None else None
         parts = [*(self._before(split) for split in self._past), self._since(first)]
         self._parts = {VALIDATION: parts, HELD_OUT: [self._since(second)]}
-        self.counts = More(len(first), len(second), int(known.sum()), sum(map(len, self._past.values())))
+        before_rows = sum(map(len, self._past.values()))
+        self.counts = More(len(first), len(second), int(known.sum()), before_rows, len(train_on))
         self.solving, self.judging = (_joined(self._parts[split]) for split in (VALIDATION, HELD_OUT))
         self._check_inputs()
 
@@ -126,22 +146,27 @@ class _Rows:
         """Inputs of some rows, to measure members on; those of the former run's probe where nothing else is known."""
         return self.judging.inputs or probe_inputs(self._former.folder, self._former.served)
 
-    def asked(self, run: Runner, say: Callable[[str], None]) -> dict[str, RowParts]:
+    def unknown(self, candidates: Sequence[str]) -> None:
+        """These have been asked about nothing yet."""
+        for kept in self._kept.values():
+            kept.unknown.update(candidates)
+        self._why |= dict.fromkeys(candidates, "it was trained on just now")
+
+    def asked(
+        self, spec: EnsembleSpec, folder: Path, run: Runner, say: Callable[[str], None]
+    ) -> dict[str, RowParts]:  # fmt: skip
         """Both splits, ready to be filled.
 
         Raises:
             PredictionError: what a member says of most rows can nobody tell.
         """
-        for name in self._spec.output_fusion.members:
+        for name in spec.output_fusion.members:
             self._check_known(name)
-        spec, folder = self._spec, self._former.folder
         return {
             split: RowParts(parts, spec, folder, announced(run, split, say)) for split, parts in self._parts.items()
         }
 
-    def probe(
-        self, judged: JudgedFusion, store: PredictionStore, spec: EnsembleSpec
-    ) -> tuple[Labelled, NDArray[np.intp], str]:
+    def probe(self, judged: JudgedFusion, spec: EnsembleSpec) -> tuple[Labelled, NDArray[np.intp], str]:
         """Rows to show that what is served is what was tuned, their numbers, and of which split they are."""
         if self.judging.inputs:
             return self.judging, judged.found.rows[HELD_OUT], HELD_OUT
@@ -179,7 +204,7 @@ class _Rows:
             )  # fmt: skip
             if blank <= total / 2:
                 continue
-            why = self._former.store.changed(self._spec, self._former.folder, VALIDATION).get(name)
+            why = self._why.get(name)
             if split == HELD_OUT or why is None:
                 recorded = self.more.others.get(name)
                 why = f"another one answered {recorded} of the new rows" if recorded else "it was not asked"
@@ -195,10 +220,10 @@ class _Rows:
             raise TuningError("fusion.rule", found, "give the rows of the run, too: --data, and new rows with inputs")
 
 
-def _known(past: Mapping[str, KeptRows], more: MoreRows) -> NDArray[np.bool_]:
-    """(N,) rows that are there already, with the same label, or for the second time among the new ones."""
-    keys = np.concatenate([more.keys, *(one.keys for one in past.values())])
-    labels = np.concatenate([more.rows.labels, *(one.rows.labels for one in past.values())])
+def _known(past: Sequence[KeptRows], more: MoreRows) -> NDArray[np.bool_]:
+    """(N,) rows that are there already, with the same label."""
+    keys = np.concatenate([more.keys, *(one.keys for one in past)])
+    labels = np.concatenate([more.rows.labels, *(one.rows.labels for one in past if len(one))])
     labels = labels.reshape(len(labels), -1)
     named = np.empty(len(keys), dtype=[("key", keys.dtype), ("label", labels.dtype, labels.shape[1:])])
     named["key"], named["label"] = keys, labels

@@ -49,6 +49,7 @@ _WEIGHTS = {
     "groups",
     "weight",
     "more",
+    "train_on",
 }
 _PREDICTIONS = {
     "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "max_loss", "max_error", "confidence",
@@ -96,6 +97,14 @@ TrainingRows = Annotated[
     typer.Option(
         help="The rows the members were trained on (weights): solved on, out of fold; all of --data judges.",
         show_default=False,
+    ),
+]
+TrainMembersOn = Annotated[
+    bool,
+    typer.Option(
+        "--train-on",
+        help="With --more: networks are trained on from their weights, beside the rows of --train where there are any, "
+        "as candidates beside what they were.",
     ),
 ]
 _METRICS = (
@@ -209,6 +218,7 @@ Resume = Annotated[
 def tune(
     context: typer.Context, spec: MaybeSpec = None, data: MaybeRows = None, more: MoreRows = None,
     predictions: PredictionsFile = None, train: TrainingRows = None,
+    train_on: TrainMembersOn = False,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
     metric: Metrics = None, costs: CostsFile = None, min_gain: MinGains = None,
@@ -248,7 +258,11 @@ def tune(
     if (data is None and more is None) or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, RUN and --more, --predictions FILE, or --resume RUN")
     if more is not None:
-        refuse(context, ["train", "folds", "epochs"], "rows of --data, without --more")
+        refuse(context, ["folds"], "--train without --more")
+    if more is not None and not train_on:
+        refuse(context, ["train", "epochs"], "--more with --train-on, or for --data without --more")
+    if more is None:
+        refuse(context, ["train_on"], "--more")
     _refuse_the_others(context, search, train)
     asked = {"columns": as_columns(column), "runs": runs, "seed": seed, "epochs": epochs, "address": address}
     asked |= label_of(label)
@@ -260,7 +274,7 @@ def tune(
     assert spec is not None
     from quorate.cluster.operations.tuning import tune as operation
 
-    asked |= {"train": train, "folds": folds, "by_class": by_class, "refit": refit, "groups": groups, "time": time}
+    asked |= {"train": train, "train_on": train_on, "folds": folds, "by_class": by_class, "refit": refit, "groups": groups, "time": time}
     asked |= {"weight": weight, **_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence)}
     asked |= {"latency_price": latency_price, "device_price": device_price}
     with progress("running members", as_json) as tell:
@@ -296,7 +310,7 @@ def _refuse_the_others(context: typer.Context, search: Search, train: Path | Non
         refuse(context, _WEIGHTS, "--search weights; an architecture has --objective")
     else:
         refuse(context, _ARCHITECTURE, "--search architecture")
-        if train is None:
+        if train is None and not context.params["train_on"]:
             refuse(context, ["folds", "epochs"], "--train")
 
 
