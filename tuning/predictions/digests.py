@@ -7,6 +7,7 @@ import importlib.util
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 from quorate.deployments.spec import factory_code
 from quorate.deployments.spec.digests import file_digest
@@ -25,9 +26,8 @@ _NO_PART_OF_VALUES = {"deadline_s", "hedge", "state", "task", "quantiles"}
 
 def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
     """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
-    settings = job.model_dump(
-        mode="json", exclude={"ensemble": True, "name": True, "digests": True, "member": _IRRELEVANT}
-    )
+    left_out: Any = {"ensemble": True, "name": True, "digests": True, "member": _IRRELEVANT}
+    settings = job.model_dump(mode="json", exclude=left_out)
     path = checkpoint_of(job.member) if checkpoint else None
     settings["checkpoint"] = file_digest(folder / path) if path and (folder / path).exists() else None
     return _digest(json.dumps(settings, sort_keys=True).encode())

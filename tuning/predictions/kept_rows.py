@@ -90,7 +90,7 @@ def read_rows(files: filesystems.FileSystem, path: str) -> KeptRows | None:
         column = batch.column("label")
         several = pa.types.is_fixed_size_list(column.type)
         labels = column.flatten().to_numpy().reshape(len(column), -1) if several else column.to_numpy()
-        side = {name: _array(batch.column(name)) for name in _SIDE if name in batch.schema.names}
+        side: dict[str, Any] = {name: _array(batch.column(name)) for name in _SIDE if name in batch.schema.names}
         rows = Labelled({}, labels, tuple(about["classes"]), **side)
         return KeptRows(batch.column("key").to_numpy(), rows, about["data"])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):

@@ -1,11 +1,11 @@
 """Per-member probabilities, or values, of labelled rows, kept so that nothing after them needs a GPU.
 
 ``LOCATION/SPLIT/MEMBER/00000.arrow`` and its sisters hold one member's (N, C) probabilities in partitions of
-consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from, ``rows.arrow`` beside it the labels. A member whose settings, weights, code or
-data changed is computed again, and so are the rows of a partition whose bytes did; the others are kept. Entry points:
-``PredictionStore(location).fill(spec, folder, data, "validation") -> FillReport``, ``.read("validation", members)``,
-and for what does not fit into memory ``.chunks("validation", members)`` and ``.true_class("validation", members,
-labels)``.
+consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from, ``rows.arrow`` there the rows' labels.
+A member whose settings, weights, code or data changed is computed again, and so are the rows of a partition whose bytes
+did; the others are kept. Entry points: ``PredictionStore(location).fill(spec, folder, data, "validation") ->
+FillReport``, ``.read("validation", members)``, and for what does not fit into memory ``.chunks("validation", members)``
+and ``.true_class("validation", members, labels)``.
 """
 
 # M members, N rows, C classes

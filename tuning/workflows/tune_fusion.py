@@ -104,7 +104,7 @@ def tune_fusion(
         DataError, PredictionError, MemberLoadError: too few rows, or rows in both sets; a member that cannot be run.
     """
     say, here = on_step or (lambda step: None), out_of_fold is None
-    names = tunable_members(spec, values=here, heads=here)
+    tunable_members(spec, values=here, heads=here)
     question = checked_question(spec, validation, held_out, metric, costs, promised, out_of_fold, risk)
     where = contest.where if contest else new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")

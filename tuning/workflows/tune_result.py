@@ -36,7 +36,10 @@ class More:
 
     def sentence(self) -> str:
         known = f"; {self.known} were there already" if self.known else ""
-        new, parts = self.solved + self.judged + self.trained, f"solved on {self.solved} of them, judged on {self.judged}"
+        new, parts = (
+            self.solved + self.judged + self.trained,
+            f"solved on {self.solved} of them, judged on {self.judged}",
+        )
         trained = f"members trained on {self.trained}, " if self.trained else ""
         return f"{new} new rows beside {self.before}: {trained}{parts}{known}"
 

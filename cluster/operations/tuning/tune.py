@@ -66,8 +66,8 @@ def tune(
     min_gain: float = ..., latency_price: float = ..., device_price: float = ..., coverage: float | None = ...,
     by_class: bool = ..., max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
     refit: bool = ..., train: Rows | None = ..., train_on: bool = ..., epochs: int = ..., label: str = ...,
-    columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ..., address: None = ...,
-    on_step: Callable[[str], None] | None = ...,
+    columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
+    runs: str | Path = ..., seed: int = ..., address: None = ..., on_step: Callable[[str], None] | None = ...,
 ) -> TuneResult: ...  # fmt: skip
 
 
@@ -106,9 +106,10 @@ def tune(
     costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
     coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
     max_error: Numbers | None = None, confidence: float = 0.95, refit: bool = True, folder: str | Path | None = None,
-    train: Rows | None = None, train_on: bool = False, folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL,
-    columns: ColumnNames | None = None, groups: str | None = None, time: str | None = None, weight: str | None = None,
-    runs: str | Path = "runs", seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
+    train: Rows | None = None, train_on: bool = False, folds: int = 5, epochs: int = 30,
+    label: str | Mapping[str, str] = LABEL, columns: ColumnNames | None = None, groups: str | None = None,
+    time: str | None = None, weight: str | None = None, runs: str | Path = "runs", seed: int = 0,
+    address: str | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TuneResult | OutputsResult | PredictionsResult:  # fmt: skip
     """Fit every alternative on half of the rows and judge them on the other half; of several outputs each by itself.
 
@@ -116,9 +117,9 @@ def tune(
         spec: path of a spec file, a spec, or what a spec file holds.
         data: a table, a folder of IDX files, or ``Labelled`` rows (``LabelledOutputs`` of several outputs), that no
             member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
-        more: new labelled rows, or a record of answers that have labels: ``spec`` is then the folder of a run of tune, or
-            a spec in it, which is taken on. Members are run on what they have not been asked about. ``data`` are rows
-            that the run had, needed where a member has changed since, or is trained on, or a rule reads inputs.
+        more: new labelled rows, or a record of answers that have labels: ``spec`` is then the folder of a run of tune,
+            or a spec in it, which is taken on. Members are run on what they have not been asked about. ``data`` are
+            rows that the run had, needed where a member has changed since, or is trained on, or a rule reads inputs.
         train_on: with ``more``: networks among the members are trained on from their weights, for ``epochs``, beside
             their training rows (``train``) where these are given, and are candidates beside what they were.
         predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member
@@ -150,10 +151,10 @@ def tune(
     how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step, "refit": refit}
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
+    read: dict[str, Any] = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
     if predictions is not None:
         return _of_predictions(predictions, (spec, data, more), labels, label, wanted, how)
     if more is not None:
-        read = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
         prices = (latency_price, device_price)
         with connected_if_named(address):
             trained = (epochs, train) if train_on else None
@@ -163,7 +164,6 @@ def tune(
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
-    read: dict[str, Any] = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
     others = {"latency_price": latency_price or None, "device_price": device_price or None, "train": train}
     if found.outputs:
         return _of_outputs(found, place, data, read, wanted, how, address, others)

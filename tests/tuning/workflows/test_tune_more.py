@@ -1,13 +1,13 @@
 """A run that is taken on asks members about nothing twice."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import quorate
-from quorate.deployments import load_spec
-from quorate.deployments.spec.files import save_spec
+from quorate.deployments import load_spec, parse_spec
 from quorate.tuning import Labelled, Training, run_in_process, tune_fusion
 from quorate.tuning.data.more_rows import more_of_data
 from quorate.tuning.errors import PredictionError, TuningError
@@ -22,7 +22,7 @@ class Counting:
     """Runs members, and counts the rows that each was asked about."""
 
     def __init__(self):
-        self.rows = Counter()
+        self.rows = Counter[str]()
 
     def __call__(self, job, folder, inputs):
         self.rows[job.name] += len(next(iter(inputs.values())))
@@ -47,8 +47,13 @@ def taken_on(first, rows, tmp_path, old=None, **asked):
     return tune_more(former_run(first.folder), more_of_data(rows), run=run, runs=tmp_path, old=old, **asked), run.rows
 
 
-def test_members_run_on_new_rows_alone(tiny, first, parts, tmp_path):
-    result, asked = taken_on(first, parts[2], tmp_path)
+@pytest.fixture(scope="module")
+def second(first, parts, tmp_path_factory):
+    return taken_on(first, parts[2], tmp_path_factory.mktemp("second"))
+
+
+def test_members_run_on_new_rows_alone(tiny, second, tmp_path):
+    result, asked = second
     assert dict(asked) == dict.fromkeys(tiny.spec.members, 100)
     assert (result.more.solved, result.more.judged, result.more.before) == (50, 50, 400)
     assert result.choice.rows == 50
@@ -57,23 +62,18 @@ def test_members_run_on_new_rows_alone(tiny, first, parts, tmp_path):
     assert (again.more.known, again.more.before, again.more.solved + again.more.judged) == (50, 500, 40)
 
 
-def test_what_is_solved_is_what_all_rows_at_once_would_have_given(tiny, first, parts, tmp_path):
-    result, _ = taken_on(first, parts[2], tmp_path, refit=False)
-    store = former_run(result.folder)
+def test_what_members_said_before_is_what_they_would_say_now(tiny, second, parts):
+    store = former_run(second[0].folder)
     rows = np.concatenate([store.solved.rows.labels, store.judged.rows.labels])
-    every = np.concatenate([parts[0].labels, parts[1].labels, parts[2].labels])
+    every = np.concatenate([part.labels for part in parts])
     assert sorted(rows.tolist()) == sorted(every.tolist())
-    solving = store.store.read("validation", list(tiny.spec.members))
-    said = [
-        np.concatenate([run_in_process(tiny.spec.job(name), tiny.folder, part.inputs) for part in parts[:2]])
-        for name in tiny.spec.members
-    ]
-    for kept, given in zip(solving, said, strict=True):
-        np.testing.assert_allclose(kept[:400], given, atol=1e-6)
+    for name, kept in zip(tiny.spec.members, store.store.read("validation", list(tiny.spec.members)), strict=True):
+        said = [run_in_process(tiny.spec.job(name), tiny.folder, part.inputs) for part in parts[:2]]
+        np.testing.assert_allclose(kept[:400], np.concatenate(said), atol=1e-6)
 
 
 def test_rows_that_are_all_there_are_refused(first, parts, tmp_path):
-    with pytest.raises(TuningError, match="all 200 rows are in .* already"):
+    with pytest.raises(TuningError, match=r"all 200 rows are in .* already"):
         taken_on(first, parts[1], tmp_path)
 
 
@@ -82,17 +82,15 @@ def test_a_member_that_changed_is_run_again_where_rows_are_given_and_refused_whe
     changed = former.whole.model_dump(mode="json", exclude_defaults=True)
     weak = load_spec(first.folder / "spec-uniform.yaml").members["middle"]
     changed["members"]["weak"] = weak.model_dump(mode="json", exclude_defaults=True)
-    from quorate.deployments import parse_spec
-    from dataclasses import replace
-
     other = replace(former, whole=parse_spec(changed), served=parse_spec(changed))
-    with pytest.raises(PredictionError, match="members.weak.*400 of 450 rows: its member changed.*--data"):
+    with pytest.raises(PredictionError, match=r"members.weak.*400 of 450 rows: its member changed.*--data"):
         tune_more(other, more_of_data(parts[2]), run=Counting(), runs=tmp_path)
     run = Counting()
     both = tiny.splits.validation.rows(slice(0, 0))
     old = type(both)(
         {"image": np.concatenate([p.inputs["image"] for p in parts[:2]])},
-        np.concatenate([p.labels for p in parts[:2]]), both.classes,
+        np.concatenate([p.labels for p in parts[:2]]),
+        both.classes,
     )
     result = tune_more(other, more_of_data(parts[2]), run=run, runs=tmp_path, old=old)
     assert dict(run.rows) == {"weak": 500, "middle": 100, "strong": 100}
@@ -102,6 +100,7 @@ def test_a_member_that_changed_is_run_again_where_rows_are_given_and_refused_whe
 def test_the_command_takes_a_run_on(tiny, first, parts, tmp_path):
     np.savez(tmp_path / "more.npz", image=parts[2].inputs["image"], label=parts[2].labels)
     result = quorate.tune(first.folder, more=tmp_path / "more.npz", runs=tmp_path)
+    assert result.more is not None
     assert result.more.solved + result.more.judged == 100
     assert "100 new rows beside 400" in str(result)
     assert (result.folder / "probe.arrow").is_file()
@@ -120,10 +119,10 @@ def test_networks_trained_on_are_candidates_beside_what_they_were(tiny, first, p
     assert (result.more.trained, result.more.solved, result.more.judged) == (40, 40, 80)
     singles = result.choice.alternatives
     assert singles["weak-2"].value < singles["weak"].value
-    with pytest.raises(TuningError, match="all 160 rows are in"):  # those that were trained on, too
+    with pytest.raises(TuningError, match=r"all 160 rows are in"):  # those that were trained on, too
         taken_on(result, more, tmp_path)
 
 
 def test_training_on_wants_the_rows_of_the_run(tiny, first, parts, tmp_path):
-    with pytest.raises(PredictionError, match="weak-2.*it was trained on just now.*--data"):
+    with pytest.raises(PredictionError, match=r"weak-2.*it was trained on just now.*--data"):
         taken_on(first, parts[2], tmp_path, train_on=TrainOn(Training(epochs=1)))

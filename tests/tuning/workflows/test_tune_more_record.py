@@ -77,6 +77,7 @@ def test_members_that_answered_are_not_asked_again(first, tmp_path):
     former = former_run(first.folder)
     more = more_of_record(f"{tmp_path}/judged", former.whole, former.folder)
     result = tune_more(former, more, run=nobody, runs=tmp_path / "runs")
+    assert result.more is not None
     assert (result.more.solved + result.more.judged, result.more.before) == (120, 300)
     kept = former_run(result.folder)
     solved, judged = (kept.store.read(split, ["a"])[0] for split in ("validation", "held-out"))
@@ -93,11 +94,11 @@ def test_answers_of_another_member_are_refused_unless_their_inputs_were_kept(fir
     former = former_run(first.folder)
     more = more_of_record(f"{tmp_path}/without/judged", former.whole, former.folder)
     assert more.others == {"b": 60}
-    with pytest.raises(PredictionError, match="members.b.*another one answered 60 of the new rows.*keeps inputs"):
+    with pytest.raises(PredictionError, match=r"members.b.*another one answered 60 of the new rows.*keeps inputs"):
         tune_more(former, more, run=nobody, runs=tmp_path / "runs")
     record(tmp_path / "kept", OTHERS, rows, inputs=True)
     more = more_of_record(f"{tmp_path}/kept/judged", former.whole, former.folder)
-    asked = Counter()
+    asked = Counter[str]()
 
     def counting(job, folder, inputs):
         asked[job.name] += len(inputs["x"])

@@ -64,7 +64,9 @@ def trained_on(
     """
     if not rows.inputs or len(rows) < 2 * _STOP_SHARE:
         found = f"{len(rows)} new rows to train on" if rows.inputs else "new rows without inputs"
-        raise DataError("more", found, "give rows with inputs (a record keeps them with inputs: true), hundreds of them")
+        raise DataError(
+            "more", found, "give rows with inputs (a record keeps them with inputs: true), hundreds of them"
+        )
     names = [name for name in spec.output_fusion.members if _can_be(spec, name, folder)]
     if not names:
         fix = "leave train_on out: only factories of torch networks with weights that read request inputs are"
@@ -135,6 +137,6 @@ def _free(name: str, taken: Any) -> str:
 def apart(labels: NDArray[Any], groups: NDArray[Any] | None, times: Any, seed: int) -> tuple[NDArray[np.intp], ...]:
     """Numbers of new rows to train on, to solve on and to judge on: a half judges, as without training."""
     first, judge = halves(labels, groups, times, seed)
-    some = (None if column is None else column[first] for column in (groups, times))
-    train, solve = halves(labels[first], *some, seed)
+    groups, times = (None if column is None else column[first] for column in (groups, times))
+    train, solve = halves(labels[first], groups, times, seed)
     return first[train], first[solve], judge

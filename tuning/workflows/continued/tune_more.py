@@ -65,8 +65,8 @@ def tune_more(
         more: new rows; those that the run has already, label and all, count once.
         old: rows of the former run, where some members have to be run on them again, since they are others now, or a
             rule reads inputs.
-        train_on: networks among the members are trained on, by a quarter of the new rows, as candidates beside what they
-            are; ``old`` are then needed, of which nobody knows what these say.
+        train_on: networks among the members are trained on, by a quarter of the new rows, as candidates beside what
+            they are; ``old`` are then needed, of which nobody knows what these say.
         metric, costs, min_gain, runs, run, on_step, seed, promised, memory_bytes, prices, risk, refit: as of
             ``tune_fusion``.
 

@@ -274,7 +274,8 @@ def tune(
     assert spec is not None
     from quorate.cluster.operations.tuning import tune as operation
 
-    asked |= {"train": train, "train_on": train_on, "folds": folds, "by_class": by_class, "refit": refit, "groups": groups, "time": time}
+    asked |= {"train": train, "train_on": train_on, "folds": folds, "by_class": by_class, "refit": refit}
+    asked |= {"groups": groups, "time": time}
     asked |= {"weight": weight, **_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence)}
     asked |= {"latency_price": latency_price, "device_price": device_price}
     with progress("running members", as_json) as tell:
