@@ -68,6 +68,7 @@ class Bandit(LearnedRule):
         costs: of a row by member of the arms; what matters are their ratios.
         price: of asking all others, in being right once; below 0 for more care than the models ask for.
         explore: share of rows that pull an arm at random.
+        everyone: the number of the arm that asks all others.
     """
 
     name = "bandit"
@@ -90,7 +91,7 @@ class Bandit(LearnedRule):
         names = sorted(self.members)
         self._first = torch.tensor([name in self.first for name in names])
         self._asks = torch.tensor([[name in self.first or name in arm for name in names] for arm in self.arms])
-        self._everyone = max(range(len(self.arms)), key=lambda arm: len(self.arms[arm]))
+        self.everyone = max(range(len(self.arms)), key=lambda arm: len(self.arms[arm]))
         whole = sum(self.costs.values()) or 1.0
         self.arm_costs = torch.tensor([sum(self.costs[n] for n in arm) / whole for arm in self.arms]).double()
 
@@ -180,7 +181,7 @@ class Bandit(LearnedRule):
         # Not a matrix product: its sums may depend on how many rows there are.
         promised = (context.unsqueeze(1) * self.network.theta).sum(dim=-1)
         best = (promised - self.price * self.arm_costs).argmax(dim=1)
-        return torch.where(whole, best, self._everyone)
+        return torch.where(whole, best, self.everyone)
 
     def _fuse_by_name(self, outputs: Tensor, present: Tensor) -> Fused:
         said, there = outputs[self._first].detach().half(), present[self._first]
@@ -288,6 +289,19 @@ def _counts(rule: Bandit, known: Tensor, whole: Tensor, chances: Tensor | None) 
     return torch.where(known & whole.unsqueeze(1), 1 / seen.clamp(min=1e-12), 0.0)
 
 
+def kept_price(rule: Bandit, outputs: Tensor, labels: Tensor, max_loss: float) -> Bandit:
+    """The rule at the highest price at which the floor is kept on these very rows; see ``proven_price``."""
+    right = (rule.answers(outputs).argmax(dim=2) == labels).double().T
+    everyone = torch.ones(outputs.shape[:2], dtype=torch.bool)
+    kept = _PRICES[0]
+    for price in _PRICES:
+        chances = rule.at_price(price).chances(outputs, everyone)
+        if float((right[:, rule.everyone] - (chances * right).sum(dim=1)).mean()) > max_loss:
+            break
+        kept = price
+    return rule.at_price(kept)
+
+
 def proven_price(
     rule: Bandit, outputs: Tensor, labels: Tensor, *, max_loss: float, confidence: float,
     beside: Tensor | None = None, seed: int = 0,
@@ -295,8 +309,8 @@ def proven_price(
     """The rule at the highest price that is shown to keep a floor of accuracy; None where no price is.
 
     The floor is the accuracy of what would answer instead, less ``max_loss``. Prices are tested one after the other,
-    from that at which everybody is asked (``risk_control``), each on all that the policy may do, exploring too: of every row all arms' answers are
-    known, and the policy's chances.
+    from that at which everybody is asked (``risk_control``), each on all that the policy may do, exploring too: of
+    every row all arms' answers are known, and the policy's chances.
 
     Args:
         rule: fitted on other rows.
@@ -315,7 +329,7 @@ def proven_price(
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     outputs, labels = outputs[:, order], labels[order]
     right = (rule.answers(outputs).argmax(dim=2) == labels).double().T  # (N, K)
-    other = right[:, rule._everyone] if beside is None else beside[order].double()
+    other = right[:, rule.everyone] if beside is None else beside[order].double()
     everyone = torch.ones(outputs.shape[:2], dtype=torch.bool)
 
     def p_value(number: int) -> float:

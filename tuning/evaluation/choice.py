@@ -24,9 +24,16 @@ from quorate.tuning.alternatives.by_task.quantiles import quantile_alternatives
 from quorate.tuning.alternatives.by_task.rankings import ranking_alternatives
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided, label_decisions
-from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
+from quorate.tuning.alternatives.out_of_sample import Numbers, OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
-from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded, can_be_cascaded, fit_cascaded
+from quorate.tuning.alternatives.promises.bandited import fit_bandited, fit_policy
+from quorate.tuning.alternatives.promises.cascaded import (
+    CASCADE,
+    Cascaded,
+    can_be_cascaded,
+    cascade_cost,
+    fit_cascaded,
+)
 from quorate.tuning.alternatives.promises.risk import Risk, check_risk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.refitted import refitted
@@ -41,6 +48,8 @@ from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1
 from quorate.tuning.evaluation.price import Price
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
+# A bandit has more to go wrong than a cascade: it has to be cheaper by this, of what is paid.
+_CHEAPER = 0.95
 # Four to one is a reason to move to the more elaborate, between ensembles of one cost and where nothing is shown.
 _LIKELY = 0.8
 
@@ -160,14 +169,34 @@ def _with_cascade(
         return choice.without(CASCADE, f"{CASCADE}: no ensemble is recommended that it could stand for")
     price, pool = options["price"], min(pools, key=lambda name: gains[name])
     costs = None if price is None else price.device_ms
+    parts = (by_name[pool], by_name[choice.recommended], solve, judge, by.numbers, risk)
     try:
-        made = fit_cascaded(
-            by_name[pool], by_name[choice.recommended], solve, judge, by.numbers, risk, costs, options["seed"]
-        )  # fmt: skip
+        made = _cheapest(parts, costs, options["seed"])
     except QuorateError as error:
         return choice.without(CASCADE, str(error))
     found.append(made)
     return compare(found, solve, judge, by, **options)
+
+
+def _cheapest(
+    parts: tuple[OutOfSample, OutOfSample, Outputs, Outputs, Numbers, Risk], costs: Mapping[str, float] | None,
+    seed: int,
+) -> OutOfSample:  # fmt: skip
+    """A cascade, or a bandit where that is the cheaper one on solving rows, or rows are to be explored: only one of the
+    two is tested on judging rows.
+
+    Raises:
+        TuningError: no threshold, or no price, passes the test.
+    """
+    pool, solve, risk = recipe_of(parts[0].fitted), parts[2], parts[5]
+    assert pool is not None
+    policy = fit_policy(pool, solve, costs, risk)
+    if policy is not None and (risk.explore or policy.cost < _CHEAPER * cascade_cost(pool, solve, risk, costs)):
+        return fit_bandited(policy, *parts, seed)
+    if risk.explore:
+        found = "members are too few, or calibrated, for a bandit, and a cascade does not explore"
+        raise TuningError("explore", found, "leave it out, or give three members or more and hundreds of rows")
+    return fit_cascaded(*parts, costs, seed)
 
 
 def _checked_metric(metric: Metric | RowMetric | None, solve: Outputs, judge: Outputs) -> RowMetric:

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 def tune(
     spec: SpecLike, data: Rows, *, metric: Metric | None = ..., costs: Costs | None = ..., min_gain: float = ...,
     latency_price: float = ..., device_price: float = ..., coverage: float | None = ..., by_class: bool = ...,
-    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ..., refit: bool = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ..., explore: float = ...,
+    refit: bool = ...,
     folder: str | Path | None = ..., train: Rows | None = ..., folds: int = ..., epochs: int = ..., label: str = ...,
     columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
     runs: str | Path = ..., seed: int = ..., address: None = ..., on_step: Callable[[str], None] | None = ...,
@@ -65,9 +66,10 @@ def tune(
     spec: str | Path, data: Rows | None = ..., *, more: Rows, metric: Metric | None = ..., costs: Costs | None = ...,
     min_gain: float = ..., latency_price: float = ..., device_price: float = ..., coverage: float | None = ...,
     by_class: bool = ..., max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ...,
-    refit: bool = ..., train: Rows | None = ..., train_on: bool = ..., epochs: int = ..., label: str = ...,
-    columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ..., weight: str | None = ...,
-    runs: str | Path = ..., seed: int = ..., address: None = ..., on_step: Callable[[str], None] | None = ...,
+    explore: float = ..., refit: bool = ..., train: Rows | None = ..., train_on: bool = ..., epochs: int = ...,
+    label: str = ..., columns: ColumnNames | None = ..., groups: str | None = ..., time: str | None = ...,
+    weight: str | None = ..., runs: str | Path = ..., seed: int = ..., address: None = ...,
+    on_step: Callable[[str], None] | None = ...,
 ) -> TuneResult: ...  # fmt: skip
 
 
@@ -75,7 +77,8 @@ def tune(
 def tune(
     spec: SpecLike, data: RowsLike | LabelledOutputs, *, label: Mapping[str, str], metric: Metrics | None = ...,
     costs: CostsLike | None = ..., min_gain: Numbers = ..., coverage: Numbers | None = ..., by_class: bool = ...,
-    max_loss: Numbers | None = ..., max_error: Numbers | None = ..., confidence: float = ..., refit: bool = ...,
+    max_loss: Numbers | None = ..., max_error: Numbers | None = ..., confidence: float = ..., explore: float = ...,
+    refit: bool = ...,
     folder: str | Path | None = ..., columns: ColumnNames | None = ..., groups: str | None = ...,
     time: str | None = ..., weight: str | None = ..., runs: str | Path = ..., seed: int = ...,
     address: None = ..., on_step: Callable[[str], None] | None = ...,
@@ -86,7 +89,8 @@ def tune(
 def tune(
     *, predictions: PredictionsLike, labels: ArrayLike | None = ..., metric: Metric | None = ...,
     costs: Costs | None = ..., min_gain: float = ..., coverage: float | None = ..., by_class: bool = ...,
-    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ..., refit: bool = ...,
+    max_loss: float | None = ..., max_error: float | None = ..., confidence: float = ..., explore: float = ...,
+    refit: bool = ...,
     label: str = ..., runs: str | Path = ..., seed: int = ..., on_step: Callable[[str], None] | None = ...,
 ) -> PredictionsResult: ...  # fmt: skip
 
@@ -105,7 +109,8 @@ def tune(
     metric: Metrics | None = None,
     costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
     coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
-    max_error: Numbers | None = None, confidence: float = 0.95, refit: bool = True, folder: str | Path | None = None,
+    max_error: Numbers | None = None, confidence: float = 0.95, explore: float = 0.0, refit: bool = True,
+    folder: str | Path | None = None,
     train: Rows | None = None, train_on: bool = False, folds: int = 5, epochs: int = 30,
     label: str | Mapping[str, str] = LABEL, columns: ColumnNames | None = None, groups: str | None = None,
     time: str | None = None, weight: str | None = None, runs: str | Path = "runs", seed: int = 0,
@@ -132,8 +137,9 @@ def tune(
             unit for a row: members are measured then, and a gain has to be worth its milliseconds.
         coverage, by_class: answers have a set of classes, or an interval, that holds the truth with this probability,
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
-        max_loss, max_error: accuracy that an ensemble may lose as a cascade, which asks few members where sure;
-            errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
+        max_loss, max_error: accuracy that an ensemble may lose as a cascade or a bandit, which ask few members where
+            sure; errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
+        explore: with ``max_loss``: a bandit, which asks members at random of this share of rows.
         refit: what is served is fitted again on all rows after the verdict (but with promises: they want other rows).
         train, folds, epochs: the members' training rows, fitted on out of fold by others like them; ``data`` judges.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these
@@ -150,7 +156,7 @@ def tune(
     require("tune", "tune")
     how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step, "refit": refit}
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
-    wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence}
+    wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence, "explore": explore}
     read: dict[str, Any] = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
     if predictions is not None:
         return _of_predictions(predictions, (spec, data, more), labels, label, wanted, how)
@@ -195,7 +201,8 @@ def _of_outputs(
         promised = _promised(promises[output], wanted["by_class"]) if output in promises else None
         costs = as_costs(given["costs"].get(output), spec.view(output).classes or ())
         min_gain = given["min_gain"].get(output, 0.0)
-        risk = _risk(given["max_loss"].get(output), given["max_error"].get(output), wanted["confidence"])
+        limits = given["max_loss"].get(output), given["max_error"].get(output)
+        risk = _risk(*limits, wanted["confidence"], wanted["explore"])
         asked[output] = Wanted(given["metric"].get(output), costs, min_gain, promised, risk, refit)
     with connected_if_named(address):
         return tune_outputs(spec, folder, rows, asked, run=pick_runner(), **how)
@@ -209,7 +216,7 @@ def _of_the_only(spec: EnsembleSpec, wanted: Mapping[str, Any]) -> dict[str, Any
         "costs": as_costs(given["costs"], spec.classes or ()),
         "min_gain": given["min_gain"],
         "promised": _promised(given["coverage"], wanted["by_class"]),
-        "risk": _risk(given["max_loss"], given["max_error"], wanted["confidence"]),
+        "risk": _risk(given["max_loss"], given["max_error"], wanted["confidence"], wanted["explore"]),
     }
 
 
@@ -321,10 +328,10 @@ def _promised(coverage: float | None, by_class: bool) -> Promised | None:
     return None if coverage is None else Promised(coverage, by_class)
 
 
-def _risk(max_loss: float | None, max_error: float | None, confidence: float) -> Risk | None:
+def _risk(max_loss: float | None, max_error: float | None, confidence: float, explore: float) -> Risk | None:
     from quorate.tuning.alternatives.promises.risk import Risk
 
-    risk = Risk(max_loss, max_error, confidence)
+    risk = Risk(max_loss, max_error, confidence, explore)
     return None if max_loss is None and max_error is None else risk
 
 
@@ -342,7 +349,7 @@ def _of_predictions(
     return tune_predictions(
         found, given["metric"], as_costs(given["costs"], found.classes), min_gain=given["min_gain"],
         promised=_promised(given["coverage"], given["by_class"]),
-        risk=_risk(given["max_loss"], given["max_error"], given["confidence"]), name=name, **how,
+        risk=_risk(given["max_loss"], given["max_error"], given["confidence"], given["explore"]), name=name, **how,
     )  # fmt: skip
 
 

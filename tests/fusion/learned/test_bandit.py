@@ -25,7 +25,7 @@ def spoken(num_members: int, rows: int, seed: int = 0) -> Tensor:
 def made(num_members: int, explore: float = 0.3, price: float = 0.0) -> Bandit:
     members = names(num_members)
     others = members[1:]
-    arms = [[], *([name] for name in others[:1]), others] if num_members > 2 else [[], others][: num_members]
+    arms = [[], *([name] for name in others[:1]), others] if num_members > 2 else [[], others][:num_members]
     labels = torch.randint(0, 5, (80,), generator=torch.Generator().manual_seed(1))
     weights = [0.5 + place for place in range(num_members)]
     outputs = spoken(num_members, 80)

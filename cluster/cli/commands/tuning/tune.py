@@ -43,6 +43,7 @@ _WEIGHTS = {
     "max_loss",
     "max_error",
     "confidence",
+    "explore",
     "refit",
     "train",
     "folds",
@@ -53,7 +54,7 @@ _WEIGHTS = {
 }
 _PREDICTIONS = {
     "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "max_loss", "max_error", "confidence",
-    "refit", "label", "runs", "seed", "as_json"
+    "explore", "refit", "label", "runs", "seed", "as_json"
 }  # fmt: skip
 _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
@@ -171,6 +172,15 @@ MaxError = Annotated[
 Confidence = Annotated[
     float, typer.Option(help="With --max-loss or --max-error: how surely they hold on new rows (weights).")
 ]
+Explore = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.5,
+        help="With --max-loss: a bandit chooses whom to ask, and this share of rows asks members at random, so that "
+        "other choices can be estimated from what is recorded (weights).",
+    ),
+]
 Refit = Annotated[
     bool,
     typer.Option(
@@ -224,7 +234,8 @@ def tune(
     metric: Metrics = None, costs: CostsFile = None, min_gain: MinGains = None,
     latency_price: LatencyPrice = 0.0, device_price: DevicePrice = 0.0, coverage: Coverage = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
-    max_loss: MaxLoss = None, max_error: MaxError = None, confidence: Confidence = 0.95, refit: Refit = True,
+    max_loss: MaxLoss = None, max_error: MaxError = None, confidence: Confidence = 0.95, explore: Explore = 0.0,
+    refit: Refit = True,
     label: Labels = None, column: Columns = None, groups: Groups = None, time: Time = None, weight: Weight = None,
     runs: Runs = Path("runs"), seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
@@ -247,13 +258,15 @@ def tune(
         refuse(context, ["by_class"], "--coverage")
     if max_loss is None and max_error is None:
         refuse(context, ["confidence"], "--max-loss or --max-error")
+    if max_loss is None:
+        refuse(context, ["explore"], "--max-loss")
     if resume is not None:
         refuse(context, set(context.params) - _RESUME, "a new search, without --resume")
         return _resume(resume, data, seconds_of(time, "--time"), workers, address, as_json)
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
         asked: dict[str, Any] = {"runs": runs, "seed": seed, "by_class": by_class, "refit": refit, **label_of(label)}
-        asked |= _wanted(metric, costs, min_gain, coverage) | _risk(max_loss, max_error, confidence)
+        asked |= _wanted(metric, costs, min_gain, coverage) | _risk(max_loss, max_error, confidence, explore)
         return _of_predictions(predictions, asked, as_json)
     if (data is None and more is None) or (spec is None and search is Search.weights):
         raise typer.BadParameter("give SPEC and --data, RUN and --more, --predictions FILE, or --resume RUN")
@@ -276,7 +289,11 @@ def tune(
 
     asked |= {"train": train, "train_on": train_on, "folds": folds, "by_class": by_class, "refit": refit}
     asked |= {"groups": groups, "time": time}
-    asked |= {"weight": weight, **_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence)}
+    asked |= {
+        "weight": weight,
+        **_wanted(metric, costs, min_gain, coverage),
+        **_risk(max_loss, max_error, confidence, explore),
+    }
     asked |= {"latency_price": latency_price, "device_price": device_price}
     with progress("running members", as_json) as tell:
         result = operation.tune(spec, data, more=more, **asked, on_step=tell)
@@ -296,12 +313,13 @@ def _wanted(
     }
 
 
-def _risk(max_loss: list[str] | None, max_error: list[str] | None, confidence: float) -> dict[str, Any]:
+def _risk(max_loss: list[str] | None, max_error: list[str] | None, confidence: float, explore: float) -> dict[str, Any]:
     """What answers may lose."""
     return {
         "max_loss": numbers_by_output(max_loss, "--max-loss"),
         "max_error": numbers_by_output(max_error, "--max-error"),
         "confidence": confidence,
+        "explore": explore,
     }
 
 
