@@ -1,4 +1,4 @@
-"""Are promises kept on new rows? Conformal coverage, rejection, cascades and bandits on MNIST, over many draws of fitting rows.
+"""Are promises kept on new rows? Conformal sets, rejection, cascades, bandits on MNIST, over many draws of rows.
 
     python benchmarks/guarantees.py --data DIR [--resamples 1000] [--rows 2000]
 
@@ -97,18 +97,18 @@ def cascades(said: NDArray[np.float32], labels: NDArray[np.int64], draws: list[t
 
 
 def bandits(said: NDArray[np.float32], labels: NDArray[np.int64], draws: list[tuple[Rows, Rows]]) -> None:
-    """Models on one half of the fitting rows, the price on the other; what is asked first is the cascades' first."""
+    """Models on as many other rows, as ``tune`` has them; the price on the cascades' rows, and first whom they ask."""
     outputs, truth, names = torch.from_numpy(said), torch.from_numpy(labels), list(MEMBERS)
     whole = torch.from_numpy(said.mean(axis=0).argmax(axis=1) == labels)
     sets = [list(some) for size in range(len(STAGES[1]) + 1) for some in combinations(STAGES[1], size)]
-    everyone = torch.ones((len(names), len(draws[0][1])), dtype=torch.bool)
+    everyone = torch.ones((len(names), len(draws[0][1]) - len(draws[0][0])), dtype=torch.bool)
     for explore in (0.0, 0.02):
         kept, calls, lost, none = [], [], [], 0
         for seed, (fit, new) in enumerate(draws):
-            first, second = fit[::2], fit[1::2]
-            rule = fit_bandit(names, STAGES[0], sets, outputs[:, first], truth[first], explore=explore)
+            solve, new = new[: len(fit)], new[len(fit) :]
+            rule = fit_bandit(names, STAGES[0], sets, outputs[:, solve], truth[solve], explore=explore)
             proven = proven_price(
-                rule, outputs[:, second], truth[second], max_loss=MAX_LOSS, confidence=CONFIDENCE, seed=seed
+                rule, outputs[:, fit], truth[fit], max_loss=MAX_LOSS, confidence=CONFIDENCE, seed=seed
             )
             none += proven is None
             chosen = proven or rule.at_price(-2.0)
@@ -117,8 +117,8 @@ def bandits(said: NDArray[np.float32], labels: NDArray[np.int64], draws: list[tu
             kept.append(lost[-1] <= MAX_LOSS)
             calls.append(float(chosen.select(outputs[:, new], everyone).float().mean()))
         print(
-            f"bandit, loss of accuracy at most {MAX_LOSS:.0%}, confidence {CONFIDENCE}, explored {explore:.0%}: kept in "
-            f"{np.mean(kept):.1%} of draws, {np.mean(lost):.4f} lost on average, {np.mean(calls):.3f} of the calls, "
+            f"bandit, loss of accuracy at most {MAX_LOSS:.0%}, confidence {CONFIDENCE}, explored {explore:.0%}: kept "
+            f"in {np.mean(kept):.1%} of draws, {np.mean(lost):.4f} lost on average, {np.mean(calls):.3f} of the calls, "
             f"{none} without a price",
             flush=True,
         )

@@ -146,6 +146,10 @@ class Bandit(LearnedRule):
         sure = (~given[1]).unsqueeze(1)
         return torch.where(sure, greedy, (1 - self.explore) * greedy + self.explore / len(self.arms))
 
+    def promises(self, outputs: Tensor, present: Tensor) -> Tensor:
+        """(B, K) float64 how likely each arm's answer is right, as its model has it; arguments as of ``select``."""
+        return self._promised(self._given(outputs, present)[0])
+
     def answers(self, outputs: Tensor) -> Tensor:
         """(K, N, C) what each arm answers rows that all its members answered.
 
@@ -173,15 +177,17 @@ class Bandit(LearnedRule):
         return torch.where((draws < self.explore) & whole, other, greedy)
 
     def _greedy(self, said: Tensor, whole: Tensor) -> Tensor:
+        best = (self._promised(said) - self.price * self.arm_costs).argmax(dim=1)
+        return torch.where(whole, best, self.everyone)
+
+    def _promised(self, said: Tensor) -> Tensor:
         weights = self.network.weight[self._first]
         context = contexts(said, weights)
         if context.shape[1] != self.network.theta.shape[1]:
             wanted = f"(members, rows, {self.network.theta.shape[1] - _FEATURES})"
             raise ShapeError("outputs", wanted, f"(members, rows, {said.shape[2]})")
         # Not a matrix product: its sums may depend on how many rows there are.
-        promised = (context.unsqueeze(1) * self.network.theta).sum(dim=-1)
-        best = (promised - self.price * self.arm_costs).argmax(dim=1)
-        return torch.where(whole, best, self.everyone)
+        return (context.unsqueeze(1) * self.network.theta).sum(dim=-1)
 
     def _fuse_by_name(self, outputs: Tensor, present: Tensor) -> Fused:
         said, there = outputs[self._first].detach().half(), present[self._first]
