@@ -26,7 +26,7 @@ from quorate.tuning.alternatives.catalogue import alternatives, value_alternativ
 from quorate.tuning.alternatives.decided import Decided, label_decisions
 from quorate.tuning.alternatives.out_of_sample import Numbers, OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
-from quorate.tuning.alternatives.promises.bandited import fit_bandited, fit_policy
+from quorate.tuning.alternatives.promises.bandited import FittedPolicy, fit_bandited, fit_policy
 from quorate.tuning.alternatives.promises.cascaded import (
     CASCADE,
     Cascaded,
@@ -167,11 +167,11 @@ def _with_cascade(
     asks_several = choice.decision in ("ensemble", "undecided")
     if not asks_several or not pools or recipe_of(by_name[choice.recommended].fitted) is None:
         return choice.without(CASCADE, f"{CASCADE}: no ensemble is recommended that it could stand for")
-    price, pool = options["price"], min(pools, key=lambda name: gains[name])
+    price, likely = options["price"], [by_name[name] for name in sorted(pools, key=lambda name: gains[name])]
     costs = None if price is None else price.device_ms
-    parts = (by_name[pool], by_name[choice.recommended], solve, judge, by.numbers, risk)
+    parts = (by_name[choice.recommended], solve, judge, by.numbers, risk)
     try:
-        made = _cheapest(parts, costs, options["seed"])
+        made = _cheapest(likely, parts, costs, options["seed"])
     except QuorateError as error:
         return choice.without(CASCADE, str(error))
     found.append(made)
@@ -179,24 +179,36 @@ def _with_cascade(
 
 
 def _cheapest(
-    parts: tuple[OutOfSample, OutOfSample, Outputs, Outputs, Numbers, Risk], costs: Mapping[str, float] | None,
-    seed: int,
+    likely: Sequence[OutOfSample], parts: tuple[OutOfSample, Outputs, Outputs, Numbers, Risk],
+    costs: Mapping[str, float] | None, seed: int,
 ) -> OutOfSample:  # fmt: skip
     """A cascade, or a bandit where that is the cheaper one on solving rows, or rows are to be explored: only one of the
     two is tested on judging rows.
 
+    Args:
+        likely: linear pools, the best first.
+        parts: what it is compared with, rows, numbers and risk, as of ``fit_cascaded``.
+
     Raises:
         TuningError: no threshold, or no price, passes the test.
     """
-    pool, solve, risk = recipe_of(parts[0].fitted), parts[2], parts[5]
-    assert pool is not None
-    policy = fit_policy(pool, solve, costs, risk)
-    if policy is not None and (risk.explore or policy.cost < _CHEAPER * cascade_cost(pool, solve, risk, costs)):
-        return fit_bandited(policy, *parts, seed)
+    _, solve, _, _, risk = parts
+    first = recipe_of(likely[0].fitted)
+    assert first is not None
+    policies = ((one, fit_policy(recipe_of(one.fitted), solve, costs, risk)) for one in likely)
+    plain, policy = next(((one, made) for one, made in policies if made is not None), (None, None))
+    if plain is not None and policy is not None and _preferred(policy, first, solve, risk, costs):
+        return fit_bandited(policy, plain, *parts, seed)
     if risk.explore:
-        found = "members are too few, or calibrated, for a bandit, and a cascade does not explore"
+        found = "members or rows are too few for a bandit, and a cascade does not explore"
         raise TuningError("explore", found, "leave it out, or give three members or more and hundreds of rows")
-    return fit_cascaded(*parts, costs, seed)
+    return fit_cascaded(likely[0], *parts, costs, seed)
+
+
+def _preferred(
+    policy: FittedPolicy, pool: Recipe, solve: Outputs, risk: Risk, costs: Mapping[str, float] | None
+) -> bool:  # fmt: skip
+    return risk.explore > 0 or policy.cost < _CHEAPER * cascade_cost(pool, solve, risk, costs)
 
 
 def _checked_metric(metric: Metric | RowMetric | None, solve: Outputs, judge: Outputs) -> RowMetric:

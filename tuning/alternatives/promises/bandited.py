@@ -48,13 +48,17 @@ class FittedPolicy:
     cost: float
 
 
-def fit_policy(pool: Recipe, solve: Outputs, costs: Mapping[str, float] | None, risk: Risk) -> FittedPolicy | None:
+def fit_policy(
+    pool: Recipe | None, solve: Outputs, costs: Mapping[str, float] | None, risk: Risk
+) -> FittedPolicy | None:
     """The cheapest of those that ask one member first; None where there are too few members or rows.
 
     Args:
-        pool: linear, without calibrations of its members, which a record does not hold.
+        pool: linear; of one that calibrates its members, which a record does not, there is none.
         costs: of a row by member; each costs the same when None.
     """
+    if pool is None:
+        return None
     linear = asked_only(pool)
     if len(linear.members) < 3 or linear.member_calibration or len(solve) < _FEWEST_ROWS or risk.max_loss is None:
         return None
