@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 # Of a bet on one row at most, lest one row take all that was won.
 _MOST_STAKED = 0.75
-_STEPS = 60
+_STEPS = 40
 
 
 def inverse_propensity(target: Floats, seen: Floats, known: NDArray[np.bool_], rewards: Floats) -> Floats:

@@ -57,7 +57,7 @@ def more_of_record(location: str | Path, spec: EnsembleSpec, folder: Path) -> Mo
     What a member gave counts where it is the one that the spec has, by the digests of its settings, files and code.
 
     Raises:
-        DataError: no row has a label, or answers are of another kind than the spec's.
+        DataError: no row has a label, answers are of another kind than the spec's, or a fusion chose whom they ask.
         RequestError: there is no record at this place.
     """
     record = open_record(location)
@@ -68,6 +68,9 @@ def more_of_record(location: str | Path, spec: EnsembleSpec, folder: Path) -> Mo
         found = f"answers of the task {about.task} over classes {', '.join(about.classes[:5]) or 'none'}"
         raise DataError(str(location), found, "give a record of the spec's own ensemble")
     parts = [part for part in parts if _alike(part.rows.about, about)]
+    inputs = _inputs(spec, parts)
+    if not inputs:
+        _check_all_asked(str(location), spec.output_fusion.members, parts)
     given = _predictions(str(location), parts, spec.output_fusion.members)
     same = _SameMembers(record, spec, folder)
     outputs, others = {}, {}
@@ -79,7 +82,7 @@ def more_of_record(location: str | Path, spec: EnsembleSpec, folder: Path) -> Mo
     keys = np.concatenate([answer_keys(p.rows.ids[p.places], p.rows.numbers[p.places].tolist()) for p in parts])
     one_moment = given.times is None or given.times.min() == given.times.max()
     times = None if one_moment else given.times
-    rows = Labelled(_inputs(spec, parts), given.labels, classes, given.queries, times)
+    rows = Labelled(inputs, given.labels, classes, given.queries, times)
     return MoreRows(keys, rows, outputs, others)
 
 
@@ -123,6 +126,22 @@ def _predictions(source: str, parts: Sequence[_Part], names: tuple[str, ...] = (
         ids = np.concatenate([part.rows.ids[part.places] for part in parts])
         queries = np.unique(ids.astype(str), return_inverse=True)[1]
     return Predictions(names, classes, outputs, labels, times=times, levels=about.quantiles, queries=queries)
+
+
+def _check_all_asked(source: str, names: Sequence[str], parts: Sequence[_Part]) -> None:
+    """Refuse rows of which some were chosen, by what is asked, to ask few: the others are no sample of all.
+
+    Raises:
+        DataError: there are some.
+    """
+    unasked = rows = 0
+    for part in parts:
+        known = [at for at, name in enumerate(part.rows.about.members) if name in names]
+        unasked += int((part.rows.states[known][:, part.places] == int(RowState.UNASKED)).any(axis=0).sum())
+        rows += len(part.places)
+    if unasked:
+        found = f"{unasked} of {rows} labelled rows did not ask all members, as their fusion chose"
+        raise DataError(source, found, "record with inputs: true, so that the others can be asked now")
 
 
 class _SameMembers:

@@ -121,20 +121,20 @@ def drawn(rows: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def test_the_floor_holds_on_new_rows_as_often_as_stated_and_dear_members_are_spared() -> None:
-    new, truth = drawn(20_000, 0)
+    new, truth = drawn(5000, 0)
     arms = [[], ["member1"], ["member2"], ["member1", "member2"]]
     broken, asked = 0, []
-    for seed in range(1, 31):
+    for seed in range(1, 21):
         fitting, labels = drawn(1500, seed)
         rule = fit_bandit(names(3), ["member0"], arms, fitting[:, :500], labels[:500], explore=0.02)
         proven = proven_price(rule, fitting[:, 500:], labels[500:], max_loss=0.03, confidence=0.9, seed=seed)
         assert proven is not None
-        everyone = torch.ones(3, 20_000, dtype=torch.bool)
+        everyone = torch.ones(3, 5000, dtype=torch.bool)
         answered = (proven.fuse(new).values.argmax(dim=1) == truth).float().mean()
         whole = (new.mean(dim=0).argmax(dim=1) == truth).float().mean()
         broken += int(answered < whole - 0.03)
         asked.append(float(proven.select(new, everyone)[1:].float().mean()))
-    assert broken <= 3
+    assert broken <= 2
     assert np.mean(asked) < 0.8
 
 

@@ -20,7 +20,7 @@ from tests.deployments.support.known_answers import known_answers
 from tests.deployments.support.member_threads import FACTORIES, running
 
 NAMES, CLASSES = ("a", "b", "c"), ("red", "green", "blue")
-ROWS = np.random.default_rng(1).normal(size=(600, 2)).astype(np.float32) * 1.5
+ROWS = np.random.default_rng(1).normal(size=(400, 2)).astype(np.float32) * 1.5
 SHIFTS = {"a": 2.0, "b": 0.3, "c": 0.0}
 SAID = np.stack([known_answers(ROWS, SHIFTS[name]) for name in NAMES])
 TRUE = known_answers(ROWS, 0.0).argmax(axis=1)
@@ -82,7 +82,7 @@ def test_where_everybody_answered_it_is_known_exactly_what_a_bandit_would_have_e
     policy = replay(record, parse_spec(other), FACTORIES).policy
     assert policy is not None
     accuracy, asks = earned(rule)
-    assert (policy.rows, policy.exact) == (600, 600)
+    assert (policy.rows, policy.exact) == (400, 400)
     assert (policy.accuracy, policy.asks) == pytest.approx((accuracy, asks), abs=1e-6)
     assert policy.answered == pytest.approx((SAID.mean(axis=0).argmax(axis=1) == TRUE).mean(), abs=1e-6)
     assert policy.least < policy.accuracy < policy.most
@@ -95,8 +95,8 @@ def test_where_a_bandit_asked_some_another_is_judged_by_the_chances_it_had(tmp_p
     other, rule = bandit(tmp_path, 0.0, -2.0)  # everybody, always
     policy = replay(record, parse_spec(other), FACTORIES).policy
     assert policy is not None
-    assert policy.rows == 600
-    assert 50 < policy.exact < 500
+    assert policy.rows == 400
+    assert 40 < policy.exact < 330
     accuracy, asks = earned(rule)
     assert policy.least < accuracy < policy.most
     assert policy.accuracy == pytest.approx(accuracy, abs=0.05)
@@ -109,4 +109,4 @@ def test_where_a_bandit_asked_some_another_is_judged_by_the_chances_it_had(tmp_p
 def test_its_own_answers_are_the_same_again(tmp_path):
     served, _ = bandit(tmp_path, 0.3, 0.02)
     again = replay(recorded(tmp_path, served))
-    assert (again.exact, again.rows) == (600, 600)
+    assert (again.exact, again.rows) == (400, 400)

@@ -16,7 +16,7 @@ from quorate.deployments.spec.digests import pin
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.tuning import Labelled, run_in_process, tune_fusion
 from quorate.tuning.data.recorded import more_of_record
-from quorate.tuning.errors import PredictionError
+from quorate.tuning.errors import DataError, PredictionError
 from quorate.tuning.workflows.continued.former_run import former_run
 from quorate.tuning.workflows.continued.tune_more import tune_more
 from tests.deployments.support.known_answers import known_answers, two_known, weighted_answers
@@ -110,3 +110,17 @@ def test_answers_of_another_member_are_refused_unless_their_inputs_were_kept(fir
     solved, judged = (kept.store.read(split, ["b"])[0] for split in ("validation", "held-out"))
     said = np.concatenate([solved[300:], judged])
     np.testing.assert_allclose(np.sort(said, axis=0), np.sort(known_answers(rows.inputs["x"], -2), axis=0), atol=1e-5)
+
+
+def test_a_record_of_a_fusion_that_chose_whom_to_ask_is_no_sample_without_inputs(first, tmp_path):
+    options = {"stages": [["a"], ["b"]], "thresholds": [0.6]}
+    fusion = {"rule": "cascade", "options": options, "deadline_s": 5.0}
+    cascade, rows = {**SPEC, "fusion": fusion}, drawn(60, 5)
+    former = former_run(first.folder)
+    record(tmp_path / "without", cascade, rows)
+    with pytest.raises(DataError, match=r"of 60 labelled rows did not ask all members.*inputs: true"):
+        more_of_record(f"{tmp_path}/without/judged", former.whole, former.folder)
+    record(tmp_path / "kept", cascade, rows, inputs=True)
+    more = more_of_record(f"{tmp_path}/kept/judged", former.whole, former.folder)
+    assert 0 < np.isnan(more.outputs["b"]).any(axis=1).sum() < 60
+    assert not np.isnan(more.outputs["a"]).any()
