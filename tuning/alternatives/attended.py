@@ -25,8 +25,8 @@ _ROWS, _STEPS = 10_000, 300
 
 @dataclass(frozen=True)
 class Attended:
-    """Attention over members' logits, trained with members left out: it does without some when it is served. What it says
-    has a floor, as it is no surer than rows without an error allow.
+    """Attention over members' logits, trained with members left out: it does without some when it is served. What it
+    says has a floor, as it is no surer than rows without an error allow.
     """
 
     name: ClassVar[str] = "attention"
