@@ -38,7 +38,8 @@ def doubly_robust(
 
     Dudik, Langford and Li 2011, "Doubly robust policy evaluation and learning", equation 2.
     """
-    return inverse_propensity(target, seen, known, rewards - promised) + (target * promised).sum(axis=1)
+    corrected = inverse_propensity(target, seen, known, rewards - promised)
+    return np.asarray(corrected + (target * promised).sum(axis=1))
 
 
 def lower_mean(values: NDArray[Any], delta: float) -> float:

@@ -227,7 +227,7 @@ def _draws(said: Tensor) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
         total = _mixed(bits * np.uint64(0x10001) + _mixed(places * _ODD)).sum(axis=1, dtype=np.uint64)
         mixed = _mixed(total)
-    return (mixed >> np.uint64(11)) / float(1 << 53)
+    return np.asarray((mixed >> np.uint64(11)) / float(1 << 53))
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

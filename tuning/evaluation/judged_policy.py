@@ -153,8 +153,9 @@ def _part(
     )
     asked = {name: (states[at] == RowState.OK) for at, name in enumerate(about.members)}
     known = np.stack([np.logical_and.reduce([asked[name] for name in wanted]) for wanted in sets], axis=1)
-    found = labels.of(rows)
-    truth = torch.from_numpy(true_arrays(about.classes, about.task, [one for at in places if (one := found[at])]))
+    given_labels = labels.of(rows)
+    named = [label for at in places.tolist() if (label := given_labels[at]) is not None]
+    truth = torch.from_numpy(true_arrays(about.classes, about.task, named))
     right = (rule.answers(torch.nan_to_num(read)).argmax(dim=2) == truth).double().T.numpy()
     target = rule.chances(read, present).numpy()
     promised = rule.promises(read, present).clamp(0, 1).numpy()

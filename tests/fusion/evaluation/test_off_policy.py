@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from quorate.fusion.evaluation.off_policy import doubly_robust, inverse_propensity, lower_mean
 
 
-def logged(rows: int, seed: int) -> tuple[np.ndarray, ...]:
+def logged(rows: int, seed: int) -> Any:
     """Rows of two kinds and three nested arms; pulled at random, with chances that depend on the kind."""
     random = np.random.default_rng(seed)
     kind = random.integers(0, 2, rows)
@@ -25,8 +27,8 @@ def logged(rows: int, seed: int) -> tuple[np.ndarray, ...]:
 def test_estimates_are_the_true_value_on_average_and_a_good_model_spreads_them_less() -> None:
     draws = [logged(500, seed) for seed in range(200)]
     plain = np.array([inverse_propensity(*draw[:4]).mean() for draw in draws])
-    robust = np.array([doubly_robust(*draw).mean() for draw in draws])
-    wrong = np.array([doubly_robust(*draw[:4], np.full_like(draw[4], 0.2)).mean() for draw in draws])
+    robust = np.array([doubly_robust(t, s, k, r, p).mean() for t, s, k, r, p in draws])
+    wrong = np.array([doubly_robust(t, s, k, r, np.full_like(p, 0.2)).mean() for t, s, k, r, p in draws])
     for found in (plain, robust, wrong):
         assert found.mean() == pytest.approx(0.8, abs=4 * found.std() / np.sqrt(len(found)))
     assert robust.std() < plain.std()

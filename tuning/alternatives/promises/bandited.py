@@ -105,7 +105,8 @@ def share_paid(rule: Bandit, read: Tensor, price: Mapping[str, float]) -> float:
     chances = rule.chances(read, torch.ones(read.shape[:2], dtype=torch.bool)).mean(dim=0)
     asked = zip(chances.tolist(), rule.arms, strict=True)
     paid = sum(price[n] for n in rule.first) + sum(share * sum(price[n] for n in arm) for share, arm in asked)
-    return paid / sum(price[name] for name in rule.members)
+    whole = sum(price[name] for name in rule.members)
+    return float(paid / whole)
 
 
 def _sets(others: Sequence[str]) -> list[list[str]]:
