@@ -20,10 +20,10 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.row_state import RowState
 from quorate.deployments.wire.arrow_tensors import read_column
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.data.more_rows import MoreRows
+from quorate.tuning.data.later.more_rows import MoreRows
+from quorate.tuning.data.later.row_keys import answer_keys
+from quorate.tuning.data.later.same_member import same_member
 from quorate.tuning.data.predictions_file import Predictions
-from quorate.tuning.data.row_keys import answer_keys
-from quorate.tuning.data.same_member import same_member
 from quorate.tuning.errors import DataError
 
 

@@ -14,7 +14,7 @@ from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import FACTORY, REMOTE, checkpoint_of, factory_of, format_of
 from quorate.deployments.spec.schema import MemberJob
-from quorate.tuning.data.same_member import HOW_IT_RUNS
+from quorate.tuning.data.later.same_member import HOW_IT_RUNS
 
 _THIS_PROCESS = uuid.uuid4().hex
 # Of a checkpoint the bytes count, which are digested apart.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.data.row_keys import Keys, row_keys
+from quorate.tuning.data.later.row_keys import Keys, row_keys
 from quorate.tuning.predictions.partitions import replace_file
 
 FILE = "rows.arrow"

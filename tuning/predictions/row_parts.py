@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.tuning.data.labelled import Labelled
+from quorate.tuning.data.later.more_rows import joined_rows
+from quorate.tuning.data.later.row_keys import Keys
 from quorate.tuning.data.mapped_arrays import taken_rows
-from quorate.tuning.data.more_rows import joined_rows
-from quorate.tuning.data.row_keys import Keys
 from quorate.tuning.predictions.kept_rows import KeptRows
 from quorate.tuning.predictions.run_in_graph import run_in_graph
 from quorate.tuning.predictions.run_member import Runner

@@ -106,15 +106,13 @@ def tune(
 def tune(
     spec: SpecLike | None = None, data: Rows | LabelledOutputs | None = None, *,
     more: Rows | None = None, predictions: PredictionsLike | None = None, labels: ArrayLike | None = None,
-    metric: Metrics | None = None,
-    costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0, device_price: float = 0.0,
-    coverage: Numbers | None = None, by_class: bool = False, max_loss: Numbers | None = None,
-    max_error: Numbers | None = None, confidence: float = 0.95, explore: float = 0.0, refit: bool = True,
-    folder: str | Path | None = None,
-    train: Rows | None = None, train_on: bool = False, folds: int = 5, epochs: int = 30,
-    label: str | Mapping[str, str] = LABEL, columns: ColumnNames | None = None, groups: str | None = None,
-    time: str | None = None, weight: str | None = None, runs: str | Path = "runs", seed: int = 0,
-    address: str | None = None, on_step: Callable[[str], None] | None = None,
+    metric: Metrics | None = None, costs: CostsLike | None = None, min_gain: Numbers = 0.0, latency_price: float = 0.0,
+    device_price: float = 0.0, coverage: Numbers | None = None, by_class: bool = False,
+    max_loss: Numbers | None = None, max_error: Numbers | None = None, confidence: float = 0.95, explore: float = 0.0,
+    refit: bool = True, folder: str | Path | None = None, train: Rows | None = None, train_on: bool = False,
+    folds: int = 5, epochs: int = 30, label: str | Mapping[str, str] = LABEL, columns: ColumnNames | None = None,
+    groups: str | None = None, time: str | None = None, weight: str | None = None, runs: str | Path = "runs",
+    seed: int = 0, address: str | None = None, on_step: Callable[[str], None] | None = None,
 ) -> TuneResult | OutputsResult | PredictionsResult:  # fmt: skip
     """Fit every alternative on half of the rows and judge them on the other half; of several outputs each by itself.
 
@@ -122,11 +120,9 @@ def tune(
         spec: path of a spec file, a spec, or what a spec file holds.
         data: a table, a folder of IDX files, or ``Labelled`` rows (``LabelledOutputs`` of several outputs), that no
             member was trained on. Of taggers a table of tokens: a column ``sequence`` says of what sentence each is.
-        more: new labelled rows, or a record of answers that have labels: ``spec`` is then the folder of a run of tune,
-            or a spec in it, which is taken on. Members are run on what they have not been asked about. ``data`` are
-            rows that the run had, needed where a member has changed since, or is trained on, or a rule reads inputs.
-        train_on: with ``more``: networks among the members are trained on from their weights, for ``epochs``, beside
-            their training rows (``train``) where these are given, and are candidates beside what they were.
+        more: new labelled rows, or a record of answers that have labels, for a run of tune that is taken on: ``spec``
+            is its folder, ``data`` rows that it had, where members have to be run on these again, or trained on.
+        train_on: with ``more``: networks among the members are trained on, beside ``train``, as further candidates.
         predictions: what members predicted, instead: a file (``read_predictions``), ``Predictions``, arrays by member
             with (N,) ``labels``; or a record of answers (``read_record``), ``label`` naming which of several outputs.
         metric: by what alternatives are compared, by name or a callable: see ``quorate.tuning.row_metric``. Of several
@@ -157,28 +153,40 @@ def tune(
     how: dict[str, Any] = {"runs": runs, "seed": seed, "on_step": on_step, "refit": refit}
     wanted = {"metric": metric, "costs": costs, "min_gain": min_gain, "coverage": coverage, "by_class": by_class}
     wanted |= {"max_loss": max_loss, "max_error": max_error, "confidence": confidence, "explore": explore}
-    read: dict[str, Any] = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
+    read = {"label": label, "groups": groups, "time": time, "weight": weight, "columns": columns}
     if predictions is not None:
         return _of_predictions(predictions, (spec, data, more), labels, label, wanted, how)
-    if more is not None:
-        prices = (latency_price, device_price)
-        with connected_if_named(address):
-            trained = (epochs, train) if train_on else None
-            return _of_more(spec, data, more, {"folder": folder}, read, prices, trained, wanted, how)
+    prices, trained = (latency_price, device_price), (folds, epochs)
+    if more is None:
+        _check_alone(train_on)
+        return _of_spec(spec, data, folder, train, trained, prices, read, wanted, how, address)
+    with connected_if_named(address):
+        seen = (epochs, train) if train_on else None
+        return _of_more(spec, data, more, {"folder": folder}, read, prices, seen, wanted, how)
+
+
+def _check_alone(train_on: bool) -> None:
     if train_on:
         raise TuningError("train_on", "no more rows", "give a run and more: tune(RUN, more=rows, train_on=True)")
+
+
+def _of_spec(
+    spec: SpecLike | None, data: Rows | LabelledOutputs | None, folder: str | Path | None, train: Rows | None,
+    trained: tuple[int, int], prices: tuple[float, float], read: Mapping[str, Any], wanted: Mapping[str, Any],
+    how: Mapping[str, Any], address: str | None,
+) -> TuneResult | OutputsResult:  # fmt: skip
     if spec is None or data is None:
         raise TuningError("tune", "no spec, or no data", "give a spec and data, or predictions")
     found, place = spec_and_folder(spec, folder)
-    others = {"latency_price": latency_price or None, "device_price": device_price or None, "train": train}
+    others = {"latency_price": prices[0] or None, "device_price": prices[1] or None, "train": train}
     if found.outputs:
         return _of_outputs(found, place, data, read, wanted, how, address, others)
     asked = {**_of_the_only(found, wanted), **how}
     if found.of_tokens:
-        others |= {"coverage": coverage, "groups": groups, "time": time, "address": address}
+        others |= {"coverage": wanted["coverage"], "groups": read["groups"], "time": read["time"], "address": address}
         return _of_tokens(found, place, data, read, asked, others)
     with connected_if_named(address):
-        return _of_rows(found, place, data, train, read, (latency_price, device_price), (folds, epochs), asked)
+        return _of_rows(found, place, data, train, read, prices, trained, asked)
 
 
 def _of_outputs(
@@ -265,7 +273,7 @@ def _of_more(
     wanted: Mapping[str, Any], how: Mapping[str, Any],
 ) -> TuneResult:  # fmt: skip
     from quorate.deployments.learning.reading import is_record
-    from quorate.tuning.data.more_rows import more_of_data
+    from quorate.tuning.data.later.more_rows import more_of_data
     from quorate.tuning.data.recorded import more_of_record
     from quorate.tuning.predictions.run_on_ray import call_on_ray, pick_runner, run_on_ray
     from quorate.tuning.workflows.continued.former_run import former_run

@@ -9,7 +9,7 @@ import pytest
 import quorate
 from quorate.deployments import load_spec, parse_spec
 from quorate.tuning import Labelled, Training, run_in_process, tune_fusion
-from quorate.tuning.data.more_rows import more_of_data
+from quorate.tuning.data.later.more_rows import more_of_data
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.workflows.continued.former_run import former_run
 from quorate.tuning.workflows.continued.train_on import TrainOn

@@ -24,7 +24,7 @@ from quorate.tuning.composite.trained_part import trained_part
 from quorate.tuning.composite.trained_spec import save_by_content
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.data.more_rows import joined_rows
+from quorate.tuning.data.later.more_rows import joined_rows
 from quorate.tuning.errors import DataError, TuningError
 from quorate.tuning.predictions.row_parts import joined
 from quorate.tuning.runs.run_folder import save_deployable

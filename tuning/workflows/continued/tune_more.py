@@ -24,8 +24,8 @@ from quorate.tuning.alternatives.promises.risk import Risk
 from quorate.tuning.alternatives.spec_fusion import incumbent_recipe
 from quorate.tuning.data.halves import halves
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.data.more_rows import MoreRows, joined_rows
-from quorate.tuning.data.row_keys import places_in, row_keys
+from quorate.tuning.data.later.more_rows import MoreRows, joined_rows
+from quorate.tuning.data.later.row_keys import places_in, row_keys
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.evaluation.metrics.row_metrics import Metric
 from quorate.tuning.predictions.kept_rows import KeptRows

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.tuning.data.labelled import Labelled
-from quorate.tuning.data.row_keys import Keys, row_keys
+from quorate.tuning.data.later.row_keys import Keys, row_keys
 
 
 @dataclass(frozen=True)
