@@ -50,6 +50,8 @@ from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision
 
 # A bandit has more to go wrong than a cascade: it has to be cheaper by this, of what is paid.
 _CHEAPER = 0.95
+# On fewer rows the two are not told apart.
+_BANDIT_ROWS = 500
 # Four to one is a reason to move to the more elaborate, between ensembles of one cost and where nothing is shown.
 _LIKELY = 0.8
 
@@ -208,7 +210,9 @@ def _cheapest(
 def _preferred(
     policy: FittedPolicy, pool: Recipe, solve: Outputs, risk: Risk, costs: Mapping[str, float] | None
 ) -> bool:  # fmt: skip
-    return risk.explore > 0 or policy.cost < _CHEAPER * cascade_cost(pool, solve, risk, costs)
+    if risk.explore or len(solve) < _BANDIT_ROWS:
+        return risk.explore > 0
+    return policy.cost < _CHEAPER * cascade_cost(pool, solve, risk, costs)
 
 
 def _checked_metric(metric: Metric | RowMetric | None, solve: Outputs, judge: Outputs) -> RowMetric:

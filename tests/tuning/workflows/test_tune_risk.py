@@ -12,8 +12,10 @@ from quorate.deployments import load_spec, parse_spec, save_spec
 from quorate.deployments.server.in_process import InProcess
 from quorate.tuning import Labelled, Outputs, choose, tune_fusion
 from quorate.tuning.alternatives.out_of_sample import out_of_sample
-from quorate.tuning.alternatives.promises.cascaded import fit_cascaded
+from quorate.tuning.alternatives.promises.bandited import fit_policy
+from quorate.tuning.alternatives.promises.cascaded import cascade_cost, fit_cascaded
 from quorate.tuning.alternatives.promises.risk import Risk
+from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Uniform
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.metrics.row_metrics import row_metric
@@ -202,3 +204,12 @@ def test_a_bandit_is_priced_by_the_sets_that_it_asks():
 def test_exploring_without_a_floor_is_refused():
     with pytest.raises(TuningError, match="explore: no max_loss"):
         Risk(explore=0.1)
+
+
+def test_what_both_cost_is_told_on_rows_that_they_were_not_fitted_on():
+    rows, pool, risk = outputs(600, 0), Recipe("mean", NAMES), Risk(max_loss=0.03)
+    policy = fit_policy(pool, rows, None, risk)
+    assert policy is not None
+    assert 0.25 <= policy.cost < 0.8
+    assert 0.25 <= cascade_cost(pool, rows, risk) < 0.8
+    assert fit_policy(Recipe("mean", NAMES[:2]), rows, None, risk) is None
