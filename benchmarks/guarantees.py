@@ -1,4 +1,4 @@
-"""Are promises kept on new rows? Conformal coverage, rejection and cascades on MNIST, over many draws of fitting rows.
+"""Are promises kept on new rows? Conformal sets, rejection, cascades, bandits on MNIST, over many draws of rows.
 
     python benchmarks/guarantees.py --data DIR [--resamples 1000] [--rows 2000]
 
@@ -24,7 +24,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
-from quorate.fusion import fit_cascade, fit_rejection
+from quorate.fusion import fit_bandit, fit_cascade, fit_rejection, proven_price
 from quorate.fusion.calibration.conformal import fit_conformal, prediction_sets
 from quorate.tuning import idx_images
 
@@ -96,6 +96,34 @@ def cascades(said: NDArray[np.float32], labels: NDArray[np.int64], draws: list[t
         )
 
 
+def bandits(said: NDArray[np.float32], labels: NDArray[np.int64], draws: list[tuple[Rows, Rows]]) -> None:
+    """Models on as many other rows, as ``tune`` has them; the price on the cascades' rows, and first whom they ask."""
+    outputs, truth, names = torch.from_numpy(said), torch.from_numpy(labels), list(MEMBERS)
+    whole = torch.from_numpy(said.mean(axis=0).argmax(axis=1) == labels)
+    sets = [list(some) for size in range(len(STAGES[1]) + 1) for some in combinations(STAGES[1], size)]
+    everyone = torch.ones((len(names), len(draws[0][1]) - len(draws[0][0])), dtype=torch.bool)
+    for explore in (0.0, 0.02):
+        kept, calls, lost, none = [], [], [], 0
+        for seed, (fit, new) in enumerate(draws):
+            solve, new = new[: len(fit)], new[len(fit) :]
+            rule = fit_bandit(names, STAGES[0], sets, outputs[:, solve], truth[solve], explore=explore)
+            proven = proven_price(
+                rule, outputs[:, fit], truth[fit], max_loss=MAX_LOSS, confidence=CONFIDENCE, seed=seed
+            )
+            none += proven is None
+            chosen = proven or rule.at_price(-2.0)
+            answered = chosen.fuse(outputs[:, new]).values.argmax(dim=1) == truth[new]
+            lost.append(float((whole[new].float() - answered.float()).mean()))
+            kept.append(lost[-1] <= MAX_LOSS)
+            calls.append(float(chosen.select(outputs[:, new], everyone).float().mean()))
+        print(
+            f"bandit, loss of accuracy at most {MAX_LOSS:.0%}, confidence {CONFIDENCE}, explored {explore:.0%}: kept "
+            f"in {np.mean(kept):.1%} of draws, {np.mean(lost):.4f} lost on average, {np.mean(calls):.3f} of the calls, "
+            f"{none} without a price",
+            flush=True,
+        )
+
+
 def rejections(said: NDArray[np.float32], labels: NDArray[np.int64], draws: list[tuple[Rows, Rows]]) -> None:
     fused = said.mean(axis=0)
     right, sure = fused.argmax(axis=1) == labels, fused.max(axis=1)
@@ -126,6 +154,7 @@ def main() -> None:
         draws.append((order[: arguments.rows], order[arguments.rows : arguments.rows + 20_000]))
     print(f"{arguments.resamples} draws of {arguments.rows} rows to fit on, 20,000 others to judge on")
     cascades(said, labels, draws)
+    bandits(said, labels, draws)
     rejections(said, labels, draws)
     coverages(said, labels, draws[:200])
 

@@ -17,6 +17,9 @@ from .features.concat import Concat as Concat
 from .features.fitting import fit_features as fit_features
 from .features.gated import GatedFusion as GatedFusion
 from .features.mean import FeatureMean as FeatureMean
+from .learned.bandit import Bandit as Bandit
+from .learned.bandit import fit_bandit as fit_bandit
+from .learned.bandit import proven_price as proven_price
 from .learned.cascade import Cascade as Cascade
 from .learned.cascade import fit_cascade as fit_cascade
 from .learned.dynamic_selection import DynamicSelection as DynamicSelection

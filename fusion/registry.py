@@ -143,6 +143,12 @@ RULES: dict[str, RuleEntry] = {
         steered=True,
         reads_inputs=True,
     ),
+    "bandit": RuleEntry(
+        "quorate.fusion.learned.bandit:Bandit",
+        ("first", "arms", "costs", "price", "explore"),
+        learned=True,
+        steered=True,
+    ),
     "cascade": RuleEntry(
         "quorate.fusion.learned.cascade:Cascade", ("stages", "thresholds", "measure"), weighted=True, steered=True
     ),

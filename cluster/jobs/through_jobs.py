@@ -35,7 +35,7 @@ def through_jobs(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run_in_job(operation: str, given: Mapping[str, Any]) -> JobRun:
-    for name in ("callbacks", "predictions"):
+    for name in ("callbacks", "predictions", "more"):
         if given.get(name):
             found, fix = "a job has nothing of this process", "leave it out, or run where the cluster's nodes are"
             raise TuningError(name, found, fix)

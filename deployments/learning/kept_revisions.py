@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from quorate.deployments.engine.revision import Revision, build_revision
-from quorate.deployments.errors import RequestError
+from quorate.deployments.errors import RequestError, SpecError
 from quorate.deployments.learning.folder import REVISIONS, RecordFolder
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.files import parse_spec
@@ -32,6 +32,15 @@ def keep_revision(folder: RecordFolder, spec: EnsembleSpec, own: Path) -> None:
         folder.put(folder.path(place, paths[file.field]), (own / file.path).read_bytes())
     folder.put(folder.path(place, _PATHS), json.dumps(paths).encode())
     folder.put(folder.path(place, _SPEC), spec.model_dump_json().encode())
+
+
+def kept_spec(folder: RecordFolder, name: str) -> EnsembleSpec | None:
+    """The spec of a revision as it was deployed, with the digests of its files; None where it is not there."""
+    try:
+        with folder.files.open_input_stream(folder.path(f"{REVISIONS}/{name}", _SPEC)) as stream:
+            return parse_spec(json.loads(stream.read()))
+    except (OSError, ValueError, SpecError):
+        return None
 
 
 def kept_revision(folder: RecordFolder, name: str, scratch: Path) -> Revision:

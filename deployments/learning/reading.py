@@ -24,9 +24,10 @@ from quorate.deployments.errors import RequestError
 from quorate.deployments.learning.answer_columns import AnswersMetadata, layer_arrays
 from quorate.deployments.learning.arrow_file import read_batches
 from quorate.deployments.learning.folder import ANSWERS, LABELS, RecordFolder
-from quorate.deployments.learning.kept_revisions import kept_revision
+from quorate.deployments.learning.kept_revisions import kept_revision, kept_spec
 from quorate.deployments.learning.label_files import read_rows
 from quorate.deployments.learning.labels import Label
+from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.transport.row_state import RowState
 
 Array = NDArray[Any]
@@ -127,6 +128,10 @@ class Record:
     def revision(self, name: str, scratch: Path) -> Revision:
         """What answered, ready to fuse again; see ``kept_revision``."""
         return kept_revision(self.folder, name, scratch)
+
+    def spec(self, revision: str) -> EnsembleSpec | None:
+        """That of a revision, as it was deployed; None where it is not there."""
+        return kept_spec(self.folder, revision)
 
 
 def _keys(rows: RecordedRows) -> Iterator[tuple[str, int, str]]:

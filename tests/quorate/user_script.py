@@ -66,6 +66,7 @@ def first_steps() -> None:
 def tuning(labelled: quorate.Labelled, splits: quorate.Splits) -> None:
     assert_type(quorate.tune("digits.yaml", "rows.npz"), quorate.TuneResult)
     assert_type(quorate.tune("digits.yaml", labelled, metric="f1_macro", refit=False).choice.recommended, str)
+    assert_type(quorate.tune("runs/digits-1", more="new.npz", train_on=True, epochs=3), quorate.TuneResult)
     assert_type(quorate.tune(predictions="oof.parquet", max_error=0.01), quorate.PredictionsResult)
     assert_type(quorate.tune("digits.yaml", labelled, max_loss=0.01, confidence=0.9), quorate.TuneResult)
     assert_type(quorate.train("digits.yaml", "rows.npz", what="all").tuned, quorate.TuneResult | None)

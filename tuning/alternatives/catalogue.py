@@ -44,6 +44,12 @@ def value_alternatives(
     return found
 
 
+def _weights(incumbent: Incumbent | None) -> Mapping[str, float]:
+    """Of a weighted mean that is served now."""
+    served = None if incumbent is None or incumbent.recipe.rule != "weighted_mean" else incumbent.recipe
+    return {} if served is None else served.weights or {}
+
+
 def alternatives(
     names: Sequence[str],
     incumbent: Incumbent | None = None,
@@ -72,7 +78,7 @@ def alternatives(
     if incumbent is not None:
         found.append(incumbent)
     if len(names) > 1:
-        found += [LinearPool(), LogPool(), CalibratedPool(calibrator), Stacked()]
+        found += [LinearPool(_weights(incumbent)), LogPool(), CalibratedPool(calibrator), Stacked()]
     if len(names) > 1 and rows >= FEWEST_ROWS:
         found.append(Attended())
     if len(names) > 1:

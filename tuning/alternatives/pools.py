@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -30,14 +30,21 @@ Rows = NDArray[np.intp] | slice
 
 @dataclass(frozen=True)
 class LinearPool:
-    """The weighted mean of least log-loss, drawn towards equal weights as far as that helps rows left out."""
+    """The weighted mean of least log-loss, drawn towards equal weights as far as that helps rows left out.
 
+    Attributes:
+        start: weights that are served now, which the solver begins with.
+    """
+
+    start: Mapping[str, float] = field(default_factory=dict)
     name: ClassVar[str] = "tuned"
     kind: ClassVar[Kind] = "ensemble"
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
-        weights = shrunk_weights(true_class(outputs.probs, outputs.labels), outputs, seed)
+        start = np.array([self.start.get(name, 0.0) for name in outputs.names])
+        begun = start / start.sum() if start.sum() > 0 else None
+        weights = shrunk_weights(true_class(outputs.probs, outputs.labels), outputs, seed, begun)
         return Recipe("weighted_mean", outputs.names, by_name(outputs.names, weights))
 
 
@@ -63,18 +70,19 @@ class LogPool:
         )  # fmt: skip
 
 
-def shrunk_weights(columns: Floats, outputs: Outputs, seed: int) -> Floats:
+def shrunk_weights(columns: Floats, outputs: Outputs, seed: int, start: Floats | None = None) -> Floats:
     """(M,) weights of least log-loss on true-class columns (M, N), shrunk by as much as cross-validation says.
 
     Args:
         outputs: the same rows, for their folds and how much they count.
         seed: of the folds.
+        start: (M,) weights that the solver begins with.
     """
     counts = outputs.weights
 
     def solved(rows: Rows) -> Floats:
         part = None if counts is None else counts[rows] / counts[rows].mean()
-        found: Floats = solve_rows(Columns(columns[:, rows], counts=part))
+        found: Floats = solve_rows(Columns(columns[:, rows], counts=part), start)
         return found
 
     def losses(tried: Floats, rows: Rows) -> Floats:

@@ -55,7 +55,7 @@ def _write_node(data: dict[str, Any], run: CompositeRun, name: str, place: Path)
     composite = run.model.composite
     if name in data["members"]:
         if name in composite.part.trained:
-            weights, digest = _save_by_content(composite.module(name), place, name)
+            weights, digest = save_by_content(composite.module(name), place, name)
             data["members"][name] |= {"weights": weights, "digest": digest}
         return
     found = composite.spec.all_fusions[name]
@@ -70,8 +70,11 @@ def _write_node(data: dict[str, Any], run: CompositeRun, name: str, place: Path)
         data["fusions"][name]["state"] = state
 
 
-def _save_by_content(module: nn.Module, place: Path, name: str) -> tuple[str, str]:
-    """The path of the weights, named by their content, and their digest: what lay there before may be read yet."""
+def save_by_content(module: nn.Module, place: Path, name: str) -> tuple[str, str]:
+    """Write a network's weights: their path, named by their content, and their digest.
+
+    What lay there before may be read yet.
+    """
     fresh = place / "artifacts" / f"{name}.fresh.safetensors"
     digest = save_weights(module, fresh)
     path = f"artifacts/{name}-{digest.removeprefix('sha256:')[:12]}.safetensors"

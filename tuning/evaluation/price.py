@@ -42,17 +42,20 @@ class Price:
         """Of an alternative; of one that asks nobody nothing.
 
         Args:
-            reached: of a cascade, the share of rows that gets to each stage: its cost is a row's on average.
+            reached: of a cascade, the share of rows that gets to each stage, of a bandit that asks the first members
+                and then each set: its cost is a row's on average.
         """
         asked = () if recipe is None else recipe.asked
-        stages = recipe.options["stages"] if recipe is not None and reached else [asked]
+        stages = _stages(recipe) if recipe is not None and reached else [asked]
+        bandit = recipe is not None and recipe.rule == "bandit"
         latency = device = 0.0
         computed: frozenset[str] = frozenset()
         for share, stage in zip(reached or (1.0,), stages, strict=True):
             computing = frozenset[str]().union(*(self.behind[name] for name in stage))
             latency += share * max((self.latency_ms[name] for name in stage), default=0.0)
             device += share * self._device(computing - computed)
-            computed |= computing
+            if not (bandit and computed):  # its sets are asked one or the other, each after the first
+                computed |= computing
         return Cost(latency, device)
 
     def _device(self, computing: Collection[str]) -> float:
@@ -61,3 +64,9 @@ class Price:
     def of(self, cost: Cost) -> float:
         """In the unit of the metric."""
         return self.per_latency_ms * cost.latency_ms + self.per_device_ms * cost.device_ms
+
+
+def _stages(recipe: Recipe) -> list[list[str]]:
+    """Of a cascade, and of a bandit its first members and then its sets."""
+    options = recipe.options
+    return [options["first"], *options["arms"]] if recipe.rule == "bandit" else list(options["stages"])

@@ -26,6 +26,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.types import Task
 from quorate.deployments.transport.row_state import RowState
 from quorate.fusion.errors import QuorateError
+from quorate.tuning.evaluation.judged_policy import JudgedPolicy, judge_policy
 from quorate.tuning.evaluation.metrics.metric import RowMetric
 from quorate.tuning.evaluation.metrics.row_metrics import row_metric
 
@@ -78,6 +79,7 @@ class Replay(Displayed):
             by metric.
         again, contradicting: labels that two replicas took at the same time, see ``Labels``.
         online: by output what came of learning weights, where that was asked.
+        policy: what a bandit would have earned that other members were asked by, where the spec's rule is one.
     """
 
     revision: str = ""
@@ -93,6 +95,7 @@ class Replay(Displayed):
     left_out: Counter[str] = field(default_factory=Counter)
     scores: dict[tuple[str, str], dict[str, Score]] = field(default_factory=dict)
     online: dict[str, History] = field(default_factory=dict)
+    policy: JudgedPolicy | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
@@ -105,7 +108,8 @@ class Replay(Displayed):
             | {name: score.value for name, score in found.items()}
             for (output, who), found in self.scores.items()
         ]
-        learned = {"online": [one.to_dict() for one in self.online.values()]} if self.online else {}
+        learned: dict[str, Any] = {"online": [one.to_dict() for one in self.online.values()]} if self.online else {}
+        learned |= {} if self.policy is None else {"policy": self.policy.to_dict()}
         plainly = {name: getattr(self, name) for name in plain}
         return plainly | {"left_out": dict(self.left_out), "scores": scores} | learned
 
@@ -121,6 +125,7 @@ class Replay(Displayed):
         lines += [f"{count} rows left out: {why}" for why, count in self.left_out.items()]
         if self.contradicting:
             lines.append(f"{self.contradicting} labels contradict an earlier one of the same row, which counts")
+        lines += [] if self.policy is None else self.policy.lines()
         names = list(dict.fromkeys(name for found in self.scores.values() for name in found))
         cells = [
             [output, who, str(next(iter(found.values())).rows)]
@@ -165,6 +170,8 @@ def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path
             _compare(found, rows, again)
             pooled = _online(found, rows, revisions.of(rows))
             _judge(found, rows, again, labels.of(rows), pooled)
+    if other is not None and not other.views and found.labelled:
+        found.policy = judge_policy(record, labels, other)
     if not found.rows:
         raise RequestError(f"{record.folder.location} has labels and no answers; record some, with a share above 0")
     if sum(found.left_out.values()) == found.rows:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from quorate.deployments.display import Table
 from quorate.fusion.evaluation.significance import Interval
 from quorate.tuning.alternatives.base import Kind
-from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded
+from quorate.tuning.alternatives.promises.cascaded import Cascaded
 from quorate.tuning.alternatives.promises.rejected import Rejected
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import CLASS_FREQUENCIES, INCUMBENT, UNIFORM
@@ -162,7 +162,7 @@ class Choice:
                 f"to be better, which does not say that none is{self._rows}"
             )
         said = f"ensemble, serve {self.recommended}: {by}"
-        if self.cascade is not None and self.recommended == CASCADE:
+        if self.cascade is not None and self.recommended == self.cascade.name:
             return f"{said}; {self.cascade.sentence()}{self._rows}"
         proof = self.proof
         if proof is not None and self.alternatives[self.best_single].gain.low <= SAME:
@@ -241,7 +241,7 @@ class Choice:
             said = [("", "") if cost is None else (f"{cost.latency_ms:.3f}", f"{cost.device_ms:.3f}") for cost in costs]
             rows = [(*row, *more) for row, more in zip(rows, said, strict=True)]
             lines.append("gains are net of what milliseconds cost")
-        if self.cascade is not None and self.recommended != CASCADE:
+        if self.cascade is not None and self.recommended != self.cascade.name:
             lines.append(self.cascade.sentence())
         if self.recommended in self.rejected:
             lines.append(self.rejected[self.recommended].sentence())

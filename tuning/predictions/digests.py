@@ -7,16 +7,18 @@ import importlib.util
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 from quorate.deployments.spec import factory_code
 from quorate.deployments.spec.digests import file_digest
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import FACTORY, REMOTE, checkpoint_of, factory_of, format_of
 from quorate.deployments.spec.schema import MemberJob
+from quorate.tuning.data.later.same_member import HOW_IT_RUNS
 
 _THIS_PROCESS = uuid.uuid4().hex
-# Where and how fast a member runs changes no prediction.
-_IRRELEVANT = {"resources", "replicas", "max_batch_size", "stall_timeout_s", "max_memory_bytes", "weights", "digest"}
+# Of a checkpoint the bytes count, which are digested apart.
+_IRRELEVANT = HOW_IT_RUNS | {"weights", "digest"}
 
 # Of a fusion that members read; the last two only outputs have.
 _NO_PART_OF_VALUES = {"deadline_s", "hedge", "state", "task", "quantiles"}
@@ -24,9 +26,8 @@ _NO_PART_OF_VALUES = {"deadline_s", "hedge", "state", "task", "quantiles"}
 
 def member_digest(job: MemberJob, folder: Path, checkpoint: bool = True) -> str:
     """Digest of the member's model, config, classes, inputs and, unless told otherwise, the bytes of its checkpoint."""
-    settings = job.model_dump(
-        mode="json", exclude={"ensemble": True, "name": True, "digests": True, "member": _IRRELEVANT}
-    )
+    left_out: Any = {"ensemble": True, "name": True, "digests": True, "member": _IRRELEVANT}
+    settings = job.model_dump(mode="json", exclude=left_out)
     path = checkpoint_of(job.member) if checkpoint else None
     settings["checkpoint"] = file_digest(folder / path) if path and (folder / path).exists() else None
     return _digest(json.dumps(settings, sort_keys=True).encode())

@@ -1,11 +1,11 @@
 """Per-member probabilities, or values, of labelled rows, kept so that nothing after them needs a GPU.
 
 ``LOCATION/SPLIT/MEMBER/00000.arrow`` and its sisters hold one member's (N, C) probabilities in partitions of
-consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from. A member whose settings, weights, code or
-data changed is computed again, and so are the rows of a partition whose bytes did; the others are kept. Entry points:
-``PredictionStore(location).fill(spec, folder, data, "validation") -> FillReport``, ``.read("validation", members)``,
-and for what does not fit into memory ``.chunks("validation", members)`` and ``.true_class("validation", members,
-labels)``.
+consecutive rows, ``LOCATION/SPLIT/manifest.json`` what they were made from, ``rows.arrow`` there the rows' labels.
+A member whose settings, weights, code or data changed is computed again, and so are the rows of a partition whose bytes
+did; the others are kept. Entry points: ``PredictionStore(location).fill(spec, folder, data, "validation") ->
+FillReport``, ``.read("validation", members)``, and for what does not fit into memory ``.chunks("validation", members)``
+and ``.true_class("validation", members, labels)``.
 """
 
 # M members, N rows, C classes
@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.fusion.registry import RULES
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.labelled_outputs import LabelledOutputs
 from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.predictions.digests import code_digest, member_digest, upstream_digest
+from quorate.tuning.predictions.kept_rows import FILE, KeptRows, read_rows, write_rows
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
 from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
 from quorate.tuning.predictions.run_in_graph import run_in_graph, run_node
@@ -68,6 +70,10 @@ def _columns(spec: EnsembleSpec, labels: NDArray[Any]) -> tuple[str, ...]:
     elif RULES[spec.output_fusion.rule].moments:
         values = (*values, *(f"variance of {value}" for value in values))
     return tuple(spec.classes or values)
+
+
+def _row_bytes(inputs: Mapping[str, NDArray[Any]]) -> int:
+    return sum(array.nbytes for array in inputs.values()) // max(1, len(next(iter(inputs.values()))))
 
 
 class PredictionStore:
@@ -136,7 +142,58 @@ class PredictionStore:
 
             return predict_out_of_fold(spec.job(name), data, out_of_fold)[rows]
 
-        return self._fill(split, wanted, predicted, data.inputs)
+        known = self.rows(split)
+        if known is None or known.data != digest:
+            self.keep_rows(split, KeptRows.of(data, digest))
+        return self._fill(split, wanted, predicted, _row_bytes(data.inputs))
+
+    def fill_rows(
+        self, spec: EnsembleSpec, folder: Path, rows: KeptRows, split: str,
+        predicted: Callable[[str, Rows], NDArray[np.float32]], row_bytes: int,
+    ) -> FillReport:  # fmt: skip
+        """The same of rows of which somebody else knows what members say, or can ask them.
+
+        Args:
+            predicted: (n, C) of a member on rows by their numbers.
+            row_bytes: of the inputs of a row that it may have to read.
+        """
+        columns = _columns(spec, rows.rows.labels)
+        names = tunable_members(spec, values=True, heads=True)
+        wanted = {name: self._wanted(spec, name, folder, len(rows), columns, rows.data, None) for name in names}
+        self.keep_rows(split, rows)
+        return self._fill(split, wanted, predicted, row_bytes)
+
+    def keep_rows(self, split: str, rows: KeptRows) -> None:
+        """Put what is known of a split's rows beside its predictions; there need not be any."""
+        write_rows(self._files, self._rows_path(split), rows)
+
+    def rows(self, split: str) -> KeptRows | None:
+        """What is known of a split's rows; None where an earlier version wrote it, or nobody."""
+        return read_rows(self._files, self._rows_path(split))
+
+    def changed(self, spec: EnsembleSpec, folder: Path, split: str) -> dict[str, str]:
+        """Members of the spec's fusion whose stored predictions are not what they would say now, and why not.
+
+        A model of another server is taken to be what it was: nobody tells when that changes.
+        """
+        known, damage = self._manifest(split)
+        found = {}
+        for name in tunable_members(spec, values=True, heads=True):
+            entry = known.get(name)
+            if damage or entry is None:
+                found[name] = damage or NEW
+                continue
+            wanted = self._wanted(spec, name, folder, entry.rows, entry.classes, entry.data, None)
+            if entry.out_of_fold is not None:  # by models like it, whatever its weights
+                job = spec.job(name)
+                digest = member_digest(job, folder, checkpoint=False) + upstream_digest(spec, name, folder)
+                wanted = replace(wanted, member=digest, out_of_fold=entry.out_of_fold)
+            code = entry.code if format_of(spec.members[name].model) is REMOTE else wanted.code
+            kept = replace(wanted, code=code, dtype=entry.dtype, partition_rows=entry.partition_rows)
+            reason, _ = self._stale(split, name, None, entry, kept)
+            if reason is not None:
+                found[name] = reason
+        return found
 
     def fill_outputs(
         self, spec: EnsembleSpec, folder: Path, data: LabelledOutputs, split: str, run: Runner = run_in_process
@@ -170,14 +227,13 @@ class PredictionStore:
                 graph[place] = OfflineGraph(spec, folder, {key: array[rows] for key, array in data.inputs.items()})
             return run_node(spec, name, folder, graph[place], run)
 
-        return self._fill(split, wanted, predicted, data.inputs)
+        return self._fill(split, wanted, predicted, _row_bytes(data.inputs))
 
     def _fill(
         self, split: str, wanted: Mapping[str, Entry], predicted: Callable[[str, Rows], NDArray[np.float32]],
-        inputs: Mapping[str, NDArray[Any]],
+        input_bytes: int,
     ) -> FillReport:  # fmt: skip
         known, damage = self._manifest(split)
-        input_bytes = sum(array.nbytes for array in inputs.values()) // max(1, len(next(iter(inputs.values()))))
         kept: list[str] = []
         computed: dict[str, str] = {}
         for name, entry in wanted.items():
@@ -344,6 +400,9 @@ class PredictionStore:
 
     def _manifest_path(self, split: str) -> str:
         return f"{self._root}/{split}/manifest.json"
+
+    def _rows_path(self, split: str) -> str:
+        return f"{self._root}/{split}/{FILE}"
 
     def _write(
         self, split: str, name: str, probs: NDArray[Any], entry: Entry, numbers: Sequence[int]

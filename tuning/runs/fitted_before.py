@@ -21,7 +21,9 @@ def fitted_before(spec: EnsembleSpec, folder: Path, held_out: Labelled) -> list[
         known = probe_inputs(folder, spec) if _again(report) else {}
     except PromotionError:  # a run that cannot be read says nothing
         return []
-    if not known or not shared_rows(known, {name: held_out.inputs[name] for name in known}):
+    if not known or not known.keys() <= held_out.inputs.keys():
+        return []
+    if not shared_rows(known, {name: held_out.inputs[name] for name in known}):
         return []
     return ["the spec was fitted on rows that judge here, by the run it is of: what it has as it is flatters it"]
 

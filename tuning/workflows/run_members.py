@@ -103,7 +103,7 @@ def _fill(
         say(f"training {len(tunable_members(spec))} members on {out_of_fold.folds} folds")
     return {
         split: store.fill(
-            spec, folder, rows, split, _announced(run, split, say), out_of_fold if split == VALIDATION else None
+            spec, folder, rows, split, announced(run, split, say), out_of_fold if split == VALIDATION else None
         )
         for split, rows in splits.items()
     }
@@ -142,9 +142,11 @@ def _sample(rows: NDArray[np.intp], most: int, units: NDArray[Any], seed: int) -
     return rows[np.isin(units, kept)]
 
 
-def _announced(run: Runner, split: str, say: Say) -> Runner:
-    def announced(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
+def announced(run: Runner, split: str, say: Say) -> Runner:
+    """Says what it runs, on which rows."""
+
+    def told(job: MemberJob, folder: Path, inputs: Inputs) -> NDArray[np.float32]:
         say(f"running {job.name} on {split} rows")
         return run(job, folder, inputs)
 
-    return announced
+    return told

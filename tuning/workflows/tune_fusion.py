@@ -60,7 +60,7 @@ from quorate.tuning.workflows.guarantees import Promised, with_guarantees, with_
 from quorate.tuning.workflows.measured_price import Prices
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Answered, run_members
 from quorate.tuning.workflows.thinning import with_thinning
-from quorate.tuning.workflows.tune_result import TuneResult
+from quorate.tuning.workflows.tune_result import More, TuneResult
 
 # Of one split's predictions: what is compared is a sample where there are more.
 MEMORY_BYTES = 64 << 20
@@ -104,7 +104,7 @@ def tune_fusion(
         DataError, PredictionError, MemberLoadError: too few rows, or rows in both sets; a member that cannot be run.
     """
     say, here = on_step or (lambda step: None), out_of_fold is None
-    names = tunable_members(spec, values=here, heads=here)
+    tunable_members(spec, values=here, heads=here)
     question = checked_question(spec, validation, held_out, metric, costs, promised, out_of_fold, risk)
     where = contest.where if contest else new_run_folder(runs, spec.name)
     store = store or PredictionStore(where / "predictions")
@@ -116,12 +116,26 @@ def tune_fusion(
         spec, folder, question, answered, store, min_gain=min_gain, seed=seed, prices=prices, contest=contest,
         refit=refit, say=say,
     )  # fmt: skip
+    shown = held_out, judged.found.rows[HELD_OUT], HELD_OUT
+    return write_run(spec, folder, where, judged, store, shown, contest.before if contest else None, say)
+
+
+def write_run(
+    spec: EnsembleSpec, folder: Path, where: Path, judged: JudgedFusion, store: PredictionStore,
+    shown: tuple[Labelled, NDArray[np.intp], str], before: Before | None, say: Callable[[str], None],
+) -> TuneResult:  # fmt: skip
+    """Write specs, report and probe.
+
+    Args:
+        shown: rows of which the first are the probe: those at these numbers, ascending, of this split of the store.
+    """
     say("writing the run")
-    before = contest.before if contest else None
     written = write_specs(spec, folder, where, judged.choice, before, judged.by.of_labels)
     result = judged.result(written, where)
     save_report(result.to_dict(), where)
-    _save_probe(result, store, names, held_out, judged.found.rows[HELD_OUT][:PROBE_ROWS], before)
+    rows, numbers, split = shown
+    if len(numbers):
+        _save_probe(result, store, spec.output_fusion.members, rows, numbers[:PROBE_ROWS], before, split)
     say("drawing the report")
     draw(result, where, judged)
     return result
@@ -135,6 +149,8 @@ class Question:
         by: the metric.
         warnings: rows that are on both sides.
         out_of_fold: the members were trained on the validation rows.
+        solved_before: what is served was fitted on most of the validation rows.
+        example: inputs of rows to measure members on, where the held-out rows have none.
     """
 
     validation: Labelled
@@ -144,18 +160,25 @@ class Question:
     warnings: tuple[str, ...]
     out_of_fold: bool
     risk: Risk | None = None
+    solved_before: bool = False
+    example: Mapping[str, NDArray[Any]] | None = None
 
 
 def checked_question(
     spec: EnsembleSpec, validation: Labelled, held_out: Labelled, metric: Metric | None, costs: ArrayLike | None,
     promised: Promised | None, out_of_fold: OutOfFold | None = None, risk: Risk | None = None,
+    overlaps: list[str] | None = None,
 ) -> Question:  # fmt: skip
     """See ``tune_fusion``.
+
+    Args:
+        overlaps: sentences on rows that are on both sides, where that is known already.
 
     Raises:
         TuningError, DataError: as there.
     """
-    wanted, shared = _promise(spec, promised, risk), check_rows(validation, held_out)
+    wanted = _promise(spec, promised, risk)
+    shared = check_rows(validation, held_out) if overlaps is None else overlaps
     by = _metric(spec, metric, costs, validation, out_of_fold)
     return Question(validation, held_out, by, wanted, tuple(shared), out_of_fold is not None, risk)
 
@@ -166,7 +189,7 @@ class JudgedFusion:
 
     Attributes:
         by: the metric.
-        gap, warnings: as of ``TuneResult``.
+        gap, warnings, more: as of ``TuneResult``.
         was: (N, C) what the ensemble as it was says of the judging rows, where it is another one.
     """
 
@@ -176,34 +199,37 @@ class JudgedFusion:
     found: Answered
     warnings: tuple[str, ...]
     was: NDArray[np.float32] | None
+    more: More | None = None
 
     def result(self, spec: EnsembleSpec, folder: Path) -> TuneResult:
         """With what was written."""
         outer = outer_interval(self.choice, self.found.judge)
         found = self.found
         return TuneResult(
-            spec, folder, self.choice, self.gap, found.left_out, found.filled, self.warnings, outer
+            spec, folder, self.choice, self.gap, found.left_out, found.filled, self.warnings, outer, self.more
         )  # fmt: skip
 
 
 def judge_fusion(
     spec: EnsembleSpec, folder: Path, question: Question, answered: Callable[[], Answered], store: Predicted, *,
     min_gain: float, seed: int, prices: Prices | None = None, contest: Contest | None = None, refit: bool = True,
-    say: Callable[[str], None],
+    served: Recipe | None = None, say: Callable[[str], None],
 ) -> JudgedFusion:  # fmt: skip
     """Fit and judge; what is not said here is as in ``tune_fusion``.
 
     Args:
         answered: runs the members over the rows, or reads what they said.
         store: what they said.
+        served: the incumbent, where it is not the spec's fusion.
     """
-    by, rows, out_of_fold = question.by, (question.validation, question.held_out), question.out_of_fold
+    by, rows = question.by, (question.validation, question.held_out)
     given: dict[str, Any] = {"metric": by, "min_gain": min_gain, "seed": seed, "risk": question.risk}
     given["refit"] = refit and question.promised is None
-    found, was = _with_before(spec, folder, by, answered(), rows, contest, given, say)
+    given["incumbent"] = served or incumbent_recipe(spec, folder, by.of_labels)
+    found, was = _with_before(answered(), rows, contest, given, say)
     if prices is not None and prices.counted:
         given["price"] = _prices(prices, spec, folder, question, say)
-    choice, odd = _chosen(spec, found, given, out_of_fold, say)
+    choice, odd = _chosen(spec, found, given, question, say)
     choice, gap = _linear_pool(choice, by, store, found, rows)
     several = is_multilabel(question.validation)
     choice = with_guarantees(choice, found.solve, found.judge, question.promised, several, **_limits(spec), seed=seed)
@@ -220,16 +246,15 @@ def _prices(
     prices: Prices | None, spec: EnsembleSpec, folder: Path, question: Question, say: Callable[[str], None]
 ) -> Price:
     say("measuring members")
-    return (prices or Prices()).measured(spec, folder, question.held_out.inputs)
+    return (prices or Prices()).measured(spec, folder, question.example or question.held_out.inputs)
 
 
 def _with_before(
-    spec: EnsembleSpec, folder: Path, by: RowMetric, found: Answered, rows: tuple[Labelled, Labelled],
-    contest: Contest | None, given: dict[str, Any], say: Callable[[str], None],
+    found: Answered, rows: tuple[Labelled, Labelled], contest: Contest | None, given: dict[str, Any],
+    say: Callable[[str], None],
 ) -> tuple[Answered, NDArray[np.float32] | None]:  # fmt: skip
     """The rows that what is served now answers too, and what it says of the judging ones; both are put in ``given``."""
-    called = contest.called if contest else INCUMBENT
-    given["incumbent"] = Incumbent(incumbent_recipe(spec, folder, by.of_labels), called)
+    given["incumbent"] = Incumbent(given["incumbent"], contest.called if contest else INCUMBENT)
     if contest is None or contest.before is None:
         return found, None
     say("asking the ensemble as it was")
@@ -269,12 +294,14 @@ def _task(spec: EnsembleSpec, data: Labelled) -> Task:
 
 
 def _chosen(
-    spec: EnsembleSpec, found: Answered, given: dict[str, Any], out_of_fold: bool, say: Callable[[str], None]
+    spec: EnsembleSpec, found: Answered, given: dict[str, Any], question: Question, say: Callable[[str], None]
 ) -> tuple[Choice, tuple[str, ...]]:
     """The choice, and what is odd about the rows: then members answer solving rows as they do no others."""
-    odd = [] if out_of_fold else [*shifts(found.solve, found.judge), *known_by_heart(found.solve, found.judge)]
-    pool = not odd and not out_of_fold
-    choice = choose(found.solve, found.judge, pool=pool, on_step=say, **_limits(spec), **given)
+    seen = question.out_of_fold
+    odd = [] if seen else [*shifts(found.solve, found.judge), *known_by_heart(found.solve, found.judge)]
+    alike = not odd and not seen
+    pool = alike and not question.solved_before
+    choice = choose(found.solve, found.judge, pool=pool, alike=alike, on_step=say, **_limits(spec), **given)
     return choice, (*odd, *([ONLY_JUDGING] * bool(odd)))
 
 
@@ -350,10 +377,10 @@ def write_specs(
 
 def _save_probe(
     result: TuneResult, store: PredictionStore, names: tuple[str, ...], held_out: Labelled, rows: NDArray[np.intp],
-    before: Before | None,
+    before: Before | None, split: str,
 ) -> None:  # fmt: skip
     choice = result.choice
-    probs = store.read_rows("held-out", names, slice(0, int(rows[-1]) + 1))[:, rows]
+    probs = store.read_rows(split, names, slice(0, int(rows[-1]) + 1))[:, rows]
     said = Outputs(names, probs, held_out.labels[rows], inputs=flat_inputs(held_out.inputs, rows))
     expected = {name: answers_of(recipe, said) for name, recipe in choice.served.items()}
     if before is not None:

@@ -17,6 +17,33 @@ from quorate.tuning.runs.run_folder import SPEC
 from quorate.tuning.workflows.guarantees import guarantee_lines, guarantee_report
 
 
+@dataclass(frozen=True)
+class More:
+    """Rows that came since the run that was taken on.
+
+    Attributes:
+        solved, judged: new rows that were solved on, and judged on.
+        known: rows that were there already.
+        before: rows that the run had.
+        trained: new rows that members were trained on.
+    """
+
+    solved: int
+    judged: int
+    known: int
+    before: int
+    trained: int = 0
+
+    def sentence(self) -> str:
+        known = f"; {self.known} were there already" if self.known else ""
+        new, parts = (
+            self.solved + self.judged + self.trained,
+            f"solved on {self.solved} of them, judged on {self.judged}",
+        )
+        trained = f"members trained on {self.trained}, " if self.trained else ""
+        return f"{new} new rows beside {self.before}: {trained}{parts}{known}"
+
+
 @dataclass(frozen=True, repr=False)
 class TuneResult(Displayed):
     """What tuning gave.
@@ -33,6 +60,7 @@ class TuneResult(Displayed):
         filled: which predictions were there and which were computed, by split.
         warnings: what is odd about the rows, each as a sentence.
         outer: how often the outer quantiles hold the truth, of members that predict quantiles.
+        more: the new rows, where a run was taken on.
     """
 
     spec: EnsembleSpec
@@ -43,6 +71,7 @@ class TuneResult(Displayed):
     filled: Mapping[str, FillReport]
     warnings: tuple[str, ...] = ()
     outer: OuterInterval | None = None
+    more: More | None = None
 
     @property
     def weights(self) -> dict[str, float]:
@@ -72,6 +101,7 @@ class TuneResult(Displayed):
             "rows_left_out": dict(self.rows_left_out),
             "filled": filled,
             "warnings": list(self.warnings),
+            **({} if self.more is None else {"more": asdict(self.more)}),
         }
 
     def tables(self) -> Sequence[Table]:
@@ -81,5 +111,6 @@ class TuneResult(Displayed):
     def table(self, *more: str, title: str = "") -> Table:
         """The same as one table; further lines stand below it."""
         table = self.choice.table()
-        lines = [*table.lines, *([] if self.outer is None else [self.outer.sentence()]), *guarantee_lines(self.choice)]
+        lines = [*([] if self.more is None else [self.more.sentence()]), *table.lines]
+        lines += [*([] if self.outer is None else [self.outer.sentence()]), *guarantee_lines(self.choice)]
         return Table(table.columns, table.rows, title, [*lines, *self.warnings, *more])

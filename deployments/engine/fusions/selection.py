@@ -1,4 +1,4 @@
-"""Which members a fusion asks, and when: all at once, those that a gate chooses, or a cascade's stages one by one."""
+"""Which members a fusion asks, and when: all at once, those that a gate or a bandit chooses, or a cascade's stages."""
 
 # M members, B batch
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quorate.deployments.engine.fusions.fuser import Fuser, gate_input
 from quorate.deployments.engine.fusions.presence import OK, Mask, is_missing
 from quorate.deployments.routing.reply import MemberReply
+from quorate.fusion.learned.bandit import Bandit
 from quorate.fusion.learned.cascade import Cascade
 from quorate.fusion.learned.gate import Gate
 
@@ -101,10 +102,37 @@ class CascadeSelection(Selection):
         return {name: rows.copy() for name in self._cascade.stages[self.stage] if name in self._asked}
 
 
+class BanditSelection(Selection):
+    """Asks the first members, then in each row those that are chosen by what they say."""
+
+    def __init__(self, fuser: Fuser, asked: Sequence[str], bandit: Bandit):
+        super().__init__(fuser, asked)
+        self._bandit = bandit
+
+    def first(self, rows: Mask) -> dict[str, Mask]:
+        return {name: rows.copy() for name in self._bandit.first if name in self._asked}
+
+    def next(self, replies: Mapping[str, MemberReply], rows: Mask) -> dict[str, Mask]:
+        if self.stage:
+            return {}
+        self.stage = 1
+        outputs, states = self._fuser.gather(replies, len(rows))
+        if outputs is None:  # nobody to choose by: everybody is asked
+            return {name: rows.copy() for name in self._asked if name not in self._bandit.first}
+        chosen = self._bandit.select(self._fuser.read(outputs), torch.from_numpy(states == OK)).numpy() & rows
+        wanted = dict(zip(self._fuser.asked, chosen, strict=True))
+        return {name: wanted[name] for name in self._asked if name not in self._bandit.first}
+
+    def deadlines(self) -> list[float]:
+        return [1 / 2]
+
+
 def build_selection(fuser: Fuser, columns: Mapping[str, Array], asked: Sequence[str]) -> Selection:
     """How a fusion asks those of its members that are in ``asked``."""
     if isinstance(fuser.rule, Gate):
         return GateSelection(fuser, asked, fuser.rule, columns)
     if isinstance(fuser.rule, Cascade):
         return CascadeSelection(fuser, asked, fuser.rule)
+    if isinstance(fuser.rule, Bandit):
+        return BanditSelection(fuser, asked, fuser.rule)
     return Selection(fuser, asked)

@@ -19,6 +19,7 @@ from quorate.deployments.transport.row_state import RowState
 from quorate.fusion import (
     RULES,
     Training,
+    fit_bandit,
     fit_dynamic_selection,
     fit_gate,
     fit_meta_des,
@@ -128,6 +129,8 @@ def test_learned_rules(rule: str, tmp_path) -> None:
         fitted = fit_meta_des(MEMBERS, asked, outputs, labels, input_name="x")
     elif rule == "gate":
         fitted = fit_gate(MEMBERS, asked, outputs, labels, training=training, input_name="x", top_k=3)
+    elif rule == "bandit":
+        fitted = fit_bandit(MEMBERS, MEMBERS[:2], [[], MEMBERS[2:]], outputs, labels, explore=0.3)
     else:
         fit: Any = {"stacking": fit_stacking, "output_attention": fit_output_attention}[rule]
         fitted = fit(MEMBERS, outputs, labels, training=training)

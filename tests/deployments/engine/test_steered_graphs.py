@@ -1,4 +1,4 @@
-"""Gates and cascades: which members are asked for which rows, and what is answered."""
+"""Gates, cascades and bandits: which members are asked for which rows, and what is answered."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from scipy.special import softmax
 
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import SpecError
+from quorate.fusion.learned.bandit import fit_bandit
 from quorate.fusion.learned.cascade import Cascade
 from quorate.fusion.learned.dynamic_selection import fit_dynamic_selection
 from quorate.fusion.learned.gate import fit_gate
@@ -157,6 +158,49 @@ def test_an_early_exit_keeps_the_rest_of_a_network_from_running_where_it_is_sure
     assert 0 < unclear < 12
     assert [int(n) for n in (tmp_path / "lower").read_text().split()] == [12]
     assert [int(n) for n in (tmp_path / "upper").read_text().split()] == [unclear]
+
+
+def _bandit(tmp_path, explore=0.0):
+    names = ("cheap", "dear", "dearest")
+    members = {
+        name: member(number, ["row"], "logits", index=number, log=str(tmp_path / name))
+        for number, name in enumerate(names)
+    }
+    inputs = rows_of(*((n, NONE, 0) for n in range(-6, 7) if n))
+    said = np.stack([softmax(evaluate(n, 3, [first(inputs)]), axis=1) for n in range(3)])
+    outputs, labels = torch.from_numpy(said), torch.zeros(12, dtype=torch.long)
+    arms = [[], ["dear"], ["dear", "dearest"]]
+    rule = fit_bandit(names, ["cheap"], arms, outputs, labels, explore=explore)
+    rule.network.theta.zero_()  # alone the cheap one promises its confidence, with others the median of that
+    rule.network.theta[0, 1] = 1.0
+    rule.network.theta[1:, 0] = float(np.median(said[0].max(axis=1)))
+    save_file(rule.state(), tmp_path / "bandit.safetensors")
+    state = str(tmp_path / "bandit.safetensors")
+    fusion = {"rule": "bandit", "options": rule.options, "state": state, "deadline_s": 2.0}
+    return spec_of(members, fusion=fusion), rule, inputs, outputs
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.6])
+def test_a_bandit_asks_in_each_row_whom_it_chooses_by_what_the_cheap_member_says(tmp_path, explore):
+    spec, rule, inputs, outputs = _bandit(tmp_path, explore)
+    answer = ask(spec, inputs)
+    np.testing.assert_allclose(answer.values, rule.fuse(outputs).values.numpy(), atol=1e-6)
+    chosen = rule.select(outputs, torch.ones(3, 12, dtype=torch.bool)).sum(dim=1).tolist()
+    assert [int(n) for n in (tmp_path / "cheap").read_text().split()] == [12]
+    for name, count in zip(("dear", "dearest"), chosen[1:], strict=True):
+        asked = (tmp_path / name).read_text().split() if (tmp_path / name).exists() else []
+        assert [int(n) for n in asked] == [count] * bool(count)
+    assert 0 < chosen[1] < 12
+    assert not answer.degraded
+
+
+def test_where_the_cheap_member_fails_a_bandit_asks_everybody(tmp_path):
+    spec, _, _, _ = _bandit(tmp_path)
+    inputs = rows_of((5, RAISE, 0b001))
+    answer = ask(spec, inputs)
+    assert answer.members_used == ("dear", "dearest")
+    expected = np.stack([softmax(evaluate(n, 3, [first(inputs)]), axis=1) for n in (1, 2)]).mean(axis=0)
+    np.testing.assert_allclose(answer.values, expected, atol=1e-6)
 
 
 @pytest.mark.long

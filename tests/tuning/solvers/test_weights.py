@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from quorate.tuning import Weights, greedy_path, greedy_weights, score_weights, simplex_weights
 from quorate.tuning.errors import PredictionError, TuningError
+from quorate.tuning.solvers.columns import Columns
+from quorate.tuning.solvers.simplex import solve_rows
 
 pytestmark = pytest.mark.long
 
@@ -345,3 +347,23 @@ def test_greedy_over_votes_does_not_stop_at_the_best_member(metric):
     assert found.score > alone + 0.05
     together = sklearn.metrics.accuracy_score(labels, np.tensordot(found.values, votes, axes=1).argmax(axis=1))
     assert together > 0.8
+
+
+def test_a_start_that_is_near_takes_fewer_passes_to_the_same_weights():
+    random = np.random.default_rng(3)
+    columns = random.uniform(0.05, 1, size=(5, 4000)) * random.uniform(0.5, 1, size=(5, 1))
+
+    class Counted(Columns):
+        passes = 0
+
+        def slopes(self, weights):
+            Counted.passes += 1
+            return super().slopes(weights)
+
+    cold = solve_rows(Counted(columns[:, :3900]))
+    Counted.passes = 0
+    anew = solve_rows(Counted(columns))
+    without, Counted.passes = Counted.passes, 0
+    warm = solve_rows(Counted(columns), cold)
+    assert Counted.passes < without
+    np.testing.assert_allclose(warm, anew, atol=1e-4)

@@ -12,8 +12,10 @@ from quorate.deployments import load_spec, parse_spec, save_spec
 from quorate.deployments.server.in_process import InProcess
 from quorate.tuning import Labelled, Outputs, choose, tune_fusion
 from quorate.tuning.alternatives.out_of_sample import out_of_sample
-from quorate.tuning.alternatives.promises.cascaded import fit_cascaded
+from quorate.tuning.alternatives.promises.bandited import fit_policy
+from quorate.tuning.alternatives.promises.cascaded import cascade_cost, fit_cascaded
 from quorate.tuning.alternatives.promises.risk import Risk
+from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.unfitted import Uniform
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.metrics.row_metrics import row_metric
@@ -165,3 +167,49 @@ def test_what_cannot_be_shown_or_is_not_asked_of_such_rows_is_said():
         choose(outputs(100, 0), grouped, risk=Risk(max_loss=0.01))
     with pytest.raises(TuningError, match="max_error: 2; give a share from 0 to below 1"):
         Risk(max_error=2)
+
+
+def test_rows_that_are_to_be_explored_are_served_by_a_bandit_that_keeps_the_same_floor(spec, tmp_path):
+    result = tuned(spec, tmp_path, Risk(max_loss=0.03, explore=0.05))
+    choice = result.choice
+    assert choice.recommended == "bandit"
+    assert choice.cascade is not None
+    assert choice.cascade.asks < 3
+    assert "bandit asks" in choice.verdict
+    fresh, others = labelled(4000, 2), said(4000, 2)[0]
+    right = {
+        name: choice.recipes[name].fuse(NAMES, others).argmax(axis=1) == fresh.labels
+        for name in ("bandit", choice.cascade.beside)
+    }
+    assert right["bandit"].mean() >= right[choice.cascade.beside].mean() - 0.03
+    served = load_spec(result.folder / "spec.yaml")
+    assert (served.output_fusion.rule, served.output_fusion.options["explore"]) == ("bandit", 0.05)
+    with InProcess(served, result.folder) as ensemble:
+        found = ensemble.infer("parts", {"row": fresh.inputs["row"][:40]}, {}).outputs["fused"]
+    np.testing.assert_allclose(found, choice.recipes["bandit"].fuse(NAMES, others[:, :40]), atol=1e-6)
+
+
+def test_a_bandit_is_priced_by_the_sets_that_it_asks():
+    dear = {"a": 50.0, "b": 1.0, "c": 50.0, "d": 50.0}
+    price = Price(0.0, 1e-6, dict.fromkeys(NAMES, 1.0), dear, {name: frozenset([name]) for name in NAMES})
+    choice = choose(outputs(*SOLVE), outputs(*JUDGE), risk=Risk(max_loss=0.03, explore=0.02), price=price)
+    rule = choice.recipes["bandit"].options
+    assert rule["first"] == ["b"]
+    whole, part = (choice.alternatives[name].cost for name in ("tuned", "bandit"))
+    assert whole is not None
+    assert part is not None
+    assert 1.0 < part.device_ms < 0.8 * whole.device_ms
+
+
+def test_exploring_without_a_floor_is_refused():
+    with pytest.raises(TuningError, match="explore: no max_loss"):
+        Risk(explore=0.1)
+
+
+def test_what_both_cost_is_told_on_rows_that_they_were_not_fitted_on():
+    rows, pool, risk = outputs(600, 0), Recipe("mean", NAMES), Risk(max_loss=0.03)
+    policy = fit_policy(pool, rows, None, risk)
+    assert policy is not None
+    assert 0.25 <= policy.cost < 0.8
+    assert 0.25 <= cascade_cost(pool, rows, risk) < 0.8
+    assert fit_policy(Recipe("mean", NAMES[:2]), rows, None, risk) is None

@@ -38,6 +38,7 @@ class Cascaded:
         lost: of accuracy, on judging rows that thresholds were not fitted on.
         asks: members a row on average, on all judging rows.
         members: M.
+        name: a cascade, or a bandit.
     """
 
     beside: str
@@ -46,18 +47,18 @@ class Cascaded:
     lost: float
     asks: float
     members: int
-    name: ClassVar[str] = CASCADE
+    name: str = CASCADE
     kind: ClassVar[Kind] = "ensemble"
     fitted: ClassVar[bool] = True
 
     def fit(self, outputs: Outputs, seed: int) -> Recipe:
-        raise TuningError(CASCADE, "it is made of another alternative", "fit it with fit_cascaded")
+        raise TuningError(self.name, "it is made of another alternative", "fit it with fit_cascaded")
 
     def sentence(self) -> str:
         """What it promises and costs."""
         return (
-            f"{CASCADE} asks {self.asks:.2f} of {self.members} members a row and has at most {self.max_loss:.2%} less "
-            f"accuracy than {self.beside} with probability {self.confidence:g}; fitted on other rows it had "
+            f"{self.name} asks {self.asks:.2f} of {self.members} members a row and has at most {self.max_loss:.2%} "
+            f"less accuracy than {self.beside} with probability {self.confidence:g}; fitted on other rows it had "
             f"{self.lost:+.2%} less"
         )
 
@@ -89,7 +90,7 @@ def fit_cascaded(
     recipe = recipe_of(pool.fitted)
     assert recipe is not None
     assert risk.max_loss is not None
-    linear = _asked_only(recipe)
+    linear = asked_only(recipe)
     fit = _Fit(linear, risk.max_loss, risk.confidence, seed)
     stages = fit.stages(_read(linear, solve), torch.from_numpy(solve.labels), costs)
     read, labels = _read(linear, judge), torch.from_numpy(judge.labels)
@@ -108,6 +109,25 @@ def fit_cascaded(
     return OutOfSample(
         alternative, made, _solving(made, pool, solve, numbers), numbers(judge, fused), [], tuple(reached)
     )  # fmt: skip
+
+
+def cascade_cost(
+    pool: Recipe, solve: Outputs, risk: Risk, costs: Mapping[str, float] | None = None
+) -> float:  # fmt: skip
+    """What a row costs on solving rows, of what all members cost: thresholds of one half of them, counted on the other.
+
+    Arguments are those of ``fit_cascaded``.
+    """
+    linear = asked_only(pool)
+    fit = _Fit(linear, risk.max_loss or 0.0, risk.confidence, 0)
+    price = dict.fromkeys(linear.members, 1.0) if costs is None else costs
+    fitted, other = (solve.rows(slice(start, None, 2)) for start in (0, 1))
+    read, labels = _read(linear, fitted), torch.from_numpy(fitted.labels)
+    stages = fit.stages(read, labels, costs)
+    rule = fit_cascade(linear.members, stages, read, labels, max_loss=fit.max_loss, weights=fit._weights)
+    reached = zip(rule.reached(_read(linear, other)), stages, strict=True)
+    paid = sum(share * sum(price[name] for name in stage) for share, stage in reached)
+    return paid / sum(price[name] for name in linear.members)
 
 
 @dataclass(frozen=True)
@@ -149,8 +169,8 @@ def _without(names: Sequence[str], some: Sequence[str]) -> list[str]:
     return [name for name in names if name not in some]
 
 
-def _asked_only(recipe: Recipe) -> Recipe:
-    """Without the members of weight 0: a stage of them would decide nothing."""
+def asked_only(recipe: Recipe) -> Recipe:
+    """A linear pool without the members of weight 0: a stage of them would decide nothing."""
     weights = None if recipe.weights is None else {name: recipe.weights[name] for name in recipe.asked}
     calibration = {name: one for name, one in recipe.member_calibration.items() if name in recipe.asked}
     return Recipe("weighted_mean", recipe.asked, weights, member_calibration=calibration)

@@ -15,17 +15,23 @@ class Risk:
     Attributes:
         max_loss: of accuracy, by asking few members for rows that they are sure of; None to ask all.
         max_error: share of errors among rows that are answered: the others abstain; None to answer all.
+        explore: of a bandit, the share of rows that ask members at random; a cascade would not.
         confidence: that either holds, over the draw of the rows that thresholds are fitted on.
     """
 
     max_loss: float | None = None
     max_error: float | None = None
     confidence: float = 0.95
+    explore: float = 0.0
 
     def __post_init__(self) -> None:
         for name, share in (("max_loss", self.max_loss), ("max_error", self.max_error)):
             if share is not None and not 0 <= share < 1:
                 raise TuningError(name, f"{share:g}", "give a share from 0 to below 1, such as 0.01")
+        if not 0 <= self.explore < 1:
+            raise TuningError("explore", f"{self.explore:g}", "give a share from 0 to below 1, such as 0.02")
+        if self.explore and self.max_loss is None:
+            raise TuningError("explore", "no max_loss", "say what accuracy may be lost: max_loss=0.01")
         if not 0 < self.confidence < 1:
             raise TuningError("confidence", f"{self.confidence:g}", "give a share above 0 and below 1, such as 0.95")
 

@@ -43,22 +43,27 @@ _WEIGHTS = {
     "max_loss",
     "max_error",
     "confidence",
+    "explore",
     "refit",
     "train",
     "folds",
     "groups",
     "weight",
+    "more",
+    "train_on",
 }
 _PREDICTIONS = {
     "predictions", "metric", "costs", "min_gain", "coverage", "by_class", "max_loss", "max_error", "confidence",
-    "refit", "label", "runs", "seed", "as_json"
+    "explore", "refit", "label", "runs", "seed", "as_json"
 }  # fmt: skip
 _ARCHITECTURE = {"trials", "member_trials", "objective", "workers"}
 
 MaybeSpec = Annotated[
     Path | None,
     typer.Argument(
-        metavar="SPEC", help="The spec file; none with --resume, none needed for an architecture.", show_default=False
+        metavar="SPEC",
+        help="The spec file; with --more a run's folder; none with --resume, none needed for an architecture.",
+        show_default=False,
     ),
 ]
 MaybeRows = Annotated[
@@ -79,11 +84,28 @@ PredictionsFile = Annotated[
         show_default=False,
     ),
 ]
+MoreRows = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="ROWS|RECORD",
+        help="Rows that have come since, or a record of answers that have labels: SPEC is then a run's folder or a "
+        "spec in it, which is taken on. Members run on what they have not been asked about (weights).",
+        show_default=False,
+    ),
+]
 TrainingRows = Annotated[
     Path | None,
     typer.Option(
         help="The rows the members were trained on (weights): solved on, out of fold; all of --data judges.",
         show_default=False,
+    ),
+]
+TrainMembersOn = Annotated[
+    bool,
+    typer.Option(
+        "--train-on",
+        help="With --more: networks are trained on from their weights, beside the rows of --train where there are any, "
+        "as candidates beside what they were.",
     ),
 ]
 _METRICS = (
@@ -150,6 +172,15 @@ MaxError = Annotated[
 Confidence = Annotated[
     float, typer.Option(help="With --max-loss or --max-error: how surely they hold on new rows (weights).")
 ]
+Explore = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.5,
+        help="With --max-loss: a bandit chooses whom to ask, and this share of rows asks members at random, so that "
+        "other choices can be estimated from what is recorded (weights).",
+    ),
+]
 Refit = Annotated[
     bool,
     typer.Option(
@@ -195,16 +226,16 @@ Resume = Annotated[
 
 
 def tune(
-    context: typer.Context, spec: MaybeSpec = None, data: MaybeRows = None, predictions: PredictionsFile = None,
-    train: TrainingRows = None,
+    context: typer.Context, spec: MaybeSpec = None, data: MaybeRows = None, more: MoreRows = None,
+    predictions: PredictionsFile = None, train: TrainingRows = None, train_on: TrainMembersOn = False,
     folds: Annotated[int, typer.Option(min=2, help="With --train: members are trained anew on so many.")] = 5,
     search: Annotated[Search, typer.Option(help="What may change.")] = Search.weights,
     metric: Metrics = None, costs: CostsFile = None, min_gain: MinGains = None,
     latency_price: LatencyPrice = 0.0, device_price: DevicePrice = 0.0, coverage: Coverage = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="With --coverage: for the rows of each class.")] = False,
-    max_loss: MaxLoss = None, max_error: MaxError = None, confidence: Confidence = 0.95, refit: Refit = True,
-    label: Labels = None, column: Columns = None, groups: Groups = None, time: Time = None, weight: Weight = None,
-    runs: Runs = Path("runs"), seed: Seed = 0,
+    max_loss: MaxLoss = None, max_error: MaxError = None, confidence: Confidence = 0.95, explore: Explore = 0.0,
+    refit: Refit = True, label: Labels = None, column: Columns = None, groups: Groups = None, time: Time = None,
+    weight: Weight = None, runs: Runs = Path("runs"), seed: Seed = 0,
     trials: Annotated[int, typer.Option(min=1, help="Structures to try (architecture).")] = 200,
     member_trials: Annotated[int, typer.Option(min=0, help="Members to train beside the given (architecture).")] = 16,
     epochs: Annotated[int, typer.Option(min=1, help="Of a member that is not stopped early, or with --train.")] = 30,
@@ -221,37 +252,50 @@ def tune(
 
     Example: quorate tune --data labelled.npz --search architecture --time 8m
     """
-    if coverage is None:
-        refuse(context, ["by_class"], "--coverage")
-    if max_loss is None and max_error is None:
-        refuse(context, ["confidence"], "--max-loss or --max-error")
+    _refuse_alone(context)
     if resume is not None:
         refuse(context, set(context.params) - _RESUME, "a new search, without --resume")
         return _resume(resume, data, seconds_of(time, "--time"), workers, address, as_json)
+    wanted = {**_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence, explore)}
+    wanted |= {"by_class": by_class, "refit": refit}
+    asked: dict[str, Any] = {"runs": runs, "seed": seed, **label_of(label)}
     if predictions is not None:
         refuse(context, set(context.params) - _PREDICTIONS, "SPEC and --data, without --predictions")
-        asked: dict[str, Any] = {"runs": runs, "seed": seed, "by_class": by_class, "refit": refit, **label_of(label)}
-        asked |= _wanted(metric, costs, min_gain, coverage) | _risk(max_loss, max_error, confidence)
-        return _of_predictions(predictions, asked, as_json)
-    if data is None or (spec is None and search is Search.weights):
-        raise typer.BadParameter("give SPEC and --data, --predictions FILE, or --resume RUN")
-    _refuse_the_others(context, search, train)
-    asked = {"columns": as_columns(column), "runs": runs, "seed": seed, "epochs": epochs, "address": address}
-    asked |= label_of(label)
+        return _of_predictions(predictions, {**asked, **wanted}, as_json)
+    if (data is None and more is None) or (spec is None and search is Search.weights):
+        raise typer.BadParameter("give SPEC and --data, RUN and --more, --predictions FILE, or --resume RUN")
+    _refuse_the_others(context, search, train, more)
+    asked |= {"columns": as_columns(column), "epochs": epochs, "address": address}
     if search is Search.architecture:
         objectives = tuple(objective or ("log_loss", "p95_latency_s"))
         asked |= {"trials": trials, "member_trials": member_trials, "objectives": objectives}
         return _sweep(spec, data, {**asked, "time_s": seconds_of(time, "--time"), "workers": workers}, as_json)
-    assert spec is not None
+    asked |= {**wanted, "more": more, "train": train, "train_on": train_on, "folds": folds}
+    asked |= {"groups": groups, "time": time, "weight": weight}
+    return _weights(spec, data, {**asked, "latency_price": latency_price, "device_price": device_price}, as_json)
+
+
+def _refuse_alone(context: typer.Context) -> None:
+    """Options that say something about another one, without it."""
+    given = context.params
+    if not given["coverage"]:
+        refuse(context, ["by_class"], "--coverage")
+    if not given["max_loss"] and not given["max_error"]:
+        refuse(context, ["confidence"], "--max-loss or --max-error")
+    if not given["max_loss"]:
+        refuse(context, ["explore"], "--max-loss")
+    if not given["more"]:
+        refuse(context, ["train_on"], "--more")
+
+
+def _weights(spec: Path | None, data: Path | None, asked: dict[str, Any], as_json: bool) -> None:
     from quorate.cluster.operations.tuning import tune as operation
 
-    asked |= {"train": train, "folds": folds, "by_class": by_class, "refit": refit, "groups": groups, "time": time}
-    asked |= {"weight": weight, **_wanted(metric, costs, min_gain, coverage), **_risk(max_loss, max_error, confidence)}
-    asked |= {"latency_price": latency_price, "device_price": device_price}
+    tune_here: Any = operation.tune  # which of its uses is meant, the options say
     with progress("running members", as_json) as tell:
-        result = operation.tune(spec, data, **asked, on_step=tell)
+        result = tune_here(spec, data, **asked, on_step=tell)
     report = {**result.to_dict(), "spec": str(result.folder / "spec.yaml"), "search": Search.weights.value}
-    return show(result, report, as_json)
+    show(result, report, as_json)
 
 
 def _wanted(
@@ -266,22 +310,27 @@ def _wanted(
     }
 
 
-def _risk(max_loss: list[str] | None, max_error: list[str] | None, confidence: float) -> dict[str, Any]:
+def _risk(max_loss: list[str] | None, max_error: list[str] | None, confidence: float, explore: float) -> dict[str, Any]:
     """What answers may lose."""
     return {
         "max_loss": numbers_by_output(max_loss, "--max-loss"),
         "max_error": numbers_by_output(max_error, "--max-error"),
         "confidence": confidence,
+        "explore": explore,
     }
 
 
-def _refuse_the_others(context: typer.Context, search: Search, train: Path | None) -> None:
+def _refuse_the_others(context: typer.Context, search: Search, train: Path | None, more: Path | None) -> None:
     """Options that this search does not read."""
+    if more is not None:
+        refuse(context, ["folds"], "--train without --more")
+        if not context.params["train_on"]:
+            refuse(context, ["train", "epochs"], "--more with --train-on, or for --data without --more")
     if search is Search.architecture:
         refuse(context, _WEIGHTS, "--search weights; an architecture has --objective")
     else:
         refuse(context, _ARCHITECTURE, "--search architecture")
-        if train is None:
+        if train is None and not context.params["train_on"]:
             refuse(context, ["folds", "epochs"], "--train")
 
 
@@ -293,10 +342,11 @@ def _of_predictions(file: str, asked: dict[str, Any], as_json: bool) -> None:
     show(result, {**result.to_dict(), "run": str(result.folder)}, as_json)
 
 
-def _sweep(spec: Path | None, data: Path, asked: dict[str, Any], as_json: bool) -> None:
+def _sweep(spec: Path | None, data: Path | None, asked: dict[str, Any], as_json: bool) -> None:
     from quorate.cluster.cli.sweep_board import sweep_board
     from quorate.cluster.operations.tuning import sweep as operation
 
+    assert data is not None
     with sweep_board(as_json) as tell:
         found = operation.sweep(spec, data, **asked, on_progress=tell)
     show(found, found.to_dict(), as_json)
