@@ -14,6 +14,7 @@ from .cluster.operations.exports.manifest import Manifest as Manifest
 from .cluster.operations.exports.manifest import manifest as manifest
 from .cluster.operations.exports.ray_up import ray_up as ray_up
 from .cluster.operations.exports.schema import schema as schema
+from .cluster.operations.learning.drift import drift as drift
 from .cluster.operations.learning.feedback import feedback as feedback
 from .cluster.operations.learning.replay import replay as replay
 from .cluster.operations.logs import Logs as Logs
@@ -54,6 +55,7 @@ from .deployments.client.client import Client as Client
 from .deployments.client.grpc_target import grpc_target as grpc_target
 from .deployments.client.load.load_test import BenchResult as BenchResult
 from .deployments.client.result import Result as Result
+from .deployments.learning.drift.report import DriftReport as DriftReport
 from .deployments.security.credentials import Credentials as Credentials
 from .deployments.security.doors import Doors as Doors
 from .deployments.spec.ensemble import EnsembleSpec as EnsembleSpec

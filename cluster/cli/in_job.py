@@ -138,6 +138,12 @@ def _shadow(folder: Path, spec: bool, **options: Any) -> Any:
     return shadow(**options, spec=folder / SPEC if spec else None, on_step=step).to_dict()
 
 
+def _drift(_: Path, name: str) -> Any:
+    from quorate.cluster.operations.learning.drift import drift
+
+    return drift(name).to_dict()
+
+
 def _status(_: Path, online: bool) -> Any:
     from quorate.cluster.operations.status import status
 
@@ -207,5 +213,5 @@ _RUNS = {"tune": "tune", "train": "train", "compress": "compress", "sweep": "swe
 _TAKEN_UP_BY = ("sweep.json", "training")
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "deploy": _deploy, "promote": _promote, "plan": _plan, "rollback": _rollback, "status": _status,
-    "connect": _connect, "down": _down, "logs": _logs, "shadow": _shadow,
+    "connect": _connect, "down": _down, "logs": _logs, "shadow": _shadow, "drift": _drift,
 }  # fmt: skip

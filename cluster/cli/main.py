@@ -15,6 +15,7 @@ from quorate.cluster.cli.commands.demo import demo
 from quorate.cluster.cli.commands.deploy import deploy
 from quorate.cluster.cli.commands.doctor import doctor
 from quorate.cluster.cli.commands.down import down
+from quorate.cluster.cli.commands.learning.drift import drift
 from quorate.cluster.cli.commands.learning.feedback import feedback
 from quorate.cluster.cli.commands.learning.replay import replay
 from quorate.cluster.cli.commands.logs import logs
@@ -55,6 +56,7 @@ for command in (
     query,
     feedback,
     replay,
+    drift,
     status,
     logs,
     down,

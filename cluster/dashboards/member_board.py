@@ -77,6 +77,9 @@ MEMBER = Board(
                       "none",
                       (Query(f"ensemble_member:quorate_member_deviation:mean1h{{{_OF}}}", "{{member}} 1h"),
                        Query(f"ensemble_member:quorate_member_deviation:mean1d{{{_OF}}}", "{{member}} 1d"))),
+                Panel("Drifted from the reference", "Statistics that are others than they were.",
+                      "none",
+                      (Query(f"sum by (member, statistic) (quorate_drift{{{_OF}}})", "{{member}} {{statistic}}"),)),
                 Panel("Drift of members", "The last hour's distance by the last day's: 1 when nothing changes.", "none",
                       (Query(f"ensemble_member:quorate_member_deviation:mean1h{{{_OF}}} / "
                              f"ensemble_member:quorate_member_deviation:mean1d{{{_OF}}}", "{{member}}"),)),

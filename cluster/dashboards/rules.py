@@ -108,6 +108,10 @@ ALERTS: tuple[Alert, ...] = (
           "ensemble:quorate_requests_refused:ratio_rate5m > 0 or "
           "max by (ensemble) (quorate_queued_rows / quorate_queue_limit_rows) > 0.8", "2m", True,
           f"The queue of {_E} is full, or requests are refused", "busy share of members: more replicas, fewer clients"),
+    Alert("QuorateDrift", "sum by (ensemble, output, member, statistic) (quorate_drift) > 0", "5m", False,
+          f"{{{{ if $labels.member }}}}{_M}{{{{ else }}}}The answers{{{{ end }}}} of {_E}: "
+          "{{ $labels.statistic }} is another than in the reference",
+          f"quorate drift {_E}: who, since when; its version and inputs; tune on new rows"),
     Alert("QuorateClassDrift",
           "ensemble_output:quorate_sampled_rows:drift1h > 0.15 and on (ensemble, output) "
           f"sum by (ensemble, output) ({_SAMPLED.format('1h')}) > {_ROWS}", "30m", False,

@@ -165,6 +165,9 @@ def _with_what_is_beside(spec: EnsembleSpec, live: EnsembleSpec) -> EnsembleSpec
     together = [group for group in live.together if here >= set(group)]
     beside: dict[str, Any] = {name: getattr(live, name) for name in live.beside}
     beside |= {"together": tuple(together), "apart": tuple(name for name in live.apart if name in here)}
+    if live.drift is not None:  # its answers are others than the live fusion's
+        own = None if spec.drift is None else spec.drift.reference
+        beside["drift"] = live.drift.model_copy(update={"reference": own})
     return spec.model_copy(update=beside)
 
 

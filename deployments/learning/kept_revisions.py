@@ -27,7 +27,7 @@ def keep_revision(folder: RecordFolder, spec: EnsembleSpec, own: Path) -> None:
         OSError: it cannot be written.
     """
     place, paths = f"{REVISIONS}/{spec.revision}", {}
-    for number, file in enumerate(file for file in ensemble_files(spec) if file.field.startswith("fusion")):
+    for number, file in enumerate(file for file in ensemble_files(spec) if file.field.startswith(("fusion", "drift"))):
         paths[file.field] = f"{number}-{Path(file.path).name}"
         folder.put(folder.path(place, paths[file.field]), (own / file.path).read_bytes())
     folder.put(folder.path(place, _PATHS), json.dumps(paths).encode())

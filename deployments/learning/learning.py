@@ -1,6 +1,6 @@
 """What a fusion replica does for later: it records answers and takes labels, as the live spec's ``record`` says.
 
-Shadow fusions are computed beside that.
+Shadow fusions are computed beside that, and drift is looked for.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from quorate.deployments.engine.engine import Engine
 from quorate.deployments.errors import RequestError
+from quorate.deployments.learning.drift.watch import DriftWatch
 from quorate.deployments.learning.feedback import Feedback, Others, Verdict
 from quorate.deployments.learning.recorder import Recorder
 from quorate.deployments.learning.shadows.shadow_fusions import ShadowFusions
+from quorate.deployments.spec.fields.drift import DriftSpec
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel
 
@@ -25,12 +28,15 @@ class Learning:
         shadows: fusions that are computed beside the live one.
         others: says what other doors make of labels for answers that nobody who records here has given; None where
             there are none.
+        drift: looks for it; None where the live spec does not ask for that.
     """
 
     def __init__(self, engine: Engine):
         self._engine, self.shadows = engine, ShadowFusions(engine)
         self.others: Others | None = None
         self._settings: RecordSpec | None = None
+        self.drift: DriftWatch | None = None
+        self._drift_settings: DriftSpec | None = None
         self._recorder: Recorder | None = None
         self._feedback: Feedback | None = None
         # Recorders that the live spec wants no more: what was asked before is recorded until then.
@@ -53,6 +59,10 @@ class Learning:
                 self._ending.remove((until, recorder))
                 self._close_later(recorder)
         self.shadows.tick()
+        if self._engine.revision.spec.drift != self._drift_settings:
+            self._follow_drift(self._engine.revision.spec.drift)
+        if self.drift is not None:
+            self.drift.tick()
 
     async def take(self, labels: Sequence[GivenLabel]) -> FeedbackReply:
         """Labels for answers; who is told of them can rely on those that are accepted.
@@ -69,11 +79,16 @@ class Learning:
         """The same for another door, which is told of each; no other is asked. Raises as ``take``."""
         return await asyncio.wrap_future(self._taking().judge(self._engine.revision.spec, labels))
 
+    def told_drift(self) -> dict[str, Any]:
+        """How far members and answers have drifted, from any thread; of no revision where nothing is watched."""
+        watch = self.drift
+        return {"revision": "", "outputs": {}} if watch is None else watch.report()
+
     def close(self) -> None:
         """Write what there is."""
         self._engine.answers.keeper = None
         self.shadows.close()
-        for one in (self._recorder, *(recorder for _, recorder in self._ending), self._feedback):
+        for one in (self._recorder, *(recorder for _, recorder in self._ending), self._feedback, self.drift):
             if one is not None:
                 one.close()
 
@@ -95,7 +110,14 @@ class Learning:
         self._engine.answers.keeper = self._recorder
         self.shadows.judge_by("" if settings is None else f"{settings.folder.rstrip('/')}/{name}")
 
-    def _close_later(self, one: Recorder | Feedback) -> None:
+    def _follow_drift(self, settings: DriftSpec | None) -> None:
+        if self.drift is not None:
+            self.drift.leave()
+            self._close_later(self.drift)
+        self._drift_settings = settings
+        self.drift = None if settings is None else DriftWatch(self._engine, settings)
+
+    def _close_later(self, one: Recorder | Feedback | DriftWatch) -> None:
         """On another thread: it waits for its own."""
         closing = asyncio.get_running_loop().run_in_executor(None, one.close)
         self._closing.add(closing)

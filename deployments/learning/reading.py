@@ -9,6 +9,7 @@ Entry point: ``record = open_record("/var/lib/quorate/digits"); labels = record.
 from __future__ import annotations
 
 import contextlib
+import heapq
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,14 +104,22 @@ class Record:
     def __init__(self, folder: RecordFolder):
         self.folder = folder
 
-    def rows(self) -> Iterator[RecordedRows]:
-        """All rows, file by file; a file that goes meanwhile is left out."""
+    def rows(self, replica: str = "") -> Iterator[RecordedRows]:
+        """All rows, or those of one replica, file by file; a file that goes meanwhile is left out."""
         for file in self.folder.list(ANSWERS):
+            if replica not in ("", file.replica):
+                continue
             with contextlib.suppress(FileNotFoundError):
                 for batch in read_batches(self.folder.files, file.path):
                     about = AnswersMetadata.of_schema(batch.schema)
                     if about is not None:
                         yield from rows_of_batch(batch, about)
+
+    def rows_in_order(self) -> Iterator[RecordedRows]:
+        """All rows, those of several replicas as time went: by the first row of what each wrote at once."""
+        replicas = dict.fromkeys(file.replica for file in self.folder.list(ANSWERS))
+        streams = [self.rows(replica) for replica in replicas]
+        return heapq.merge(*streams, key=lambda rows: int(rows.times_us[0]))
 
     def labels(self) -> Labels:
         """All labels."""

@@ -43,7 +43,7 @@ class Counter(Collector):
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, count in self._counts.items():
+        for values, count in list(self._counts.items()):  # some are looked up on other threads
             family.add_metric(values, count.value)
         yield family
 

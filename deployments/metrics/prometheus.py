@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from quorate.deployments.metrics.counters import Counter, CounterChild, Histogram, HistogramChild
 from quorate.deployments.metrics.drift import Drift
+from quorate.deployments.metrics.drift_alarms import DriftAlarms
 from quorate.deployments.metrics.server_state import ServerState
 from quorate.deployments.metrics.shadows import ShadowMetrics
 from quorate.deployments.routing.reply import MemberReply
@@ -43,7 +44,7 @@ class Metrics:
     """One registry per fusion replica; label children are looked up once, since a look-up costs more than a count.
 
     Attributes:
-        drift: what a row in a while shows.
+        drift: what a row in a while shows, and ``drift_alarms`` what has drifted from a reference.
         shadows: how shadow fusions compare, when Prometheus asks.
         state: how the server is when Prometheus asks.
     """
@@ -90,7 +91,8 @@ class Metrics:
         for collector in (answers, of_outputs, requests, stages, rows, recorded, given, *of_members):
             registry.register(collector)
         ProcessCollector(registry=registry)
-        self.drift, self.state, self.shadows = Drift(ensemble, registry), ServerState(ensemble), ShadowMetrics(ensemble)
+        self.drift, self.drift_alarms = Drift(ensemble, registry), DriftAlarms(ensemble, registry)
+        self.state, self.shadows = ServerState(ensemble), ShadowMetrics(ensemble)
         registry.register(self.state)
         registry.register(self.shadows)
         labels = [*one, "member", "state"]

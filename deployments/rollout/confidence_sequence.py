@@ -101,6 +101,40 @@ class MeanBet:
         return found
 
 
+class MeanBets:
+    """The same of many sequences of numbers side by side, each with a capital of its own."""
+
+    def __init__(self, bets: int):
+        self._capital = np.zeros((bets, len(MeanBet.STAKES)))
+        self._counts = np.zeros(bets)
+
+    def add(self, gains: NDArray[np.float64], bets: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Bet once on some.
+
+        Args:
+            gains: (T,) what a stake of 1 gains, -1 at least; not above 0 on average while there is nothing to be found.
+            bets: (T,) which they are.
+
+        Returns:
+            (T,) log evidence so far.
+        """
+        counts, capital = self._counts[bets], self._capital[bets]
+        waiting, after = MeanBet.WAIT / (MeanBet.WAIT + counts), MeanBet.WAIT / (MeanBet.WAIT + counts + 1)
+        capital += ((waiting - after) / len(MeanBet.STAKES))[:, None]
+        capital *= 1 + MeanBet.STAKES * gains[:, None]
+        np.minimum(capital, 1e250, out=capital)
+        self._counts[bets], self._capital[bets] = counts + 1, capital
+        return np.asarray(np.log(capital.sum(axis=1) + after))
+
+    def begin_anew(self, bet: int) -> None:
+        """Forget what was gained and lost by one."""
+        self._capital[bet], self._counts[bet] = 0.0, 0.0
+
+    def take(self, bet: int, other: MeanBets, place: int) -> None:
+        """Have one go on as another's does."""
+        self._capital[bet], self._counts[bet] = other._capital[place], other._counts[place]
+
+
 def mean_within(deviation: float, trials: int, alpha: float) -> float:
     """How far a mean is from that of what it is drawn from, at all looks but for a probability of ``alpha``.
 

@@ -226,6 +226,10 @@ class FusionServer:
 
         self.call(done())
 
+    def drift(self) -> dict[str, Any]:
+        """How far members and answers have drifted here; see ``Monitors.report``."""
+        return self.learning.told_drift()
+
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the server's thread and wait for what it returns."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=CALL_TIMEOUT_S)

@@ -44,11 +44,14 @@ def member_files(name: str, member: MemberSpec) -> list[NamedFile]:
 
 
 def ensemble_files(spec: EnsembleSchema) -> list[NamedFile]:
-    """Those that are no member's: examples of inputs, states of fusions and of calibrations."""
+    """Those that are no member's: examples of inputs, states of fusions and of calibrations, what answers were like."""
     examples = {name: tensor.example for name, tensor in spec.inputs.items()}
     shown = [NamedFile(f"inputs.{name}.example", path) for name, path in examples.items() if isinstance(path, str)]
     fusions = {"fusion": spec.fusion} if spec.fusion else {f"fusions.{n}": f for n, f in spec.fusions.items()}
-    return [*shown, *(found for field, fusion in fusions.items() if fusion for found in _of_fusion(field, fusion))]
+    usual = spec.drift.reference if spec.drift else None
+    watched = [NamedFile("drift.reference", usual)] if usual else []
+    of_fusions = (found for field, fusion in fusions.items() if fusion for found in _of_fusion(field, fusion))
+    return [*shown, *of_fusions, *watched]
 
 
 def found_files(name: str, member: MemberSpec, folder: Path) -> list[NamedFile]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field, model_validator
 
+from quorate.deployments.spec.fields.drift import DriftSpec
 from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.spec.fields.online import OnlineSpec
 from quorate.deployments.spec.fields.preprocess import PreprocessSpec
@@ -227,11 +228,14 @@ class EnsembleSchema(Frozen):
         online: whether weights learn from the labels of recorded answers, and go live by themselves.
         shadow_share: of a spec that is made a shadow, the share of the requests that members which the live revision
             does not ask are asked for.
+        drift: what is watched of answers, and who is told; nothing when left out.
         digests: of the files that the spec names and of its factories' code, by field. Filled when it is deployed.
     """
 
     # What places members, or is done beside answers: it changes no answer and no door.
-    beside: ClassVar[frozenset[str]] = frozenset({"placement", "together", "apart", "record", "online", "shadow_share"})
+    beside: ClassVar[frozenset[str]] = frozenset(
+        {"placement", "together", "apart", "record", "online", "shadow_share", "drift"}
+    )
     later: ClassVar[frozenset[str]] = frozenset({"task", "lengths", "quantiles", *beside})
 
     name: Name
@@ -252,6 +256,7 @@ class EnsembleSchema(Frozen):
     record: RecordSpec | None = None
     online: OnlineSpec = OnlineSpec()
     shadow_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    drift: DriftSpec | None = None
     digests: dict[str, Digest] = Field(default_factory=dict)
 
     @property

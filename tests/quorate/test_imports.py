@@ -55,7 +55,7 @@ def test_every_public_name_is_there():
     assert {
         "load_spec", "deploy", "connect", "tune", "sweep", "promote", "Client", "AsyncClient", "__version__",
         "validate", "plan", "status", "query", "query_file", "rollback", "down", "bench", "compress", "resume", "demo",
-        "convert", "import_autogluon", "shadow",
+        "convert", "import_autogluon", "shadow", "drift",
     } <= set(quorate.__all__)  # fmt: skip
 
 

@@ -44,6 +44,8 @@ def everything_the_command_line_can_do() -> None:
     assert_type(quorate.shadow("digits", "other.yaml").shadows[0].rows, int)
     assert_type(quorate.shadow("digits", "candidate.yaml", share=0.05).shadows[0].share, float)
     assert_type(quorate.shadow("digits", report=True), quorate.Shadows)
+    assert_type(quorate.drift("digits").drifted, bool)
+    assert_type(quorate.replay("records/digits", drift=True).drift, quorate.DriftReport | None)
     assert_type(quorate.convert("model.pt", to="safetensors"), quorate.Converted)
     assert_type(quorate.logs("digits", "cnn", lines=50, since_s=600), quorate.Logs)
     assert_type(next(quorate.follow_logs("digits", "cnn", lines=50, since_s=600)), quorate.Logs)

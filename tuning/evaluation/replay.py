@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.engine.revision import Revision, build_revision
 from quorate.deployments.errors import RequestError, SpecError
+from quorate.deployments.learning.drift.from_record import drift_of_record
+from quorate.deployments.learning.drift.report import DriftReport
 from quorate.deployments.learning.labels import Label, true_arrays
 from quorate.deployments.learning.online.from_record import learn_from_record, learns, members_read
 from quorate.deployments.learning.online.history import History
@@ -80,6 +82,7 @@ class Replay(Displayed):
         again, contradicting: labels that two replicas took at the same time, see ``Labels``.
         online: by output what came of learning weights, where that was asked.
         policy: what a bandit would have earned that other members were asked by, where the spec's rule is one.
+        drift: which alarms there would have been, where that was asked.
     """
 
     revision: str = ""
@@ -96,6 +99,7 @@ class Replay(Displayed):
     scores: dict[tuple[str, str], dict[str, Score]] = field(default_factory=dict)
     online: dict[str, History] = field(default_factory=dict)
     policy: JudgedPolicy | None = None
+    drift: DriftReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it."""
@@ -110,6 +114,8 @@ class Replay(Displayed):
         ]
         learned: dict[str, Any] = {"online": [one.to_dict() for one in self.online.values()]} if self.online else {}
         learned |= {} if self.policy is None else {"policy": self.policy.to_dict()}
+        if self.drift is not None:
+            learned["drift"] = self.drift.to_dict()
         plainly = {name: getattr(self, name) for name in plain}
         return plainly | {"left_out": dict(self.left_out), "scores": scores} | learned
 
@@ -133,10 +139,14 @@ class Replay(Displayed):
             for (output, who), found in self.scores.items()
         ]
         scores = [Table(["output", "by", "rows", *names], cells)] if cells else []
-        return [Table(lines=lines), *scores, *(table for one in self.online.values() for table in one.tables())]
+        more = [*self.online.values(), *([] if self.drift is None else [self.drift])]
+        return [Table(lines=lines), *scores, *(table for one in more for table in one.tables())]
 
 
-def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path(), *, online: bool = False) -> Replay:
+def replay(
+    record: Record, spec: EnsembleSpec | None = None, folder: Path = Path(), *, online: bool = False,
+    drift: bool = False,
+) -> Replay:  # fmt: skip
     """Fuse all recorded rows again.
 
     Args:
@@ -144,6 +154,7 @@ def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path
         folder: what the spec's paths start from.
         online: what weights learned from the labels would have answered, too, each row by those that were known then;
             the spec's weights are the first, or the first revision's.
+        drift: which alarms its doors would have raised together, by the revisions that answered.
 
     Raises:
         RequestError: no row is recorded, or nothing of the spec is in the record, or there is nothing to learn from.
@@ -159,6 +170,8 @@ def replay(record: Record, spec: EnsembleSpec | None = None, folder: Path = Path
             if not found.online:
                 fix = "give labels for classes, several labels a row or values: quorate feedback NAME --labels FILE"
                 raise RequestError(f"{record.folder.location} has no label that weights learn from; {fix}")
+        if drift:
+            found.drift = drift_of_record(record, labels, revisions.recorded)
         for rows in record.rows():
             found.rows += len(rows)
             found.answers += int((rows.numbers == 0).sum())
@@ -198,6 +211,14 @@ class _Revisions:
                 raise RequestError(f"the spec has no output '{rows.about.output}'; it has {', '.join(found.views)}")
             return found.views[rows.about.output]
         return found
+
+    def recorded(self, rows: RecordedRows) -> Revision:
+        """Whoever did answer rows, with all its outputs.
+
+        Raises:
+            RequestError: it is not beside the record.
+        """
+        return self._kept(rows.about.revision)
 
     def _kept(self, name: str) -> Revision:
         if name not in self._known:

@@ -36,6 +36,7 @@ from quorate.tuning.data.overlap import check_rows
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.choice import choose
 from quorate.tuning.evaluation.class_order import misplaced
+from quorate.tuning.evaluation.drift_reference import with_reference
 from quorate.tuning.evaluation.figures import Evidence, comparison
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.metrics.metric import RowMetric
@@ -130,7 +131,7 @@ def write_run(
         shown: rows of which the first are the probe: those at these numbers, ascending, of this split of the store.
     """
     say("writing the run")
-    written = write_specs(spec, folder, where, judged.choice, before, judged.by.of_labels)
+    written = write_specs(spec, folder, where, judged.choice, before, judged.by.of_labels, judged.found)
     result = judged.result(written, where)
     save_report(result.to_dict(), where)
     rows, numbers, split = shown
@@ -361,13 +362,23 @@ def _promise(spec: EnsembleSpec, promised: Promised | None, risk: Risk | None) -
 
 
 def write_specs(
-    spec: EnsembleSpec, folder: Path, where: Path, choice: Choice, before: Before | None = None, decided: bool = False
-) -> EnsembleSpec:
-    """Write the recommended spec and every other beside it; the given one where nothing is worth serving."""
+    spec: EnsembleSpec, folder: Path, where: Path, choice: Choice, before: Before | None = None, decided: bool = False,
+    found: Answered | None = None,
+) -> EnsembleSpec:  # fmt: skip
+    """Write the recommended spec and every other beside it; the given one where nothing is worth serving.
+
+    Args:
+        found: what members said; drift is compared with that.
+    """
     given = save_deployable(spec, folder, where)
     if before is not None:
         was = save_deployable(before.spec, before.folder, where)
     specs = {name: with_recipe(given, recipe, where, name, decided) for name, recipe in choice.served.items()}
+    if found is not None:
+        lacking, judge = found.left_out[HELD_OUT], found.judge
+        specs = {
+            name: with_reference(one, choice.served[name], judge, where, name, lacking) for name, one in specs.items()
+        }
     if before is not None:
         specs[INCUMBENT] = given = was
     for name, one in specs.items():

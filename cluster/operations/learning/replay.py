@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 @naming_spec_lines
 def replay(
-    record: str | Path, spec: SpecLike | None = None, *, folder: str | Path | None = None, online: bool = False
-) -> Replay:
+    record: str | Path, spec: SpecLike | None = None, *, folder: str | Path | None = None, online: bool = False,
+    drift: bool = False,
+) -> Replay:  # fmt: skip
     """Fuse recorded rows again from what members gave then, and judge them where there are labels.
 
     Args:
@@ -25,6 +26,7 @@ def replay(
         online: say too what weights would have answered that are learned from the labels, each row by those that were
             known then, with their regret, and when they would have gone live. They begin with the spec's weights, or
             those of the first revision.
+        drift: say too which alarms of drift there would have been.
 
     Raises:
         RequestError: there is no record, or the fusion reads what it does not hold.
@@ -35,5 +37,5 @@ def replay(
     from quorate.tuning.evaluation.replay import replay as fuse_again
 
     if spec is None:
-        return fuse_again(open_record(record), online=online)
-    return fuse_again(open_record(record), *spec_and_folder(spec, folder), online=online)
+        return fuse_again(open_record(record), online=online, drift=drift)
+    return fuse_again(open_record(record), *spec_and_folder(spec, folder), online=online, drift=drift)

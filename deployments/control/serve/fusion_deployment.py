@@ -147,6 +147,10 @@ class FusionDeployment:
         """What becomes of labels that were given at another door, for answers that may be recorded here."""
         return self._server.call(self._server.learning.judge(labels))
 
+    def drift(self) -> dict[str, Any]:
+        """What has drifted here."""
+        return self._server.drift()
+
     def adopt(self) -> None:
         """Second step: do what the registry says now. Answer with its live revision, admit whom it admits."""
         with self._adopting:

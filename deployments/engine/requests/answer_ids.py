@@ -25,6 +25,11 @@ class AnswerIds:
         self.watchers: tuple[Watcher, ...] = ()
         self._numbers = itertools.count()
 
+    def watch(self, watcher: Watcher, wanted: bool) -> None:
+        """Have somebody look at answers, or no more."""
+        others = tuple(one for one in self.watchers if one is not watcher)
+        self.watchers = (*others, watcher) if wanted else others
+
     def name(self, requests: Sequence[Request]) -> None:
         """Name the answers to the requests of a batch; ``wire/answer_id.py`` says how."""
         replica, numbers, keeper, watchers = self.replica, self._numbers, self.keeper, self.watchers

@@ -263,7 +263,7 @@ class ShadowFusions:
         self._asking.use((one.revision.name, one.asks, views_of(one.revision)) for one in computed if one.asks)
         views = [view for one in computed for view in views_of(one.revision).values()]
         self._reads_inputs = any(view.graph.output.reads_inputs for view in views)
-        self._engine.answers.watchers = (self,) if computed else ()
+        self._engine.answers.watch(self, bool(computed))
         if self._judge is not None:
             self._judge.use(self._shadows, anew=False)
 

@@ -110,6 +110,18 @@ function showBack(metrics) {
   show({ back: record.length + shadows.length > 0, "shadow-table": shadows.length > 0 });
 }
 
+// quorate_drift{ensemble="e",output="",member="m",statistic="loss"} 1.0
+function driftRows(metrics) {
+  const drifted = {};
+  for (const [, member, statistic, count] of metrics.matchAll(
+    /^quorate_drift\{.*?member="([^"]*)".*?statistic="([^"]*)".*?\} (\S+)$/gm,
+  )) {
+    const found = (drifted[member || "the answers"] ??= []);
+    if (Number(count) > 0) found.push(Number(count) > 1 ? `${statistic} (${Number(count)})` : statistic);
+  }
+  return Object.entries(drifted).map(([member, found]) => row(member, found.length ? found.join(", ") : "as it was"));
+}
+
 function modelRow(found, statistics) {
   const { success, fail } = statistics.inference_stats;
   const mean = success.count ? `${(success.ns / success.count / 1e6).toFixed(2)} ms` : "";
@@ -127,6 +139,8 @@ async function refresh() {
   const metrics = await (await ask("GET", "/metrics")).text();
   find("members").replaceChildren(...memberRows(metrics));
   showBack(metrics);
+  find("drift").replaceChildren(...driftRows(metrics));
+  show({ drifting: find("drift").rows.length > 0 });
   if (find("model").length !== index.length) {
     find("model").replaceChildren(...index.map(({ name }) => new Option(name)));
     fillRequest();

@@ -80,7 +80,7 @@ def test_every_command_has_help_with_an_example(shell):
     for command in (
         "validate", "plan", "deploy", "query", "status", "tune", "compress", "bench", "rollback", "down", "demo",
         "manifest", "promote", "init", "try", "logs", "doctor", "convert", "schema", "import", "dashboards", "feedback",
-        "replay", "shadow",
+        "replay", "drift", "shadow",
     ):  # fmt: skip
         assert f"Example: quorate {command}" in shell.run(command, "--help")
 

@@ -42,10 +42,11 @@ def scrape(open_doors, pair_spec, tmp_path_factory):
     paths[2].touch(mode=0o600)
     issued.private_key_pem.write_to_path(paths[2])
     fusion, record = {**pair_spec["fusion"], "overload": "thin"}, {"folder": str(folder / "record")}
-    spec = {**pair_spec, "name": "scraped", "fusion": fusion, "record": record}
+    spec = {**pair_spec, "name": "scraped", "fusion": fusion, "record": record, "drift": {}}
     doors = open_doors(spec, doors_from_files(tls_cert=paths[1], tls_key=paths[2]))
     shadow = build_revision(parse_spec({**spec, "fusion": {**fusion, "weights": {"a": 0.5, "b": 0.5}}}), FACTORIES)
     doors.server.use_shadows([shadow], {}, {shadow.name: Asks(1.0, {"b": "b"})})
+    until(lambda: doors.server.drift()["revision"])
     doors.engine.metrics.state.record_number = 7  # a registry is Ray's
     doors.engine.metrics.state.online = LEARNED
     credentials = Credentials(ca=str(paths[0]))

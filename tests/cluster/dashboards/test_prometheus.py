@@ -47,7 +47,7 @@ def door(cluster, pair_spec, tmp_path_factory):
     small = {"resources": {"num_cpus": 0.1}}
     members = {name: {**member, **small} for name, member in pair_spec["members"].items()}
     fusion, record = {**pair_spec["fusion"], "overload": "thin"}, {"folder": str(folder / "record")}
-    spec = {**pair_spec, "name": "watched", "members": members, "fusion": fusion, "record": record}
+    spec = {**pair_spec, "name": "watched", "members": members, "fusion": fusion, "record": record, "drift": {}}
     url = deploy(parse_spec(spec), FACTORIES, doors_from_files(tls_cert=cert, tls_key=key)).http
     third = {"a": members["a"], "c": {**members["b"], "config": {"shift": 3}}}
     other = {**spec, "members": third, "fusion": {**fusion, "weights": {"a": 0.5, "c": 0.5}}}
@@ -203,6 +203,13 @@ FAULTS = {
     "QuorateQueueFull": (
         {"quorate_queued_rows{ensemble='e'}": "900x60", "quorate_queue_limit_rows{ensemble='e'}": "1000x60"}, "20m",
     ),
+    "QuorateDrift": (
+        {
+            "quorate_drift{ensemble='e',output='',member='m',statistic='loss'}": "0x10 1x50",
+            "quorate_drift{ensemble='e',output='',member='',statistic='loss'}": "0x60",
+        },
+        "30m",
+    ),
     "QuorateClassDrift": (
         {
             "quorate_sampled_rows_total{ensemble='e',output='fused',class='red'}": "0+10x1440 14400x200",
@@ -276,6 +283,7 @@ def test_every_alert_fires_on_the_fault_that_it_is_for_and_not_on_health(files, 
         "quorate_certificate_expiry_timestamp_seconds{ensemble='e',file='certificate'}": "8640000x60",
         "quorate_revision_info{ensemble='e',instance='a',revision='1'}": "1x60",
         "process_start_time_seconds{job='q',instance='a'}": "1x60",
+        "quorate_drift{ensemble='e',output='',member='m',statistic='loss'}": "0x60",
     }  # fmt: skip
     tests = [_promtool_test(series, [(name, at, True)]) for name, (series, at) in FAULTS.items()]
     tests.append(_promtool_test(healthy, [(name, "50m", False) for name in FAULTS]))

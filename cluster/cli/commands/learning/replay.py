@@ -20,6 +20,7 @@ def replay(
     online: Annotated[
         bool, typer.Option("--online", help="Learn weights from the labels as they came, and say what they answer.")
     ] = False,
+    drift: Annotated[bool, typer.Option("--drift", help="Say which alarms of drift there would have been.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compute recorded answers again, or say what another fusion would have answered.
@@ -28,5 +29,5 @@ def replay(
     """
     from quorate.cluster.operations.learning.replay import replay as operation
 
-    found = operation(record, spec, online=online)
+    found = operation(record, spec, online=online, drift=drift)
     show(found, found.to_dict(), as_json)
