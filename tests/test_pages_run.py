@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[1]
 # What one page leaves running, or writes, others go on with.
 PAGES = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("data", "models", "graphs", "clusters", "operating", "tuning", "fusion")),
+    *(
+        f"docs/{name}.md"
+        for name in ("data", "models", "graphs", "clusters", "operating", "learning", "tuning", "fusion")
+    ),
 ]
 
 
