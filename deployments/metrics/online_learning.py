@@ -12,7 +12,7 @@ _AGAINST = {"best member": "member", "best fixed mixture": "mixture"}
 
 
 def online_metrics(ensemble: str, report: Mapping[str, Any]) -> Iterator[Metric]:
-    """Series of what ``read_report`` gave."""
+    """Series of what ``at_doors`` gave."""
     last = [(one["output"], one["last"]) for one in report["outputs"] if one["last"] is not None]
     labels = _gauge("quorate_online_labels", "Labels that weights have learned from", "output")
     for one in report["outputs"]:

@@ -23,7 +23,7 @@ class ServerState(Collector):
         ready: whether enough members take calls for an answer.
         processes: by member, where it computes: its ``own`` process, one ``shared`` with others, ``inside`` of this.
         record_number: of the registry's record that is followed; 0 where there is no registry.
-        online: what learning has come to, as ``read_report`` gives it; empty where nothing learns.
+        online: what learning has come to, as ``at_doors`` gives it; empty where nothing learns.
         door: its address, and the number of its process.
         record: of the folder that answers are recorded in, the bytes of its files, and when the oldest of them was last
             written, in seconds since 1970; None while nothing is known of it.

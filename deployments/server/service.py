@@ -136,6 +136,10 @@ class Service:
             "doors": {protocol: list(addresses) for protocol, addresses in asdict(self._doors()).items()},
         }
 
+    def online(self) -> Mapping[str, Any]:
+        """What weights that learn have come to, as who learns has written it last; empty where nothing learns."""
+        return self.engine.metrics.state.online
+
     def ready(self) -> bool:
         """Whether a quorum of members takes calls, and this server goes on to ask them."""
         return not self.leaving and self.engine.answerable()

@@ -139,6 +139,7 @@ class OnlineLearning:
             self._trouble, self._not_before = str(error), time.monotonic() + PAUSE_S
             _log.warning("learned weights were not published: %s", error)
             return
+        self._went_live()  # also where somebody has published since: that is seen next
         self._look()
 
     def _revised(

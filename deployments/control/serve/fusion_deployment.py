@@ -257,13 +257,13 @@ class FusionDeployment:
         return give_elsewhere(apps, labels) if apps else None
 
     def _look_at_learning(self) -> None:
-        """Have metrics say what weights that learn have come to."""
-        from quorate.deployments.learning.online.report import brief, read_report
+        """Have metrics and the page say what weights that learn have come to."""
+        from quorate.deployments.learning.online.report import at_doors, read_report
 
         learns = self._server.engine.revision.spec.online.mode != "off"
         stored = self._registry.online(self._ensemble) if learns else b""
         if stored != self._online:
-            self._server.engine.metrics.state.online = brief(read_report(stored))
+            self._server.engine.metrics.state.online = at_doors(read_report(stored))
             self._online = stored
 
     async def _configure(self, change: Callable[[Telemetry], Telemetry]) -> Telemetry:

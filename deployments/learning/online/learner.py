@@ -23,6 +23,7 @@ from quorate.deployments.learning.online.history import (
 )
 from quorate.deployments.learning.online.mixture import LEAST, OnlineMixture, pooled
 from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher
+from quorate.deployments.learning.online.weights_through_time import WeightsThroughTime
 
 Floats = NDArray[np.float64]
 # Weights that were known at the latest so many labels; rows that were answered before use the oldest of these.
@@ -61,7 +62,8 @@ class Learner:
     def __init__(self, start: Start):
         count = len(start.members)
         self.start, self.labels = start, 0
-        self._used = _Remembered(self._begin(count))
+        first = self._begin(count)
+        self._used, self._through = _Remembered(first), WeightsThroughTime(first)
         self._loss = 0.0
         self._since = np.zeros(3)  # labels of answers since what is pinned is, what was learned lost, and what was live
         self._standings: list[tuple[Standing, int, Floats]] = []
@@ -85,6 +87,7 @@ class Learner:
         held, weights = self._learn(cells, present, known)
         used, after = self._used.add(known, held, weights)
         self.labels += len(truth)
+        self._through.add(labels.came_us, after)
         self._loss += self._cost(used, cells, present)
         if self.publisher is not None:
             since = labels.answered_us >= self.start.since_us
@@ -104,8 +107,8 @@ class Learner:
         live = None if self.publisher is None else dict(zip(names, self._since.tolist(), strict=True))
         return {
             "output": self.start.output, "members": list(self.start.members), "loss": self.loss_name,
-            "standings": standings, "weights": [], "changes": changes, "labels": self.labels, "live": live,
-            "live_weights": None if self.publisher is None else self.publisher.live.tolist(),
+            "standings": standings, "weights": self._through.points(), "changes": changes, "labels": self.labels,
+            "live": live, "live_weights": None if self.publisher is None else self.publisher.live.tolist(),
         }  # fmt: skip
 
     def _begin(self, count: int) -> Floats:

@@ -43,6 +43,19 @@ def brief(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**report, "outputs": outputs, "told": report["told"][-1:]}
 
 
+def at_doors(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What doors tell whoever may ask them: of errors, which may name nodes and files, only that there are some.
+
+    Returns:
+        As ``read_report``, with the ``left_out_rows`` in all, and whether learned weights ``wait``.
+    """
+    if not report:
+        return {}
+    waits, left_out = bool(report["trouble"]), sum(report["left_out"].values())
+    told = {name: value for name, value in report.items() if name not in ("trouble", "left_out")}
+    return {**told, "waits": waits, "left_out_rows": left_out}
+
+
 def last_us(report: Mapping[str, Any], taken_back: bool) -> int:
     """When weights last went live by themselves, or were taken back, since 1970; 0 where none have."""
     return max((one["time_us"] for one in report["told"] if one["taken_back"] is taken_back), default=0)

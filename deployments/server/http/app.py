@@ -121,6 +121,8 @@ class HttpDoor:
                 reply = 200, *home()
             case "/docs":
                 reply = 200, *docs(openapi(service, self._keeper.free < Level.ASK))
+            case "/v2/online":
+                reply = json_reply(service.online())
             case "/metrics":
                 reply = _metrics(service, scope)
             case _:

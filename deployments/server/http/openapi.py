@@ -69,6 +69,7 @@ def _server_paths() -> dict[str, Any]:
                 "responses": {**_ok({"type": "array", "items": _ref("ModelState")}), **_errors(400)},
             }
         },
+        "/v2/online": _get("What weights that learn have come to; empty where none do", _ref("Online")),
         "/metrics": {
             "get": {
                 "summary": "Counts and times for Prometheus",
@@ -155,6 +156,22 @@ def _label_schemas() -> dict[str, Schema]:
     label["properties"] |= {"row": whole, "output": text}
     refused = _object(index=whole, id=text, verdict={"enum": list(VERDICTS)}, why=text)
     return {"Label": label, "Feedback": _object(**dict.fromkeys(VERDICTS, whole), refused=_list(refused))}
+
+
+def _online_schemas() -> dict[str, Schema]:
+    """Nothing is required: it is empty where nothing learns."""
+    text, whole, flag, number = ({"type": name} for name in ("string", "integer", "boolean", "number"))
+    weights = _list(number)
+    point = _object(labels=whole, time_us=whole, weights=weights)
+    rival = _object(name=text, total=number, regret=number, bound=number)
+    standing = _object(**point["properties"], total=number, stale=number, rivals=_list(rival))
+    output = _object(output=text, members=_list(text), loss=text, labels=whole, weights=_list(point))
+    output["properties"] |= {"standings": _list(standing), "live_weights": {**weights, "type": ["array", "null"]}}
+    change = _object(revision=text, time_us=whole, taken_back=flag, gains={"type": "object"})
+    online = _object(mode={"enum": ["shadow", "live"]}, publish_every=text, revision=text, labels=whole, waits=flag)
+    online["properties"] |= {"published": whole, "rolled_back": whole, "left_out_rows": whole}
+    online["properties"] |= {"outputs": _list(output), "told": _list(change)}
+    return {"Online": {**online, "required": []}}
 
 
 def _paths_that_are_off() -> dict[str, Any]:
@@ -246,6 +263,7 @@ def _schemas(service: Service) -> dict[str, Schema]:
     return {
         **_telemetry_schemas(),
         **_label_schemas(),
+        **_online_schemas(),
         "Error": _object(error=text),
         "Server": _object(
             name=text, version=text, extensions=_list(text), doors=_object(http=_list(text), grpc=_list(text))

@@ -122,6 +122,100 @@ function driftRows(metrics) {
   return Object.entries(drifted).map(([member, found]) => row(member, found.length ? found.join(", ") : "as it was"));
 }
 
+const date = (us) => new Date(us / 1e3).toISOString().slice(0, 19).replace("T", " ");
+
+// A line of [time, value] for each series, all between the same two values; marks stand where something happened.
+function line(title, series, [least, most], marks = []) {
+  const svg = find("blank").cloneNode(false);
+  svg.removeAttribute("id");
+  svg.removeAttribute("hidden");
+  const part = (kind, attributes, parent = svg) => {
+    const made = parent.appendChild(document.createElementNS(svg.namespaceURI, kind));
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  };
+  const times = series[0].points.map(([time]) => time);
+  const [first, last] = [times[0], times[times.length - 1]];
+  const x = (time) => ((100 * (time - first)) / (last - first || 1)).toFixed(2);
+  const y = (value) => (19 - (18 * (value - least)) / (most - least || 1)).toFixed(2);
+  for (const [name, value] of [["viewBox", "0 0 100 20"], ["preserveAspectRatio", "none"]]) svg.setAttribute(name, value);
+  part("title", {}).textContent = `${title}, ${date(first)} to ${date(last)} UTC`;
+  for (const { time, kind } of marks) {
+    if (time >= first) part("line", { x1: x(Math.min(time, last)), x2: x(Math.min(time, last)), y1: 0, y2: 20, class: kind });
+  }
+  for (const { points, kind } of series) {
+    part("polyline", { points: points.map(([time, value]) => `${x(time)},${y(value)}`).join(" "), class: kind });
+  }
+  return svg;
+}
+
+function regretRows(output, named) {
+  const standings = output.standings;
+  const last = standings[standings.length - 1];
+  return last.rivals.map((rival, at) => {
+    const of = (what) => standings.map((standing) => [standing.time_us, standing.rivals[at][what]]);
+    const series = [{ points: of("regret"), kind: "" }, { points: of("bound"), kind: "bound" }];
+    const values = series.flatMap(({ points }) => points.map(([, value]) => value));
+    const range = [Math.min(0, ...values), Math.max(0, ...values)];
+    const loss = `${(rival.total / last.labels).toFixed(4)} ${output.loss}`;
+    const drawn = line(`regret to ${rival.name}`, series, range);
+    return row(named(rival.name), loss, rival.regret.toFixed(1), rival.bound.toFixed(1), drawn);
+  });
+}
+
+function weightRows(output, named, told) {
+  const points = output.weights;
+  const happened = told.filter((one) => output.output in one.weights);
+  const marks = happened.map((one) => ({ time: one.time_us, kind: one.taken_back ? "back" : "" }));
+  return output.members.map((member, at) => {
+    const series = [{ points: points.map((point) => [point.time_us, point.weights[at]]), kind: "" }];
+    const live = output.live_weights ? output.live_weights[at].toFixed(4) : "";
+    const drawn = line(`weight of ${member}`, series, [0, 1], marks);
+    return row(named(member), points[points.length - 1].weights[at].toFixed(4), live, drawn);
+  });
+}
+
+function toldRow(one) {
+  const gains = Object.entries(one.gains);
+  const better = gains.map(([output, gain]) => {
+    const by = `${gain.toFixed(4)} over ${one.decided_by[output]} labels`;
+    return gains.length > 1 ? `${output}: ${by}` : by;
+  });
+  return row(date(one.time_us), one.taken_back ? "taken back" : "went live", one.revision, better.join("; "));
+}
+
+function learningSaid(report) {
+  const last = (output) => output.standings[output.standings.length - 1];
+  const lost = report.outputs.filter((output) => output.standings.length).map((output) =>
+    `${output.output} ${(last(output).total / last(output).labels).toFixed(4)} ${output.loss} a row`);
+  const how = report.mode === "live" ? `live, at most every ${report.publish_every}` : "in the shadow";
+  const said = [`${how}: ${report.labels} labels`, ...lost];
+  said.push(`went live by itself ${report.published} times, taken back ${report.rolled_back} times`);
+  if (report.left_out_rows) said.push(`${report.left_out_rows} labelled rows left out`);
+  if (report.waits) said.push("learned weights wait; quorate status says why");
+  return said.join("; ");
+}
+
+async function showOnline(metrics) {
+  const learns = samples(metrics, "quorate_online_changes_total").length > 0;
+  const report = learns ? await read("GET", "/v2/online") : {};
+  if (!report.mode) return show({ online: false });
+  const several = report.outputs.length > 1;
+  const known = report.outputs.filter((output) => output.standings.length);
+  const rows = { regret: [], weight: [], told: report.told.map(toldRow).reverse() };
+  for (const output of known) {
+    const named = (name) => (several ? `${output.output}: ${name}` : name);
+    rows.regret.push(...regretRows(output, named));
+    if (output.weights.length) rows.weight.push(...weightRows(output, named, report.told));
+  }
+  find("learning").textContent = learningSaid(report);
+  for (const [id, lines] of Object.entries(rows)) {
+    find(id).replaceChildren(...lines);
+    show({ [`${id}-table`]: lines.length > 0 });
+  }
+  show({ online: true });
+}
+
 function modelRow(found, statistics) {
   const { success, fail } = statistics.inference_stats;
   const mean = success.count ? `${(success.ns / success.count / 1e6).toFixed(2)} ms` : "";
@@ -141,6 +235,7 @@ async function refresh() {
   showBack(metrics);
   find("drift").replaceChildren(...driftRows(metrics));
   show({ drifting: find("drift").rows.length > 0 });
+  await showOnline(metrics);
   if (find("model").length !== index.length) {
     find("model").replaceChildren(...index.map(({ name }) => new Option(name)));
     fillRequest();

@@ -1,8 +1,11 @@
 """Weights that learn from labels in a running ensemble, and go live by themselves."""
 
+import json
 import os
 import signal
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +143,70 @@ def test_a_status_and_metrics_say_where_learning_stands(deployed):
         assert words in printed
     counted = 'quorate_online_changes_total{ensemble="learning",what="taken_back"} 1.0'
     until(lambda: counted in httpx.get(f"{deployed.http}/metrics").text, 20)
+    until(lambda: httpx.get(f"{deployed.http}/v2/online").json()["labels"] == GIVEN["learning"], 20)
+    at_door = httpx.get(f"{deployed.http}/v2/online").json()
+    assert [one["taken_back"] for one in at_door["told"]] == [False, True]
+    assert at_door["outputs"][0]["weights"][-1]["labels"] == GIVEN["learning"]
+
+
+def own_lease_is_held():
+    """Whether something is being changed that nobody has asked for."""
+    from quorate.deployments.control.ray_private import ClusterStore
+
+    store = ClusterStore()
+    leases = [json.loads(store.get(key) or b"{}") for key in store.keys("lease/learning/")]
+    return any(one and one["by_itself"] and not one["over"] for one in leases)
+
+
+def publish_over(learned, waits, monkeypatch):
+    """Publish as an operator: ``waits`` is set while somebody else is at it, and learned weights are live by then."""
+    from quorate.deployments.control.publish import publish
+    from quorate.deployments.records import lease
+    from quorate.deployments.spec.patch import revise
+
+    free_number = lease._Waiter.free_number
+
+    def seen(waiter):
+        found = free_number(waiter)
+        if found is None:
+            waits.set()
+        return found
+
+    def revised(record):
+        learned.append(record.live.spec.fusion.weights)
+        return revise(record.live.spec, json.dumps({"fusion": {"weights": {"a": 0.6, "b": 0.4}}}))
+
+    monkeypatch.setattr(lease._Waiter, "free_number", seen)
+    publish("learning", revised)
+
+
+def test_learning_waits_for_an_operators_command_and_an_operators_publication_for_one_of_learning(client, monkeypatch):
+    from quorate.deployments.control.describe import describe_fusion
+    from quorate.deployments.control.ray_private import ClusterStore
+    from quorate.deployments.records.lease import hold
+
+    before, learned, waits = told(), list[Any](), threading.Event()
+    client.publish({"weights": {"a": 0.5, "b": 0.5}})
+    until(lambda: told()["outputs"][0]["live_weights"] == [0.5, 0.5], 20)
+    door = describe_fusion("learning")[0]["pid"]
+    with hold(ClusterStore(), "learning", "a deployment"):
+        teach(client, np.random.default_rng(5), shift=-2)
+        until(lambda: "a deployment" in told()["trouble"], 20)
+        assert live_weights() == {"a": 0.5, "b": 0.5}
+        os.kill(door, signal.SIGSTOP)  # a rollout goes no further than to this door
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            until(own_lease_is_held, 20)
+            publishing = pool.submit(publish_over, learned, waits, monkeypatch)
+            assert waits.wait(20)
+        finally:
+            os.kill(door, signal.SIGCONT)
+        publishing.result()
+    assert learned[0]["b"] > 0.5
+    assert live_weights() == {"a": 0.6, "b": 0.4}
+    until(lambda: told()["outputs"][0]["live_weights"] == [0.6, 0.4], 20)
+    assert told()["published"] == before["published"] + 1
+    assert (told()["rolled_back"], told()["trouble"]) == (before["rolled_back"], "")
 
 
 def test_in_the_shadow_it_learns_and_publishes_nothing(client, deployed):

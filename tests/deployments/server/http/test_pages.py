@@ -9,7 +9,9 @@ import httpx
 import pytest
 
 from quorate.deployments import Doors
+from quorate.deployments.learning.online.report import at_doors, read_report
 from quorate.deployments.server.http.pages import docs
+from tests.deployments.support.learned_report import learned_report
 
 
 class Page(HTMLParser):
@@ -111,3 +113,47 @@ def test_behind_a_token_the_page_is_there_and_tells_nothing(open_doors, pair_spe
         for method in set(item) & {"get", "post"}:
             is_open = path in ("/", "/v2/health/live", "/v2/health/ready", "/-/healthz")
             assert ("401" in item[method]["responses"]) == ("security" in item[method]) == (not is_open)
+
+
+@pytest.fixture
+def learned(open_doors, pair_spec):
+    """Of a door whose weights learn: its page, and what the page asks for of them."""
+    doors = open_doors({**pair_spec, "name": "learned"})
+    assert httpx.get(f"{doors.http}/v2/online").json() == {}
+    stored = learned_report(trouble="node 10.0.0.7 has no /secret/path")
+    doors.engine.metrics.state.online = at_doors(read_report(stored))
+    found = [httpx.get(f"{doors.http}{path}") for path in ("/", "/v2/online", "/metrics", "/openapi.json")]
+    return Page(found[0]), found[1], found[2].text, found[3].json()
+
+
+def test_the_page_is_told_what_weights_that_learn_have_come_to_and_no_error_of_it(learned):
+    _, reply, metrics, _ = learned
+    found = reply.json()
+    (output,) = found["outputs"]
+    assert 'quorate_online_changes_total{ensemble="learned",what="taken_back"} 1.0' in metrics
+    assert (found["labels"], output["weights"][-1]["labels"], output["weights"][0]["labels"]) == (600, 600, 0)
+    assert output["weights"][0]["weights"] == pytest.approx([0.25, 0.75], abs=0.02)
+    assert all(sum(point["weights"]) == pytest.approx(1, abs=1e-3) for point in output["weights"])
+    names = [rival["name"] for rival in output["standings"][-1]["rivals"]]
+    assert [name.partition(",")[0] for name in names] == ["best member", "best fixed mixture", "first weights"]
+    assert all(rival["regret"] <= rival["bound"] for at in output["standings"] for rival in at["rivals"])
+    assert [one["taken_back"] for one in found["told"]] == [False, True]
+    assert (found["waits"], found["left_out_rows"]) == (True, 2)
+    assert "secret" not in reply.text
+
+
+def test_what_the_script_reads_of_weights_that_learn_is_there(learned):
+    page, reply, _, document = learned
+    found = reply.json()
+    (output,) = found["outputs"]
+    standing = output["standings"][-1]
+    read = {"report": found, "output": output, "standing": standing, "rival": standing["rivals"][0]}
+    read |= {"point": output["weights"][0], "one": found["told"][0]}
+    script = page.blocks["script"]
+    part = script[script.index("function regretRows") : script.index("function modelRow")]
+    for name, value in read.items():
+        fields = set(re.findall(rf"\b{name}\.(\w+)", part))
+        assert fields, name
+        assert fields <= set(value), name
+    described = document["components"]["schemas"]["Online"]["properties"]
+    assert set(described) == set(found)
