@@ -1,6 +1,7 @@
 """Labels for answers: on every wire, told apart, there after a restart, and never acknowledged before they are kept."""
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 
 from quorate.deployments import AsyncClient, Client
 from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
+from quorate.deployments.learning.arrow_file import ArrowFile
 from quorate.deployments.learning.feedback import Feedback
 from quorate.deployments.learning.folder import LABELS, RecordFolder
 from quorate.deployments.learning.known_answers import KnownAnswers
-from quorate.deployments.learning.label_files import JOIN_FILES, LabelFiles, LabelRow
+from quorate.deployments.learning.label_files import JOIN_FILES, SCHEMA, LabelFiles, LabelRow, write_rows
 from quorate.deployments.learning.labels import Label, read_label
 from quorate.deployments.learning.reading import open_record
 from quorate.deployments.learning.seen import RECENT, Seen
@@ -123,6 +125,19 @@ def test_small_files_of_a_store_are_joined_and_no_label_is_lost(tmp_path):
         files.append([LabelRow(answer(number), 0, "", Label(("red",)), number)])
     assert len(RecordFolder(tmp_path).list(LABELS)) < JOIN_FILES
     assert len(open_record(tmp_path).labels()) == 2 * JOIN_FILES
+
+
+def test_files_of_labels_that_have_gone_are_forgotten(tmp_path):
+    folder = RecordFolder(tmp_path)
+    rows = [LabelRow("a", 0, "", Label(("red",)), 1)]
+    reader = LabelFiles(folder, "")
+    for _ in range(2):
+        with contextlib.closing(ArrowFile(folder.grow(folder.path(LABELS, "1-0.arrow")), SCHEMA)) as file:
+            file.write(write_rows(rows))
+        assert list(reader.new_rows()) == rows
+        for file in folder.list(LABELS):
+            folder.delete(file.path)
+        assert list(reader.new_rows()) == []
 
 
 def test_nothing_is_acknowledged_that_the_disk_did_not_take(spec, tmp_path, monkeypatch):
