@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import threading
 import time
 from typing import Any
 
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from quorate.deployments import AsyncClient, Client
-from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
+from quorate.deployments.errors import OverloadedError, RemoteError, RequestError, UnavailableError
+from quorate.deployments.learning import feedback as feedback_of_a_record
 from quorate.deployments.learning.arrow_file import ArrowFile
 from quorate.deployments.learning.feedback import Feedback
 from quorate.deployments.learning.folder import LABELS, RecordFolder
@@ -398,4 +400,25 @@ def test_where_no_other_answers_a_label_is_unknown_and_others_are_taken(tmp_path
     given = [GivenLabel(answer(1), "red"), GivenLabel(answer(1, OTHER), "red")]
     assert verdicts(feedback.give(spec, given, others).result(60)) == {"accepted": 1, "unknown": 1}
     assert verdicts(feedback.give(spec, given, lambda labels: None).result(60)) == {"again": 1, "unknown": 1}
+    feedback.close()
+
+
+def test_labels_that_others_are_asked_about_count_among_those_that_wait(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr(feedback_of_a_record, "MAX_WAITING", 3)
+    asked, released = threading.Semaphore(0), threading.Event()
+
+    def others(labels):
+        asked.release()
+        released.wait()
+
+    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, Counted())
+    replies = []
+    for number in range(2):
+        replies.append(feedback.give(spec, [GivenLabel(answer(number, OTHER), "red")] * 2, others))
+        asked.acquire()
+    with pytest.raises(OverloadedError):
+        feedback.give(spec, [GivenLabel(answer(), "red")])
+    released.set()
+    assert [verdicts(reply.result(60)) for reply in replies] == [{"unknown": 2}] * 2
+    assert verdicts(feedback.give(spec, [GivenLabel(answer(), "red")]).result(60)) == {"accepted": 1}
     feedback.close()
