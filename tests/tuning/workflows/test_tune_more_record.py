@@ -124,3 +124,13 @@ def test_a_record_of_a_fusion_that_chose_whom_to_ask_is_no_sample_without_inputs
     more = more_of_record(f"{tmp_path}/kept/judged", former.whole, former.folder)
     assert 0 < np.isnan(more.outputs["b"]).any(axis=1).sum() < 60
     assert not np.isnan(more.outputs["a"]).any()
+
+
+def test_a_record_of_fewer_members_says_nothing_of_the_others(first, tmp_path):
+    fewer = {**SPEC, "members": {"a": SPEC["members"]["a"]}, "fusion": {"rule": "mean", "deadline_s": 5.0}}
+    record(tmp_path, fewer, drawn(60, 6), inputs=True)
+    former = former_run(first.folder)
+    more = more_of_record(f"{tmp_path}/judged", former.whole, former.folder)
+    assert more.others == {}
+    assert np.isnan(more.outputs["b"]).all()
+    assert not np.isnan(more.outputs["a"]).any()
