@@ -1,8 +1,8 @@
 """Shadows and the live fusion by labels, in a fusion replica: what both said is remembered until labels come for it.
 
 That is of answers of a while, as many as ``MOST_BYTES`` hold; later labels count in what ``judge_shadows`` reads of the
-whole record. All but handing over is done by a thread of its own, which also looks what labels there are; what is handed
-over while it waits for the store is not judged beyond as many bytes.
+whole record. All but handing over is done by a thread of its own, which also looks what labels there are; while that
+waits for the store, what is handed over beyond as many bytes is not judged.
 """
 
 # R rows, C classes
