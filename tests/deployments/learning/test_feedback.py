@@ -137,8 +137,8 @@ def test_files_of_labels_that_have_gone_are_forgotten(tmp_path):
         with contextlib.closing(ArrowFile(folder.grow(folder.path(LABELS, "1-0.arrow")), SCHEMA)) as file:
             file.write(write_rows(rows))
         assert list(reader.new_rows()) == rows
-        for file in folder.list(LABELS):
-            folder.delete(file.path)
+        for gone in folder.list(LABELS):
+            folder.delete(gone.path)
         assert list(reader.new_rows()) == []
 
 
