@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 from quorate.cluster.arguments.spec import SpecLike, naming_spec_lines, spec_and_folder
 from quorate.cluster.local.connection import connected, is_jobs_address
 from quorate.cluster.operations.deploy import starting
+from quorate.cluster.operations.learning.shadows_by_labels import JudgedByOutput, judged_by_labels
 from quorate.deployments.display import Displayed, Table
-from quorate.deployments.errors import RequestError, ShadowError
+from quorate.deployments.errors import ShadowError
 
 if TYPE_CHECKING:
     from quorate.deployments.control.shadows import ShadowStates
     from quorate.deployments.learning.shadows.asking import MemberCalls
     from quorate.deployments.learning.shadows.comparison import Comparison
-    from quorate.deployments.learning.shadows.judging import JudgedSums
-    from quorate.deployments.records.registry import Record
     from quorate.deployments.rollout.rollout import Candidate, Check
-    from quorate.tuning.evaluation.judged_shadows import Judged
 
 OnStep = Callable[[str], None]
 
@@ -217,7 +214,7 @@ def _looked_at(name: str, did: str, report: bool) -> Shadows:
 
     record = control.recorded_shadows(name)
     states = control.shadow_states(record)
-    judged, why = _judged(record, states) if report and record.shadows else ({}, "")
+    judged, why = judged_by_labels(record, states) if report and record.shadows else ({}, "")
     return Shadows(
         name, states.live, states.doors, states.silent, states.dropped_rows, states.given_up_rows, did, why,
         _outputs(states, judged),
@@ -291,46 +288,7 @@ def _watched(name: str, canary: float | None, canary_s: float, say: OnStep) -> C
     return check
 
 
-def _judged(record: Record, states: ShadowStates) -> tuple[dict[tuple[str, str], tuple[dict[str, Any], ...]], str]:
-    """Shadows by labels: of the whole record, or, where members are asked for a shadow alone, of what doors remember.
-
-    And why there is nothing by labels, where there is nothing.
-    """
-    by_record, why = _judged_by_record(record)
-    found = {key: tuple(_plain(one) for one in judged) for key, judged in by_record.items()}
-    for name, state in states.shadows.items():
-        for output, sums in state.judged.items():
-            found.setdefault((name, output), (_of_sums(sums),))
-    return found, "" if found else why
-
-
-def _of_sums(sums: JudgedSums) -> dict[str, Any]:
-    """As ``Judged`` in JSON."""
-    means = {"live": sums.live / sums.rows, "shadow": sums.shadow / sums.rows}
-    bounds = {name: sums.to_json()[name] for name in ("gain", "least", "most")}
-    return {"metric": sums.metric, "rows": sums.rows, "answers": sums.answers, **means, **bounds}
-
-
-def _judged_by_record(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
-    from quorate.deployments.control.shadows import built
-    from quorate.deployments.learning.reading import open_record
-    from quorate.tuning.evaluation.judged_shadows import judge_shadows
-
-    kept, name = record.live.spec.record, record.live.spec.name
-    if kept is None:
-        return {}, "nothing by labels: nothing is recorded; deploy with record: {folder: ...}"
-    try:
-        found = open_record(f"{kept.folder.rstrip('/')}/{name}")
-    except RequestError as error:
-        return {}, f"nothing by labels: {error}"
-    shadows = {one.spec.revision: built(one) for one in record.shadows if not one.own}
-    judged = judge_shadows(found, built(record.live), shadows)
-    return judged, "" if judged else f"nothing by labels: none has come for answers in {kept.folder}"
-
-
-def _outputs(
-    states: ShadowStates, judged: dict[tuple[str, str], tuple[dict[str, Any], ...]]
-) -> tuple[ShadowOutput, ...]:
+def _outputs(states: ShadowStates, judged: JudgedByOutput) -> tuple[ShadowOutput, ...]:
     found = []
     for name, state in states.shadows.items():
         asked = tuple(_asked(member, calls) for member, calls in state.asked.items())
@@ -348,11 +306,6 @@ def _asked(member: str, calls: MemberCalls) -> dict[str, Any]:
         "member": member, "rows": calls.rows, "reply_s": calls.seconds / calls.replies if calls.replies else None,
         "failed": calls.failed.total(), "reasons": dict(calls.failed),
     }  # fmt: skip
-
-
-def _plain(judged: Judged) -> dict[str, Any]:
-    """As JSON would hold it, which has no infinity: bounds that nothing is known of are None."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(judged).items()}
 
 
 def _output(name: str, output: str, compared: Comparison, judged: tuple[dict[str, Any], ...]) -> ShadowOutput:

@@ -9,7 +9,7 @@ import logging
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from quorate.deployments.routing.replica import Address, Peer
 from quorate.deployments.routing.reply import MemberReply
 from quorate.deployments.routing.shared_replica import Connections, Inside
 from quorate.deployments.spec.ensemble import EnsembleSpec
-from quorate.deployments.telemetry.settings import LogSettings, Telemetry
+from quorate.deployments.telemetry.spread_telemetry import SpreadTelemetry
 from quorate.deployments.telemetry.tracer import RequestTrace, Tracer
 from quorate.fusion.errors import FusionError, QuorateError
 
@@ -59,7 +59,7 @@ class Engine:
         spec: the ensemble as it was started; ``revision.spec`` is the live one.
         metrics: what happened so far.
         tracer: which requests are traced.
-        on_logs: told how lines are to be written.
+        telemetry: what is traced and logged, by the members' replicas too.
         revisions: those it answers by.
         answers: what answers are called, and who keeps what they were fused from.
     """
@@ -79,17 +79,15 @@ class Engine:
         self.spec = spec
         share_port = spec.serving.replicas.max > 1
         self.metrics = Metrics(spec.name, spec.members, spec.outputs, share_port=share_port)
-        self.tracer, self._told = Tracer(spec.name, node_id), b""
-        self.answers = AnswerIds()
-        self.on_logs: Callable[[LogSettings], None] = lambda settings: None
+        self.tracer, self.answers = Tracer(spec.name, node_id), AnswerIds()
+        self.telemetry = SpreadTelemetry(self.tracer, self._replicas)
         limits = Limits(spec.serving.max_queued_rows, spec.serving.max_queued_bytes)
 
         own, connections = secrets.token_hex(8), Connections(node_id, tls, inside)
 
         def connect(name: str, address: Address, on_lost: Callable[[Peer], None]) -> Peer:
             peer = connections.connect(name, address, on_lost)
-            if self._told:
-                peer.tell(self._told)
+            self.telemetry.greet(peer)
             return peer
 
         def member(name: str) -> Member:
@@ -117,30 +115,12 @@ class Engine:
         """The live one."""
         return self.revisions.live.revision
 
+    def _replicas(self) -> Iterator[Peer]:
+        return (peer for member in self.revisions.members() for peer in member.replicas.values())
+
     def _thinned_s(self) -> Mapping[str, float]:
         thinning = self.revisions.live.thinning
         return {} if thinning is None else thinning.left_out_s()
-
-    async def use_telemetry(self, settings: Telemetry) -> None:
-        """Trace and log so from now on, and have the members do so.
-
-        Raises:
-            MissingExtraError: traces are to be recorded, and what records them is not installed; nothing has changed.
-        """
-        await asyncio.to_thread(self.tracer.use, settings)
-        self._spread(settings)
-
-    async def adopt_telemetry(self, settings: Telemetry) -> None:
-        """The same of settings that hold at other doors already: what can be done here is done."""
-        await asyncio.to_thread(self.tracer.adopt, settings)
-        self._spread(settings)
-
-    def _spread(self, settings: Telemetry) -> None:
-        self.on_logs(settings.logs)
-        self._told = settings.to_json()
-        for member in self.revisions.members():
-            for peer in member.replicas.values():
-                peer.tell(self._told)
 
     @property
     def queued_rows(self) -> int:

@@ -27,7 +27,7 @@ from quorate.deployments.wire.answer_id import parse_answer_id
 from quorate.deployments.wire.feedback import FeedbackReply, GivenLabel
 
 _log = logging.getLogger(__name__)
-# Labels that wait to be written; more are refused. And those that are written together.
+# Labels that wait to be written, or for what others say of them; more are refused. And those that are written together.
 MAX_WAITING, COMMIT_LABELS = 200_000, 20_000
 # How often it is looked which answers have gone, where no label asks.
 LOOK_S = 30.0
@@ -68,6 +68,7 @@ class Feedback:
         self._counts = counts
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._put = self._taken = 0  # each is written by one thread alone
+        self._passed_on = 0  # labels of requests for which others are being asked
         self._seen = Seen()
         self._looked_at = self._read_at = -LOOK_S
         self._asking = ThreadPoolExecutor(ASKING, thread_name_prefix="labels-elsewhere")
@@ -96,13 +97,14 @@ class Feedback:
 
         def told(done: Future[FeedbackReply]) -> None:
             error = done.exception()
-            found.set_result(job.verdicts) if error is None else found.set_exception(error)
+            if found.set_running_or_notify_cancel():  # else who wanted to know has gone
+                found.set_result(job.verdicts) if error is None else found.set_exception(error)
 
         job.future.add_done_callback(told)
         return found
 
     def _enqueued(self, job: _Job) -> _Job:
-        if self._put - self._taken > MAX_WAITING:
+        if self._put - self._taken + self._passed_on > MAX_WAITING:
             raise OverloadedError("the queue of labels", MAX_WAITING, 1.0)
         self._put += len(job.given)
         self._queue.put(job)
@@ -175,6 +177,8 @@ class Feedback:
         for job in jobs:
             strangers = self._strangers(known, job) if job.others is not None else []
             if strangers:
+                with self._counting:
+                    self._passed_on += len(job.given)
                 self._asking.submit(self._ask_others, job, strangers)
             else:
                 self._reply(job)
@@ -194,6 +198,8 @@ class Feedback:
             _log.warning("labels for %s could not be passed on: %s", self._ensemble, error)
         for place, verdict in zip(places, told or (), strict=False):
             job.verdicts[place] = verdict
+        with self._counting:
+            self._passed_on -= len(job.given)
         self._reply(job, places if told is not None else ())
 
     def _reply(self, job: _Job, counted: Sequence[int] = ()) -> None:

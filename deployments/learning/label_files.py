@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from quorate.deployments.learning.arrow_file import ArrowFile, read_batches
-from quorate.deployments.learning.folder import LABELS, PLACES, SUFFIX, RecordFolder
+from quorate.deployments.learning.folder import LABELS, PLACES, SUFFIX, RecordFolder, StoredFile
 from quorate.deployments.learning.labels import Label
 
 SCHEMA = pa.schema(
@@ -57,6 +57,41 @@ def read_rows(batch: pa.RecordBatch) -> Iterator[LabelRow]:
         yield LabelRow(answer, row, output, Label(tuple(classes), tuple(values)), time_us)
 
 
+class FollowedLabels:
+    """The files of labels of a record, of which each record batch is read once."""
+
+    def __init__(self, folder: RecordFolder):
+        self._folder = folder
+        self._read: dict[str, tuple[int, int]] = {}  # by file, its bytes and record batches so far
+
+    def look(self) -> list[StoredFile]:
+        """The files that there are; those that have gone are forgotten, and those that come in their stead are new.
+
+        Raises:
+            OSError: the store does not say.
+        """
+        files = self._folder.list(LABELS)
+        self._read = {file.path: self._read[file.path] for file in files if file.path in self._read}
+        return files
+
+    def new(self, files: Iterable[StoredFile]) -> Iterator[pa.RecordBatch]:
+        """What these hold that was not there before."""
+        for file in files:
+            nbytes, batches = self._read.get(file.path, (0, 0))
+            if file.nbytes == nbytes:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                for batch in read_batches(self._folder.files, file.path, batches):
+                    batches += 1
+                    yield batch
+            self._read[file.path] = file.nbytes, batches
+
+    def pass_over(self, file: StoredFile) -> None:
+        """Take what a file holds now as read."""
+        for _ in self.new([file]):
+            pass
+
+
 class LabelFiles:
     """One replica's files of labels, and a look at all others'."""
 
@@ -65,7 +100,7 @@ class LabelFiles:
         self._own: set[str] = set()
         self._open: ArrowFile | None = None
         self._put: list[tuple[str, pa.RecordBatch]] = []  # of a store, not joined yet
-        self._read: dict[str, tuple[int, int]] = {}  # by others' files, their bytes and record batches so far
+        self._others = FollowedLabels(folder)
 
     def announce(self) -> None:
         """Let other replicas know of this one, before it gives any answer an id.
@@ -109,15 +144,10 @@ class LabelFiles:
         Raises:
             OSError: the store does not say.
         """
-        for file in self._folder.list(LABELS):
-            nbytes, batches = self._read.get(file.path, (0, 0))
-            if file.path in self._own or file.nbytes == nbytes:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                for batch in read_batches(self._folder.files, file.path, batches):
-                    batches += 1
-                    yield from read_rows(batch)
-            self._read[file.path] = file.nbytes, batches
+        files = self._others.look()
+        self._own &= {file.path for file in files}
+        for batch in self._others.new(file for file in files if file.path not in self._own):
+            yield from read_rows(batch)
 
     def close(self) -> None:
         """Close the file that is open; what is in it is there anyway."""

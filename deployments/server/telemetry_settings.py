@@ -77,9 +77,9 @@ class TelemetrySettings:
 
     async def _change(self, change: Callable[[Telemetry], Telemetry]) -> None:
         try:
-            await self._engine.use_telemetry(change(self._engine.tracer.settings))
+            await self._engine.telemetry.use(change(self._engine.tracer.settings))
             if self._configure is not None:
-                await self._engine.use_telemetry(await self._configure(change))
+                await self._engine.telemetry.use(await self._configure(change))
         except MissingExtraError as error:
             raise UnavailableError(str(error)) from None
 

@@ -75,7 +75,7 @@ def more_of_record(location: str | Path, spec: EnsembleSpec, folder: Path) -> Mo
     same = _SameMembers(record, spec, folder)
     outputs, others = {}, {}
     for name, output in zip(given.names, given.outputs, strict=True):
-        foreign = np.concatenate([np.full(len(p.places), not same.of(p.rows.about.revision, name)) for p in parts])
+        foreign = np.concatenate([np.full(len(p.places), same.is_another(name, p.rows.about)) for p in parts])
         outputs[name] = np.where(foreign[:, None], np.float32("nan"), output)
         if foreign.any():
             others[name] = int(foreign.sum())
@@ -152,7 +152,11 @@ class _SameMembers:
         self._known: dict[tuple[str, str], bool] = {}
         self._specs: dict[str, EnsembleSpec | None] = {}
 
-    def of(self, revision: str, name: str) -> bool:
+    def is_another(self, name: str, about: AnswersMetadata) -> bool:
+        """Whether answers are those of another member of this name, rather than of it or of none."""
+        return name in about.members and not self._same(about.revision, name)
+
+    def _same(self, revision: str, name: str) -> bool:
         if revision not in self._specs:
             self._specs[revision] = self._record.spec(revision)
         if (revision, name) not in self._known:

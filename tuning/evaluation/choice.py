@@ -24,16 +24,10 @@ from quorate.tuning.alternatives.by_task.quantiles import quantile_alternatives
 from quorate.tuning.alternatives.by_task.rankings import ranking_alternatives
 from quorate.tuning.alternatives.catalogue import alternatives, value_alternatives
 from quorate.tuning.alternatives.decided import Decided, label_decisions
-from quorate.tuning.alternatives.out_of_sample import Numbers, OutOfSample, out_of_sample
+from quorate.tuning.alternatives.out_of_sample import OutOfSample, out_of_sample
 from quorate.tuning.alternatives.patterns import with_patterns
-from quorate.tuning.alternatives.promises.bandited import FittedPolicy, fit_bandited, fit_policy
-from quorate.tuning.alternatives.promises.cascaded import (
-    CASCADE,
-    Cascaded,
-    can_be_cascaded,
-    cascade_cost,
-    fit_cascaded,
-)
+from quorate.tuning.alternatives.promises.cascade_or_bandit import cheapest_promise
+from quorate.tuning.alternatives.promises.cascaded import CASCADE, Cascaded, can_be_cascaded
 from quorate.tuning.alternatives.promises.risk import Risk, check_risk
 from quorate.tuning.alternatives.recipe import Recipe
 from quorate.tuning.alternatives.refitted import refitted
@@ -48,10 +42,6 @@ from quorate.tuning.evaluation.metrics.tag_metrics import SPAN_F1
 from quorate.tuning.evaluation.price import Price
 from quorate.tuning.evaluation.verdict import LEAST_SAID, SAME, Choice, Decision, Proof, Standing
 
-# A bandit has more to go wrong than a cascade: it has to be cheaper by this, of what is paid.
-_CHEAPER = 0.95
-# On fewer rows the two are not told apart.
-_BANDIT_ROWS = 500
 # Four to one is a reason to move to the more elaborate, between ensembles of one cost and where nothing is shown.
 _LIKELY = 0.8
 
@@ -173,46 +163,11 @@ def _with_cascade(
     costs = None if price is None else price.device_ms
     parts = (by_name[choice.recommended], solve, judge, by.numbers, risk)
     try:
-        made = _cheapest(likely, parts, costs, options["seed"])
+        made = cheapest_promise(likely, parts, costs, options["seed"])
     except QuorateError as error:
         return choice.without(CASCADE, str(error))
     found.append(made)
     return compare(found, solve, judge, by, **options)
-
-
-def _cheapest(
-    likely: Sequence[OutOfSample], parts: tuple[OutOfSample, Outputs, Outputs, Numbers, Risk],
-    costs: Mapping[str, float] | None, seed: int,
-) -> OutOfSample:  # fmt: skip
-    """A cascade, or a bandit where that is the cheaper one on solving rows, or rows are to be explored: only one of the
-    two is tested on judging rows.
-
-    Args:
-        likely: linear pools, the best first.
-        parts: what it is compared with, rows, numbers and risk, as of ``fit_cascaded``.
-
-    Raises:
-        TuningError: no threshold, or no price, passes the test.
-    """
-    _, solve, _, _, risk = parts
-    first = recipe_of(likely[0].fitted)
-    assert first is not None
-    policies = ((one, fit_policy(recipe_of(one.fitted), solve, costs, risk)) for one in likely)
-    plain, policy = next(((one, made) for one, made in policies if made is not None), (None, None))
-    if plain is not None and policy is not None and _preferred(policy, first, solve, risk, costs):
-        return fit_bandited(policy, plain, *parts, seed)
-    if risk.explore:
-        found = "members or rows are too few for a bandit, and a cascade does not explore"
-        raise TuningError("explore", found, "leave it out, or give three members or more and hundreds of rows")
-    return fit_cascaded(likely[0], *parts, costs, seed)
-
-
-def _preferred(
-    policy: FittedPolicy, pool: Recipe, solve: Outputs, risk: Risk, costs: Mapping[str, float] | None
-) -> bool:  # fmt: skip
-    if risk.explore or len(solve) < _BANDIT_ROWS:
-        return risk.explore > 0
-    return policy.cost < _CHEAPER * cascade_cost(pool, solve, risk, costs)
 
 
 def _checked_metric(metric: Metric | RowMetric | None, solve: Outputs, judge: Outputs) -> RowMetric:

@@ -17,10 +17,10 @@ from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.spreading import keep_copies
 from quorate.deployments.control.online.labels_elsewhere import give_elsewhere
 from quorate.deployments.control.publish import publish
-from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later, kept_root
+from quorate.deployments.control.ray_private import ClusterStore, bind_serve_to_node, end_process_later
+from quorate.deployments.control.serve.loading_inside import load_inside
 from quorate.deployments.control.serve.moving_doors import LOOK_S, NodeWatch, follow_nodes
 from quorate.deployments.control.serve.repeating import repeat
-from quorate.deployments.errors import SentError
 from quorate.deployments.logs.files import SHARED, LogFile
 from quorate.deployments.logs.handler import DOORS, keep_own
 from quorate.deployments.logs.lives import tell_ended
@@ -108,7 +108,7 @@ class FusionDeployment:
         self._server.engine.metrics.state.door = at_port(_reachable(host), self._server.http_port), str(os.getpid())
         self._tell_doors(record if ours else None)
         self._server.learning.others = self._give_elsewhere
-        self._telemetry, self._server.engine.on_logs = Telemetry(), log.use
+        self._telemetry, self._server.engine.telemetry.on_logs = Telemetry(), log.use
         self._adopt_telemetry()
         self._adopting = threading.Lock()
         self._node_watch, self._turns = NodeWatch(), itertools.count(1)
@@ -245,7 +245,7 @@ class FusionDeployment:
         """Trace and log as is recorded."""
         found = self._registry.telemetry(self._ensemble)
         if found != self._telemetry:
-            self._server.call(self._server.engine.adopt_telemetry(found))
+            self._server.call(self._server.engine.telemetry.adopt(found))
             self._telemetry = found
 
     def _give_elsewhere(self, labels: Sequence[GivenLabel]) -> Sequence[Verdict] | None:
@@ -350,7 +350,7 @@ class FusionDeployment:
         """Have the members in this process that a publication wants here; returns the applications that were not."""
         new = [app for app in publication.members_by_app if is_inside(app) and app not in self._inside]
         for app in new:
-            self._inside[app] = _load(publication, app, publication.members_by_app[app], self._replica_id)
+            self._inside[app] = load_inside(publication, app, publication.members_by_app[app], self._replica_id)
         return new
 
     def _inside_thread(self, app: str) -> InsideThread | None:
@@ -373,28 +373,6 @@ def _served(publication: Publication) -> Served:
     from quorate.deployments.server.fusion_server import Served
 
     return Served(publication.spec, bring(publication.files.of("")), publication.apps)
-
-
-def _load(publication: Publication, app: str, members: Sequence[str], replica_id: str) -> InsideMembers:
-    """Load members into this process, with the code of their own publication.
-
-    Raises:
-        SentError: one cannot be loaded; its log says more.
-    """
-    import ray
-
-    from quorate.deployments.members.inside.inside_members import InsideMembers
-    from quorate.deployments.sources.factory import search_only_in
-
-    folder, node = bring(publication.files.of_parts(members)), ray.util.get_node_ip_address()
-    search_only_in(folder, kept_root())
-    jobs = [publication.spec.job(name) for name in members]
-    logs = [LogFile(job.ensemble, job.name, replica_id, node) for job in jobs]
-    try:
-        node_id = ray.get_runtime_context().get_node_id()
-        return InsideMembers(list(zip(jobs, logs, strict=True)), folder, app, node_id)
-    except QuorateError as error:
-        raise SentError(type(error).__name__, error.args) from None
 
 
 def _make_engine(served: Served, inside: Callable[[str], InsideThread | None]) -> Engine:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from quorate.deployments.learning.answer_columns import AnswersMetadata
 from quorate.deployments.learning.arrow_file import read_batches
-from quorate.deployments.learning.folder import ANSWERS, LABELS, RecordFolder, StoredFile
-from quorate.deployments.learning.label_files import read_rows
+from quorate.deployments.learning.folder import ANSWERS, RecordFolder, StoredFile
+from quorate.deployments.learning.label_files import FollowedLabels, read_rows
 from quorate.deployments.learning.labels import Label
 from quorate.deployments.learning.seen import Seen
 from quorate.deployments.wire.answer_id import parse_answer_id
@@ -49,7 +49,7 @@ class Follower:
 
     def __init__(self, folder: RecordFolder):
         self._folder = folder
-        self._read: dict[str, tuple[int, int]] = {}  # of files of labels, bytes and record batches so far
+        self._labels = FollowedLabels(folder)
         self._answers: dict[str, tuple[int, list[tuple[int, int]]]] = {}  # bytes, and numbers in each batch: from, to
         self._given = Seen()
         self._known: dict[Label, Label] = {}  # one object for all that say the same
@@ -64,8 +64,11 @@ class Follower:
         """
         fresh = self._new_labels()
         files: dict[str, list[StoredFile]] = defaultdict(list)
-        for file in self._folder.list(ANSWERS) if self._waiting else ():
+        answers = self._folder.list(ANSWERS) if self._waiting else []
+        for file in answers:
             files[file.replica].append(file)
+        if answers:  # those that have gone are forgotten
+            self._answers = {file.path: self._answers[file.path] for file in answers if file.path in self._answers}
         for replica, waiting in list(self._waiting.items()):
             for file in files[replica]:
                 yield from self._found(file, waiting, fresh.get(replica, ()))
@@ -74,31 +77,23 @@ class Follower:
     def _new_labels(self) -> dict[str, list[int]]:
         """Have those wait that came since the last look; returns the numbers of their answers, by replica."""
         fresh: dict[str, list[int]] = defaultdict(list)
-        files = self._folder.list(LABELS)
+        files = self._labels.look()
         if self._first:
             self._leave_out(files)
             self._first = False
-        for file in files:
-            nbytes, batches = self._read.get(file.path, (0, 0))
-            if file.nbytes == nbytes:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                for batch in read_batches(self._folder.files, file.path, batches):
-                    batches += 1
-                    self._take(batch, fresh)
-            self._read[file.path] = file.nbytes, batches
+        for batch in self._labels.new(files):
+            self._take(batch, fresh)
         return fresh
 
     def _leave_out(self, files: Iterable[StoredFile]) -> None:
         """Pass the oldest files over, where there are too many."""
         labels = 0
         for file in sorted(files, key=lambda file: file.changed_s, reverse=True):
-            sizes = []
-            with contextlib.suppress(FileNotFoundError):
-                sizes = [batch.num_rows for batch in read_batches(self._folder.files, file.path)]
             if labels >= MOST_AT_FIRST:
-                self._read[file.path] = file.nbytes, len(sizes)
-            labels += sum(sizes)
+                self._labels.pass_over(file)
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                labels += sum(batch.num_rows for batch in read_batches(self._folder.files, file.path))
 
     def _take(self, batch: pa.RecordBatch, fresh: dict[str, list[int]]) -> None:
         rows = list(read_rows(batch))
@@ -109,7 +104,8 @@ class Follower:
             answer = parse_answer_id(row.id)
             if answer is None or before is not None or key in self._waiting[answer.replica]:
                 continue  # two doors took one at the same moment: the first that is read counts
-            label = self._known.setdefault(row.label, row.label)
+            # Of values each label may be another.
+            label = row.label if row.label.values else self._known.setdefault(row.label, row.label)
             self._waiting[answer.replica][key] = label, row.time_us, now
             fresh[answer.replica].append(answer.number)
 

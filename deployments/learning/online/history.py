@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.learning.online.adahedge import AdaHedge
 from quorate.deployments.learning.online.mixture import LEAST, SPREAD, OnlineMixture, Regret, pooled
-from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher
+from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher, lived_at
 
 Floats = NDArray[np.float64]
 _SHOWN = 12
@@ -88,12 +88,7 @@ class History(Displayed):
 
     def live_at(self, times_us: NDArray[np.int64]) -> Floats | None:
         """(R, M) the weights that would have been live then; None where none can be."""
-        if self.pinned is None:
-            return None
-        lived = np.stack([self.pinned, *(change.weights for change in self.changes)])
-        since = np.array([change.time_us for change in self.changes], np.int64)
-        found: Floats = lived[np.searchsorted(since, times_us, side="right")]
-        return found
+        return None if self.pinned is None else lived_at(self.pinned, self.changes, times_us)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it; weights at most a thousand times."""

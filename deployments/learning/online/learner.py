@@ -91,7 +91,7 @@ class Learner:
         self._loss += self._cost(used, cells, present)
         if self.publisher is not None:
             since = labels.answered_us >= self.start.since_us
-            rows, there, live = cells[since], present[since], self._live_at(labels.answered_us[since])
+            rows, there, live = cells[since], present[since], self.publisher.live_at(labels.answered_us[since])
             self._since += (since.sum(), self._cost(used[since], rows, there), self._cost(live, rows, there))
             clipped = np.clip(cells, LEAST, 1.0)
             given = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, after)
@@ -134,15 +134,6 @@ class Learner:
     def _standing(self) -> Standing:
         pinned = self.start.pinned is not None
         return standing_of(self.start.members, self._loss, self._mixture.regret(), pinned)
-
-    def _live_at(self, times_us: NDArray[np.int64]) -> Floats:
-        """(N, M) the weights that were live when rows were answered."""
-        assert self.start.pinned is not None
-        assert self.publisher is not None
-        lived = np.stack([self.start.pinned, *(change.weights for change in self.publisher.changes)])
-        since = np.array([change.time_us for change in self.publisher.changes], np.int64)
-        found: Floats = lived[np.searchsorted(since, times_us, side="right")]
-        return found
 
     def _note(self, time_us: int, weights: Floats) -> None:
         """Keep how it stands, at ever larger distances, and always how it stands now."""

@@ -87,6 +87,13 @@ class Change:
     decided_by: int
 
 
+def lived_at(pinned: Floats, changes: Sequence[Change], times_us: NDArray[np.int64]) -> Floats:
+    """(N, M) the weights that were live at (N,) times since 1970: the (M,) pinned ones before all changes."""
+    lived = np.stack([pinned, *(change.weights for change in changes)])
+    since = np.array([change.time_us for change in changes], np.int64)
+    return np.asarray(lived[np.searchsorted(since, times_us, side="right")], np.float64)
+
+
 @dataclass(frozen=True)
 class Wish:
     """Weights that are to go live.
@@ -156,6 +163,10 @@ class Publisher:
             self.went_live(Wish(change.weights, change.taken_back, change.gain, change.decided_by), change.time_us)
         self.changes = list(changes)
 
+    def live_at(self, times_us: NDArray[np.int64]) -> Floats:
+        """(N, M) the weights that were live at (N,) times since 1970."""
+        return lived_at(self._pinned, self.changes, times_us)
+
     def _begin_test(self) -> None:
         self.wish = None
         self._bet, self._sense, self._worse = MeanBet(LEAST_GAIN), _Sense(), MeanBet()
@@ -224,9 +235,7 @@ class Publisher:
 
     def _lost_to_pinned(self, labels: Labelled) -> Floats:
         """(N,) by how many nats weights that were live lost more than the pinned ones."""
-        lived = np.stack([self._pinned, *(change.weights for change in self.changes)])
-        since = np.array([change.time_us for change in self.changes], np.int64)
-        live = lived[np.searchsorted(since, labels.answered_us, side="right")]
+        live = self.live_at(labels.answered_us)
         there = (labels.present & (self._pinned > 0)).any(axis=1) & (labels.present & (live > 0)).any(axis=1)
         lost = np.zeros(len(labels))
         probs, present = labels.probs[there], labels.present[there]

@@ -33,14 +33,15 @@ def read_report(stored: bytes) -> dict[str, Any]:
 
 
 def brief(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what was before: how it stands now."""
+    """Without what was before: how it stands now, and when weights last went live and were taken back."""
     if not report:
         return {}
     outputs = [
         {name: value for name, value in one.items() if name not in ("standings", "weights", "changes")}
         for one in report["outputs"]
     ]
-    return {**report, "outputs": outputs, "told": report["told"][-1:]}
+    latest = {one["taken_back"]: one for one in report["told"]}
+    return {**report, "outputs": outputs, "told": sorted(latest.values(), key=lambda one: one["time_us"])}
 
 
 def at_doors(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Shadows and the live fusion by labels, in a fusion replica: what both said is remembered until labels come for it.
 
 That is of answers of a while, as many as ``MOST_BYTES`` hold; later labels count in what ``judge_shadows`` reads of the
-whole record. All but handing over is done by a thread of its own, which also looks what labels there are.
+whole record. All but handing over is done by a thread of its own, which also looks what labels there are; while that
+waits for the store, what is handed over beyond as many bytes is not judged.
 """
 
 # R rows, C classes
@@ -126,14 +127,14 @@ class _Answer:
     """One that labels may come for.
 
     Attributes:
-        labelled: its rows that have one.
+        labelled: its rows that have one, and which.
         gains: by shadow, what it has gained on how many of them.
     """
 
     said: Said
     start: int
     rows: int
-    labelled: set[int] = field(default_factory=set)
+    labelled: dict[int, Label] = field(default_factory=dict)
     gains: dict[str, tuple[float, int]] = field(default_factory=dict)
 
 
@@ -160,16 +161,20 @@ class LabelJudge:
         self.sums: dict[tuple[str, str], JudgedSums] = {}
         self._queue: queue.SimpleQueue[Said | _Wanted | None] = queue.SimpleQueue()
         self._wanted: frozenset[str] = frozenset()
-        self._answers: dict[tuple[str, str], _Answer] = {}
+        # Shadows with members of their own say theirs apart from the others.
+        self._answers: dict[tuple[str, str], list[_Answer]] = {}
         self._early: dict[tuple[str, str], list[tuple[int, Label]]] = {}
         self._held: deque[Said] = deque()
         self._held_bytes = 0
+        self._given_bytes = self._taken_bytes = 0  # each is written by one thread alone
         self._thread = threading.Thread(target=self._run, name="shadow-labels", daemon=True)
         self._thread.start()
 
     def remember(self, said: Said) -> None:
         """Judge this when labels come."""
-        self._queue.put(said)
+        if self._given_bytes - self._taken_bytes <= MOST_BYTES:
+            self._given_bytes += said.nbytes
+            self._queue.put(said)
 
     def use(self, shadows: Iterable[str], anew: bool) -> None:
         """Judge these shadows from now on; ``anew`` where another revision is live."""
@@ -190,6 +195,7 @@ class LabelJudge:
                 if given is None:
                     return
                 if isinstance(given, Said):
+                    self._taken_bytes += given.nbytes
                     self._remember(given)
                 else:
                     self._use(given)
@@ -213,10 +219,11 @@ class LabelJudge:
         at, sums = 0, dict(self.sums)
         for answer, rows in zip(said.ids, said.counts, strict=True):
             key = answer, said.output
-            self._answers[key] = _Answer(said, at, rows)
+            found, beside = _Answer(said, at, rows), self._answers.setdefault(key, [])
             at += rows
-            for row, label in self._early.pop(key, ()):
-                self._judge(sums, self._answers[key], row, label)
+            for row, label in (*(beside[0].labelled.items() if beside else ()), *self._early.pop(key, ())):
+                self._judge(sums, found, row, label)
+            beside.append(found)
         self.sums = sums
         self._held.append(said)
         self._held_bytes += said.nbytes
@@ -224,18 +231,18 @@ class LabelJudge:
             oldest = self._held.popleft()
             self._held_bytes -= oldest.nbytes
             for answer in oldest.ids:
-                found = self._answers.get((answer, oldest.output))
-                if found is not None and found.said is oldest:
-                    del self._answers[answer, oldest.output]
+                left = [one for one in self._answers.pop((answer, oldest.output), ()) if one.said is not oldest]
+                if left:
+                    self._answers[answer, oldest.output] = left
 
     def _look(self, files: LabelFiles) -> None:
         """Judge by the labels that are new."""
         sums = dict(self.sums)
         for row in files.new_rows():
             key = row.id, row.output
-            answer = self._answers.get(key)
-            if answer is not None:
-                self._judge(sums, answer, row.row, row.label)
+            if key in self._answers:
+                for answer in self._answers[key]:
+                    self._judge(sums, answer, row.row, row.label)
                 continue
             self._early.setdefault(key, []).append((row.row, row.label))
             if len(self._early) > MOST_EARLY:
@@ -246,7 +253,7 @@ class LabelJudge:
         said, at = answer.said, answer.start + row
         if row >= answer.rows or row in answer.labelled or not said.knows(label):
             return
-        answer.labelled.add(row)  # of two labels the first counts
+        answer.labelled[row] = label  # of two labels the first counts
         truth = true_arrays(said.classes, said.task, [label])[0]
         values, answered = said.live
         lost = _lost(said.task, values[at], truth)

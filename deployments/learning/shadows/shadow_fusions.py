@@ -76,7 +76,7 @@ class _Work:
         shadows: that are computed on it.
         own: members that were asked for these alone: their outputs stand behind the live ones', and so do their states.
         at: the row that is next, of the shadow that is the ``turn``-th.
-        live_said, said: who answers, and what each shadow says, slice by slice, where labels may come for it.
+        said: what each shadow says, slice by slice, where labels may come for it.
     """
 
     block: Block
@@ -87,7 +87,6 @@ class _Work:
     starts: list[int]
     turn: int = 0
     at: int = 0
-    live_said: list[NDArray[np.bool_]] = field(default_factory=list)
     said: dict[str, list[Answered]] = field(default_factory=dict)
 
     def read_by(self, shadow: Shadow | None, rows: slice) -> tuple[Array, Array, dict[str, Array]]:
@@ -344,9 +343,8 @@ class ShadowFusions:
         }
         whole = {name: one for name, one in shadows.items() if len(one[1]) == block.rows}  # one may have failed
         live, classes = block.values[: block.rows].copy(), block.revision.graph.spec.classes or ()
-        said = np.concatenate(work.live_said)
-        if len(said) == block.rows:
-            self._judge.remember(Said(task, classes, work.output, block.ids, block.counts, (live, said), whole))
+        said = _live_said(block, slice(0, block.rows))
+        self._judge.remember(Said(task, classes, work.output, block.ids, block.counts, (live, said), whole))
 
     def _slice_end(self, work: _Work, shadow: Shadow, view: Revision) -> int:
         if view.graph.output.ranks_rows:  # the rows of an answer are one list
@@ -355,13 +353,11 @@ class ShadowFusions:
         return min(work.at + max(shadow.slice_rows, least), work.block.rows)
 
     def _compare(self, work: _Work, shadow: Shadow, compared: Comparison, rows: slice) -> None:
-        block, asked, view = work.block, len(work.block.revision.asked), views_of(shadow.revision)[work.output]
+        block, view = work.block, views_of(shadow.revision)[work.output]
         coverage = block.coverage[rows]
         if block.revision.graph.upstream:  # that one counts what inner fusions were missing, too
             coverage = block.revision.fuse_again(*work.read_by(None, rows))[0].coverage
-        live = Answered(block.values[rows], coverage, block.revision.enough(block.states[:asked, rows]))
-        if block.abstained is not None:
-            live.said = live.said & ~block.abstained[rows]
+        live = Answered(block.values[rows], coverage, _live_said(block, rows))
         began = time.thread_time()
         fused, enough = view.fuse_again(*work.read_by(shadow, rows))
         compared.fused_s += time.thread_time() - began
@@ -370,8 +366,6 @@ class ShadowFusions:
         compared.add(view.spec.inferred_task, live, other)
         if self._judge is not None:
             work.said.setdefault(shadow.revision.name, []).append(other)
-            if work.turn == 0:
-                work.live_said.append(live.said)
 
     def _time_single(self, work: _Work, shadow: Shadow, compared: Comparison) -> None:
         """What one row alone takes each: how much later an answer would come."""
@@ -384,6 +378,12 @@ class ShadowFusions:
             compared.single_s += time.thread_time() - between
             compared.single_live_s += between - began
             compared.singles += 1
+
+
+def _live_said(block: Block, rows: slice) -> NDArray[np.bool_]:
+    """(R,) which of the rows the live fusion answers."""
+    said = block.revision.enough(block.states[: len(block.revision.asked), rows])
+    return said if block.abstained is None else said & ~block.abstained[rows]
 
 
 def _warm_up(shadow: Shadow, work: _Work) -> None:

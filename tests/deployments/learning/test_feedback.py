@@ -1,7 +1,9 @@
 """Labels for answers: on every wire, told apart, there after a restart, and never acknowledged before they are kept."""
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 from typing import Any
 
@@ -12,11 +14,13 @@ import pyarrow as pa
 import pytest
 
 from quorate.deployments import AsyncClient, Client
-from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
+from quorate.deployments.errors import OverloadedError, RemoteError, RequestError, UnavailableError
+from quorate.deployments.learning import feedback as feedback_of_a_record
+from quorate.deployments.learning.arrow_file import ArrowFile
 from quorate.deployments.learning.feedback import Feedback
 from quorate.deployments.learning.folder import LABELS, RecordFolder
 from quorate.deployments.learning.known_answers import KnownAnswers
-from quorate.deployments.learning.label_files import JOIN_FILES, LabelFiles, LabelRow
+from quorate.deployments.learning.label_files import JOIN_FILES, SCHEMA, LabelFiles, LabelRow, write_rows
 from quorate.deployments.learning.labels import Label, read_label
 from quorate.deployments.learning.reading import open_record
 from quorate.deployments.learning.seen import RECENT, Seen
@@ -123,6 +127,19 @@ def test_small_files_of_a_store_are_joined_and_no_label_is_lost(tmp_path):
         files.append([LabelRow(answer(number), 0, "", Label(("red",)), number)])
     assert len(RecordFolder(tmp_path).list(LABELS)) < JOIN_FILES
     assert len(open_record(tmp_path).labels()) == 2 * JOIN_FILES
+
+
+def test_files_of_labels_that_have_gone_are_forgotten(tmp_path):
+    folder = RecordFolder(tmp_path)
+    rows = [LabelRow("a", 0, "", Label(("red",)), 1)]
+    reader = LabelFiles(folder, "")
+    for _ in range(2):
+        with contextlib.closing(ArrowFile(folder.grow(folder.path(LABELS, "1-0.arrow")), SCHEMA)) as file:
+            file.write(write_rows(rows))
+        assert list(reader.new_rows()) == rows
+        for gone in folder.list(LABELS):
+            folder.delete(gone.path)
+        assert list(reader.new_rows()) == []
 
 
 def test_nothing_is_acknowledged_that_the_disk_did_not_take(spec, tmp_path, monkeypatch):
@@ -383,4 +400,25 @@ def test_where_no_other_answers_a_label_is_unknown_and_others_are_taken(tmp_path
     given = [GivenLabel(answer(1), "red"), GivenLabel(answer(1, OTHER), "red")]
     assert verdicts(feedback.give(spec, given, others).result(60)) == {"accepted": 1, "unknown": 1}
     assert verdicts(feedback.give(spec, given, lambda labels: None).result(60)) == {"again": 1, "unknown": 1}
+    feedback.close()
+
+
+def test_labels_that_others_are_asked_about_count_among_those_that_wait(tmp_path, spec, monkeypatch):
+    monkeypatch.setattr(feedback_of_a_record, "MAX_WAITING", 3)
+    asked, released = threading.Semaphore(0), threading.Event()
+
+    def others(labels):
+        asked.release()
+        released.wait()
+
+    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, Counted())
+    replies = []
+    for number in range(2):
+        replies.append(feedback.give(spec, [GivenLabel(answer(number, OTHER), "red")] * 2, others))
+        asked.acquire()
+    with pytest.raises(OverloadedError):
+        feedback.give(spec, [GivenLabel(answer(), "red")])
+    released.set()
+    assert [verdicts(reply.result(60)) for reply in replies] == [{"unknown": 2}] * 2
+    assert verdicts(feedback.give(spec, [GivenLabel(answer(), "red")]).result(60)) == {"accepted": 1}
     feedback.close()

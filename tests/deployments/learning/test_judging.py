@@ -1,12 +1,14 @@
 """Shadows judged by labels while doors answer: losses, the interval, and labels that come early, twice, or late."""
 
+import threading
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
 from quorate.deployments import parse_spec
 from quorate.deployments.client.client import Client
-from quorate.deployments.engine.revision import build_revision
+from quorate.deployments.engine.revision import Revision, build_revision
 from quorate.deployments.learning.folder import RecordFolder
 from quorate.deployments.learning.label_files import LabelFiles, LabelRow
 from quorate.deployments.learning.labels import Label
@@ -105,6 +107,35 @@ def test_more_than_it_may_hold_is_forgotten_the_oldest_first(judge, label, monke
     )  # fmt: skip
 
 
+def test_shadows_that_say_theirs_of_one_answer_apart_are_all_judged(judge, label):
+    judge.use(["s", "t", "u"], anew=False)
+    judge.remember(said(range(20)))
+    judge.remember(said(range(20), "t"))
+    label(range(20))
+    until(lambda: {judge.sums.get((name, ""), JudgedSums()).rows for name in "st"} == {20})
+    judge.remember(said(range(20), "u"))  # after its labels
+    until(lambda: judge.sums.get(("u", ""), JudgedSums()).rows == 20)
+    assert judge.sums["s", ""].rows == 20
+
+
+def test_while_the_store_does_not_answer_no_more_waits_than_may_be_held(judge, monkeypatch):
+    released, waits = threading.Event(), threading.Event()
+
+    def blocked(files, kind):
+        waits.set()
+        released.wait()
+        return []
+
+    monkeypatch.setattr(RecordFolder, "list", blocked)
+    monkeypatch.setattr(judging, "MOST_BYTES", 3 * said(range(2)).nbytes)
+    judge.remember(said(range(2)))
+    waits.wait()
+    for at in range(2, 60, 2):
+        judge.remember(said(range(at, at + 2)))
+    assert judge._queue.qsize() <= 4
+    released.set()
+
+
 def test_another_live_revision_and_another_shadow_count_anew(judge, label):
     judge.remember(said(range(20)))
     label(range(10))
@@ -144,3 +175,30 @@ def test_a_shadow_with_a_member_of_its_own_is_judged_as_labels_come(open_doors, 
         np.mean(np.log(OTHER[np.arange(60), TRUTH]) - np.log(LIVE[np.arange(60), TRUTH])), rel=1e-4
     )  # fmt: skip
     doors.server.use_shadows([], {}, {})
+
+
+def test_a_shadow_is_judged_where_the_one_before_it_fails(open_doors, pair_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "LOOK_S", 0.05)
+    fused, broken = Revision.fuse_again, "mean"
+
+    def fuse_again(revision, *given):
+        if revision.spec.fusion.rule == broken:
+            raise RuntimeError("cannot")
+        return fused(revision, *given)
+
+    monkeypatch.setattr(Revision, "fuse_again", fuse_again)
+    spec = {**pair_spec, "name": "judged-too", "record": {"folder": str(tmp_path)}}
+    doors = open_doors(spec)
+    rules = ({"rule": broken}, {"rule": "median"})
+    shadows = [build_revision(parse_spec({**spec, "fusion": {**one, "deadline_s": 5.0}}), FACTORIES) for one in rules]
+    doors.server.with_shadows(lambda found: found.use(shadows))
+
+    def judged(shadow):
+        report = doors.server.with_shadows(lambda found: found.report())
+        return JudgedSums.from_json(report["shadows"][shadow.name]["judged"].get("", {}))
+
+    with Client(doors.http, model="judged-too") as client:
+        client.feedback(client.infer({"x": ROWS[:4]}), [CLASSES[true] for true in TRUTH[:4]])
+    until(lambda: judged(shadows[1]).rows == 4)
+    assert judged(shadows[0]).rows == 0
+    doors.server.with_shadows(lambda found: found.use([]))

@@ -31,13 +31,9 @@ from tests.deployments.support.graphs import PLAIN
 from tests.deployments.support.graphs import member as linear
 from tests.deployments.support.graphs import spec_of as graph_of
 from tests.deployments.support.member_threads import FACTORIES, running
+from tests.deployments.support.uncounted import Uncounted
 
 CLASSES = ["red", "green", "blue"]
-
-
-class Counted:
-    def recorded(self, outcome, answers):
-        pass
 
 
 def record(spec, folder, requests, **settings):
@@ -46,7 +42,7 @@ def record(spec, folder, requests, **settings):
     async def scenario():
         async with running(spec) as engine:
             kept = RecordSpec(folder=str(folder), **settings)
-            keeper = engine.answers.keeper = Recorder(spec["name"], kept, engine.answers.replica, Counted())
+            keeper = engine.answers.keeper = Recorder(spec["name"], kept, engine.answers.replica, Uncounted())
             answers = await asyncio.gather(*(engine.infer(one) for one in requests), return_exceptions=True)
             await asyncio.to_thread(keeper.close)
             return answers

@@ -35,7 +35,7 @@ def doors(open_doors, pair_spec, receiver):
 
 
 def use(doors, settings):
-    doors.server.call(doors.engine.use_telemetry(settings))
+    doors.server.call(doors.engine.telemetry.use(settings))
 
 
 def ask(doors, traceparent=None, **more):

@@ -18,6 +18,7 @@ from quorate.fusion import fit_bandit
 from quorate.tuning.evaluation.replay import replay
 from tests.deployments.support.known_answers import known_answers
 from tests.deployments.support.member_threads import FACTORIES, running
+from tests.deployments.support.uncounted import Uncounted
 
 NAMES, CLASSES = ("a", "b", "c"), ("red", "green", "blue")
 ROWS = np.random.default_rng(1).normal(size=(400, 2)).astype(np.float32) * 1.5
@@ -28,11 +29,6 @@ MEMBERS = {
     name: {"model": "known:known", "config": {"shift": shift}, "inputs": ["x"], "output": "probabilities"}
     for name, shift in SHIFTS.items()
 }
-
-
-class Counted:
-    def recorded(self, outcome, answers):
-        pass
 
 
 def spec(fusion):
@@ -54,7 +50,7 @@ def recorded(folder, served):
     async def scenario():
         async with running(served) as engine:
             kept = RecordSpec(folder=str(folder))
-            keeper = engine.answers.keeper = Recorder("three", kept, engine.answers.replica, Counted())
+            keeper = engine.answers.keeper = Recorder("three", kept, engine.answers.replica, Uncounted())
             answers = await asyncio.gather(*(engine.infer({"x": row[None]}) for row in ROWS))
             await asyncio.to_thread(keeper.close)
             return answers

@@ -19,16 +19,12 @@ from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.tuning.evaluation.judged_shadows import ALPHA, judge_shadows
 from tests.deployments.support.known_answers import known_answers, two_known, weighted_answers
 from tests.deployments.support.member_threads import FACTORIES, running
+from tests.deployments.support.uncounted import Uncounted
 
 CLASSES = ["red", "green", "blue"]
 ROWS = np.random.default_rng(5).normal(size=(120, 2)).astype(np.float32)
 TRUE = np.random.default_rng(6).integers(0, 3, size=120)
 SPEC = two_known("judged", 0.25)
-
-
-class Counted:
-    def recorded(self, outcome, answers):
-        pass
 
 
 def known(shift):
@@ -54,7 +50,7 @@ def record(folder, served, rows, labelled, each=1):
     async def scenario():
         async with running(served) as engine:
             keeper = engine.answers.keeper = Recorder(
-                "judged", RecordSpec(folder=str(folder)), engine.answers.replica, Counted()
+                "judged", RecordSpec(folder=str(folder)), engine.answers.replica, Uncounted()
             )
             asked = range(rows.start, rows.stop, each)
             answers = await asyncio.gather(*(engine.infer({"x": ROWS[at : at + each]}) for at in asked))

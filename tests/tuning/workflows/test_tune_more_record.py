@@ -21,15 +21,11 @@ from quorate.tuning.workflows.continued.former_run import former_run
 from quorate.tuning.workflows.continued.tune_more import tune_more
 from tests.deployments.support.known_answers import known_answers, two_known, weighted_answers
 from tests.deployments.support.member_threads import FACTORIES, running
+from tests.deployments.support.uncounted import Uncounted
 
 CLASSES = ("red", "green", "blue")
 SPEC = two_known("judged", 0.5)
 OTHERS = {**SPEC, "members": {**SPEC["members"], "b": {**SPEC["members"]["b"], "config": {"shift": 3}}}}
-
-
-class Counted:
-    def recorded(self, outcome, answers):
-        pass
 
 
 def drawn(count, seed):
@@ -48,7 +44,7 @@ def record(folder, spec, rows, **settings):
     async def scenario():
         async with running(pinned.model_dump(mode="json", exclude_defaults=True)) as engine:
             kept = RecordSpec(folder=str(folder), **settings)
-            keeper = engine.answers.keeper = Recorder("judged", kept, engine.answers.replica, Counted())
+            keeper = engine.answers.keeper = Recorder("judged", kept, engine.answers.replica, Uncounted())
             answers = await asyncio.gather(*(engine.infer({"x": row[None]}) for row in rows.inputs["x"]))
             await asyncio.to_thread(keeper.close)
             return answers
@@ -123,4 +119,14 @@ def test_a_record_of_a_fusion_that_chose_whom_to_ask_is_no_sample_without_inputs
     record(tmp_path / "kept", cascade, rows, inputs=True)
     more = more_of_record(f"{tmp_path}/kept/judged", former.whole, former.folder)
     assert 0 < np.isnan(more.outputs["b"]).any(axis=1).sum() < 60
+    assert not np.isnan(more.outputs["a"]).any()
+
+
+def test_a_record_of_fewer_members_says_nothing_of_the_others(first, tmp_path):
+    fewer = {**SPEC, "members": {"a": SPEC["members"]["a"]}, "fusion": {"rule": "mean", "deadline_s": 5.0}}
+    record(tmp_path, fewer, drawn(60, 6), inputs=True)
+    former = former_run(first.folder)
+    more = more_of_record(f"{tmp_path}/judged", former.whole, former.folder)
+    assert more.others == {}
+    assert np.isnan(more.outputs["b"]).all()
     assert not np.isnan(more.outputs["a"]).any()

@@ -13,16 +13,9 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.deployments.wire.feedback import GivenLabel
 from tests.deployments.support.member_threads import running
+from tests.deployments.support.uncounted import Uncounted
 
 ROWS = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 3.0]], np.float32)
-
-
-class Counts:
-    def recorded(self, outcome, answers):
-        pass
-
-    def labelled(self, verdict, labels):
-        pass
 
 
 class Door:
@@ -36,7 +29,7 @@ class Door:
         async def scenario():
             async with running(self.plain) as engine:
                 self.replica = engine.answers.replica
-                keeper = Recorder(engine.spec.name, self.settings, self.replica, Counts())
+                keeper = Recorder(engine.spec.name, self.settings, self.replica, Uncounted())
                 engine.answers.keeper = keeper
                 answers = [await engine.infer({"x": ROWS}) for _ in range(count)]
                 await asyncio.to_thread(keeper.close)
@@ -45,7 +38,7 @@ class Door:
         return asyncio.run(scenario())
 
     def label(self, *given):
-        feedback = Feedback("pair", self.settings, self.replica, Counts())
+        feedback = Feedback("pair", self.settings, self.replica, Uncounted())
         reply = feedback.give(EnsembleSpec.model_validate(self.plain), [GivenLabel(*one) for one in given]).result(60)
         feedback.close()
         return reply
