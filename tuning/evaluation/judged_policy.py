@@ -137,6 +137,8 @@ def _part(
     if absent or about.task != "classification":
         found = f"{', '.join(absent)} is not recorded" if absent else f"answers are of the task {about.task}"
         raise RequestError(found)
+    if about.classes != (policy.spec.classes or ()):
+        raise RequestError(f"revision {about.revision} had other classes, or the same in another order")
     states, order = rows.states[:, places], [about.members.index(name) for name in policy.asked]
     failed = ((states != RowState.OK) & (states != RowState.UNASKED)).any(axis=0)
     if failed.any():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,8 @@ class OnlineLearning:
         self._rows: LabelledRowsOfDoors | None = None
         self._made_for: tuple[Any, ...] = ()
         self._trouble, self._not_before, self._looked = "", 0.0, -STORE_LOOK_S
+        self._unread = ""
+        self._closed, self._noting = False, threading.Lock()
         self._noted, self._reads_from = b"", 0.0
         # Of an earlier process it is not known how long ago that was.
         self._published_at = time.monotonic() if self._state.published else -math.inf
@@ -62,6 +65,11 @@ class OnlineLearning:
             self._publish(self._record, self._learner)
         self._note()
 
+    def close(self) -> None:
+        """Write nothing more, also in a turn that is under way: the ensemble may be no more."""
+        with self._noting:
+            self._closed = True
+
     def _look(self) -> None:
         """Take up what is live; where that fails it is done again."""
         number = self._registry.number(self._ensemble)
@@ -73,10 +81,12 @@ class OnlineLearning:
         """Learn from what is new; where that fails, from all of it again, after a while."""
         try:
             learner.take(rows.new(record.door_apps))
-        except Exception:
+        except Exception as error:
             self._made_for, self._record = (), None
             self._reads_from = time.monotonic() + PAUSE_S
+            self._unread = f"labels cannot be read: {error}"
             raise
+        self._unread = ""
 
     def _follow(self) -> None:
         """Take up what is live now: our own, or what somebody has made live, against which all begins anew."""
@@ -134,13 +144,13 @@ class OnlineLearning:
             publish(self._ensemble, revised, wait_s=0, by_itself=True, instead=self._state.own)
         except ConflictError as error:  # an operator is at it: they are not to wait for this
             self._trouble = str(error)
-            return
         except DeployError as error:
             self._trouble, self._not_before = str(error), time.monotonic() + PAUSE_S
             _log.warning("learned weights were not published: %s", error)
-            return
-        self._went_live()  # also where somebody has published since: that is seen next
+        else:
+            self._went_live()  # also where somebody has published since: that is seen next
         self._look()
+        self._state.begun = None  # where it did not go live, whoever makes the same live is somebody else
 
     def _revised(
         self, spec: EnsembleSpec, wishes: Mapping[str, Wish], learner: EnsembleLearner
@@ -164,12 +174,13 @@ class OnlineLearning:
         report = {
             "mode": live.online.mode, "publish_every": live.online.publish_every, "revision": live.revision,
             "labels": learner.labels, "outputs": learner.report(), "left_out": learner.left_out,
-            "trouble": self._trouble,
+            "trouble": self._unread or self._trouble,
         }  # fmt: skip
         found = json.dumps({"state": self._state.to_json(), "report": report}).encode()
-        if found != self._noted:
-            self._registry.note_online(self._ensemble, found)
-            self._noted = found
+        with self._noting:
+            if found != self._noted and not self._closed:
+                self._registry.note_online(self._ensemble, found)
+                self._noted = found
 
 
 def _now_us() -> int:

@@ -30,6 +30,7 @@ class OnlineDeployment:
         replica = str(serve.get_replica_context().replica_id.unique_id)
         keep_own(LogFile(ensemble, DOORS, replica, ray.util.get_node_ip_address()))
         learning = OnlineLearning(ensemble, Registry(ClusterStore()))
+        self._learning = learning
         self._end = repeat("online", LOOK_S, learning.turn, f"weights of {ensemble} do not learn")
 
     def describe(self) -> dict[str, Any]:
@@ -45,4 +46,5 @@ class OnlineDeployment:
         # Serve calls this when it stops the replica.
         if hasattr(self, "_end"):
             self._end()
+            self._learning.close()
             end_process_later()

@@ -19,17 +19,14 @@ def read_report(stored: bytes) -> dict[str, Any]:
         since somebody deployed these, and the ``last`` of its standings), ``published`` and ``rolled_back``, how often,
         ``told`` of the latest of these, ``left_out`` rows by why, and ``trouble`` that keeps it from publishing.
     """
-    if not stored:
+    try:
+        data = json.loads(stored or b"{}")
+        state, report = data["state"], data["report"]
+        outputs = [one | {"last": one["standings"][-1] if one["standings"] else None} for one in report["outputs"]]
+        counts = {name: state[name] for name in ("published", "rolled_back", "told")}
+    except (KeyError, TypeError, ValueError):  # nothing yet, or what another version wrote
         return {}
-    data = json.loads(stored)
-    state, report = data["state"], data["report"]
-    return {
-        **report,
-        "outputs": [one | {"last": one["standings"][-1] if one["standings"] else None} for one in report["outputs"]],
-        "published": state["published"],
-        "rolled_back": state["rolled_back"],
-        "told": state["told"],
-    }
+    return {**report, "outputs": outputs, **counts}
 
 
 def brief(report: Mapping[str, Any]) -> dict[str, Any]:

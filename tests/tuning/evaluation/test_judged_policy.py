@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from quorate.deployments import parse_spec
+from quorate.deployments.errors import RequestError
 from quorate.deployments.learning.folder import RecordFolder
 from quorate.deployments.learning.label_files import LabelFiles, LabelRow
 from quorate.deployments.learning.labels import Label
@@ -100,6 +101,14 @@ def test_where_a_bandit_asked_some_another_is_judged_by_the_chances_it_had(tmp_p
     assert policy.asked < 2.7
     said = replay(record, parse_spec(other), FACTORIES).tables()[0].lines
     assert any(line.startswith("bandit: accuracy") for line in said)
+
+
+def test_answers_whose_classes_had_another_order_tell_nothing_of_a_bandit(tmp_path):
+    record = recorded(tmp_path, spec({"rule": "mean"}))
+    other, _ = bandit(tmp_path, 0.1, 0.05)
+    turned = {**other, "classes": list(reversed(CLASSES))}
+    with pytest.raises(RequestError, match="had other classes, or the same in another order"):
+        replay(record, parse_spec(turned), FACTORIES)
 
 
 def test_its_own_answers_are_the_same_again(tmp_path):
