@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from quorate.deployments import parse_spec
 from quorate.deployments.control.online import online_learning
 from quorate.deployments.control.online.online_learning import OnlineLearning
 from quorate.deployments.errors import ConflictError, DeployError
+from quorate.deployments.learning.online.state import Publication
 from quorate.deployments.records.registry import Registry
 from tests.deployments.support.memory_store import MemoryStore
 
@@ -23,7 +25,8 @@ SPEC = parse_spec({
 class Learner:
     """Wishes for one thing, always."""
 
-    labels, left_out = 7, {}
+    labels = 7
+    left_out: Any = {}
 
     def wishes(self):
         return {"fused": SimpleNamespace(back=False)}
@@ -32,7 +35,7 @@ class Learner:
         return {"fused": {"a": 0.9, "b": 0.1}}
 
     def publication(self, wishes, fusion, revision, weights):
-        return online_learning.EnsembleLearner.publication(self, {}, fusion, revision, weights)
+        return Publication(fusion, revision, 0, False, weights, {}, {})
 
     def report(self):
         return []
@@ -40,7 +43,7 @@ class Learner:
 
 @pytest.fixture
 def learning(monkeypatch):
-    found = OnlineLearning("taught", Registry(MemoryStore()))
+    found: Any = OnlineLearning("taught", Registry(MemoryStore()))
     monkeypatch.setattr(found, "_look", lambda: None)
     found._record, found._learner = SimpleNamespace(live=SimpleNamespace(spec=SPEC)), Learner()
     return found
