@@ -2,7 +2,7 @@
 
 import json
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -26,7 +26,7 @@ class Learner:
     """Wishes for one thing, always."""
 
     labels = 7
-    left_out: Any = {}
+    left_out: ClassVar[Any] = {}
 
     def wishes(self):
         return {"fused": SimpleNamespace(back=False)}
