@@ -71,11 +71,11 @@ from .tuning.evaluation.replay import Replay as Replay
 from .tuning.search.result import SweepResult as SweepResult
 from .tuning.search.space import SearchSpace as SearchSpace
 from .tuning.workflows.compress import Compression as Compression
-from .tuning.workflows.compress_outputs import OutputsCompression as OutputsCompression
+from .tuning.workflows.outputs.compress_outputs import OutputsCompression as OutputsCompression
+from .tuning.workflows.outputs.train_outputs import OutputsTraining as OutputsTraining
+from .tuning.workflows.outputs.tune_outputs import OutputsResult as OutputsResult
 from .tuning.workflows.promotion import Promotion as Promotion
 from .tuning.workflows.train_composite import TrainResult as TrainResult
-from .tuning.workflows.train_outputs import OutputsTraining as OutputsTraining
-from .tuning.workflows.tune_outputs import OutputsResult as OutputsResult
 from .tuning.workflows.tune_predictions import PredictionsResult as PredictionsResult
 from .tuning.workflows.tune_result import TuneResult as TuneResult
 

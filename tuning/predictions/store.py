@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +24,17 @@ from pyarrow import fs as filesystems
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import REMOTE, format_of
-from quorate.fusion.registry import RULES
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.data.labelled_outputs import LabelledOutputs
 from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.predictions.digests import code_digest, member_digest, upstream_digest
+from quorate.tuning.predictions.filling import FillReport, columns_of, row_bytes_of
 from quorate.tuning.predictions.kept_rows import FILE, KeptRows, read_rows, write_rows
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
 from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
 from quorate.tuning.predictions.run_in_graph import run_in_graph, run_node
-from quorate.tuning.predictions.run_member import VALUE, Runner, run_in_process, tunable_members
+from quorate.tuning.predictions.run_member import Runner, run_in_process, tunable_members
 from quorate.tuning.scoring import true_class
 
 if TYPE_CHECKING:
@@ -46,34 +46,7 @@ NEW = "not in the store yet"
 PARTITION_BYTES, WINDOW_BYTES = 64 << 20, 1 << 30
 
 
-@dataclass(frozen=True)
-class FillReport:
-    """What filling did.
-
-    Attributes:
-        kept: members whose predictions were there already.
-        computed: members that were run, on all rows or on those of damaged partitions -> why.
-    """
-
-    kept: tuple[str, ...]
-    computed: Mapping[str, str]
-
-
 Rows = slice | NDArray[np.int64]
-
-
-def _columns(spec: EnsembleSpec, labels: NDArray[Any]) -> tuple[str, ...]:
-    """What the numbers are called that a member says of a row: its classes, levels of quantiles, or values."""
-    values = tuple(f"{VALUE}{number}" for number in range(labels.shape[1])) if labels.ndim > 1 else (VALUE,)
-    if spec.quantiles is not None:
-        values = tuple(f"{level:g}" for level in spec.quantiles)
-    elif RULES[spec.output_fusion.rule].moments:
-        values = (*values, *(f"variance of {value}" for value in values))
-    return tuple(spec.classes or values)
-
-
-def _row_bytes(inputs: Mapping[str, NDArray[Any]]) -> int:
-    return sum(array.nbytes for array in inputs.values()) // max(1, len(next(iter(inputs.values()))))
 
 
 class PredictionStore:
@@ -131,7 +104,7 @@ class PredictionStore:
             TuningError: a member gives no class probabilities.
             MemberLoadError, PredictionError: a member cannot be loaded, or fails on every row.
         """
-        digest, columns = data.digest(), _columns(spec, data.labels)
+        digest, columns = data.digest(), columns_of(spec, data.labels)
         names = tunable_members(spec, values=out_of_fold is None, heads=out_of_fold is None)
         wanted = {name: self._wanted(spec, name, folder, len(data), columns, digest, out_of_fold) for name in names}
 
@@ -145,7 +118,7 @@ class PredictionStore:
         known = self.rows(split)
         if known is None or known.data != digest:
             self.keep_rows(split, KeptRows.of(data, digest))
-        return self._fill(split, wanted, predicted, _row_bytes(data.inputs))
+        return self._fill(split, wanted, predicted, row_bytes_of(data.inputs))
 
     def fill_rows(
         self, spec: EnsembleSpec, folder: Path, rows: KeptRows, split: str,
@@ -157,7 +130,7 @@ class PredictionStore:
             predicted: (n, C) of a member on rows by their numbers.
             row_bytes: of the inputs of a row that it may have to read.
         """
-        columns = _columns(spec, rows.rows.labels)
+        columns = columns_of(spec, rows.rows.labels)
         names = tunable_members(spec, values=True, heads=True)
         wanted = {name: self._wanted(spec, name, folder, len(rows), columns, rows.data, None) for name in names}
         self.keep_rows(split, rows)
@@ -210,7 +183,7 @@ class PredictionStore:
         digest = Labelled(data.inputs, np.zeros(len(data), np.int64), ()).digest()
         wanted: dict[str, Entry] = {}
         for output in spec.outputs:
-            view, columns = spec.view(output), _columns(spec.view(output), data.labels[output].labels)
+            view, columns = spec.view(output), columns_of(spec.view(output), data.labels[output].labels)
             for name in tunable_members(view, values=True, heads=True):
                 entry = self._wanted(spec, name, folder, len(data), columns, digest, None)
                 if wanted.setdefault(name, entry).classes != columns:
@@ -227,7 +200,7 @@ class PredictionStore:
                 graph[place] = OfflineGraph(spec, folder, {key: array[rows] for key, array in data.inputs.items()})
             return run_node(spec, name, folder, graph[place], run)
 
-        return self._fill(split, wanted, predicted, _row_bytes(data.inputs))
+        return self._fill(split, wanted, predicted, row_bytes_of(data.inputs))
 
     def _fill(
         self, split: str, wanted: Mapping[str, Entry], predicted: Callable[[str, Rows], NDArray[np.float32]],

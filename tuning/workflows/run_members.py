@@ -20,10 +20,11 @@ from quorate.tuning.alternatives.base import Outputs, as_lists
 from quorate.tuning.data.flat_inputs import flat_inputs
 from quorate.tuning.data.labelled import Labelled
 from quorate.tuning.predictions.answered_rows import rows_answered
+from quorate.tuning.predictions.filling import FillReport
 from quorate.tuning.predictions.out_of_fold import OutOfFold
 from quorate.tuning.predictions.run_member import Inputs, Runner, tunable_members
 from quorate.tuning.predictions.some_rows import Predicted
-from quorate.tuning.predictions.store import FillReport, PredictionStore
+from quorate.tuning.predictions.store import PredictionStore
 
 # Compared of one split at most: more show no gain that would matter.
 MOST_ROWS = 10_000

@@ -12,7 +12,7 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.registry import PATTERNS
 from quorate.tuning.evaluation.outer_interval import OuterInterval
 from quorate.tuning.evaluation.verdict import Choice
-from quorate.tuning.predictions.store import FillReport
+from quorate.tuning.predictions.filling import FillReport
 from quorate.tuning.runs.run_folder import SPEC
 from quorate.tuning.workflows.guarantees import guarantee_lines, guarantee_report
 

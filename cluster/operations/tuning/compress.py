@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from quorate.tuning.data.labelled_outputs import LabelledOutputs
     from quorate.tuning.predictions.run_member import Inputs
     from quorate.tuning.workflows.compress import Compression
-    from quorate.tuning.workflows.compress_outputs import CompressionRows, OutputsCompression
+    from quorate.tuning.workflows.outputs.compress_outputs import CompressionRows, OutputsCompression
 
 
 @overload
@@ -104,7 +104,7 @@ def compress(
     if found.outputs:
         parts, shown = _output_rows(found, train, data, label, columns, seed)
         with connected_if_named(address):
-            from quorate.tuning.workflows.compress_outputs import compress_outputs
+            from quorate.tuning.workflows.outputs.compress_outputs import compress_outputs
 
             return compress_outputs(found, place, parts, shown, run=pick_runner(), **asked)
     column = of_the_only("label", label)
@@ -120,7 +120,7 @@ def _output_rows(
 ) -> tuple[dict[str, CompressionRows], Inputs]:  # fmt: skip
     """Of each output the rows that have a label of it, halved as if there were no other; and inputs of all rows."""
     from quorate.tuning.runs.one_output import alone
-    from quorate.tuning.workflows.compress_outputs import CompressionRows
+    from quorate.tuning.workflows.outputs.compress_outputs import CompressionRows
 
     seen = read_output_rows(spec, train, label, columns=columns)
     rest = read_output_rows(spec, data, label, columns=columns)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from quorate.tuning.data.labelled_outputs import LabelledOutputs
     from quorate.tuning.evaluation.metrics.row_metrics import Metric
     from quorate.tuning.predictions.run_member import Inputs
+    from quorate.tuning.workflows.outputs.train_outputs import OutputsTraining
     from quorate.tuning.workflows.train_composite import TrainingRows, TrainResult
-    from quorate.tuning.workflows.train_outputs import OutputsTraining
 
     Metrics = Metric | Mapping[str, Metric]
     Numbers = float | Mapping[str, float]
@@ -208,8 +208,8 @@ def _of_outputs(
     metric: Metrics | None, min_gain: Numbers, resume: str | Path | None, how: Mapping[str, Any],
 ) -> OutputsTraining:  # fmt: skip
     from quorate.tuning.runs.one_output import alone
-    from quorate.tuning.workflows.train_outputs import train_outputs
-    from quorate.tuning.workflows.tune_outputs import Wanted
+    from quorate.tuning.workflows.outputs.train_outputs import train_outputs
+    from quorate.tuning.workflows.outputs.tune_outputs import Wanted
 
     if resume is not None:
         raise TuningError("resume", "a run of several outputs", "leave it out: what is done is not kept apart")

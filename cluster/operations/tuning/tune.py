@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from quorate.tuning.predictions.out_of_fold import OutOfFold
     from quorate.tuning.workflows.continued.train_on import TrainOn
     from quorate.tuning.workflows.guarantees import Promised
-    from quorate.tuning.workflows.tune_outputs import OutputsResult
+    from quorate.tuning.workflows.outputs.tune_outputs import OutputsResult
     from quorate.tuning.workflows.tune_predictions import PredictionsResult
     from quorate.tuning.workflows.tune_result import TuneResult
 
@@ -194,7 +194,7 @@ def _of_outputs(
     how: Mapping[str, Any], address: str | None, others: Mapping[str, Any],
 ) -> OutputsResult:  # fmt: skip
     from quorate.tuning.predictions.run_on_ray import pick_runner
-    from quorate.tuning.workflows.tune_outputs import Wanted, tune_outputs
+    from quorate.tuning.workflows.outputs.tune_outputs import Wanted, tune_outputs
 
     _refuse_beside_outputs(others)
     rows = read_output_rows(spec, data, **read, uneven=True)

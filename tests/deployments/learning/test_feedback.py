@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import os
-import threading
-import time
 from typing import Any
 
 import grpc
@@ -14,8 +12,7 @@ import pyarrow as pa
 import pytest
 
 from quorate.deployments import AsyncClient, Client
-from quorate.deployments.errors import OverloadedError, RemoteError, RequestError, UnavailableError
-from quorate.deployments.learning import feedback as feedback_of_a_record
+from quorate.deployments.errors import RemoteError, RequestError, UnavailableError
 from quorate.deployments.learning.arrow_file import ArrowFile
 from quorate.deployments.learning.feedback import Feedback
 from quorate.deployments.learning.folder import LABELS, RecordFolder
@@ -29,23 +26,11 @@ from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.record import RecordSpec
 from quorate.deployments.wire import feedback_pb2 as pb
 from quorate.deployments.wire.feedback import GivenLabel
+from tests.deployments.support.given_labels import NOW, OTHER, OWN, Counted, answer, verdicts
 from tests.deployments.support.member_threads import FACTORIES
 from tests.deployments.support.waiting import until
 
 ROWS = np.array([[0.5, -1.0], [2.0, 1.0], [0.0, 3.0]], np.float32)
-OWN, OTHER, NOW = "0123456789ab", "ba9876543210", int(time.time())
-
-
-class Counted:
-    def __init__(self):
-        self.found = {}
-
-    def labelled(self, verdict, labels):
-        self.found[verdict] = self.found.get(verdict, 0) + labels
-
-
-def answer(number=0, replica=OWN, rows=1, at=NOW):
-    return f"{replica}-{number}-{at}-{rows}"
 
 
 @pytest.fixture
@@ -69,10 +54,6 @@ def give(tmp_path, spec):
     yield run
     for _, feedback in opened:
         feedback.close()
-
-
-def verdicts(reply):
-    return {verdict: count for verdict, count in reply.counts.items() if count}
 
 
 def test_labels_that_come_twice_or_contradict_are_told_apart(give):
@@ -370,55 +351,3 @@ def test_labels_outlive_the_server_and_its_record_grows_with_the_next(open_doors
     assert found == {
         before.parameters["answer_id"]: ["red"] * 3, after.parameters["answer_id"]: ["blue"] * 3,
     }  # fmt: skip
-
-
-def test_labels_for_answers_of_other_folders_are_passed_on_and_counted_where_they_are_written(tmp_path, spec):
-    counts, asked = Counted(), []
-
-    def others(labels):
-        asked.extend(labels)
-        return [("accepted", "") if label.row == 0 else ("unknown", "nobody") for label in labels]
-
-    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, counts)
-    given = [
-        GivenLabel(answer(1), "red"),
-        GivenLabel(answer(1, OTHER, 2), "red"),
-        GivenLabel(answer(1, OTHER, 2), "red", 1),
-    ]
-    reply = feedback.give(spec, given, others).result(60)
-    assert verdicts(reply) == {"accepted": 2, "unknown": 1}
-    assert (asked, counts.found) == (given[1:], {"accepted": 1, "unknown": 1})
-    assert feedback.judge(spec, given).result(60)[1][0] == "unknown"
-    feedback.close()
-
-
-def test_where_no_other_answers_a_label_is_unknown_and_others_are_taken(tmp_path, spec):
-    def others(labels):
-        raise OSError("no way")
-
-    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, Counted())
-    given = [GivenLabel(answer(1), "red"), GivenLabel(answer(1, OTHER), "red")]
-    assert verdicts(feedback.give(spec, given, others).result(60)) == {"accepted": 1, "unknown": 1}
-    assert verdicts(feedback.give(spec, given, lambda labels: None).result(60)) == {"again": 1, "unknown": 1}
-    feedback.close()
-
-
-def test_labels_that_others_are_asked_about_count_among_those_that_wait(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr(feedback_of_a_record, "MAX_WAITING", 3)
-    asked, released = threading.Semaphore(0), threading.Event()
-
-    def others(labels):
-        asked.release()
-        released.wait()
-
-    feedback = Feedback("pair", RecordSpec(folder=str(tmp_path)), OWN, Counted())
-    replies = []
-    for number in range(2):
-        replies.append(feedback.give(spec, [GivenLabel(answer(number, OTHER), "red")] * 2, others))
-        asked.acquire()
-    with pytest.raises(OverloadedError):
-        feedback.give(spec, [GivenLabel(answer(), "red")])
-    released.set()
-    assert [verdicts(reply.result(60)) for reply in replies] == [{"unknown": 2}] * 2
-    assert verdicts(feedback.give(spec, [GivenLabel(answer(), "red")]).result(60)) == {"accepted": 1}
-    feedback.close()

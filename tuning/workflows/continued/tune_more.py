@@ -28,24 +28,20 @@ from quorate.tuning.data.later.more_rows import MoreRows, joined_rows
 from quorate.tuning.data.later.row_keys import places_in, row_keys
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.evaluation.metrics.row_metrics import Metric
+from quorate.tuning.predictions.filling import FillReport
 from quorate.tuning.predictions.kept_rows import KeptRows
 from quorate.tuning.predictions.row_parts import Kept, Part, RowParts, joined
 from quorate.tuning.predictions.run_member import Runner, run_in_process
-from quorate.tuning.predictions.store import FillReport, PredictionStore
+from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.runs.probe import probe_inputs
 from quorate.tuning.runs.run_folder import new_run_folder
 from quorate.tuning.workflows.continued.former_run import TRAINED, FormerRun
 from quorate.tuning.workflows.continued.train_on import TrainOn, apart, trained_on
 from quorate.tuning.workflows.guarantees import Promised
 from quorate.tuning.workflows.measured_price import Prices
+from quorate.tuning.workflows.question import checked_question
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, announced, read_members
-from quorate.tuning.workflows.tune_fusion import (
-    MEMORY_BYTES,
-    JudgedFusion,
-    checked_question,
-    judge_fusion,
-    write_run,
-)
+from quorate.tuning.workflows.tune_fusion import MEMORY_BYTES, JudgedFusion, judge_fusion, write_run
 from quorate.tuning.workflows.tune_result import More, TuneResult
 
 Inputs = Mapping[str, NDArray[Any]]

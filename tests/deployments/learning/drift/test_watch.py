@@ -114,8 +114,7 @@ def test_a_door_that_starts_again_knows_what_the_first_answers_were_like(open_do
     assert doors.server.drift()["outputs"][""]["answers_learned"] is None
 
 
-def test_answers_are_as_fast_as_ever_when_the_thread_is_too_slow(open_doors, monkeypatch):
-    """What there is no time for is left out and counted."""
+def test_answers_that_the_thread_has_no_time_for_are_given_and_not_watched_and_counted(open_doors, monkeypatch):
     monkeypatch.setattr(watch, "WAITING_BYTES", -1)
     doors = open_doors(drifting_spec("slow", {}))
     ask(doors, "slow", asked_rows(np.random.default_rng(0), 20))

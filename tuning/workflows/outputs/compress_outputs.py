@@ -19,9 +19,9 @@ from quorate.tuning.predictions.run_member import Inputs, tunable_members
 from quorate.tuning.runs.one_output import alone, shared_nodes
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, save_report
 from quorate.tuning.workflows.compress import Compression, compress
-from quorate.tuning.workflows.output_parts import OutputPart, write_parts
+from quorate.tuning.workflows.outputs.output_parts import OutputPart, write_parts
+from quorate.tuning.workflows.outputs.tune_outputs import PAGES
 from quorate.tuning.workflows.run_members import Say, of_output
-from quorate.tuning.workflows.tune_outputs import PAGES
 
 
 @dataclass(frozen=True)

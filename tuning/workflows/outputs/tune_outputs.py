@@ -35,22 +35,17 @@ from quorate.tuning.data.labelled_outputs import LabelledOutputs
 from quorate.tuning.errors import TuningError
 from quorate.tuning.evaluation.html_report import choice_rows, write_page
 from quorate.tuning.evaluation.metrics.row_metrics import Metric
+from quorate.tuning.predictions.filling import FillReport
 from quorate.tuning.predictions.run_member import Inputs, Runner, run_in_process
 from quorate.tuning.predictions.some_rows import SomeRows
-from quorate.tuning.predictions.store import FillReport, PredictionStore
+from quorate.tuning.predictions.store import PredictionStore
 from quorate.tuning.runs.one_output import alone
 from quorate.tuning.runs.probe import PROBE_ROWS, save_output_probes
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, other_spec, save_deployable, save_report
 from quorate.tuning.workflows.guarantees import Promised
+from quorate.tuning.workflows.question import Question, checked_question
 from quorate.tuning.workflows.run_members import HELD_OUT, VALIDATION, Say, of_output, read_members
-from quorate.tuning.workflows.tune_fusion import (
-    MEMORY_BYTES,
-    JudgedFusion,
-    Question,
-    checked_question,
-    draw,
-    judge_fusion,
-)
+from quorate.tuning.workflows.tune_fusion import MEMORY_BYTES, JudgedFusion, draw, judge_fusion
 from quorate.tuning.workflows.tune_result import TuneResult
 
 # Of the store; where the pages with figures are.

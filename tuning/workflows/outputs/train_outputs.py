@@ -19,10 +19,10 @@ from quorate.tuning.errors import TuningError
 from quorate.tuning.predictions.run_member import Inputs
 from quorate.tuning.runs.one_output import alone, shared_nodes
 from quorate.tuning.runs.run_folder import SPEC, new_run_folder, save_report
-from quorate.tuning.workflows.output_parts import OutputPart, write_parts
+from quorate.tuning.workflows.outputs.output_parts import OutputPart, write_parts
+from quorate.tuning.workflows.outputs.tune_outputs import PAGES, Wanted
 from quorate.tuning.workflows.run_members import Say, of_output
 from quorate.tuning.workflows.train_composite import TrainingRows, TrainResult, is_network, train_composite
-from quorate.tuning.workflows.tune_outputs import PAGES, Wanted
 
 What = str | Sequence[str]
 

@@ -1,0 +1,1 @@
+"""Several outputs of one ensemble: each is tuned, trained or compressed by itself, and all are put into one spec."""
