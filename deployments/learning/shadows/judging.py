@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quorate.deployments.learning.folder import RecordFolder
-from quorate.deployments.learning.label_files import LabelFiles
+from quorate.deployments.learning.label_files import FollowedLabels, read_rows
 from quorate.deployments.learning.labels import Label, true_arrays
 from quorate.deployments.rollout.confidence_sequence import mean_within
 from quorate.fusion.evaluation.measures import LEAST_PROBABILITY
@@ -166,6 +166,7 @@ class LabelJudge:
         self._early: dict[tuple[str, str], list[tuple[int, Label]]] = {}
         self._held: deque[Said] = deque()
         self._held_bytes = 0
+        self._labels: FollowedLabels | None = None
         self._given_bytes = self._taken_bytes = 0  # each is written by one thread alone
         self._thread = threading.Thread(target=self._run, name="shadow-labels", daemon=True)
         self._thread.start()
@@ -187,7 +188,7 @@ class LabelJudge:
     # -- on the thread
 
     def _run(self) -> None:
-        files: LabelFiles | None = None
+        self._labels = self._opened()
         looked_at = -math.inf
         while True:
             with contextlib.suppress(queue.Empty):
@@ -202,10 +203,20 @@ class LabelJudge:
             if self._answers and time.monotonic() - looked_at >= LOOK_S:
                 looked_at = time.monotonic()
                 try:
-                    files = files or LabelFiles(RecordFolder(self._location), "")
-                    self._look(files)
+                    self._labels = self._labels or FollowedLabels(RecordFolder(self._location))
+                    self._look(self._labels)
                 except Exception as error:  # whatever a store raises, the next look may be better
                     _log.warning("labels in %s cannot be read, to judge shadows: %s", self._location, error)
+
+    def _opened(self) -> FollowedLabels | None:
+        """Labels from now on: those that are there already are of answers before; None where the store does not say."""
+        try:
+            labels = FollowedLabels(RecordFolder(self._location))
+            for file in labels.look():
+                labels.pass_over(file)
+        except Exception:  # at the first look it is told, and all are read
+            return None
+        return labels
 
     def _use(self, wanted: _Wanted) -> None:
         self._wanted = wanted.shadows
@@ -235,10 +246,10 @@ class LabelJudge:
                 if left:
                     self._answers[answer, oldest.output] = left
 
-    def _look(self, files: LabelFiles) -> None:
+    def _look(self, labels: FollowedLabels) -> None:
         """Judge by the labels that are new."""
         sums = dict(self.sums)
-        for row in files.new_rows():
+        for row in (row for batch in labels.new(labels.look()) for row in read_rows(batch)):
             key = row.id, row.output
             if key in self._answers:
                 for answer in self._answers[key]:

@@ -32,6 +32,7 @@ OTHER = 0.25 * known_answers(ROWS, 1) + 0.75 * known_answers(ROWS, 3)
 def judge(tmp_path, monkeypatch):
     monkeypatch.setattr(judging, "LOOK_S", 0.02)
     judge = LabelJudge(str(tmp_path))
+    until(lambda: judge._labels is not None)
     judge.use(["s"], anew=True)
     yield judge
     judge.close()
@@ -79,6 +80,27 @@ def test_labels_that_are_early_or_come_twice_count_once(judge, label):
     label(range(20, 40))
     until(lambda: judge.sums["s", ""].rows == 30)  # of those beyond nothing is known
     assert judge.sums["s", ""].live == pytest.approx(30 * log_loss(TRUTH[:30], LIVE[:30], labels=[0, 1, 2]), rel=1e-5)
+
+
+def test_labels_of_answers_before_it_began_are_not_looked_at_one_by_one(tmp_path, label, monkeypatch):
+    read, read_rows = [], judging.read_rows
+
+    def reading(batch):
+        for row in read_rows(batch):
+            read.append(row.id)
+            yield row
+
+    monkeypatch.setattr(judging, "LOOK_S", 0.02)
+    monkeypatch.setattr(judging, "read_rows", reading)
+    label(range(20))
+    judge = LabelJudge(str(tmp_path))
+    until(lambda: judge._labels is not None)
+    judge.use(["s"], anew=True)
+    judge.remember(said())
+    label(range(20, 40))
+    until(lambda: judge.sums.get(("s", ""), JudgedSums()).rows == 20)
+    judge.close()
+    assert set(read) == {f"a{number}" for number in range(10, 20)}
 
 
 def test_what_doors_have_adds_up(judge, label):
