@@ -10,7 +10,7 @@ from quorate.deployments import parse_spec
 from quorate.deployments.client.client import Client
 from quorate.deployments.engine.revision import Revision, build_revision
 from quorate.deployments.learning.folder import RecordFolder
-from quorate.deployments.learning.label_files import LabelFiles, LabelRow
+from quorate.deployments.learning.label_files import LabelFiles, LabelRow, read_rows
 from quorate.deployments.learning.labels import Label
 from quorate.deployments.learning.shadows import judging
 from quorate.deployments.learning.shadows.asking import Asks
@@ -83,7 +83,7 @@ def test_labels_that_are_early_or_come_twice_count_once(judge, label):
 
 
 def test_labels_of_answers_before_it_began_are_not_looked_at_one_by_one(tmp_path, label, monkeypatch):
-    read, read_rows = [], judging.read_rows
+    read = []
 
     def reading(batch):
         for row in read_rows(batch):
