@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 # It is too much where of so many requests or more such a share was late, and calm where less than another share was;
 # both are judged every so many seconds.
 FEWEST, LATE_SHARE, CALM_SHARE, WINDOW_S = 20, 0.05, 0.01, 0.25
+# How many requests a second there are is counted over so many of these: what has gathered ends in a single one.
+RATE_WINDOWS = 8
 # So much of its deadline a request may wait before it is sent.
 QUEUED_SHARE = 0.5
 # A member comes back after so many calm seconds, at fewer requests a second than this share of what was too many.
@@ -100,6 +102,7 @@ class Thinning:
         self._clock, self._steps = clock, list[_Step]()
         self._put_off: dict[str, float] = {}  # by member, how long it was put off when it was tried last
         self._calm_since = clock()
+        self._windows: deque[tuple[float, int]] = deque(maxlen=RATE_WINDOWS)  # when each began, requests that ended
         self._begin(self._calm_since)
 
     def ended(self, missing: Mapping[str, str], late: bool) -> None:
@@ -127,10 +130,12 @@ class Thinning:
         self._late_members: Counter[str] = Counter()
 
     def _judge(self, now: float) -> None:
-        rate = self._ended / (now - self._began)
-        if self._late > LATE_SHARE * self._ended:
-            if self._ended < FEWEST:
-                return  # wait for more of them
+        late = self._late > LATE_SHARE * self._ended
+        if late and self._ended < FEWEST:
+            return  # wait for more of them
+        self._windows.append((self._began, self._ended))
+        rate = sum(ended for _, ended in self._windows) / (now - self._windows[0][0])
+        if late:
             self._leave_one_out(now, rate)
         calm = self._late <= CALM_SHARE * self._ended
         if not calm:

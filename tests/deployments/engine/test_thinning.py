@@ -84,6 +84,22 @@ def test_a_rate_that_all_can_take_is_found_although_it_was_too_much_once():
     assert machine.late[-1] < 0.01
 
 
+def test_requests_that_had_gathered_and_end_together_are_not_taken_for_a_rate():
+    clock = Clock()
+    thinning = Thinning(COSTS_S, 1, (), worth_order([], WEIGHTS, COSTS_S.__getitem__), clock)
+
+    def ended(count, late, seconds):
+        for _ in range(count):
+            clock.now += seconds / count
+            thinning.ended(dict.fromkeys(thinning.left_out, "shed"), late=late)
+
+    ended(1000, late=False, seconds=10)
+    ended(76, late=True, seconds=0.3)  # of three quarters of a second
+    assert len(thinning.left_out) == 1
+    ended(1000, late=False, seconds=10)  # and not a third of what was too many
+    assert len(thinning.left_out) == 1
+
+
 @pytest.mark.parametrize(("keep", "required", "left_out"), [
     (3, (), ()), (2, (), ("transformer",)), (1, ("transformer",), ("cnn", "boost")),
     (1, ("transformer", "cnn"), ("boost",)),
