@@ -135,7 +135,7 @@ class Feedback:
             files.close()
 
     def _opened(self) -> tuple[LabelFiles, KnownAnswers]:
-        folder = RecordFolder(f"{self._settings.folder.rstrip('/')}/{self._ensemble}")
+        folder = RecordFolder(self._settings.folder_of(self._ensemble))
         files = LabelFiles(folder, self._replica)
         files.announce()
         known = KnownAnswers(folder, self._replica, self._settings.keep_for_s)

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from pyarrow import fs as filesystems
 
+from quorate.deployments.records.file_system import open_file_system
+
 ANSWERS, LABELS, REVISIONS = "answers", "labels", "revisions"
 SUFFIX = ".arrow"
 # Of the files that this process begins: none has the name of another.
@@ -95,8 +97,7 @@ class RecordFolder:
         if self.local:
             self.files, self.root = filesystems.LocalFileSystem(), str(Path(location).resolve())
         else:
-            self.files, self.root = filesystems.FileSystem.from_uri(self.location)
-            self.root = self.root.rstrip("/")
+            self.files, self.root = open_file_system(self.location)
 
     def path(self, kind: str, name: str) -> str:
         return f"{self.root}/{kind}/{name}"

@@ -108,7 +108,7 @@ class Learning:
             self._feedback = Feedback(name, settings, replica, metrics)
             self._recorder = Recorder(name, settings, replica, metrics)
         self._engine.answers.keeper = self._recorder
-        self.shadows.judge_by("" if settings is None else f"{settings.folder.rstrip('/')}/{name}")
+        self.shadows.judge_by("" if settings is None else settings.folder_of(name))
 
     def _follow_drift(self, settings: DriftSpec | None) -> None:
         if self.drift is not None:

@@ -29,6 +29,7 @@ from quorate.deployments.learning.kept_revisions import kept_revision, kept_spec
 from quorate.deployments.learning.label_files import read_rows
 from quorate.deployments.learning.labels import Label
 from quorate.deployments.spec.ensemble import EnsembleSpec
+from quorate.deployments.spec.uris import inside
 from quorate.deployments.transport.row_state import RowState
 
 Array = NDArray[Any]
@@ -178,11 +179,11 @@ def open_record(location: str | Path) -> Record:
             return Record(folder)
         chosen = filesystems.FileSelector(folder.root, allow_not_found=True)
         inner = [info.base_name for info in folder.files.get_file_info(chosen) if not info.is_file]
-        found = [name for name in inner if RecordFolder(f"{str(location).rstrip('/')}/{name}").list(ANSWERS)]
+        found = [name for name in inner if RecordFolder(inside(str(location), name)).list(ANSWERS)]
     except (OSError, ValueError) as error:
         raise RequestError(f"{location} cannot be read ({error}); give the folder or URI of a record") from None
     if len(found) == 1:
-        return Record(RecordFolder(f"{str(location).rstrip('/')}/{found[0]}"))
+        return Record(RecordFolder(inside(str(location), found[0])))
     what = f"holds records of {', '.join(sorted(found))}" if found else "holds no record of answers"
     raise RequestError(f"{location} {what}; give the folder that the spec's record names, and the ensemble's in it")
 

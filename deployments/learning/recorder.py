@@ -139,7 +139,7 @@ class Recorder:
                 break
             try:
                 if folder is None:
-                    folder = RecordFolder(f"{self._settings.folder.rstrip('/')}/{self._ensemble}")
+                    folder = RecordFolder(self._settings.folder_of(self._ensemble))
                     expiry = Expiry(folder, self._settings.keep_for_s, self._settings.max_bytes)
                 self._write(folder, block)
             except Exception as error:  # whatever a store raises, the next block may be written

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.content_cache import PIECE_BYTES, read_pieces
+from quorate.deployments.records.file_system import open_file_system
 from quorate.deployments.records.kept_files import KeptFiles
+from quorate.deployments.spec.uris import says_secret
 from quorate.fusion.extras import require
 
 # Stores in which an object is there when all of it is, and not before.
 _WHOLE = ("s3", "gcs", "abfs")
-# Arrow gives S3 3 s to answer, in which a slow link takes no part of a file, and tries GCS for a quarter of an hour.
-_PATIENCE: dict[str, dict[str, Any]] = {
-    "s3": {"connect_timeout": 10, "request_timeout": 60},
-    "gcs": {"retry_time_limit": timedelta(seconds=60)},
-}
-# What a URI of one of pyarrow's file systems may say that others are not to know.
-_SECRETS = frozenset(
-    {"access_key", "secret_key", "session_token", "access_token", "account_key", "client_secret", "sas_token", "sig"}
-)
 
 
 class ArtifactStore:
@@ -38,7 +30,7 @@ class ArtifactStore:
     """
 
     def __init__(self, uri: str, system: Any, folder: str):
-        self._uri, self._system, self._folder = uri, system, folder.rstrip("/")
+        self._uri, self._system, self._folder = uri, system, folder
 
     def add(self, source: Path, digest: str, size_bytes: int) -> bool:
         """Have a file's content there; whether it had to be written.
@@ -97,14 +89,12 @@ def open_store(uri: str) -> ArtifactStore:
     """
     require("arrow", "--store")
     check_uri(uri)
-    from pyarrow import fs
-
     try:
-        system, folder = fs.FileSystem.from_uri(uri)
+        system, folder = open_file_system(uri)
     except (ValueError, OSError, NotImplementedError) as error:
         fix = "give s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or file:///FOLDER"
         raise DeployError(f"--store {uri} cannot be used ({_short(error)}); {fix}") from None
-    return ArtifactStore(uri, _patient(system), folder)
+    return ArtifactStore(uri, system, folder)
 
 
 def check_uri(uri: str) -> None:
@@ -113,21 +103,10 @@ def check_uri(uri: str) -> None:
     Raises:
         DeployError: there are some; the text does not repeat them.
     """
-    parts = urlsplit(uri)
-    user = parts.netloc.rpartition("@")[0]
-    named = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)} & _SECRETS
-    if named or ":" in user or (user and parts.scheme == "s3"):
-        found = f"--store {parts.scheme}://... has credentials in it, which records would keep"
+    if says_secret(uri):
+        found = f"--store {urlsplit(uri).scheme}://... has credentials in it, which records would keep"
         where = "in the environment of this machine and of the nodes (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say)"
         raise DeployError(f"{found}; give them {where}")
-
-
-def _patient(system: Any) -> Any:
-    """The same file system, which waits as long as we want it to; URIs cannot say that of S3."""
-    if system.type_name not in _PATIENCE:
-        return system
-    make, (options,) = system.__reduce__()
-    return make({**options, **_PATIENCE[system.type_name]})
 
 
 def upload(files: KeptFiles, place: Path) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
+from quorate.deployments.records.file_system import open_file_system
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.tuning.data.labelled import Labelled
@@ -76,7 +77,7 @@ class PredictionStore:
         if filesystem is not None:
             self._files, self._root = filesystem, self.location
         elif "://" in self.location:
-            self._files, self._root = filesystems.FileSystem.from_uri(self.location)
+            self._files, self._root = open_file_system(self.location)
         else:
             self._files, self._root = filesystems.LocalFileSystem(), str(Path(location).resolve())
 

@@ -48,7 +48,7 @@ def _judged_by_record(record: Record) -> tuple[dict[tuple[str, str], list[Judged
     if kept is None:
         return {}, "nothing by labels: nothing is recorded; deploy with record: {folder: ...}"
     try:
-        found = open_record(f"{kept.folder.rstrip('/')}/{name}")
+        found = open_record(kept.folder_of(name))
     except RequestError as error:
         return {}, f"nothing by labels: {error}"
     shadows = {one.spec.revision: built(one) for one in record.shadows if not one.own}

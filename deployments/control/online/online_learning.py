@@ -101,7 +101,7 @@ class OnlineLearning:
         elif state.live != name or (state.own and spec.online.mode != "live"):
             state.reset(spec, pinned_weights(revision), _now_us())
         assert spec.record is not None
-        folder = f"{spec.record.folder.rstrip('/')}/{spec.name}"
+        folder = spec.record.folder_of(spec.name)
         made_for = (state.since_us, spec.online.mode, folder, spec.members, revision.asked)
         if made_for != self._made_for:
             self._learner = EnsembleLearner(revision, state, at_once=spec.online.mode != "live")

@@ -104,7 +104,7 @@ class WatchedOutputs:
 
     def _follow_labels(self, revision: Revision) -> None:
         record = revision.spec.record
-        place = "" if record is None else f"{record.folder.rstrip('/')}/{self._ensemble}"
+        place = "" if record is None else record.folder_of(self._ensemble)
         if place == self._labels_of:
             return
         self._labels_of, self._labels = place, None
@@ -164,7 +164,7 @@ class WatchedOutputs:
                 return {}
         try:
             if record is not None:
-                self._record = RecordFolder(f"{record.folder.rstrip('/')}/{self._ensemble}")
+                self._record = RecordFolder(record.folder_of(self._ensemble))
         except (OSError, ValueError):  # the recorder says so
             return {}
         return {} if self._record is None else kept_learned(self._record, revision.name)

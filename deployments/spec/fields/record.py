@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from quorate.deployments.spec.fields.types import Frozen
+from quorate.deployments.spec.uris import inside
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 # A number alone counts seconds.
@@ -47,6 +48,10 @@ class RecordSpec(Frozen):
     def shared(self) -> bool:
         """Whether all doors have the same folder, rather than each node its own."""
         return "://" in self.folder
+
+    def folder_of(self, ensemble: str) -> str:
+        """An ensemble's own folder in it."""
+        return inside(self.folder, ensemble)
 
     @property
     def keep_for_s(self) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.three_nodes.cluster import PLACES, ThreeNodes
 from tests.cluster.three_nodes.machine import ROOT, address, wait_for, why_not
-from tests.cluster.three_nodes.oracle import WEIGHTS
+from tests.cluster.three_nodes.oracle import WEIGHTS, ensemble
 from tests.cluster.three_nodes.travelling import Travelling
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -21,6 +21,7 @@ CREDENTIALS = {
 }  # fmt: skip
 S3 = f"{address(254)}:9000"
 STORE = f"s3://bucket/models?endpoint_override={S3}&scheme=http&region=us-east-1"
+RECORD = f"s3://bucket/record?endpoint_override={S3}&scheme=http&region=us-east-1"
 _MAKE = f"""
 from pyarrow import fs
 fs.S3FileSystem(endpoint_override="{S3}", scheme="http", allow_bucket_creation=True).create_dir("bucket")
@@ -129,8 +130,30 @@ def test_what_no_node_has_any_more_comes_out_of_the_bucket_and_then_is_missing_i
     assert "words/all.bin" in status()
 
 
+def test_labels_that_doors_put_into_the_bucket_are_learned_from_once_and_weights_go_live(nodes, bucket):
+    spec = {
+        **ensemble("taught", {"a": 0.9, "b": 0.05, "c": 0.05}), "record": {"folder": RECORD},
+        "online": {"mode": "live", "publish_every": "1s"},
+    }  # fmt: skip
+    port = nodes.driver().do("deploy", spec=spec, takes_labels=True)["http"].rpartition(":")[2]
+    doors = [f"http://{address(place)}:{port}" for place in PLACES]
+    # Each label comes to another door than the one that gave the answer.
+    taught = nodes.driver().do("teach", name="taught", doors=doors, answers=30, seed=0, member=2)
+    assert {verdict: count for verdict, count in taught.items() if count} == {"accepted": 600}
+
+    def learned():
+        return nodes.driver().do("learned", name="taught") or {"labels": 0, "published": 0}
+
+    wait_for(lambda: learned()["labels"] == 600, "all labels are learned from", 240)
+    wait_for(lambda: learned()["published"] > 0, "weights go live", 120)
+    weights = nodes.driver().do("fusion", name="taught")[0]["spec"]["fusion"]["weights"]
+    assert weights["c"] > weights["a"]
+    assert learned()["labels"] == 600
+    nodes.driver().do("down", name="taught")
+
+
 def test_nothing_has_written_the_secret_down(nodes, operator, bucket):
-    """After the test above: the clusters' records, what all processes are called, and every file of every machine."""
+    """After the tests above: the clusters' records, what all processes are called, and every file of every machine."""
     for machine in (operator, *nodes.nodes.values()):
         assert not [line for line in machine.processes().values() if SECRET in line]
         for path in machine.disk.rglob("*"):
