@@ -145,7 +145,7 @@ RULES: dict[str, RuleEntry] = {
     ),
     "bandit": RuleEntry(
         "quorate.fusion.learned.bandit:Bandit",
-        ("first", "arms", "costs", "price", "explore"),
+        ("first", "arms", "costs", "price", "explore", "max_loss", "confidence"),
         learned=True,
         steered=True,
     ),

@@ -9,21 +9,22 @@ from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.replicas import Replicas
 from quorate.deployments.control.transaction import changing, record_of
 from quorate.deployments.records.lease import WAIT_S
-from quorate.deployments.records.registry import Record
+from quorate.deployments.records.registry import Publication, Record
 from quorate.deployments.rollout.rollout import Candidate, roll_out
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 
 def publish(
-    ensemble: str, revise: Callable[[Record], EnsembleSpec], wait_s: float = WAIT_S, by_itself: bool = False,
-    instead: bool = False,
+    ensemble: str, revise: Callable[[Record], EnsembleSpec | Publication], wait_s: float = WAIT_S,
+    by_itself: bool = False, instead: bool = False,
 ) -> None:  # fmt: skip
     """Swap rule, weights, deadline or quorum on all fusion replicas.
 
     Every replica first builds the new revision; only when all have, they use it.
 
     Args:
-        revise: makes the new spec of what is live then: another publication may have come between.
+        revise: makes the new spec of what is live then, or, where that needs other files, the whole publication:
+            another may have come between.
         wait_s: for somebody else who is changing the ensemble.
         by_itself: whether nobody has asked for it; see ``hold``.
         instead: of what is live: that is no earlier revision to go back to.
@@ -35,6 +36,8 @@ def publish(
     with changing(ensemble, "a publication", wait_s, by_itself) as change:
         old = record_of(change.record, ensemble)
         dropping = old.live.spec.revision if instead else ""
-        record = old.following(replace(old.live, spec=revise(old)), dropping)
+        found = revise(old)
+        live = found if isinstance(found, Publication) else replace(old.live, spec=found)
+        record = old.following(live, dropping)
         candidate = Candidate(record.live, Replicas(record.door_apps.values()), bring(record.live.files.of("")))
         roll_out(candidate, lambda: change.commit(record))

@@ -31,8 +31,9 @@ def online_metrics(ensemble: str, report: Mapping[str, Any]) -> Iterator[Metric]
         for member, weight in zip(members[output], stands["weights"], strict=True):
             weights.add_metric([ensemble, output, member], weight)
     yield from (regret, bound, weights)
+    yield from _of_bandits(ensemble, report)
     changes = CounterMetricFamily(
-        "quorate_online_changes", "Weights that went live by themselves", labels=["ensemble", "what"]
+        "quorate_online_changes", "Weights and bandits that went live by themselves", labels=["ensemble", "what"]
     )
     changes.add_metric([ensemble, "published"], report["published"])
     changes.add_metric([ensemble, "taken_back"], report["rolled_back"])
@@ -43,6 +44,24 @@ def online_metrics(ensemble: str, report: Mapping[str, Any]) -> Iterator[Metric]
         when.add_metric([ensemble, "taken_back" if taken_back else "published"], time_us / 1e6)
     if latest:
         yield when
+
+
+def _of_bandits(ensemble: str, report: Mapping[str, Any]) -> Iterator[Metric]:
+    policies = [(one["output"], one["policy"]) for one in report["outputs"] if one.get("policy")]
+    if not policies:
+        return
+    asked = _gauge("quorate_online_members_asked", "Members asked of a row, over the latest labels", "output", "by")
+    right = _gauge("quorate_online_accuracy", "How often answers are right, over the latest labels", "output", "of")
+    gain = _gauge("quorate_online_gain", "In being right less the price of what is asked", "output", "bound")
+    for output, policy in policies:
+        asked.add_metric([ensemble, output, "live"], policy["asked"])
+        asked.add_metric([ensemble, output, "learned"], policy["learned_asks"])
+        accuracy = {"answered": policy["accuracy"], "learned": policy["learned"], "everybody": policy["everyone"]}
+        for of, value in {**accuracy, "floor": policy["everyone"] - policy["max_loss"]}.items():
+            right.add_metric([ensemble, output, of], value)
+        for which, value in zip(("mean", "least", "most"), policy["gain"] or (), strict=False):
+            gain.add_metric([ensemble, output, which], value)
+    yield from (asked, right, gain)
 
 
 def _gauge(name: str, said: str, *labels: str) -> GaugeMetricFamily:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,19 +86,37 @@ def keep_files(
     Raises:
         DeployError: a file has changed since it was pinned.
     """
-    name, cache = Path(spec.name, _REVISIONS, spec.revision), cache or ContentCache(root)
-    kept = root / name
+    name = Path(spec.name, _REVISIONS, spec.revision)
+    held = _hold(revision_files(spec, folder), root / name, cache or ContentCache(root))
+    _link_others(folder, root / name)
+    return KeptFiles(name, held, store)
+
+
+def keep_ensemble_files(
+    spec: EnsembleSpec, folder: Path, before: KeptFiles, root: Path, cache: ContentCache
+) -> KeptFiles:
+    """The same of a revision whose members are those of another: only what is the ensemble's own is copied.
+
+    Args:
+        before: the files of that other one.
+    """
+    name = Path(spec.name, _REVISIONS, spec.revision)
+    held = _hold(_pinned(spec, "", ensemble_files(spec), folder), root / name, cache)
+    return KeptFiles(name, (*held, *(file for file in before.files if file.part)), before.store)
+
+
+def _hold(files: Iterable[tuple[Path, KeptFile]], kept: Path, cache: ContentCache) -> tuple[KeptFile, ...]:
+    """Copies of files, each from where it lies, in a folder."""
     kept.mkdir(parents=True, exist_ok=True)
     held = []
-    for source, file in revision_files(spec, folder):
+    for source, file in files:
         try:
             while not cache.link(file.digest, kept / file.path):
                 cache.add_file(source, file.digest)
         except DamagedContentError:
             raise _changed(source) from None
         held.append(file)
-    _link_others(folder, kept)
-    return KeptFiles(name, tuple(held), store)
+    return tuple(held)
 
 
 def drop_all_but(ensemble: str, revisions: set[str], root: Path) -> None:

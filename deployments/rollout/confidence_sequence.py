@@ -104,8 +104,12 @@ class MeanBet:
 class MeanBets:
     """The same of many sequences of numbers side by side, each with a capital of its own."""
 
-    def __init__(self, bets: int):
-        self._capital = np.zeros((bets, len(MeanBet.STAKES)))
+    def __init__(self, bets: int, stakes: NDArray[Any] = MeanBet.STAKES, most: float = 1e250):
+        """Args:
+        most: the capital of a stake is no more than this: what was gained long ago can be lost in time.
+        """
+        self._stakes, self._most = stakes, most
+        self._capital = np.zeros((bets, len(stakes)))
         self._counts = np.zeros(bets)
 
     def add(self, gains: NDArray[np.float64], bets: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -120,9 +124,9 @@ class MeanBets:
         """
         counts, capital = self._counts[bets], self._capital[bets]
         waiting, after = MeanBet.WAIT / (MeanBet.WAIT + counts), MeanBet.WAIT / (MeanBet.WAIT + counts + 1)
-        capital += ((waiting - after) / len(MeanBet.STAKES))[:, None]
-        capital *= 1 + MeanBet.STAKES * gains[:, None]
-        np.minimum(capital, 1e250, out=capital)
+        capital += ((waiting - after) / len(self._stakes))[:, None]
+        capital *= 1 + self._stakes * gains[:, None]
+        np.minimum(capital, self._most, out=capital)
         self._counts[bets], self._capital[bets] = counts + 1, capital
         return np.asarray(np.log(capital.sum(axis=1) + after))
 

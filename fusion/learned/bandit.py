@@ -3,8 +3,10 @@
 A contextual bandit over sets of members: the context is what the members of ``first`` say, an arm a set of others to
 ask, its reward being right less a price for what it costs. Each arm has a linear model of its reward (Li, Chu, Langford
 and Schapire 2010, "A contextual-bandit approach to personalized news article recommendation", section 3.1, ridge
-regression for each arm), and the arm that promises most is pulled. A share ``explore`` of rows pulls one at random
-instead, so that what other policies would have earned can be estimated from answers: every arm's chance is known.
+regression for each arm), and the arm that promises most is pulled. A share ``explore`` of rows, drawn at random, asks
+everybody instead, so that what other policies would have earned can be estimated from answers: of a row that asked more
+members it is known what each set within these answers, so that one that asked all tells of every arm, and drawing one
+of the arms would tell less for what it costs. Every arm's chance is known.
 
     asked = bandit.select(outputs, present)    # (M, B) bool, once the first members are in
     fused = bandit.fuse(outputs, present)      # takes the same decisions again
@@ -67,7 +69,9 @@ class Bandit(LearnedRule):
         arms: sets of others, one of them all others.
         costs: of a row by member of the arms; what matters are their ratios.
         price: of asking all others, in being right once; below 0 for more care than the models ask for.
-        explore: share of rows that pull an arm at random.
+        explore: share of rows, drawn at random, that ask everybody.
+        max_loss, confidence: the floor that it was proven to keep, and keeps as it learns (``online``): so much less
+            accuracy than asking everybody at most, so surely; nobody said when None.
         everyone: the number of the arm that asks all others.
     """
 
@@ -78,16 +82,20 @@ class Bandit(LearnedRule):
 
     def __init__(
         self, members: Sequence[str], network: nn.Module, first: Sequence[str], arms: Sequence[Sequence[str]],
-        costs: Mapping[str, float], price: float = 0.0, explore: float = 0.0,
+        costs: Mapping[str, float], price: float = 0.0, explore: float = 0.0, max_loss: float | None = None,
+        confidence: float = 0.95,
     ):  # fmt: skip
         super().__init__(members, network)
         self.first, self.arms = tuple(first), tuple(tuple(sorted(arm)) for arm in arms)
         self.costs, self.price, self.explore = dict(costs), price, explore
+        self.max_loss, self.confidence = max_loss, confidence
         self._check()
         self.options = {
             "first": list(self.first), "arms": [list(arm) for arm in self.arms], "costs": self.costs,
             "price": price, "explore": explore,
         }  # fmt: skip
+        if max_loss is not None:
+            self.options |= {"max_loss": max_loss, "confidence": confidence}
         names = sorted(self.members)
         self._first = torch.tensor([name in self.first for name in names])
         self._asks = torch.tensor([[name in self.first or name in arm for name in names] for arm in self.arms])
@@ -110,6 +118,9 @@ class Bandit(LearnedRule):
             raise RuleOptionError(self.name, "price", self.price, "give a finite number")
         if not 0 <= self.explore <= 1:
             raise RuleOptionError(self.name, "explore", self.explore, "give a share of rows in [0, 1]")
+        if self.max_loss is not None and not 0 <= self.max_loss <= 1:
+            raise RuleOptionError(self.name, "max_loss", self.max_loss, "give a share of rows in [0, 1]")
+        check_confidence(self.name, self.confidence)
 
     @classmethod
     def _network(cls, tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> nn.Module:
@@ -127,7 +138,20 @@ class Bandit(LearnedRule):
 
     def at_price(self, price: float) -> Bandit:
         """The same with another price."""
-        return Bandit(self.members, self.network, self.first, self.arms, self.costs, price, self.explore)
+        return self._with(self.network, {"price": price})
+
+    def keeping(self, max_loss: float, confidence: float) -> Bandit:
+        """The same, with a floor that it is to keep."""
+        return self._with(self.network, {"max_loss": max_loss, "confidence": confidence})
+
+    def with_models(self, theta: Tensor, price: float) -> Bandit:
+        """The same with other models of what arms promise, (K, D) float64, and another price."""
+        network = _Policy(len(self.network.weight), *theta.shape)
+        network.load_state_dict({"weight": self.network.weight, "theta": theta})
+        return self._with(network, {"price": price})
+
+    def _with(self, network: nn.Module, changed: Mapping[str, Any]) -> Bandit:
+        return Bandit(self.members, network, **{**self.options, **changed})
 
     def select(self, outputs: Tensor, present: Tensor) -> Tensor:
         """Whom to ask beside the first: (M, B) bool, the first among them.
@@ -142,13 +166,34 @@ class Bandit(LearnedRule):
     def chances(self, outputs: Tensor, present: Tensor) -> Tensor:
         """(B, K) float64: how likely each arm was to be pulled; arguments as of ``select``."""
         given = self._given(outputs, present)
-        greedy = nn.functional.one_hot(self._greedy(*given), len(self.arms)).double()
-        sure = (~given[1]).unsqueeze(1)
-        return torch.where(sure, greedy, (1 - self.explore) * greedy + self.explore / len(self.arms))
+        return self.explored(self._greedy(*given))
 
-    def promises(self, outputs: Tensor, present: Tensor) -> Tensor:
-        """(B, K) float64 how likely each arm's answer is right, as its model has it; arguments as of ``select``."""
-        return self._promised(self._given(outputs, present)[0])
+    def explored(self, chosen: Tensor) -> Tensor:
+        """(N, K) float64 chances of arms where (N,) are those of rows that are not explored."""
+        chances = nn.functional.one_hot(chosen, len(self.arms)).double() * (1 - self.explore)
+        chances[:, self.everyone] += self.explore
+        return chances
+
+    def choices(self, promised: Tensor) -> Tensor:
+        """(N,) the arm of each row that is not explored, by (N, K) promises."""
+        return (promised - self.price * self.arm_costs).argmax(dim=1)
+
+    def context(self, outputs: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) float64 what arms are chosen by, and (B,) rows in which all first members say something; arguments
+        as of ``select``.
+        """
+        said, whole = self._given(outputs, present)
+        return contexts(said, self.network.weight[self._first]), whole
+
+    @property
+    def theta(self) -> Tensor:
+        """(K, D) float64 of each arm's linear model."""
+        return self.network.theta
+
+    def promises(self, context: Tensor) -> Tensor:
+        """(N, K) float64 how likely each arm's answer is right, as its model has it of (N, D) contexts."""
+        # Not a matrix product: its sums may depend on how many rows there are.
+        return (context.unsqueeze(1) * self.network.theta).sum(dim=-1)
 
     def answers(self, outputs: Tensor) -> Tensor:
         """(K, N, C) what each arm answers rows that all its members answered.
@@ -159,6 +204,11 @@ class Bandit(LearnedRule):
         ordered = outputs[self._order].double()
         weights = self.network.weight * self._asks
         return torch.einsum("km,mnc->knc", weights / weights.sum(dim=1, keepdim=True), ordered)
+
+    def alone(self, outputs: Tensor) -> Tensor:
+        """(N, C) what the first members answer by themselves; arguments as of ``answers``."""
+        weights = self.network.weight * self._first
+        return torch.einsum("m,mnc->nc", weights / weights.sum(), outputs[self._order].double())
 
     def _given(self, outputs: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """(F, B, C) what the first members say, rounded; and (B,) rows in which all of them do."""
@@ -172,13 +222,10 @@ class Bandit(LearnedRule):
         greedy = self._greedy(said, whole)
         if not self.explore:
             return greedy
-        draws = torch.from_numpy(_draws(said))
-        other = (draws / self.explore * len(self.arms)).long().clamp(max=len(self.arms) - 1)
-        return torch.where((draws < self.explore) & whole, other, greedy)
+        return torch.where(torch.from_numpy(_draws(said)) < self.explore, self.everyone, greedy)
 
     def _greedy(self, said: Tensor, whole: Tensor) -> Tensor:
-        best = (self._promised(said) - self.price * self.arm_costs).argmax(dim=1)
-        return torch.where(whole, best, self.everyone)
+        return torch.where(whole, self.choices(self._promised(said)), self.everyone)
 
     def _promised(self, said: Tensor) -> Tensor:
         weights = self.network.weight[self._first]
@@ -186,8 +233,7 @@ class Bandit(LearnedRule):
         if context.shape[1] != self.network.theta.shape[1]:
             wanted = f"(members, rows, {self.network.theta.shape[1] - _FEATURES})"
             raise ShapeError("outputs", wanted, f"(members, rows, {said.shape[2]})")
-        # Not a matrix product: its sums may depend on how many rows there are.
-        return (context.unsqueeze(1) * self.network.theta).sum(dim=-1)
+        return self.promises(context)
 
     def _fuse_by_name(self, outputs: Tensor, present: Tensor) -> Fused:
         said, there = outputs[self._first].detach().half(), present[self._first]
@@ -343,4 +389,4 @@ def proven_price(
         return mean_p_value((other - (chances * right).sum(dim=1)).numpy(), max_loss, 1 - confidence)
 
     good = passed(p_value, [0], len(_PRICES), 1 - confidence)
-    return rule.at_price(_PRICES[good[-1]]) if good else None
+    return rule.at_price(_PRICES[good[-1]]).keeping(max_loss, confidence) if good else None

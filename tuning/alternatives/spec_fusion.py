@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from quorate.deployments.engine.state_file import load_state
+from quorate.deployments.errors import SpecError
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.fields.fusion import CalibrationSpec
 from quorate.deployments.spec.files import parse_spec
@@ -74,4 +77,12 @@ def with_recipe(
         data["fusion"] = fusion
     else:
         data["fusions"][output] = fusion
-    return parse_spec(without_the_unread(data, spec.output_names))
+    return _that_learns(without_the_unread(data, spec.output_names), spec)
+
+
+def _that_learns(data: dict[str, Any], spec: EnsembleSpec) -> EnsembleSpec:
+    """The fields as a spec: it learns online as the given one does where the rule can, or in the shadow, or not."""
+    for mode in dict.fromkeys((spec.online.mode, "shadow")) if "online" in data else ():
+        with suppress(SpecError):
+            return parse_spec({**data, "online": {**data["online"], "mode": mode}})
+    return parse_spec({name: value for name, value in data.items() if name != "online"})

@@ -4,8 +4,6 @@ Of a row whose answer asked every member it is known exactly what each set of th
 answered, what the sets within those that it asked do: such rows count one over the chance that it asked so many.
 """
 
-# M members, R rows, K sets
-
 from __future__ import annotations
 
 import tempfile
@@ -16,20 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.errors import RequestError, SpecError
-from quorate.deployments.learning.labels import true_arrays
-from quorate.deployments.learning.reading import Labels, Record, RecordedRows
-from quorate.deployments.transport.row_state import RowState
+from quorate.deployments.learning.online.bandit.learner import joined
+from quorate.deployments.learning.online.bandit.rows import ToldRows, told_by
+from quorate.deployments.learning.reading import Labels, Record
 from quorate.fusion.errors import QuorateError
 from quorate.fusion.evaluation.off_policy import doubly_robust, inverse_propensity, lower_mean
 from quorate.fusion.learned.bandit import Bandit
-from quorate.fusion.registry import RULES
 
 CONFIDENCE = 0.95
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -71,20 +66,6 @@ class JudgedPolicy:
         return [said, asks, *(f"{count} labelled rows not judged: {why}" for why, count in self.left_out.items())]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Rows of one file: chances of the bandit, chances that an arm's answer is known, and whether it is; rewards."""
-
-    target: Floats
-    seen: Floats
-    known: NDArray[np.bool_]
-    rewards: Floats
-    promised: Floats
-    answered: Floats
-    asks: Floats
-    asked: Floats
-
-
 def judge_policy(record: Record, labels: Labels, policy: Revision) -> JudgedPolicy | None:
     """Judge a revision whose rule is a bandit; None of another rule.
 
@@ -97,23 +78,24 @@ def judge_policy(record: Record, labels: Labels, policy: Revision) -> JudgedPoli
     rule = policy.graph.output.rule
     if not isinstance(rule, Bandit):
         return None
-    parts, left_out = list[_Part](), Counter[str]()
+    parts, left_out = list[ToldRows](), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="q") as scratch:
         writers: dict[str, Revision | None] = {}
         for rows in record.rows():
-            places = np.array([at for at, label in enumerate(labels.of(rows)) if label is not None], np.intp)
-            if not len(places):
+            found = labels.of(rows)
+            count = sum(label is not None for label in found)
+            if not count:
                 continue
             try:
                 writer = _writer(record, rows.about.revision, Path(scratch), writers)
-                parts.append(_part(rows, places, labels, policy, rule, writer, left_out))
+                parts.append(told_by(rows, found, labels.came_us(rows), policy, writer, left_out))
             except (QuorateError, SpecError) as error:
-                left_out[str(error)] += len(places)
-    if not sum(len(part.answered) for part in parts):
+                left_out[str(error)] += count
+    told = joined(parts)
+    if told is None:
         why = next(iter(left_out), "no row has a label")
         raise RequestError(f"nothing tells what the bandit would have earned: {why}")
-    joined = _Part(*(np.concatenate(column) for column in zip(*(vars(part).values() for part in parts), strict=True)))
-    return _judged(joined, dict(left_out))
+    return _judged(rule, told, dict(left_out))
 
 
 def _writer(record: Record, name: str, scratch: Path, known: dict[str, Revision | None]) -> Revision:
@@ -128,68 +110,19 @@ def _writer(record: Record, name: str, scratch: Path, known: dict[str, Revision 
     return found
 
 
-def _part(
-    rows: RecordedRows, places: NDArray[np.intp], labels: Labels, policy: Revision, rule: Bandit, writer: Revision,
-    left_out: Counter[str],
-) -> _Part:  # fmt: skip
-    about = rows.about
-    absent = [name for name in policy.asked if name not in about.members]
-    if absent or about.task != "classification":
-        found = f"{', '.join(absent)} is not recorded" if absent else f"answers are of the task {about.task}"
-        raise RequestError(found)
-    if about.classes != (policy.spec.classes or ()):
-        raise RequestError(f"revision {about.revision} had other classes, or the same in another order")
-    states, order = rows.states[:, places], [about.members.index(name) for name in policy.asked]
-    failed = ((states != RowState.OK) & (states != RowState.UNASKED)).any(axis=0)
-    if failed.any():
-        left_out["a member that was asked did not answer"] += int(failed.sum())
-    places, states = places[~failed], states[:, ~failed]
-    # Chances are those of the members as their rules read them: of what was recorded.
-    given, there = torch.from_numpy(rows.outputs[:, places]), torch.from_numpy(states == RowState.OK)
-    pulled = _chances(writer, given, there)
-    read, present = given[order], there[order]
-    sets = [frozenset((*rule.first, *arm)) for arm in rule.arms]
-    seen = np.stack(
-        [np.sum([chance for chance, who in pulled if who >= wanted], axis=0) * np.ones(len(places)) for wanted in sets],
-        axis=1,
-    )
-    asked = {name: (states[at] == RowState.OK) for at, name in enumerate(about.members)}
-    known = np.stack([np.logical_and.reduce([asked[name] for name in wanted]) for wanted in sets], axis=1)
-    given_labels = labels.of(rows)
-    named = [label for at in places.tolist() if (label := given_labels[at]) is not None]
-    truth = torch.from_numpy(true_arrays(about.classes, about.task, named))
-    right = (rule.answers(torch.nan_to_num(read)).argmax(dim=2) == truth).double().T.numpy()
-    target = rule.chances(read, present).numpy()
-    promised = rule.promises(read, present).clamp(0, 1).numpy()
-    sizes = np.array([len(wanted) for wanted in sets], np.float64)
-    answered = (rows.fused[places].argmax(axis=1) == truth.numpy()).astype(np.float64)
-    asked_of = (states == RowState.OK).sum(axis=0).astype(np.float64)
-    return _Part(target, seen, known, right, promised, answered, target @ sizes, asked_of)
-
-
-def _chances(
-    writer: Revision, given: torch.Tensor, there: torch.Tensor
-) -> list[tuple[Floats, frozenset[str]]]:  # fmt: skip
-    """The sets of members that whoever answered may have asked, and the chance of each in each row."""
-    rule, rows = writer.graph.output.rule, given.shape[1]
-    if isinstance(rule, Bandit):
-        chances = rule.chances(given, there).numpy()
-        return [(chances[:, at], frozenset((*rule.first, *arm))) for at, arm in enumerate(rule.arms)]
-    if RULES[writer.graph.output.fusion.rule].steered:
-        raise RequestError(f"a {writer.graph.output.fusion.rule} chose whom to ask, and draws nothing")
-    return [(np.ones(rows), frozenset(writer.asked))]
-
-
-def _judged(part: _Part, left_out: dict[str, int]) -> JudgedPolicy:
-    order = np.random.default_rng(0).permutation(len(part.answered))
-    earned = inverse_propensity(part.target, part.seen, part.known, part.rewards)[order]
-    missed = inverse_propensity(part.target, part.seen, part.known, 1 - part.rewards)[order]
-    robust, answered = doubly_robust(part.target, part.seen, part.known, part.rewards, part.promised), part.answered
+def _judged(rule: Bandit, told: ToldRows, left_out: dict[str, int]) -> JudgedPolicy:
+    order = np.random.default_rng(0).permutation(len(told))
+    promised = rule.promises(torch.from_numpy(told.context))
+    target = rule.explored(rule.choices(promised)).numpy()
+    seen, known, rewards, answered = told.chances, told.known, told.rewards, told.answered
+    earned = inverse_propensity(target, seen, known, rewards)[order]
+    missed = inverse_propensity(target, seen, known, 1 - rewards)[order]
+    accuracy = float(doubly_robust(target, seen, known, rewards, promised.clamp(0, 1).numpy()).mean())
+    asks = target @ np.array([len(rule.first) + len(arm) for arm in rule.arms], np.float64)
     delta = 1 - CONFIDENCE
-    accuracy = float(robust.mean())
     return JudgedPolicy(
-        len(answered), int(part.known.all(axis=1).sum()), accuracy,
+        len(told), int(known.all(axis=1).sum()), accuracy,
         lower_mean(earned, delta), 1 - lower_mean(missed, delta), float(answered.mean()),
         accuracy - float(answered.mean()), lower_mean(earned - answered[order] + 1, delta) - 1,
-        float(part.asks.mean()), float(part.asked.mean()), left_out,
+        float(asks.mean()), float(told.asked.mean()), left_out,
     )  # fmt: skip

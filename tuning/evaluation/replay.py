@@ -20,6 +20,7 @@ from quorate.deployments.errors import RequestError, SpecError
 from quorate.deployments.learning.drift.from_record import drift_of_record
 from quorate.deployments.learning.drift.report import DriftReport
 from quorate.deployments.learning.labels import Label, true_arrays
+from quorate.deployments.learning.online.bandit.from_record import PolicyHistory, bandits_from_record
 from quorate.deployments.learning.online.from_record import learn_from_record, learns, members_read
 from quorate.deployments.learning.online.history import History
 from quorate.deployments.learning.reading import Record, RecordedRows
@@ -80,7 +81,8 @@ class Replay(Displayed):
         scores: by who answers (``recorded``, ``replayed``, learned weights, and each member of the record) and output,
             by metric.
         again, contradicting: labels that two replicas took at the same time, see ``Labels``.
-        online: by output what came of learning weights, where that was asked.
+        online: by output what came of learning weights, where that was asked; ``bandits`` of those that have one, which
+            learn whom to ask.
         policy: what a bandit would have earned that other members were asked by, where the spec's rule is one.
         drift: which alarms there would have been, where that was asked.
     """
@@ -98,6 +100,7 @@ class Replay(Displayed):
     left_out: Counter[str] = field(default_factory=Counter)
     scores: dict[tuple[str, str], dict[str, Score]] = field(default_factory=dict)
     online: dict[str, History] = field(default_factory=dict)
+    bandits: dict[str, PolicyHistory] = field(default_factory=dict)
     policy: JudgedPolicy | None = None
     drift: DriftReport | None = None
 
@@ -112,7 +115,8 @@ class Replay(Displayed):
             | {name: score.value for name, score in found.items()}
             for (output, who), found in self.scores.items()
         ]
-        learned: dict[str, Any] = {"online": [one.to_dict() for one in self.online.values()]} if self.online else {}
+        through: list[History | PolicyHistory] = [*self.online.values(), *self.bandits.values()]
+        learned: dict[str, Any] = {"online": [one.to_dict() for one in through]} if through else {}
         learned |= {} if self.policy is None else {"policy": self.policy.to_dict()}
         if self.drift is not None:
             learned["drift"] = self.drift.to_dict()
@@ -139,7 +143,7 @@ class Replay(Displayed):
             for (output, who), found in self.scores.items()
         ]
         scores = [Table(["output", "by", "rows", *names], cells)] if cells else []
-        more = [*self.online.values(), *([] if self.drift is None else [self.drift])]
+        more = [*self.online.values(), *self.bandits.values(), *([] if self.drift is None else [self.drift])]
         return [Table(lines=lines), *scores, *(table for one in more for table in one.tables())]
 
 
@@ -153,7 +157,7 @@ def replay(
         spec: whose fusion is to answer; each answer's own revision when None.
         folder: what the spec's paths start from.
         online: what weights learned from the labels would have answered, too, each row by those that were known then;
-            the spec's weights are the first, or the first revision's.
+            the spec's weights are the first, or the first revision's. Of a bandit, whom it would have learned to ask.
         drift: which alarms its doors would have raised together, by the revisions that answered.
 
     Raises:
@@ -166,8 +170,10 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="q") as scratch:
         revisions = _Revisions(record, other, Path(scratch))
         if online:
-            found.online = learn_from_record(record, labels, revisions.of)
-            if not found.online:
+            found.bandits = bandits_from_record(record, labels, revisions.of, revisions.wrote)
+            learned = learn_from_record(record, labels, revisions.of)
+            found.online = {output: one for output, one in learned.items() if output not in found.bandits}
+            if not found.online and not found.bandits:
                 fix = "give labels for classes, several labels a row or values: quorate feedback NAME --labels FILE"
                 raise RequestError(f"{record.folder.location} has no label that weights learn from; {fix}")
         if drift:
@@ -219,6 +225,11 @@ class _Revisions:
             RequestError: it is not beside the record.
         """
         return self._kept(rows.about.revision)
+
+    def wrote(self, rows: RecordedRows) -> Revision:
+        """The same with the rows' output alone; raises as ``recorded``."""
+        found = self._kept(rows.about.revision)
+        return found.views[rows.about.output] if found.views else found
 
     def _kept(self, name: str) -> Revision:
         if name not in self._known:

@@ -135,7 +135,7 @@ def tune(
             for each class (split conformal prediction, checked in the report); as the spec's ``conformal`` when None.
         max_loss, max_error: accuracy that an ensemble may lose as a cascade or a bandit, which ask few members where
             sure; errors among answered rows, of which the others abstain. ``confidence``: that they hold on new rows.
-        explore: with ``max_loss``: a bandit, which asks members at random of this share of rows.
+        explore: with ``max_loss``: a bandit, which asks everybody of this share of rows, drawn at random.
         refit: what is served is fitted again on all rows after the verdict (but with promises: they want other rows).
         train, folds, epochs: the members' training rows, fitted on out of fold by others like them; ``data`` judges.
         label, columns: the column of the class; of several outputs by output, ``{"mood": "Mood"}``, and called as these

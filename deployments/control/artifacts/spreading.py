@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -47,6 +48,21 @@ class Spreading:
         if late:
             nodes = ", ".join(node for node, waiting in self._waiting.items() if waiting in late)
             raise DeployError(f"files have not reached {nodes} after {timeout_s:g} s; give --timeout more")
+
+
+def spread_like(files: KeptFiles, before: Path, timeout_s: float = 60.0) -> None:
+    """Have nodes that hold one folder hold another, of which they have nearly all; what is new is on this node.
+
+    One that does not take it in time takes it later, see ``keep_copies``.
+    """
+    here, holders = ray.util.get_node_ip_address(), Holders(ClusterStore()).of(before)
+    remote: Any = ray.remote(num_cpus=0, max_retries=0)(bring_all)
+    elsewhere = [node for node in holders if node != here][: COPIES - (here in holders)]
+    waiting = [remote.options(resources={f"node:{node}": 0.001}).remote(files, (here,)) for node in elsewhere]
+    if here in holders:
+        bring_all(files)
+    if waiting:
+        ray.wait(waiting, num_returns=len(waiting), timeout=timeout_s)
 
 
 def keep_copies(files: KeptFiles, anyway: bool = False) -> None:

@@ -11,17 +11,23 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.online.labelled_rows import LabelledRowsOfDoors
+from quorate.deployments.control.online.policy_publication import policy_publication, policy_spec
+from quorate.deployments.control.online.policy_revisions import PolicyRevisions, built, deployed
 from quorate.deployments.control.publish import publish
 from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.errors import ConflictError, DeployError
+from quorate.deployments.learning.online.bandit.ensemble_bandits import EnsembleBandits
 from quorate.deployments.learning.online.ensemble_learner import EnsembleLearner, pinned_weights
 from quorate.deployments.learning.online.publishing import Wish
 from quorate.deployments.learning.online.state import OnlineState, fusion_name
+from quorate.deployments.records.registry import Publication as Live
 from quorate.deployments.records.registry import Record, Registry
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.patch import revise
@@ -63,6 +69,7 @@ class OnlineLearning:
             self._read(self._record, self._learner, self._rows)
         if self._record.live.spec.online.mode == "live":
             self._publish(self._record, self._learner)
+            self._publish_policy(self._record, self._learner)
         self._note()
 
     def close(self) -> None:
@@ -104,7 +111,11 @@ class OnlineLearning:
         folder = spec.record.folder_of(spec.name)
         made_for = (state.since_us, spec.online.mode, folder, spec.members, revision.asked)
         if made_for != self._made_for:
-            self._learner = EnsembleLearner(revision, state, at_once=spec.online.mode != "live")
+            at_once = spec.online.mode != "live"
+            revisions = PolicyRevisions(lambda: self._record, folder)
+            pinned = built(deployed(self._record, state.deployed)) if state.own else revision
+            bandits = EnsembleBandits(revision, pinned, state, revisions.writer, at_once=at_once)
+            self._learner = EnsembleLearner(revision, state, at_once, bandits)
             if self._rows is not None:
                 self._rows.close()
             self._rows, self._looked = LabelledRowsOfDoors(folder), -STORE_LOOK_S
@@ -113,7 +124,7 @@ class OnlineLearning:
 
     def _went_live(self) -> None:
         done = self._state.went_live(_now_us())
-        what = "the weights of before are live again" if done.taken_back else "learned weights are live"
+        what = "what somebody deployed is live again" if done.taken_back else "what was learned is live"
         _log.info("%s as revision %s", what, done.revision)
         self._trouble = ""
         if not done.taken_back:
@@ -133,12 +144,35 @@ class OnlineLearning:
         old = record.live.spec
         new, weights = self._revised(old, wishes, learner)
         self._state.begun = learner.publication(wishes, fusion_name(new), new.revision, weights)
+        self._make_live(old, lambda live: new)
+
+    def _publish_policy(self, record: Record, learner: EnsembleLearner) -> None:
+        """A bandit: its models are a file of the revision."""
+        wished, now = learner.bandits.wish(), time.monotonic()
+        every_s = record.live.spec.online.publish_every_s
+        if wished is None or now < self._not_before or self._state.begun is not None:
+            return
+        output, wish = wished
+        if not wish.at_once and now - self._published_at < every_s:
+            return
+        with TemporaryDirectory(prefix="q") as scratch:
+            pinned, folder = deployed(record, self._state.deployed), Path(scratch)
+            try:
+                new = policy_spec(record.live, pinned, output, wish, folder)
+            except DeployError as error:  # what somebody deployed is to be had no more
+                self._trouble, self._not_before = str(error), now + PAUSE_S
+                return
+            self._state.begun = learner.bandits.publication(output, wish, fusion_name(new), new.revision)
+            self._make_live(record.live.spec, lambda live: policy_publication(live, new, folder))
+
+    def _make_live(self, old: EnsembleSpec, made: Callable[[Live], EnsembleSpec | Live]) -> None:
+        """What was begun, in the place of a spec; where somebody else changes the ensemble, not now."""
         self._note()  # before it is done: who comes after this process must know whose it is
 
-        def revised(now: Record) -> EnsembleSpec:
+        def revised(now: Record) -> EnsembleSpec | Live:
             if now.live.spec.revision != old.revision:
                 raise ConflictError(f"'{self._ensemble}' has been changed meanwhile")
-            return new
+            return made(now.live)
 
         try:
             publish(self._ensemble, revised, wait_s=0, by_itself=True, instead=self._state.own)

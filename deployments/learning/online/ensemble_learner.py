@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quorate.deployments.engine.revision import Revision
 from quorate.deployments.learning.answer_columns import AnswersMetadata
 from quorate.deployments.learning.labels import Label
+from quorate.deployments.learning.online.bandit.ensemble_bandits import EnsembleBandits
 from quorate.deployments.learning.online.following import LabelledRows
 from quorate.deployments.learning.online.from_record import (
     LOSSES,
@@ -24,7 +26,7 @@ from quorate.deployments.learning.online.from_record import (
 from quorate.deployments.learning.online.learner import Floats, Learner, LossLearner, Start
 from quorate.deployments.learning.online.publishing import Wish
 from quorate.deployments.learning.online.state import OnlineState, Publication, Weights
-from quorate.deployments.learning.reading import label_fits, rows_of_batch
+from quorate.deployments.learning.reading import RecordedRows, label_fits, rows_of_batch
 from quorate.fusion.errors import QuorateError
 
 # Of members that are asked: one of weight 0 is not, and could never earn any again.
@@ -44,16 +46,20 @@ class EnsembleLearner:
         left_out: labelled rows that could not be read, by why not.
     """
 
-    def __init__(self, revision: Revision, state: OnlineState, at_once: bool):
+    def __init__(self, revision: Revision, state: OnlineState, at_once: bool, bandits: EnsembleBandits):
         """Args:
         revision: what is live.
         at_once: nothing is published: it is told when it would be.
+        bandits: of outputs that have one, which learn whom to ask instead of weights.
         """
+        self.bandits = bandits
         self._views = _views(revision)
         self._learners: dict[str, Learner] = {}
         self.left_out: dict[str, int] = {}
         for name, view in self._views.items():
             task, pinned = _task(view), state.pinned.get(name)
+            if name in bandits:
+                continue
             if task in UNDER_LOG_LOSS:
                 known = None if pinned is None else np.array([pinned.get(one, 0.0) for one in view.asked])
                 changes = () if at_once else state.changes_of(name)
@@ -65,7 +71,7 @@ class EnsembleLearner:
     @property
     def labels(self) -> int:
         """How many it has learned from."""
-        return sum(learner.labels for learner in self._learners.values())
+        return sum(learner.labels for learner in self._learners.values()) + self.bandits.labels
 
     def take(self, found: Iterable[LabelledRows]) -> None:
         """Learn from rows, in the order in which their labels came."""
@@ -74,6 +80,7 @@ class EnsembleLearner:
             self._gather(streams, one)
         for output, stream in streams.items():
             self._learners[output].take(*stream.joined())
+        self.bandits.learn()
 
     def wishes(self) -> dict[str, Wish]:
         """By output, what is to go live; pinned weights alone where some are to be taken back."""
@@ -104,10 +111,11 @@ class EnsembleLearner:
             found = np.array([weights[one] for one in self._views[name].asked])
             wish = Wish(found / found.sum(), done.taken_back, done.gains[name], done.decided_by[name])
             state.note(name, publisher.went_live(wish, done.time_us))
+        self.bandits.went_live(done, state)
 
     def report(self) -> list[dict[str, Any]]:
         """Of each output, in JSON's types."""
-        return [learner.report() for learner in self._learners.values()]
+        return [*(learner.report() for learner in self._learners.values()), *self.bandits.report()]
 
     def _gather(self, streams: dict[str, LabelledStream], found: LabelledRows) -> None:
         about = AnswersMetadata.of_schema(found.batch.schema)
@@ -120,6 +128,9 @@ class EnsembleLearner:
             came, start = found.came_us[start:stop], stop
             output = rows.about.output
             if not any(label is not None for label in labels):
+                continue
+            if output in self.bandits:
+                self._gather_for_bandit(rows, labels, came)
                 continue
             if output not in self._learners or not learns(rows):
                 self._leave_out(f"weights of {output} do not learn", len(rows))
@@ -136,6 +147,17 @@ class EnsembleLearner:
                 streams[output] = stream
             except QuorateError as error:
                 self._leave_out(str(error), len(rows))
+
+    def _gather_for_bandit(
+        self, rows: RecordedRows, labels: Sequence[Label | None], came_us: NDArray[np.int64]
+    ) -> None:
+        try:
+            self.bandits.gather(rows, labels, came_us)
+        except QuorateError as error:
+            self._leave_out(str(error), sum(label is not None for label in labels))
+        for why, count in self.bandits.left_out.items():
+            self._leave_out(why, count)
+        self.bandits.left_out.clear()
 
     def _leave_out(self, why: str, rows: int) -> None:
         if why in self.left_out or len(self.left_out) < 20:

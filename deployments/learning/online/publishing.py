@@ -169,7 +169,7 @@ class Publisher:
 
     def _begin_test(self) -> None:
         self.wish = None
-        self._bet, self._sense, self._worse = MeanBet(LEAST_GAIN), _Sense(), MeanBet()
+        self._bet, self._sense, self._worse = MeanBet(LEAST_GAIN), Sense(), MeanBet()
         self._gained, self._lost, self._tested = 0.0, 0.0, 0
 
     def _see_some(self, labels: Labelled, at_once: bool) -> int:
@@ -252,7 +252,7 @@ def _gains(weights: Floats, live: Floats, rows: Labelled) -> tuple[Floats, Float
     return gains, np.minimum(np.log(ratios * shares), 0.0)
 
 
-class _Sense:
+class Sense:
     """Evidence that labels have to do with answers, rather than come independently, each with its own frequency."""
 
     def __init__(self) -> None:

@@ -7,7 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quorate.deployments.display import Table
+from quorate.deployments.learning.online.bandit import telling
 from quorate.deployments.learning.online.history import date_of, said_of_change, tables_of
+
+# Of weights, and of bandits.
+_LEARNERS = {False: "weights learn", True: "whom to ask is learned"}
+_UNITS = {False: "nats a row", True: telling.UNIT}
 
 
 def read_report(stored: bytes) -> dict[str, Any]:
@@ -35,6 +40,7 @@ def brief(report: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     outputs = [
         {name: value for name, value in one.items() if name not in ("standings", "weights", "changes")}
+        | ({"policy": {**one["policy"], "points": []}} if one.get("policy") else {})
         for one in report["outputs"]
     ]
     latest = {one["taken_back"]: one for one in report["told"]}
@@ -64,12 +70,14 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
     if not report:
         return
     what = "in the shadow" if report["mode"] == "shadow" else f"live, at most every {report['publish_every']}"
-    yield f"weights learn {what}: {report['labels']} labels{_went_live(report)}"
+    yield f"{_learner(report)} {what}: {report['labels']} labels{_went_live(report)}"
     for one in report["outputs"]:
-        if one["last"] is not None:
+        if one.get("policy"):
+            yield telling.said_of(one)
+        elif one["last"] is not None:
             yield f"{one['output']}: {_stands(one)}"
     if report["trouble"]:
-        yield f"learned weights wait: {report['trouble']}"
+        yield f"what was learned waits: {report['trouble']}"
     for why, rows in report["left_out"].items():
         yield f"{rows} labelled rows were left out: {why}"
 
@@ -78,7 +86,9 @@ def tables(report: Mapping[str, Any]) -> Sequence[Table]:
     """All of it: regret and weights through time, by output, and what went live."""
     found = []
     for one in report.get("outputs", ()):
-        if one["standings"]:
+        if one.get("policy"):
+            found += telling.tables_of(one, _nothing_better(report))
+        elif one["standings"]:
             told = [said_of_change(change) for change in one["changes"]]
             found += tables_of(one, told or [_nothing(report, one)])
     if report.get("told"):
@@ -86,8 +96,14 @@ def tables(report: Mapping[str, Any]) -> Sequence[Table]:
             [date_of(one["time_us"]), "taken back" if one["taken_back"] else "published", one["revision"], _gains(one)]
             for one in report["told"]
         ]
-        found.append(Table(["time", "what", "revision", "nats a row"], rows, "what went live by itself"))
+        unit = _UNITS[bool(report["told"][-1].get("policies"))]
+        found.append(Table(["time", "what", "revision", unit], rows, "what went live by itself"))
     return found
+
+
+def _learner(report: Mapping[str, Any]) -> str:
+    found = {bool(one.get("policy")) for one in report["outputs"]}
+    return " and ".join(_LEARNERS[of_bandit] for of_bandit in sorted(found)) or _LEARNERS[False]
 
 
 def _went_live(report: Mapping[str, Any]) -> str:
@@ -114,8 +130,15 @@ def _stands(one: Mapping[str, Any]) -> str:
 def _nothing(report: Mapping[str, Any], one: Mapping[str, Any]) -> str:
     if one["live_weights"] is None:
         return "nothing of it can go live"
-    would = "would have gone" if report["mode"] == "shadow" else "has gone"
-    return f"nothing {would} live: no weights were shown to be better than the live ones"
+    return f"nothing {_would(report)} live: no weights were shown to be better than the live ones"
+
+
+def _nothing_better(report: Mapping[str, Any]) -> str:
+    return f"nothing {_would(report)} live: nothing better was shown to be so, and to keep the floor"
+
+
+def _would(report: Mapping[str, Any]) -> str:
+    return "would have gone" if report["mode"] == "shadow" else "has gone"
 
 
 def _gains(told: Mapping[str, Any]) -> str:

@@ -27,7 +27,9 @@ class Publication:
         time_us: when, since 1970.
         taken_back: whether the pinned weights are live again.
         weights: by output and member.
-        gains: in nats a row, by output, and ``decided_by`` how many labels said so.
+        gains: in nats a row, by output, and ``decided_by`` how many labels said so; of a bandit in being right less
+            the price of what it asks.
+        policies: of bandits instead of weights what is told of them, by output.
     """
 
     fusion: str
@@ -37,6 +39,7 @@ class Publication:
     weights: Weights
     gains: Mapping[str, float]
     decided_by: Mapping[str, int]
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -47,7 +50,7 @@ class OnlineState:
         live: the fusion that is known to be live, by ``fusion_name``, and ``deployed`` the one that somebody deployed.
         pinned: the weights of that, by output and member, live since ``since_us``.
         written: the same as the spec has them: None where it leaves them out.
-        changes: that went live by themselves since then, by output.
+        changes: of weights that went live by themselves since then, by output, and ``policies`` of bandits.
         begun: what is being made live: it may be so already.
         told: what went live by itself, also before.
         published, rolled_back: how often.
@@ -59,6 +62,7 @@ class OnlineState:
     written: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
     since_us: int = -1
     changes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    policies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     begun: Publication | None = None
     told: list[Publication] = field(default_factory=list)
     published: int = 0
@@ -69,7 +73,7 @@ class OnlineState:
         self.live = self.deployed = fusion_name(spec)
         self.pinned, self.since_us = pinned, now_us
         self.written = {name: spec.all_fusions[name].weights for name in pinned}
-        self.changes, self.begun = {}, None
+        self.changes, self.policies, self.begun = {}, {}, None
 
     def went_live(self, now_us: int) -> Publication:
         """What was begun is done."""
@@ -87,10 +91,16 @@ class OnlineState:
             found = np.array(list(weights.values()))
             gain, decided_by = done.gains[output], done.decided_by[output]
             self.note(output, Change(0, done.time_us, found / found.sum(), done.taken_back, gain, decided_by))
+        for output, told in done.policies.items():
+            self.note_policy(output, {**told, "time_us": done.time_us})
 
     def note(self, output: str, change: Change) -> None:
         """Weights are live that another process has learned."""
         self.changes.setdefault(output, []).append(change_to_dict(change))
+
+    def note_policy(self, output: str, change: dict[str, Any]) -> None:
+        """A bandit is live that was learned."""
+        self.policies.setdefault(output, []).append(change)
 
     @property
     def own(self) -> bool:

@@ -167,6 +167,12 @@ def _online_schemas() -> dict[str, Schema]:
     standing = _object(**point["properties"], total=number, stale=number, rivals=_list(rival))
     output = _object(output=text, members=_list(text), loss=text, labels=whole, weights=_list(point))
     output["properties"] |= {"standings": _list(standing), "live_weights": {**weights, "type": ["array", "null"]}}
+    means = dict.fromkeys(("accuracy", "asked", "everyone", "learned", "learned_asks"), number)
+    interval = {**_list(number), "type": ["array", "null"]}
+    through = _list(_object(labels=whole, time_us=whole, **means))
+    policy = _object(**means, max_loss=number, confidence=number, explore=number, price=number, members=whole)
+    policy["properties"] |= {"gain": interval, "loss": interval, "points": through, "asks_all": flag}
+    output["properties"] |= {"policy": {**policy, "description": "Of a bandit, which learns whom to ask"}}
     change = _object(revision=text, time_us=whole, taken_back=flag, gains={"type": "object"})
     online = _object(mode={"enum": ["shadow", "live"]}, publish_every=text, revision=text, labels=whole, waits=flag)
     online["properties"] |= {"published": whole, "rolled_back": whole, "left_out_rows": whole}

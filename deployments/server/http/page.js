@@ -149,6 +149,30 @@ function line(title, series, [least, most], marks = []) {
   return svg;
 }
 
+// What a bandit asks, and how often it is right beside its floor; dashed is what was learned, and the floor.
+function policyRows(policy, named, marks) {
+  const through = (number) => policy.points.map((at) => [at.time_us, number(at)]);
+  const drawn = (title, solid, dashed) => {
+    const series = [{ points: through(solid), kind: "" }, { points: through(dashed), kind: "bound" }];
+    const values = series.flatMap(({ points }) => points.map(([, value]) => value));
+    return values.length ? line(title, series, [Math.min(...values), Math.max(...values)], marks) : "";
+  };
+  const floor = (at) => at.everyone - policy.max_loss;
+  const asked = drawn("members asked of a row", (at) => at.asked, (at) => at.learned_asks);
+  const right = drawn("accuracy, and its floor", (at) => at.accuracy, floor);
+  return [
+    row(named("members asked of a row"), policy.asked.toFixed(2), policy.learned_asks.toFixed(2), "", asked),
+    row(named("accuracy"), policy.accuracy.toFixed(4), policy.learned.toFixed(4), floor(policy).toFixed(4), right),
+  ];
+}
+
+function policySaid({ output, policy }) {
+  const said = `${output} asks ${policy.asked.toFixed(2)} of ${policy.members} members a row`;
+  if (!policy.gain) return said;
+  const [mean, least, most] = policy.gain.map((value) => value.toFixed(4));
+  return `${said}; what was learned would gain ${mean} (${least} to ${most}) in being right less what is asked`;
+}
+
 function regretRows(output, named) {
   const standings = output.standings;
   const last = standings[standings.length - 1];
@@ -189,10 +213,11 @@ function learningSaid(report) {
   const lost = report.outputs.filter((output) => output.standings.length).map((output) =>
     `${output.output} ${(last(output).total / last(output).labels).toFixed(4)} ${output.loss} a row`);
   const how = report.mode === "live" ? `live, at most every ${report.publish_every}` : "in the shadow";
-  const said = [`${how}: ${report.labels} labels`, ...lost];
+  const bandits = report.outputs.filter(({ policy }) => policy).map(policySaid);
+  const said = [`${how}: ${report.labels} labels`, ...lost, ...bandits];
   said.push(`went live by itself ${report.published} times, taken back ${report.rolled_back} times`);
   if (report.left_out_rows) said.push(`${report.left_out_rows} labelled rows left out`);
-  if (report.waits) said.push("learned weights wait; quorate status says why");
+  if (report.waits) said.push("what was learned waits; quorate status says why");
   return said.join("; ");
 }
 
@@ -202,7 +227,12 @@ async function showOnline(metrics) {
   if (!report.mode) return show({ online: false });
   const several = report.outputs.length > 1;
   const known = report.outputs.filter((output) => output.standings.length);
-  const rows = { regret: [], weight: [], told: report.told.map(toldRow).reverse() };
+  const rows = { regret: [], weight: [], policy: [], told: report.told.map(toldRow).reverse() };
+  for (const { output, policy } of report.outputs.filter(({ policy }) => policy)) {
+    const happened = report.told.filter(({ policies }) => output in (policies ?? {}));
+    const marks = happened.map(({ time_us, taken_back }) => ({ time: time_us, kind: taken_back ? "back" : "" }));
+    rows.policy.push(...policyRows(policy, (name) => (several ? `${output}: ${name}` : name), marks));
+  }
   for (const output of known) {
     const named = (name) => (several ? `${output.output}: ${name}` : name);
     rows.regret.push(...regretRows(output, named));

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from quorate.deployments.errors import SpecError
+from quorate.deployments.spec.fields.fusion import FusionSpec
 from quorate.deployments.spec.schema import EnsembleSchema
 from quorate.fusion.registry import RULES
 
@@ -30,6 +34,8 @@ def check_online(spec: EnsembleSchema) -> None:
 def why_not(spec: EnsembleSchema) -> tuple[str, str] | None:
     """Why weights of a spec's only output do not learn as ``online`` says, and what to do; None where they do."""
     fusion, task = spec.output_fusion, spec.inferred_task
+    if fusion.rule == "bandit" and task == "classification":
+        return _of_bandit(spec)
     if task not in LEARNED or "features" in RULES[fusion.rule].reads:
         what = f"the rule {fusion.rule}" if task in LEARNED else f"the task {task}"
         return (
@@ -43,7 +49,29 @@ def why_not(spec: EnsembleSchema) -> tuple[str, str] | None:
     if fusion.rule != "weighted_mean":
         fix = "use rule: weighted_mean (all alike where weights are left out), or online: shadow"
         return f"what is learned are weights of a mean, and the rule is {fusion.rule}", fix
-    if fusion.conformal is not None:
-        fix = "leave conformal out, or use online: shadow and promote what was learned after another quorate tune"
-        return "thresholds of conformal sets hold for the weights that they were fitted with", fix
+    return _of_sets(fusion)
+
+
+def why_no_bandit_learns(options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a bandit with these options cannot learn whom to ask, and what to do; None where it can."""
+    if not options.get("explore"):
+        fix = "give its options an explore of 0.02, two rows in a hundred that ask everybody (quorate tune --explore)"
+        return "a bandit without a share that explores never sees what those say whom it does not ask", fix
+    if options.get("max_loss") is None:
+        fix = "give its options a max_loss, such as 0.01 (quorate tune --max-loss writes it)"
+        return "a bandit that learns keeps a floor of accuracy, and nothing says which", fix
     return None
+
+
+def _of_bandit(spec: EnsembleSchema) -> tuple[str, str] | None:
+    found = why_no_bandit_learns(spec.output_fusion.options)
+    if found is not None:
+        return found[0], f"{found[1]}, or online: off"
+    return _of_sets(spec.output_fusion) if spec.online.mode == "live" else None
+
+
+def _of_sets(fusion: FusionSpec) -> tuple[str, str] | None:
+    if fusion.conformal is None:
+        return None
+    fix = "leave conformal out, or use online: shadow and promote what was learned after another quorate tune"
+    return "thresholds of conformal sets hold for the weights that they were fitted with", fix

@@ -5,8 +5,8 @@ import pytest
 from quorate.deployments import parse_spec
 from quorate.deployments.errors import DeployError
 from quorate.deployments.records.content_cache import ContentCache
-from quorate.deployments.records.kept_files import drop_all_but, drop_damaged, keep_files
-from quorate.deployments.spec.digests import check_member, pin
+from quorate.deployments.records.kept_files import drop_all_but, drop_damaged, keep_ensemble_files, keep_files
+from quorate.deployments.spec.digests import check_member, file_digest, pin
 from quorate.deployments.spec.outside_files import inside
 
 
@@ -52,6 +52,22 @@ def test_the_same_content_is_kept_once(folder, tmp_path):
     assert first.revision != second.revision
     kept = [keep(found, folder, tmp_path / "root") / "artifacts/a.safetensors" for found in (first, second, second)]
     assert len({path.stat().st_ino for path in kept}) == 1
+
+
+def test_of_a_revision_with_the_same_members_only_what_is_the_ensembles_own_is_copied(folder, tmp_path):
+    root, first = tmp_path / "root", spec(folder)
+    before = keep_files(first, folder, root)
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "learned.safetensors").write_bytes(b"learned")
+    fusion = first.fusion.model_copy(update={"rule": "bandit", "state": "learned.safetensors"})
+    digests = {**first.digests, "fusion.state": file_digest(own / "learned.safetensors")}
+    second = first.model_copy(update={"fusion": fusion, "digests": digests})
+    kept = keep_ensemble_files(second, own, before, root, ContentCache(root))
+    assert kept.name.name == second.revision != first.revision
+    assert kept.of("a").files == before.of("a").files
+    assert [file.path for file in kept.of("").files] == ["learned.safetensors"]
+    assert (root / kept.name / "learned.safetensors").read_bytes() == b"learned"
 
 
 def test_what_no_revision_needs_any_more_goes_when_the_cache_needs_its_room_and_the_rest_stays(folder, tmp_path):

@@ -46,6 +46,14 @@ def test_a_file_may_say_off_without_quotes(tmp_path, written):
             {"online": "live", "rule": {"conformal": {"coverage": 0.9}}},
             "online", "conformal sets hold for the weights that they were fitted with",
         ),
+        (
+            {"online": "shadow", "rule": {"rule": "bandit", "weights": None, "options": {"max_loss": 0.1}}},
+            "online", "tune --explore",
+        ),
+        (
+            {"online": "live", "rule": {"rule": "bandit", "weights": None, "options": {"explore": 0.1}}},
+            "online", "tune --max-loss",
+        ),
         ({"online": "alive"}, "online.mode", "alive"),
         ({"online": {"mode": "live", "publish_every": "soon"}}, "online.publish_every", "soon"),
     ],

@@ -34,9 +34,14 @@ def made(num_members: int, explore: float = 0.3, price: float = 0.0) -> Bandit:
 
 class TestBandit(FusionContract):
     absent_is_left_out = False
+    explore = 0.3
 
     def make(self, num_members: int) -> Rule:
-        return made(num_members)
+        return made(num_members, self.explore)
+
+    def test_gradient_is_the_slope_of_the_answer(self) -> None:
+        self.explore = 0.0  # what is drawn is drawn anew with every change of what was said
+        super().test_gradient_is_the_slope_of_the_answer()
 
     def test_coverage_is_one_when_all_answered_and_less_otherwise(self) -> None:
         rule = fit_bandit(names(3), ["member0"], [["member1", "member2"]], self.outputs(3, 9), torch.arange(9) % 5)
@@ -72,7 +77,7 @@ def test_arms_are_pulled_as_often_as_their_chances_say() -> None:
     everyone = torch.ones(4, 20_000, dtype=torch.bool)
     chances = rule.chances(outputs, everyone)
     torch.testing.assert_close(chances.sum(dim=1), torch.ones(20_000, dtype=torch.float64))
-    assert chances.min() == pytest.approx(0.1)
+    assert chances[:, rule.everyone].min() == pytest.approx(0.3)
     asked = rule.select(outputs, everyone)
     pulled = [asked[1:].sum(dim=0) == len(arm) for arm in rule.arms]
     shares = torch.stack([one.double().mean() for one in pulled])
@@ -151,6 +156,8 @@ def test_a_loss_that_cannot_be_shown_gives_no_price() -> None:
         ({"first": []}, "name some of member0"),
         ({"costs": {"member1": 1.0}}, "give member1, member2 a number above 0 each"),
         ({"explore": 1.5}, "a share of rows"),
+        ({"max_loss": 1.5}, "a share of rows"),
+        ({"max_loss": 0.1, "confidence": 0.0}, "above 0 and below 1"),
         ({"price": float("nan")}, "a finite number"),
     ],
 )

@@ -46,3 +46,22 @@ def test_a_head_alone_keeps_the_whole_branch_before_it(tmp_path):
 def test_an_input_that_only_a_gate_reads_stays(tmp_path, name):
     recipe = Recipe("gate", ("head",), None, {"input_name": name, "top_k": 1})
     assert set(with_recipe(spec(), recipe, tmp_path, "gate").inputs) == {"image", "sound", name}
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "mode"),
+    [
+        ("weighted_mean", {}, "live"),
+        ("geometric_mean", {}, "shadow"),
+        ("bandit", {"explore": 0.1, "max_loss": 0.1}, "live"),
+        ("bandit", {"max_loss": 0.1}, "off"),
+    ],
+)
+def test_it_learns_online_as_the_given_one_did_where_its_rule_can(tmp_path, rule, options, mode):
+    weights = {"plain": 0.5, "head": 0.5}
+    given = spec(rule="weighted_mean", weights=weights)
+    data = {**given.model_dump(mode="json", exclude_defaults=True), "record": {"folder": "/r"}, "online": "live"}
+    recipe = Recipe(rule, ("plain", "head"), weights if rule == "weighted_mean" else None, options)
+    found = with_recipe(parse_spec(data), recipe, tmp_path, "found")
+    assert found.online.mode == mode
+    assert found.output_fusion.rule == rule

@@ -87,7 +87,7 @@ def test_where_everybody_answered_it_is_known_exactly_what_a_bandit_would_have_e
 
 
 def test_where_a_bandit_asked_some_another_is_judged_by_the_chances_it_had(tmp_path):
-    served, _ = bandit(tmp_path, 0.5, 0.0)
+    served, _ = bandit(tmp_path, 0.4, 0.3)
     record = recorded(tmp_path, served)
     other, rule = bandit(tmp_path, 0.0, -2.0)  # everybody, always
     policy = replay(record, parse_spec(other), FACTORIES).policy
@@ -109,6 +109,23 @@ def test_answers_whose_classes_had_another_order_tell_nothing_of_a_bandit(tmp_pa
     turned = {**other, "classes": list(reversed(CLASSES))}
     with pytest.raises(RequestError, match="had other classes, or the same in another order"):
         replay(record, parse_spec(turned), FACTORIES)
+
+
+def test_a_record_says_whom_a_bandit_would_have_learned_to_ask(tmp_path):
+    other, _ = bandit(tmp_path, 0.3, 0.0)
+    other["fusion"]["options"] |= {"max_loss": 0.1}
+    found = replay(recorded(tmp_path, other), online=True)
+    assert found.online == {}
+    report = found.bandits["fused"].report
+    assert report["labels"] == 400
+    policy = report["policy"]
+    whole = (SAID.mean(axis=0).argmax(axis=1) == TRUE).mean()
+    assert policy["everyone"] == pytest.approx(whole, abs=0.06)
+    assert policy["points"][-1]["labels"] == 400
+    assert found.to_dict()["online"][0]["policy"]["asked"] == policy["asked"]
+    printed = str(found)
+    for words in ("whom to ask, learned from 400 labels", "the floor", "live"):
+        assert words in printed
 
 
 def test_its_own_answers_are_the_same_again(tmp_path):

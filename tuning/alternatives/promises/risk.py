@@ -15,7 +15,7 @@ class Risk:
     Attributes:
         max_loss: of accuracy, by asking few members for rows that they are sure of; None to ask all.
         max_error: share of errors among rows that are answered: the others abstain; None to answer all.
-        explore: of a bandit, the share of rows that ask members at random; a cascade would not.
+        explore: of a bandit, the share of rows, drawn at random, that ask everybody; a cascade would not.
         confidence: that either holds, over the draw of the rows that thresholds are fitted on.
     """
 

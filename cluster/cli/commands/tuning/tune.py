@@ -177,8 +177,8 @@ Explore = Annotated[
     typer.Option(
         min=0,
         max=0.5,
-        help="With --max-loss: a bandit chooses whom to ask, and this share of rows asks members at random, so that "
-        "other choices can be estimated from what is recorded (weights).",
+        help="With --max-loss: a bandit chooses whom to ask, and this share of rows, drawn at random, asks everybody, "
+        "so that other choices can be estimated from what is recorded, and learned (weights).",
     ),
 ]
 Refit = Annotated[
