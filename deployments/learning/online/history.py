@@ -186,6 +186,11 @@ class LabelTimes:
         before = np.searchsorted(self.came_us, self.answered_us, side="right")
         return np.minimum(before, np.arange(len(before)))
 
+    @property
+    def overtaken(self) -> NDArray[np.intp]:
+        """(N,) how many labels came after each row was answered and before its own."""
+        return np.arange(len(self.came_us)) - self.known
+
 
 def live_through(
     output: str, members: Sequence[str], pinned: Floats | None, labels: LabelTimes, probs: Floats,
@@ -203,7 +208,7 @@ def live_through(
     places = _places(len(truth), _SHOWN)
     parts, regrets = [], []
     for start, stop in pairwise(places):
-        parts.append(learner.learn(probs[start:stop], present[start:stop], labels.known[start:stop]).weights)
+        parts.append(learner.learn(probs[start:stop], present[start:stop], labels.answered_us[start:stop]).weights)
         regrets.append(learner.regret())
     weights = np.concatenate([*parts, learner.weights[None]])
     used, clipped = weights[labels.known], np.clip(probs, LEAST, 1.0)
@@ -212,7 +217,8 @@ def live_through(
     found = History(output, tuple(members), "nats", standings, labels.came_us, weights, pinned)
     if pinned is not None:
         publisher = Publisher(pinned)
-        publisher.see(Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, weights[1:]))
+        given = (labels.answered_us, labels.came_us, clipped, present, truth, used, weights[1:], labels.overtaken)
+        publisher.see(Labelled(*given))
         found.changes = publisher.changes
     return found
 

@@ -24,9 +24,11 @@ EVERY, PART = 16, 16
 GAP = 0.0005
 # So many rows a member the prior counts as.
 STRENGTH = 0.2
+# One that follows what is new forgets the older half of so many rows.
+RECENT = 4096
 # Rows that are kept fill no more than this; then the leader begins anew, with its weights for a prior.
 KEPT_BYTES = 128 << 20
-_STEPS = 60
+STEPS, _HASTY = 60, 3
 
 
 class Leader:
@@ -34,14 +36,15 @@ class Leader:
 
     Attributes:
         weights: (M,) as solved last.
-        rows: how many.
+        rows: how many, and of how many they were ``solved``.
     """
 
-    def __init__(self, prior: Floats):
+    def __init__(self, prior: Floats, strength: float = STRENGTH):
         """Args:
         prior: (M,) above 0, with sum 1.
+        strength: as how many rows a member it counts.
         """
-        self.strength = len(prior) * STRENGTH
+        self.strength = len(prior) * strength
         self._kept = np.empty((256, len(prior)))
         self._past = 0.0  # the bound of the times before it began anew, and
         self._past_best = 0.0  # the loss of the best mixture in each of these
@@ -53,13 +56,13 @@ class Leader:
             self._make_room(len(rows))
         self._kept[self.rows : self.rows + len(rows)] = rows
         self.rows += len(rows)
-        if self.rows - self._solved >= max(EVERY, self.rows // PART):
+        if self.rows - self.solved >= max(EVERY, self.rows // PART):
             self._solve()
 
     def begin_anew(self, prior: Floats) -> None:
         """Forget all rows, and what is said of them."""
         self.prior, self.weights = prior.copy(), prior.copy()
-        self.rows = self._solved = 0
+        self.rows = self.solved = 0
         self._paid = 0.0  # instability and gaps, up to the last solution
 
     def regret_bound(self) -> float:
@@ -69,7 +72,7 @@ class Leader:
         more than u, and the prior's rows under u' cost at most b log(1 / d). To this come, from lemma 3.1, the loss of
         the weights that were used less that of those that were solved next, and how far these were from the best.
         """
-        unsolved = self._instability(*self._solved_again()) if self._solved < self.rows else 0.0
+        unsolved = self._instability(*self._solved_again()) if self.solved < self.rows else 0.0
         own = self.strength * (1 + math.log1p(self.rows / self.strength))
         return self._past + own + self._paid + unsolved
 
@@ -89,13 +92,13 @@ class Leader:
 
     def _instability(self, weights: Floats, gap: float) -> float:
         """What the rows since the last solution cost under its weights, less what they cost under the next."""
-        new = self._kept[self._solved : self.rows]
+        new = self._kept[self.solved : self.rows]
         return float(np.log(new @ weights).sum() - np.log(new @ self.weights).sum()) + gap
 
     def _solve(self) -> None:
         weights, gap = self._solved_again()
         self._paid += self._instability(weights, gap)
-        self.weights, self._solved = weights, self.rows
+        self.weights, self.solved = weights, self.rows
 
     def _make_room(self, count: int) -> None:
         if self._kept.nbytes * 2 <= KEPT_BYTES:
@@ -106,7 +109,25 @@ class Leader:
             self.begin_anew(0.9 * self.weights + 0.1 * self.prior)
 
 
-def solve(rows: Floats, counts: Floats, start: Floats, gap: float) -> tuple[Floats, float]:
+class RecentLeader(Leader):
+    """Nearly the best mixture of the latest rows; its regret has no bound.
+
+    Each solution starts at the one before, which is near: two steps do.
+    """
+
+    def _solved_again(self) -> tuple[Floats, float]:
+        return solve(self._kept[: self.rows], self.strength * self.prior, self.weights, GAP * self.rows, _HASTY)
+
+    def _make_room(self, count: int) -> None:
+        if len(self._kept) < RECENT:
+            super()._make_room(count)
+            return
+        gone = self.rows // 2
+        self._kept[: self.rows - gone] = self._kept[gone : self.rows]
+        self.rows, self.solved = self.rows - gone, max(self.solved - gone, 0)
+
+
+def solve(rows: Floats, counts: Floats, start: Floats, gap: float, steps: int = STEPS) -> tuple[Floats, float]:
     """Minimise -sum log(w'x) - sum counts log w on the simplex, by Newton's method in units of the weights.
 
     With N + sum counts times sum w added the minimum over w > 0 has the sum 1 by itself.
@@ -116,6 +137,7 @@ def solve(rows: Floats, counts: Floats, start: Floats, gap: float) -> tuple[Floa
         counts: (M,) above 0.
         start: (M,) above 0, to start from.
         gap: how far above the minimum is near enough.
+        steps: after so many what there is has to do.
 
     Returns:
         (M,) weights, and how far the objective is above the minimum at most (Jaggi 2013, "Revisiting Frank-Wolfe",
@@ -123,7 +145,7 @@ def solve(rows: Floats, counts: Floats, start: Floats, gap: float) -> tuple[Floa
     """
     total = len(rows) + float(counts.sum())
     weights = start / start.sum()
-    for left in reversed(range(_STEPS)):
+    for left in reversed(range(steps)):
         scaled = rows * weights
         scaled /= (rows @ weights)[:, None]
         slopes = scaled.sum(axis=0) + counts  # times the weight

@@ -84,8 +84,9 @@ class Learner:
         if not len(truth):
             return
         known = self._used.known(labels)
-        held, weights = self._learn(cells, present, known)
+        held, weights = self._learn(cells, present, labels.answered_us)
         used, after = self._used.add(known, held, weights)
+        overtaken = self.labels + np.arange(len(truth)) - known
         self.labels += len(truth)
         self._through.add(labels.came_us, after)
         self._loss += self._cost(used, cells, present)
@@ -94,7 +95,7 @@ class Learner:
             rows, there, live = cells[since], present[since], self.publisher.live_at(labels.answered_us[since])
             self._since += (since.sum(), self._cost(used[since], rows, there), self._cost(live, rows, there))
             clipped = np.clip(cells, LEAST, 1.0)
-            given = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, after)
+            given = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, after, overtaken)
             (self.publisher.see if self.start.at_once else self.publisher.look)(given)
         if self.labels > self._noted + self._noted // NOTED:
             self._note(int(labels.came_us[-1]), weights)
@@ -117,13 +118,13 @@ class Learner:
         self._mixture = OnlineMixture(np.ones(count) if given is None else given)
         return np.asarray(self._mixture.weights, np.float64)
 
-    def _learn(self, cells: Floats, present: NDArray[np.bool_], known: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    def _learn(self, cells: Floats, present: NDArray[np.bool_], times: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """(N, M) weights that were held when each came, and (M,) after all.
 
         Args:
-            known: (N,) how many labels had come when each row was answered.
+            times: (N,) when each row was answered.
         """
-        return self._mixture.learn(cells, present, known).weights, self._mixture.weights
+        return self._mixture.learn(cells, present, times).weights, self._mixture.weights
 
     def _cost(self, weights: Floats, cells: Floats, present: NDArray[np.bool_]) -> float:
         """Of all rows together; of one that nobody with weight answered nothing."""
@@ -160,7 +161,7 @@ class LossLearner(Learner):
         self._hedge = AdaHedge(prior)
         return np.asarray(self._hedge.weights, np.float64)
 
-    def _learn(self, cells: Floats, present: NDArray[np.bool_], known: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    def _learn(self, cells: Floats, present: NDArray[np.bool_], times: NDArray[np.int64]) -> tuple[Floats, Floats]:
         return self._hedge.learn(cells, present), self._hedge.weights
 
     def _cost(self, weights: Floats, cells: Floats, present: NDArray[np.bool_]) -> float:

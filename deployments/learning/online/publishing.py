@@ -5,7 +5,7 @@ Ramdas, Balakrishnan 2020, PNAS 117(29)): that the weights lose less than the li
 the answers at all, that is that nobody who only knew how frequent each class is among these labels would have known
 them as well. Where labels are noise the weights of the least sure member are the best, and are not wanted. Both
 suppose that when a label comes has nothing to do with what it says beyond what members say. What is shown is that
-weights were better as they were known to each answer; the newest go live.
+weights were better as they were known to each answer; the newest go live, as much of them as ``Exposure`` lets.
 """
 
 # M members, N labels, C classes
@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quorate.deployments.learning.online.exposure import Exposure
+from quorate.deployments.learning.online.latest_answers import LatestAnswers
 from quorate.deployments.learning.online.mixture import pooled
 from quorate.deployments.rollout.confidence_sequence import MeanBet
 
@@ -31,13 +33,14 @@ LEAST_GAIN = 0.001
 # So much of the live weights, and of the pinned ones, stays in those that replace them: what these can lose in a row is
 # bounded so.
 KEPT = 0.02
-# Weights are taken back when they have lost so many nats more than the pinned ones over the latest labels, or any less
-# of them, and none go live before that is half of it: with what one row can lose, over any 2,000 rows whose labels have
-# come that is less than .005 each.
+# Weights are taken back when they have lost so many nats more than the pinned ones over the latest answers with labels,
+# or any fewer of them, and none go live before that is half of it: with what one row can lose, and what is lost before
+# labels come, over any 2,000 answers that is less than .005 each.
 BUDGET, LATEST = 6.0, 2000
 # Evidence that labels have to do with answers is begun anew after so many: it may end one day.
 SENSE = 2000
-_CHUNK = 256
+# How much of what was learned may be live is looked at anew after so many labels.
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Labelled:
         probs: (N, M) what each member gave to what was true, and ``present`` (N, M) bool which of them answered.
         truth: (N,) the classes, by number.
         used: (N, M) weights that were learned when the row was answered, and ``after`` (N, M) with its label.
+        overtaken: (N,) how many labels came after the row was answered and before its own.
     """
 
     answered_us: NDArray[np.int64]
@@ -58,6 +62,7 @@ class Labelled:
     truth: NDArray[np.int64]
     used: Floats
     after: Floats
+    overtaken: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -129,21 +134,27 @@ class Publisher:
         self.wish: Wish | None = None
         self._labels = self._published = 0
         self._since_us = since_us
-        self._latest = np.zeros(LATEST)  # by how much each label was worse than by the pinned weights
+        self._latest = LatestAnswers(LATEST)  # by how much each was worse than by the pinned weights
+        self._exposure, self._share, self._refused = Exposure(self._pinned), 1.0, False
         self._begin_test()
 
     def see(self, labels: Labelled) -> None:
         """Take labels; what they wish for goes live at once, between two of them."""
         start = 0
         while start < len(labels):
-            start += self._see_some(labels.part(slice(start, start + _CHUNK)), at_once=True)
+            start += self._see_some(self._next(labels, start), at_once=True)
             if self.wish is not None:
                 self.went_live(self.wish, int(labels.labelled_us[start - 1]))
 
     def look(self, labels: Labelled) -> None:
         """Take labels, all under what is live: what they wish for is there afterwards, as long as they still do."""
-        for start in range(0, len(labels), _CHUNK):
-            self._see_some(labels.part(slice(start, start + _CHUNK)), at_once=False)
+        start = 0
+        while start < len(labels):
+            start += self._see_some(self._next(labels, start), at_once=False)
+
+    def _next(self, labels: Labelled, start: int) -> Labelled:
+        """Those from one on, up to where it is looked anew how much may be live."""
+        return labels.part(slice(start, start + _CHUNK - self._labels % _CHUNK))
 
     def went_live(self, wish: Wish, time_us: int) -> Change:
         """Weights are live, for answers from a time on."""
@@ -177,10 +188,11 @@ class Publisher:
         fresh = labels.answered_us >= self._since_us  # others were answered under other weights
         fresh &= (labels.present & (self.live > 0)).any(axis=1)
         lost = self._lost_to_pinned(labels)
-        behind = self._most_behind(lost)
+        latest = self._latest.copy()
+        behind = latest.add(labels.answered_us, lost)
         gains, evidence, worse = self._test(labels, fresh)
         ahead = fresh & (evidence >= -math.log(ALPHA / ((self._published + 1) * (self._published + 2))))
-        ahead &= behind < BUDGET / 2
+        ahead &= (behind < BUDGET / 2) & (not self._refused)
         back = (behind >= BUDGET) | worse
         back &= self.live is not self._pinned
         wished = back | ahead
@@ -190,9 +202,16 @@ class Publisher:
         self._gained += float(gains[:taken].sum())
         self._lost += float(lost[:taken][some].sum())
         self._tested += int(some.sum())
-        self._latest = np.concatenate([self._latest, lost[:taken]])[-LATEST:]
+        if taken == len(labels):
+            self._latest = latest
+        else:
+            self._latest.add(labels.answered_us[:taken], lost[:taken])
         self._labels += taken
+        seen = labels.part(slice(taken))
+        self._exposure.add(seen.answered_us, seen.overtaken, seen.probs, seen.present)
         self._wish_for(labels.after[taken - 1], bool(back[:taken].any()), ahead[:taken][some])
+        if self._labels % _CHUNK == 0:
+            self._share, self._refused = self._exposure.share(labels.after[taken - 1])[0], False
         return taken
 
     def _wish_for(self, learned: Floats, back: bool, ahead: NDArray[np.bool_]) -> None:
@@ -205,18 +224,16 @@ class Publisher:
         if back or (self.wish is not None and self.wish.back):
             self.wish = Wish(self._pinned, True, -self._lost / tested, self._tested)
         elif len(ahead):
-            wish = Wish(self._blend(learned), False, self._gained / tested, self._tested)
-            self.wish = wish if ahead[-1] else None
+            share, since = self._exposure.share(learned) if ahead[-1] else (0.0, None)
+            weights = self._blend(learned, min(share, self._share))
+            better = since is not None and self._exposure.gain(weights, self.live, since) >= LEAST_GAIN
+            self._refused = bool(ahead[-1]) and not better
+            self.wish = Wish(weights, False, self._gained / tested, self._tested) if better else None
 
-    def _blend(self, weights: Floats) -> Floats:
-        """(M,) or (N, M) weights as they may go live."""
-        return np.asarray((1 - 2 * KEPT) * weights + KEPT * (self.live + self._pinned), np.float64)
-
-    def _most_behind(self, lost: Floats) -> Floats:
-        """(N,) after each label, how many nats were lost to the pinned weights over any number of the latest."""
-        sums = np.cumsum(np.concatenate([[0.0], self._latest, lost]))
-        least = np.lib.stride_tricks.sliding_window_view(sums, LATEST + 1).min(axis=1)
-        return np.asarray(sums[LATEST + 1 :] - least[1:], np.float64)
+    def _blend(self, weights: Floats, share: float) -> Floats:
+        """(M,) or (N, M) weights as they may go live, with a share of what was learned."""
+        blend = (1 - 2 * KEPT) * weights + KEPT * (self.live + self._pinned)
+        return np.asarray(share * blend + (1 - share) * self._pinned, np.float64)
 
     def _test(self, labels: Labelled, fresh: NDArray[np.bool_]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """(N,) gains of the learned weights over the live ones, log evidence after each, the lesser of the two, and
@@ -224,12 +241,12 @@ class Publisher:
         """
         gains, evidence, worse = np.zeros(len(fresh)), np.full(len(fresh), -np.inf), np.zeros(len(fresh), np.bool_)
         rows = labels.part(np.flatnonzero(fresh))
-        learned = self._blend(rows.used)
+        learned = self._blend(rows.used, self._share)
         gains[fresh], lowest = _gains(learned, self.live, rows)
         known = pooled(learned, rows.probs, rows.present)
         evidence[fresh] = np.minimum(self._bet.add(gains[fresh], lowest), self._sense.add(known, rows.truth))
         if self.live is not self._pinned:
-            instead = _gains(self._blend(self._pinned), self.live, rows)
+            instead = _gains(self._blend(self._pinned, 1.0), self.live, rows)
             worse[fresh] = self._worse.add(*instead) >= -math.log(ALPHA)
         return gains, evidence, worse
 

@@ -29,6 +29,7 @@ def test_regret_is_within_its_bound(drift, delay):
     regret = learner.regret()
     stale = losses.sum() - found.losses.sum()
     assert regret.loss == pytest.approx(found.losses.sum())
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1)
     for loss, bound in (
         (regret.member_loss, regret.member_bound),
         (regret.mixture_loss, regret.mixture_bound),
@@ -62,13 +63,53 @@ def test_500_labels_after_a_change_weights_are_as_good_as_the_new_best_mixture()
         assert after < 0.01 < before
 
 
+def test_late_labels_tell_of_what_was_when_their_rows_were_answered():
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        skill = skills(random, 4000, drift="abrupt")
+        data = stream(random, skill, delay=1000)
+        large = stream(random, np.tile(skill[-1], (10_000, 1)))
+        best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
+        order, _ = data.in_order_of_labels()
+        changed = int(np.flatnonzero(np.cumsum(order >= 2000) == 500)[0]) + 1  # labels of rows after the change
+        assert (order[:changed] < 2000).sum() > 1900
+        learner = OnlineMixture(np.ones(10))
+        learner.learn(data.cells[order[:changed]], answered=order[:changed])
+        assert -np.log(large.cells @ learner.weights).mean() - best < 0.01
+
+
+def test_who_has_done_well_for_long_leaves_room_for_those_that_begin_anew():
+    random = np.random.default_rng(10)
+    data = stream(random, skills(random, 20_000, drift="abrupt"), delay=10)
+    later = data.cells[11_000:]
+    learner = OnlineMixture(np.ones(10))
+    order = data.in_order_of_labels()[0][:10_500]
+    learner.learn(data.cells[order], answered=order)
+    best = simplex_weights(data.probs[11_000:].transpose(1, 0, 2), data.truth[11_000:]).score
+    assert -np.log(later @ learner.weights).mean() - best < 0.01
+
+
+def test_a_clock_that_is_wrong_now_and_then_keeps_no_way_from_beginning_anew():
+    random = np.random.default_rng(0)
+    skill = skills(random, 4000, drift="abrupt")
+    data = stream(random, skill)
+    large = stream(random, np.tile(skill[-1], (10_000, 1)))
+    best = simplex_weights(large.probs.transpose(1, 0, 2), large.truth).score
+    times = np.arange(2500)
+    times[::100] = 10**15
+    learner = OnlineMixture(np.ones(10))
+    learner.learn(data.cells[:2500], answered=times)
+    assert -np.log(large.cells @ learner.weights).mean() - best < 0.01
+
+
 def test_weights_do_not_depend_on_how_many_labels_come_at_once_and_on_who_asks_for_the_regret():
     random = np.random.default_rng(0)
     data = stream(random, skills(random, 200), missing=0.1)
     one, other = OnlineMixture(np.ones(10)), OnlineMixture(np.ones(10))
-    one.learn(data.cells, data.present)
+    times = np.arange(200) - random.integers(0, 50, 200)
+    one.learn(data.cells, data.present, times)
     for at in range(0, 200, 7):
-        other.learn(data.cells[at : at + 7], data.present[at : at + 7])
+        other.learn(data.cells[at : at + 7], data.present[at : at + 7], times[at : at + 7])
         assert other.regret().labels == min(at + 7, 200)
     assert (one.weights == other.weights).all()
 
