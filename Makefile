@@ -5,11 +5,13 @@ FLOORS := cluster deployments fusion tuning
 # Strict editable installs link file by file, so the list of files is what decides when to install again.
 FILES := $(sort $(shell find quorate $(FLOORS) -type f -not -path '*/__pycache__/*'))
 
-.PHONY: setup demo test test-units test-cluster test-own-clusters test-fast docs soak coverage gpu test-gpu test-triton test-openapi test-stores test-helm test-prometheus test-autogluon test-servers lint format clean
+.PHONY: setup demo check test test-units test-cluster test-own-clusters test-fast docs soak coverage gpu test-gpu test-triton test-openapi test-stores test-helm test-prometheus test-autogluon test-servers lint format clean
 .DEFAULT_GOAL := setup
 # Processes that mostly wait for others, a thread each for torch, since two cores are all that CI has; compiled once, also
 # where the environment says not to keep what was compiled: many tests start a process.
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+LANES := test-own-clusters test-cluster test-units
 
 setup: $(VENV)/installed
 
@@ -18,8 +20,10 @@ $(VENV)/python:
 	touch $@
 
 $(VENV)/dependencies: $(VENV)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]' --config-settings editable_mode=strict
+	$(PIP) -c constraints.txt setuptools torch
+	$(PIP) -c constraints.txt -e '.[all,dev]' --config-settings editable_mode=strict
+# On all cores, which pip does on one; packages' own tests are never imported, and some carry code for other Pythons.
+	@$(BIN)/python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 	touch $@
 
 $(VENV)/files: $(VENV)/dependencies .FORCE
@@ -27,7 +31,7 @@ $(VENV)/files: $(VENV)/dependencies .FORCE
 
 # What pip builds leaves quorate.egg-info here, and Python would read it before what is installed.
 $(VENV)/installed: $(VENV)/files
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
+	$(PIP) --no-deps --no-build-isolation -e . --config-settings editable_mode=strict
 	@rm -rf quorate.egg-info
 	touch $@
 
@@ -41,7 +45,11 @@ test-fast: setup
 # Every commit. What needs Ray mostly waits: it runs beside the others, in one process for all that share one cluster,
 # and in another for what starts clusters of its own, then for what tunes on one.
 test: setup
-	@$(MAKE) --no-print-directory -j3 --output-sync=target test-own-clusters test-cluster test-units
+	@$(MAKE) --no-print-directory -j3 --output-sync=target $(LANES)
+
+# That, and lint beside it: mypy has use for one core.
+check: setup
+	@$(MAKE) --no-print-directory -j4 --output-sync=target lint $(LANES)
 
 test-units: setup
 	$(PYTEST) -n 2 --dist loadfile -m 'not slow and not ray and not gpu'
