@@ -1,5 +1,6 @@
 """A save that is killed before each thing it does to a file and within each write, and what is read afterwards."""
 
+import itertools
 import os
 import resource
 import shutil
@@ -17,33 +18,50 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 def read_after_each_kill(folder, save, read):
     """What ``read`` returns after each kill of ``save``, each time from the folder as it is now; at last, unkilled.
 
-    A child of this process is killed before its first step, the next before its second, and so on: opening a file to
-    write, forcing it to the disk, renaming, linking, removing. After that, others are killed by the kernel within a
-    write, when a file would grow beyond so many bytes: that finds writers that are not Python, too.
+    A child of this process saves, and before each step keeps what stands there, which is what a kill at that moment
+    leaves: opening a file to write, forcing it to the disk, renaming, linking, removing. A fork for each would take a
+    large process a tenth of a second. After that, others are killed by the kernel within a write, when a file would
+    grow beyond so many bytes: that finds writers that are not Python, too.
     """
-    before = folder.with_name(f"{folder.name}-before")
-    shutil.copytree(folder, before, symlinks=True)
-    seen, number = [], 0
-    while _ends(save, lambda number=number: _kill_before(number)) == -signal.SIGKILL:
-        seen.append(read())
-        _restore(folder, before)
-        number += 1
+    steps = folder.with_name(f"{folder.name}-steps")
+    steps.mkdir()
+    before = steps / "before"
+    _copy(folder, before)
+    assert _ends(save, lambda: _keep_before_each_step(folder, steps)) == 0
     whole = read()
     sizes = {path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    seen, killed = [], len(list(steps.iterdir())) - 1
+    for number in range(killed):
+        _restore(folder, steps / str(number))
+        seen.append(read())
     for limit in sorted({size // 2 for size in sizes}):
         _restore(folder, before)
         if _ends(save, lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))):
             seen.append(read())
-            number += 1
-    assert number > 1, "a save has more steps than that"
+            killed += 1
+    assert killed > 1, "a save has more steps than that"
     _restore(folder, before)
-    shutil.rmtree(before)
+    shutil.rmtree(steps)
     return [*seen, whole]
 
 
-def _restore(folder, before):
+def _restore(folder, kept):
     shutil.rmtree(folder)
-    shutil.copytree(before, folder, symlinks=True)
+    _copy(kept, folder)
+
+
+def _copy(source, target):
+    """A tree as it is: links of either kind stay links."""
+    copies = dict[int, str]()
+
+    def copy(one, other):
+        inode = os.lstat(one).st_ino
+        if inode in copies:
+            os.link(copies[inode], other)
+        else:
+            copies[inode] = shutil.copy2(one, other)
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copy)
 
 
 def _ends(save, arm):
@@ -62,18 +80,20 @@ def _ends(save, arm):
             traceback.print_exc()
             os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL, -signal.SIGXFSZ), "the save failed"
+    assert code in (0, -signal.SIGXFSZ), "the save failed"
     return code
 
 
-def _kill_before(number):
-    """Kill this process before its step of this number."""
-    left = [number]
+def _keep_before_each_step(folder, steps):
+    """Copy the folder before each step of this process, by its number."""
+    numbers, keeping = itertools.count(), False
 
     def step():
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
+        nonlocal keeping
+        if not keeping:
+            keeping = True
+            _copy(folder, steps / str(next(numbers)))
+            keeping = False
 
     def heard(event, args):
         if event in _STEPS or (event == "open" and args[2] & _WRITING):
