@@ -44,8 +44,8 @@ def rows(count, seed, informed=True):
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "f1_macro"])
 def test_the_spec_serves_the_decisions_that_the_report_scores(rare, tmp_path, metric):
     spec, folder = rare
-    test = rows(1500, 2)
-    result = tune_fusion(spec, folder, rows(1500, 1), test, metric, runs=tmp_path, refit=False)
+    test = rows(490, 2)
+    result = tune_fusion(spec, folder, rows(490, 1), test, metric, runs=tmp_path, refit=False)
     choice = result.choice
     assert choice.recommended in {"decisions", "stacking"}
     assert choice.alternatives["uniform"].gain.low > 0
@@ -73,7 +73,8 @@ def test_the_spec_serves_the_decisions_that_the_report_scores(rare, tmp_path, me
 
 def test_members_that_know_nothing_earn_no_biases(rare, tmp_path):
     spec, folder = rare
-    result = tune_fusion(spec, folder, rows(500, 3, False), rows(500, 4, False), "balanced_accuracy", runs=tmp_path)
+    parts = rows(500, 3, False), rows(500, 4, False)
+    result = tune_fusion(spec, folder, *parts, "balanced_accuracy", runs=tmp_path, refit=False)
     assert result.choice.decision != "ensemble"
     assert result.choice.alternatives["decisions"].value == pytest.approx(0.25, abs=0.06)
 
@@ -82,7 +83,7 @@ def test_costs_are_what_is_saved(rare, tmp_path):
     spec, folder = rare
     costs = np.ones((4, 4)) - np.eye(4)
     costs[3, :3] = 30  # missing a z
-    result = tune_fusion(spec, folder, rows(1500, 5), rows(1500, 6), costs=costs, runs=tmp_path)
+    result = tune_fusion(spec, folder, rows(490, 5), rows(490, 6), costs=costs, runs=tmp_path)
     found = result.choice.alternatives
     assert result.choice.metric == "cost"
     assert found["decisions"].value < found["uniform"].value

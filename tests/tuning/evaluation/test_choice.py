@@ -56,7 +56,7 @@ def compared(losses, groups=None, min_gain=0.0):
 
 
 def test_the_mean_of_equally_good_members_is_recommended_over_each():
-    choice = choose(*halves(*noisy(1600, 0, 1.0)))
+    choice = choose(*halves(*noisy(960, 0, 1.0)))
     assert choice.decision == "ensemble"
     assert choice.proof is not None
     assert choice.proof.gain.low > 0
@@ -64,7 +64,7 @@ def test_the_mean_of_equally_good_members_is_recommended_over_each():
 
 
 def test_a_member_that_knows_the_truth_is_served_alone():
-    choice = choose(*halves(*noisy(1200, 1, [0.0, 1.0, 1.0])))
+    choice = choose(*halves(*noisy(900, 1, [0.0, 1.0, 1.0])))
     assert (choice.recommended, choice.decision) == ("a", "single")
     assert choice.verdict.startswith("do not ensemble, serve a: ")
 
@@ -140,7 +140,7 @@ def test_a_gain_too_small_to_be_worth_it_is_left():
     assert compared(losses, min_gain=0.06).decision == "single"
 
 
-@pytest.mark.parametrize(("rows", "a_group"), [(20, 1), (50, 1), (100, 1), (400, 1), (100, 5), (400, 5)])
+@pytest.mark.parametrize(("rows", "a_group"), [(20, 1), (100, 1), (400, 1), (100, 5)])
 def test_no_gain_is_claimed_by_chance_in_more_than_one_of_twenty(rows, a_group):
     random, claims, trials = np.random.default_rng(0), 0, 100
     for _ in range(trials):
@@ -164,7 +164,7 @@ def test_groups_that_are_not_told_make_chance_look_like_gain():
 
 def test_do_not_ensemble_is_never_said_while_an_ensemble_is_better_beyond_chance():
     random = np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(100):
         member = random.exponential(size=200)
         choice = compared(np.stack([member, *(member - random.normal(random.normal(0, 0.1), 0.5, (3, 200)))]))
         if choice.decision == "single":

@@ -36,9 +36,14 @@ def train(spec, folder, rows, **options):
     return quorate.train(spec, rest, folder=folder, **options)
 
 
-def test_what_was_trained_is_an_alternative_beside_the_ensemble_as_it_was(folder, rows):
-    result = train(blind_scene(), folder, rows, what="all")
-    choice = result.tuned.choice
+@pytest.fixture(scope="module")
+def trained(rows, tmp_path_factory):
+    """A run that is only looked at."""
+    return train(blind_scene(), write_networks(tmp_path_factory.mktemp("scene") / "scene"), rows, what="all")
+
+
+def test_what_was_trained_is_an_alternative_beside_the_ensemble_as_it_was(trained):
+    result, choice = trained, trained.tuned.choice
     assert {"trained", "incumbent", "class_frequencies", "reader"} <= set(choice.alternatives)
     assert choice.alternatives["trained"].value < choice.alternatives["incumbent"].value - 1
     assert choice.recommended in ("reader", "trained", "calibrated_single")
@@ -51,22 +56,20 @@ def test_what_was_trained_is_an_alternative_beside_the_ensemble_as_it_was(folder
     assert not (result.folder / "training").exists()
 
 
-def test_the_run_answers_what_the_verdict_judged(folder, rows):
-    result = train(blind_scene(), folder, rows, what="all")
-    deployable = load_spec(result.folder / "spec.yaml")
-    fused = OfflineGraph(deployable, result.folder, rows[1].inputs).node("answer").aligned
+def test_the_run_answers_what_the_verdict_judged(trained, rows):
+    deployable = load_spec(trained.folder / "spec.yaml")
+    fused = OfflineGraph(deployable, trained.folder, rows[1].inputs).node("answer").aligned
     assert (fused.argmax(axis=1) == rows[1].labels).mean() > 0.9
-    was = load_spec(result.folder / "spec-incumbent.yaml")
-    before = OfflineGraph(was, result.folder, rows[1].inputs).node("answer").aligned
+    was = load_spec(trained.folder / "spec-incumbent.yaml")
+    before = OfflineGraph(was, trained.folder, rows[1].inputs).node("answer").aligned
     assert (before.argmax(axis=1) == rows[1].labels).mean() < 0.5
 
 
-def test_training_that_makes_it_worse_is_not_recommended(folder, rows):
-    good = train(blind_scene(), folder, rows, what="all")
-    given = load_spec(good.folder / "spec.yaml")
+def test_training_that_makes_it_worse_is_not_recommended(trained, rows, tmp_path):
+    given = load_spec(trained.folder / "spec.yaml")
     worse = quorate.train(
-        given, rows[1], train=rows[0].rows(slice(0, 30)), folder=good.folder, what=["reader"], epochs=1,
-        learning_rate=10.0, runs=folder / "runs",
+        given, rows[1], train=rows[0].rows(slice(0, 30)), folder=trained.folder, what=["reader"], epochs=1,
+        learning_rate=10.0, runs=tmp_path,
     )  # fmt: skip
     assert worse.tuned is not None
     assert worse.tuned.choice.recommended not in ("trained", "reader")
@@ -89,22 +92,21 @@ def test_stacking_that_has_no_state_yet_is_fitted_out_of_fold_and_served(folder,
                      else result.folder / "spec.yaml")  # fmt: skip
 
 
-def test_an_ensemble_learns_from_a_teacher_without_a_label(folder, rows):
-    teacher = train(blind_scene(), folder, rows, what="all")
+def test_an_ensemble_learns_from_a_teacher_without_a_label(trained, folder, rows):
     student = quorate.train(
-        two_heads(), unlabelled=rows[0].inputs, teacher=teacher.folder / "spec.yaml", folder=folder, what="all",
+        two_heads(), unlabelled=rows[0].inputs, teacher=trained.folder / "spec.yaml", folder=folder, what="all",
         epochs=8, learning_rate=1e-2, runs=folder / "runs",
     )  # fmt: skip
     assert student.tuned is None
     assert "no labelled rows" in str(student)
     fused = OfflineGraph(student.spec, student.folder, rows[1].inputs).node("fused").aligned
-    taught = OfflineGraph(teacher.spec, teacher.folder, rows[1].inputs).node("answer").aligned
+    taught = OfflineGraph(trained.spec, trained.folder, rows[1].inputs).node("answer").aligned
     assert (fused.argmax(axis=1) == taught.argmax(axis=1)).mean() > 0.7
 
 
 def test_an_ensemble_whose_members_read_others_is_tuned_too(folder, rows):
-    trained = train(two_heads(), folder, rows, what="all")
-    result = quorate.tune(load_spec(trained.folder / "spec.yaml"), rows[1], folder=trained.folder, runs=folder / "runs")
+    heads = train(two_heads(), folder, rows, what="all")
+    result = quorate.tune(load_spec(heads.folder / "spec.yaml"), rows[1], folder=heads.folder, runs=folder / "runs")
     found = result.choice.alternatives
     assert found["tuned"].value < min(found["above_head"].value, found["below_head"].value)
 
@@ -134,13 +136,13 @@ def test_a_head_costs_what_it_waits_for_too(folder, rows):
     text = (folder / "eyes_of_a_scene.py").read_text().replace("nn.Flatten(),", "Slow(),")
     (folder / "slow_eyes.py").write_text(f"import time\n{text}\n\n{slow}")
     given = two_heads().model_dump_json(exclude_defaults=True).replace("eyes_of_a_scene", "slow_eyes")
-    trained = train(json.loads(given), folder, rows, what="heads", epochs=1)
-    spec = load_spec(trained.folder / "spec.yaml")
-    result = quorate.tune(spec, rows[1], folder=trained.folder, runs=folder / "runs", latency_price=1e-6)
+    heads = train(json.loads(given), folder, rows, what="heads", epochs=1)
+    spec = load_spec(heads.folder / "spec.yaml")
+    result = quorate.tune(spec, rows[1], folder=heads.folder, runs=folder / "runs", latency_price=1e-6)
     costs = {name: one.cost for name, one in result.choice.alternatives.items()}
-    heads = [costs[name] for name in ("above_head", "below_head") if name in costs]
-    assert heads
-    assert all(cost is not None and cost.latency_ms > 20 for cost in heads)
+    of_heads = [costs[name] for name in ("above_head", "below_head") if name in costs]
+    assert of_heads
+    assert all(cost is not None and cost.latency_ms > 20 for cost in of_heads)
 
 
 def test_a_member_that_is_another_network_at_each_load_is_not_left_as_it_is(folder, rows):
@@ -153,19 +155,18 @@ def test_rows_without_labels_and_without_a_teacher_teach_nothing(folder, rows):
         quorate.train(scene(), unlabelled=rows[0].inputs, folder=folder, runs=folder / "runs")
 
 
-def test_a_run_that_was_cut_off_goes_on_to_what_it_would_have_come_to(folder, rows):
+def test_a_run_that_was_cut_off_goes_on_to_what_it_would_have_come_to(trained, folder, rows):
     def cut(step):
         if "epoch 3 of" in step:
             raise KeyboardInterrupt
 
-    whole = train(blind_scene(), folder, rows, what="all")
     with pytest.raises(KeyboardInterrupt):
         train(blind_scene(), folder, rows, what="all", runs=folder / "cut", on_step=cut)
     (run,) = (folder / "cut").iterdir()
     again = train(blind_scene(), folder, rows, what="all", resume=run)
     assert again.folder == run
-    assert again.history == whole.history
-    assert again.spec.revision == whole.spec.revision
+    assert again.history == trained.history
+    assert again.spec.revision == trained.spec.revision
 
 
 def test_a_folder_without_a_training_is_not_taken_up(folder, rows, tmp_path):

@@ -16,9 +16,11 @@ from tests.tuning.support.hedged import hedged
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture
-def tuned(tiny, tmp_path):
-    return tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+@pytest.fixture(scope="module")
+def tuned(tiny, tmp_path_factory):
+    """A run that is only looked at."""
+    runs = tmp_path_factory.mktemp("runs")
+    return tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=runs)
 
 
 def served(file, folder, data):
@@ -50,7 +52,7 @@ def test_the_run_folder_holds_a_spec_of_each_alternative_and_the_report_says_how
 
 
 def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_wrote(tiny, tmp_path):
-    probs, labels = hedged(2000, 0)
+    probs, labels = hedged(980, 0)
     (tmp_path / "my_factory_e.py").write_text(
         "import numpy as np\ndef make(member):\n    return lambda row: row[:, member]\n"
     )
@@ -73,12 +75,12 @@ def test_rows_that_a_member_is_missing_from_are_served_with_the_weights_the_run_
         }
     )
     rows = Labelled({"row": probs.transpose(1, 0, 2).astype(np.float32)}, labels, ("0", "1"))
-    first, second = rows.rows(slice(0, 1000)), rows.rows(slice(1000, 2000))
+    first, second = rows.rows(slice(0, 490)), rows.rows(slice(490, 980))
     result = tune_fusion(spec, tmp_path, first, second, runs=tmp_path / "runs")
     pattern = next(pattern for pattern in result.patterns if set(pattern) == {"a", "b"})
     file = "spec.yaml" if result.choice.recommended == "tuned" else "spec-tuned.yaml"
     revision = build_revision(load_spec(result.folder / file), result.folder)
-    present = np.ones((3, 1000), dtype=bool)
+    present = np.ones((3, 490), dtype=bool)
     present[2, ::2] = False
     outputs = second.inputs["row"].transpose(1, 0, 2)
     fused = revision.fuse(outputs, present).values
@@ -123,27 +125,19 @@ def test_the_report_is_json_with_the_verdict_and_every_alternative(tuned):
     assert report["rows_left_out"] == {"validation": 0, "held-out": 0}
 
 
-def test_a_run_with_the_same_seed_gives_the_same_and_a_folder_of_its_own(tiny, tuned, tmp_path):
-    again = tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=tmp_path / "runs")
+def test_a_run_with_the_same_seed_gives_the_same_and_a_folder_of_its_own(tiny, tuned):
+    runs = tuned.folder.parent
+    again = tune_fusion(tiny.spec, tiny.folder, tiny.splits.validation, tiny.splits.test, runs=runs)
     assert again.to_dict() == tuned.to_dict()
     assert again.folder != tuned.folder
 
 
-def test_a_shared_store_saves_the_second_run_the_members(tiny, tmp_path):
-    store = PredictionStore(tmp_path / "shared")
-    steps: list[str] = []
-    for _ in range(2):
-        steps.clear()
-        result = tune_fusion(
-            tiny.spec,
-            tiny.folder,
-            tiny.splits.validation,
-            tiny.splits.test,
-            runs=tmp_path / "runs",
-            store=store,
-            on_step=steps.append,
-        )
-    assert result.filled["validation"].computed == {}
+def test_a_shared_store_saves_the_second_run_the_members(tiny, tuned, tmp_path):
+    store, splits, steps = PredictionStore(tuned.folder / "predictions"), tiny.splits, list[str]()
+    second = tune_fusion(
+        tiny.spec, tiny.folder, splits.validation, splits.test, runs=tmp_path, store=store, on_step=steps.append
+    )
+    assert second.filled["validation"].computed == {}
     assert not any(step.startswith("running") for step in steps)
 
 

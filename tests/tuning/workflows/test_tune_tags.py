@@ -170,8 +170,8 @@ def test_sentences_stay_whole_and_count_as_one_draw(tmp_path):
 
 
 def test_tokens_mixed_up_among_sentences_are_judged_the_same(tmp_path):
-    said, labels, of = sentences(80)
-    order = np.argsort(np.random.default_rng(0).permutation(80)[of], kind="stable")
+    said, labels, of = sentences(40)
+    order = np.argsort(np.random.default_rng(0).permutation(40)[of], kind="stable")
     halves = of % 2 == 1
 
     def value(rows):
@@ -183,7 +183,7 @@ def test_tokens_mixed_up_among_sentences_are_judged_the_same(tmp_path):
 
 
 def test_classes_of_tokens_that_say_no_spans_are_judged_token_by_token(tmp_path):
-    said, labels, of = sentences(100)
+    said, labels, of = sentences(40)
     words = Predictions(NAMES, ("x", "a", "b", "c", "d"), said, labels, sequences=of)
     result = tune_predictions(words, "token_accuracy", runs=tmp_path)
     judged = result.choice.alternatives["a"]
