@@ -29,7 +29,6 @@ from tests.cluster.support.kubernetes_schemas import check_objects
 from tests.deployments.spec.test_check_placement import spec
 
 RENDER = Path(__file__).parents[3] / ".venv-helm" / "render"
-SPECS = every_spec()
 GPUS: dict[str, Any] = {
     "name": "gpus",
     "inputs": {"x": {"datatype": "FP32", "shape": [2]}},
@@ -66,17 +65,19 @@ def arguments_of(made):
     return config["applications"][0]["args"]
 
 
-def test_there_are_specs_of_pages_and_of_tests():
-    assert sum(".md:" in place for place in SPECS) >= 7
-    assert len(SPECS) >= 40
+def test_the_manifest_of_every_spec_of_pages_and_of_tests_is_valid(tmp_path):
+    specs = every_spec()  # here, since collecting tests should not read them all
+    assert sum(".md:" in place for place in specs) >= 7
+    assert len(specs) >= 40
+    made = {place: objects_of(spec, tmp_path) for place, spec in specs.items()}
+    for place, objects in made.items():
+        print(f"the manifest of {place}")  # shown where it fails
+        check_as_kuberay_does(objects[0], specs[place])
+    check_objects([found for objects in made.values() for found in objects])
 
 
-@pytest.mark.parametrize("place", SPECS)
-def test_the_manifest_of_every_spec_is_valid(place, tmp_path):
-    objects = objects_of(SPECS[place], tmp_path)
-    check_objects(objects)
-    service = objects[0]
-    # As KubeRay's own checks say, which no schema does: ValidateRayServiceMetadata, ValidateRayClusterSpec.
+def check_as_kuberay_does(service, written):
+    """What its own checks say and no schema does: ValidateRayServiceMetadata, ValidateRayClusterSpec."""
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service["metadata"]["name"])
     assert len(service["metadata"]["name"]) <= 47
     groups = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
@@ -88,7 +89,7 @@ def test_the_manifest_of_every_spec_is_valid(place, tmp_path):
     assert any(group["labels"]["quorate.io/doors"] == "yes" for group in groups)
     config = json.loads(service["spec"]["serveConfigV2"])
     EnsembleArguments.model_validate(config["applications"][0]["args"])
-    assert parse_spec(config["applications"][0]["args"]["spec"]) == SPECS[place]
+    assert parse_spec(config["applications"][0]["args"]["spec"]) == written
 
 
 @pytest.mark.parametrize(

@@ -126,11 +126,10 @@ def test_where_every_node_forks_its_workers_nothing_is_asked_for(cluster):
 @pytest.mark.parametrize(
     ("names", "differ"),
     [
-        ({"quorate.deployments.control.serve_in_workers"}, True),
         ({*REPLICA_MODULES, *ray_session.MODULES, *OF_EVERY_WORKER}, True),
         ({"ray.serve"}, False),
     ],
-    ids=["Serve", "all that workers import", "Serve as everybody imports it"],
+    ids=["all that workers import", "Serve as everybody imports it"],
 )
 @pytest.mark.long
 def test_what_is_imported_before_forks_draws_no_id_or_nothing_is_forked(names, differ):
