@@ -55,7 +55,8 @@ def test_a_release_that_turns_bad_had_its_share_of_requests_and_is_stopped_live(
     def check(candidate):
         watch(candidate, live.revision, SHARE, seconds=600)
 
-    with Traffic(live.http, "released", {"x": ROWS}) as traffic, ThreadPoolExecutor(1) as pool:
+    pause_s = 0.01 if requests <= 1_000 else 0
+    with Traffic(live.http, "released", {"x": ROWS}, pause_s=pause_s) as traffic, ThreadPoolExecutor(1) as pool:
         releasing = pool.submit(deploy, release(switch), FACTORIES, check=check)
         until(lambda: releasing.done() or len(traffic.revisions()) == 2)
         begun = len(traffic.answers)

@@ -88,7 +88,8 @@ def test_under_traffic_each_answer_is_of_exactly_one_revision_and_none_is_lost(
 ):
     published = [round(0.03 + 0.9 * number / publications, 6) for number in range(publications)]
     weights = {revision(weight): weight for weight in (0.5, *published)}
-    with Traffic(deployed.http, "published", {"x": ROWS}, per_connection=20) as traffic:  # to both of the replicas
+    twenty = {"per_connection": 20, "pause_s": 0 if requests else 0.01}  # to both of the replicas
+    with Traffic(deployed.http, "published", {"x": ROWS}, **twenty) as traffic:
         for number, weight in enumerate(published, 1):
             client.publish(config(weight))
             found = {live(deployed.http) for _ in range(10)}

@@ -15,14 +15,15 @@ class Traffic:
         failures: what was raised instead of an answer.
     """
 
-    def __init__(self, url, model, inputs, per_connection=None):
+    def __init__(self, url, model, inputs, per_connection=None, pause_s=0.01):
         """Args:
         url: of the HTTP door.
         per_connection: requests before a client connects anew, perhaps to another replica; None for one connection.
+        pause_s: how long each client waits before it asks again, so that what is done meanwhile has the cores.
         """
         self.answers, self.took_s, self.failures = [], [], []
         self._url, self._model, self._inputs, self._per_connection = url, model, inputs, per_connection
-        self._stop = threading.Event()
+        self._pause_s, self._stop = pause_s, threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(3)]
 
     def _run(self):
@@ -41,6 +42,7 @@ class Traffic:
                 self.failures.append(error)
             else:
                 self.took_s.append(time.monotonic() - began)
+            self._stop.wait(self._pause_s)
 
     def __enter__(self):
         for thread in self._threads:

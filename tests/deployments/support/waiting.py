@@ -5,9 +5,10 @@ import threading
 
 def until(condition, timeout_s=60.0):
     """Return once ``condition()`` holds; fail when it does not come to that."""
-    tried = threading.Event()
-    for _ in range(int(timeout_s / 0.01)):
-        if condition():
-            return
-        tried.wait(0.01)
-    raise AssertionError("it did not come to pass")
+    tried, waited_s, pause_s = threading.Event(), 0.0, 0.01
+    while not condition():
+        if waited_s >= timeout_s:
+            raise AssertionError("it did not come to pass")
+        tried.wait(pause_s)
+        waited_s += pause_s
+        pause_s = min(1.3 * pause_s, 0.1)  # to ask costs, too
