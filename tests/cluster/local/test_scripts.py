@@ -1,10 +1,8 @@
 """A script, or a notebook, that starts the local cluster and takes it down: it goes on."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.cluster.support.command_line import Shell
 
 pytestmark = pytest.mark.ray
 
@@ -26,10 +24,5 @@ print("goes on")
 
 def test_a_script_that_has_deployed_takes_the_cluster_down_and_goes_on(tmp_path):
     (tmp_path / "same.py").write_text("def make():\n    return lambda x: x\n")
-    env = {**os.environ, "QUORATE_HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "disabled"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert (done.returncode, done.stdout.splitlines()[-3:]) == (0, ["1", "stopped the local cluster", "goes on"]), (
-        done.stderr
-    )
+    done = Shell(tmp_path).python(SCRIPT)
+    assert done.stdout.splitlines()[-3:] == ["1", "stopped the local cluster", "goes on"], done.stderr

@@ -1,4 +1,4 @@
-"""``quorate`` as a person runs it, a process for each command: forked, since what they import takes seconds."""
+"""``quorate`` and Python as a person runs them, a process a call: forked, since what they import takes seconds."""
 
 import atexit
 import json
@@ -18,7 +18,7 @@ _MODULES = [*OF_EVERY_WORKER, *REPLICA_MODULES, *_COMMANDS, __name__]
 
 
 def run(words, folder, env, timeout_s=280):
-    """What ``subprocess.run`` would return."""
+    """What ``subprocess.run`` would return of ``quorate``; of ``python`` where the words are ``-c`` and code."""
     _FORKS.set_forkserver_preload(_MODULES)
     with tempfile.TemporaryDirectory() as outputs:
         paths = [Path(outputs, name) for name in ("stdout", "stderr")]
@@ -43,7 +43,10 @@ def _become(words, folder, env, outputs):
     from quorate.cluster.cli.main import main
 
     try:
-        main()
+        if words[:1] == ["-c"]:
+            exec(words[1], {"__name__": "__main__"})
+        else:
+            main()
     finally:
         atexit._run_exitfuncs()  # a process that was forked would end without them
 
@@ -60,6 +63,12 @@ class Shell:
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stdout + done.stderr
         return done.stdout if code == 0 else done.stdout + done.stderr
+
+    def python(self, code):
+        """What became of code, which has ended well."""
+        done = run(["-c", code], self.folder, self.env)
+        assert done.returncode == 0, done.stderr
+        return done
 
     def json(self, *words, code=0):
         return json.loads(self.run(*words, "--json", code=code).splitlines()[-1])
