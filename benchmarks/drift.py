@@ -9,8 +9,9 @@ over and over in random order. Labels come up to 500 answers late. From the 3,00
 - a class of a member is renamed: its version has the two most frequent classes the other way round;
 - a class is renamed: what was the most frequent class is labelled as the second one from then on.
 
-What online weights bring back is said beside it. ``quiet`` asks in 100 streams of each without a plant for false
-alarms, beside those of ADWIN and Page-Hinkley (river, where it is installed) on the same numbers.
+What online weights, and classes that are answered by what labels call them, bring back is said beside it. ``quiet``
+asks in 100 streams of each without a plant what would have gone live, also of permuted labels, and for false alarms,
+beside those of ADWIN and Page-Hinkley (river, where it is installed) on the same numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ from quorate.deployments.learning.drift.reference import (  # noqa: E402
 )
 from quorate.deployments.learning.drift.rows import Rows, Subject  # noqa: E402
 from quorate.deployments.learning.drift.sequential_tests import Change  # noqa: E402
-from quorate.deployments.learning.online.history import LabelTimes, live_through  # noqa: E402
+from quorate.deployments.learning.online.history import History, LabelTimes, live_through  # noqa: E402
+from quorate.deployments.learning.online.relabelling.likely import Likely  # noqa: E402
+from quorate.deployments.learning.online.relabelling.matrix import Relabels, answers_by  # noqa: E402
 from quorate.tuning.solvers.simplex import simplex_weights  # noqa: E402
 
 BEFORE, AFTER, LATE, QUIET = 3000, 5000, 500, 100
@@ -96,10 +99,12 @@ def fitted(table: tuple[NDArray[np.object_], Labels], names: list[str]) -> Ensem
     return Ensemble(subject, said(asked), truth[asked], weights, reference, (first, second))
 
 
-def as_rows(probs: NDArray[np.float32], weights: Floats, start: int, truth: Labels | None = None) -> Rows:
-    """(N, M, C) as drift looks at it."""
+def as_rows(
+    probs: NDArray[np.float32], weights: Floats, start: int, truth: Labels | None = None, answers: Floats | None = None
+) -> Rows:
+    """(N, M, C) as drift looks at it, with (N, C) answers where these are not of the weights."""
     count = len(probs)
-    fused = np.einsum("nmc,m->nc", probs, weights).astype(np.float32)
+    fused = (np.einsum("nmc,m->nc", probs, weights) if answers is None else answers).astype(np.float32)
     states, there = np.zeros(probs.shape[1::-1], np.uint8), np.ones(count, np.bool_)
     return Rows(
         probs.transpose(1, 0, 2),
@@ -146,17 +151,30 @@ PLANTS: dict[str, Callable[[Ensemble, Stream], str]] = {
 }
 
 
-def watched(of: Ensemble, stream: Stream) -> tuple[list[tuple[int, Change, list[Named]]], Monitor]:
-    """Changes by after how many answers they were known, with who was named then."""
+def watched(
+    of: Ensemble, stream: Stream, answers: Floats | None = None, since: int = -1
+) -> tuple[list[tuple[int, Change, list[Named]]], Monitor]:
+    """Changes by after how many answers they were known, with who was named then.
+
+    Args:
+        answers: (N, C) what was live, where that is not of the first weights.
+        since: from which answer on another revision gives them, of whose answers doors learn what is usual.
+    """
     monitor = Monitor(of.subject, Settings(), of.reference, "first")
     order = np.argsort(stream.came, kind="stable")
     found: list[tuple[int, Change, list[Named]]] = []
     for start in range(0, len(stream.truth), 20):
         rows = slice(start, start + 20)
-        changes = monitor.see(as_rows(stream.probs[rows], of.weights, start))
+        if start <= since < start + 20:
+            old, monitor = monitor, Monitor(of.subject, Settings(), of.reference, "another")
+            monitor.carry_on(old)
+        lived = None if answers is None else answers[rows]
+        changes = monitor.see(as_rows(stream.probs[rows], of.weights, start, answers=lived))
         due = order[(stream.came[order] > start) & (stream.came[order] <= start + 20)]
         if len(due):
-            changes += monitor.see(as_rows(stream.probs[due], of.weights, start, stream.truth[due]))
+            lived = None if answers is None else answers[due]
+            told = as_rows(stream.probs[due], of.weights, start, stream.truth[due], lived)
+            changes += monitor.see(replace(told, said=(due >= since) | (since > start)))
         found += [(start + 20, one, monitor.named()) for one in changes if one.raised]
     return found, monitor
 
@@ -196,22 +214,30 @@ def _is(who: str, one: Named) -> bool:
     return who in (one.member, *one.about) and not one.alike
 
 
-def recovered(of: Ensemble, stream: Stream) -> None:
+def learned_from(of: Ensemble, stream: Stream) -> History:
+    """What online weights, and what classes are called, come to on a stream."""
     order = np.argsort(stream.came, kind="stable")
     cells = stream.probs[np.arange(len(stream.truth)), :, stream.truth].astype(np.float64)
     there = np.ones(cells.shape, np.bool_)
+    likely = Likely.of(stream.probs.transpose(1, 0, 2), there, stream.truth)
     times = LabelTimes(order, stream.came[order])
-    found = live_through(
-        "fused", of.subject.members, of.weights, times, cells[order], there[order], stream.truth[order]
-    )
-    every = np.arange(len(stream.truth))
-    live, learned = found.live_at(every), found.learned_at(every)
+    return live_through(
+        "fused", of.subject.members, of.weights, times, cells[order], there[order], stream.truth[order],
+        likely[order], of.subject.classes,
+    )  # fmt: skip
+
+
+def recovered(of: Ensemble, stream: Stream) -> None:
+    found, every = learned_from(of, stream), np.arange(len(stream.truth))
+    live = found.live_at(every)
     assert live is not None
+    first = np.tile(of.weights, (len(every), 1)), [Relabels()] * len(every)
+    ways = first, (found.learned_at(every), found.learned_names_at(every)), (live, found.live_names_at(every))
     print("| answers | first weights | learned | live |\n|---|---|---|---|")
     for part in (slice(0, BEFORE), slice(BEFORE, BEFORE + 1000), slice(BEFORE + 1000, None)):
         told = []
-        for weights in (np.tile(of.weights, (len(every), 1)), learned, live):
-            fused = np.einsum("nmc,nm->nc", stream.probs[part], weights[part])
+        for weights, called in ways:
+            fused = answers_by(called[part], np.einsum("nmc,nm->nc", stream.probs[part], weights[part]))
             given = fused[np.arange(len(fused)), stream.truth[part]]
             right = (fused.argmax(axis=1) == stream.truth[part]).mean()
             told.append(f"{-np.log(np.maximum(given, 1e-15)).mean():.3f} nats, {right:.3f} right")
@@ -219,7 +245,15 @@ def recovered(of: Ensemble, stream: Stream) -> None:
         print(f"| {part.start} to {stop} | {' | '.join(told)} |")
     for one in found.changes:
         what = "taken back" if one.taken_back else "published"
-        print(f"{what} after {one.time_us} answers, {one.gain:+.3f} nats a row", flush=True)
+        names = f"; classes called otherwise: {dict(one.relabel)}" if one.relabel else ""
+        print(f"{what} after {one.time_us} answers, {one.gain:+.3f} nats a row{names}", flush=True)
+    if any(one.relabel for one in found.changes):
+        fused = answers_by(ways[2][1], np.einsum("nmc,nm->nc", stream.probs, live))
+        since = next(one.time_us for one in found.changes if one.relabel)
+        alarms, monitor = watched(of, stream, fused, since)
+        later = sum(at > since for at, one, _ in alarms if not one.statistic.members)
+        who = ", ".join(f"{one.member or 'answers'} {one.kind}" for one in monitor.named()) or "nobody"
+        print(f"{later} alarms of answers after these are live; at the end: {who}", flush=True)
 
 
 def beside(of: Ensemble, stream: Stream) -> None:
@@ -245,19 +279,25 @@ def _scaled(of: Ensemble, stream: Stream) -> Floats:
 def quiet(name: str, of: Ensemble, rows: int = 1000) -> None:
     """False alarms of streams in which nothing changes."""
     detectors = _river()
-    mine, count = 0, 0
+    mine, count, live, called, noise = 0, 0, 0, 0, 0
     theirs = dict.fromkeys(detectors, 0)
     for seed in range(QUIET):
         stream = streamed(of, np.random.default_rng(1000 + seed), rows)
         found, _ = watched(of, stream)
         mine += bool(found)
+        changes = learned_from(of, stream).changes
+        live, called = live + bool(changes), called + any(one.relabel for one in changes)
+        permuted = replace(stream, truth=np.random.default_rng(seed).permutation(stream.truth))
+        noise += bool(learned_from(of, permuted).changes)
         numbers = _scaled(of, stream)
         count = numbers.shape[1]
-        for called, make in detectors.items() if seed < 20 else ():
-            theirs[called] += any(_alarms(make(), column) for column in numbers.T)
+        for detector, make in detectors.items() if seed < 20 else ():
+            theirs[detector] += any(_alarms(make(), column) for column in numbers.T)
     print(f"\n{name}: an alarm in {mine} of {QUIET} streams of {rows} answers and labels")
-    for called, erred in theirs.items():
-        print(f"{called} on each of {count} numbers without labels: in {erred} of 20 streams", flush=True)
+    print(f"weights would have gone live in {live}, a class of another name in {called} of them")
+    print(f"with labels that are permuted anything would have in {noise}")
+    for name, erred in theirs.items():
+        print(f"{name} on each of {count} numbers without labels: in {erred} of 20 streams", flush=True)
 
 
 def _river() -> dict[str, Callable[[], Any]]:

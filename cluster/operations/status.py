@@ -27,6 +27,7 @@ class EnsembleStatus(Displayed):
         not_started: why replicas do not start now, by what they are of: a member, or the doors on a node.
         online: what weights that learn have come to, see ``read_report``: how it stands now, or all that was before,
             where that was asked for; empty where nothing learns.
+        relabelled: what classes are answered as, by fusion, where that is not what members call them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class EnsembleStatus(Displayed):
     versions: tuple[str, ...] = ()
     not_started: Mapping[str, str] = field(default_factory=dict)
     online: Mapping[str, Any] = field(default_factory=dict)
+    relabelled: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -65,7 +67,7 @@ class EnsembleStatus(Displayed):
             for replica in replicas or [{}]
         ]
         if not self.online:
-            return [Table(_COLUMNS, rows, title, [*self._upgrade(), *self._failures()])]
+            return [Table(_COLUMNS, rows, title, [*self._upgrade(), *self._failures(), *self._answered()])]
         from quorate.deployments.learning.online import report
 
         said = [*self._upgrade(), *self._failures(), *report.lines(self.online)]
@@ -75,6 +77,13 @@ class EnsembleStatus(Displayed):
     def _upgrade(self) -> Iterator[str]:
         if len(self.versions) > 1:
             yield f"runs Quorate {' and '.join(self.versions)}: an upgrade is under way, see docs/upgrading.md"
+
+    def _answered(self) -> Iterator[str]:
+        if self.relabelled:
+            from quorate.deployments.learning.online.relabelling.report import said_of
+
+            for name, relabel in self.relabelled.items():
+                yield f"{name}: {said_of(relabel)}, as relabel in the spec says"
 
     def _failures(self) -> Iterator[str]:
         for member, replicas in self.members.items():
@@ -161,7 +170,14 @@ def status_of(name: str, online: bool = False) -> EnsembleStatus:
         versions=tuple(sorted({replica.get("quorate", "an older version") for replica in replicas})),
         not_started=not_started(name),
         online=learned,
+        relabelled=_relabelled(first.get("spec", {})),
     )
+
+
+def _relabelled(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Mapping[str, float]]]:
+    """By fusion, of a spec as a door says it."""
+    fusions = {"fused": spec["fusion"]} if spec.get("fusion") else spec.get("fusions", {})
+    return {name: one["relabel"] for name, one in fusions.items() if one.get("relabel")}
 
 
 def running_fusion(name: str) -> Sequence[Mapping[str, Any]]:

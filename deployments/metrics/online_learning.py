@@ -32,6 +32,15 @@ def online_metrics(ensemble: str, report: Mapping[str, Any]) -> Iterator[Metric]
             weights.add_metric([ensemble, output, member], weight)
     yield from (regret, bound, weights)
     yield from _of_bandits(ensemble, report)
+    called = _gauge(
+        "quorate_online_relabelled", "Classes that are answered as others", "output", "class", "answered_as"
+    )
+    for one in report["outputs"]:
+        for told in one["relabelled"]:
+            for name, share in told["answered_as"].items():
+                called.add_metric([ensemble, one["output"], told["class"], name], share)
+    if called.samples:
+        yield called
     changes = CounterMetricFamily(
         "quorate_online_changes", "Weights and bandits that went live by themselves", labels=["ensemble", "what"]
     )

@@ -22,6 +22,7 @@ from quorate.deployments.spec.checks.check_online import check_online
 from quorate.deployments.spec.checks.check_outputs import check_output_classes, check_outputs, check_task_of
 from quorate.deployments.spec.checks.check_placement import check_placement
 from quorate.deployments.spec.checks.check_record import check_record
+from quorate.deployments.spec.checks.check_relabel import check_relabel
 from quorate.deployments.spec.defaults import (
     with_all_inputs,
     with_default_fusion_members,
@@ -103,6 +104,8 @@ def _check(spec: EnsembleSchema) -> None:
         raise SpecError("output", f"'{spec.output}' is not a fusion", suggest(spec.output, spec.all_fusions))
     for name in spec.output_names:
         check_task_of(spec, name)
+    for name, fusion in spec.all_fusions.items():
+        check_relabel(spec.view(name) if name in spec.outputs else spec, spec.field_of(name), fusion)
     check_graph(spec)
     check_inner(spec)
     check_placement(spec)

@@ -26,9 +26,13 @@ def incumbent_recipe(spec: EnsembleSpec, folder: Path, decided: bool = False) ->
         decided: with its thresholds; else its decision, which ends in 0 or 1 and not in probabilities, is left out.
 
     Raises:
-        SpecError: a file of it cannot be read.
+        SpecError: a file of it cannot be read, or it relabels classes.
     """
     fusion, classes, taken = spec.output_fusion, spec.classes or (), spec.output_fusion.decision
+    if fusion.relabel:
+        found = "weights are tuned on labels as they are, and members call these otherwise"
+        fix = "train members on labels of now and remove it, or tune on labels by the names that members know"
+        raise SpecError(f"{spec.field_of(spec.output_name)}.relabel", found, fix)
 
     def calibration(part: CalibrationSpec) -> Calibration:
         return Calibration.from_spec(part.model_dump(), classes, load_state(part.state, folder) if part.state else None)

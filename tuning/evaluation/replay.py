@@ -23,6 +23,7 @@ from quorate.deployments.learning.labels import Label, true_arrays
 from quorate.deployments.learning.online.bandit.from_record import PolicyHistory, bandits_from_record
 from quorate.deployments.learning.online.from_record import learn_from_record, learns, members_read
 from quorate.deployments.learning.online.history import History
+from quorate.deployments.learning.online.relabelling.matrix import answers_by
 from quorate.deployments.learning.reading import Record, RecordedRows
 from quorate.deployments.learning.replaying import Replayed, replay_rows
 from quorate.deployments.spec.ensemble import EnsembleSpec
@@ -273,12 +274,15 @@ def _online(found: Replay, rows: RecordedRows, revision: Revision) -> dict[str, 
     values, there = members_read(revision, rows)
     places = [history.members.index(name) for name in revision.asked]
     answers = {}
-    for who, weights in ((ONLINE, history.learned_at(rows.times_us)), (PUBLISHED, history.live_at(rows.times_us))):
+    at = rows.times_us
+    learned = ONLINE, history.learned_at(at), history.learned_names_at(at)
+    published = PUBLISHED, history.live_at(at), history.live_names_at(at)
+    for who, weights, called in (learned, published):
         if weights is not None:
             shares = weights[:, places].T * there
             some = shares.sum(axis=0) > 0
             pooled = np.einsum("mr,mr...->r...", shares / np.where(some, shares.sum(axis=0), 1.0), values)
-            answers[who] = pooled.astype(np.float32), some
+            answers[who] = answers_by(called, pooled).astype(np.float32), some
     return answers
 
 

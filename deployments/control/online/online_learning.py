@@ -26,6 +26,7 @@ from quorate.deployments.errors import ConflictError, DeployError
 from quorate.deployments.learning.online.bandit.ensemble_bandits import EnsembleBandits
 from quorate.deployments.learning.online.ensemble_learner import EnsembleLearner, pinned_weights
 from quorate.deployments.learning.online.publishing import Wish
+from quorate.deployments.learning.online.relabelling.report import said_of
 from quorate.deployments.learning.online.state import OnlineState, fusion_name
 from quorate.deployments.records.registry import Publication as Live
 from quorate.deployments.records.registry import Record, Registry
@@ -125,7 +126,8 @@ class OnlineLearning:
     def _went_live(self) -> None:
         done = self._state.went_live(_now_us())
         what = "what somebody deployed is live again" if done.taken_back else "what was learned is live"
-        _log.info("%s as revision %s", what, done.revision)
+        called = "; ".join(filter(None, map(said_of, done.relabel.values())))
+        _log.info("%s as revision %s%s", what, done.revision, called and f"; {called}")
         self._trouble = ""
         if not done.taken_back:
             self._published_at = time.monotonic()
@@ -192,10 +194,14 @@ class OnlineLearning:
         """The spec with what is wished for, and its weights by output and member."""
         back = any(wish.back for wish in wishes.values())
         weights = {name: self._state.pinned[name] for name in wishes} if back else learner.weights(wishes)
+        relabels = learner.relabels(wishes)
         changed = {}
         for name, known in weights.items():
             others = dict.fromkeys(spec.all_fusions[name].members, 0.0)
-            changed[name] = {"weights": self._state.written[name] if back else others | dict(known)}
+            relabel = self._state.relabel.get(name, {}) if back else relabels[name]
+            changed[name] = {
+                "weights": self._state.written[name] if back else others | dict(known), "relabel": relabel or None
+            }  # fmt: skip
         config = {"fusion": changed["fused"]} if spec.fusion else {"fusions": changed}
         return revise(spec, json.dumps(config)), weights
 

@@ -1,6 +1,7 @@
-"""What stands around a fusion's rule: members are calibrated before it, its answer is calibrated and decided after it.
+"""What stands around a fusion's rule: members are calibrated before it, its answer calibrated and decided after it.
 
-All of it is numbers of one revision, applied where the fusion is computed: tuned values go live without a restart.
+In between classes may be answered as others. All of it is numbers of one revision, applied where the fusion is
+computed: tuned values go live without a restart.
 """
 
 # M members, B batch, C classes
@@ -18,20 +19,23 @@ from quorate.deployments.spec.fields.fusion import CalibrationSpec, FusionSpec
 from quorate.fusion.base import Fused
 from quorate.fusion.calibration.calibration import Calibration
 from quorate.fusion.calibration.decision import Decision
+from quorate.fusion.calibration.relabelling import Relabelling
 
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """Calibrations and decision of one fusion.
+    """Calibrations, relabelling and decision of one fusion.
 
     Attributes:
         before: of members, by their row in what the rule reads.
         after: of the fused row.
+        relabel: of that, calibrated as members were fitted: by the classes that they call by their names.
         decision: taken last.
     """
 
     before: Mapping[int, Calibration] = field(default_factory=dict)
     after: Calibration | None = None
+    relabel: Relabelling | None = None
     decision: Decision | None = None
 
     def members(self, outputs: Tensor) -> Tensor:
@@ -44,9 +48,11 @@ class Postprocessing:
         return outputs
 
     def fused(self, fused: Fused) -> Fused:
-        """Calibrate and decide fused rows."""
+        """Calibrate, relabel and decide fused rows."""
         if self.after is not None:
             fused = self.after.apply_fused(fused)
+        if self.relabel is not None:
+            fused = self.relabel.apply_fused(fused)
         return fused if self.decision is None else self.decision.apply(fused)
 
 
@@ -69,7 +75,8 @@ def build_postprocessing(
     after, taken = None if fusion.calibration is None else _calibration(fusion.calibration, folder, classes), None
     if fusion.decision is not None:
         taken = Decision.from_spec(fusion.decision.thresholds, fusion.decision.reject_below, classes)
-    return Postprocessing(members, after, taken)
+    relabel = Relabelling.from_spec(fusion.relabel, classes) if fusion.relabel else None
+    return Postprocessing(members, after, relabel, taken)
 
 
 def _calibration(spec: CalibrationSpec, folder: Path, classes: tuple[str, ...]) -> Calibration:

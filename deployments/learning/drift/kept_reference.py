@@ -13,7 +13,7 @@ from quorate.deployments.learning.folder import REVISIONS, RecordFolder
 from quorate.deployments.spec.fields.fusion import FusionSpec
 
 # What decides what is answered to members' outputs; files of states are not opened for it, new ones come with weights.
-_DECIDES = {"rule", "members", "weights", "options", "member_calibration", "calibration", "decision"}
+_DECIDES = {"rule", "members", "weights", "options", "member_calibration", "calibration", "relabel", "decision"}
 _FIX = "write it again with quorate tune, or leave drift.reference out"
 
 

@@ -25,6 +25,7 @@ from quorate.deployments.learning.online.from_record import (
 )
 from quorate.deployments.learning.online.learner import Floats, Learner, LossLearner, Start
 from quorate.deployments.learning.online.publishing import Wish
+from quorate.deployments.learning.online.relabelling.matrix import Named, Relabels
 from quorate.deployments.learning.online.state import OnlineState, Publication, Weights
 from quorate.deployments.learning.reading import RecordedRows, label_fits, rows_of_batch
 from quorate.fusion.errors import QuorateError
@@ -63,7 +64,8 @@ class EnsembleLearner:
             if task in UNDER_LOG_LOSS:
                 known = None if pinned is None else np.array([pinned.get(one, 0.0) for one in view.asked])
                 changes = () if at_once else state.changes_of(name)
-                start = Start(name, view.asked, known, state.since_us, changes, at_once)
+                classes, relabel = view.graph.spec.classes or (), state.relabel.get(name, {})
+                start = Start(name, view.asked, known, state.since_us, changes, at_once, classes, relabel)
                 self._learners[name] = Learner(start)
             elif task in LOSSES:
                 self._learners[name] = LossLearner(Start(name, view.asked, None), LOSSES[task])
@@ -94,7 +96,7 @@ class EnsembleLearner:
         gains = {name: wish.gain for name, wish in wishes.items()}
         decided = {name: wish.decided_by for name, wish in wishes.items()}
         back = any(wish.back for wish in wishes.values())
-        return Publication(fusion, revision, 0, back, weights, gains, decided)
+        return Publication(fusion, revision, 0, back, weights, gains, decided, relabel=self.relabels(wishes))
 
     def weights(self, wishes: Mapping[str, Wish]) -> Weights:
         """As a spec has them."""
@@ -103,13 +105,21 @@ class EnsembleLearner:
             for name, wish in wishes.items()
         }
 
+    def relabels(self, wishes: Mapping[str, Wish]) -> Mapping[str, Named]:
+        """What classes are to be called, as a spec has it."""
+        return {
+            name: wish.relabels.to_names(self._views[name].graph.spec.classes or ()) for name, wish in wishes.items()
+        }
+
     def went_live(self, done: Publication, state: OnlineState) -> None:
         """Weights are live."""
         for name, weights in done.weights.items():
             publisher = self._learners[name].publisher
             assert publisher is not None
             found = np.array([weights[one] for one in self._views[name].asked])
-            wish = Wish(found / found.sum(), done.taken_back, done.gains[name], done.decided_by[name])
+            classes = self._views[name].graph.spec.classes or ()
+            relabels = Relabels.of_names(done.relabel.get(name, {}), classes)
+            wish = Wish(found / found.sum(), done.taken_back, done.gains[name], done.decided_by[name], relabels)
             state.note(name, publisher.went_live(wish, done.time_us))
         self.bandits.went_live(done, state)
 

@@ -15,6 +15,7 @@ from quorate.deployments.engine.revision import Revision
 from quorate.deployments.learning.labels import Label, true_arrays
 from quorate.deployments.learning.online.history import History, LabelTimes, hedge_through, live_through
 from quorate.deployments.learning.online.mixture import LEAST
+from quorate.deployments.learning.online.relabelling.likely import Likely
 from quorate.deployments.learning.reading import Labels, Record, RecordedRows
 from quorate.deployments.learning.replaying import check_replayable
 from quorate.deployments.transport.row_state import RowState
@@ -37,6 +38,7 @@ class LabelledStream:
     came: list[NDArray[np.int64]] = field(default_factory=list)
     truth: list[NDArray[np.int64]] = field(default_factory=list)
     cells: list[tuple[NDArray[np.intp], Floats, NDArray[np.bool_]]] = field(default_factory=list)
+    likely: list[tuple[NDArray[np.intp], Likely]] = field(default_factory=list)
     first: tuple[int, Revision] | None = None
 
     def add(
@@ -52,15 +54,20 @@ class LabelledStream:
         places = np.array([self.members.setdefault(name, len(self.members)) for name in revision.asked], np.intp)
         known = np.array([at for at, label in enumerate(found) if label is not None], np.intp)
         truth = true_arrays(about.classes, about.task, [label for label in found if label is not None])
-        self.cells.append((places, _cells(values[:, known], truth, about.task), there[:, known].T))
+        present = there[:, known].T
+        self.cells.append((places, _cells(values[:, known], truth, about.task), present))
+        if about.task in UNDER_LOG_LOSS:
+            self.likely.append((places, Likely.of(values[:, known], present, truth)))
+        else:
+            self.likely.append((places, Likely.nothing(*present.shape)))
         self.truth.append(truth if about.task in UNDER_LOG_LOSS else np.zeros(len(known), np.int64))
         self.answered.append(rows.times_us[known])
         self.came.append(np.maximum(came_us[known], rows.times_us[known] + 1))  # clocks of two machines
         if self.first is None or rows.times_us[0] < self.first[0]:
             self.first = int(rows.times_us[0]), revision
 
-    def joined(self) -> tuple[LabelTimes, NDArray[np.int64], Floats, NDArray[np.bool_]]:
-        """Times, truth, and (N, M) cells with who answered, in the order in which labels came."""
+    def joined(self) -> tuple[LabelTimes, NDArray[np.int64], Floats, NDArray[np.bool_], Likely]:
+        """Times, truth, (N, M) cells with who answered, and likely classes, in the order in which labels came."""
         answered, came, truth = (np.concatenate(parts) for parts in (self.answered, self.came, self.truth))
         cells = np.ones((len(truth), len(self.members)))
         present = np.zeros(cells.shape, np.bool_)
@@ -71,7 +78,8 @@ class LabelledStream:
             start += len(values)
         order = np.flatnonzero(present.any(axis=1))
         order = order[np.argsort(came[order], kind="stable")]
-        return LabelTimes(answered[order], came[order]), truth[order], cells[order], present[order]
+        likely = Likely.joined(self.likely, len(self.members))[order]
+        return LabelTimes(answered[order], came[order]), truth[order], cells[order], present[order], likely
 
 
 def members_read(revision: Revision, rows: RecordedRows) -> tuple[Floats, NDArray[np.bool_]]:
@@ -131,10 +139,13 @@ def _cells(values: Floats, truth: NDArray[Any], task: str) -> Floats:
 
 
 def _history(output: str, stream: LabelledStream) -> History:
-    labels, truth, cells, present = stream.joined()
+    labels, truth, cells, present, likely = stream.joined()
     members, pinned = tuple(stream.members), _weights(stream)
     if stream.task in UNDER_LOG_LOSS:
-        return live_through(output, members, pinned, labels, cells, present, truth)
+        assert stream.first is not None
+        spec = stream.first[1].graph.spec
+        classes, relabel = spec.classes or (), spec.output_fusion.relabel
+        return live_through(output, members, pinned, labels, cells, present, truth, likely, classes, relabel)
     return hedge_through(output, members, pinned, labels, cells, present, LOSSES[stream.task])
 
 

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +14,13 @@ from numpy.typing import NDArray
 
 from quorate.deployments.display import Displayed, Table
 from quorate.deployments.learning.online.adahedge import AdaHedge
+from quorate.deployments.learning.online.dates import date_of
 from quorate.deployments.learning.online.mixture import LEAST, SPREAD, OnlineMixture, Regret, pooled
 from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher, lived_at
+from quorate.deployments.learning.online.relabelling.likely import Likely
+from quorate.deployments.learning.online.relabelling.matrix import Named, Relabels
+from quorate.deployments.learning.online.relabelling.reading import Reading, cells_by
+from quorate.deployments.learning.online.relabelling.report import said_of
 
 Floats = NDArray[np.float64]
 _SHOWN = 12
@@ -65,6 +69,9 @@ class History(Displayed):
         times_us: (N,) when each label came, ``weights`` (N + 1, M) before the first, and after each.
         pinned: (M,) what was live at first; None where the fusion's rule is no weighted mean.
         changes: what would have gone live, and when.
+        classes: their names; none where labels are no classes.
+        relabel: what they were called at first.
+        reading: what they were believed to be called.
     """
 
     output: str
@@ -75,6 +82,9 @@ class History(Displayed):
     weights: Floats
     pinned: Floats | None = None
     changes: Sequence[Change] = ()
+    classes: tuple[str, ...] = ()
+    relabel: Named = field(default_factory=dict)
+    reading: Reading | None = None
 
     @property
     def end(self) -> Standing:
@@ -89,6 +99,18 @@ class History(Displayed):
     def live_at(self, times_us: NDArray[np.int64]) -> Floats | None:
         """(R, M) the weights that would have been live then; None where none can be."""
         return None if self.pinned is None else lived_at(self.pinned, self.changes, times_us)
+
+    def learned_names_at(self, times_us: NDArray[np.int64]) -> list[Relabels]:
+        """R: what classes were believed to be called when rows were answered."""
+        if self.reading is None:
+            return [Relabels()] * len(times_us)
+        return self.reading.at(np.searchsorted(self.times_us, times_us, side="right"))
+
+    def live_names_at(self, times_us: NDArray[np.int64]) -> list[Relabels]:
+        """R: what they would have been called by what was live then."""
+        lived = [Relabels.of_names(one, self.classes) for one in (self.relabel, *(at.relabel for at in self.changes))]
+        since = np.array([change.time_us for change in self.changes], np.int64)
+        return [lived[at] for at in np.searchsorted(since, times_us, side="right")]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON would hold it; weights at most a thousand times."""
@@ -138,7 +160,8 @@ def said_of_change(change: Mapping[str, Any]) -> str:
     """A line of what ``change_to_dict`` gave."""
     what = "the pinned weights back" if change["taken_back"] else "learned weights live"
     gain = f"{change['gain']:+.4f} nats a row over {change['decided_by']} labels"
-    return f"{date_of(change['time_us'])}, label {change['labels']}: {what}, {gain}"
+    called = said_of(change.get("relabel", {}))
+    return f"{date_of(change['time_us'])}, label {change['labels']}: {what}, {gain}{called and f'; {called}'}"
 
 
 def tables_of(told: Mapping[str, Any], lines: Sequence[str]) -> list[Table]:
@@ -194,31 +217,40 @@ class LabelTimes:
 
 def live_through(
     output: str, members: Sequence[str], pinned: Floats | None, labels: LabelTimes, probs: Floats,
-    present: NDArray[np.bool_], truth: NDArray[np.int64],
+    present: NDArray[np.bool_], truth: NDArray[np.int64], likely: Likely | None = None, classes: Sequence[str] = (),
+    relabel: Named | None = None,
 ) -> History:  # fmt: skip
-    """Learn weights under log-loss, and publish them.
+    """Learn weights under log-loss, and what classes are called, and publish them.
 
     Args:
         pinned: (M,) what is live at first; None where weights cannot be.
         probs: (N, M) what each member gave to what was true.
         present: (N, M) which of them answered, one at least in each row.
         truth: (N,) classes, by number.
+        likely: what members gave to other classes; labels are read as they are when None.
+        classes: their names.
+        relabel: what they are called at first.
     """
+    first = Relabels.of_names(relabel or {}, classes)
+    reading, likely = Reading(len(classes), first), Likely.nothing(*probs.shape) if likely is None else likely
+    read = reading.read(probs, truth, likely, labels.known)
     learner = OnlineMixture(np.ones(len(members)) if pinned is None else pinned)
     places = _places(len(truth), _SHOWN)
     parts, regrets = [], []
     for start, stop in pairwise(places):
-        parts.append(learner.learn(probs[start:stop], present[start:stop], labels.answered_us[start:stop]).weights)
+        parts.append(learner.learn(read.cells[start:stop], present[start:stop], labels.answered_us[start:stop]).weights)
         regrets.append(learner.regret())
     weights = np.concatenate([*parts, learner.weights[None]])
     used, clipped = weights[labels.known], np.clip(probs, LEAST, 1.0)
-    sums = -np.log(pooled(used, clipped, present)).cumsum()
+    answered = np.clip(cells_by(read.versions, read.used, probs, truth, likely), LEAST, 1.0)
+    sums = -np.log(pooled(used, answered, present)).cumsum()
     standings = [standing_of(members, float(sums[regret.labels - 1]), regret, pinned is not None) for regret in regrets]
     found = History(output, tuple(members), "nats", standings, labels.came_us, weights, pinned)
+    found.classes, found.relabel, found.reading = tuple(classes), relabel or {}, reading
     if pinned is not None:
-        publisher = Publisher(pinned)
-        given = (labels.answered_us, labels.came_us, clipped, present, truth, used, weights[1:], labels.overtaken)
-        publisher.see(Labelled(*given))
+        publisher = Publisher(pinned, relabels=first, classes=classes)
+        learned = (used, weights[1:], labels.overtaken)
+        publisher.see(Labelled(labels.answered_us, labels.came_us, clipped, present, truth, *learned, likely, read))
         found.changes = publisher.changes
     return found
 
@@ -273,8 +305,3 @@ def hedged_standing(labels: int, loss: float, held: float, rival: Rival) -> Stan
 def _places(labels: int, most: int) -> list[int]:
     found: list[int] = np.unique(np.linspace(0, labels, min(labels + 1, most)).astype(int)).tolist()
     return found
-
-
-def date_of(time_us: int) -> str:
-    """A time for people."""
-    return datetime.fromtimestamp(time_us / 1e6, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")

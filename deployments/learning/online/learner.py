@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ from quorate.deployments.learning.online.history import (
 )
 from quorate.deployments.learning.online.mixture import LEAST, OnlineMixture, pooled
 from quorate.deployments.learning.online.publishing import Change, Labelled, Publisher
+from quorate.deployments.learning.online.relabelling.likely import Likely
+from quorate.deployments.learning.online.relabelling.matrix import Relabels
+from quorate.deployments.learning.online.relabelling.reading import Reading, cells_by
+from quorate.deployments.learning.online.relabelling.report import called_otherwise
 from quorate.deployments.learning.online.weights_through_time import WeightsThroughTime
 
 Floats = NDArray[np.float64]
@@ -44,6 +49,8 @@ class Start:
         since_us: when that was; labels of answers before it decide nothing.
         changes: of what is live, since then.
         at_once: nobody makes weights live: it is told when they would be.
+        classes: their names, of which labels are numbers.
+        relabel: what these are called in the revision that somebody deployed.
     """
 
     output: str
@@ -52,6 +59,8 @@ class Start:
     since_us: int = -1
     changes: tuple[Change, ...] = ()
     at_once: bool = True
+    classes: tuple[str, ...] = ()
+    relabel: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Learner:
@@ -62,7 +71,8 @@ class Learner:
     def __init__(self, start: Start):
         count = len(start.members)
         self.start, self.labels = start, 0
-        first = self._begin(count)
+        first, relabels = self._begin(count), Relabels.of_names(start.relabel, start.classes)
+        self._reading = Reading(len(start.classes), relabels)
         self._used, self._through = _Remembered(first), WeightsThroughTime(first)
         self._loss = 0.0
         self._since = np.zeros(3)  # labels of answers since what is pinned is, what was learned lost, and what was live
@@ -70,32 +80,45 @@ class Learner:
         self._every = self._kept = self._noted = 0
         self.publisher: Publisher | None = None
         if start.pinned is not None:
-            self.publisher = Publisher(start.pinned, start.since_us)
+            self.publisher = Publisher(start.pinned, start.since_us, relabels, start.classes)
             self.publisher.is_live_again(start.changes)
 
-    def take(self, labels: LabelTimes, truth: NDArray[np.int64], cells: Floats, present: NDArray[np.bool_]) -> None:
+    def take(
+        self, labels: LabelTimes, truth: NDArray[np.int64], cells: Floats, present: NDArray[np.bool_],
+        likely: Likely | None = None,
+    ) -> None:  # fmt: skip
         """Take N labels.
 
         Args:
             truth: (N,) classes, by number.
             cells: (N, M) what each member gave to what was true, or its loss.
             present: (N, M) which of them answered, one at least in each row.
+            likely: what they gave to other classes; labels are read as they are when None.
         """
         if not len(truth):
             return
+        likely = Likely.nothing(*cells.shape) if likely is None else likely
         known = self._used.known(labels)
-        held, weights = self._learn(cells, present, labels.answered_us)
+        read = self._reading.read(cells, truth, likely, known)
+        held, weights = self._learn(read.cells, present, labels.answered_us)
         used, after = self._used.add(known, held, weights)
         overtaken = self.labels + np.arange(len(truth)) - known
         self.labels += len(truth)
         self._through.add(labels.came_us, after)
-        self._loss += self._cost(used, cells, present)
+        answered = cells_by(read.versions, read.used, cells, truth, likely)
+        self._loss += self._cost(used, answered, present)
         if self.publisher is not None:
-            since = labels.answered_us >= self.start.since_us
-            rows, there, live = cells[since], present[since], self.publisher.live_at(labels.answered_us[since])
-            self._since += (since.sum(), self._cost(used[since], rows, there), self._cost(live, rows, there))
             clipped = np.clip(cells, LEAST, 1.0)
-            given = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, used, after, overtaken)
+            learned = (used, after, overtaken)
+            given = Labelled(labels.answered_us, labels.came_us, clipped, present, truth, *learned, likely, read)
+            since = labels.answered_us >= self.start.since_us
+            there, live = present[since], self.publisher.live_at(labels.answered_us[since])
+            lived = self.publisher.live_cells(given.part(since))
+            self._since += (
+                since.sum(),
+                self._cost(used[since], answered[since], there),
+                self._cost(live, lived, there),
+            )
             (self.publisher.see if self.start.at_once else self.publisher.look)(given)
         if self.labels > self._noted + self._noted // NOTED:
             self._note(int(labels.came_us[-1]), weights)
@@ -110,7 +133,15 @@ class Learner:
             "output": self.start.output, "members": list(self.start.members), "loss": self.loss_name,
             "standings": standings, "weights": self._through.points(), "changes": changes, "labels": self.labels,
             "live": live, "live_weights": None if self.publisher is None else self.publisher.live.tolist(),
+            "relabelled": self._relabelled(),
         }  # fmt: skip
+
+    def _relabelled(self) -> list[dict[str, Any]]:
+        """Classes that labels call otherwise than members do."""
+        if self.publisher is None:
+            return []
+        learned, start = self._reading.versions[-1].to_names(self.start.classes), self.start
+        return called_otherwise(start.relabel, self.publisher.changes, learned)
 
     def _begin(self, count: int) -> Floats:
         """Make what learns; (M,) its weights."""

@@ -8,7 +8,9 @@ from typing import Any
 
 from quorate.deployments.display import Table
 from quorate.deployments.learning.online.bandit import telling
-from quorate.deployments.learning.online.history import date_of, said_of_change, tables_of
+from quorate.deployments.learning.online.dates import date_of
+from quorate.deployments.learning.online.history import said_of_change, tables_of
+from quorate.deployments.learning.online.relabelling.report import lines as relabelled_lines
 
 # Of weights, and of bandits.
 _LEARNERS = {False: "weights learn", True: "whom to ask is learned"}
@@ -20,14 +22,18 @@ def read_report(stored: bytes) -> dict[str, Any]:
 
     Returns:
         ``mode``, ``publish_every``, ``revision`` that is live, ``labels`` learned from, ``outputs`` (as
-        ``History.to_dict`` gives each, with its ``live_weights``, by ``live`` what learned and live weights have lost
-        since somebody deployed these, and the ``last`` of its standings), ``published`` and ``rolled_back``, how often,
-        ``told`` of the latest of these, ``left_out`` rows by why, and ``trouble`` that keeps it from publishing.
+        ``History.to_dict`` gives each, with its ``live_weights``, ``relabelled`` classes (``called_otherwise``), by
+        ``live`` what learned and live weights have lost since somebody deployed these, and the ``last`` of its
+        standings), ``published`` and ``rolled_back``, how often, ``told`` of the latest of these, ``left_out`` rows by
+        why, and ``trouble`` that keeps it from publishing.
     """
     try:
         data = json.loads(stored or b"{}")
         state, report = data["state"], data["report"]
-        outputs = [one | {"last": one["standings"][-1] if one["standings"] else None} for one in report["outputs"]]
+        outputs = [
+            {"relabelled": [], **one, "last": one["standings"][-1] if one["standings"] else None}
+            for one in report["outputs"]
+        ]
         counts = {name: state[name] for name in ("published", "rolled_back", "told")}
     except (KeyError, TypeError, ValueError):  # nothing yet, or what another version wrote
         return {}
@@ -76,6 +82,7 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
             yield telling.said_of(one)
         elif one["last"] is not None:
             yield f"{one['output']}: {_stands(one)}"
+        yield from relabelled_lines(one["relabelled"], report["mode"] == "shadow")
     if report["trouble"]:
         yield f"what was learned waits: {report['trouble']}"
     for why, rows in report["left_out"].items():

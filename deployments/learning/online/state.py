@@ -11,6 +11,7 @@ import numpy as np
 
 from quorate.deployments.learning.online.history import change_to_dict
 from quorate.deployments.learning.online.publishing import Change
+from quorate.deployments.learning.online.relabelling.matrix import Named
 from quorate.deployments.spec.ensemble import EnsembleSpec
 
 # Of what went live by itself, the latest are told.
@@ -30,6 +31,7 @@ class Publication:
         gains: in nats a row, by output, and ``decided_by`` how many labels said so; of a bandit in being right less
             the price of what it asks.
         policies: of bandits instead of weights what is told of them, by output.
+        relabel: what classes are called, by output.
     """
 
     fusion: str
@@ -40,6 +42,7 @@ class Publication:
     gains: Mapping[str, float]
     decided_by: Mapping[str, int]
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    relabel: Mapping[str, Named] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,6 +53,7 @@ class OnlineState:
         live: the fusion that is known to be live, by ``fusion_name``, and ``deployed`` the one that somebody deployed.
         pinned: the weights of that, by output and member, live since ``since_us``.
         written: the same as the spec has them: None where it leaves them out.
+        relabel: what classes are called in it, by output.
         changes: of weights that went live by themselves since then, by output, and ``policies`` of bandits.
         begun: what is being made live: it may be so already.
         told: what went live by itself, also before.
@@ -60,6 +64,7 @@ class OnlineState:
     deployed: str = ""
     pinned: Weights = field(default_factory=dict)
     written: Mapping[str, Mapping[str, float] | None] = field(default_factory=dict)
+    relabel: Mapping[str, Named] = field(default_factory=dict)
     since_us: int = -1
     changes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     policies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -73,6 +78,7 @@ class OnlineState:
         self.live = self.deployed = fusion_name(spec)
         self.pinned, self.since_us = pinned, now_us
         self.written = {name: spec.all_fusions[name].weights for name in pinned}
+        self.relabel = {name: spec.all_fusions[name].relabel for name in pinned}
         self.changes, self.policies, self.begun = {}, {}, None
 
     def went_live(self, now_us: int) -> Publication:
@@ -90,7 +96,9 @@ class OnlineState:
         for output, weights in done.weights.items():
             found = np.array(list(weights.values()))
             gain, decided_by = done.gains[output], done.decided_by[output]
-            self.note(output, Change(0, done.time_us, found / found.sum(), done.taken_back, gain, decided_by))
+            named = done.relabel.get(output, {})
+            change = Change(0, done.time_us, found / found.sum(), done.taken_back, gain, decided_by, named)
+            self.note(output, change)
         for output, told in done.policies.items():
             self.note_policy(output, {**told, "time_us": done.time_us})
 

@@ -173,6 +173,9 @@ def _online_schemas() -> dict[str, Schema]:
     policy = _object(**means, max_loss=number, confidence=number, explore=number, price=number, members=whole)
     policy["properties"] |= {"gain": interval, "loss": interval, "points": through, "asks_all": flag}
     output["properties"] |= {"policy": {**policy, "description": "Of a bandit, which learns whom to ask"}}
+    columns = {"answered_as": {"type": "object"}, "labelled_as": {"type": "object"}}
+    called = _object(**{"class": text}, **columns, since_us={"type": ["integer", "null"]}, labels=whole)
+    output["properties"] |= {"relabelled": _list(called)}
     change = _object(revision=text, time_us=whole, taken_back=flag, gains={"type": "object"})
     online = _object(mode={"enum": ["shadow", "live"]}, publish_every=text, revision=text, labels=whole, waits=flag)
     online["properties"] |= {"published": whole, "rolled_back": whole, "left_out_rows": whole}

@@ -208,6 +208,19 @@ function toldRow(one) {
   return row(date(one.time_us), one.taken_back ? "taken back" : "went live", one.revision, better.join("; "));
 }
 
+function shares(column) {
+  const [[name, most], ...others] = Object.entries(column).sort((one, other) => other[1] - one[1]);
+  return others.length && most < 0.75 ? Object.entries(column).map(([of, share]) => `${of} ${share}`).join(", ") : name;
+}
+
+function relabelledRows(output, named) {
+  return output.relabelled.map((called) => {
+    const since = called.since_us === null ? "" : date(called.since_us);
+    const names = [shares(called.labelled_as), shares(called.answered_as)];
+    return row(named(called.class), ...names, since, String(called.labels || ""));
+  });
+}
+
 function learningSaid(report) {
   const last = (output) => output.standings[output.standings.length - 1];
   const lost = report.outputs.filter((output) => output.standings.length).map((output) =>
@@ -227,7 +240,7 @@ async function showOnline(metrics) {
   if (!report.mode) return show({ online: false });
   const several = report.outputs.length > 1;
   const known = report.outputs.filter((output) => output.standings.length);
-  const rows = { regret: [], weight: [], policy: [], told: report.told.map(toldRow).reverse() };
+  const rows = { relabelled: [], regret: [], weight: [], policy: [], told: report.told.map(toldRow).reverse() };
   for (const { output, policy } of report.outputs.filter(({ policy }) => policy)) {
     const happened = report.told.filter(({ policies }) => output in (policies ?? {}));
     const marks = happened.map(({ time_us, taken_back }) => ({ time: time_us, kind: taken_back ? "back" : "" }));
@@ -235,6 +248,7 @@ async function showOnline(metrics) {
   }
   for (const output of known) {
     const named = (name) => (several ? `${output.output}: ${name}` : name);
+    rows.relabelled.push(...relabelledRows(output, named));
     rows.regret.push(...regretRows(output, named));
     if (output.weights.length) rows.weight.push(...weightRows(output, named, report.told));
   }

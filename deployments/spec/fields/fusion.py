@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from quorate.deployments.spec.fields.types import ClassName, Frozen, Name, Seconds, Task
 
@@ -106,6 +107,27 @@ class ThinningSpec(Frozen):
     steps: tuple[ThinningStep, ...] = ()
 
 
+def _by_share(to: Any) -> Any:
+    """A class alone is all that another one is answered as."""
+    return to if isinstance(to, Mapping) else {to: 1.0}
+
+
+# What a class is answered as: another class, or several by their shares.
+_Relabelled = Annotated[
+    dict[ClassName, Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]],
+    BeforeValidator(_by_share),
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "object", "additionalProperties": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}},
+                {"type": ["string", "number", "boolean", "null"], "minLength": 1},
+            ]
+        }
+    ),
+]
+
+
 class FusionSpec(Frozen):
     """A rule over members, and how long and for whom it waits.
 
@@ -118,6 +140,9 @@ class FusionSpec(Frozen):
         member_calibration: of members' probabilities before they are fused. It stands here, not with the member:
             other numbers are another revision, and no member restarts.
         calibration: of the fused probabilities.
+        relabel: of those, by class what it is called now: what members say of ``old`` is answered as ``new``
+            (``{old: new}``), or by shares as several (``{old: {new: 0.98, old: 0.02}}``). For labels that have changed,
+            until members are trained on them; ``online`` finds it by itself.
         decision: taken on those last.
         conformal: what is said beside them of how sure they are.
         deadline_s: an answer is due this long after the request arrived; a fusion that members read closes then, by
@@ -129,7 +154,7 @@ class FusionSpec(Frozen):
         thinning: who is left out first.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"task", "quantiles", "overload", "thinning"})
+    later: ClassVar[frozenset[str]] = frozenset({"task", "quantiles", "overload", "thinning", "relabel"})
 
     rule: Annotated[str, Field(min_length=1)]
     members: tuple[Name, ...] = ()
@@ -141,6 +166,7 @@ class FusionSpec(Frozen):
     state: Annotated[str, Field(min_length=1)] | None = None
     member_calibration: dict[Name, CalibrationSpec] = Field(default_factory=dict)
     calibration: CalibrationSpec | None = None
+    relabel: dict[ClassName, _Relabelled] = Field(default_factory=dict)
     decision: DecisionSpec | None = None
     conformal: ConformalSpec | None = None
     deadline_s: Seconds = DEADLINE_S

@@ -15,9 +15,10 @@ LEARNED = {
         {
             "output": "fused", "members": ["a", "b"], "labels": 9,
             "last": {"weights": [0.5, 0.5], "rivals": [{"name": "best member, a", "regret": 1.0, "bound": 2.0}]},
+            "relabelled": [{"class": "red", "answered_as": {"blue": 1.0}}],
         },
         {
-            "output": "asked", "members": ["a", "b"], "labels": 9, "last": None,
+            "output": "asked", "members": ["a", "b"], "labels": 9, "last": None, "relabelled": [],
             "policy": {"asked": 1.2, "learned_asks": 1.1, "accuracy": 0.9, "learned": 0.9, "everyone": 0.91,
                        "max_loss": 0.02, "gain": [0.01, 0.0, 0.02]},
         },

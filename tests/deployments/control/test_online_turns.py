@@ -34,6 +34,9 @@ class Learner:
     def weights(self, wishes):
         return {"fused": {"a": 0.9, "b": 0.1}}
 
+    def relabels(self, wishes):
+        return {"fused": {}}
+
     def publication(self, wishes, fusion, revision, weights):
         return Publication(fusion, revision, 0, False, weights, {}, {})
 

@@ -83,7 +83,7 @@ FUSIONS: dict[str, dict[str, Any]] = {
 def spec_of(rule, **fields):
     return {
         "name": "kept", "inputs": {"x": {"datatype": "FP32", "shape": [2]}}, "classes": CLASSES, "members": MEMBERS,
-        "fusion": {"rule": rule, "deadline_s": 5.0, **fields},
+        "fusion": {"rule": rule, "deadline_s": 60.0, **fields},
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from quorate.deployments.learning.online.history import LabelTimes
 from quorate.deployments.learning.online.learner import Learner, Start
+from quorate.deployments.learning.online.relabelling.report import called_otherwise
 from quorate.deployments.learning.online.state import OnlineState, Publication
 from tests.deployments.support.label_streams import stream
 
@@ -26,8 +27,10 @@ def learned_report(rows=600, trouble=""):
         weights = {"fused": {"a": 0.25, "b": 0.75} if back else {"a": 0.9, "b": 0.1}}
         when = SINCE_US + (500 if back else 200) * 1_000_000
         state.told.append(Publication("f", "r", when, back, weights, {"fused": 0.02}, {"fused": 150}))
+    called = called_otherwise({"x": {"y": 1.0}}, (), {"x": {"y": 0.98, "x": 0.02}})
+    output = {**learner.report(), "relabelled": called}
     report = {
-        "mode": "live", "publish_every": "10m", "revision": "r", "labels": rows, "outputs": [learner.report()],
+        "mode": "live", "publish_every": "10m", "revision": "r", "labels": rows, "outputs": [output],
         "left_out": {"/secret/path is gone": 2}, "trouble": trouble,
     }  # fmt: skip
     return json.dumps({"state": state.to_json(), "report": report}).encode()

@@ -3,8 +3,9 @@
 import pytest
 
 from quorate.deployments import parse_spec
+from quorate.deployments.errors import SpecError
 from quorate.tuning.alternatives.recipe import Recipe
-from quorate.tuning.alternatives.spec_fusion import with_recipe
+from quorate.tuning.alternatives.spec_fusion import incumbent_recipe, with_recipe
 
 
 def spec(**fusion):
@@ -65,3 +66,9 @@ def test_it_learns_online_as_the_given_one_did_where_its_rule_can(tmp_path, rule
     found = with_recipe(parse_spec(data), recipe, tmp_path, "found")
     assert found.online.mode == mode
     assert found.output_fusion.rule == rule
+
+
+def test_weights_are_not_tuned_on_labels_by_other_names_than_members_know(tmp_path):
+    relabelled = spec(relabel={"a": "b"})
+    with pytest.raises(SpecError, match=r"fusions\.answer\.relabel: .*train members on labels of now and remove it"):
+        incumbent_recipe(relabelled, tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quorate.deployments.display import Table
-from quorate.deployments.learning.online.history import date_of
+from quorate.deployments.learning.online.dates import date_of
 
 _SHOWN = 12
 UNIT = "right a row, less what is asked"

@@ -128,6 +128,7 @@ def test_short_passes_run_on_the_event_loop_and_others_wait_for_the_thread():
         ran, group = [], MemberGroup([predictor(layers.perceptron(seed)) for seed in range(2)])
         group.on_running = lambda place: ran.append((place, threading.current_thread())) if place >= 0 else None
         inside, here = InsideThread(group), threading.current_thread()
+        took, inside._short.took = inside._short.took, lambda calls, seconds: None  # on a busy machine any may be long
         inside.start()
 
         async def threads_of(calls):
@@ -145,9 +146,9 @@ def test_short_passes_run_on_the_event_loop_and_others_wait_for_the_thread():
 
         assert inside.answer(calls_of(3, members=2)) is None
         assert await threads_of(calls_of(3, members=2)) == {inside}
-        inside._short.took(calls_of(3, members=2), 0.0)  # on a machine that does other things it may have been long
+        took(calls_of(3, members=2), 0.0)
         assert await threads_of(calls_of(3, members=2)) == {here}
-        inside._short.took(calls_of(3, members=2), 1.0)
+        took(calls_of(3, members=2), 1.0)
         assert await threads_of(calls_of(3, members=2)) == {inside}
         assert inside.stalled_s() == 0
         inside.stop()

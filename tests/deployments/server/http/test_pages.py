@@ -131,6 +131,7 @@ def test_the_page_is_told_what_weights_that_learn_have_come_to_and_no_error_of_i
     found = reply.json()
     (output,) = found["outputs"]
     assert 'quorate_online_changes_total{ensemble="learned",what="taken_back"} 1.0' in metrics
+    assert 'quorate_online_relabelled{answered_as="y",class="x",ensemble="learned",output="fused"} 1.0' in metrics
     assert (found["labels"], output["weights"][-1]["labels"], output["weights"][0]["labels"]) == (600, 600, 0)
     assert output["weights"][0]["weights"] == pytest.approx([0.25, 0.75], abs=0.02)
     assert all(sum(point["weights"]) == pytest.approx(1, abs=1e-3) for point in output["weights"])
@@ -148,7 +149,7 @@ def test_what_the_script_reads_of_weights_that_learn_is_there(learned):
     (output,) = found["outputs"]
     standing = output["standings"][-1]
     read = {"report": found, "output": output, "standing": standing, "rival": standing["rivals"][0]}
-    read |= {"point": output["weights"][0], "one": found["told"][0]}
+    read |= {"point": output["weights"][0], "one": found["told"][0], "called": output["relabelled"][0]}
     script = page.blocks["script"]
     part = script[script.index("function regretRows") : script.index("function modelRow")]
     for name, value in read.items():
