@@ -123,12 +123,13 @@ def test_without_the_search_for_hooks_no_bit_is_another(make):
             assert direct(x).numpy().tobytes() == network(x).numpy().tobytes()
 
 
-def test_short_passes_run_on_the_event_loop_and_others_wait_for_the_thread():
+def test_short_passes_run_on_the_event_loop_and_others_wait_for_the_thread(monkeypatch):
     async def scenario():
         ran, group = [], MemberGroup([predictor(layers.perceptron(seed)) for seed in range(2)])
         group.on_running = lambda place: ran.append((place, threading.current_thread())) if place >= 0 else None
         inside, here = InsideThread(group), threading.current_thread()
-        took, inside._short.took = inside._short.took, lambda calls, seconds: None  # on a busy machine any may be long
+        took = inside._short.took
+        monkeypatch.setattr(inside._short, "took", lambda calls, seconds: None)  # on a busy machine any may be long
         inside.start()
 
         async def threads_of(calls):
