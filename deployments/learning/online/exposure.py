@@ -22,7 +22,7 @@ ALLOWED = 3.0
 # More only where rows have won so many times as much since, and over any number of the latest beyond a few: who has a
 # broken member cannot wait. These came out best on skills that change to and fro, and on texts with a broken member
 # (benchmarks/online.py).
-ODDS, FEW = 7.0, 16
+ODDS, FEW = 9.0, 16
 # So many labelled rows are remembered.
 REMEMBERED = 4096
 # How lately a label came counts as one of so many.
