@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quorate.deployments.control.artifacts.bringing import bring
 from quorate.deployments.control.artifacts.holders import Holders
 from quorate.deployments.control.artifacts.spreading import Spreading
+from quorate.deployments.control.built_revision import built
 from quorate.deployments.control.changes import plan_changes, recorded_needs
 from quorate.deployments.control.ray_private import ClusterStore, content_cache, kept_root
 from quorate.deployments.control.replicas import Replicas
@@ -256,11 +256,6 @@ def _join(state: ShadowState, said: dict[str, Any]) -> None:
         state.judged[output] = state.judged.get(output, JudgedSums()).joined(JudgedSums.from_json(sums))
     for member, calls in said.get("asks", {}).items():
         state.asked[member] = state.asked.get(member, MemberCalls()).joined(MemberCalls.from_json(calls))
-
-
-def built(publication: Publication) -> Revision:
-    """Its fusion, of its own files."""
-    return build_revision(publication.spec, bring(publication.files.of("")))
 
 
 def _adopt(record: Record) -> None:

@@ -44,6 +44,11 @@ class Revision:
     folder: Path = Path()
     whole: EnsembleSpec | None = None
 
+    @property
+    def by_output(self) -> Mapping[str, Revision]:
+        """Each output as the revision's only one, also where it is."""
+        return self.views or {self.graph.output.name: self}
+
     @cached_property
     def fusion(self) -> FusionSpec:
         """The fusion whose value is the answer."""

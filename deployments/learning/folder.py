@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pyarrow import fs as filesystems
 
-from quorate.deployments.records.file_system import open_file_system
+from quorate.deployments.records.file_system import open_folder
 
 ANSWERS, LABELS, REVISIONS = "answers", "labels", "revisions"
 SUFFIX = ".arrow"
@@ -94,10 +94,7 @@ class RecordFolder:
             OSError, ValueError: there is no such file system.
         """
         self.location, self.local = str(location), "://" not in str(location)
-        if self.local:
-            self.files, self.root = filesystems.LocalFileSystem(), str(Path(location).resolve())
-        else:
-            self.files, self.root = open_file_system(self.location)
+        self.files, self.root = open_folder(location)
 
     def path(self, kind: str, name: str) -> str:
         return f"{self.root}/{kind}/{name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.fusion.registry import RULES
+from quorate.tuning.errors import PredictionError
 from quorate.tuning.predictions.run_member import VALUE
 
 
@@ -39,3 +40,15 @@ def columns_of(spec: EnsembleSpec, labels: NDArray[Any]) -> tuple[str, ...]:
 def row_bytes_of(inputs: Mapping[str, NDArray[Any]]) -> int:
     """What one row of inputs holds."""
     return sum(array.nbytes for array in inputs.values()) // max(1, len(next(iter(inputs.values()))))
+
+
+def check_shape(name: str, probs: NDArray[Any], rows: int, columns: Sequence[str]) -> None:
+    """Raise PredictionError where a member has not said of so many rows what their columns are."""
+    if probs.shape == (rows, len(columns)):
+        return
+    found = f"shape {probs.shape} for {rows} rows and {len(columns)} columns"
+    fix = (
+        "give each row class probabilities, as many values as are true of it (and behind them their variances "
+        "where rule: mixture_moments or inverse_variance reads these), or quantiles as the spec names"
+    )
+    raise PredictionError(f"predictions of {name}", found, fix)

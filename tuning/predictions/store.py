@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs as filesystems
 
-from quorate.deployments.records.file_system import open_file_system
+from quorate.deployments.records.file_system import open_folder
 from quorate.deployments.spec.ensemble import EnsembleSpec
 from quorate.deployments.spec.model_formats import REMOTE, format_of
 from quorate.tuning.data.labelled import Labelled
@@ -30,7 +30,7 @@ from quorate.tuning.data.labelled_outputs import LabelledOutputs
 from quorate.tuning.data.mapped_arrays import mapped_array
 from quorate.tuning.errors import PredictionError, TuningError
 from quorate.tuning.predictions.digests import code_digest, member_digest, upstream_digest
-from quorate.tuning.predictions.filling import FillReport, columns_of, row_bytes_of
+from quorate.tuning.predictions.filling import FillReport, check_shape, columns_of, row_bytes_of
 from quorate.tuning.predictions.kept_rows import FILE, KeptRows, read_rows, write_rows
 from quorate.tuning.predictions.manifest import Entry, describe_damage, read_manifest, write_manifest
 from quorate.tuning.predictions.partitions import file_damage, map_partition, write_partition
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 NEW = "not in the store yet"
 PARTITION_BYTES, WINDOW_BYTES = 64 << 20, 1 << 30
-
-
 Rows = slice | NDArray[np.int64]
 
 
@@ -76,10 +74,8 @@ class PredictionStore:
         self.partition_bytes, self.window_bytes = partition_bytes, window_bytes
         if filesystem is not None:
             self._files, self._root = filesystem, self.location
-        elif "://" in self.location:
-            self._files, self._root = open_file_system(self.location)
         else:
-            self._files, self._root = filesystems.LocalFileSystem(), str(Path(location).resolve())
+            self._files, self._root = open_folder(location)
 
     def fill(
         self,
@@ -383,16 +379,8 @@ class PredictionStore:
     ) -> dict[int, str]:
         """Write partitions from the rows of ``probs``, which are theirs one after another; their digests."""
         ranges = entry.ranges()
-        wanted = (sum(ranges[number].stop - ranges[number].start for number in numbers), len(entry.classes))
-        if probs.shape != wanted:
-            found = f"shape {probs.shape} for {wanted[0]} rows and {wanted[1]} columns"
-            fix = (
-                "give each row class probabilities, as many values as are true of it (and behind them their variances "
-                "where rule: mixture_moments or inverse_variance reads these), or quantiles as the spec names"
-            )
-            raise PredictionError(f"predictions of {name}", found, fix)
-        digests = {}
-        at = 0
+        check_shape(name, probs, sum(ranges[number].stop - ranges[number].start for number in numbers), entry.classes)
+        digests, at = dict[int, str](), 0
         for number in numbers:
             size = ranges[number].stop - ranges[number].start
             part = probs[at : at + size].astype(entry.dtype, copy=False)

@@ -40,7 +40,7 @@ def _of_sums(sums: JudgedSums) -> dict[str, Any]:
 
 
 def _judged_by_record(record: Record) -> tuple[dict[tuple[str, str], list[Judged]], str]:
-    from quorate.deployments.control.shadows import built
+    from quorate.deployments.control.built_revision import built
     from quorate.deployments.learning.reading import open_record
     from quorate.tuning.evaluation.judged_shadows import judge_shadows
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from quorate.deployments.control.artifacts.bringing import bring
+from quorate.deployments.control.built_revision import built
 from quorate.deployments.control.online.labelled_rows import LabelledRowsOfDoors
 from quorate.deployments.control.online.policy_publication import policy_publication, policy_spec
-from quorate.deployments.control.online.policy_revisions import PolicyRevisions, built, deployed
+from quorate.deployments.control.online.policy_revisions import PolicyRevisions, deployed
 from quorate.deployments.control.publish import publish
-from quorate.deployments.engine.revision import build_revision
 from quorate.deployments.errors import ConflictError, DeployError
 from quorate.deployments.learning.online.bandit.ensemble_bandits import EnsembleBandits
 from quorate.deployments.learning.online.ensemble_learner import EnsembleLearner, pinned_weights
@@ -103,7 +102,7 @@ class OnlineLearning:
             return
         spec, state = self._record.live.spec, self._state
         name = fusion_name(spec)
-        revision = build_revision(spec, bring(self._record.live.files.of("")))
+        revision = built(self._record.live)
         if state.begun is not None and state.begun.fusion == name:
             self._went_live()
         elif state.live != name or (state.own and spec.online.mode != "live"):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from quorate.deployments.control.artifacts.bringing import bring
-from quorate.deployments.engine.revision import Revision, build_revision
+from quorate.deployments.control.built_revision import built
+from quorate.deployments.engine.revision import Revision
 from quorate.deployments.learning.folder import RecordFolder
 from quorate.deployments.learning.kept_revisions import kept_revision
 from quorate.deployments.learning.online.state import fusion_name
@@ -42,8 +42,3 @@ def deployed(record: Record, fusion: str) -> Publication:
     """What somebody deployed, by its ``fusion_name``; what is live where that is to be had no more."""
     earlier = (one for one in reversed(record.earlier) if fusion_name(one.spec) == fusion)
     return record.live if fusion_name(record.live.spec) == fusion else next(earlier, record.live)
-
-
-def built(publication: Publication) -> Revision:
-    """Its fusions, of its own files."""
-    return build_revision(publication.spec, bring(publication.files.of("")))

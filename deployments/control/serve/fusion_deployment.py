@@ -293,20 +293,20 @@ class FusionDeployment:
 
     def _shadow(self, publications: Sequence[Publication]) -> None:
         """Compute these beside what is live; one that cannot be built is said to be so, and harms nothing."""
-        from quorate.deployments.engine.revision import build_revision
+        from quorate.deployments.control.built_revision import built
         from quorate.deployments.learning.shadows.asking import Asks
 
         known = self._server.with_shadows(lambda shadows: shadows.revisions())
-        built, failed = [], {}
+        ready, failed = [], {}
         for one in publications:
             name = one.spec.revision
             try:
-                built.append(known.get(name) or build_revision(one.spec, bring(one.files.of(""))))
+                ready.append(known.get(name) or built(one))
             except QuorateError as error:
                 failed[name] = str(error)
                 _log.warning("shadow %s of %s is not computed: %s", name, self._ensemble, error)
         asks = {one.spec.revision: Asks(one.share, one.own_apps) for one in publications if one.own}
-        self._server.use_shadows(built, failed, asks)
+        self._server.use_shadows(ready, failed, asks)
 
     async def _publish(self, revise: Callable[[EnsembleSpec], EnsembleSpec]) -> None:
         """Make what arrived at a door live on all replicas, this one among them."""

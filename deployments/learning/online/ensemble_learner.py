@@ -36,7 +36,7 @@ LEAST_WEIGHT = 1e-4
 
 def pinned_weights(revision: Revision) -> Weights:
     """Those of each output whose weights can go live."""
-    found = {name: weights_of(view) for name, view in _views(revision).items() if _task(view) in UNDER_LOG_LOSS}
+    found = {name: weights_of(view) for name, view in revision.by_output.items() if _task(view) in UNDER_LOG_LOSS}
     return {name: known for name, known in found.items() if known is not None}
 
 
@@ -54,7 +54,7 @@ class EnsembleLearner:
         bandits: of outputs that have one, which learn whom to ask instead of weights.
         """
         self.bandits = bandits
-        self._views = _views(revision)
+        self._views = revision.by_output
         self._learners: dict[str, Learner] = {}
         self.left_out: dict[str, int] = {}
         for name, view in self._views.items():
@@ -172,10 +172,6 @@ class EnsembleLearner:
     def _leave_out(self, why: str, rows: int) -> None:
         if why in self.left_out or len(self.left_out) < 20:
             self.left_out[why] = self.left_out.get(why, 0) + rows
-
-
-def _views(revision: Revision) -> Mapping[str, Revision]:
-    return revision.views or {revision.graph.output.name: revision}
 
 
 def _task(view: Revision) -> str:

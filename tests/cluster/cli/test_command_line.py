@@ -15,9 +15,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from typer.testing import CliRunner
 
-from quorate.cluster.cli.main import app
 from quorate.deployments.members.replica import HANDOVER_S
 from tests.cluster.support.command_line import Shell
 from tests.deployments.support.factories.known import known
@@ -76,16 +74,6 @@ def deployed(shell):
 def listening(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def test_every_command_has_help_with_an_example(shell):
-    for command in (
-        "validate", "plan", "deploy", "query", "status", "tune", "compress", "bench", "rollback", "down", "demo",
-        "manifest", "promote", "init", "try", "logs", "doctor", "convert", "schema", "import", "dashboards", "feedback",
-        "replay", "drift", "shadow",
-    ):  # fmt: skip
-        assert f"Example: quorate {command}" in CliRunner().invoke(app, [command, "--help"]).stdout
-    assert "Example: quorate validate" in shell.run("validate", "--help")
 
 
 def test_the_version_and_the_shells_completion_are_there(shell):

@@ -19,6 +19,8 @@ from quorate.deployments.learning.reading import RecordedRows
 from quorate.deployments.spec.checks.check_online import why_no_bandit_learns
 from quorate.fusion.learned.bandit import Bandit
 
+# So many revisions that answered rows are held; each that goes live is another.
+_WRITERS = 16
 # The revision of a name, with all its outputs; raises a QuorateError where it is not to be had.
 WriterOf = Callable[[str], Revision]
 
@@ -37,13 +39,13 @@ class EnsembleBandits:
         deployed: what somebody deployed; it may be what is live.
         at_once: nothing is published: it is told when it would be.
         """
-        self._views, self._writer_of = views_of(live), writer_of
+        self._views, self._writer_of = live.by_output, writer_of
         self._writers: dict[str, Mapping[str, Revision]] = {}
         self._told: dict[str, list[ToldRows]] = defaultdict(list)
         self._learners: dict[str, BanditLearner] = {}
         self._publishing: tuple[str, PolicyWish] | None = None
         self.left_out = Counter[str]()
-        pinned = views_of(deployed)
+        pinned = deployed.by_output
         for output, view in self._views.items():
             rule, before = view.graph.output.rule, pinned[output].graph.output.rule
             if isinstance(rule, Bandit) and isinstance(before, Bandit) and not why_no_bandit_learns(before.options):
@@ -102,10 +104,7 @@ class EnsembleBandits:
 
     def _writer(self, name: str, output: str) -> Revision:
         if name not in self._writers:
-            self._writers[name] = views_of(self._writer_of(name))
+            if len(self._writers) == _WRITERS:
+                del self._writers[next(iter(self._writers))]
+            self._writers[name] = self._writer_of(name).by_output
         return self._writers[name][output]
-
-
-def views_of(revision: Revision) -> Mapping[str, Revision]:
-    """By output, each as the revision's only one."""
-    return revision.views or {revision.graph.output.name: revision}

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from quorate.deployments.learning.online.relabelling.likely import Likely
+from quorate.fusion.calibration.relabelling import Relabelling
 
 Floats = NDArray[np.float64]
 # Of a class by number: what it is called, by number, with shares of the sum 1.
@@ -80,14 +82,8 @@ class Relabels:
 
     def answers(self, probabilities: Floats) -> Floats:
         """(R, C) by the classes that members call so, to the same by what these are called."""
-        if not self.columns:
-            return probabilities
-        found: Floats = probabilities.copy()
-        found[:, list(self.columns)] = 0.0
-        for old, column in self.columns.items():
-            for new, share in column.items():
-                found[:, new] += share * probabilities[:, old]
-        return found
+        moves = tuple((old, tuple(sorted(column.items()))) for old, column in sorted(self.columns.items()))
+        return np.asarray(Relabelling(moves).apply(torch.from_numpy(probabilities)))
 
 
 BY_NAME = Relabels()
