@@ -140,7 +140,7 @@ def test_a_gain_too_small_to_be_worth_it_is_left():
     assert compared(losses, min_gain=0.06).decision == "single"
 
 
-@pytest.mark.parametrize(("rows", "a_group"), [(20, 1), (100, 1), (400, 1), (100, 5)])
+@pytest.mark.parametrize(("rows", "a_group"), [(20, 1), (50, 1), (100, 1), (400, 1), (100, 5), (400, 5)])
 def test_no_gain_is_claimed_by_chance_in_more_than_one_of_twenty(rows, a_group):
     random, claims, trials = np.random.default_rng(0), 0, 100
     for _ in range(trials):
@@ -164,7 +164,7 @@ def test_groups_that_are_not_told_make_chance_look_like_gain():
 
 def test_do_not_ensemble_is_never_said_while_an_ensemble_is_better_beyond_chance():
     random = np.random.default_rng(0)
-    for _ in range(100):
+    for _ in range(200):
         member = random.exponential(size=200)
         choice = compared(np.stack([member, *(member - random.normal(random.normal(0, 0.1), 0.5, (3, 200)))]))
         if choice.decision == "single":

@@ -100,9 +100,9 @@ def test_the_progress_bar_is_for_terminals_only(splits, terminal):
 @pytest.mark.parametrize(
     ("config", "training", "floor"),
     [
-        ({"family": "cnn", "width": 16}, Training(epochs=3), 0.94),
-        ({"family": "rnn", "width": 32, "cell": "lstm"}, Training(epochs=8, learning_rate=5e-3), 0.94),
-        ({"family": "transformer", "width": 32, "patch": 2}, Training(epochs=4, learning_rate=2e-3), 0.94),
+        ({"family": "cnn", "width": 16}, Training(epochs=8), 0.98),
+        ({"family": "rnn", "width": 64, "cell": "lstm"}, Training(epochs=15), 0.96),
+        ({"family": "transformer", "width": 32, "patch": 2}, Training(epochs=8, learning_rate=1e-3), 0.96),
     ],
     ids=["cnn", "rnn", "transformer"],
 )
